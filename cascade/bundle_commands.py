@@ -1,0 +1,147 @@
+"""`cascade inspect` and `cascade verify`: what a bundle holds, and whether it is whole.
+
+Knows bundles and local engines; neither training nor networks beyond the exported graphs.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cascade.bundle import open_bundle
+from cascade.engines.engine import Engine
+from cascade.errors import ManifestError
+from cascade.manifest import Component, TensorSpec, TextEncoderSpec
+from cascade.record import to_json
+from cascade.types import Array
+
+DEFAULT_BUNDLE = Path("bundles/emoji-1")
+
+
+def register(subparsers: Any) -> None:
+    """Add the two subcommands."""
+    for name, run, words in (
+        ("inspect", inspect, "print what a bundle holds"),
+        ("verify", verify, "check hashes and signatures, and run one step of every component"),
+    ):
+        parser = subparsers.add_parser(name, help=words, description=words)
+        parser.add_argument("bundle", nargs="?", type=Path, default=DEFAULT_BUNDLE)
+        if name == "inspect":
+            parser.add_argument("--json", action="store_true", help="print the manifest as JSON")
+        parser.set_defaults(run=run)
+
+
+def inspect(args: argparse.Namespace) -> int:
+    """Print a bundle's table of contents."""
+    bundle = open_bundle(args.bundle)
+    manifest = bundle.manifest
+    if args.json:
+        print(json.dumps(to_json(manifest), indent=1))
+        return 0
+    print(f"bundle    {manifest.name}  {bundle.bundle_id}")
+    print(f"licence   {manifest.licence}")
+    print(f"made of   {manifest.provenance}")
+    for position, component in enumerate(manifest.components):
+        print(f"\n{position} {component.name}  ({component.family})")
+        for line in describe(component):
+            print(f"    {line}")
+    print("\nfiles")
+    for entry in manifest.files:
+        print(f"    {entry.size_bytes:>10,}  {entry.sha256[:16]}  {entry.name}")
+    print(f"    {sum(e.size_bytes for e in manifest.files):>10,}  bytes in all")
+    return 0
+
+
+def describe(component: Component) -> list[str]:
+    """What a reader wants to know of one component, line by line."""
+    graph = component.graph
+    lines = [
+        f"{side:8} " + ", ".join(f"{t.name} {t.dtype}{list(t.shape)}" for t in tensors)
+        for side, tensors in (("inputs", graph.inputs), ("outputs", graph.outputs))
+    ]
+    parity = graph.parity
+    lines.append(
+        f"parity   max abs error {parity.max_abs_error:.2e} (tolerance "
+        f"{parity.tolerance_abs:.0e}), {parity.psnr_db:.1f} dB against torch; "
+        f"weights stored as {graph.storage}"
+    )
+    if isinstance(component, TextEncoderSpec):
+        lines.append(f"text     at most {component.max_tokens} tokens, {component.provenance}")
+        return lines
+    start = f"{component.input_resolution} -> " if component.input_resolution else ""
+    lines.append(
+        f"image    {start}{component.output_resolution}, {component.prediction}-prediction, "
+        f"{component.schedule} schedule"
+    )
+    lines.append(
+        f"sampler  {component.sampler}, {component.steps} steps, guidance "
+        f"{component.guidance.weight:g} ({component.guidance.convention}), "
+        f"{component.threshold.kind} thresholding"
+    )
+    if component.augmentation is not None:
+        a = component.augmentation
+        lines.append(f"augment  {a.default:g} by default, {a.lowest:g} to {a.highest:g}")
+    lines.extend(f"training {key}: {value}" for key, value in component.training.items())
+    return lines
+
+
+def verify(args: argparse.Namespace) -> int:
+    """Check a bundle from its hashes to one step of every component."""
+    from cascade.engines.ort import OrtEngine  # the one command here that needs an engine
+
+    bundle = open_bundle(args.bundle)
+    bundle.verify_files()
+    print(f"files         {len(bundle.manifest.files)} whole, hashes right")
+    for component in bundle.manifest.components:
+        engine = OrtEngine(bundle.read(component.graph.file))
+        check_signature(component, engine)
+        run_one_step(component, engine)
+        engine.close()
+        print(f"{component.name:13} signature right, one step gave finite numbers")
+    print(f"ok            {bundle.bundle_id}")
+    return 0
+
+
+def check_signature(component: Component, engine: Any) -> None:
+    """Compare the graph's own inputs and outputs with the manifest's.
+
+    Raises:
+        ManifestError: a name, dtype or shape differs.
+    """
+    sides = ((component.graph.inputs, engine.inputs), (component.graph.outputs, engine.outputs))
+    for listed, found in sides:
+        said = {tensor.name: (tensor.dtype, tensor.shape) for tensor in listed}
+        if said != found:
+            raise ManifestError(
+                f"{component.graph.file}: the manifest says {said}, the graph says {found}"
+            )
+
+
+def run_one_step(component: Component, engine: Engine) -> None:
+    """Run a component's graph once on small made-up inputs of the listed shapes.
+
+    Raises:
+        ManifestError: an output is missing, of another shape, or holds NaN or infinity.
+    """
+    size = 64 if isinstance(component, TextEncoderSpec) else component.output_resolution
+    axes = {"batch": 1, "tokens": 4, "height": size, "width": size}
+    rng = np.random.default_rng(0)
+
+    def shape_of(tensor: TensorSpec) -> tuple[int, ...]:
+        return tuple(axes[n] if isinstance(n, str) else n for n in tensor.shape)
+
+    inputs: dict[str, Array] = {}
+    for tensor in component.graph.inputs:
+        # Token numbers 0 and 1: every vocabulary has them.
+        values = rng.random(shape_of(tensor)) * (1 if tensor.dtype == "float32" else 2)
+        inputs[tensor.name] = values.astype(tensor.dtype)
+    outputs = engine.run(inputs)
+    for tensor in component.graph.outputs:
+        result = outputs[tensor.name]
+        if result.shape != shape_of(tensor) or not np.isfinite(result).all():
+            raise ManifestError(
+                f"{component.name}: {tensor.name} came back as {list(result.shape)}, expected "
+                f"finite numbers of shape {list(shape_of(tensor))}"
+            )

@@ -1,0 +1,1 @@
+"""Engines: what runs an exported graph. One backend per file."""

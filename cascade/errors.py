@@ -1,0 +1,141 @@
+"""One tree of errors; each class carries the gRPC status code it travels as.
+
+    CascadeError
+    |- InvalidRequest       INVALID_ARGUMENT     a field of the request is wrong
+    |  |- TensorCodecError                       bytes, shape and dtype disagree
+    |  `- ImageCodecError                        not an image of a format we accept
+    |- ManifestError        FAILED_PRECONDITION  a bundle is broken or not what it says
+    |- BundleMismatch       FAILED_PRECONDITION  both sides hold different bundles
+    |- VersionMismatch      FAILED_PRECONDITION  the two sides speak different wire versions
+    |- UnknownContext       NOT_FOUND            the server has forgotten that context
+    |- Cancelled            CANCELLED            the caller gave up
+    |- DeadlineExceeded     DEADLINE_EXCEEDED    the time allowed is over
+    |- ServerBusy           RESOURCE_EXHAUSTED   a queue is full; try again after a while
+    |- MessageTooLarge      OUT_OF_RANGE         a message over the documented limit
+    |- TransportError       UNAVAILABLE          the network or the server is gone
+    |- StageError           INTERNAL             a stage broke its own contract
+    |- EngineError          INTERNAL             an inference engine failed
+    |- MissingExtra         UNIMPLEMENTED        an optional package is not installed
+    `- ParityError          DATA_LOSS            an exported graph is not its original
+
+The module knows names and codes, not gRPC: the wire modules translate.
+"""
+
+from typing import ClassVar
+
+
+class CascadeError(Exception):
+    """Root of every error this project raises on purpose.
+
+    Attributes:
+        code: name of the gRPC status code that this error travels as.
+        field: path of the request field at fault, empty when none is.
+        retry_after_s: seconds after which a retry may succeed, None when a retry cannot help.
+    """
+
+    code: ClassVar[str] = "UNKNOWN"
+
+    def __init__(
+        self, message: str, *, field: str = "", retry_after_s: float | None = None
+    ) -> None:
+        super().__init__(message)
+        self.field = field
+        self.retry_after_s = retry_after_s
+
+    @property
+    def reason(self) -> str:
+        """Stable machine-readable name: the class name in upper snake case."""
+        name = type(self).__name__
+        return "".join(f"_{c}" if c.isupper() and i else c for i, c in enumerate(name)).upper()
+
+
+class InvalidRequest(CascadeError):
+    """A field of the request is wrong; `field` names it, the message says what would be right."""
+
+    code = "INVALID_ARGUMENT"
+
+
+class TensorCodecError(InvalidRequest):
+    """The bytes of a tensor do not fit its declared shape and dtype, or hold NaN or infinity."""
+
+
+class ImageCodecError(InvalidRequest):
+    """Bytes are not an image of an accepted format and size."""
+
+
+class ManifestError(CascadeError):
+    """A bundle is incomplete, altered or unsafe; nothing of it was loaded."""
+
+    code = "FAILED_PRECONDITION"
+
+
+class BundleMismatch(CascadeError):
+    """Client and server hold different bundles; the picture would be wrong."""
+
+    code = "FAILED_PRECONDITION"
+
+
+class VersionMismatch(CascadeError):
+    """Client and server speak different versions of the wire."""
+
+    code = "FAILED_PRECONDITION"
+
+
+class UnknownContext(CascadeError):
+    """The server does not hold the context of that handle; send the embeddings inline."""
+
+    code = "NOT_FOUND"
+
+
+class Cancelled(CascadeError):
+    """The caller asked for the work to stop."""
+
+    code = "CANCELLED"
+
+
+class DeadlineExceeded(CascadeError):
+    """The time allowed for the request is over."""
+
+    code = "DEADLINE_EXCEEDED"
+
+
+class ServerBusy(CascadeError):
+    """A queue is full; `retry_after_s` estimates when it will not be."""
+
+    code = "RESOURCE_EXHAUSTED"
+
+
+class MessageTooLarge(CascadeError):
+    """A message is over the documented size limit."""
+
+    code = "OUT_OF_RANGE"
+
+
+class TransportError(CascadeError):
+    """The server cannot be reached or went away."""
+
+    code = "UNAVAILABLE"
+
+
+class StageError(CascadeError):
+    """A stage broke its own contract: a bug, not the caller's fault."""
+
+    code = "INTERNAL"
+
+
+class EngineError(CascadeError):
+    """An inference engine refused a graph or failed in a run."""
+
+    code = "INTERNAL"
+
+
+class MissingExtra(CascadeError):
+    """An optional package is needed; the message gives the pip command."""
+
+    code = "UNIMPLEMENTED"
+
+
+class ParityError(CascadeError):
+    """An exported graph differs from its original by more than its tolerance."""
+
+    code = "DATA_LOSS"

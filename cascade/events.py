@@ -1,0 +1,69 @@
+"""What happens while a picture is made, in order, as values.
+
+The same events come from a stage on this machine, from a remote one and from the client. Knows no
+transport and no screen.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from cascade.request import Handoff
+from cascade.types import ImageU8
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The server took the request."""
+
+    queue_position: int
+    """Requests ahead of this one."""
+    estimated_wait_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """A stage has done `step` of `of` steps."""
+
+    stage: str
+    step: int
+    of: int
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """The stage's present estimate of its picture, at most 256 pixels wide."""
+
+    stage: str
+    step: int
+    image: ImageU8
+
+
+@dataclass(frozen=True, slots=True)
+class StageFinished:
+    """A stage is done; its result is what the next one starts from."""
+
+    stage: str
+    handoff: Handoff
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    """Where the time went, by name: `tokenise`, `encode`, the stage's own name, `queue`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Transferred:
+    """A remote stage's traffic so far, message bytes without framing."""
+
+    bytes_up: int
+    bytes_down: int
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    """`serialise`, `upload`, `download`."""
+
+
+@dataclass(frozen=True, slots=True)
+class FellBack:
+    """The server is gone and the rest runs on this machine."""
+
+    stage: str
+    reason: str
+
+
+Event = Accepted | Progress | Preview | StageFinished | Transferred | FellBack

@@ -1,0 +1,108 @@
+"""Frozen dataclasses from JSON and back, strictly: no unknown, missing or mistyped field passes.
+
+Knows the types a record may hold (numbers, strings, literals, tuples, optional and nested records,
+string maps); not what any record means.
+"""
+
+import dataclasses
+import sys
+import types
+from collections.abc import Mapping
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from cascade.errors import ManifestError
+
+Record = TypeVar("Record")
+MAX_FLOAT = sys.float_info.max
+
+
+def from_json(kind: type[Record], value: Any, path: str = "manifest") -> Record:
+    """A record of type `kind` from parsed JSON.
+
+    Args:
+        kind: a dataclass.
+        value: what the JSON parser returned.
+        path: where in the document `value` stands, for errors.
+
+    Raises:
+        ManifestError: naming the path, what was expected and what came.
+    """
+    if not isinstance(value, dict):
+        raise ManifestError(f"{path}: expected an object, got {type(value).__name__}", field=path)
+    hints = get_type_hints(kind)
+    fields = {f.name: f for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    unknown = sorted(set(value) - set(fields))
+    if unknown:
+        raise ManifestError(f"{path}: unknown field {unknown[0]!r}", field=f"{path}.{unknown[0]}")
+    arguments = {}
+    for name, field in fields.items():
+        if name in value:
+            arguments[name] = convert(hints[name], value[name], f"{path}.{name}")
+        elif field.default is dataclasses.MISSING:
+            raise ManifestError(f"{path}.{name}: missing", field=f"{path}.{name}")
+    return kind(**arguments)
+
+
+def convert(hint: Any, value: Any, path: str) -> Any:
+    """One value checked against one type hint."""
+    origin, parts = get_origin(hint), get_args(hint)
+    if origin in (types.UnionType, Union):
+        return convert_union(parts, value, path)
+    if origin is Literal:
+        if value not in parts:
+            choices = ", ".join(str(part) for part in parts)
+            raise mismatch(path, f"one of {choices}", value)
+        return value
+    if origin is tuple:
+        if not isinstance(value, list):
+            raise mismatch(path, "a list", value)
+        return tuple(convert(parts[0], item, f"{path}[{i}]") for i, item in enumerate(value))
+    if origin in (dict, Mapping):
+        if not isinstance(value, dict):
+            raise mismatch(path, "an object", value)
+        return {key: convert(parts[1], item, f"{path}.{key}") for key, item in value.items()}
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        return from_json(hint, value, path)
+    return convert_plain(hint, value, path)
+
+
+def convert_union(parts: tuple[Any, ...], value: Any, path: str) -> Any:
+    """A value of any of several types; null only where the record allows it."""
+    if value is None and type(None) in parts:
+        return None
+    errors = []
+    for part in parts:
+        if part is not type(None):
+            try:
+                return convert(part, value, path)
+            except ManifestError as exc:
+                errors.append(exc)
+    raise errors[0]
+
+
+def convert_plain(hint: Any, value: Any, path: str) -> Any:
+    """A number, string or truth value; JSON's `true` is no number and a whole number is a float."""
+    if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
+        # JSON as Python reads it also holds NaN, Infinity and whole numbers beyond any float.
+        if not -MAX_FLOAT <= value <= MAX_FLOAT:
+            raise mismatch(path, "a finite number", value)
+        return float(value)
+    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
+        raise mismatch(path, hint.__name__, value)
+    return value
+
+
+def mismatch(path: str, expected: str, value: Any) -> ManifestError:
+    """The error for a value of the wrong type."""
+    return ManifestError(f"{path}: expected {expected}, got {str(value)[:80]!r}", field=path)
+
+
+def to_json(record: Any) -> Any:
+    """A record as what a JSON writer takes: every field, None as null."""
+    if dataclasses.is_dataclass(record):
+        return {f.name: to_json(getattr(record, f.name)) for f in dataclasses.fields(record)}
+    if isinstance(record, tuple):
+        return [to_json(item) for item in record]
+    if isinstance(record, Mapping):
+        return {key: to_json(item) for key, item in record.items()}
+    return record

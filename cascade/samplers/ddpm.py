@@ -1,0 +1,85 @@
+"""DDPM: ancestral sampling with a variance between the two bounds.
+
+References:
+    Ho et al. 2020 (arXiv 2006.11239), eq. 7; the interpolation of the log variance and the
+    stochasticity gamma as in US 11978141 and Nichol and Dhariwal 2021 (arXiv 2102.09672), eq. 15.
+"""
+
+from collections.abc import Generator
+from dataclasses import dataclass
+
+import numpy as np
+
+from cascade.samplers.sampling import DenoiserAt, NoiseAt, SamplerStep, times_of
+from cascade.schedule import Schedule
+from cascade.types import Batch, Time, Times
+
+
+@dataclass(frozen=True, slots=True)
+class Posterior:
+    """Mean weights and variance of `q(x_s | x_t, x_0)`, s earlier than t.
+
+    Attributes:
+        from_x0: weight of the clean estimate in the mean.
+        from_x_t: weight of the noisy image in the mean.
+        log_variance: log of the variance, interpolated.
+    """
+
+    from_x0: float
+    from_x_t: float
+    log_variance: float
+
+
+def posterior(schedule: Schedule, t: Time, s: Time, gamma: float) -> Posterior:
+    """The ancestral step from `t` to `s`.
+
+    Args:
+        schedule: what the times mean.
+        t: present time.
+        s: earlier time, above 0.
+        gamma: 0 takes the lower bound of the variance (the posterior of one image), 1 the upper
+            bound (`1 - alpha_t^2 / alpha_s^2`); between them the logarithm is interpolated.
+    """
+    alpha_t, alpha_s = float(schedule.alpha(t)), float(schedule.alpha(s))
+    sigma_t, sigma_s = float(schedule.sigma(t)), float(schedule.sigma(s))
+    # 1 - exp(log-SNR(t) - log-SNR(s)): the share of the noise at t that was added since s.
+    added = -np.expm1(float(schedule.log_snr(t)) - float(schedule.log_snr(s)))
+    upper = sigma_t**2 * added
+    lower = sigma_s**2 * added
+    ratio = alpha_t / alpha_s
+    return Posterior(
+        from_x0=alpha_s * added,
+        from_x_t=(1 - added) / ratio,
+        log_variance=gamma * np.log(upper) + (1 - gamma) * np.log(lower),
+    )
+
+
+def ddpm(
+    denoise: DenoiserAt,
+    x: Batch,
+    schedule: Schedule,
+    times: Times,
+    noise: NoiseAt,
+    gamma: float = 0.0,
+) -> Generator[SamplerStep, None, None]:
+    """Sample with fresh noise at every step but the last.
+
+    Args:
+        denoise: step index to denoiser.
+        x: noise at `times[0]`, `[B, 3, H, W]`.
+        schedule: what the times mean.
+        times: decreasing, the last one 0; one step between each two.
+        noise: step index to standard normal noise.
+        gamma: where between the lower (0) and the upper (1) variance.
+    """
+    total = len(times) - 1
+    for index in range(total):
+        t, s = times[index], times[index + 1]
+        x0 = denoise(index)(x, times_of(x, t))
+        if s > 0:
+            step = posterior(schedule, t, s, gamma)
+            mean = np.float32(step.from_x0) * x0 + np.float32(step.from_x_t) * x
+            x = mean + np.float32(np.exp(0.5 * step.log_variance)) * noise(index)
+        else:
+            x = x0
+        yield SamplerStep(index + 1, total, x, x0)

@@ -1,0 +1,159 @@
+"""Noise schedules as data: the signal and noise scale at every time.
+
+Time `t` runs from 0 (clean) to 1 (noise). A schedule gives `alpha(t)` and `sigma(t)` of the
+variance-preserving forward process `x_t = alpha x_0 + sigma epsilon` and the log signal-to-noise
+ratio `log(alpha^2 / sigma^2)`. It does not know networks, samplers or images.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, Protocol, runtime_checkable
+
+import numpy as np
+
+from cascade.errors import InvalidRequest
+from cascade.types import Time, Times
+
+LOG_SNR_LIMIT = 20.0
+"""Cosine log-SNR is kept in [-20, 20], as in progressive distillation's released configuration."""
+
+ScheduleKind = Literal["cosine", "linear"]
+
+
+@runtime_checkable
+class Schedule(Protocol):
+    """A noise schedule: everything a sampler or a training step asks of the forward process."""
+
+    def log_snr(self, t: Time) -> Times:
+        """Log signal-to-noise ratio at times `t` (float64, any shape)."""
+        ...
+
+    def alpha(self, t: Time) -> Times:
+        """Signal scale at times `t`."""
+        ...
+
+    def sigma(self, t: Time) -> Times:
+        """Noise scale at times `t`."""
+        ...
+
+    def timesteps(self, steps: int) -> Times:
+        """The `steps + 1` decreasing times of a sampling run; the last one is 0."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class CosineSchedule:
+    """The cosine schedule in continuous time, `alpha = cos`, `sigma = sin` of a linear angle.
+
+    References:
+        Nichol and Dhariwal 2021 (arXiv 2102.09672), eq. 17, in the continuous form used by
+        Salimans and Ho 2022 (arXiv 2202.00512), with log-SNR clipped to `LOG_SNR_LIMIT`.
+    """
+
+    def angle(self, t: Time) -> Times:
+        """The angle whose cosine is the signal scale, in radians."""
+        low = np.arctan(np.exp(-0.5 * LOG_SNR_LIMIT))
+        high = np.arctan(np.exp(0.5 * LOG_SNR_LIMIT))
+        return np.asarray(low + (high - low) * np.asarray(t, np.float64))
+
+    def alpha(self, t: Time) -> Times:
+        """Signal scale at times `t`."""
+        return np.cos(self.angle(t))
+
+    def sigma(self, t: Time) -> Times:
+        """Noise scale at times `t`."""
+        return np.sin(self.angle(t))
+
+    def log_snr(self, t: Time) -> Times:
+        """Log signal-to-noise ratio at times `t`."""
+        return -2.0 * np.log(np.tan(self.angle(t)))
+
+    def timesteps(self, steps: int) -> Times:
+        """The `steps + 1` evenly spaced times from 1 down to 0."""
+        return np.linspace(1.0, 0.0, checked_steps(steps) + 1)
+
+
+@dataclass(frozen=True, slots=True)
+class LinearSchedule:
+    """Betas growing linearly over a fixed number of steps; log alpha-bar is linear between.
+
+    Training step `i` (counted from 0) is time `(i + 1) / train_steps`; time 0 is the clean image.
+    The defaults are those of Imagen's 256 -> 1024 stage (arXiv 2205.11487, appendix F.3).
+    """
+
+    train_steps: int = 1000
+    beta_first: float = 1e-4
+    beta_last: float = 0.02
+
+    def log_alpha_bar(self, t: Time) -> Times:
+        """Log of the cumulated signal power, `log prod(1 - beta)`, at times `t`."""
+        betas = np.linspace(self.beta_first, self.beta_last, self.train_steps)
+        known = np.concatenate([[0.0], np.cumsum(np.log1p(-betas))])
+        return np.asarray(np.interp(t, np.linspace(0.0, 1.0, self.train_steps + 1), known))
+
+    def alpha(self, t: Time) -> Times:
+        """Signal scale at times `t`."""
+        return np.exp(0.5 * self.log_alpha_bar(t))
+
+    def sigma(self, t: Time) -> Times:
+        """Noise scale at times `t`."""
+        return np.sqrt(-np.expm1(self.log_alpha_bar(t)))
+
+    def log_snr(self, t: Time) -> Times:
+        """Log signal-to-noise ratio at times `t`; infinite at 0."""
+        log_alpha_bar = self.log_alpha_bar(t)
+        with np.errstate(divide="ignore"):
+            return log_alpha_bar - np.log(-np.expm1(log_alpha_bar))
+
+    def timesteps(self, steps: int) -> Times:
+        """The `steps + 1` times of a run that keeps `steps` training steps, evenly spaced."""
+        return respaced(self.train_steps, (checked_steps(steps),))
+
+
+def respaced(train_steps: int, sections: tuple[int, ...]) -> Times:
+    """Times of a run that keeps `sections[k]` training steps in the k-th equal part of the range.
+
+    Args:
+        train_steps: number of training steps that the range [0, 1] stands for.
+        sections: how many steps to keep per part, the cleanest part first.
+
+    Returns:
+        `sum(sections) + 1` decreasing times; the first is the noisiest kept step, the last is 0.
+
+    Raises:
+        InvalidRequest: a part has no room for that many steps.
+
+    References:
+        Respacing of improved diffusion (arXiv 2102.09672, section 4), as DeepFloyd IF lists it.
+    """
+    if not sections:
+        raise InvalidRequest("sections: expected at least one", field="steps")
+    kept: list[int] = []
+    start = 0
+    for index, count in enumerate(sections):
+        size = train_steps // len(sections) + (1 if index < train_steps % len(sections) else 0)
+        if not 1 <= count <= size:
+            raise InvalidRequest(
+                f"steps: part {index} of the schedule holds {size} training steps, {count} asked",
+                field="steps",
+            )
+        # Both ends of a part are kept; one step alone keeps the clean end, in the last part the
+        # noisy one. The stride is summed, not multiplied, so that ties round as published.
+        stride = (size - 1) / max(count - 1, 1)
+        offsets = np.cumsum([0.0] + [stride] * (count - 1))
+        if count == 1 and index == len(sections) - 1:
+            offsets = np.array([size - 1.0])
+        kept.extend(start + round(float(offset)) + 1 for offset in offsets)
+        start += size
+    return np.asarray(np.array([*sorted(kept, reverse=True), 0]) / train_steps)
+
+
+def checked_steps(steps: int) -> int:
+    """`steps`, or an error that names the field when it is not a positive number."""
+    if steps < 1:
+        raise InvalidRequest(f"steps: expected at least 1, got {steps}", field="steps")
+    return steps
+
+
+def make_schedule(kind: ScheduleKind) -> Schedule:
+    """The schedule that a manifest names."""
+    return CosineSchedule() if kind == "cosine" else LinearSchedule()

@@ -1,0 +1,44 @@
+"""The stage: one method, wherever it runs.
+
+A local stage runs an engine here; a remote one stands for all the stages beyond the cut. `generate`
+cannot tell them apart.
+"""
+
+from collections.abc import Iterator
+from typing import Protocol, runtime_checkable
+
+from cascade.events import Event
+from cascade.request import GenerateRequest, Handoff
+
+
+@runtime_checkable
+class Stage(Protocol):
+    """One step of the cascade, or several that run elsewhere."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The components this stage runs, in order."""
+        ...
+
+    def anticipate(self, handoff: Handoff) -> None:
+        """Learn early what is already known; a remote stage starts to upload. Returns at once."""
+        ...
+
+    def run(self, request: GenerateRequest, handoff: Handoff) -> Iterator[Event]:
+        """Do the work, yielding events; each component ends with its `StageFinished`.
+
+        Closing the iterator cancels the work at the next step.
+
+        Raises:
+            InvalidRequest: the request or the handoff does not fit this stage.
+            Cancelled: `terminate` was called.
+        """
+        ...
+
+    def terminate(self) -> None:
+        """End the work in progress inside its step, from another thread; harmless when idle."""
+        ...
+
+    def close(self) -> None:
+        """Release what the stage holds."""
+        ...

@@ -1,0 +1,38 @@
+"""The vocabulary of shapes: one name per kind of array that this package passes around.
+
+The names carry shape and dtype for the reader and for type checkers. They know no image format,
+no network and no wire. (Plain `typing.Annotated`, so that neither the light client nor a bare
+training machine needs a package for it: docs/decisions/0003-shape-vocabulary.md.)
+"""
+
+from typing import Annotated, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+"""Any array; where it enters, its dtype and shape are checked."""
+
+ImageU8 = Annotated[NDArray[np.uint8], "height width 3"]
+"""A picture as it crosses a component boundary: RGB, 8 bit, channels last."""
+
+Batch = Annotated[NDArray[np.float32], "batch 3 height width"]
+"""Pictures inside a stage: planar RGB in [-1, 1] and beyond while noisy."""
+
+PerSample = Annotated[NDArray[np.float32], "batch"]
+"""One number per picture: a time, an augmentation level, a guidance weight."""
+
+Times = Annotated[NDArray[np.float64], "..."]
+"""Times in [0, 1], or functions of them, in double precision."""
+
+ContextF16 = Annotated[NDArray[np.float16], "tokens width"]
+"""Text embeddings of the real tokens as they cross a component boundary."""
+
+TokenIds = Annotated[NDArray[np.int64], "tokens"]
+"""Token numbers of one prompt."""
+
+Time = Times | float | np.floating[Any]
+"""One time or many."""
+
+Words = Annotated[NDArray[np.uint32], "..."]
+"""Random 32-bit words."""

@@ -1,0 +1,58 @@
+"""Who may load what: the light packages in a fresh interpreter, module by module."""
+
+import importlib.util
+import pkgutil
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = ("torch", "onnx", "stages", "export")
+NETWORK = ("grpc", "google.protobuf", "protos")
+
+
+def modules(package: str) -> list[str]:
+    """A package and every module in it, without importing any."""
+    spec = importlib.util.find_spec(package)
+    assert spec is not None
+    assert spec.submodule_search_locations is not None
+    names = [package]
+    for found in pkgutil.iter_modules(spec.submodule_search_locations, f"{package}."):
+        names += modules(found.name) if found.ispkg else [found.name]
+    return names
+
+
+def loaded(statements: str, suspects: tuple[str, ...]) -> list[str]:
+    """Which of the suspects a fresh interpreter has loaded after those statements."""
+    code = f"{statements}\nimport sys\nprint(*(n for n in {suspects} if n in sys.modules))"
+    found = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert found.returncode == 0, found.stderr
+    return found.stdout.split()
+
+
+def test_the_check_finds_what_is_loaded() -> None:
+    """The check itself can fail: a module that is imported is reported."""
+    assert loaded("import cascade.noise", ("numpy", "torch")) == ["numpy"]
+
+
+@pytest.mark.parametrize(
+    ("package", "forbidden"),
+    [
+        ("cascade", (*HEAVY, *NETWORK, "runtime_client", "runtime_server")),
+        ("runtime_client", (*HEAVY, "runtime_server")),
+        ("runtime_server", (*HEAVY, "runtime_client")),
+    ],
+)
+def test_light_packages_load_nothing_heavy(package: str, forbidden: tuple[str, ...]) -> None:
+    """Importing every module of a package loads neither torch nor the other half."""
+    names = [name for name in modules(package) if not name.endswith("__main__")]
+    assert len(names) > 3
+    assert loaded(f"import {', '.join(names)}", forbidden) == []
+
+
+def test_the_command_line_costs_nothing_heavy() -> None:
+    """Registering every subcommand, those for training too, loads neither torch nor an engine."""
+    statements = "from cascade.cli import build_parser; build_parser()"
+    assert loaded(statements, ("torch", "onnx", "onnxruntime")) == []

@@ -1,0 +1,338 @@
+"""The manifest: strict to read, one canonical form, an id that covers every file and number."""
+
+import copy
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cascade.errors import ManifestError
+from cascade.manifest import (
+    FORMAT_VERSION,
+    AugmentationSpec,
+    DiffusionSpec,
+    FileEntry,
+    GraphSpec,
+    GuidanceSpec,
+    Manifest,
+    ParityRecord,
+    TensorSpec,
+    TextEncoderSpec,
+    ThresholdSpec,
+    canonical,
+    read_manifest,
+    write_manifest,
+)
+from cascade.record import to_json
+from tests.tiny_bundle import write_tiny_bundle
+
+QUICK = settings(derandomize=True, deadline=None, max_examples=25)
+NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
+WORDS = st.text(max_size=12)
+TENSORS = st.lists(
+    st.builds(
+        TensorSpec,
+        name=WORDS,
+        dtype=st.sampled_from(["float32", "float16", "int64", "int8", "uint8"]),
+        shape=st.lists(st.integers() | WORDS, max_size=4).map(tuple),
+    ),
+    max_size=2,
+).map(tuple)
+PARITY = st.builds(
+    ParityRecord,
+    max_abs_error=NUMBERS,
+    psnr_db=NUMBERS,
+    tolerance_abs=NUMBERS,
+    samples=st.integers(),
+)
+Place = tuple[str | int, ...]
+
+
+@st.composite
+def manifests(draw: Any) -> Manifest:
+    """Any manifest whose chain of resolutions fits."""
+
+    def graph(file: str) -> GraphSpec:
+        return GraphSpec(
+            file=file,
+            inputs=draw(TENSORS),
+            outputs=draw(TENSORS),
+            storage=draw(st.sampled_from(["float32", "float16", "int8"])),
+            parity=draw(PARITY),
+        )
+
+    sizes = draw(st.lists(st.integers(1, 2**20), max_size=3))
+    stages = tuple(
+        DiffusionSpec(
+            name=f"stage{index}",
+            family="diffusion",
+            graph=graph(f"{index}.onnx"),
+            input_resolution=sizes[index - 1] if index else None,
+            output_resolution=size,
+            schedule=draw(st.sampled_from(["cosine", "linear"])),
+            prediction=draw(st.sampled_from(["epsilon", "v", "x0"])),
+            sampler=draw(st.sampled_from(["ddim", "ddpm", "stochastic"])),
+            steps=draw(st.integers()),
+            gamma=draw(NUMBERS),
+            guidance=GuidanceSpec(
+                kind=draw(st.sampled_from(["constant", "oscillating"])), weight=draw(NUMBERS)
+            ),
+            null_context="mask",
+            threshold=ThresholdSpec(kind="dynamic", cap=draw(st.none() | NUMBERS)),
+            augmentation=draw(
+                st.none()
+                | st.builds(AugmentationSpec, lowest=NUMBERS, highest=NUMBERS, default=NUMBERS)
+            ),
+            skip_scale="long_skips",
+            training=draw(st.dictionaries(WORDS, WORDS | NUMBERS, max_size=2)),
+        )
+        for index, size in enumerate(sizes)
+    )
+    names = ["text.onnx", "words", *(stage.graph.file for stage in stages)]
+    return Manifest(
+        format_version=FORMAT_VERSION,
+        name=draw(WORDS),
+        licence=draw(WORDS),
+        provenance=draw(WORDS),
+        text_encoder=TextEncoderSpec(
+            name="text",
+            family="text_encoder",
+            graph=graph("text.onnx"),
+            tokenizer_file="words",
+            max_tokens=draw(st.integers()),
+            context_width=draw(st.integers()),
+            provenance=draw(WORDS),
+        ),
+        stages=stages,
+        files=tuple(
+            FileEntry(name=name, sha256=draw(WORDS), size_bytes=draw(st.integers()))
+            for name in draw(st.permutations(names))
+        ),
+    )
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
+    """The manifest of the tiny bundle."""
+    return write_tiny_bundle(tmp_path_factory.mktemp("manifest") / "bundle").manifest
+
+
+def leaves(value: Any, place: Place = ()) -> Iterator[tuple[Place, Any]]:
+    """Every number, string and null of a document, with its place."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from leaves(item, (*place, key))
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from leaves(item, (*place, index))
+    else:
+        yield place, value
+
+
+def changed(document: Any, place: Place, value: Any) -> Any:
+    """A copy of a document with one value replaced."""
+    result = copy.deepcopy(document)
+    inner = result
+    for step in place[:-1]:
+        inner = inner[step]
+    inner[place[-1]] = value
+    return result
+
+
+def path_of(place: Place) -> str:
+    """How errors write a place."""
+    return "manifest" + "".join(f"[{s}]" if isinstance(s, int) else f".{s}" for s in place)
+
+
+def read(document: Any) -> Manifest:
+    """A manifest from a document."""
+    return read_manifest(json.dumps(document).encode())
+
+
+@QUICK
+@given(manifests())
+def test_both_forms_are_read_back(manifest: Manifest) -> None:
+    """The form for people and the canonical one both give the same manifest and id again."""
+    for text in (write_manifest(manifest).encode(), canonical(manifest)):
+        again = read_manifest(text)
+        assert again == manifest
+        assert again.bundle_id == manifest.bundle_id
+
+
+def test_canonical_form_is_stable(tiny: Manifest) -> None:
+    """Key order, spaces and whole numbers written as integers do not change the canonical form."""
+
+    def turned(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: turned(value[key]) for key in reversed(list(value))}
+        if isinstance(value, list):
+            return [turned(item) for item in value]
+        return int(value) if isinstance(value, float) and value == int(value) else value
+
+    text = json.dumps(turned(to_json(tiny)), indent=7)
+    assert text != canonical(tiny).decode()
+    assert canonical(read_manifest(text.encode())) == canonical(tiny)
+
+
+def test_bundle_id_is_the_hash_of_the_canonical_form(tiny: Manifest) -> None:
+    """Any language can compute the id: sha256 of sorted, compact ASCII JSON."""
+    text = json.dumps(to_json(tiny), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    assert tiny.bundle_id == hashlib.sha256(text.encode()).hexdigest()
+
+
+def test_every_hash_and_number_is_in_the_id(tiny: Manifest) -> None:
+    """Changing any one number or hash gives another id each time, or is refused as inconsistent."""
+    document = to_json(tiny)
+    ids, refused, count = {tiny.bundle_id}, set(), 0
+    for place, value in leaves(document):
+        if place[-1] == "sha256":
+            other: Any = value[::-1]
+        elif isinstance(value, int | float):
+            other = value + 1
+        else:
+            continue
+        count += 1
+        try:
+            ids.add(read(changed(document, place, other)).bundle_id)
+        except ManifestError:
+            refused.add(place[-1])
+            count -= 1
+    assert len(ids) == 1 + count
+    assert count > 60
+    assert refused == {"format_version", "input_resolution", "output_resolution"}
+
+
+def test_every_wrong_type_is_named(tiny: Manifest) -> None:
+    """Whatever value is replaced by one of no fitting type, the error names its path."""
+    document = to_json(tiny)
+    for place, _ in leaves(document):
+        with pytest.raises(ManifestError) as caught:
+            read(changed(document, place, [[]]))
+        assert caught.value.field == path_of(place)
+
+
+def test_every_missing_field_is_named(tiny: Manifest) -> None:
+    """Every field is required except the few with documented defaults."""
+    document = to_json(tiny)
+    optional = {"low_weight", "first_steps", "convention", "percentile", "cap"}
+    for place, _ in leaves(document):
+        if isinstance(place[-1], int) or place[-1] in optional:
+            continue
+        short = copy.deepcopy(document)
+        inner = short
+        for step in place[:-1]:
+            inner = inner[step]
+        del inner[place[-1]]
+        with pytest.raises(ManifestError, match="missing") as caught:
+            read(short)
+        assert caught.value.field == path_of(place)
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        (),
+        ("text_encoder",),
+        ("text_encoder", "graph", "parity"),
+        ("stages", 1),
+        ("stages", 1, "augmentation"),
+        ("stages", 0, "graph", "inputs", 2),
+        ("files", 0),
+    ],
+)
+def test_every_unknown_field_is_named(tiny: Manifest, place: Place) -> None:
+    """A field of a newer or a foreign format is refused, not skipped."""
+    with pytest.raises(ManifestError, match="unknown field") as caught:
+        read(changed(to_json(tiny), (*place, "more"), 1))
+    assert caught.value.field == path_of((*place, "more"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [b"", b"{", b"\xff\xfe", b"[]", b"null", b"{}", b"[" * 100_000, b'{"a":' + b"9" * 5000 + b"}"],
+)
+def test_what_is_no_manifest_is_refused(text: bytes) -> None:
+    """Broken, nested or foreign JSON is a ManifestError, never another exception."""
+    with pytest.raises(ManifestError):
+        read_manifest(text)
+
+
+@QUICK
+@given(st.binary() | st.text().map(str.encode))
+def test_no_bytes_raise_anything_else(text: bytes) -> None:
+    """Whatever the bytes, the reader raises ManifestError."""
+    with pytest.raises(ManifestError):
+        read_manifest(text)
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999", "1" + "0" * 400])
+def test_numbers_beyond_floats_are_refused(tiny: Manifest, number: str) -> None:
+    """NaN and infinity, however written, are no numbers of a manifest."""
+    text = json.dumps(changed(to_json(tiny), ("stages", 0, "gamma"), "HERE"))
+    with pytest.raises(ManifestError) as caught:
+        read_manifest(text.replace('"HERE"', number).encode())
+    assert caught.value.field == "manifest.stages[0].gamma"
+
+
+@pytest.mark.parametrize(("stage", "size"), [(0, 8), (1, 16), (2, 8), (2, None)])
+def test_a_broken_chain_is_refused(tiny: Manifest, stage: int, size: int | None) -> None:
+    """Every stage must start at the resolution at which the one before it ended."""
+    with pytest.raises(ManifestError) as caught:
+        read(changed(to_json(tiny), ("stages", stage, "input_resolution"), size))
+    assert caught.value.field == f"manifest.stages[{stage}].input_resolution"
+
+
+def test_stages_in_another_order_are_refused(tiny: Manifest) -> None:
+    """The order of the stages is part of the chain."""
+    with pytest.raises(ManifestError, match="input_resolution"):
+        replace(tiny, stages=tiny.stages[::-1])
+
+
+def test_two_components_of_one_name_are_refused(tiny: Manifest) -> None:
+    """Options and progress go by name: names are unique."""
+    with pytest.raises(ManifestError, match="share a name"):
+        replace(tiny, text_encoder=replace(tiny.text_encoder, name="base"))
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "text_encoder.onnx", "sr16.onnx"])
+def test_a_file_that_is_used_must_be_listed(tiny: Manifest, name: str) -> None:
+    """Every graph and the tokenizer need an entry with a hash."""
+    with pytest.raises(ManifestError, match=f"{name} is used but not listed"):
+        replace(tiny, files=tuple(f for f in tiny.files if f.name != name))
+
+
+def test_a_file_listed_twice_is_refused(tiny: Manifest) -> None:
+    """One name has one hash."""
+    with pytest.raises(ManifestError, match="twice"):
+        replace(tiny, files=(*tiny.files, replace(tiny.files[0], sha256="0" * 64)))
+
+
+@pytest.mark.parametrize("version", [0, 2])
+def test_another_format_version_is_refused(tiny: Manifest, version: int) -> None:
+    """A bundle of another format says what to do."""
+    with pytest.raises(ManifestError, match="update edge-cascade or export") as caught:
+        read(changed(to_json(tiny), ("format_version",), version))
+    assert caught.value.field == "manifest.format_version"
+
+
+def test_positions_follow_the_cascade(tiny: Manifest) -> None:
+    """The text encoder is 0, then the stages; an unknown name lists the known ones."""
+    names = [component.name for component in tiny.components]
+    assert names == ["text_encoder", "base", "sr16", "sr32"]
+    assert [tiny.position(name) for name in names] == [0, 1, 2, 3]
+    with pytest.raises(ManifestError, match="text_encoder, base, sr16, sr32"):
+        tiny.position("sr64")
+
+
+def test_the_file_of_a_bundle_is_the_form_for_people(tmp_path: Path) -> None:
+    """What lies on disk is indented and read back to the same id."""
+    bundle = write_tiny_bundle(tmp_path / "bundle")
+    text = (bundle.folder / "manifest.json").read_text()
+    assert text == write_manifest(bundle.manifest)
+    assert text.count("\n") > 100

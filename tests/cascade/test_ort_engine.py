@@ -1,0 +1,180 @@
+"""ONNX Runtime behind the engine contract: named arrays, our errors, and an end from outside."""
+
+import threading
+import time
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper
+
+from cascade.engines.engine import Engine
+from cascade.engines.ort import OrtEngine, dtype_name
+from cascade.errors import Cancelled, EngineError
+from cascade.types import Array
+from tests.tiny_bundle import WIDTH, stage_graph, text_encoder_graph
+
+
+def counting_graph() -> bytes:
+    """`total = x + 1 + 1 + ...`, as many times as `turns` says: a run as long as wanted."""
+    state = helper.make_tensor_value_info("state", TensorProto.FLOAT, [1])
+    body = helper.make_graph(
+        [
+            helper.make_node("Identity", ["go_in"], ["go_out"]),
+            helper.make_node("Add", ["state", "one"], ["state_out"]),
+        ],
+        "body",
+        [
+            helper.make_tensor_value_info("turn", TensorProto.INT64, []),
+            helper.make_tensor_value_info("go_in", TensorProto.BOOL, []),
+            state,
+        ],
+        [
+            helper.make_tensor_value_info("go_out", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("state_out", TensorProto.FLOAT, [1]),
+        ],
+        [helper.make_tensor("one", TensorProto.FLOAT, [1], [1.0])],
+    )
+    graph = helper.make_graph(
+        [helper.make_node("Loop", ["turns", "", "x"], ["total"], body=body)],
+        "counting",
+        [
+            helper.make_tensor_value_info("turns", TensorProto.INT64, []),
+            helper.make_tensor_value_info("x", TensorProto.FLOAT, [1]),
+        ],
+        [helper.make_tensor_value_info("total", TensorProto.FLOAT, [1])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)])
+    model.ir_version = 9
+    return bytes(model.SerializeToString())
+
+
+def turns(count: int) -> dict[str, Array]:
+    """Inputs for that many turns, starting at 0.5."""
+    return {"turns": np.array(count, np.int64), "x": np.array([0.5], np.float32)}
+
+
+def encoder_inputs() -> dict[str, Array]:
+    """Two tokens for the tiny text encoder."""
+    return {
+        "token_ids": np.array([[1, 2]], np.int64),
+        "token_mask": np.array([[1, 0]], np.float32),
+    }
+
+
+@pytest.fixture(scope="module")
+def encoder() -> OrtEngine:
+    """The tiny text encoder."""
+    return OrtEngine(text_encoder_graph()[0], threads=1)
+
+
+@pytest.fixture(scope="module")
+def counter() -> OrtEngine:
+    """The counting graph."""
+    return OrtEngine(counting_graph(), threads=1)
+
+
+def test_it_is_an_engine(encoder: OrtEngine) -> None:
+    """The class keeps the contract."""
+    assert isinstance(encoder, Engine)
+
+
+def test_outputs_come_by_name(encoder: OrtEngine) -> None:
+    """A run returns every output by its name; masked tokens come out as zero."""
+    outputs = encoder.run(encoder_inputs())
+    assert list(outputs) == ["context"]
+    assert (outputs["context"].shape, outputs["context"].dtype) == ((1, 2, WIDTH), np.float32)
+    assert outputs["context"][0, 0].all()
+    assert not outputs["context"][0, 1].any()
+
+
+def test_known_answer(counter: OrtEngine) -> None:
+    """Five turns add five."""
+    assert counter.run(turns(5))["total"].tolist() == [5.5]
+
+
+def test_signature_is_the_graphs(encoder: OrtEngine) -> None:
+    """Inputs and outputs are listed with dtype and shape, free axes by name."""
+    assert encoder.inputs == {
+        "token_ids": ("int64", ("batch", "tokens")),
+        "token_mask": ("float32", ("batch", "tokens")),
+    }
+    assert encoder.outputs == {"context": ("float32", ("batch", "tokens", WIDTH))}
+
+
+def test_signature_matches_the_specs() -> None:
+    """The signature of a stage's graph says what the manifest says of it."""
+    data, inputs, outputs = stage_graph(2, upscales=True, slow_layers=0)
+    engine = OrtEngine(data, threads=1)
+    assert engine.inputs == {spec.name: (spec.dtype, spec.shape) for spec in inputs}
+    assert engine.outputs == {spec.name: (spec.dtype, spec.shape) for spec in outputs}
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [
+        ("tensor(float)", "float32"),
+        ("tensor(float16)", "float16"),
+        ("tensor(double)", "float64"),
+        ("tensor(int64)", "int64"),
+        ("tensor(uint8)", "uint8"),
+    ],
+)
+def test_dtypes_have_numpys_names(theirs: str, ours: str) -> None:
+    """ONNX Runtime's type names become numpy's."""
+    assert dtype_name(theirs) == ours
+
+
+@pytest.mark.parametrize("graph", [b"", b"garbage", bytes(1000), counting_graph()[:-40]])
+def test_bytes_that_are_no_graph_are_an_engine_error(graph: bytes) -> None:
+    """Whatever cannot be loaded is an EngineError."""
+    with pytest.raises(EngineError, match="cannot load the graph"):
+        OrtEngine(graph, threads=1)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"token_ids": None},
+        {"extra": np.zeros(1, np.float32)},
+        {"token_mask": np.ones((1, 2), np.float64)},
+        {"token_mask": np.ones((1, 2, 1), np.float32)},
+        {"token_ids": np.array([[1, 9999]], np.int64)},
+    ],
+    ids=["missing", "unknown", "dtype", "rank", "index"],
+)
+def test_wrong_inputs_are_an_engine_error(
+    encoder: OrtEngine, change: dict[str, Array | None]
+) -> None:
+    """A missing, unknown, mistyped or impossible input fails as ours, and the next run works."""
+    inputs = {k: v for k, v in {**encoder_inputs(), **change}.items() if v is not None}
+    with pytest.raises(EngineError):
+        encoder.run(inputs)
+    assert encoder.run(encoder_inputs())["context"].shape == (1, 2, WIDTH)
+
+
+def test_terminate_ends_a_long_run(counter: OrtEngine) -> None:
+    """A run of hours ends as Cancelled within moments, and the engine answers the next one."""
+    raised: list[Exception] = []
+
+    def run() -> None:
+        try:
+            counter.run(turns(10**12))
+        except Cancelled as exc:
+            raised.append(exc)
+
+    worker = threading.Thread(target=run, daemon=True)
+    worker.start()
+    deadline = time.monotonic() + 20
+    # The run may not have begun yet: a call that finds nothing to end is harmless.
+    while worker.is_alive() and time.monotonic() < deadline:
+        worker.join(0.02)
+        counter.terminate()
+    assert not worker.is_alive()
+    assert [type(exc) for exc in raised] == [Cancelled]
+    assert counter.run(turns(2))["total"].tolist() == [2.5]
+
+
+def test_terminate_when_idle_is_harmless(counter: OrtEngine) -> None:
+    """With nothing to end, the next run is not affected."""
+    counter.terminate()
+    assert counter.run(turns(3))["total"].tolist() == [3.5]

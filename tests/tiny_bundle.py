@@ -1,0 +1,219 @@
+"""A true bundle in miniature, made in milliseconds without torch: 8 -> 16 -> 32 pixels.
+
+Every graph has the inputs and outputs of a real one and depends on all of them; only weights are
+small. `slow_layers` makes steps of the super-resolution stages last, to test cancelling.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+
+from cascade.bundle import Bundle, open_bundle
+from cascade.manifest import (
+    FORMAT_VERSION,
+    AugmentationSpec,
+    DiffusionSpec,
+    FileEntry,
+    GraphSpec,
+    GuidanceSpec,
+    Manifest,
+    ParityRecord,
+    TensorSpec,
+    TextEncoderSpec,
+    ThresholdSpec,
+    write_manifest,
+)
+
+WIDTH = 8
+"""Width of the context embeddings."""
+SIZES = (8, 16, 32)
+WORDS = ("[UNK]", "a", "red", "green", "apple", "cat", "noto", "style", ",")
+MAX_TOKENS = 16
+PARITY = ParityRecord(max_abs_error=0.0, psnr_db=200.0, tolerance_abs=1e-4, samples=1)
+
+
+def model(
+    nodes: Sequence[NodeProto],
+    inputs: Sequence[TensorSpec],
+    outputs: Sequence[TensorSpec],
+    constants: dict[str, np.ndarray],
+) -> bytes:
+    """An ONNX file's bytes."""
+    kinds = {"float32": TensorProto.FLOAT, "int64": TensorProto.INT64}
+    infos = [
+        [helper.make_tensor_value_info(s.name, kinds[s.dtype], list(s.shape)) for s in specs]
+        for specs in (inputs, outputs)
+    ]
+    weights = [numpy_helper.from_array(value, name) for name, value in constants.items()]
+    graph = helper.make_graph(list(nodes), "tiny", infos[0], infos[1], weights)
+    proto: ModelProto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)])
+    proto.ir_version = 9
+    return proto.SerializeToString()
+
+
+def text_encoder_graph() -> tuple[bytes, tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
+    """Each token's row of a table, times its mask."""
+    rng = np.random.default_rng(7)
+    inputs = (
+        TensorSpec(name="token_ids", dtype="int64", shape=("batch", "tokens")),
+        TensorSpec(name="token_mask", dtype="float32", shape=("batch", "tokens")),
+    )
+    outputs = (TensorSpec(name="context", dtype="float32", shape=("batch", "tokens", WIDTH)),)
+    nodes = [
+        helper.make_node("Gather", ["table", "token_ids"], ["rows"]),
+        helper.make_node("Unsqueeze", ["token_mask", "last"], ["mask"]),
+        helper.make_node("Mul", ["rows", "mask"], ["context"]),
+    ]
+    constants = {
+        "table": rng.standard_normal((len(WORDS), WIDTH)).astype(np.float32),
+        "last": np.array([2], np.int64),
+    }
+    return model(nodes, inputs, outputs, constants), inputs, outputs
+
+
+def stage_graph(
+    position: int, *, upscales: bool, slow_layers: int
+) -> tuple[bytes, tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
+    """`tanh(conv(images) + text + time)`: an estimate of x0 that depends on every input."""
+    rng = np.random.default_rng(position)
+    image = ("batch", 3, "height", "width")
+    inputs = [
+        TensorSpec(name="x_t", dtype="float32", shape=image),
+        TensorSpec(name="t", dtype="float32", shape=("batch",)),
+        TensorSpec(name="context", dtype="float32", shape=("batch", "tokens", WIDTH)),
+        TensorSpec(name="context_mask", dtype="float32", shape=("batch", "tokens")),
+    ]
+    if upscales:
+        inputs.append(TensorSpec(name="low_res", dtype="float32", shape=image))
+        inputs.append(TensorSpec(name="aug_level", dtype="float32", shape=("batch",)))
+    outputs = (TensorSpec(name="prediction", dtype="float32", shape=image),)
+    images = ["x_t", "low_res"] if upscales else ["x_t"]
+    times = ["t", "aug_level"] if upscales else ["t"]
+    channels = 3 * len(images)
+    nodes = [
+        helper.make_node("Concat", images, ["joined"], axis=1),
+        helper.make_node("Conv", ["joined", "kernel"], ["seen"], pads=[1, 1, 1, 1]),
+        helper.make_node("Unsqueeze", ["context_mask", "last"], ["mask"]),
+        helper.make_node("Mul", ["context", "mask"], ["kept"]),
+        helper.make_node("ReduceMean", ["kept", "middle"], ["pooled"], keepdims=0),
+        helper.make_node("MatMul", ["pooled", "colours"], ["tint"]),
+        helper.make_node("Sum", times, ["time"]),
+        helper.make_node("Reshape", ["time", "column"], ["late"]),
+        helper.make_node("Sub", ["tint", "late"], ["shift"]),
+        helper.make_node("Reshape", ["shift", "plane"], ["shift4"]),
+        helper.make_node("Add", ["seen", "shift4"], ["h0"]),
+    ]
+    for layer in range(slow_layers):
+        nodes.append(
+            helper.make_node("Conv", [f"h{layer}", "wide"], [f"w{layer}"], pads=[3, 3, 3, 3])
+        )
+        nodes.append(helper.make_node("Tanh", [f"w{layer}"], [f"h{layer + 1}"]))
+    nodes.append(helper.make_node("Tanh", [f"h{slow_layers}"], ["prediction"]))
+    constants = {
+        "kernel": (rng.standard_normal((3, channels, 3, 3)) * 0.3).astype(np.float32),
+        "wide": (rng.standard_normal((3, 3, 7, 7)) * 0.1).astype(np.float32),
+        "colours": rng.standard_normal((WIDTH, 3)).astype(np.float32),
+        "last": np.array([2], np.int64),
+        "middle": np.array([1], np.int64),
+        "column": np.array([-1, 1], np.int64),
+        "plane": np.array([-1, 3, 1, 1], np.int64),
+    }
+    return model(nodes, inputs, outputs, constants), tuple(inputs), outputs
+
+
+def tokenizer_json() -> bytes:
+    """A word-level tokenizer over `WORDS`."""
+    definition = {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": [],
+        "normalizer": {"type": "Lowercase"},
+        "pre_tokenizer": {"type": "Whitespace"},
+        "post_processor": None,
+        "decoder": None,
+        "model": {
+            "type": "WordLevel",
+            "vocab": {word: index for index, word in enumerate(WORDS)},
+            "unk_token": "[UNK]",
+        },
+    }
+    return json.dumps(definition).encode()
+
+
+def write_tiny_bundle(folder: Path, *, slow_layers: int = 0, steps: int = 3) -> Bundle:
+    """Write and open a bundle with components `text_encoder`, `base`, `sr16`, `sr32`.
+
+    Args:
+        folder: an empty or missing folder.
+        slow_layers: extra wide convolutions per step of the super-resolution stages.
+        steps: default steps of every stage.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    files: dict[str, bytes] = {"tokenizer.json": tokenizer_json()}
+    files["text_encoder.onnx"], inputs, outputs = text_encoder_graph()
+
+    def graph(file: str, ins: tuple[TensorSpec, ...], outs: tuple[TensorSpec, ...]) -> GraphSpec:
+        return GraphSpec(file=file, inputs=ins, outputs=outs, storage="float32", parity=PARITY)
+
+    encoder = TextEncoderSpec(
+        name="text_encoder",
+        family="text_encoder",
+        graph=graph("text_encoder.onnx", inputs, outputs),
+        tokenizer_file="tokenizer.json",
+        max_tokens=MAX_TOKENS,
+        context_width=WIDTH,
+        provenance="random numbers of a fixed seed",
+    )
+    stages = []
+    before: int | None = None
+    for position, size in enumerate(SIZES, start=1):
+        name = "base" if before is None else f"sr{size}"
+        file = f"{name}.onnx"
+        layers = 0 if before is None else slow_layers
+        files[file], inputs, outputs = stage_graph(
+            position, upscales=before is not None, slow_layers=layers
+        )
+        stages.append(
+            DiffusionSpec(
+                name=name,
+                family="diffusion",
+                graph=graph(file, inputs, outputs),
+                input_resolution=before,
+                output_resolution=size,
+                schedule="cosine",
+                prediction="x0",
+                sampler="ddpm" if before is None else "ddim",
+                steps=steps,
+                gamma=0.3,
+                guidance=GuidanceSpec(kind="constant", weight=2.0 if before is None else 1.0),
+                null_context="mask",
+                threshold=ThresholdSpec(kind="dynamic", percentile=0.995),
+                augmentation=None
+                if before is None
+                else AugmentationSpec(lowest=0.0, highest=0.5, default=0.1),
+                skip_scale="long_skips",
+                training={},
+            )
+        )
+        before = size
+    manifest = Manifest(
+        format_version=FORMAT_VERSION,
+        name="tiny",
+        licence="Apache-2.0",
+        provenance="made by the tests",
+        text_encoder=encoder,
+        stages=tuple(stages),
+        files=tuple(
+            FileEntry(name=n, sha256=hashlib.sha256(d).hexdigest(), size_bytes=len(d))
+            for n, d in files.items()
+        ),
+    )
+    for name, data in files.items():
+        (folder / name).write_bytes(data)
+    (folder / "manifest.json").write_text(write_manifest(manifest))
+    return open_bundle(folder)

@@ -1,0 +1,281 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class Dtype(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    DTYPE_UNSPECIFIED: _ClassVar[Dtype]
+    DTYPE_UINT8: _ClassVar[Dtype]
+    DTYPE_FLOAT16: _ClassVar[Dtype]
+    DTYPE_FLOAT32: _ClassVar[Dtype]
+
+class ImageFormat(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    IMAGE_FORMAT_UNSPECIFIED: _ClassVar[ImageFormat]
+    IMAGE_FORMAT_RAW: _ClassVar[ImageFormat]
+    IMAGE_FORMAT_PNG: _ClassVar[ImageFormat]
+    IMAGE_FORMAT_WEBP: _ClassVar[ImageFormat]
+    IMAGE_FORMAT_JPEG: _ClassVar[ImageFormat]
+DTYPE_UNSPECIFIED: Dtype
+DTYPE_UINT8: Dtype
+DTYPE_FLOAT16: Dtype
+DTYPE_FLOAT32: Dtype
+IMAGE_FORMAT_UNSPECIFIED: ImageFormat
+IMAGE_FORMAT_RAW: ImageFormat
+IMAGE_FORMAT_PNG: ImageFormat
+IMAGE_FORMAT_WEBP: ImageFormat
+IMAGE_FORMAT_JPEG: ImageFormat
+
+class Tensor(_message.Message):
+    __slots__ = ("shape", "dtype", "data")
+    SHAPE_FIELD_NUMBER: _ClassVar[int]
+    DTYPE_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    shape: _containers.RepeatedScalarFieldContainer[int]
+    dtype: Dtype
+    data: bytes
+    def __init__(self, shape: _Optional[_Iterable[int]] = ..., dtype: _Optional[_Union[Dtype, str]] = ..., data: _Optional[bytes] = ...) -> None: ...
+
+class Image(_message.Message):
+    __slots__ = ("width", "height", "format", "data")
+    WIDTH_FIELD_NUMBER: _ClassVar[int]
+    HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    FORMAT_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    width: int
+    height: int
+    format: ImageFormat
+    data: bytes
+    def __init__(self, width: _Optional[int] = ..., height: _Optional[int] = ..., format: _Optional[_Union[ImageFormat, str]] = ..., data: _Optional[bytes] = ...) -> None: ...
+
+class GetServerInfoRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class GetServerInfoResponse(_message.Message):
+    __slots__ = ("wire_version", "software_version", "bundle_id", "bundle_name", "components", "limits", "image_formats")
+    WIRE_VERSION_FIELD_NUMBER: _ClassVar[int]
+    SOFTWARE_VERSION_FIELD_NUMBER: _ClassVar[int]
+    BUNDLE_ID_FIELD_NUMBER: _ClassVar[int]
+    BUNDLE_NAME_FIELD_NUMBER: _ClassVar[int]
+    COMPONENTS_FIELD_NUMBER: _ClassVar[int]
+    LIMITS_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_FORMATS_FIELD_NUMBER: _ClassVar[int]
+    wire_version: int
+    software_version: str
+    bundle_id: str
+    bundle_name: str
+    components: _containers.RepeatedCompositeFieldContainer[ComponentInfo]
+    limits: Limits
+    image_formats: _containers.RepeatedScalarFieldContainer[ImageFormat]
+    def __init__(self, wire_version: _Optional[int] = ..., software_version: _Optional[str] = ..., bundle_id: _Optional[str] = ..., bundle_name: _Optional[str] = ..., components: _Optional[_Iterable[_Union[ComponentInfo, _Mapping]]] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., image_formats: _Optional[_Iterable[_Union[ImageFormat, str]]] = ...) -> None: ...
+
+class ComponentInfo(_message.Message):
+    __slots__ = ("name", "position", "family", "output_resolution", "milliseconds_per_step", "queued", "default_steps")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    POSITION_FIELD_NUMBER: _ClassVar[int]
+    FAMILY_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_RESOLUTION_FIELD_NUMBER: _ClassVar[int]
+    MILLISECONDS_PER_STEP_FIELD_NUMBER: _ClassVar[int]
+    QUEUED_FIELD_NUMBER: _ClassVar[int]
+    DEFAULT_STEPS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    position: int
+    family: str
+    output_resolution: int
+    milliseconds_per_step: float
+    queued: int
+    default_steps: int
+    def __init__(self, name: _Optional[str] = ..., position: _Optional[int] = ..., family: _Optional[str] = ..., output_resolution: _Optional[int] = ..., milliseconds_per_step: _Optional[float] = ..., queued: _Optional[int] = ..., default_steps: _Optional[int] = ...) -> None: ...
+
+class Limits(_message.Message):
+    __slots__ = ("max_message_bytes", "max_prompt_characters", "max_steps", "max_queued_per_stage", "context_store_bytes", "context_lifetime_seconds")
+    MAX_MESSAGE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MAX_PROMPT_CHARACTERS_FIELD_NUMBER: _ClassVar[int]
+    MAX_STEPS_FIELD_NUMBER: _ClassVar[int]
+    MAX_QUEUED_PER_STAGE_FIELD_NUMBER: _ClassVar[int]
+    CONTEXT_STORE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    CONTEXT_LIFETIME_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    max_message_bytes: int
+    max_prompt_characters: int
+    max_steps: int
+    max_queued_per_stage: int
+    context_store_bytes: int
+    context_lifetime_seconds: float
+    def __init__(self, max_message_bytes: _Optional[int] = ..., max_prompt_characters: _Optional[int] = ..., max_steps: _Optional[int] = ..., max_queued_per_stage: _Optional[int] = ..., context_store_bytes: _Optional[int] = ..., context_lifetime_seconds: _Optional[float] = ...) -> None: ...
+
+class PutContextRequest(_message.Message):
+    __slots__ = ("bundle_id", "context")
+    BUNDLE_ID_FIELD_NUMBER: _ClassVar[int]
+    CONTEXT_FIELD_NUMBER: _ClassVar[int]
+    bundle_id: str
+    context: Tensor
+    def __init__(self, bundle_id: _Optional[str] = ..., context: _Optional[_Union[Tensor, _Mapping]] = ...) -> None: ...
+
+class PutContextResponse(_message.Message):
+    __slots__ = ("handle", "lifetime_seconds")
+    HANDLE_FIELD_NUMBER: _ClassVar[int]
+    LIFETIME_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    handle: bytes
+    lifetime_seconds: float
+    def __init__(self, handle: _Optional[bytes] = ..., lifetime_seconds: _Optional[float] = ...) -> None: ...
+
+class GenerateRequest(_message.Message):
+    __slots__ = ("request_id", "bundle_id", "prompt", "context", "image", "seed", "image_index", "last_stage", "options", "output")
+    class OptionsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: StageOptions
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[StageOptions, _Mapping]] = ...) -> None: ...
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    BUNDLE_ID_FIELD_NUMBER: _ClassVar[int]
+    PROMPT_FIELD_NUMBER: _ClassVar[int]
+    CONTEXT_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_INDEX_FIELD_NUMBER: _ClassVar[int]
+    LAST_STAGE_FIELD_NUMBER: _ClassVar[int]
+    OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    bundle_id: str
+    prompt: PromptStart
+    context: ContextStart
+    image: ImageStart
+    seed: int
+    image_index: int
+    last_stage: str
+    options: _containers.MessageMap[str, StageOptions]
+    output: OutputOptions
+    def __init__(self, request_id: _Optional[str] = ..., bundle_id: _Optional[str] = ..., prompt: _Optional[_Union[PromptStart, _Mapping]] = ..., context: _Optional[_Union[ContextStart, _Mapping]] = ..., image: _Optional[_Union[ImageStart, _Mapping]] = ..., seed: _Optional[int] = ..., image_index: _Optional[int] = ..., last_stage: _Optional[str] = ..., options: _Optional[_Mapping[str, StageOptions]] = ..., output: _Optional[_Union[OutputOptions, _Mapping]] = ...) -> None: ...
+
+class PromptStart(_message.Message):
+    __slots__ = ("prompt",)
+    PROMPT_FIELD_NUMBER: _ClassVar[int]
+    prompt: str
+    def __init__(self, prompt: _Optional[str] = ...) -> None: ...
+
+class ContextStart(_message.Message):
+    __slots__ = ("context",)
+    CONTEXT_FIELD_NUMBER: _ClassVar[int]
+    context: ContextReference
+    def __init__(self, context: _Optional[_Union[ContextReference, _Mapping]] = ...) -> None: ...
+
+class ImageStart(_message.Message):
+    __slots__ = ("context", "image")
+    CONTEXT_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_FIELD_NUMBER: _ClassVar[int]
+    context: ContextReference
+    image: Image
+    def __init__(self, context: _Optional[_Union[ContextReference, _Mapping]] = ..., image: _Optional[_Union[Image, _Mapping]] = ...) -> None: ...
+
+class ContextReference(_message.Message):
+    __slots__ = ("handle", "tensor")
+    HANDLE_FIELD_NUMBER: _ClassVar[int]
+    TENSOR_FIELD_NUMBER: _ClassVar[int]
+    handle: bytes
+    tensor: Tensor
+    def __init__(self, handle: _Optional[bytes] = ..., tensor: _Optional[_Union[Tensor, _Mapping]] = ...) -> None: ...
+
+class StageOptions(_message.Message):
+    __slots__ = ("steps", "guidance", "augmentation")
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    GUIDANCE_FIELD_NUMBER: _ClassVar[int]
+    AUGMENTATION_FIELD_NUMBER: _ClassVar[int]
+    steps: int
+    guidance: float
+    augmentation: float
+    def __init__(self, steps: _Optional[int] = ..., guidance: _Optional[float] = ..., augmentation: _Optional[float] = ...) -> None: ...
+
+class OutputOptions(_message.Message):
+    __slots__ = ("format", "preview_every")
+    FORMAT_FIELD_NUMBER: _ClassVar[int]
+    PREVIEW_EVERY_FIELD_NUMBER: _ClassVar[int]
+    format: ImageFormat
+    preview_every: int
+    def __init__(self, format: _Optional[_Union[ImageFormat, str]] = ..., preview_every: _Optional[int] = ...) -> None: ...
+
+class GenerateResponse(_message.Message):
+    __slots__ = ("accepted", "progress", "preview", "stage_result", "done")
+    ACCEPTED_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    PREVIEW_FIELD_NUMBER: _ClassVar[int]
+    STAGE_RESULT_FIELD_NUMBER: _ClassVar[int]
+    DONE_FIELD_NUMBER: _ClassVar[int]
+    accepted: Accepted
+    progress: Progress
+    preview: Preview
+    stage_result: StageResult
+    done: Done
+    def __init__(self, accepted: _Optional[_Union[Accepted, _Mapping]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., preview: _Optional[_Union[Preview, _Mapping]] = ..., stage_result: _Optional[_Union[StageResult, _Mapping]] = ..., done: _Optional[_Union[Done, _Mapping]] = ...) -> None: ...
+
+class Accepted(_message.Message):
+    __slots__ = ("queue_position", "estimated_wait_seconds")
+    QUEUE_POSITION_FIELD_NUMBER: _ClassVar[int]
+    ESTIMATED_WAIT_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    queue_position: int
+    estimated_wait_seconds: float
+    def __init__(self, queue_position: _Optional[int] = ..., estimated_wait_seconds: _Optional[float] = ...) -> None: ...
+
+class Progress(_message.Message):
+    __slots__ = ("stage", "step", "of")
+    STAGE_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    OF_FIELD_NUMBER: _ClassVar[int]
+    stage: str
+    step: int
+    of: int
+    def __init__(self, stage: _Optional[str] = ..., step: _Optional[int] = ..., of: _Optional[int] = ...) -> None: ...
+
+class Preview(_message.Message):
+    __slots__ = ("stage", "step", "image")
+    STAGE_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_FIELD_NUMBER: _ClassVar[int]
+    stage: str
+    step: int
+    image: Image
+    def __init__(self, stage: _Optional[str] = ..., step: _Optional[int] = ..., image: _Optional[_Union[Image, _Mapping]] = ...) -> None: ...
+
+class StageResult(_message.Message):
+    __slots__ = ("stage", "image", "context", "seconds")
+    class SecondsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+    STAGE_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_FIELD_NUMBER: _ClassVar[int]
+    CONTEXT_FIELD_NUMBER: _ClassVar[int]
+    SECONDS_FIELD_NUMBER: _ClassVar[int]
+    stage: str
+    image: Image
+    context: Tensor
+    seconds: _containers.ScalarMap[str, float]
+    def __init__(self, stage: _Optional[str] = ..., image: _Optional[_Union[Image, _Mapping]] = ..., context: _Optional[_Union[Tensor, _Mapping]] = ..., seconds: _Optional[_Mapping[str, float]] = ...) -> None: ...
+
+class Done(_message.Message):
+    __slots__ = ("seconds", "bytes_received", "bytes_sent")
+    class SecondsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+    SECONDS_FIELD_NUMBER: _ClassVar[int]
+    BYTES_RECEIVED_FIELD_NUMBER: _ClassVar[int]
+    BYTES_SENT_FIELD_NUMBER: _ClassVar[int]
+    seconds: _containers.ScalarMap[str, float]
+    bytes_received: int
+    bytes_sent: int
+    def __init__(self, seconds: _Optional[_Mapping[str, float]] = ..., bytes_received: _Optional[int] = ..., bytes_sent: _Optional[int] = ...) -> None: ...

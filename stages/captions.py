@@ -1,0 +1,47 @@
+"""What a picture is called: the captions of one concept in one style.
+
+Knows words only; no pictures, tokens or embeddings.
+"""
+
+STYLES = ("noto", "fluent", "twemoji")
+"""The styles of the data set and the words that ask for them."""
+
+WITHOUT_ARTICLE = (
+    "cherries", "grapes", "books", "french fries", "jeans", "pancakes", "sunglasses", "scissors",
+    "blueberries", "bacon", "bread", "spaghetti", "fire", "sushi", "popcorn",
+    "hundred points",
+)  # fmt: skip
+"""Names that read wrong after "a"."""
+
+
+def concept_name(icon: str) -> str:
+    """`red-apple -> red apple`."""
+    return icon.replace("-", " ")
+
+
+def with_article(name: str) -> str:
+    """`red apple -> a red apple`; plural and mass nouns stay as they are."""
+    if name in WITHOUT_ARTICLE:
+        return name
+    return f"an {name}" if name[0] in "aeiou" and not name.startswith("unicorn") else f"a {name}"
+
+
+def styled_captions(icon: str, style: str, tags: list[str]) -> list[str]:
+    """Captions of one picture that name its style: the plain one first, then variations.
+
+    Args:
+        icon: icon name, for example `red-apple`.
+        style: one of `STYLES`.
+        tags: emojibase keywords of the concept, possibly none.
+    """
+    name = concept_name(icon)
+    captions = [f"{with_article(name)}, {style} style", f"{style} style {name}"]
+    spare = [tag for tag in tags if tag not in name.split()]
+    if spare:
+        captions.append(f"{name}, {' '.join(spare[:2])}, {style} style")
+    return captions
+
+
+def plain_caption(icon: str) -> str:
+    """The caption that leaves the style open."""
+    return with_article(concept_name(icon))

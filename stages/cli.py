@@ -1,0 +1,175 @@
+"""`cascade data` and `cascade train`: the training set and the training of each stage.
+
+Also runs as `python -m stages.cli train ...` from a bare checkout with torch, numpy and pillow.
+Heavy imports happen inside the commands, so that registering them costs nothing.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from cascade.errors import CascadeError, MissingExtra
+
+DATA_FILE = Path("data/emoji.npz")
+FETCH_FOLDER = Path("data/packages")
+CHECKPOINTS = Path("checkpoints")
+STAGES = ("base", "sr256", "sr1024")
+
+
+def register(subparsers: Any) -> None:
+    """Add the subcommands."""
+    data = subparsers.add_parser("data", help="fetch and prepare the training set")
+    kinds = data.add_subparsers(metavar="ACTION", required=True)
+    fetch = kinds.add_parser("fetch", help="download the icon sets with npm")
+    prepare = kinds.add_parser("prepare", help="draw, caption and encode them into one file")
+    for parser, run in ((fetch, run_fetch), (prepare, run_prepare)):
+        parser.add_argument("--packages", type=Path, default=FETCH_FOLDER, help="npm archives")
+        parser.set_defaults(run=run)
+    prepare.add_argument("--data", type=Path, default=DATA_FILE, help="file to write")
+    prepare.add_argument("--large", type=int, default=260, help="pictures kept at 1024 pixels")
+    register_train(subparsers)
+    evaluate = subparsers.add_parser("evaluate", help="held-out PSNR of super-resolution stages")
+    evaluate.add_argument("stage", choices=STAGES[1:])
+    evaluate.add_argument("--data", type=Path, default=DATA_FILE)
+    evaluate.add_argument("--checkpoints", type=Path, default=CHECKPOINTS)
+    evaluate.add_argument("--steps", type=int, nargs="+", default=[1, 2, 4])
+    evaluate.add_argument("--augmentation", type=float, nargs="+", default=[0.0])
+    evaluate.add_argument("--pictures", type=int, default=30, help="held-out pictures to use")
+    evaluate.set_defaults(run=run_evaluate)
+
+
+def register_train(subparsers: Any) -> None:
+    """Add `train`."""
+    train = subparsers.add_parser("train", help="train one stage, or go on training it")
+    add = train.add_argument
+    # fmt: off
+    add("stage", choices=STAGES)
+    add("--minutes",       type=float, default=60.0, help="length of this run (%(default)s)")
+    add("--steps",         type=int,   default=None, help="stop after so many steps in all")
+    add("--half-steps",    type=int,   default=0,    help="base: first steps at half resolution")
+    add("--cool-down",     type=float, default=0.25, help="last share, learning rate falling")
+    add("--optimizer",     choices=("adamw", "adafactor"), default="adamw")
+    add("--learning-rate", type=float, default=None, help="instead of the preset's")
+    add("--data",          type=Path,  default=DATA_FILE, help="prepared data (%(default)s)")
+    add("--checkpoints",   type=Path,  default=CHECKPOINTS, help="folder (%(default)s)")
+    add("--device",        default="cpu",            help="cpu or cuda (%(default)s)")
+    add("--bf16",          action="store_true",      help="mixed precision, if the chip has it")
+    add("--threads",       type=int,   default=0,    help="CPU threads, 0 for all (%(default)s)")
+    add("--seed",          type=int,   default=0,    help="of weights and draws (%(default)s)")
+    add("--sheet-minutes", type=float, default=15.0, help="a sample sheet so often, 0 for none")
+    # fmt: on
+    train.set_defaults(run=run_train)
+
+
+def run_fetch(args: argparse.Namespace) -> int:
+    """Download the npm packages that are not there yet."""
+    icons = import_icons()
+    for package in (*(s.package for s in icons.ICON_SETS), icons.KEYWORDS_PACKAGE):
+        print(icons.fetch_package(package, args.packages))
+    return 0
+
+
+def run_prepare(args: argparse.Namespace) -> int:
+    """Make the prepared data file."""
+    icons = import_icons()
+    from stages.dataset import keyword_lookup, prepare
+    from stages.prompts import encode_prompt
+
+    run_fetch(args)
+    sets = {
+        s.style: icons.read_json(icons.fetch_package(s.package, args.packages), "icons.json")
+        for s in icons.ICON_SETS
+    }
+    words = icons.fetch_package(icons.KEYWORDS_PACKAGE, args.packages)
+    prepare(
+        args.data,
+        draw=lambda icon, style: icons.draw(icons.svg_text(sets[style], icon)),
+        tags=keyword_lookup(icons.read_json(words, "en/data.json")),
+        encode=encode_prompt,
+        large=args.large,
+        report=print,
+    )
+    print(f"{args.data}: {args.data.stat().st_size / 1e6:.1f} MB")
+    return 0
+
+
+def import_icons() -> Any:
+    """The module that draws icons, or the pip command that makes it work."""
+    try:
+        from stages import icons
+    except ImportError as exc:
+        raise MissingExtra("drawing needs: pip install 'edge-cascade[train]'") from exc
+    return icons
+
+
+def run_train(args: argparse.Namespace) -> int:
+    """Train one stage for some minutes."""
+    try:
+        import torch
+    except ImportError as exc:
+        raise MissingExtra("training needs: pip install 'edge-cascade[train]'") from exc
+    from stages.dataset import open_dataset
+    from stages.loader import Loader
+    from stages.presets import PRESETS
+    from stages.sheet import SheetWriter
+    from stages.trainer import TrainOptions, train
+
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    preset = PRESETS[args.stage]
+    data = open_dataset(args.data)
+    options = TrainOptions(
+        folder=args.checkpoints,
+        minutes=args.minutes,
+        steps=args.steps,
+        half_steps=args.half_steps,
+        cool_down=args.cool_down,
+        optimizer=args.optimizer,
+        learning_rate=args.learning_rate,
+        device=args.device,
+        bf16=args.bf16,
+        seed=args.seed,
+    )
+    sheets = SheetWriter(preset, data, args.checkpoints, every_minutes=args.sheet_minutes)
+    train(preset, Loader(data, preset), options, report=print_line, watch=sheets)
+    return 0
+
+
+def print_line(line: str) -> None:
+    """Print at once, also into a file."""
+    print(line, flush=True)
+
+
+def run_evaluate(args: argparse.Namespace) -> int:
+    """Held-out PSNR of a super-resolution stage against Lanczos, as a table."""
+    from stages.dataset import open_dataset
+    from stages.evaluation import evaluate_upscaling
+    from stages.presets import PRESETS
+
+    data = open_dataset(args.data)
+    for level in args.augmentation:
+        for steps in args.steps:
+            scores = evaluate_upscaling(
+                PRESETS[args.stage], data, args.checkpoints / args.stage,
+                steps=steps, augmentation=level, limit=args.pictures,
+            )  # fmt: skip
+            print_line(json.dumps({"steps": steps, "augmentation": level, **scores}))
+    return 0
+
+
+def main() -> int:
+    """The bare-checkout entry: the same subcommands without the installed `cascade`."""
+    parser = argparse.ArgumentParser(prog="python -m stages.cli")
+    register(parser.add_subparsers(metavar="COMMAND", required=True))
+    args = parser.parse_args()
+    try:
+        return int(args.run(args))
+    except (CascadeError, FileNotFoundError, ValueError) as exc:
+        print(f"error: {exc}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,225 @@
+"""The training set as one file: pictures at 256, some at 1024, captions and their embeddings.
+
+`prepare` makes the file from the icon sets; `open_dataset` reads it with numpy and pillow alone, so
+that a training machine needs nothing else. Knows no network and no noise.
+"""
+
+import hashlib
+import io
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from cascade.types import Array, ImageU8
+from stages.captions import STYLES, concept_name, plain_caption, styled_captions
+
+HELD_OUT_SHARE = 16
+"""One concept in so many is never trained on; which ones, a hash decides once and for all."""
+
+CONCEPTS_FILE = Path(__file__).with_name("concepts.txt")
+Encode = Callable[[str], Array]
+"""A caption to its token embeddings, `[tokens, width]` float."""
+
+
+@dataclass(frozen=True, slots=True)
+class Concept:
+    """One line of the concept list."""
+
+    icon: str
+    core: bool
+    """Whether the base stage trains on it already."""
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One picture of the training set, by index into the arrays of `Dataset`."""
+
+    icon: str
+    style: str
+    core: bool
+    held_out: bool
+    captions: tuple[int, ...]
+    """Numbers of its captions, the plain one first, the one without a style last."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """The prepared data, pictures still compressed."""
+
+    examples: tuple[Example, ...]
+    captions: tuple[str, ...]
+    pictures_256: tuple[bytes, ...]
+    pictures_1024: tuple[bytes, ...]
+    """Empty where the file had no room for the large rendering."""
+    embeddings: tuple[Array, ...]
+    """`[tokens, width]` float32 per caption."""
+
+    def picture(self, index: int, resolution: int) -> ImageU8:
+        """One picture at 64, 256 or 1024 pixels."""
+        packed = self.pictures_1024[index] if resolution == 1024 else self.pictures_256[index]
+        with Image.open(io.BytesIO(packed), formats=["WEBP"]) as image:
+            pixels = np.asarray(image.convert("RGB"))
+        return box_average(pixels, 4) if resolution == 64 else pixels
+
+
+def is_held_out(icon: str) -> bool:
+    """Whether a concept is kept from training, decided by its name alone."""
+    return hashlib.sha256(icon.encode()).digest()[0] % HELD_OUT_SHARE == 0
+
+
+def read_concepts(path: Path = CONCEPTS_FILE) -> list[Concept]:
+    """The concept list; `#` starts a comment line."""
+    lines = [line.split() for line in path.read_text().splitlines()]
+    return [Concept(w[0], "core" in w[1:]) for w in lines if w and not w[0].startswith("#")]
+
+
+def box_average(image: ImageU8, factor: int) -> ImageU8:
+    """The picture `factor` times smaller, each pixel the rounded mean of its square."""
+    height, width, _ = image.shape
+    sums = image.reshape(height // factor, factor, width // factor, factor, 3).sum(
+        axis=(1, 3), dtype=np.uint32
+    )
+    square = factor * factor
+    return ((sums + square // 2) // square).astype(np.uint8)
+
+
+def prepare(
+    path: Path,
+    draw: Callable[[str, str], ImageU8],
+    tags: Callable[[str], list[str]],
+    encode: Encode,
+    *,
+    large: int,
+    report: Callable[[str], None],
+) -> None:
+    """Draw every concept in every style, encode every caption once, write one file.
+
+    Args:
+        path: the file to write, `.npz` without pickled objects.
+        draw: icon and style to a `[1024, 1024, 3]` picture.
+        tags: icon to its keywords.
+        encode: caption to embeddings.
+        large: how many pictures to keep at 1024 (they are the bulk of the file).
+        report: called with a line of progress now and then.
+    """
+    concepts = read_concepts()
+    jobs = [(concept, style) for concept in concepts for style in STYLES]
+    # Large ones spread evenly over the list; every held-out picture is kept for evaluation.
+    wanted = np.linspace(0, len(jobs) - 1, min(large, len(jobs))).round().astype(int)
+    keep_large = set(wanted.tolist())
+    numbers: dict[str, int] = {}
+    small, big, rows = [], [], []
+    for index, (concept, style) in enumerate(jobs):
+        pixels = draw(concept.icon, style)
+        small.append(pack_image(box_average(pixels, 4)))
+        keep = index in keep_large or is_held_out(concept.icon)
+        big.append(pack_image(pixels) if keep else b"")
+        captions = styled_captions(concept.icon, style, tags(concept.icon))
+        captions.append(plain_caption(concept.icon))
+        rows.append([numbers.setdefault(caption, len(numbers)) for caption in captions])
+        if index % 100 == 0:
+            report(f"drawn {index} of {len(jobs)}")
+    report(f"encoding {len(numbers)} captions")
+    embeddings = [encode(caption) for caption in numbers]
+    report(
+        f"256: {sum(map(len, small)) / 1e6:.1f} MB, 1024: {sum(map(len, big)) / 1e6:.1f} MB, "
+        f"text: {sum(e.size for e in embeddings) / 1e6:.1f} MB"
+    )
+    write_dataset(path, small, big, rows, list(numbers), embeddings)
+
+
+def pack_image(pixels: ImageU8) -> bytes:
+    """A picture as lossless WebP."""
+    out = io.BytesIO()
+    Image.fromarray(pixels).save(out, "WEBP", lossless=True, quality=80, method=4)
+    return out.getvalue()
+
+
+def join(blobs: Iterable[bytes]) -> tuple[Array, Array]:
+    """Byte strings as one array and the offsets at which each begins and ends."""
+    listed = list(blobs)
+    offsets = np.concatenate([[0], np.cumsum([len(blob) for blob in listed])]).astype(np.int64)
+    return np.frombuffer(b"".join(listed), np.uint8), offsets
+
+
+def write_dataset(
+    path: Path,
+    small: list[bytes],
+    big: list[bytes],
+    rows: list[list[int]],
+    captions: list[str],
+    embeddings: list[Array],
+) -> None:
+    """The `.npz` file; embeddings are stored as int8 with one scale per token."""
+    flat = np.concatenate(embeddings).astype(np.float32)
+    scales = np.abs(flat).max(axis=1, keepdims=True) / 127.0
+    path.parent.mkdir(parents=True, exist_ok=True)
+    words, word_offsets = join(caption.encode() for caption in captions)
+    small_bytes, small_offsets = join(small)
+    big_bytes, big_offsets = join(big)
+    longest = max(len(row) for row in rows)
+    np.savez(
+        path,
+        small=small_bytes,
+        small_offsets=small_offsets,
+        big=big_bytes,
+        big_offsets=big_offsets,
+        words=words,
+        word_offsets=word_offsets,
+        rows=np.array([row[:-1] + [-1] * (longest - len(row)) + row[-1:] for row in rows]),
+        text=np.round(flat / scales).astype(np.int8),
+        text_scales=scales.astype(np.float32),
+        text_lengths=np.array([len(e) for e in embeddings]),
+    )
+
+
+def open_dataset(path: Path) -> Dataset:
+    """The prepared file, checked against today's concept list.
+
+    Raises:
+        FileNotFoundError: no such file; the message says how to make it.
+        ValueError: the file was prepared from another concept list.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"{path} does not exist: run `cascade data prepare` first")
+    with np.load(path, allow_pickle=False) as stored:
+        held = {name: stored[name] for name in stored.files}
+    jobs = [(concept, style) for concept in read_concepts() for style in STYLES]
+    if len(jobs) != len(held["rows"]):
+        raise ValueError(
+            f"{path} holds {len(held['rows'])} pictures, the concept list asks for {len(jobs)}: "
+            "run `cascade data prepare` again"
+        )
+    text = held["text"].astype(np.float32) * held["text_scales"]
+    ends = np.cumsum(held["text_lengths"])[:-1]
+    return Dataset(
+        examples=tuple(
+            Example(
+                c.icon, style, c.core, is_held_out(c.icon), tuple(int(n) for n in row if n >= 0)
+            )
+            for (c, style), row in zip(jobs, held["rows"], strict=True)
+        ),
+        captions=tuple(blob.decode() for blob in split(held["words"], held["word_offsets"])),
+        pictures_256=tuple(split(held["small"], held["small_offsets"])),
+        pictures_1024=tuple(split(held["big"], held["big_offsets"])),
+        embeddings=tuple(np.split(text, ends)),
+    )
+
+
+def split(data: Array, offsets: Array) -> list[bytes]:
+    """The byte strings that `join` put together."""
+    raw = data.tobytes()
+    return [raw[a:b] for a, b in pairwise(offsets.tolist())]
+
+
+def keyword_lookup(emojibase: list[dict[str, list[str] | str]]) -> Callable[[str], list[str]]:
+    """Icon name to emojibase keywords, matched by label; no keywords for icons without a match."""
+    by_label = {
+        str(entry["label"]).lower().replace("’", "").replace(":", ""): entry.get("tags", [])
+        for entry in emojibase
+    }
+    return lambda icon: [str(tag) for tag in by_label.get(concept_name(icon), [])]

@@ -1,0 +1,62 @@
+"""How each stage of the reference cascade is sampled: the part of the manifest that is a choice.
+
+The graph's own facts (names, shapes, hashes, parity) are the exporter's. Knows records only.
+"""
+
+from dataclasses import dataclass
+
+from cascade.manifest import (
+    AugmentationSpec,
+    DiffusionSpec,
+    GraphSpec,
+    GuidanceSpec,
+    SamplerKind,
+    ThresholdSpec,
+)
+from stages.presets import StagePreset
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SamplingDefaults:
+    """Sampler, steps, guidance and augmentation of one stage."""
+
+    sampler: SamplerKind
+    steps: int
+    guidance: float
+    augmentation: float = 0.0
+
+
+SAMPLING = {
+    "base": SamplingDefaults(sampler="ddim", steps=24, guidance=3.0),
+    "sr256": SamplingDefaults(sampler="ddim", steps=4, guidance=1.0, augmentation=0.1),
+    "sr1024": SamplingDefaults(sampler="ddim", steps=2, guidance=1.0),
+}
+
+
+def stage_spec(
+    preset: StagePreset, graph: GraphSpec, training: dict[str, str | float]
+) -> DiffusionSpec:
+    """The manifest entry of one stage of the reference cascade."""
+    chosen = SAMPLING[preset.name]
+    augmentation = None
+    if preset.low_resolution is not None:
+        low, high = preset.aug_range
+        augmentation = AugmentationSpec(lowest=low, highest=high, default=chosen.augmentation)
+    return DiffusionSpec(
+        name=preset.name,
+        family="diffusion",
+        graph=graph,
+        input_resolution=preset.low_resolution,
+        output_resolution=preset.resolution,
+        schedule=preset.schedule,
+        prediction="v",
+        sampler=chosen.sampler,
+        steps=chosen.steps,
+        gamma=0.0,
+        guidance=GuidanceSpec(kind="constant", weight=chosen.guidance),
+        null_context="mask",
+        threshold=ThresholdSpec(kind="dynamic", percentile=0.995),
+        augmentation=augmentation,
+        skip_scale="long_skips",
+        training=training,
+    )

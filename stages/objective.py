@@ -1,0 +1,108 @@
+"""The training objective: which noisy sample to show and what to ask of the network for it.
+
+Continuous time drawn evenly over the batch, v-prediction, classifier-free dropout of the text, a
+random augmentation of the low-resolution image whose level the network is told. Knows tensors and a
+schedule; not pictures on disk, optimizers or checkpoints.
+
+References:
+    Saharia et al. 2022 (arXiv 2205.11487), sections 2.2 and 2.4; Salimans and Ho 2022
+    (arXiv 2202.00512), section 4, for the v target.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from cascade.conditioning import AUGMENTATION
+from cascade.parametrization import target
+from cascade.schedule import Schedule, ScheduleKind, make_schedule
+from stages.straight_path import straight_path
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingBatch:
+    """One batch as the data loader hands it over.
+
+    Attributes:
+        x0: `[B, 3, H, W]` in [-1, 1].
+        low_res: the same size, enlarged, not augmented; None for the base stage.
+        context: `[B, L, D]`.
+        context_mask: `[B, L]`.
+    """
+
+    x0: Tensor
+    low_res: Tensor | None
+    context: Tensor
+    context_mask: Tensor
+
+
+def scales(schedule: Schedule, t: Tensor) -> tuple[Tensor, Tensor]:
+    """`alpha` and `sigma` of times `t [B]`, shaped to broadcast against `[B, 3, H, W]`."""
+    times = t.double().cpu().numpy()
+    alpha, sigma = (
+        torch.from_numpy(f(times)).float().to(t.device)[:, None, None, None]
+        for f in (schedule.alpha, schedule.sigma)
+    )
+    return alpha, sigma
+
+
+def even_times(count: int, generator: torch.Generator) -> Tensor:
+    """`count` times in [0, 1), one in each of `count` equal parts, in random order."""
+    parts = torch.randperm(count, generator=generator)
+    return (parts + torch.rand(count, generator=generator)) / count
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Objective:
+    """How a stage is asked: its schedule, its augmentation range, its text dropout."""
+
+    schedule_kind: ScheduleKind
+    aug_range: tuple[float, float]
+    detail: float = 1.0
+    """Super-resolution: see `UNetConfig.detail`."""
+    text_dropout: float = 0.1
+
+    @property
+    def schedule(self) -> Schedule:
+        """The schedule of that kind."""
+        return make_schedule(self.schedule_kind)
+
+    def loss(self, model: nn.Module, batch: TrainingBatch, generator: torch.Generator) -> Tensor:
+        """Mean squared error of the v-prediction per sample, `[B]`.
+
+        For super-resolution it is measured in units of what the straight path leaves unknown, so
+        that every time weighs the same: plain v would hardly count the noisy end, which few-step
+        sampling depends on.
+        """
+        x0 = batch.x0
+        count, device = x0.shape[0], x0.device
+
+        def noise() -> Tensor:
+            return torch.randn(x0.shape, generator=generator).to(device)
+
+        t = even_times(count, generator).to(device)
+        alpha, sigma = scales(self.schedule, t)
+        epsilon = noise()
+        kept = (torch.rand(count, generator=generator) >= self.text_dropout).float().to(device)
+        inputs = {
+            "x_t": alpha * x0 + sigma * epsilon,
+            "t": t,
+            "context": batch.context,
+            "context_mask": batch.context_mask * kept[:, None],
+        }
+        if batch.low_res is not None:
+            low, high = self.aug_range
+            level = low + (high - low) * torch.rand(count, generator=generator).to(device)
+            aug_alpha, aug_sigma = scales(AUGMENTATION, level)
+            inputs["low_res"] = aug_alpha * batch.low_res + aug_sigma * noise()
+            inputs["aug_level"] = level
+        v = target("v", x0, epsilon, alpha, sigma)
+        error = functional.mse_loss(model(**inputs).float(), v, reduction="none").mean(
+            dim=(1, 2, 3)
+        )
+        if "aug_level" not in inputs:
+            return error
+        path = straight_path(self.schedule_kind, self.detail, t, inputs["aug_level"])
+        return error / path.from_network.flatten() ** 2

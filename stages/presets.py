@@ -1,0 +1,101 @@
+"""The three stages of the reference cascade: network, schedule and training choices as data.
+
+One record per stage. It knows numbers, not how they are used.
+"""
+
+from dataclasses import dataclass
+
+from cascade.schedule import ScheduleKind
+from stages.efficient_unet import BlockConfig, UNetConfig
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StagePreset:
+    """How one stage of the reference cascade is built and trained."""
+
+    name: str
+    resolution: int
+    """Height and width of the output, pixels."""
+    low_resolution: int | None
+    """Height and width of the input image; None for the base stage."""
+    crop: int
+    """Height and width of a training sample, pixels of the output resolution."""
+    schedule: ScheduleKind
+    unet: UNetConfig
+    batch: int
+    learning_rate: float
+    aug_range: tuple[float, float] = (0.0, 0.0)
+    """Augmentation levels drawn in training."""
+
+
+BASE = StagePreset(
+    name="base",
+    resolution=64,
+    low_resolution=None,
+    crop=64,
+    schedule="cosine",
+    batch=32,
+    learning_rate=1e-3,
+    unet=UNetConfig(
+        stem_channels=32,
+        out_res_blocks=1,
+        blocks=(
+            BlockConfig(channels=32, res_blocks=1),
+            BlockConfig(channels=48, res_blocks=1),
+            BlockConfig(channels=96, res_blocks=2, attention="self"),
+            BlockConfig(channels=256, res_blocks=2, attention="self"),
+        ),
+    ),
+)
+
+SR256 = StagePreset(
+    name="sr256",
+    resolution=256,
+    low_resolution=64,
+    crop=128,
+    schedule="cosine",
+    batch=8,
+    learning_rate=1e-3,
+    aug_range=(0.0, 0.5),
+    unet=UNetConfig(
+        stem_channels=16,
+        out_res_blocks=1,
+        upscales=True,
+        detail=0.1,
+        text_width=128,
+        vector_width=192,
+        blocks=(
+            BlockConfig(channels=24, res_blocks=1),
+            BlockConfig(channels=48, res_blocks=1),
+            BlockConfig(channels=96, res_blocks=2),
+            BlockConfig(channels=128, res_blocks=1, attention="self"),
+        ),
+    ),
+)
+
+SR1024 = StagePreset(
+    name="sr1024",
+    resolution=1024,
+    low_resolution=256,
+    crop=256,
+    schedule="linear",
+    batch=4,
+    learning_rate=1e-3,
+    aug_range=(0.0, 0.5),
+    unet=UNetConfig(
+        stem_channels=16,
+        upscales=True,
+        detail=0.05,
+        schedule="linear",
+        text_width=64,
+        vector_width=128,
+        blocks=(
+            BlockConfig(channels=16, res_blocks=1),
+            BlockConfig(channels=32, res_blocks=1),
+            BlockConfig(channels=48, res_blocks=2),
+            BlockConfig(channels=64, res_blocks=1, attention="cross"),
+        ),
+    ),
+)
+
+PRESETS = {preset.name: preset for preset in (BASE, SR256, SR1024)}

@@ -1,0 +1,38 @@
+"""A torch network behind the engine contract, so that the same stage code runs it.
+
+What samples during training and what export compares against: the very sampler, noise and guidance
+of the product, with the original network in place of the exported graph.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+
+from cascade.types import Array
+
+
+class TorchEngine:
+    """Runs a network on the CPU; see `cascade.engines.engine.Engine`."""
+
+    def __init__(self, network: nn.Module, output: str) -> None:
+        """Wrap a network.
+
+        Args:
+            network: takes the graph's inputs as keyword arguments, returns one tensor.
+            output: name of that output.
+        """
+        self._network = network.eval()
+        self._output = output
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """All outputs by name."""
+        tensors = {name: torch.from_numpy(value.copy()) for name, value in inputs.items()}
+        with torch.no_grad():
+            return {self._output: self._network(**tensors).float().numpy()}
+
+    def terminate(self) -> None:
+        """Nothing to end: a run is one call of this thread."""
+
+    def close(self) -> None:
+        """Nothing to release."""

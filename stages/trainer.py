@@ -1,0 +1,240 @@
+"""Training one stage: steps, moving average, checkpoints, progress.
+
+A run ends after so many minutes or steps, writes a checkpoint every few minutes, and goes on from
+the last one exactly where it stood: weights, optimizer and random state. Knows no serving and no
+export.
+
+References:
+    Saharia et al. 2022 (arXiv 2205.11487), appendix F: every stage trained on its own.
+"""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from stages.checkpoint import has_checkpoint, load_facts, load_part, save_checkpoint
+from stages.efficient_unet import EfficientUNet
+from stages.loader import Loader
+from stages.objective import Objective, TrainingBatch
+from stages.presets import StagePreset
+
+OptimizerName = Literal["adamw", "adafactor"]
+WARM_UP_STEPS = 100
+EMA_DECAY = 0.999
+CLIP_NORM = 1.0
+FINAL_SHARE = 0.05
+"""The learning rate falls to this share of itself during the cool-down."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainOptions:
+    """One run of training."""
+
+    folder: Path
+    """Where checkpoints live; one folder per stage is made inside."""
+    minutes: float = 60.0
+    steps: int | None = None
+    """Stop after so many steps in all, whichever comes first."""
+    half_steps: int = 0
+    """Base stage only: the first steps see pictures of half the resolution, four times cheaper."""
+    cool_down: float = 0.25
+    """Last share of the run's minutes in which the learning rate falls."""
+    checkpoint_minutes: float = 5.0
+    optimizer: OptimizerName = "adamw"
+    learning_rate: float | None = None
+    """None takes the preset's."""
+    device: str = "cpu"
+    bf16: bool = False
+    """Mixed precision; pays only on CPUs with native bfloat16 and on GPUs."""
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """One report of a run."""
+
+    step: int
+    samples: int
+    minutes: float
+    loss: float
+    samples_per_s: float
+
+
+class Trainer:
+    """The state of one stage's training and the loop over it."""
+
+    def __init__(self, preset: StagePreset, loader: Loader, options: TrainOptions) -> None:
+        torch.manual_seed(options.seed)
+        self.preset = preset
+        self.loader = loader
+        self.options = options
+        self.device = torch.device(options.device)
+        self.model = EfficientUNet(preset.unet).to(self.device)
+        self.ema = EfficientUNet(preset.unet).to(self.device).requires_grad_(requires_grad=False)
+        self.ema.load_state_dict(self.model.state_dict())
+        self.rate = options.learning_rate or preset.learning_rate
+        self.optimizer = make_optimizer(self.model, options.optimizer, self.rate)
+        self.objective = Objective(
+            schedule_kind=preset.schedule, aug_range=preset.aug_range, detail=preset.unet.detail
+        )
+        self.generator = torch.Generator().manual_seed(options.seed)
+        self.step = 0
+        self.samples = 0
+        self.minutes = 0.0
+        self.loss = 0.0
+        self.checkpoint = options.folder / preset.name
+        if has_checkpoint(self.checkpoint):
+            self.resume()
+
+    def resume(self) -> None:
+        """Take up the last checkpoint."""
+        facts = load_facts(self.checkpoint)
+        if facts["optimizer"] != self.options.optimizer:
+            raise ValueError(
+                f"{self.checkpoint} was trained with {facts['optimizer']}: "
+                f"go on with --optimizer {facts['optimizer']} or choose another folder"
+            )
+        self.step, self.samples = facts["step"], facts["samples"]
+        self.minutes, self.loss = facts["minutes"], facts["loss"]
+        self.ema.load_state_dict(load_part(self.checkpoint, "ema"))
+        state = load_part(self.checkpoint, "state")
+        self.generator.set_state(state.pop("generator"))
+        self.model.load_state_dict(
+            {name[6:]: tensor for name, tensor in state.items() if name.startswith("model.")}
+        )
+        kept = self.optimizer.state_dict()
+        for name, tensor in state.items():
+            if name.startswith("optimizer."):
+                _, number, key = name.split(".")
+                kept["state"].setdefault(int(number), {})[key] = tensor
+        self.optimizer.load_state_dict(kept)
+
+    def save(self) -> None:
+        """Write a checkpoint."""
+        state: dict[str, Tensor] = {"generator": self.generator.get_state()}
+        state |= {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
+        for number, values in self.optimizer.state_dict()["state"].items():
+            for key, value in values.items():
+                state[f"optimizer.{number}.{key}"] = torch.as_tensor(value)
+        save_checkpoint(
+            self.checkpoint,
+            {"ema": self.ema.state_dict(), "state": state},
+            {
+                "stage": self.preset.name,
+                "step": self.step,
+                "samples": self.samples,
+                "minutes": round(self.minutes, 2),
+                "loss": self.loss,
+                "optimizer": self.options.optimizer,
+                "pictures": len(self.loader.pictures),
+            },
+        )
+
+    def run(self) -> Iterator[Progress]:
+        """Train until the minutes or the steps are over; yields a report now and then.
+
+        Closing the iterator writes a checkpoint, as does its end.
+        """
+        started = time.monotonic()
+        before = self.minutes
+        saved = reported = started
+        samples = self.samples
+        try:
+            while self.options.steps is None or self.step < self.options.steps:
+                now = time.monotonic()
+                elapsed = (now - started) / 60
+                if elapsed >= self.options.minutes:
+                    break
+                self.minutes = before + elapsed
+                if now - saved > 60 * self.options.checkpoint_minutes:
+                    self.save()
+                    saved = now
+                if now - reported > 20:
+                    rate = (self.samples - samples) / (now - reported)
+                    yield Progress(self.step, self.samples, self.minutes, self.loss, rate)
+                    reported, samples = now, self.samples
+                self.train_step(elapsed / self.options.minutes)
+        finally:
+            self.save()
+
+    def train_step(self, share: float) -> None:
+        """One batch forward and back; `share` is how much of the run's minutes is over."""
+        half = self.step < self.options.half_steps and self.preset.low_resolution is None
+        batch = self.loader.batch(self.preset.batch, self.generator, shrink=2 if half else 1)
+        self.set_rates(share)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.options.bf16):
+            loss = self.objective.loss(self.model, on_device(batch, self.device), self.generator)
+        mean = loss.mean()
+        self.optimizer.zero_grad(set_to_none=True)
+        mean.backward()
+        nn.utils.clip_grad_norm_(self.model.parameters(), CLIP_NORM)
+        self.optimizer.step()
+        self.step += 1
+        self.samples += len(loss)
+        self.loss += (mean.item() - self.loss) * max(0.01, 1 / self.step)
+        decay = min(EMA_DECAY, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            for slow, fast in zip(self.ema.parameters(), self.model.parameters(), strict=True):
+                slow.lerp_(fast, 1 - decay)
+
+    def set_rates(self, share: float) -> None:
+        """Linear warm-up, then constant, then a linear cool-down at the run's end."""
+        rate = self.rate * min(1.0, (self.step + 1) / WARM_UP_STEPS)
+        left = (1 - share) / self.options.cool_down if self.options.cool_down else 1.0
+        rate *= max(FINAL_SHARE, min(1.0, left))
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+
+
+def make_optimizer(model: nn.Module, name: OptimizerName, rate: float) -> torch.optim.Optimizer:
+    """The optimizer of a training run."""
+    if name == "adafactor":
+        return torch.optim.Adafactor(model.parameters(), lr=rate)
+    return torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.99), weight_decay=0.01)
+
+
+def on_device(batch: TrainingBatch, device: torch.device) -> TrainingBatch:
+    """The batch on the training device."""
+    return TrainingBatch(
+        x0=batch.x0.to(device),
+        low_res=None if batch.low_res is None else batch.low_res.to(device),
+        context=batch.context.to(device),
+        context_mask=batch.context_mask.to(device),
+    )
+
+
+Watch = Callable[[float, int, EfficientUNet], None]
+"""Called now and then with the run's minutes, the step and the averaged network."""
+
+
+def train(
+    preset: StagePreset,
+    loader: Loader,
+    options: TrainOptions,
+    report: Callable[[str], None],
+    watch: Watch | None = None,
+) -> Trainer:
+    """Train one stage and report progress as lines of JSON."""
+    trainer = Trainer(preset, loader, options)
+    for progress in trainer.run():
+        if watch is not None:
+            watch(progress.minutes, progress.step, trainer.ema)
+        report(
+            json.dumps(
+                {
+                    "stage": preset.name,
+                    "step": progress.step,
+                    "samples": progress.samples,
+                    "minutes": round(progress.minutes, 1),
+                    "loss": round(progress.loss, 4),
+                    "samples_per_s": round(progress.samples_per_s, 1),
+                }
+            )
+        )
+    return trainer

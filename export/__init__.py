@@ -1,0 +1,1 @@
+"""From trained PyTorch stages to a bundle: ONNX graphs, exact storage, proven parity."""

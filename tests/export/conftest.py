@@ -1,0 +1,67 @@
+"""What the tests of export share: one thread, and the few graphs that take seconds to make."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import onnx
+import pytest
+import torch
+
+from cascade.manifest import TensorSpec
+from export.bundle_writer import BundleParts, add_stage
+from export.graphs import export_graph
+from export.rounding import release_half_precision
+from stages.checkpoint import save_checkpoint
+from stages.efficient_unet import EfficientUNet
+from stages.presets import StagePreset
+from stages.sampling import graph_inputs, graph_outputs
+from tests.tiny_training import FACTS, SELF_BASE, TINY_SR, stirred, tiny_dataset, tiny_unet
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """A network and its graph."""
+
+    preset: StagePreset
+    network: EfficientUNet
+    model: onnx.ModelProto
+    inputs: Sequence[TensorSpec]
+    outputs: Sequence[TensorSpec]
+
+
+def exported(preset: StagePreset) -> Exported:
+    """A stirred network of that preset, exported."""
+    network = stirred(preset.unet)
+    inputs, outputs = graph_inputs(preset), graph_outputs(preset)
+    return Exported(preset, network, export_graph(network, inputs, outputs), inputs, outputs)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Sums in one order, and no contention."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def upscaler() -> Exported:
+    """Super-resolution with cross-attention: height and width are free. Tests copy the model."""
+    return exported(replace(TINY_SR, unet=tiny_unet(attention="cross", upscales=True, levels=1)))
+
+
+@pytest.fixture(scope="session")
+def one_stage(tmp_path_factory: pytest.TempPathFactory) -> tuple[BundleParts, list[str]]:
+    """`SELF_BASE` from its checkpoint through export, storage and proof; and what was said."""
+    folder = tmp_path_factory.mktemp("checkpoints") / "base"
+    save_checkpoint(folder, {"ema": stirred(SELF_BASE.unet).state_dict()}, FACTS)
+    parts: BundleParts = BundleParts()
+    lines: list[str] = []
+    add_stage(parts, SELF_BASE, tiny_dataset(), folder, lines.append)
+    return parts, lines
+
+
+@pytest.fixture(scope="session")
+def base(one_stage: tuple[BundleParts, list[str]]) -> Exported:
+    """The graph of `one_stage` as it lies in a bundle: height and width are fixed."""
+    network = release_half_precision(stirred(SELF_BASE.unet))
+    model = onnx.load_from_string(one_stage[0].files["base.onnx"])
+    return Exported(SELF_BASE, network, model, graph_inputs(SELF_BASE), graph_outputs(SELF_BASE))

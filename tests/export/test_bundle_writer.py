@@ -1,0 +1,173 @@
+"""Writing a bundle: nothing unproven, nothing half written, nothing of the old one left."""
+
+import hashlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+from cascade.bundle import open_bundle
+from cascade.diffusion_stage import DiffusionStage
+from cascade.engines.ort import OrtEngine
+from cascade.errors import ParityError
+from cascade.hosting import open_stages
+from cascade.manifest import FileEntry, Manifest
+from cascade.request import GenerateRequest, Handoff
+from export import bundle_writer
+from export.bundle_writer import (
+    BundleParts,
+    prove_end_to_end,
+    training_facts,
+    write_bundle,
+)
+from export.parity import compare_engines, stage_cases
+from stages.checkpoint import save_checkpoint
+from stages.sampling import run_stage
+from stages.torch_engine import TorchEngine
+from tests.tiny_bundle import write_tiny_bundle
+from tests.tiny_training import FACTS, SELF_BASE, stirred, tiny_dataset
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """A manifest and its files."""
+
+    manifest: Manifest
+    files: dict[str, bytes]
+
+
+@pytest.fixture
+def material(tmp_path: Path) -> Material:
+    """The content of the tiny bundle."""
+    bundle = write_tiny_bundle(tmp_path / "source")
+    return Material(bundle.manifest, {e.name: bundle.read(e.name) for e in bundle.manifest.files})
+
+
+def test_a_written_bundle_opens(tmp_path: Path, material: Material) -> None:
+    """Folder, files and manifest are there, readable by all, and nothing lies beside them."""
+    out = tmp_path / "deep" / "bundle"
+    write_bundle(out, material.manifest, material.files)
+    bundle = open_bundle(out)
+    bundle.verify_files()
+    assert bundle.bundle_id == material.manifest.bundle_id
+    assert out.stat().st_mode & 0o777 == 0o755
+    assert [p.name for p in out.parent.iterdir()] == ["bundle"]
+
+
+def test_an_older_bundle_is_replaced_as_a_whole(tmp_path: Path, material: Material) -> None:
+    """Nothing of what lay there before is left."""
+    out = tmp_path / "bundle"
+    out.mkdir()
+    (out / "old.onnx").write_bytes(b"old")
+    write_bundle(out, material.manifest, material.files)
+    assert {p.name for p in out.iterdir()} == {"manifest.json", *material.files}
+    open_bundle(out).verify_files()
+
+
+def test_a_write_that_fails_leaves_the_older_bundle(tmp_path: Path, material: Material) -> None:
+    """If a file cannot be written, the bundle in place is still the old one, whole."""
+    out = tmp_path / "bundle"
+    write_bundle(out, material.manifest, material.files)
+    impossible = {**material.files, "no/such/folder": b""}
+    with pytest.raises(FileNotFoundError):
+        write_bundle(out, replace(material.manifest, name="new"), impossible)
+    bundle = open_bundle(out)
+    bundle.verify_files()
+    assert bundle.bundle_id == material.manifest.bundle_id
+
+
+def test_a_stage_is_exported_with_its_facts(one_stage: tuple[BundleParts, list[str]]) -> None:
+    """Graph, entry in the manifest and report agree."""
+    parts, lines = one_stage
+    (spec,) = parts.stages
+    assert list(parts.files) == ["base.onnx"] == [spec.graph.file]
+    assert (spec.name, spec.output_resolution, spec.input_resolution) == ("base", 32, None)
+    assert spec.graph.storage == "float16"
+    assert 0 <= spec.graph.parity.max_abs_error <= spec.graph.parity.tolerance_abs
+    assert spec.graph.parity.samples == 5
+    assert spec.training["steps"] == 7.0
+    assert spec.training["final_loss"] == 0.1235
+    assert len(lines) == 1
+    assert lines[0].startswith("base ")
+
+
+def test_both_versions_of_a_stage_paint_the_same(one_stage: tuple[BundleParts, list[str]]) -> None:
+    """Same noise, all steps, with guidance: both pictures agree within a level."""
+    parts, _ = one_stage
+    context = np.random.default_rng(0).standard_normal((4, 12)).astype(np.float16)
+    pictures = []
+    for stage in (*parts.original, *parts.exported):
+        assert isinstance(stage, DiffusionStage)
+        pictures.append(run_stage(stage, GenerateRequest(seed=3), Handoff(context=context)))
+    assert pictures[0].std() > 5
+    assert np.abs(pictures[0].astype(int) - pictures[1]).max() <= 1
+
+
+def test_the_graph_holds_the_rounded_weights(one_stage: tuple[BundleParts, list[str]]) -> None:
+    """What is exported is the averaged network in half precision, exactly: no float32 matrix."""
+    graph = onnx.load_from_string(one_stage[0].files["base.onnx"]).graph
+    large = [t for t in graph.initializer if np.prod(t.dims) >= 256]
+    assert large
+    assert {t.data_type for t in large} == {onnx.TensorProto.FLOAT16}
+
+
+def test_a_cascade_that_differs_is_not_written(
+    one_stage: tuple[BundleParts, list[str]], material: Material, tmp_path: Path
+) -> None:
+    """Two cascades that paint different pictures are a ParityError that names the stage."""
+    bundle = write_tiny_bundle(tmp_path / "again")
+    parts = BundleParts()
+    parts.original = open_stages(bundle, range(4), lambda g: OrtEngine(g, threads=1))
+    parts.exported = open_stages(bundle, range(4), lambda g: OrtEngine(g, threads=1))
+    lines: list[str] = []
+    prove_end_to_end(parts, lines.append)
+    assert "sr32 inf dB; 0.0000% of" in lines[0]
+    spec = replace(bundle.manifest.stages[2], steps=1)
+    parts.exported[3] = DiffusionStage(spec, 3, OrtEngine(bundle.read("sr32.onnx"), threads=1))
+    with pytest.raises(ParityError, match=r"end to end below 50\.0 dB: \{'sr32'"):
+        prove_end_to_end(parts, lines.append)
+
+
+def test_a_stage_that_is_not_its_original_is_not_kept(
+    one_stage: tuple[BundleParts, list[str]],
+) -> None:
+    """The exported graph against another network fails the proof."""
+    graph = OrtEngine(one_stage[0].files["base.onnx"], threads=1)
+    other = TorchEngine(stirred(SELF_BASE.unet, seed=9), "prediction")
+    with pytest.raises(ParityError):
+        compare_engines(other, graph, stage_cases(SELF_BASE, tiny_dataset(), (0.5,)), "prediction")
+
+
+def test_training_facts_are_numbers_of_the_checkpoint(tmp_path: Path) -> None:
+    """The manifest says of the training what the checkpoint says, and the network's size."""
+    network = stirred(SELF_BASE.unet)
+    save_checkpoint(tmp_path / "base", {"ema": network.state_dict()}, FACTS)
+    assert training_facts(SELF_BASE, network, tmp_path / "base") == {
+        "parameters": float(sum(p.numel() for p in network.parameters())),
+        "steps": 7.0,
+        "samples": 28.0,
+        "minutes": 1.5,
+        "final_loss": 0.1235,
+        "pictures": 3.0,
+        "crop": 32.0,
+    }
+
+
+def test_hashes_belong_to_their_files(material: Material, tmp_path: Path) -> None:
+    """A manifest whose hash is another file's is written as told and refused at opening."""
+    wrong = tuple(
+        FileEntry(name=e.name, sha256=hashlib.sha256(b"other").hexdigest(), size_bytes=e.size_bytes)
+        for e in material.manifest.files
+    )
+    write_bundle(tmp_path / "bundle", replace(material.manifest, files=wrong), material.files)
+    with pytest.raises(Exception, match="sha256"):
+        open_bundle(tmp_path / "bundle").verify_files()
+
+
+def test_the_constants_are_the_manifests() -> None:
+    """What the writer states of the text encoder fits the preset networks."""
+    widths: set[Any] = {preset.unet.context_width for preset in bundle_writer.PRESETS.values()}
+    assert widths == {bundle_writer.CONTEXT_WIDTH}

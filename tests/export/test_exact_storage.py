@@ -1,0 +1,175 @@
+"""Exact storage: smaller files, the very same numbers."""
+
+import copy
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from cascade.engines.ort import OrtEngine
+from export.exact_storage import eight_bit_rows, store_exactly
+from tests.tiny_training import unet_inputs
+
+Floats = NDArray[np.float32]
+
+
+def random(*shape: int, seed: int = 0) -> Floats:
+    """Numbers on no grid."""
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def half(value: Floats) -> Floats:
+    """Numbers that half precision holds."""
+    return value.astype(np.float16).astype(np.float32)
+
+
+def on_rows(value: Floats) -> Floats:
+    """Numbers on an eight-bit grid per row."""
+    scales = (np.abs(value).max(axis=1, keepdims=True) / np.float32(127)).astype(np.float32)
+    return np.asarray(np.rint(value / scales) * scales, np.float32)
+
+
+def matmul(weight: Floats) -> onnx.ModelProto:
+    """`y = x @ w`."""
+    return one_node("MatMul", weight, ["x", "w"], TensorProto.FLOAT, [None, weight.shape[0]])
+
+
+def lookup(table: Floats, axis: int | None = None) -> onnx.ModelProto:
+    """`y = w[x]`."""
+    extra = {} if axis is None else {"axis": axis}
+    return one_node("Gather", table, ["w", "x"], TensorProto.INT64, [None, None], **extra)
+
+
+def one_node(
+    kind: str, weight: Floats, names: list[str], dtype: int, shape: list[int | None], **extra: int
+) -> onnx.ModelProto:
+    """A model of one node with one weight."""
+    rank = 2 if kind == "MatMul" else 3
+    graph = helper.make_graph(
+        [helper.make_node(kind, names, ["y"], **extra)],
+        "one",
+        [helper.make_tensor_value_info("x", dtype, shape)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [None] * rank)],
+        [numpy_helper.from_array(weight, "w")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)])
+    model.ir_version = 10
+    return model
+
+
+def run(model: onnx.ModelProto, x: Any) -> Floats:
+    """The model's answer in ONNX Runtime."""
+    return OrtEngine(model.SerializeToString(), threads=1).run({"x": x})["y"]
+
+
+def stored(model: onnx.ModelProto) -> dict[str, str]:
+    """Name to dtype of every initialiser."""
+    return {
+        t.name: np.dtype(helper.tensor_dtype_to_np_dtype(t.data_type)).name
+        for t in model.graph.initializer
+    }
+
+
+@pytest.mark.parametrize(
+    ("weight", "expected"),
+    [
+        (half(random(40, 16)), {"w_f16": "float16"}),
+        (on_rows(random(40, 16)), {"w_i8": "int8", "w_scale": "float32"}),
+        (on_rows(random(40, 16).T.copy()).T.copy(), {"w_i8": "int8", "w_scale": "float32"}),
+        (random(40, 16), {"w": "float32"}),
+        (half(random(15, 17)), {"w": "float32"}),
+        (np.zeros((40, 16), np.float32), {"w_i8": "int8", "w_scale": "float32"}),
+        (half(random(40, 16)) * np.float32(1e6), {"w": "float32"}),
+    ],
+    ids=["half", "rows", "columns", "neither", "small", "zero", "large"],
+)
+def test_each_weight_takes_its_smallest_exact_form(
+    weight: Floats, expected: dict[str, str]
+) -> None:
+    """Half precision, eight bits per row or column, or untouched; the answers stay, to the bit."""
+    model = matmul(weight)
+    x = random(3, len(weight), seed=1)
+    before = run(model, x)
+    report = store_exactly(model)
+    assert stored(model) == expected
+    np.testing.assert_array_equal(run(model, x), before)
+    assert set(report) == set(expected.values())
+
+
+def test_the_report_counts_bytes() -> None:
+    """Bytes by format: 640 numbers of one byte and 40 scales of four."""
+    assert store_exactly(matmul(on_rows(random(40, 16)))) == {"int8": 640, "float32": 160}
+    assert store_exactly(matmul(half(random(40, 16)))) == {"float16": 1280}
+    assert store_exactly(matmul(random(40, 16))) == {"float32": 2560}
+
+
+def test_other_dtypes_are_left_alone() -> None:
+    """Integers are no weights."""
+    model = matmul(random(40, 16))
+    model.graph.initializer.append(numpy_helper.from_array(np.arange(999), "numbers"))
+    assert store_exactly(model) == {"float32": 2560, "int64": 999 * 8}
+    assert stored(model)["numbers"] == "int64"
+
+
+@pytest.mark.parametrize("axis", [None, 0])
+def test_rows_are_looked_up_while_small(axis: int | None) -> None:
+    """An embedding table is gathered as int8 and never widened as a whole; the answers stay."""
+    table = on_rows(random(100, 24))
+    model = lookup(table, axis)
+    ids = np.array([[0, 99, 5], [5, 5, 42]], np.int64)
+    store_exactly(model)
+    kinds = [node.op_type for node in model.graph.node]
+    assert kinds == ["Gather", "Cast", "Gather", "Mul"]
+    assert model.graph.node[0].input[0] == "w_i8"
+    np.testing.assert_array_equal(run(model, ids), table[ids])
+
+
+def test_a_lookup_along_columns_is_not_turned_around() -> None:
+    """Only whole rows share a scale: a lookup on another axis widens first."""
+    table = on_rows(random(100, 24))
+    model = lookup(table, axis=1)
+    ids = np.array([[3, 0]], np.int64)
+    store_exactly(model)
+    assert [node.op_type for node in model.graph.node] == ["Cast", "Mul", "Gather"]
+    np.testing.assert_array_equal(run(model, ids), table[:, ids])
+
+
+def test_a_table_that_others_use_too_is_kept() -> None:
+    """A table with a second user is widened for both."""
+    table = on_rows(random(100, 24))
+    model = lookup(table)
+    model.graph.node.append(helper.make_node("ReduceSum", ["w"], ["sum"], keepdims=0))
+    model.graph.node.append(helper.make_node("Add", ["y", "sum"], ["z"]))
+    model.graph.output[0].name = "z"
+    ids = np.array([[1, 2]], np.int64)
+    before = OrtEngine(model.SerializeToString(), threads=1).run({"x": ids})["z"]
+    store_exactly(model)
+    after = OrtEngine(model.SerializeToString(), threads=1).run({"x": ids})["z"]
+    assert "Cast" in [node.op_type for node in model.graph.node][:1]
+    np.testing.assert_array_equal(after, before)
+
+
+def test_only_matrices_have_rows() -> None:
+    """A convolution's kernel on no grid of its own is not forced onto one."""
+    assert eight_bit_rows(on_rows(random(32, 16)).reshape(32, 4, 2, 2)) is None
+    assert eight_bit_rows(random(32, 16)) is None
+
+
+def test_a_whole_network_gives_the_same_numbers(upscaler: Any) -> None:
+    """An exported network with weights in half precision: a smaller file, bit-identical answers."""
+    model = copy.deepcopy(upscaler.model)
+    for tensor in model.graph.initializer:
+        value = numpy_helper.to_array(tensor)
+        if value.dtype == np.float32:
+            tensor.CopyFrom(numpy_helper.from_array(half(value), tensor.name))
+    before = model.SerializeToString()
+    report = store_exactly(model)
+    after = model.SerializeToString()
+    inputs = {k: v.numpy() for k, v in unet_inputs(upscaler.preset.unet, size=(32, 32)).items()}
+    old, new = (OrtEngine(graph, threads=1).run(inputs)["prediction"] for graph in (before, after))
+    np.testing.assert_array_equal(new, old)
+    assert report["float16"] > report["float32"]
+    assert len(after) < len(before)

@@ -1,0 +1,101 @@
+"""Exported graphs: the listed signature, all weights inside, and torch's answers at other sizes."""
+
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import helper
+
+from cascade.engines.ort import OrtEngine
+from cascade.manifest import TensorSpec
+from cascade.onnx_files import refuse_external_data
+from export.graphs import EXAMPLE_AXES, OPSET, example_inputs, name_axes
+from tests.tiny_training import unet_inputs
+
+# Float32 sums in another order over a few layers of numbers around 1.
+TOLERANCE = 2e-4
+
+
+def signature(infos: Any) -> dict[str, tuple[int | str, ...]]:
+    """Names and axes of a graph's inputs or outputs."""
+    return {
+        info.name: tuple(d.dim_param or d.dim_value for d in info.type.tensor_type.shape.dim)
+        for info in infos
+    }
+
+
+@pytest.mark.parametrize("which", ["upscaler", "base"])
+def test_the_signature_is_the_listed_one(which: str, request: pytest.FixtureRequest) -> None:
+    """Inputs and outputs have the listed names, in order, and axes; ONNX Runtime agrees."""
+    made = request.getfixturevalue(which)
+    graph = made.model.graph
+    assert signature(graph.input) == {s.name: s.shape for s in made.inputs}
+    assert [i.name for i in graph.input] == [s.name for s in made.inputs]
+    assert signature(graph.output) == {s.name: s.shape for s in made.outputs}
+    engine = OrtEngine(made.model.SerializeToString(), threads=1)
+    assert engine.inputs == {s.name: (s.dtype, s.shape) for s in made.inputs}
+    assert engine.outputs == {s.name: (s.dtype, s.shape) for s in made.outputs}
+
+
+@pytest.mark.parametrize("which", ["upscaler", "base"])
+def test_the_graph_is_whole_and_clean(which: str, request: pytest.FixtureRequest) -> None:
+    """One operator set, a valid model, no external data, none of the exporter's own notes."""
+    model = request.getfixturevalue(which).model
+    onnx.checker.check_model(model)
+    refuse_external_data(model.SerializeToString(), which)
+    assert [(o.domain, o.version) for o in model.opset_import if not o.domain] == [("", OPSET)]
+    assert not any(node.doc_string or node.metadata_props for node in model.graph.node)
+
+
+@pytest.mark.parametrize(
+    ("rows", "tokens", "size"),
+    [(1, 5, (32, 32)), (3, 5, (32, 32)), (1, 1, (16, 16)), (2, 40, (48, 16)), (1, 3, (64, 96))],
+)
+def test_the_upscaler_answers_as_torch(
+    upscaler: Any, rows: int, tokens: int, size: tuple[int, int]
+) -> None:
+    """Any batch, number of tokens, height and width: the graph gives torch's numbers."""
+    inputs = unet_inputs(upscaler.preset.unet, rows=rows, tokens=tokens, size=size)
+    inputs["context_mask"][:, tokens // 2 + 1 :] = 0
+    inputs["aug_level"][0] = 0
+    with torch.no_grad():
+        expected = upscaler.network(**inputs).numpy()
+    engine = OrtEngine(upscaler.model.SerializeToString(), threads=1)
+    found = engine.run({name: value.numpy() for name, value in inputs.items()})["prediction"]
+    assert found.shape == (rows, 3, *size)
+    np.testing.assert_allclose(found, expected, atol=TOLERANCE, rtol=TOLERANCE)
+
+
+@pytest.mark.parametrize(("rows", "tokens"), [(1, 5), (3, 2), (2, 33)])
+def test_the_base_answers_as_torch(base: Any, rows: int, tokens: int) -> None:
+    """Any batch and number of tokens, unconditional rows among them."""
+    inputs = unet_inputs(base.preset.unet, rows=rows, tokens=tokens, size=(32, 32))
+    inputs["context_mask"][-1] = 0
+    with torch.no_grad():
+        expected = base.network(**inputs).numpy()
+    engine = OrtEngine(base.model.SerializeToString(), threads=1)
+    found = engine.run({name: value.numpy() for name, value in inputs.items()})["prediction"]
+    np.testing.assert_allclose(found, expected, atol=TOLERANCE, rtol=TOLERANCE)
+
+
+def test_example_inputs_fit_the_specs() -> None:
+    """Made-up inputs have the listed dtypes and, on free axes, sizes that are all different."""
+    specs = (
+        TensorSpec(name="a", dtype="float32", shape=("batch", 3, "height", "width")),
+        TensorSpec(name="b", dtype="int64", shape=("batch", "tokens")),
+    )
+    pictures, numbers = example_inputs(specs)
+    assert pictures.shape == (2, 3, EXAMPLE_AXES["height"], EXAMPLE_AXES["width"])
+    assert (numbers.shape, numbers.dtype) == ((2, EXAMPLE_AXES["tokens"]), torch.int64)
+    assert len(set(EXAMPLE_AXES.values())) == len(EXAMPLE_AXES)
+    assert 1 not in EXAMPLE_AXES.values()
+
+
+def test_an_input_under_another_name_is_an_error() -> None:
+    """If the exporter renames an input, nothing is written."""
+    info = helper.make_tensor_value_info("other", 1, [1])
+    model = helper.make_model(helper.make_graph([], "g", [info], []))
+    with pytest.raises(RuntimeError, match="expected x_t, the exporter named it other"):
+        name_axes(model, [TensorSpec(name="x_t", dtype="float32", shape=(1,))], [])

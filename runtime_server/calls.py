@@ -1,0 +1,59 @@
+"""What a client asked for, as plain values: messages of the wire, parsed and not yet checked.
+
+Knows the shape of a call; neither protobuf nor what the bundle allows.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from cascade.image_codec import ImageFormat
+from cascade.request import StageOptions
+from cascade.tensor_codec import PackedTensor
+
+StartKind = Literal["prompt", "context", "image"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PackedImage:
+    """An image as a message carries it."""
+
+    width: int
+    height: int
+    format: ImageFormat
+    data: bytes
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ContextReference:
+    """Embeddings by name or by value; both None when the message holds neither."""
+
+    handle: bytes | None = None
+    tensor: PackedTensor | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PutContextCall:
+    """Embeddings to be kept."""
+
+    bundle_id: str
+    context: PackedTensor
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GenerateCall:
+    """One picture asked for over the wire."""
+
+    request_id: str
+    bundle_id: str
+    start: StartKind | None
+    """Which starting point was given; None when the client forgot it."""
+    prompt: str = ""
+    context: ContextReference = ContextReference()
+    image: PackedImage | None = None
+    seed: int = 0
+    image_index: int = 0
+    last_stage: str = ""
+    options: Mapping[str, StageOptions]
+    format: ImageFormat
+    preview_every: int = 0

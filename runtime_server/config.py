@@ -1,0 +1,112 @@
+"""What a server is told at its start, checked as a whole.
+
+Values only: no file is opened and no socket bound here.
+"""
+
+import ipaddress
+from dataclasses import dataclass
+from pathlib import Path
+
+from cascade.errors import InvalidRequest
+
+UNIX_PREFIX = "unix:"
+MAX_SOCKET_PATH = 107
+"""The kernel's limit on the path of a Unix socket, in bytes."""
+MAX_PORT = 65535
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ServerConfig:
+    """One server: what it hosts, where it listens and what it allows."""
+
+    bundle: Path
+    """Folder of the bundle."""
+    listen: str = "127.0.0.1:7860"
+    """`host:port` (port 0 takes a free one) or `unix:PATH`."""
+    cut: int = 0
+    """Host only the components from this position on; 0 hosts all."""
+    threads: int = 0
+    """Threads of one engine run; 0 takes one per core."""
+    max_queued_per_stage: int = 16
+    """A request whose first component has so many waiting is refused as `ServerBusy`."""
+    max_in_flight: int = 64
+    """Requests admitted and not yet delivered; bounds what slow readers make the server hold."""
+    context_store_bytes: int = 64 << 20
+    """Embeddings kept for later requests; the least recently used go first."""
+    context_lifetime_s: float = 600.0
+    """Embeddings unused for so long are forgotten."""
+    tls_cert: Path | None = None
+    """PEM file with the certificate chain; together with `tls_key`."""
+    tls_key: Path | None = None
+    """PEM file with the private key."""
+    insecure: bool = False
+    """Allow plaintext beyond this machine."""
+    reflection: bool = False
+    """Answer gRPC reflection, for tools such as grpcurl."""
+    drain_grace_s: float = 30.0
+    """Time that requests in flight get to finish when the server is asked to stop."""
+
+    def __post_init__(self) -> None:
+        """Refuse values that could only fail later."""
+        check_at_least("cut", self.cut, 0)
+        check_at_least("threads", self.threads, 0)
+        check_at_least("max_queued_per_stage", self.max_queued_per_stage, 1)
+        check_at_least("max_in_flight", self.max_in_flight, 1)
+        check_at_least("context_store_bytes", self.context_store_bytes, 0)
+        check_at_least("context_lifetime_s", self.context_lifetime_s, 0)
+        check_at_least("drain_grace_s", self.drain_grace_s, 0)
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise InvalidRequest("TLS needs both --tls-cert and --tls-key", field="tls_cert")
+        local = self.socket_path is not None or is_loopback(split_address(self.listen)[0])
+        if not (local or self.tls_cert is not None or self.insecure):
+            raise InvalidRequest(
+                f"{self.listen} is reachable from other machines and would be plaintext: give "
+                "--tls-cert and --tls-key, or --insecure if something in front encrypts",
+                field="listen",
+            )
+
+    @property
+    def socket_path(self) -> Path | None:
+        """Path of the Unix socket, None for TCP."""
+        if not self.listen.startswith(UNIX_PREFIX):
+            return None
+        path = self.listen.removeprefix(UNIX_PREFIX)
+        if not path or len(path.encode()) > MAX_SOCKET_PATH or "\0" in path:
+            raise InvalidRequest(
+                f"listen: the path of a Unix socket has 1 to {MAX_SOCKET_PATH} bytes, got "
+                f"{path[:120]!r}",
+                field="listen",
+            )
+        return Path(path)
+
+
+def check_at_least(name: str, value: float, least: float) -> None:
+    """Raise `InvalidRequest` when `value` is smaller, or not a number."""
+    if not value >= least:
+        raise InvalidRequest(f"{name}: expected at least {least}, got {value}", field=name)
+
+
+def split_address(listen: str) -> tuple[str, int]:
+    """`host:port` and `[v6]:port` as host and port.
+
+    Raises:
+        InvalidRequest: neither of the two forms.
+    """
+    host, colon, port = listen.rpartition(":")
+    bracketed = host.startswith("[") and host.endswith("]")
+    valid = colon and host and port.isascii() and port.isdigit() and int(port) <= MAX_PORT
+    if not valid or (":" in host and not bracketed):
+        raise InvalidRequest(
+            f"listen: expected host:port or unix:PATH, got {listen[:120]!r}", field="listen"
+        )
+    return host.strip("[]"), int(port)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach `host`; a name other than localhost counts as remote."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

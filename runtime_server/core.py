@@ -1,0 +1,145 @@
+"""The server without its transport: contexts, admission and the executor of one bundle.
+
+Each method is what one call of the wire means. Knows neither protobuf nor gRPC nor asyncio.
+"""
+
+import time
+from collections.abc import Sequence
+
+from cascade.bundle import Bundle, open_bundle
+from cascade.engines.ort import OrtEngine
+from cascade.errors import InvalidRequest
+from cascade.events import Accepted
+from cascade.hosting import EngineFactory, open_stages
+from cascade.manifest import Component, Manifest, TextEncoderSpec
+from cascade.stage import Stage
+from cascade.tokenizer import PromptTokenizer
+from runtime_server.admission import Admission, Work
+from runtime_server.calls import GenerateCall, PutContextCall
+from runtime_server.config import ServerConfig
+from runtime_server.contexts import Clock, ContextStore
+from runtime_server.executor import Executor, QueueLimits
+from runtime_server.info import HostedComponent, ServerInfo
+from runtime_server.jobs import Deliver, Job, make_job
+
+
+class Core:
+    """One bundle, hosted."""
+
+    def __init__(
+        self, bundle: Bundle, stages: Sequence[Stage], config: ServerConfig, clock: Clock
+    ) -> None:
+        """A core whose executor is at work.
+
+        Args:
+            bundle: the opened bundle.
+            stages: its components from `config.cut` on; closed together with the core.
+            config: limits.
+            clock: monotonic seconds.
+        """
+        self._manifest: Manifest = bundle.manifest
+        self._config = config
+        self._clock = clock
+        self._contexts = ContextStore(
+            budget_bytes=config.context_store_bytes,
+            lifetime_s=config.context_lifetime_s,
+            clock=clock,
+        )
+        tokenizer = None if config.cut else open_tokenizer(bundle)
+        self._admission = Admission(bundle.manifest, config.cut, tokenizer, self._contexts)
+        self.bundle_id = bundle.bundle_id
+        self.executor = Executor(
+            dict(enumerate(stages, start=config.cut)),
+            QueueLimits(
+                max_queued_per_stage=config.max_queued_per_stage,
+                max_in_flight=config.max_in_flight,
+            ),
+            clock,
+        )
+        self.executor.start()
+
+    def info(self) -> ServerInfo:
+        """Bundle, components and present load."""
+        hosted = list(enumerate(self._manifest.components))[self._config.cut :]
+        return ServerInfo(
+            bundle_id=self.bundle_id,
+            bundle_name=self._manifest.name,
+            components=tuple(self._hosted(position, spec) for position, spec in hosted),
+            config=self._config,
+        )
+
+    def put_context(self, call: PutContextCall) -> tuple[bytes, float]:
+        """Keep embeddings.
+
+        Returns:
+            Their handle, and the seconds that they are kept unused.
+        """
+        self._admission.check_bundle(call.bundle_id)
+        context = self._admission.context(call.context, "context")
+        return self._contexts.put(context), self._config.context_lifetime_s
+
+    def admit(self, call: GenerateCall) -> Work:
+        """Check everything about a call; see `Admission.work`."""
+        return self._admission.work(call)
+
+    def submit(self, work: Work, deliver: Deliver, allowed_s: float | None) -> tuple[Job, Accepted]:
+        """Queue checked work.
+
+        Args:
+            work: as `admit` returned it.
+            deliver: is told every event and, last, that the job ended.
+            allowed_s: seconds until its deadline; None is no limit.
+        """
+        deadline = None if allowed_s is None else self._clock() + allowed_s
+        job = make_job(work, deliver, deadline)
+        return job, self.executor.submit(job)
+
+    def close(self) -> None:
+        """End everything."""
+        self.executor.close()
+
+    def _hosted(self, position: int, spec: Component) -> HostedComponent:
+        """One component's line of the server info."""
+        return HostedComponent(
+            name=spec.name,
+            position=position,
+            family=spec.family,
+            output_resolution=0 if isinstance(spec, TextEncoderSpec) else spec.output_resolution,
+            milliseconds_per_step=1000 * self.executor.seconds_per_step(position),
+            queued=self.executor.queued(position),
+            default_steps=1 if isinstance(spec, TextEncoderSpec) else spec.steps,
+        )
+
+
+def open_tokenizer(bundle: Bundle) -> PromptTokenizer:
+    """The tokenizer that measures prompts before they are queued."""
+    spec = bundle.manifest.text_encoder
+    return PromptTokenizer(bundle.read(spec.tokenizer_file), spec.max_tokens)
+
+
+def load_core(config: ServerConfig, make_engine: EngineFactory | None = None) -> Core:
+    """Open and verify a bundle and host its components.
+
+    Args:
+        config: which bundle, from which component on.
+        make_engine: runs a graph; ONNX Runtime when None.
+
+    Raises:
+        ManifestError: the bundle is missing, incomplete or altered.
+        EngineError: a graph cannot be run.
+        InvalidRequest: the cut leaves nothing to host.
+    """
+    bundle = open_bundle(config.bundle)
+    count = len(bundle.manifest.components)
+    if config.cut >= count:
+        raise InvalidRequest(
+            f"cut: this bundle has {count} components, a cut of {config.cut} hosts none of them",
+            field="cut",
+        )
+    bundle.verify_files()
+
+    def onnx_runtime(graph: bytes) -> OrtEngine:
+        return OrtEngine(graph, threads=config.threads)
+
+    stages = open_stages(bundle, range(config.cut, count), make_engine or onnx_runtime)
+    return Core(bundle, stages, config, time.monotonic)

@@ -1,0 +1,32 @@
+"""What a client is told about a server at its first call, as values.
+
+Knows what is told; neither how it was measured nor how it is written.
+"""
+
+from dataclasses import dataclass
+
+from runtime_server.config import ServerConfig
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HostedComponent:
+    """One component that runs here, and how it is doing."""
+
+    name: str
+    position: int
+    family: str
+    output_resolution: int
+    """0 for the text encoder."""
+    milliseconds_per_step: float
+    queued: int
+    default_steps: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ServerInfo:
+    """Bundle, components and limits."""
+
+    bundle_id: str
+    bundle_name: str
+    components: tuple[HostedComponent, ...]
+    config: ServerConfig

@@ -1,0 +1,263 @@
+"""Queues and the worker thread, with stages whose every step the test releases."""
+
+import queue
+import threading
+from collections.abc import Iterator
+from types import MappingProxyType
+
+import pytest
+
+from cascade.errors import (
+    Cancelled,
+    DeadlineExceeded,
+    ServerBusy,
+    StageError,
+    TransportError,
+)
+from cascade.events import Event, Progress, StageFinished
+from cascade.request import GenerateRequest, Handoff
+from runtime_server.admission import Work
+from runtime_server.executor import Executor, QueueLimits
+from runtime_server.jobs import Delivery, Ended, Job, make_job
+from tests.serving import wait_until
+
+STEPS = 3
+
+
+class SteppedStage:
+    """A stage whose steps wait for the test, and which notes what happens to it."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.log: list[str] = []
+        self.permits: queue.Queue[str] = queue.Queue()
+        self.entered = threading.Semaphore(0)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """One component."""
+        return (self.name,)
+
+    def anticipate(self, handoff: Handoff) -> None:
+        """Nothing."""
+
+    def run(self, request: GenerateRequest, handoff: Handoff) -> Iterator[Event]:
+        """`STEPS` steps, each with the test's permission."""
+        self.log.append(f"run {request.seed}")
+        for step in range(1, STEPS + 1):
+            self.entered.release()
+            permit = self.permits.get(timeout=10)
+            if permit == "terminated":
+                raise Cancelled("ended from outside")
+            if permit == "fail":
+                raise ZeroDivisionError("a bug")
+            yield Progress(self.name, step, STEPS)
+        yield StageFinished(self.name, handoff, {self.name: 0.0})
+
+    def terminate(self) -> None:
+        """End the step that waits."""
+        self.log.append("terminate")
+        self.permits.put("terminated")
+
+    def close(self) -> None:
+        """Note it."""
+        self.log.append("close")
+
+    def go(self, steps: int = STEPS) -> None:
+        """Let so many steps happen."""
+        for _ in range(steps):
+            self.permits.put("go")
+
+    def wait_entered(self) -> None:
+        """Until a step waits for its permit."""
+        assert self.entered.acquire(timeout=10)
+
+
+class Bench:
+    """An executor of two stepped stages and what it delivered, by seed."""
+
+    def __init__(self, limits: QueueLimits) -> None:
+        self.stages = (SteppedStage("first"), SteppedStage("second"))
+        self.executor = Executor(dict(enumerate(self.stages)), limits)
+        self.delivered: dict[int, list[Delivery]] = {}
+        self.executor.start()
+
+    def job(
+        self, seed: int, *, first: int = 0, last: int = 1, deadline: float | None = None
+    ) -> Job:
+        """A job named by its seed."""
+        work = Work(
+            request_id=f"r{seed}",
+            request=GenerateRequest(seed=seed),
+            start=Handoff(),
+            first=first,
+            last=last,
+            steps=MappingProxyType(dict.fromkeys(range(first, last + 1), STEPS)),
+            format="png",
+        )
+        return make_job(work, self.delivered.setdefault(seed, []).append, deadline)
+
+    def end_of(self, seed: int) -> Ended:
+        """How a job ended, once it has."""
+
+        def ended() -> bool:
+            return any(isinstance(item, Ended) for item in self.delivered[seed])
+
+        wait_until(ended)
+        end = self.delivered[seed][-1]
+        assert isinstance(end, Ended)
+        return end
+
+
+@pytest.fixture
+def bench() -> Iterator[Bench]:
+    """An executor at work; counters must be back at zero in the end."""
+    made = Bench(QueueLimits(max_queued_per_stage=2, max_in_flight=4))
+    yield made
+    wait_until(lambda: made.executor.counts.idle)
+    made.executor.close()
+
+
+def test_a_job_visits_its_components_in_order(bench: Bench) -> None:
+    """Progress and a result of each, then the end; waiting is told with the result."""
+    job = bench.job(1)
+    accepted = bench.executor.submit(job)
+    assert (accepted.queue_position, accepted.estimated_wait_s) == (0, 0.0)
+    bench.stages[0].go()
+    bench.stages[1].go()
+    assert bench.end_of(1).error is None
+    bench.executor.release(job)
+    names = [getattr(item, "stage", "end") for item in bench.delivered[1]]
+    assert names == ["first"] * 4 + ["second"] * 4 + ["end"]
+    result = bench.delivered[1][3]
+    assert isinstance(result, StageFinished)
+    assert set(result.seconds) == {"first", "queue"}
+    assert bench.executor.seconds_per_step(1) > 0
+
+
+def test_what_was_begun_is_finished_before_anything_new_begins(bench: Bench) -> None:
+    """The second component of one job runs before the first of the next."""
+    jobs = [bench.job(1), bench.job(2)]
+    for job in jobs:
+        bench.executor.submit(job)
+    bench.stages[0].go()
+    bench.stages[1].wait_entered()
+    assert bench.stages[0].log == ["run 1"]
+    bench.stages[1].go(2 * STEPS)
+    bench.stages[0].go()
+    for job in jobs:
+        assert bench.end_of(job.work.request.seed).error is None
+        bench.executor.release(job)
+    assert bench.stages[0].log == ["run 1", "run 2"]
+
+
+def test_cancelled_while_queued_never_starts(bench: Bench) -> None:
+    """It ends at once, its place is free, and the stage never hears of it."""
+    running, waiting = bench.job(1, last=0), bench.job(2, last=0)
+    bench.executor.submit(running)
+    bench.stages[0].wait_entered()
+    bench.executor.submit(waiting)
+    assert not bench.executor.stop(waiting, Cancelled("no longer wanted"))
+    assert isinstance(bench.end_of(2).error, Cancelled)
+    bench.executor.release(waiting)
+    bench.stages[0].go()
+    assert bench.end_of(1).error is None
+    bench.executor.release(running)
+    assert bench.stages[0].log == ["run 1"]
+
+
+def test_cancelled_while_running_ends_inside_its_step(bench: Bench) -> None:
+    """The stage is told to terminate, and the next job runs untouched."""
+    jobs = [bench.job(1, last=0), bench.job(2, last=0)]
+    for job in jobs:
+        bench.executor.submit(job)
+    bench.stages[0].wait_entered()
+    assert bench.executor.stop(jobs[0], DeadlineExceeded("late"))
+    assert isinstance(bench.end_of(1).error, DeadlineExceeded)
+    # Stopping what has ended must not reach the run that goes on now.
+    bench.stages[0].wait_entered()
+    assert not bench.executor.stop(jobs[0], Cancelled("again"))
+    assert not bench.executor.release(jobs[0])
+    bench.stages[0].go()
+    assert bench.end_of(2).error is None
+    bench.executor.release(jobs[1])
+    assert bench.stages[0].log == ["run 1", "terminate", "run 2"]
+
+
+def test_a_deadline_passed_is_refused_before_it_queues(bench: Bench) -> None:
+    """Nothing is counted for it."""
+    with pytest.raises(DeadlineExceeded):
+        bench.executor.submit(bench.job(1, deadline=0.0))
+    assert bench.executor.counts.idle
+
+
+def test_a_full_queue_refuses_and_other_queues_do_not(bench: Bench) -> None:
+    """The bound is per first component, and the last bound is on all in flight."""
+    jobs = [bench.job(1), bench.job(2), bench.job(3)]
+    bench.executor.submit(jobs[0])
+    bench.stages[0].wait_entered()
+    positions = [bench.executor.submit(job).queue_position for job in jobs[1:]]
+    assert positions == [1, 2]
+    with pytest.raises(ServerBusy, match="2 requests already wait for first"):
+        bench.executor.submit(bench.job(4))
+    jobs.append(bench.job(5, first=1))
+    assert bench.executor.submit(jobs[-1]).queue_position == 1
+    with pytest.raises(ServerBusy, match="4 requests are in flight"):
+        bench.executor.submit(bench.job(6, first=1))
+    for job in jobs:
+        bench.executor.release(job)
+
+
+def test_a_stage_that_fails_ends_only_its_own_job(bench: Bench) -> None:
+    """The exception reaches who waits, the thread goes on."""
+    jobs = [bench.job(1, last=0), bench.job(2, last=0)]
+    for job in jobs:
+        bench.executor.submit(job)
+    bench.stages[0].permits.put("fail")
+    bench.stages[0].go()
+    assert isinstance(bench.end_of(1).error, ZeroDivisionError)
+    assert bench.end_of(2).error is None
+    for job in jobs:
+        bench.executor.release(job)
+
+
+def test_refusing_new_work_lets_the_old_finish(bench: Bench) -> None:
+    """As in a drain."""
+    job = bench.job(1, last=0)
+    bench.executor.submit(job)
+    bench.executor.refuse_new()
+    with pytest.raises(TransportError, match="shutting down"):
+        bench.executor.submit(bench.job(2))
+    bench.stages[0].go()
+    assert bench.end_of(1).error is None
+    bench.executor.release(job)
+
+
+def test_closing_ends_running_and_queued_and_releases_the_stages() -> None:
+    """Nobody is left waiting for an answer."""
+    bench = Bench(QueueLimits(max_queued_per_stage=2, max_in_flight=4))
+    jobs = [bench.job(1), bench.job(2)]
+    bench.executor.submit(jobs[0])
+    bench.stages[0].wait_entered()
+    bench.executor.submit(jobs[1])
+    bench.executor.close()
+    for seed in (1, 2):
+        assert isinstance(bench.end_of(seed).error, TransportError)
+    assert bench.stages[0].log[-1] == bench.stages[1].log[-1] == "close"
+
+
+def test_a_stage_without_a_result_is_a_bug_of_the_stage(bench: Bench) -> None:
+    """It is reported as such, not as success."""
+
+    class Silent(SteppedStage):
+        def run(self, request: GenerateRequest, handoff: Handoff) -> Iterator[Event]:
+            del request, handoff
+            yield from ()
+
+    executor = Executor({0: Silent("silent")}, QueueLimits(max_queued_per_stage=1, max_in_flight=1))
+    executor.start()
+    job = bench.job(1, last=0)
+    executor.submit(job)
+    assert isinstance(bench.end_of(1).error, StageError)
+    executor.release(job)
+    executor.close()

@@ -1,0 +1,227 @@
+"""A real server for tests: in this process on a thread of its own, or as a child process.
+
+Both listen on true sockets; calls go through plain gRPC channels and the generated code.
+"""
+
+import asyncio
+import select
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+from google.rpc import error_details_pb2, status_pb2
+from grpc_status import rpc_status
+
+from cascade.agreement import MAX_MESSAGE_BYTES
+from cascade.bundle import Bundle
+from cascade.engines.ort import OrtEngine
+from cascade.events import StageFinished
+from cascade.generate import generate
+from cascade.hosting import EngineFactory, open_stages
+from cascade.image_codec import decode_image
+from cascade.request import GenerateRequest
+from cascade.tensor_codec import pack_tensor
+from cascade.types import Array
+from protos.cascade.v1 import cascade_pb2 as pb
+from runtime_server.config import ServerConfig
+from runtime_server.core import Core, load_core
+from runtime_server.server import CascadeServer
+
+SERVICE = "/cascade.v1.CascadeService/"
+PROMPT = "a red apple, noto style"
+CHANNEL_OPTIONS = (
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", 4 * MAX_MESSAGE_BYTES),
+    # Each channel a connection of its own, so that no test inherits another's.
+    ("grpc.use_local_subchannel_pool", 1),
+)
+
+
+class RunningServer:
+    """A server in this process, on an event loop in a thread of its own."""
+
+    def __init__(self, config: ServerConfig, make_engine: EngineFactory | None = None) -> None:
+        self.core: Core = load_core(config, make_engine)
+        self._config = config
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever)
+        self._thread.start()
+        self.server: CascadeServer = self.run(self._start())
+
+    async def _start(self) -> CascadeServer:
+        server = CascadeServer(self._config, self.core)
+        await server.start()
+        return server
+
+    def run(self, coroutine: Any) -> Any:
+        """Run a coroutine on the server's loop and wait for it."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(timeout=30)
+
+    @property
+    def address(self) -> str:
+        """Where it listens."""
+        return self.server.address
+
+    def close(self) -> None:
+        """Stop, and end the loop and its thread."""
+        self.run(self.server.stop(0))
+        self.core.close()
+        self.run(self._loop.shutdown_default_executor())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+
+@contextmanager
+def running(
+    bundle: Bundle, make_engine: EngineFactory | None = None, **settings: Any
+) -> Iterator[RunningServer]:
+    """A server in this process for the length of a `with` block, one engine thread."""
+    settings = {"listen": "127.0.0.1:0", "threads": 1, **settings}
+    server = RunningServer(ServerConfig(bundle=bundle.folder, **settings), make_engine)
+    try:
+        yield server
+    finally:
+        server.close()
+
+
+@contextmanager
+def connect(address: str) -> Iterator["Caller"]:
+    """A plaintext channel for the length of a `with` block."""
+    with grpc.insecure_channel(address, options=CHANNEL_OPTIONS) as channel:
+        yield Caller(channel)
+
+
+class Caller:
+    """The three calls over a channel, as bytes and as messages."""
+
+    def __init__(self, channel: Any) -> None:
+        self.channel = channel
+
+    def server_info(self, timeout_s: float = 20) -> Any:
+        """GetServerInfo."""
+        call = self.channel.unary_unary(
+            SERVICE + "GetServerInfo",
+            request_serializer=pb.GetServerInfoRequest.SerializeToString,
+            response_deserializer=pb.GetServerInfoResponse.FromString,
+        )
+        return call(pb.GetServerInfoRequest(), timeout=timeout_s)
+
+    def put_context(self, request: Any, timeout_s: float = 20) -> Any:
+        """PutContext; a request may also be raw bytes."""
+        data = request if isinstance(request, bytes) else request.SerializeToString()
+        call = self.channel.unary_unary(
+            SERVICE + "PutContext", response_deserializer=pb.PutContextResponse.FromString
+        )
+        return call(data, timeout=timeout_s)
+
+    def generate(self, request: Any, timeout_s: float | None = 20) -> Any:
+        """Generate, as the call that iterates responses; a request may also be raw bytes."""
+        data = request if isinstance(request, bytes) else request.SerializeToString()
+        call = self.channel.unary_stream(
+            SERVICE + "Generate", response_deserializer=pb.GenerateResponse.FromString
+        )
+        return call(data, timeout=timeout_s)
+
+
+@contextmanager
+def child_server(
+    bundle: Path, *options: str, stdin: int | None = subprocess.DEVNULL
+) -> Iterator[tuple[subprocess.Popen[str], Callable[[], str]]]:
+    """`cascade serve` as a child; yields the process and a reader of its next log line."""
+    command = [sys.executable, "-m", "cascade.cli", "serve", "--bundle", str(bundle), *options]
+    with subprocess.Popen(
+        command, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1
+    ) as process:
+        stderr = process.stderr
+        assert stderr is not None
+
+        def read_line() -> str:
+            ready, _, _ = select.select([stderr], [], [], 30)
+            assert ready, "the server wrote nothing for 30 s"
+            return stderr.readline()
+
+        try:
+            yield process, read_line
+        finally:
+            if process.poll() is None:
+                process.kill()
+
+
+def wait_until(condition: Callable[[], bool], timeout_s: float = 15) -> None:
+    """Poll until a condition holds."""
+    until = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < until, "the condition did not come true in time"
+        time.sleep(0.002)
+
+
+def local_results(
+    bundle: Bundle, request: GenerateRequest, make_engine: EngineFactory | None = None
+) -> dict[str, StageFinished]:
+    """Every component's result when the whole cascade runs right here."""
+    stages = open_stages(
+        bundle,
+        range(len(bundle.manifest.components)),
+        make_engine or (lambda graph: OrtEngine(graph, threads=1)),
+    )
+    try:
+        events = list(generate(stages, request))
+    finally:
+        for stage in stages:
+            stage.close()
+    return {event.stage: event for event in events if isinstance(event, StageFinished)}
+
+
+def request_message(bundle: Bundle, **fields: Any) -> Any:
+    """A GenerateRequest with an id and the bundle's id filled in."""
+    return pb.GenerateRequest(**{"request_id": "test-1", "bundle_id": bundle.bundle_id, **fields})
+
+
+def tensor_message(array: Array) -> Any:
+    """A Tensor message of any array."""
+    numbers = {"uint8": pb.DTYPE_UINT8, "float16": pb.DTYPE_FLOAT16, "float32": pb.DTYPE_FLOAT32}
+    packed = pack_tensor(array)
+    return pb.Tensor(shape=packed.shape, dtype=numbers[packed.dtype], data=packed.data)
+
+
+def raw_image(image: Array) -> Any:
+    """An Image message of raw pixels."""
+    height, width = image.shape[:2]
+    return pb.Image(width=width, height=height, format=pb.IMAGE_FORMAT_RAW, data=image.tobytes())
+
+
+def pixels(image: Any) -> Array:
+    """The pixels of an Image message."""
+    names = {pb.IMAGE_FORMAT_RAW: "raw", pb.IMAGE_FORMAT_PNG: "png", pb.IMAGE_FORMAT_WEBP: "webp"}
+    return decode_image(image.data, names[image.format], (image.height, image.width), field="image")
+
+
+def results_of(responses: Any) -> dict[str, Any]:
+    """Stage name to StageResult of a stream, read to its end."""
+    return {
+        response.stage_result.stage: response.stage_result
+        for response in responses
+        if response.WhichOneof("event") == "stage_result"
+    }
+
+
+def details_of(error: Any) -> tuple[str, str, str, float | None]:
+    """Code name, ErrorInfo reason and field, and RetryInfo seconds of a failed call."""
+    status: status_pb2.Status | None = rpc_status.from_call(error)
+    reason = field = ""
+    retry_s = None
+    for detail in [] if status is None else status.details:
+        info, retry = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()
+        if detail.Unpack(info):
+            assert info.domain == "cascade.v1"
+            reason, field = info.reason, info.metadata.get("field", "")
+        elif detail.Unpack(retry):
+            retry_s = retry.retry_delay.ToNanoseconds() / 1e9
+    return error.code().name, reason, field, retry_s

@@ -1,0 +1,266 @@
+"""The client: one bundle, one place to cut it, and the stages on both sides of the cut.
+
+Builds the list of stages that `cascade.generate` runs, and continues here when the server is gone
+and the configuration says so. What only a request needs (gRPC, ONNX Runtime, samplers, pictures) is
+imported by the first one: importing this package stays quick, and the private server loads
+meanwhile. Knows no screen and no file but the bundle.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self, Unpack
+
+from cascade.bundle import Bundle, open_bundle
+from cascade.errors import Cancelled, InvalidRequest, TransportError
+from cascade.events import Event, FellBack, StageFinished
+from cascade.generate import generate
+from cascade.manifest import Manifest
+from cascade.request import GenerateRequest, Handoff, StageOptions
+from cascade.stage import Stage
+from runtime_client.config import ClientChoices, ClientConfig
+from runtime_client.deadline import Deadline
+from runtime_client.result import Collected, Result
+
+if TYPE_CHECKING:
+    from runtime_client.connection import Connection
+    from runtime_client.local_stages import LocalStages
+    from runtime_client.private_server import PrivateServer
+
+OnEvent = Callable[[Event], None]
+
+
+class Client:
+    """Makes pictures from prompts. Requests may come from several threads at once."""
+
+    def __init__(
+        self,
+        bundle: Bundle | Path | str,
+        config: ClientConfig | None = None,
+        **choices: Unpack[ClientChoices],
+    ) -> None:
+        """A client; nothing is started or loaded yet.
+
+        Args:
+            bundle: an opened bundle, or its folder.
+            config: how to work; the defaults when None.
+            **choices: fields of `ClientConfig`, over those of `config`.
+
+        Raises:
+            InvalidRequest: a choice is wrong or does not fit the bundle.
+            ManifestError: the bundle is broken.
+        """
+        self.config = replace(config or ClientConfig(), **choices)
+        self.bundle = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
+        check_cut(self.bundle.manifest, self.config.cut)
+        self._lock = threading.Lock()
+        self._private: PrivateServer | None = None
+        self._connection: Connection | None = None
+        self._local: LocalStages | None = None
+        self._closed = False
+
+    def generate(
+        self,
+        prompt: str,
+        *,
+        seed: int = 0,
+        image_index: int = 0,
+        options: Mapping[str, StageOptions] | None = None,
+        on_event: OnEvent | None = None,
+    ) -> Result:
+        """One picture from a prompt; `run` takes a whole request.
+
+        Raises:
+            CascadeError: see `run`.
+        """
+        request = GenerateRequest(
+            prompt=prompt, seed=seed, image_index=image_index, options=options or {}
+        )
+        return self.run(request, on_event=on_event)
+
+    def run(self, request: GenerateRequest, *, on_event: OnEvent | None = None) -> Result:
+        """One picture.
+
+        Args:
+            request: what to make.
+            on_event: called with every event as it happens.
+
+        Raises:
+            InvalidRequest: the request does not fit the bundle.
+            TransportError: the server is gone and `fallback` is `error`.
+            CascadeError: see `cascade.errors`.
+        """
+        begun = time.perf_counter()
+        collected = Collected()
+        for event in self._events(request, collected):
+            collected.add(event)
+            if on_event is not None:
+                on_event(event)
+        collected.seconds["total"] = time.perf_counter() - begun
+        return Result(
+            image=collected.image,
+            images=dict(collected.images),
+            seconds=dict(collected.seconds),
+            bytes_up=collected.bytes_up,
+            bytes_down=collected.bytes_down,
+            bundle_id=self.bundle.bundle_id,
+            seed=request.seed,
+            image_index=request.image_index,
+            cut=self.config.cut,
+            fell_back=collected.fell_back,
+        )
+
+    def events(self, request: GenerateRequest) -> Iterator[Event]:
+        """Everything that happens while one picture is made; closing the iterator cancels.
+
+        Raises:
+            CascadeError: see `run`.
+        """
+        return self._events(request, Collected())
+
+    def close(self) -> None:
+        """End what is in progress, the private server included, and release everything."""
+        with self._lock:
+            self._closed = True
+            private, connection, local = self._private, self._connection, self._local
+            self._private = self._connection = self._local = None
+        end_server(private, connection)
+        if local is not None:
+            local.close()
+
+    def __enter__(self) -> Self:
+        """The client itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close it."""
+        self.close()
+
+    def _events(self, request: GenerateRequest, account: Collected) -> Iterator[Event]:
+        """The events of one request, with the fallback; loading is put on the account."""
+        deadline = Deadline.after(self.config.timeout_s)
+        from runtime_client.request_checks import check_request  # noqa: PLC0415  see the top
+
+        last = check_request(self.bundle.manifest, request)
+        handoff, done = Handoff(prompt=request.prompt), 0
+        try:
+            for event in generate(self._stages(last, deadline, account), request, handoff):
+                if isinstance(event, StageFinished):
+                    handoff = event.handoff
+                    done = self.bundle.manifest.position(event.stage) + 1
+                yield event
+                deadline.remaining_s()
+                self._refuse_early()
+            return
+        except TransportError as exc:
+            if self.config.fallback != "local" or done > last:
+                raise
+            reason = str(exc)
+        yield FellBack(self.bundle.manifest.components[done].name, reason)
+        for event in generate(self._here(range(done, last + 1), account), request, handoff):
+            yield event
+            deadline.remaining_s()
+
+    def _stages(self, last: int, deadline: Deadline, account: Collected) -> list[Stage]:
+        """The list that makes a picture: stages here, then a remote one for the rest."""
+        cut = self.config.cut
+        if last < cut:
+            return self._here(range(last + 1), account)
+        begun = time.perf_counter()
+        # The server first: it loads while the stages here do.
+        private = self._start_private()
+        from runtime_client.remote_stage import RemoteStage  # noqa: PLC0415
+
+        connection = self._connect(private)
+        connection.begin()
+        account.seconds["load"] += time.perf_counter() - begun
+        remote = RemoteStage(connection, self.bundle.manifest, range(cut, last + 1), deadline)
+        return [*self._here(range(cut), account), remote]
+
+    def _here(self, positions: range, account: Collected) -> list[Stage]:
+        """Components as stages on this machine."""
+        if not positions:
+            return []
+        begun = time.perf_counter()
+        from runtime_client.local_stages import LocalStages  # noqa: PLC0415
+
+        with self._lock:
+            self._refuse_when_closed()
+            if self._local is None:
+                self._local = LocalStages(self.bundle, self.config.threads)
+            local = self._local
+        stages = [local.at(position) for position in positions]
+        account.seconds["load"] += time.perf_counter() - begun
+        return stages
+
+    def _start_private(self) -> "PrivateServer | None":
+        """The private server, started if it is not running; None where one is named."""
+        if self.config.server is not None:
+            return None
+        from runtime_client.private_server import PrivateServer  # noqa: PLC0415
+
+        with self._lock:
+            self._refuse_when_closed()
+            if self._private is not None and self._private.is_alive:
+                return self._private
+            dead, connection = self._private, self._connection
+            self._private = PrivateServer(self.bundle.folder, self.config.cut)
+            self._connection = None
+            private = self._private
+        end_server(dead, connection)
+        return private
+
+    def _connect(self, private: "PrivateServer | None") -> "Connection":
+        """The connection, made on first use."""
+        from runtime_client.connection import Connection  # noqa: PLC0415
+        from runtime_client.transport import Security  # noqa: PLC0415
+
+        config = self.config
+        address = config.server or ""
+        locate = private.wait_until_ready if private is not None else lambda: address
+        with self._lock:
+            self._refuse_when_closed()
+            if self._connection is None:
+                security = Security(tls=config.tls, ca_file=config.ca_file)
+                self._connection = Connection(
+                    locate, security, self.bundle.bundle_id, config.timeout_s
+                )
+            return self._connection
+
+    def _refuse_early(self) -> None:
+        """Raise what the handshake failed with, rather than work on towards no server."""
+        connection = self._connection
+        if connection is not None and self.config.fallback == "error":
+            connection.raise_failure()
+
+    def _refuse_when_closed(self) -> None:
+        if self._closed:
+            raise Cancelled("the client was closed")
+
+
+def check_cut(manifest: Manifest, cut: int) -> None:
+    """Raise `InvalidRequest` for a cut beyond the last component."""
+    count = len(manifest.components)
+    if cut > count:
+        raise InvalidRequest(
+            f"cut: this bundle has {count} components, expected 0 to {count}, got {cut}",
+            field="cut",
+        )
+
+
+def end_server(private: "PrivateServer | None", connection: "Connection | None") -> None:
+    """Cancel the calls first: a server that is asked to end would wait for them."""
+    if private is not None:
+        private.stop_waiting()
+    if connection is not None:
+        connection.close()
+    if private is not None:
+        private.close()

@@ -1,0 +1,108 @@
+"""How a client works, as one frozen value: where the server is, where the cut lies.
+
+Checked when made, so that a mistake shows before any work. Knows no bundle: whether the cut fits
+the number of components, the client checks.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypedDict
+
+from cascade.errors import InvalidRequest
+
+Fallback = Literal["error", "local"]
+FALLBACKS: tuple[Fallback, ...] = ("error", "local")
+DEFAULT_CUT = 2
+DEFAULT_TIMEOUT_S = 300.0
+UNIX_PREFIX = "unix:"
+MAX_THREADS = 1024
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClientConfig:
+    """Choices of one client."""
+
+    server: str | None = None
+    """`host:port` or `unix:PATH`; None starts a private server where the cut needs one."""
+    cut: int = DEFAULT_CUT
+    """How many components run here; the number of components means that no server is needed."""
+    threads: int = 0
+    """Threads of one engine run here; 0 takes one per core."""
+    fallback: Fallback = "error"
+    """What to do when the server is gone: raise, or run the rest here."""
+    timeout_s: float = DEFAULT_TIMEOUT_S
+    """Longest time for one request, start of a private server included."""
+    tls: bool = False
+    """Encrypt the connection to `server`."""
+    ca_file: Path | None = None
+    """PEM file with the authorities to trust; None trusts those of the system."""
+
+    def __post_init__(self) -> None:
+        """Check every choice on its own."""
+        if self.cut < 0:
+            raise InvalidRequest(f"cut: expected 0 or more, got {self.cut}", field="cut")
+        if not 0 <= self.threads <= MAX_THREADS:
+            raise InvalidRequest(
+                f"threads: expected 0 to {MAX_THREADS}, got {self.threads}", field="threads"
+            )
+        if self.fallback not in FALLBACKS:
+            raise InvalidRequest(
+                f"fallback: expected error or local, got {self.fallback!r}", field="fallback"
+            )
+        if not 0 < self.timeout_s < float("inf"):
+            raise InvalidRequest(
+                f"timeout_s: expected more than 0 seconds, got {self.timeout_s}", field="timeout_s"
+            )
+        if self.server is not None:
+            check_address(self.server)
+        check_security(self)
+
+
+class ClientChoices(TypedDict, total=False):
+    """The fields of `ClientConfig` as keywords of `Client`."""
+
+    server: str | None
+    cut: int
+    threads: int
+    fallback: Fallback
+    timeout_s: float
+    tls: bool
+    ca_file: Path | None
+
+
+def check_address(address: str) -> None:
+    """Raise `InvalidRequest` unless the address is `host:port` or `unix:PATH`."""
+    if address.startswith(UNIX_PREFIX):
+        good = len(address) > len(UNIX_PREFIX)
+    else:
+        host, _, port = address.rpartition(":")
+        good = bool(host) and "/" not in host and port.isascii() and port.isdigit()
+        good = good and 1 <= int(port) <= 65535
+    if not good:
+        raise InvalidRequest(
+            f"server: expected host:port or unix:PATH, got {address!r}", field="server"
+        )
+
+
+def check_security(config: ClientConfig) -> None:
+    """Raise `InvalidRequest` where the TLS choices contradict each other."""
+    if config.ca_file is not None and not config.tls:
+        raise InvalidRequest("ca_file: it is only used with tls; add it", field="ca_file")
+    if config.tls and config.server is None:
+        raise InvalidRequest(
+            "tls: the private server needs none; name a server or leave tls out", field="tls"
+        )
+    if config.ca_file is not None and not config.ca_file.is_file():
+        raise InvalidRequest(f"ca_file: {config.ca_file} is not a file", field="ca_file")
+
+
+def is_on_this_machine(address: str) -> bool:
+    """Whether bytes to that address stay here: compressing pictures would cost more than it saves.
+
+    Args:
+        address: as in `ClientConfig.server`.
+    """
+    if address.startswith(UNIX_PREFIX):
+        return True
+    host = address.rpartition(":")[0]
+    return host in {"localhost", "[::1]"} or host.startswith("127.")

@@ -1,0 +1,153 @@
+"""One server as a client knows it: where it is, that it fits, and which contexts it holds.
+
+The handshake happens once, in the background, and again only after it failed. Shared by all
+requests of a client, from any thread. Knows no request.
+"""
+
+import random
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+from cascade.agreement import WIRE_VERSION
+from cascade.errors import BundleMismatch, Cancelled, VersionMismatch
+from cascade.types import ContextF16
+from runtime_client import wire
+from runtime_client.context_uploads import ContextUploads, Uploaded
+from runtime_client.deadline import Deadline
+from runtime_client.messages import ServerInfo
+from runtime_client.retry import Pacing, RetryPolicy, with_retries
+from runtime_client.transport import Security, Transport
+
+UPLOAD_THREADS = 4
+"""Contexts that may be on their way at once."""
+BACKGROUND = Pacing(sleep=time.sleep, chance=random.random)
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """A server that fits this client."""
+
+    address: str
+    transport: Transport
+    info: ServerInfo
+
+
+class Connection:
+    """The way to one server."""
+
+    def __init__(
+        self, locate: Callable[[], str], security: Security, bundle_id: str, timeout_s: float
+    ) -> None:
+        """Not connected yet.
+
+        Args:
+            locate: gives the address; may block until the server is there, or raise.
+            security: TLS or none.
+            bundle_id: what this side holds.
+            timeout_s: longest time for one handshake or upload.
+        """
+        self._locate = locate
+        self._security = security
+        self._bundle_id = bundle_id
+        self._timeout_s = timeout_s
+        self._lock = threading.Lock()
+        # Apart: a handshake queued behind uploads that wait for it would never start.
+        self._greeter = ThreadPoolExecutor(1, "cascade-greet")
+        self._uploader = ThreadPoolExecutor(UPLOAD_THREADS, "cascade-upload")
+        self._greeting: Future[Peer] | None = None
+        self._transport: Transport | None = None
+        self._closed = False
+        self.policy = RetryPolicy()
+        self.contexts = ContextUploads(self._uploader, self._put_context, time.monotonic)
+
+    def begin(self) -> "Future[Peer]":
+        """Start the handshake in the background, unless it is done or under way."""
+        with self._lock:
+            if self._closed:
+                raise Cancelled("the client was closed")
+            greeting = self._greeting
+            if greeting is None or (greeting.done() and greeting.exception() is not None):
+                greeting = self._greeter.submit(self._greet)
+                self._greeting = greeting
+            return greeting
+
+    def raise_failure(self) -> None:
+        """Raise what the handshake failed with, if it has failed; never waits."""
+        with self._lock:
+            greeting = self._greeting
+        if greeting is not None and greeting.done() and not greeting.cancelled():
+            greeting.result()
+
+    def close(self) -> None:
+        """End every call and release the channel; waits for the background work to notice."""
+        with self._lock:
+            self._closed = True
+            transport = self._transport
+        if transport is not None:
+            transport.close()
+        self._greeter.shutdown(wait=True, cancel_futures=True)
+        self._uploader.shutdown(wait=True, cancel_futures=True)
+
+    def _greet(self) -> Peer:
+        """Connect, and check that both sides speak the same and hold the same."""
+        deadline = Deadline.after(self._timeout_s)
+        address = self._locate()
+        transport = self._open(address)
+
+        def ask() -> bytes:
+            return transport.unary(
+                wire.GET_SERVER_INFO, wire.encode_info_request(), timeout_s=deadline.remaining_s()
+            )
+
+        try:
+            reply = with_retries(ask, policy=self.policy, deadline=deadline, pacing=BACKGROUND)
+            info = wire.decode_info(reply)
+            check_fits(info, self._bundle_id)
+        except BaseException:
+            transport.close()
+            raise
+        return Peer(address, transport, info)
+
+    def _open(self, address: str) -> Transport:
+        """A new channel that `close` can end at any time."""
+        transport = Transport(address, self._security)
+        with self._lock:
+            if not self._closed:
+                self._transport = transport
+                return transport
+        transport.close()
+        raise Cancelled("the client was closed")
+
+    def _put_context(self, context: ContextF16) -> Uploaded:
+        """Upload one context; runs in the background."""
+        deadline = Deadline.after(self._timeout_s)
+        try:
+            peer = self.begin().result(timeout=deadline.remaining_s())
+        except TimeoutError as exc:
+            raise deadline.exceeded() from exc
+        message = wire.encode_put_context(self._bundle_id, context)
+
+        def put() -> bytes:
+            return peer.transport.unary(wire.PUT_CONTEXT, message, timeout_s=deadline.remaining_s())
+
+        reply = with_retries(put, policy=self.policy, deadline=deadline, pacing=BACKGROUND)
+        stored = wire.decode_stored_context(reply)
+        return Uploaded(stored.handle, stored.lifetime_s, len(message), len(reply))
+
+
+def check_fits(info: ServerInfo, bundle_id: str) -> None:
+    """Raise the typed error for a server that must not be used."""
+    if info.wire_version != WIRE_VERSION:
+        raise VersionMismatch(
+            f"the server speaks version {info.wire_version} of the wire, this client "
+            f"{WIRE_VERSION}: update the older side (the server runs {info.software_version[:40]})"
+        )
+    if info.bundle_id != bundle_id:
+        raise BundleMismatch(
+            f"the server holds bundle {info.bundle_name[:40]!r} {info.bundle_id[:12]}, this client "
+            f"{bundle_id[:12]}: give both the same bundle",
+            field="bundle_id",
+        )

@@ -1,0 +1,118 @@
+"""What `cascade generate` does: check, make the picture, write it, say where the time went.
+
+The function behind the command line; takes values. Knows the client, a file and two streams.
+"""
+
+import json
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cascade import __version__
+from cascade.events import Event, Preview, StageFinished
+from cascade.image_codec import encode_image
+from cascade.request import GenerateRequest
+from cascade.types import ImageU8
+from runtime_client.client import Client
+from runtime_client.config import ClientConfig
+from runtime_client.picture_file import check_target, prepare_folder, write_whole
+from runtime_client.progress_bars import ProgressBars
+from runtime_client.result import Result
+from runtime_client.time_table import ENCODE_PNG, TOTAL, render, rows
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Order:
+    """One run of the command."""
+
+    bundle: Path
+    config: ClientConfig
+    request: GenerateRequest
+    output: Path
+    preview: Path | None
+    as_json: bool
+
+
+def carry_out(order: Order) -> None:
+    """Make the picture and write it.
+
+    Raises:
+        CascadeError: nothing was written to the output.
+    """
+    begun = time.perf_counter()
+    check_target(order.output)
+    if order.preview is not None:
+        prepare_folder(order.preview)
+    bars = ProgressBars(sys.stderr, interactive=sys.stderr.isatty())
+
+    def on_event(event: Event) -> None:
+        bars.show(event)
+        if order.preview is not None:
+            write_preview(order.preview, event)
+
+    try:
+        with Client(order.bundle, order.config) as client:
+            result = client.run(order.request, on_event=on_event)
+            seconds = save(order, result)
+            seconds[TOTAL] = time.perf_counter() - begun
+    finally:
+        bars.close()
+    print_account(order, result, seconds)
+
+
+def save(order: Order, result: Result) -> dict[str, float]:
+    """Write the picture; returns the seconds of the whole run so far."""
+    begun = time.perf_counter()
+    write_whole(order.output, encode_image(result.image, "png", png_text(order, result)))
+    return {**result.seconds, ENCODE_PNG: time.perf_counter() - begun}
+
+
+def png_text(order: Order, result: Result) -> dict[str, str]:
+    """What the picture says about itself; enough to make it again."""
+    seconds = {name: round(spent, 6) for name, spent in result.seconds.items()}
+    return {
+        "prompt": order.request.prompt or "",
+        "seed": str(result.seed),
+        "image_index": str(result.image_index),
+        "bundle_id": result.bundle_id,
+        "cut": str(result.cut),
+        "timings": json.dumps(seconds, sort_keys=True),
+        "software": f"edge-cascade {__version__}",
+    }
+
+
+def print_account(order: Order, result: Result, seconds: dict[str, float]) -> None:
+    """The table, or one JSON object, on standard output."""
+    table = rows(seconds, list(result.images), result.cut)
+    if not order.as_json:
+        sys.stdout.write(render(table, result.bytes_up, result.bytes_down) + "\n")
+        return
+    height, width = result.image.shape[:2]
+    account: dict[str, Any] = {
+        "output": str(order.output),
+        "width": width,
+        "height": height,
+        "prompt": order.request.prompt,
+        "seed": result.seed,
+        "image_index": result.image_index,
+        "bundle_id": result.bundle_id,
+        "cut": result.cut,
+        "fell_back": result.fell_back,
+        "seconds": {name: round(spent, 6) for name, spent in table.items()},
+        "bytes_up": result.bytes_up,
+        "bytes_down": result.bytes_down,
+    }
+    sys.stdout.write(json.dumps(account) + "\n")
+
+
+def write_preview(folder: Path, event: Event) -> None:
+    """Write the picture of a preview or a finished stage as it comes."""
+    image: ImageU8 | None = None
+    if isinstance(event, Preview):
+        name, image = f"{event.stage}-step-{event.step:04d}.png", event.image
+    elif isinstance(event, StageFinished):
+        name, image = f"{event.stage}.png", event.handoff.image
+    if image is not None:
+        write_whole(folder / name, encode_image(image, "png"))

@@ -1,0 +1,96 @@
+"""What the client says to a server and hears back, as values.
+
+Only what this client needs of each message, with the names of the vocabulary. Pictures are still
+encoded. Knows no bytes of the wire; `wire` does.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from cascade.events import Accepted, Progress
+from cascade.image_codec import ImageFormat
+from cascade.request import GenerateRequest
+from cascade.types import ContextF16
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ServerInfo:
+    """What a server says of itself, as far as this client needs it."""
+
+    wire_version: int
+    software_version: str
+    bundle_id: str
+    bundle_name: str
+    components: tuple[str, ...]
+    image_formats: tuple[ImageFormat, ...]
+    context_lifetime_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class StoredContext:
+    """A context that the server holds."""
+
+    handle: bytes
+    lifetime_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class PackedImage:
+    """A picture as a message carries it."""
+
+    width: int
+    height: int
+    format: ImageFormat
+    data: bytes
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Start:
+    """Where the server starts: words, a context (its handle or itself), or those and a picture."""
+
+    prompt: str | None = None
+    handle: bytes | None = None
+    context: ContextF16 | None = None
+    image: PackedImage | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GenerateCall:
+    """Everything that one call of Generate says."""
+
+    request_id: str
+    bundle_id: str
+    start: Start
+    request: GenerateRequest
+    last_stage: str
+    format: ImageFormat
+
+
+@dataclass(frozen=True, slots=True)
+class PackedPreview:
+    """A preview, not decoded yet."""
+
+    stage: str
+    step: int
+    image: PackedImage
+
+
+@dataclass(frozen=True, slots=True)
+class StageResult:
+    """A component's result, its picture not decoded yet."""
+
+    stage: str
+    image: PackedImage | None = None
+    context: ContextF16 | None = None
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The end of a stream: seconds per hop on the server."""
+
+    seconds: Mapping[str, float]
+
+
+ServerEvent: TypeAlias = Accepted | Progress | PackedPreview | StageResult | Done

@@ -1,0 +1,78 @@
+"""The remote stage: every component after the cut, behind the same face as a local one.
+
+`generate` cannot tell it apart. Learns of the context early and uploads it while the device is
+still denoising. Knows a connection; not what ran before it.
+"""
+
+import threading
+from collections.abc import Iterator
+
+from cascade.events import Event
+from cascade.manifest import Manifest
+from cascade.request import GenerateRequest, Handoff
+from runtime_client.connection import Connection
+from runtime_client.deadline import Deadline
+from runtime_client.remote_run import Plan, RemoteRun
+
+
+class RemoteStage:
+    """Components `first` to `last` of a bundle, run by a server. Runs may overlap."""
+
+    def __init__(
+        self, connection: Connection, manifest: Manifest, positions: range, deadline: Deadline
+    ) -> None:
+        """A stage.
+
+        Args:
+            connection: the way to the server; stays open when the stage is closed.
+            manifest: of the bundle that both sides hold.
+            positions: the components to run, in order.
+            deadline: when every run must be over.
+        """
+        components = tuple(manifest.components[p] for p in positions)
+        self._plan = Plan(connection, manifest.bundle_id, components, deadline)
+        self._needs_context = positions.start > 0
+        self._lock = threading.Lock()
+        self._runs: list[RemoteRun] = []
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The components that the server runs."""
+        return tuple(component.name for component in self._plan.components)
+
+    def anticipate(self, handoff: Handoff) -> None:
+        """Start the handshake, and the upload of the context once there is one."""
+        self._plan.connection.begin()
+        if self._needs_context and handoff.context is not None:
+            self._plan.connection.contexts.begin(handoff.context)
+
+    def run(self, request: GenerateRequest, handoff: Handoff) -> Iterator[Event]:
+        """Run the components on the server; see `Stage.run`.
+
+        Yields `Accepted`, then `Progress`, `Preview` and `StageFinished` of each component, and
+        `Transferred` last, which also carries the time in the server's queue.
+
+        Raises:
+            BundleMismatch: the server holds another bundle, or not every component.
+            VersionMismatch: the server speaks another version of the wire.
+            TransportError: the server cannot be reached, or went away.
+        """
+        run = RemoteRun(self._plan, request, handoff)
+        with self._lock:
+            self._runs.append(run)
+        try:
+            yield from run.events()
+        finally:
+            with self._lock:
+                self._runs.remove(run)
+
+    def terminate(self) -> None:
+        """Cancel the calls in progress, from another thread; harmless when idle."""
+        with self._lock:
+            runs = list(self._runs)
+        for run in runs:
+            run.end()
+
+    def close(self) -> None:
+        """Cancel what is in progress."""
+        self.terminate()

@@ -1,0 +1,72 @@
+"""What a finished request comes to: the pictures, and where the time went.
+
+Collected from events alone. Knows no stage.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from cascade.errors import StageError
+from cascade.events import Event, FellBack, StageFinished, Transferred
+from cascade.types import ImageU8
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Result:
+    """One finished picture."""
+
+    image: ImageU8
+    """The last stage's, `[height, width, 3]` uint8 RGB."""
+    images: Mapping[str, ImageU8]
+    """Every stage's picture by its name, in order."""
+    seconds: Mapping[str, float]
+    """By hop: `tokenise`, `encode`, each stage, `connect`, `serialise`, `upload`, `queue`,
+    `download`, `load` (code and stages here), and `total`."""
+    bytes_up: int
+    bytes_down: int
+    bundle_id: str
+    seed: int
+    image_index: int
+    cut: int
+    fell_back: bool
+    """Whether the server was gone and the rest ran here."""
+
+
+@dataclass(slots=True)
+class Collected:
+    """Events taken in so far."""
+
+    images: dict[str, ImageU8] = field(default_factory=dict)
+    seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+    bytes_up: int = 0
+    bytes_down: int = 0
+    fell_back: bool = False
+
+    def add(self, event: Event) -> None:
+        """Take in one event."""
+        if isinstance(event, StageFinished):
+            self._spend(event.seconds)
+            if event.handoff.image is not None:
+                self.images[event.stage] = event.handoff.image
+        elif isinstance(event, Transferred):
+            self._spend(event.seconds)
+            self.bytes_up += event.bytes_up
+            self.bytes_down += event.bytes_down
+        elif isinstance(event, FellBack):
+            self.fell_back = True
+
+    def _spend(self, seconds: Mapping[str, float]) -> None:
+        for name, spent in seconds.items():
+            self.seconds[name] += spent
+
+    @property
+    def image(self) -> ImageU8:
+        """The last picture.
+
+        Raises:
+            StageError: no stage has made one.
+        """
+        if not self.images:
+            raise StageError("the request ended without a picture")
+        return list(self.images.values())[-1]

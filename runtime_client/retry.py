@@ -1,0 +1,92 @@
+"""Whether to try a call again, and after which pause.
+
+The decision is a pure function; the loop around it takes its clock, its sleep and its randomness
+from outside. Only calls that have had no effect come here: unary ones, and a stream up to its first
+event.
+Knows errors; not gRPC.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from cascade.errors import CascadeError, ServerBusy, TransportError
+from runtime_client.deadline import Deadline
+
+T = TypeVar("T")
+
+RETRIED: tuple[type[CascadeError], ...] = (TransportError, ServerBusy)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RetryPolicy:
+    """How often and how patiently to try."""
+
+    attempts: int = 4
+    """All of them, the first one included."""
+    first_pause_s: float = 0.1
+    longest_pause_s: float = 2.0
+    """The pause doubles up to this; a server that asks for more gets more."""
+    jitter: float = 0.2
+    """Part of the pause that chance adds or takes, so that clients do not return in step."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pacing:
+    """What the loop needs from the world."""
+
+    sleep: Callable[[float], None]
+    """Waits that many seconds; raises to end the loop."""
+    chance: Callable[[], float]
+    """A random number in [0, 1)."""
+
+
+def pause_before_retry(
+    policy: RetryPolicy, attempt: int, error: CascadeError, *, chance: float, remaining_s: float
+) -> float | None:
+    """The pause before the next attempt, or None to give up.
+
+    Args:
+        policy: bounds.
+        attempt: number of the attempt that failed, from 1.
+        error: how it failed.
+        chance: a random number in [0, 1).
+        remaining_s: seconds until the request's deadline.
+
+    Returns:
+        Seconds, always less than `remaining_s`; None when trying again is useless or too late.
+    """
+    if not isinstance(error, RETRIED) or attempt >= policy.attempts:
+        return None
+    backoff = min(policy.first_pause_s * 2 ** (attempt - 1), policy.longest_pause_s)
+    pause = backoff * (1 + policy.jitter * (2 * chance - 1))
+    if error.retry_after_s is not None:
+        # Never earlier than the server asked: jitter only adds.
+        pause = max(pause, error.retry_after_s * (1 + policy.jitter * chance))
+    return pause if pause < remaining_s else None
+
+
+def with_retries(
+    attempt: Callable[[], T], *, policy: RetryPolicy, deadline: Deadline, pacing: Pacing
+) -> T:
+    """The result of the first attempt that succeeds.
+
+    Raises:
+        CascadeError: the last attempt's error, once the policy gives up.
+    """
+    number = 0
+    while True:
+        number += 1
+        try:
+            return attempt()
+        except RETRIED as error:
+            pause = pause_before_retry(
+                policy,
+                number,
+                error,
+                chance=pacing.chance(),
+                remaining_s=deadline.remaining_s(),
+            )
+            if pause is None:
+                raise
+        pacing.sleep(pause)

@@ -1,0 +1,47 @@
+"""Where the time went, as a table for people.
+
+Knows seconds by name and the order of the work; measures nothing.
+"""
+
+from collections.abc import Mapping, Sequence
+
+ENCODE_PNG = "encode PNG"
+REST = "everything else"
+TOTAL = "total"
+OPTIONAL = ("load", "connect")
+"""Shown only where they took time: opening stages here, waiting for the server to be there."""
+
+
+def rows(seconds: Mapping[str, float], stages: Sequence[str], cut: int) -> dict[str, float]:
+    """Seconds by row, in the order of the work; all but the last row add up to the last.
+
+    Args:
+        seconds: by hop, with `total`.
+        stages: names of the stages that made pictures, in order.
+        cut: components before it ran here, the text encoder included.
+    """
+    here = list(stages[: max(0, cut - 1)])
+    there = list(stages[len(here) :])
+    names = ["load", "tokenise", "encode", *here, "connect", "serialise", "upload", "queue"]
+    names += [*there, "download", ENCODE_PNG]
+    table = {
+        name: seconds.get(name, 0.0)
+        for name in names
+        if name not in OPTIONAL or seconds.get(name, 0.0) > 0
+    }
+    total = seconds.get(TOTAL, 0.0)
+    table[REST] = max(0.0, total - sum(table.values()))
+    table[TOTAL] = total
+    return table
+
+
+def render(table: Mapping[str, float], bytes_up: int, bytes_down: int) -> str:
+    """The table as lines: milliseconds and share of the total, then the bytes each way."""
+    total = table.get(TOTAL, 0.0) or 1.0
+    width = max(len(name) for name in table)
+    lines = [f"{'hop':<{width}}  {'ms':>10}  {'share':>6}"]
+    for name, spent in table.items():
+        lines.append(f"{name:<{width}}  {1000 * spent:>10.1f}  {spent / total:>6.1%}")
+    lines.append(f"{'bytes up':<{width}}  {bytes_up:>10,}")
+    lines.append(f"{'bytes down':<{width}}  {bytes_down:>10,}")
+    return "\n".join(lines)

@@ -1,0 +1,222 @@
+"""One channel to a server: bytes up, bytes down, and gRPC's errors made ours.
+
+The only file here that imports grpc. Knows method paths and sizes; not what the bytes mean. Nothing
+is retried here: a call that failed before it had an effect is tried again by `retry`.
+"""
+
+import contextlib
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
+
+from cascade.agreement import ERROR_DOMAIN, MAX_MESSAGE_BYTES, error_classes
+from cascade.errors import (
+    Cancelled,
+    CascadeError,
+    DeadlineExceeded,
+    InvalidRequest,
+    MessageTooLarge,
+    ServerBusy,
+    StageError,
+    TransportError,
+    VersionMismatch,
+)
+from runtime_client.config import is_on_this_machine
+
+KEEPALIVE_TIME_MS = 60_000
+"""Not lower: servers answer more frequent pings with GOAWAY too_many_pings."""
+KEEPALIVE_TIMEOUT_MS = 20_000
+RECONNECT_FIRST_MS = 100
+"""gRPC's own default of 1 s would let every retry within it fail without having tried."""
+RECONNECT_LONGEST_MS = 2_000
+
+DEADLINE_SLACK_S = 0.05
+"""A call that breaks off so close to its deadline broke off because of it."""
+
+CODES: dict[str, type[CascadeError]] = {
+    "INVALID_ARGUMENT": InvalidRequest,
+    "CANCELLED": Cancelled,
+    "DEADLINE_EXCEEDED": DeadlineExceeded,
+    "RESOURCE_EXHAUSTED": ServerBusy,
+    "OUT_OF_RANGE": MessageTooLarge,
+    "UNAVAILABLE": TransportError,
+    "UNIMPLEMENTED": VersionMismatch,
+    "INTERNAL": StageError,
+}
+"""What a status without details of ours means; any other code is a plain `CascadeError`."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Security:
+    """How the connection is protected."""
+
+    tls: bool = False
+    ca_file: Path | None = None
+    """PEM file; None trusts the authorities of the system."""
+
+
+class ByteStream:
+    """The events of one call in progress, as bytes."""
+
+    def __init__(self, call: Any, expires_at: float) -> None:
+        self._call = call
+        self._expires_at = expires_at
+        self._cancelled = False
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Itself."""
+        return self
+
+    def __next__(self) -> bytes:
+        """The next message.
+
+        Raises:
+            CascadeError: the call failed, or was cancelled from here.
+        """
+        try:
+            data: bytes = next(self._call)
+        except grpc.RpcError as exc:
+            error = translate(exc, cancelled=self._cancelled)
+            raise judge_time(error, self._expires_at) from exc
+        return data
+
+    def cancel(self) -> None:
+        """End the call, from any thread; harmless when it is over."""
+        self._cancelled = True
+        self._call.cancel()
+
+
+class Transport:
+    """One channel. Calls may overlap and come from any thread."""
+
+    def __init__(self, address: str, security: Security) -> None:
+        """Create the channel; nothing is sent yet.
+
+        Args:
+            address: `host:port` or `unix:PATH`.
+            security: TLS or none.
+        """
+        options = channel_options(address)
+        if security.tls:
+            roots = security.ca_file.read_bytes() if security.ca_file is not None else None
+            credentials = grpc.ssl_channel_credentials(roots)
+            self._channel = grpc.secure_channel(address, credentials, options)
+        else:
+            self._channel = grpc.insecure_channel(address, options)
+        self._closed = False
+
+    def unary(self, path: str, data: bytes, *, timeout_s: float) -> bytes:
+        """One message there, one back.
+
+        Raises:
+            CascadeError: as the server said, or as the connection failed.
+        """
+        expires_at = time.monotonic() + timeout_s
+        try:
+            reply: bytes = self._channel.unary_unary(path)(data, timeout=timeout_s)
+        except grpc.RpcError as exc:
+            error = translate(exc, cancelled=self._closed)
+            raise judge_time(error, expires_at) from exc
+        except ValueError as exc:
+            raise Cancelled("the client was closed") from exc
+        return reply
+
+    def stream(self, path: str, data: bytes, *, timeout_s: float) -> ByteStream:
+        """One message there, a stream back; errors come from the stream."""
+        expires_at = time.monotonic() + timeout_s
+        try:
+            return ByteStream(self._channel.unary_stream(path)(data, timeout=timeout_s), expires_at)
+        except ValueError as exc:
+            raise Cancelled("the client was closed") from exc
+
+    def close(self) -> None:
+        """End every call and the channel."""
+        self._closed = True
+        self._channel.close()
+
+
+def channel_options(address: str) -> list[tuple[str, int]]:
+    """Every limit and interval of the channel, none left to gRPC's defaults."""
+    options = [
+        ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+        ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+        ("grpc.keepalive_time_ms", KEEPALIVE_TIME_MS),
+        ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
+        ("grpc.initial_reconnect_backoff_ms", RECONNECT_FIRST_MS),
+        ("grpc.min_reconnect_backoff_ms", RECONNECT_FIRST_MS),
+        ("grpc.max_reconnect_backoff_ms", RECONNECT_LONGEST_MS),
+        # Otherwise channels to one address share their sockets, and one client's backoff is all's.
+        ("grpc.use_local_subchannel_pool", 1),
+    ]
+    if is_on_this_machine(address):
+        options.append(("grpc.enable_http_proxy", 0))
+    return options
+
+
+def translate(exc: grpc.RpcError, *, cancelled: bool) -> CascadeError:
+    """The error of ours for one of gRPC.
+
+    Args:
+        exc: what gRPC raised.
+        cancelled: whether this side ended the call.
+    """
+    if cancelled:
+        return Cancelled("the call was ended from here")
+    with contextlib.suppress(ValueError):
+        status = rpc_status.from_call(exc)
+        if status is not None:
+            found = from_details(status)
+            if found is not None:
+                return found
+    return from_code(exc.code().name, exc.details() or "")
+
+
+def judge_time(error: CascadeError, expires_at: float) -> CascadeError:
+    """The error, or `DeadlineExceeded` where a call broke off because its time was over.
+
+    At the deadline either side may be the first to give up, and gRPC reports a cancelled, removed
+    or reset stream as well as its own code for it.
+    """
+    if isinstance(error, TransportError) and time.monotonic() > expires_at - DEADLINE_SLACK_S:
+        return DeadlineExceeded("the time allowed for the request is over")
+    return error
+
+
+def from_details(status: Any) -> CascadeError | None:
+    """The error that a `google.rpc.Status` of ours describes; None for someone else's."""
+    info = error_details_pb2.ErrorInfo()
+    bad = error_details_pb2.BadRequest()
+    retry = error_details_pb2.RetryInfo()
+    retry_after_s = None
+    for detail in status.details:
+        detail.Unpack(info)
+        detail.Unpack(bad)
+        if detail.Unpack(retry):
+            retry_after_s = retry.retry_delay.ToTimedelta().total_seconds()
+    kind = error_classes().get(info.reason) if info.domain == ERROR_DOMAIN else None
+    if kind is None:
+        return None
+    field = bad.field_violations[0].field if bad.field_violations else ""
+    return kind(status.message, field=field, retry_after_s=retry_after_s)
+
+
+def from_code(code: str, details: str) -> CascadeError:
+    """The error for a status that carries no details of ours."""
+    if code == "RESOURCE_EXHAUSTED" and "message larger than max" in details.lower():
+        return MessageTooLarge(details)
+    if code == "DEADLINE_EXCEEDED" or "Deadline Exceeded" in details:
+        return DeadlineExceeded("the time allowed for the request is over")
+    # What is left of a stream when its server dies or gives it up.
+    if code == "CANCELLED" or "RST_STREAM" in details or "Stream removed" in details:
+        return TransportError(f"the server went away: {details}")
+    if code == "UNAVAILABLE":
+        return TransportError(f"the server cannot be reached: {details}")
+    if code == "UNIMPLEMENTED":
+        return VersionMismatch(f"the server does not speak cascade.v1: {details}")
+    return CODES.get(code, CascadeError)(f"{code}: {details}")

@@ -1,0 +1,205 @@
+"""Our types to the bytes of the wire and back; the only file here that knows the generated code.
+
+Every message leaves and enters as bytes, so that their sizes are what was really sent. Pictures
+stay encoded: whoever knows the size to expect decodes them (`packed_pictures`). Knows no channel.
+"""
+
+from google.protobuf.message import DecodeError
+
+from cascade.errors import InvalidRequest, StageError, TransportError
+from cascade.events import Accepted, Progress
+from cascade.image_codec import FORMATS, ImageFormat
+from cascade.request import StageOptions
+from cascade.tensor_codec import PackedTensor, pack_tensor, unpack_tensor
+from cascade.types import ContextF16
+from protos.cascade.v1 import cascade_pb2 as pb
+from runtime_client.messages import (
+    Done,
+    GenerateCall,
+    PackedImage,
+    PackedPreview,
+    ServerEvent,
+    ServerInfo,
+    StageResult,
+    Start,
+    StoredContext,
+)
+
+SERVICE = "/cascade.v1.CascadeService/"
+GET_SERVER_INFO = SERVICE + "GetServerInfo"
+PUT_CONTEXT = SERVICE + "PutContext"
+GENERATE = SERVICE + "Generate"
+
+DTYPES = {
+    "uint8": pb.DTYPE_UINT8,
+    "float16": pb.DTYPE_FLOAT16,
+    "float32": pb.DTYPE_FLOAT32,
+}
+DTYPE_NAMES = {number: name for name, number in DTYPES.items()}
+IMAGE_FORMATS: dict[ImageFormat, pb.ImageFormat] = {
+    "raw": pb.IMAGE_FORMAT_RAW,
+    "png": pb.IMAGE_FORMAT_PNG,
+    "webp": pb.IMAGE_FORMAT_WEBP,
+    "jpeg": pb.IMAGE_FORMAT_JPEG,
+}
+IMAGE_FORMAT_NAMES = {number: name for name, number in IMAGE_FORMATS.items()}
+
+
+def encode_info_request() -> bytes:
+    """The message of `GetServerInfo`."""
+    data: bytes = pb.GetServerInfoRequest().SerializeToString()
+    return data
+
+
+def decode_info(data: bytes) -> ServerInfo:
+    """The answer of `GetServerInfo`.
+
+    Raises:
+        TransportError: the bytes are not that message.
+    """
+    try:
+        reply = pb.GetServerInfoResponse.FromString(data)
+    except DecodeError as exc:
+        raise malformed("GetServerInfo") from exc
+    known = [IMAGE_FORMAT_NAMES[n] for n in reply.image_formats if n in IMAGE_FORMAT_NAMES]
+    return ServerInfo(
+        wire_version=reply.wire_version,
+        software_version=reply.software_version,
+        bundle_id=reply.bundle_id,
+        bundle_name=reply.bundle_name,
+        components=tuple(component.name for component in reply.components),
+        image_formats=tuple(f for f in FORMATS if f in known),
+        context_lifetime_s=reply.limits.context_lifetime_seconds,
+    )
+
+
+def encode_put_context(bundle_id: str, context: ContextF16) -> bytes:
+    """The message of `PutContext`."""
+    message = pb.PutContextRequest(bundle_id=bundle_id, context=tensor_message(context))
+    data: bytes = message.SerializeToString()
+    return data
+
+
+def decode_stored_context(data: bytes) -> StoredContext:
+    """The answer of `PutContext`.
+
+    Raises:
+        TransportError: the bytes are not that message.
+    """
+    try:
+        reply = pb.PutContextResponse.FromString(data)
+    except DecodeError as exc:
+        raise malformed("PutContext") from exc
+    return StoredContext(reply.handle, reply.lifetime_seconds)
+
+
+def encode_generate(call: GenerateCall) -> bytes:
+    """The message of `Generate`."""
+    request = call.request
+    message = pb.GenerateRequest(
+        request_id=call.request_id,
+        bundle_id=call.bundle_id,
+        seed=request.seed,
+        image_index=request.image_index,
+        last_stage=call.last_stage,
+        output=pb.OutputOptions(
+            format=IMAGE_FORMATS[call.format], preview_every=request.preview_every
+        ),
+    )
+    for name, options in request.options.items():
+        message.options[name].CopyFrom(options_message(options))
+    start = call.start
+    if start.prompt is not None:
+        message.prompt.prompt = start.prompt
+    elif start.image is None:
+        message.context.context.CopyFrom(reference_message(start))
+    else:
+        message.image.context.CopyFrom(reference_message(start))
+        message.image.image.CopyFrom(image_message(start.image))
+    data: bytes = message.SerializeToString()
+    return data
+
+
+def decode_event(data: bytes) -> ServerEvent | None:
+    """One event of the stream; None for a kind that this client does not know.
+
+    Raises:
+        TransportError: the bytes are not an event, or hold a broken tensor or an unknown format.
+    """
+    try:
+        reply = pb.GenerateResponse.FromString(data)
+    except DecodeError as exc:
+        raise malformed("Generate") from exc
+    kind = reply.WhichOneof("event")
+    if kind == "accepted":
+        accepted = reply.accepted
+        return Accepted(accepted.queue_position, accepted.estimated_wait_seconds)
+    if kind == "progress":
+        return Progress(reply.progress.stage, reply.progress.step, reply.progress.of)
+    if kind == "preview":
+        preview = reply.preview
+        return PackedPreview(preview.stage, preview.step, packed_image(preview.image))
+    if kind == "stage_result":
+        return stage_result(reply.stage_result)
+    return Done(dict(reply.done.seconds)) if kind == "done" else None
+
+
+def stage_result(message: pb.StageResult) -> StageResult:
+    """A component's result from its message."""
+    context = None
+    if message.HasField("context"):
+        tensor = message.context
+        packed = PackedTensor(
+            tuple(tensor.shape), DTYPE_NAMES.get(tensor.dtype, "unknown"), tensor.data
+        )
+        try:
+            context = unpack_tensor(packed, field="stage_result.context")
+        except InvalidRequest as exc:
+            raise TransportError(f"the server sent a broken tensor: {exc}") from exc
+    image = packed_image(message.image) if message.HasField("image") else None
+    return StageResult(message.stage, image, context, dict(message.seconds))
+
+
+def packed_image(message: pb.Image) -> PackedImage:
+    """A picture from its message, still encoded."""
+    name = IMAGE_FORMAT_NAMES.get(message.format)
+    if name is None:
+        raise TransportError("the server sent a picture of an unknown format")
+    return PackedImage(message.width, message.height, name, message.data)
+
+
+def tensor_message(array: ContextF16) -> pb.Tensor:
+    """A tensor as its message."""
+    packed = pack_tensor(array)
+    return pb.Tensor(shape=packed.shape, dtype=DTYPES[packed.dtype], data=packed.data)
+
+
+def image_message(image: PackedImage) -> pb.Image:
+    """A picture as its message."""
+    return pb.Image(
+        width=image.width,
+        height=image.height,
+        format=IMAGE_FORMATS[image.format],
+        data=image.data,
+    )
+
+
+def reference_message(start: Start) -> pb.ContextReference:
+    """A context by its handle where there is one, otherwise itself."""
+    if start.handle is not None:
+        return pb.ContextReference(handle=start.handle)
+    if start.context is None:
+        raise StageError("a start after the text encoder carries a context or its handle")
+    return pb.ContextReference(tensor=tensor_message(start.context))
+
+
+def options_message(options: StageOptions) -> pb.StageOptions:
+    """The choices for one component; what is None stays unset."""
+    return pb.StageOptions(
+        steps=options.steps, guidance=options.guidance, augmentation=options.augmentation
+    )
+
+
+def malformed(method: str) -> TransportError:
+    """The error for bytes that are not the message they should be."""
+    return TransportError(f"the answer of {method} is malformed: is that a cascade server?")

@@ -1,0 +1,153 @@
+"""Where the time and the bytes went: no second is counted twice, none is lost."""
+
+import io
+
+import numpy as np
+import pytest
+
+from cascade.errors import StageError
+from cascade.events import Accepted, FellBack, Progress, StageFinished, Transferred
+from cascade.request import Handoff
+from runtime_client.progress_bars import ProgressBars, bar
+from runtime_client.result import Collected
+from runtime_client.time_table import render, rows
+from runtime_client.traffic import Traffic
+
+IMAGE = np.zeros((2, 2, 3), np.uint8)
+SECONDS = {
+    "tokenise": 0.001,
+    "encode": 0.01,
+    "base": 0.2,
+    "serialise": 0.003,
+    "upload": 0.02,
+    "queue": 0.05,
+    "sr256": 0.1,
+    "sr1024": 0.4,
+    "download": 0.03,
+    "encode PNG": 0.06,
+    "total": 1.0,
+}
+STAGES = ["base", "sr256", "sr1024"]
+
+
+def test_the_table_lists_the_work_in_order() -> None:
+    """Every hop of the default cut, the rest, and the total."""
+    assert list(rows(SECONDS, STAGES, 2)) == [
+        "tokenise",
+        "encode",
+        "base",
+        "serialise",
+        "upload",
+        "queue",
+        "sr256",
+        "sr1024",
+        "download",
+        "encode PNG",
+        "everything else",
+        "total",
+    ]
+
+
+def test_the_cut_moves_the_wire_in_the_table() -> None:
+    """Stages here come before the upload, stages there after it."""
+    names = list(rows({**SECONDS, "load": 0.1, "connect": 0.1}, STAGES, 0))
+    assert names.index("connect") < names.index("upload") < names.index("base")
+    names = list(rows(SECONDS, STAGES, 4))
+    assert names.index("sr1024") < names.index("upload")
+
+
+@pytest.mark.parametrize("cut", range(5))
+def test_the_rows_add_up(cut: int) -> None:
+    """All rows but the last make the total."""
+    table = rows(SECONDS, STAGES, cut)
+    total = table.pop("total")
+    assert sum(table.values()) == pytest.approx(total)
+
+
+def test_the_table_is_readable() -> None:
+    """Milliseconds, shares and bytes, in columns."""
+    lines = render(rows(SECONDS, STAGES, 2), 12_345, 3_145_728).splitlines()
+    assert "base                  200.0   20.0%" in lines
+    assert lines[-2].split() == ["bytes", "up", "12,345"]
+    assert lines[-1].split() == ["bytes", "down", "3,145,728"]
+    assert len({len(line) for line in lines[:-2]}) == 1
+
+
+def test_traffic_splits_waiting_into_server_and_wire() -> None:
+    """What the server claims is not the wire's; the rest is upload first, then download."""
+    traffic = Traffic()
+    traffic.seconds.update({"first": 0.1, "later": 1.0, "serialise": 0.01, "upload": 0.2})
+    traffic.report({"sr16": 0.5, "queue": 0.1})
+    found = traffic.settle({"queue": 0.1, "sr16": 0.5, "encode": 0.07}, {"sr16"})
+    assert found["queue"] == 0.0
+    assert found["serialise"] == pytest.approx(0.01 + 0.07)
+    # 1.1 waited, 0.67 claimed: 0.43 on the wire, 0.1 of it before the first event.
+    assert found["upload"] == pytest.approx(0.3)
+    assert found["download"] == pytest.approx(0.33)
+
+
+def test_work_hidden_behind_a_component_costs_nothing() -> None:
+    """Pictures encoded and decoded while the next component runs add no time of their own."""
+    traffic = Traffic()
+    traffic.seconds.update({"first": 0.01, "later": 0.94, "serialise": 0.03})
+    traffic.report({"sr16": 0.4, "sr32": 0.5})
+    found = traffic.settle({"sr16": 0.4, "sr32": 0.5, "encode": 0.08}, {"sr16", "sr32"})
+    assert found["serialise"] == pytest.approx(0.98 - 0.9)
+    assert (found["upload"], found["download"]) == (0.0, 0.0)
+
+
+def test_traffic_never_counts_below_zero() -> None:
+    """A server that works while this side is busy elsewhere owes nothing."""
+    traffic = Traffic()
+    traffic.seconds["later"] = 0.1
+    found = traffic.settle({"queue": 5.0}, set())
+    assert (found["upload"], found["download"], found["queue"]) == (0.0, 0.0, 5.0)
+
+
+def test_events_add_up_to_a_result() -> None:
+    """Pictures by stage in order, seconds and bytes summed, a fallback remembered."""
+    collected = Collected()
+    for event in (
+        StageFinished("text_encoder", Handoff(prompt="a"), {"encode": 0.1}),
+        Accepted(0, 0.0),
+        Progress("base", 1, 1),
+        StageFinished("base", Handoff(image=IMAGE), {"base": 0.1, "queue": 0.1}),
+        StageFinished("sr16", Handoff(image=IMAGE + 1), {"sr16": 0.1, "queue": 0.2}),
+        Transferred(10, 20, {"upload": 0.5}),
+        FellBack("sr32", "gone"),
+    ):
+        collected.add(event)
+    assert list(collected.images) == ["base", "sr16"]
+    assert collected.image[0, 0, 0] == 1
+    assert collected.seconds["queue"] == pytest.approx(0.3)
+    assert (collected.bytes_up, collected.bytes_down) == (10, 20)
+    assert collected.fell_back
+
+
+def test_a_request_without_a_picture_is_a_bug() -> None:
+    """And says so."""
+    with pytest.raises(StageError):
+        _ = Collected().image
+
+
+def test_a_pipe_gets_one_line_per_stage() -> None:
+    """No carriage returns, no bars."""
+    out = io.StringIO()
+    bars = ProgressBars(out, interactive=False)
+    bars.show(Accepted(3, 1.0))
+    bars.show(Progress("base", 1, 2))
+    bars.show(StageFinished("base", Handoff(), {"base": 0.25, "queue": 9.0}))
+    bars.close()
+    assert out.getvalue().split() == ["base", "250", "ms"]
+
+
+def test_a_terminal_gets_a_bar() -> None:
+    """Redrawn in place, gone when the stage is done."""
+    out = io.StringIO()
+    bars = ProgressBars(out, interactive=True)
+    bars.show(Progress("base", 1, 2))
+    assert out.getvalue().endswith(bar(Progress("base", 1, 2)))
+    assert bar(Progress("base", 1, 2)).count("#") == 15
+    bars.show(StageFinished("base", Handoff(), {"base": 0.25}))
+    bars.show(FellBack("sr16", "it was killed"))
+    assert out.getvalue().endswith("run here: it was killed\n")

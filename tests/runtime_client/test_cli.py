@@ -1,0 +1,218 @@
+"""`cascade generate`: exit codes, one-line errors, and what a run leaves behind."""
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cascade.bundle import Bundle
+from cascade.errors import ServerBusy
+from runtime_client.cli import describe, register
+
+PROMPT = "a red apple, noto style"
+
+
+def call(*arguments: str) -> int:
+    """Run the subcommand in this process; the exit code."""
+    parser = argparse.ArgumentParser()
+    register(parser.add_subparsers())
+    args = parser.parse_args(["generate", *arguments])
+    return int(args.run(args))
+
+
+def generate_here(bundle: Bundle, output: Path, *more: str) -> int:
+    """A run with no server at all."""
+    options = ["--bundle", str(bundle.folder), "--cut", "4", "--threads", "1"]
+    return call(PROMPT, "-o", str(output), *options, *more)
+
+
+def children_serving(folder: Path) -> list[int]:
+    """Process ids of the servers of that bundle."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = entry.read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if b"serve" in words and str(folder).encode() in words:
+            found.append(int(entry.parent.name))
+    return found
+
+
+def wait_for(text: str, process: "subprocess.Popen[str]") -> None:
+    """Read the process's standard error up to a line that holds the text."""
+    assert process.stderr is not None
+    for line in process.stderr:
+        if text in line:
+            return
+    raise AssertionError(f"{text!r} never came")
+
+
+def test_a_picture_is_written_with_its_story(
+    bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The PNG says how it was made; the table says where the time went."""
+    output = tmp_path / "a.png"
+    assert generate_here(bundle, output, "--seed", "5") == 0
+    with Image.open(output) as picture:
+        assert picture.size == (32, 32)
+        text = dict(picture.text)  # type: ignore[attr-defined]
+    assert {k: text[k] for k in ("prompt", "seed", "image_index", "bundle_id", "cut")} == {
+        "prompt": PROMPT,
+        "seed": "5",
+        "image_index": "0",
+        "bundle_id": bundle.bundle_id,
+        "cut": "4",
+    }
+    assert json.loads(text["timings"])["sr32"] > 0
+    assert text["software"].startswith("edge-cascade ")
+    captured = capsys.readouterr()
+    assert [line.split()[0] for line in captured.out.splitlines()][-4:-2] == ["everything", "total"]
+    assert [line.split()[0] for line in captured.err.splitlines()] == [
+        "text_encoder",
+        "base",
+        "sr16",
+        "sr32",
+    ]
+    assert os.listdir(tmp_path) == ["a.png"]  # noqa: PTH208
+
+
+def test_json_is_one_object(
+    bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """For programs: the same numbers, nothing else on standard output."""
+    output = tmp_path / "a.png"
+    assert generate_here(bundle, output, "--json", "--last-stage", "sr16") == 0
+    account = json.loads(capsys.readouterr().out)
+    assert (account["width"], account["bytes_up"], account["fell_back"]) == (16, 0, False)
+    assert account["seconds"]["total"] > account["seconds"]["sr16"] > 0
+
+
+def test_previews_are_written_as_they_come(bundle: Bundle, tmp_path: Path) -> None:
+    """One per step, and every stage's picture."""
+    folder = tmp_path / "previews"
+    assert generate_here(bundle, tmp_path / "a.png", "--preview", str(folder)) == 0
+    names = {path.name for path in folder.iterdir()}
+    assert {"base-step-0001.png", "base.png", "sr16.png", "sr32.png"} <= names
+
+
+def test_options_reach_their_stage(bundle: Bundle, tmp_path: Path) -> None:
+    """Other steps and weights make another picture; the seed alone makes the same."""
+    pictures = []
+    for more in ([], [], ["--steps", "base=5", "sr16=2"], ["--guidance", "base=1"]):
+        output = tmp_path / "a.png"
+        assert generate_here(bundle, output, *more) == 0
+        with Image.open(output) as picture:
+            pictures.append(np.asarray(picture))
+    np.testing.assert_array_equal(pictures[0], pictures[1])
+    assert (pictures[0] != pictures[2]).any()
+    assert (pictures[0] != pictures[3]).any()
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        ["--cut", "5"],
+        ["--seed", "-1"],
+        ["--steps", "sr32=0"],
+        ["--steps", "sr64=1"],
+        ["--guidance", "base=nan"],
+        ["--augmentation", "sr16=0.9"],
+        ["--last-stage", "sr64"],
+        ["--timeout", "0"],
+        ["--tls"],
+        ["--server", "nowhere"],
+        ["--bundle", "missing"],
+        ["-o", "missing/a.png"],
+        ["-o", "a.jpg"],
+        ["--preview", "missing/deeper"],
+    ],
+)
+def test_bad_input_is_exit_code_2(
+    bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str], more: list[str]
+) -> None:
+    """One line that begins with `error:`, no traceback, no picture."""
+    assert generate_here(bundle, tmp_path / "a.png", *more) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("error: ")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unreadable_option_is_exit_code_2(tmp_path: Path) -> None:
+    """The parser's own refusal has the same code."""
+    with pytest.raises(SystemExit) as found:
+        call(PROMPT, "-o", str(tmp_path / "a.png"), "--steps", "base")
+    assert found.value.code == 2
+
+
+def test_an_unreachable_server_is_exit_code_3(
+    bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A typed error after the retries, no picture."""
+    address = f"unix:{tmp_path}/nothing.sock"
+    assert generate_here(bundle, tmp_path / "a.png", "--cut", "2", "--server", address) == 3
+    assert capsys.readouterr().err.splitlines()[-1].startswith("error: the server cannot be")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unreachable_server_with_fallback_is_a_picture(
+    bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The rest runs here, and the run says so."""
+    more = ["--cut", "2", "--server", f"unix:{tmp_path}/nothing.sock", "--fallback", "local"]
+    assert generate_here(bundle, tmp_path / "a.png", *more, "--json") == 0
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["fell_back"] is True
+    assert "the server is gone" in captured.err
+
+
+def test_errors_name_field_and_remedy() -> None:
+    """On one line, whatever the message."""
+    line = describe(ServerBusy("full\nreally", field="cut", retry_after_s=2.0))
+    assert line == "error: full really (field: cut) (try again in 2.0 s)"
+
+
+def start_slow_run(bundle: Bundle, output: Path, scratch: Path) -> "subprocess.Popen[str]":
+    """`cascade generate` as a child, with a private server of its own."""
+    command = [sys.executable, "-m", "cascade.cli", "generate", PROMPT, "-o", str(output)]
+    command += ["--bundle", str(bundle.folder), "--steps", "base=2", "--threads", "1"]
+    return subprocess.Popen(
+        command,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        bufsize=1,
+        env={**os.environ, "TMPDIR": str(scratch)},
+    )
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="looks for processes in /proc")
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGKILL])
+def test_an_interrupted_run_leaves_nothing(
+    slow_bundle: Bundle,
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    ending: signal.Signals,
+) -> None:
+    """Ctrl-C and even kill -9: no picture, no part of one, no server."""
+    with start_slow_run(slow_bundle, tmp_path / "a.png", tmp_path_factory.mktemp("s")) as process:
+        wait_for("base", process)
+        # The server is there, or will be: both must end.
+        time.sleep(0.3)
+        process.send_signal(ending)
+        code = process.wait(timeout=20)
+    assert code == (130 if ending is signal.SIGINT else -signal.SIGKILL)
+    assert list(tmp_path.iterdir()) == []
+    until = time.monotonic() + 15
+    while children_serving(slow_bundle.folder.resolve()):
+        assert time.monotonic() < until, "the private server outlived its client"
+        time.sleep(0.05)

@@ -1,0 +1,153 @@
+"""What gRPC says, in our words."""
+
+import time
+from typing import Any, NamedTuple
+
+import grpc
+import pytest
+from google.protobuf.duration_pb2 import Duration
+from google.rpc import code_pb2, error_details_pb2, status_pb2
+
+from cascade.agreement import ERROR_DOMAIN, MAX_MESSAGE_BYTES, WIRE_VERSION, error_classes
+from cascade.errors import (
+    BundleMismatch,
+    Cancelled,
+    CascadeError,
+    DeadlineExceeded,
+    InvalidRequest,
+    MessageTooLarge,
+    ServerBusy,
+    StageError,
+    TransportError,
+    VersionMismatch,
+)
+from runtime_client.connection import check_fits
+from runtime_client.messages import ServerInfo
+from runtime_client.transport import channel_options, judge_time, translate
+
+STATUS_KEY = "grpc-status-details-bin"
+
+
+class FailedCall(grpc.RpcError):
+    """A call that ended with a status, as gRPC hands it out."""
+
+    def __init__(self, code: str, details: str, status: Any = None) -> None:
+        self._code = grpc.StatusCode[code]
+        self._details = details
+        data = b"" if status is None else status.SerializeToString()
+        self._trailers = [] if status is None else [(STATUS_KEY, data)]
+
+    def code(self) -> grpc.StatusCode:
+        """The status code."""
+        return self._code
+
+    def details(self) -> str:
+        """The message."""
+        return self._details
+
+    def trailing_metadata(self) -> "list[Trailer]":
+        """Where rich details travel."""
+        return [Trailer(key, value) for key, value in self._trailers]
+
+
+class Trailer(NamedTuple):
+    """One entry of the metadata, with the names that grpc_status reads."""
+
+    key: str
+    value: bytes
+
+
+def rich(error: CascadeError, domain: str = ERROR_DOMAIN) -> FailedCall:
+    """How a server sends an error of ours."""
+    status = status_pb2.Status(code=code_pb2.Code.Value(error.code), message=str(error))
+    status.details.add().Pack(error_details_pb2.ErrorInfo(reason=error.reason, domain=domain))
+    if error.field:
+        violation = error_details_pb2.BadRequest.FieldViolation(field=error.field)
+        status.details.add().Pack(error_details_pb2.BadRequest(field_violations=[violation]))
+    if error.retry_after_s is not None:
+        delay = Duration()
+        delay.FromNanoseconds(round(error.retry_after_s * 1e9))
+        status.details.add().Pack(error_details_pb2.RetryInfo(retry_delay=delay))
+    return FailedCall(error.code, str(error), status)
+
+
+@pytest.mark.parametrize("kind", sorted(error_classes().values(), key=lambda k: k.__name__))
+def test_every_error_of_ours_comes_back(kind: type[CascadeError]) -> None:
+    """Class, message, field and delay survive the wire."""
+    found = translate(rich(kind("why", field="a.b", retry_after_s=1.5)), cancelled=False)
+    assert type(found) is kind
+    assert (str(found), found.field, found.retry_after_s) == ("why", "a.b", 1.5)
+
+
+def test_details_of_others_are_not_ours() -> None:
+    """Another domain's reason means nothing here; the code decides."""
+    found = translate(rich(InvalidRequest("why"), domain="example.org"), cancelled=False)
+    assert type(found) is InvalidRequest
+    assert "INVALID_ARGUMENT" in str(found)
+
+
+@pytest.mark.parametrize(
+    ("code", "details", "kind"),
+    [
+        ("UNAVAILABLE", "Connection refused", TransportError),
+        ("DEADLINE_EXCEEDED", "Deadline Exceeded", DeadlineExceeded),
+        ("UNKNOWN", "Stream removed (Deadline Exceeded)", DeadlineExceeded),
+        ("RESOURCE_EXHAUSTED", "Received message larger than max (9 vs. 8)", MessageTooLarge),
+        ("RESOURCE_EXHAUSTED", "Concurrent RPC limit exceeded!", ServerBusy),
+        ("INVALID_ARGUMENT", "bad", InvalidRequest),
+        ("UNIMPLEMENTED", "Method not found!", VersionMismatch),
+        ("INTERNAL", "Received RST_STREAM with error code 2", TransportError),
+        ("CANCELLED", "Received RST_STREAM with error code 8", TransportError),
+        ("UNKNOWN", "Stream removed", TransportError),
+        ("INTERNAL", "boom", StageError),
+        ("PERMISSION_DENIED", "no", CascadeError),
+    ],
+)
+def test_codes_without_details(code: str, details: str, kind: type[CascadeError]) -> None:
+    """Proxies and gRPC itself send codes alone."""
+    assert type(translate(FailedCall(code, details), cancelled=False)) is kind
+
+
+def test_what_was_cancelled_here_is_cancelled() -> None:
+    """Whatever the other side made of it."""
+    assert type(translate(FailedCall("UNAVAILABLE", "gone"), cancelled=True)) is Cancelled
+
+
+def test_breaking_off_at_the_deadline_is_the_deadline() -> None:
+    """Whichever side gives up first; earlier it is the network, and other errors stay."""
+    gone, now = TransportError("reset"), time.monotonic()
+    assert type(judge_time(gone, now - 1)) is DeadlineExceeded
+    assert judge_time(gone, now + 60) is gone
+    wrong = InvalidRequest("bad")
+    assert judge_time(wrong, now - 1) is wrong
+
+
+def test_limits_are_explicit() -> None:
+    """No message size and no ping interval is left to gRPC's defaults."""
+    options = dict(channel_options("host:1"))
+    assert options["grpc.max_receive_message_length"] == MAX_MESSAGE_BYTES
+    assert options["grpc.max_send_message_length"] == MAX_MESSAGE_BYTES
+    assert options["grpc.keepalive_time_ms"] == 60_000
+    assert options["grpc.keepalive_timeout_ms"] == 20_000
+
+
+def server_info(wire_version: int = WIRE_VERSION, bundle_id: str = "b") -> ServerInfo:
+    """A server that fits, unless told otherwise."""
+    return ServerInfo(
+        wire_version=wire_version,
+        software_version="9",
+        bundle_id=bundle_id,
+        bundle_name="tiny",
+        components=(),
+        image_formats=(),
+        context_lifetime_s=1.0,
+    )
+
+
+def test_a_server_must_fit() -> None:
+    """The same wire and the same bundle, or a typed error."""
+    check_fits(server_info(), "b")
+    with pytest.raises(VersionMismatch, match="version 99"):
+        check_fits(server_info(wire_version=99), "b")
+    with pytest.raises(BundleMismatch, match="same bundle"):
+        check_fits(server_info(bundle_id="c"), "b")

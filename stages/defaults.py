@@ -27,8 +27,8 @@ class SamplingDefaults:
 
 
 SAMPLING = {
-    "base": SamplingDefaults(sampler="ddim", steps=24, guidance=3.0),
-    "sr256": SamplingDefaults(sampler="ddim", steps=4, guidance=1.0, augmentation=0.1),
+    "base": SamplingDefaults(sampler="ddim", steps=20, guidance=2.0),
+    "sr256": SamplingDefaults(sampler="ddim", steps=2, guidance=1.0, augmentation=0.1),
     "sr1024": SamplingDefaults(sampler="ddim", steps=2, guidance=1.0),
 }
 

@@ -50,7 +50,7 @@ def register_train(subparsers: Any) -> None:
     add("--steps",         type=int,   default=None, help="stop after so many steps in all")
     add("--half-steps",    type=int,   default=0,    help="base: first steps at half resolution")
     add("--cool-down",     type=float, default=0.25, help="last share, learning rate falling")
-    add("--optimizer",     choices=("adamw", "adafactor"), default="adamw")
+    add("--optimizer",     choices=("muon", "adamw", "adafactor"), default="muon")
     add("--learning-rate", type=float, default=None, help="instead of the preset's")
     add("--data",          type=Path,  default=DATA_FILE, help="prepared data (%(default)s)")
     add("--checkpoints",   type=Path,  default=CHECKPOINTS, help="folder (%(default)s)")

@@ -21,10 +21,11 @@ from torch import Tensor, nn
 from stages.checkpoint import has_checkpoint, load_facts, load_part, save_checkpoint
 from stages.efficient_unet import EfficientUNet
 from stages.loader import Loader
+from stages.muon import Muon
 from stages.objective import Objective, TrainingBatch
 from stages.presets import StagePreset
 
-OptimizerName = Literal["adamw", "adafactor"]
+OptimizerName = Literal["muon", "adamw", "adafactor"]
 WARM_UP_STEPS = 100
 EMA_DECAY = 0.999
 CLIP_NORM = 1.0
@@ -46,7 +47,7 @@ class TrainOptions:
     cool_down: float = 0.25
     """Last share of the run's minutes in which the learning rate falls."""
     checkpoint_minutes: float = 5.0
-    optimizer: OptimizerName = "adamw"
+    optimizer: OptimizerName = "muon"
     learning_rate: float | None = None
     """None takes the preset's."""
     device: str = "cpu"
@@ -194,6 +195,8 @@ class Trainer:
 
 def make_optimizer(model: nn.Module, name: OptimizerName, rate: float) -> torch.optim.Optimizer:
     """The optimizer of a training run."""
+    if name == "muon":
+        return Muon(model.parameters(), lr=rate)
     if name == "adafactor":
         return torch.optim.Adafactor(model.parameters(), lr=rate)
     return torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.99), weight_decay=0.01)

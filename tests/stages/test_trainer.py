@@ -44,7 +44,7 @@ def assert_same(one: Trainer, other: Trainer) -> None:
 
 
 @pytest.mark.parametrize("preset", [TINY_BASE, TINY_SR], ids=["base", "sr"])
-@pytest.mark.parametrize("optimizer", ["adamw", "adafactor"])
+@pytest.mark.parametrize("optimizer", ["muon", "adamw", "adafactor"])
 def test_resuming_changes_nothing(tmp_path: Path, preset: StagePreset, optimizer: str) -> None:
     """Four steps equal two, a checkpoint, a new process and two more, to the bit."""
     straight = trainer(tmp_path / "straight", preset, steps=4, optimizer=optimizer)
@@ -70,7 +70,7 @@ def test_a_checkpoint_holds_the_averaged_network(tmp_path: Path) -> None:
     assert load_part(folder, "ema").keys() == EfficientUNet(TINY_SR.unet).state_dict().keys()
     facts = load_facts(folder)
     assert (facts["stage"], facts["step"], facts["samples"]) == ("sr256", 2, 8)
-    assert (facts["optimizer"], facts["pictures"]) == ("adamw", 4)
+    assert (facts["optimizer"], facts["pictures"]) == ("muon", 4)
 
 
 def test_the_average_by_hand(tmp_path: Path) -> None:
@@ -86,7 +86,7 @@ def test_the_average_by_hand(tmp_path: Path) -> None:
 def test_another_optimizer_is_refused(tmp_path: Path) -> None:
     """A checkpoint cannot go on with another optimizer's state."""
     finish(trainer(tmp_path, steps=1).run())
-    with pytest.raises(ValueError, match="go on with --optimizer adamw"):
+    with pytest.raises(ValueError, match="go on with --optimizer muon"):
         trainer(tmp_path, optimizer="adafactor")
 
 

@@ -1,0 +1,114 @@
+"""Muon: momentum whose update of every matrix is made orthogonal, AdamW for the rest.
+
+Every direction of a weight matrix learns at the same pace, so that a network needs fewer samples
+for the same loss: where pictures are few and cores fewer, that is the whole budget. Knows
+parameters and gradients; not what they belong to.
+
+References:
+    Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks", for the
+    Newton-Schulz iteration and its coefficients; Liu et al. 2025 (arXiv 2502.16982), section 2.2,
+    for the scale that gives its updates the root mean square of AdamW's, so that one learning rate
+    serves both halves.
+"""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
+"""Coefficients that carry singular values from (0, 1] to around 1 in five rounds."""
+ROUNDS = 5
+MATRIX_SIDE = 16
+"""Weights with a shorter side than this are left to AdamW."""
+ADAMW_RMS = 0.2
+"""Root mean square of a typical AdamW update, in learning rates."""
+EPSILON = 1e-8
+SMALLEST = 1e-30
+"""Norms below this are taken for a gradient of zero."""
+
+
+def orthogonal(matrix: Tensor) -> Tensor:
+    """The nearest matrix with orthonormal rows or columns, roughly: singular values 0.7 to 1.2.
+
+    Args:
+        matrix: `[M, N]`.
+    """
+    a, b, c = NEWTON_SCHULZ
+    x = matrix / matrix.norm().clamp(min=SMALLEST)
+    tall = x.shape[0] > x.shape[1]
+    x = x.T if tall else x
+    for _ in range(ROUNDS):
+        gram = x @ x.T
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return x.T if tall else x
+
+
+def is_matrix(parameter: Tensor) -> bool:
+    """True for weights that Muon takes: convolutions count as `[out, in * kernel]`."""
+    return parameter.ndim >= 2 and min(parameter.shape[0], parameter[0].numel()) >= MATRIX_SIDE
+
+
+class Muon(torch.optim.Optimizer):
+    """Muon for matrices and convolutions, AdamW for vectors and narrow layers."""
+
+    def __init__(
+        self,
+        parameters: Iterable[nn.Parameter],
+        *,
+        lr: float,
+        momentum: float = 0.95,
+        betas: tuple[float, float] = (0.9, 0.99),
+        weight_decay: float = 0.01,
+    ) -> None:
+        """An optimizer.
+
+        Args:
+            parameters: all of the network's; sorted here into the two kinds.
+            lr: learning rate of both kinds.
+            momentum: decay of Muon's moving average.
+            betas: decays of AdamW's two moving averages.
+            weight_decay: decoupled, of both kinds.
+        """
+        kept = list(parameters)
+        super().__init__(
+            [
+                {"params": [p for p in kept if is_matrix(p)], "orthogonal": True},
+                {"params": [p for p in kept if not is_matrix(p)], "orthogonal": False},
+            ],
+            {"lr": lr, "momentum": momentum, "betas": betas, "weight_decay": weight_decay},
+        )
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]  # no line searches here
+        """One update from the gradients."""
+        del closure
+        for group in self.param_groups:
+            update = self._matrix if group["orthogonal"] else self._vector
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    parameter.mul_(1 - group["lr"] * group["weight_decay"])
+                    update(parameter, parameter.grad, group)
+
+    def _matrix(self, parameter: Tensor, gradient: Tensor, group: dict) -> None:
+        state = self.state[parameter]
+        if not state:
+            state["m"] = torch.zeros_like(parameter)
+        state["m"].lerp_(gradient, 1 - group["momentum"])
+        ahead = gradient.lerp(state["m"], group["momentum"])
+        direction = orthogonal(ahead.flatten(1)).view_as(parameter)
+        size = ADAMW_RMS * max(parameter.shape[0], parameter[0].numel()) ** 0.5
+        parameter.add_(direction, alpha=-group["lr"] * size)
+
+    def _vector(self, parameter: Tensor, gradient: Tensor, group: dict) -> None:
+        state = self.state[parameter]
+        if not state:
+            state["m"], state["v"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
+            state["n"] = torch.zeros(())
+        first, second = group["betas"]
+        state["n"] += 1
+        state["m"].lerp_(gradient, 1 - first)
+        state["v"].lerp_(gradient.square(), 1 - second)
+        mean = state["m"] / (1 - first ** state["n"])
+        root = (state["v"] / (1 - second ** state["n"])).sqrt()
+        parameter.addcdiv_(mean, root + EPSILON, value=-group["lr"])

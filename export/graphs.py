@@ -18,6 +18,9 @@ from cascade.manifest import TensorSpec
 OPSET = 21
 """The oldest operator set in which GroupNormalization has the meaning that torch gives it."""
 
+STRIDE = 32
+"""Free heights and widths are multiples of this: the reach of four halvings and more."""
+
 EXAMPLE_AXES = {"batch": 2, "tokens": 7, "height": 64, "width": 96}
 """Sizes of the free axes while tracing; all different, none 1, so that none is taken for fixed."""
 
@@ -46,9 +49,8 @@ def export_graph(
         outputs: names and shapes, for the names.
     """
     sizes = {n for spec in inputs for n in spec.shape if isinstance(n, str)}
-    # Height and width must divide by every stride of the network.
     dims = {
-        name: 16 * torch.export.Dim(f"{name}_16", min=1, max=256)
+        name: STRIDE * torch.export.Dim(f"{name}_{STRIDE}", min=1, max=128)
         if name in ("height", "width")
         else torch.export.Dim(name, min=1, max=512)
         for name in sizes

@@ -68,6 +68,10 @@ class UNetConfig:
     """Super-resolution: standard deviation of the true picture minus the enlarged one."""
     schedule: ScheduleKind = "cosine"
     """Super-resolution: what `t` means on the straight path."""
+    patch: int = 1
+    """Pixels per side that the stem gathers into one position and the output spreads again: at 4
+    every level works at a quarter of the width and height, where channels are many enough to keep a
+    processor busy."""
 
 
 class EfficientUNet(nn.Module):
@@ -87,7 +91,7 @@ class EfficientUNet(nn.Module):
         self.pooled_norm = nn.LayerNorm(config.text_width)
         self.pooled_in = nn.Linear(config.text_width, vector)
         self.pooled_out = nn.Linear(vector, vector)
-        self.stem = nn.Conv2d(3 * images, config.stem_channels, 3, padding=1)
+        self.stem = stem(3 * images, config.stem_channels, config.patch)
         widths = [config.stem_channels, *(b.channels for b in config.blocks)]
         self.down = nn.ModuleList()
         self.up = nn.ModuleList()
@@ -108,7 +112,7 @@ class EfficientUNet(nn.Module):
             self.down.append(down)
             self.up.append(up)
         self.norm_out = group_norm(config.stem_channels)
-        self.conv_out = nn.Conv2d(config.stem_channels, 3, 3, padding=1)
+        self.conv_out = nn.Conv2d(config.stem_channels, 3 * config.patch**2, 3, padding=1)
         silence(self.conv_out)
         self.out_res = nn.ModuleList(
             ResNetBlock(config.stem_channels, config.stem_channels, vector)
@@ -149,7 +153,8 @@ class EfficientUNet(nn.Module):
         """The prediction for one batch in which every sample has its own time and text.
 
         Args:
-            x_t: `[B, 3, H, W]`, the noisy image; H and W divide by 2 to the number of levels.
+            x_t: `[B, 3, H, W]`, the noisy image; H and W divide by `patch` times 2 to the number
+                of levels.
             t: `[B]`, times in [0, 1].
             context: `[B, L, context_width]`, text embeddings; padding may hold anything finite.
             context_mask: `[B, L]`, 1 for real tokens, 0 for padding; all 0 means unconditional.
@@ -187,6 +192,15 @@ class EfficientUNet(nn.Module):
         for block in self.out_res:
             h = block(h, conditions)
         out = self.conv_out(functional.silu(self.norm_out(h)))
+        if self.config.patch > 1:
+            out = functional.pixel_shuffle(out, self.config.patch)
         if self.straight is not None:
             out = out + self.straight(conditions.vector)[:, :, None, None] * images[0]
         return out
+
+
+def stem(channels_in: int, channels: int, patch: int) -> nn.Conv2d:
+    """The first convolution; with patches, one of twice their size, so that they overlap."""
+    if patch == 1:
+        return nn.Conv2d(channels_in, channels, 3, padding=1)
+    return nn.Conv2d(channels_in, channels, 2 * patch, stride=patch, padding=patch // 2)

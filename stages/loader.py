@@ -53,7 +53,7 @@ class Loader:
         self.preset = preset
         self.pictures: list[Picture] = []
         for index, example in enumerate(data.examples):
-            if example.held_out != held_out or (preset.low_resolution is None and not example.core):
+            if example.held_out != held_out:
                 continue
             if preset.resolution == 1024 and not data.pictures_1024[index]:
                 continue

@@ -37,7 +37,7 @@ class SheetWriter:
         self._folder = folder
         self._every = every_minutes
         self._next = every_minutes
-        shown = [i for i, e in enumerate(data.examples) if e.core and not e.held_out]
+        shown = [i for i, e in enumerate(data.examples) if not e.held_out]
         if preset.resolution == 1024:
             shown = [i for i in range(len(data.examples)) if data.pictures_1024[i]]
         spread = np.linspace(0, len(shown) - 1, COLUMNS * ROWS).round().astype(int)

@@ -6,15 +6,16 @@ special-cased in code. It does not open files; `cascade.bundle` does.
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from cascade.errors import ManifestError
 from cascade.parametrization import Prediction
+from cascade.precision import Precision
 from cascade.record import from_json, to_json
 from cascade.schedule import ScheduleKind
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Raised whenever an older reader would misread a newer manifest."""
 
 SamplerKind = Literal["ddim", "ddpm", "stochastic"]
@@ -51,15 +52,46 @@ class ParityRecord:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class VariantSpec:
+    """The same graph in another precision: same inputs and outputs, another file."""
+
+    precision: Precision
+    file: str
+    parity: ParityRecord
+    """Against the same torch original as the float32 graph; of whole pictures see `picture_db`."""
+    picture_db: float
+    """Worst PSNR of the stage's 8-bit picture against the float32 graph's over the exporter's
+    prompts, same noise, decibels."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class GraphSpec:
-    """One exported graph."""
+    """One exported graph and its variants."""
 
     file: str
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     storage: Literal["float32", "float16", "int8"]
-    """How the weights lie in the file; they compute in float32."""
+    """How most weights lie in the file; they compute in float32."""
     parity: ParityRecord
+    fusions: dict[str, int] = field(default_factory=dict)
+    """How often each graph pass found what it looks for; the exporter fails when one finds less."""
+    variants: tuple[VariantSpec, ...] = ()
+
+    def file_for(self, precision: Precision) -> str:
+        """The file whose graph computes in `precision`; the float32 one where there is none.
+
+        An engine may still compute a float32 graph in a lower precision of its own.
+        """
+        for variant in self.variants:
+            if variant.precision == precision:
+                return variant.file
+        return self.file
+
+    @property
+    def all_files(self) -> tuple[str, ...]:
+        """Every file of the graph, the float32 one first."""
+        return (self.file, *(variant.file for variant in self.variants))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -157,13 +189,26 @@ class Manifest:
         listed = {entry.name for entry in self.files}
         if len(listed) != len(self.files):
             raise ManifestError("manifest.files: a file is listed twice", field="manifest.files")
-        needed = [self.text_encoder.tokenizer_file, *(c.graph.file for c in self.components)]
+        needed = [self.text_encoder.tokenizer_file]
+        for component in self.components:
+            needed.extend(component.graph.all_files)
         for name in needed:
             if name not in listed:
                 raise ManifestError(
                     f"manifest.files: {name} is used but not listed", field="manifest.files"
                 )
+        self._check_variants()
         self._check_chain()
+
+    def _check_variants(self) -> None:
+        """One file per precision, and none that calls itself another float32."""
+        for component in self.components:
+            found = [Precision.FP32, *(v.precision for v in component.graph.variants)]
+            if len(set(found)) != len(found):
+                raise ManifestError(
+                    f"{component.name}: two files of one precision: {', '.join(found)}",
+                    field=f"{component.name}.graph.variants",
+                )
 
     def _check_chain(self) -> None:
         """Every stage starts where the one before it ended."""

@@ -1,6 +1,6 @@
 """Frozen dataclasses from JSON and back, strictly: no unknown, missing or mistyped field passes.
 
-Knows the types a record may hold (numbers, strings, literals, tuples, optional and nested records,
+Knows the types a record may hold (numbers, strings, literals, enumerations, tuples, optional and nested records,
 string maps); not what any record means.
 """
 
@@ -8,6 +8,7 @@ import dataclasses
 import sys
 import types
 from collections.abc import Mapping
+from enum import Enum
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from cascade.errors import ManifestError
@@ -38,7 +39,7 @@ def from_json(kind: type[Record], value: Any, path: str = "manifest") -> Record:
     for name, field in fields.items():
         if name in value:
             arguments[name] = convert(hints[name], value[name], f"{path}.{name}")
-        elif field.default is dataclasses.MISSING:
+        elif field.default is field.default_factory is dataclasses.MISSING:
             raise ManifestError(f"{path}.{name}: missing", field=f"{path}.{name}")
     return kind(**arguments)
 
@@ -53,6 +54,10 @@ def convert(hint: Any, value: Any, path: str) -> Any:
             choices = ", ".join(str(part) for part in parts)
             raise mismatch(path, f"one of {choices}", value)
         return value
+    if isinstance(hint, type) and issubclass(hint, Enum):
+        if value not in [member.value for member in hint]:
+            raise mismatch(path, f"one of {', '.join(str(m.value) for m in hint)}", value)
+        return hint(value)
     if origin is tuple:
         if not isinstance(value, list):
             raise mismatch(path, "a list", value)
@@ -105,4 +110,6 @@ def to_json(record: Any) -> Any:
         return [to_json(item) for item in record]
     if isinstance(record, Mapping):
         return {key: to_json(item) for key, item in record.items()}
+    if isinstance(record, Enum):
+        return record.value
     return record

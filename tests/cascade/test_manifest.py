@@ -313,7 +313,7 @@ def test_a_file_listed_twice_is_refused(tiny: Manifest) -> None:
         replace(tiny, files=(*tiny.files, replace(tiny.files[0], sha256="0" * 64)))
 
 
-@pytest.mark.parametrize("version", [0, 2])
+@pytest.mark.parametrize("version", [0, 1, 3])
 def test_another_format_version_is_refused(tiny: Manifest, version: int) -> None:
     """A bundle of another format says what to do."""
     with pytest.raises(ManifestError, match="update edge-cascade or export") as caught:

@@ -31,6 +31,8 @@ from stages.blocks import (
 from stages.straight_path import straight_path
 
 TIME_FEATURES = 128
+GUIDANCE_RANGE = 10.0
+"""Guidance weights from 0 to this are told apart as times from 0 to 1 are."""
 MASKED = -1e4
 """Attention bias of padding: far below any logit, and still finite in half precision."""
 
@@ -72,6 +74,13 @@ class UNetConfig:
     """Pixels per side that the stem gathers into one position and the output spreads again: at 4
     every level works at a quarter of the width and height, where channels are many enough to keep a
     processor busy."""
+    guided: bool = False
+    """True for a student of guidance: the network also takes the weight, `guidance`."""
+
+    @property
+    def level_count(self) -> int:
+        """Numbers per sample that the conditioning vector is made of."""
+        return 1 + self.upscales + self.guided
 
 
 class EfficientUNet(nn.Module):
@@ -83,7 +92,7 @@ class EfficientUNet(nn.Module):
         vector = config.vector_width
         images = 2 if config.upscales else 1
         self.time = FourierTime(TIME_FEATURES)
-        self.time_in = nn.Linear(TIME_FEATURES * images, vector)
+        self.time_in = nn.Linear(TIME_FEATURES * config.level_count, vector)
         self.time_out = nn.Linear(vector, vector)
         self.text_norm = nn.LayerNorm(config.context_width)
         self.text_in = nn.Linear(config.context_width, config.text_width)
@@ -114,6 +123,15 @@ class EfficientUNet(nn.Module):
         self.norm_out = group_norm(config.stem_channels)
         self.conv_out = nn.Conv2d(config.stem_channels, 3 * config.patch**2, 3, padding=1)
         silence(self.conv_out)
+        # Where the enlarged picture is flat, all that differs from it is noise; at an edge it is
+        # detail. One weight per pixel says so, and noise need not squeeze through the network.
+        self.gate_out = (
+            nn.Conv2d(config.stem_channels, config.patch**2, 3, padding=1)
+            if config.upscales
+            else None
+        )
+        if self.gate_out is not None:
+            silence(self.gate_out)
         self.out_res = nn.ModuleList(
             ResNetBlock(config.stem_channels, config.stem_channels, vector)
             for _ in range(config.out_res_blocks)
@@ -123,8 +141,8 @@ class EfficientUNet(nn.Module):
         if self.straight is not None:
             silence(self.straight)
 
-    def conditions(self, times: list[Tensor], context: Tensor, context_mask: Tensor) -> Conditions:
-        """Time, augmentation level and text as every block sees them."""
+    def conditions(self, levels: list[Tensor], context: Tensor, context_mask: Tensor) -> Conditions:
+        """Time, augmentation level, guidance and text as every block sees them."""
         text = self.text_in(self.text_norm(context))
         weight = context_mask[:, :, None]
         present = context_mask.amax(dim=1)[:, None]
@@ -132,7 +150,7 @@ class EfficientUNet(nn.Module):
         # No token counts: unconditional, and the learnt null token stands in.
         pooled = pooled * present + self.null_token[:, 0] * (1 - present)
         vector = self.time_out(
-            functional.silu(self.time_in(torch.cat([self.time(t) for t in times], 1)))
+            functional.silu(self.time_in(torch.cat([self.time(t) for t in levels], 1)))
         )
         vector = vector + self.pooled_out(functional.silu(self.pooled_in(self.pooled_norm(pooled))))
         null = self.null_token.expand(text.shape[0], -1, -1)
@@ -141,7 +159,7 @@ class EfficientUNet(nn.Module):
             functional.silu(vector), torch.cat([null, text], 1), bias[:, None, None, :]
         )
 
-    def forward(
+    def forward(  # noqa: PLR0913  the inputs of the exported graph
         self,
         x_t: Tensor,
         t: Tensor,
@@ -149,6 +167,7 @@ class EfficientUNet(nn.Module):
         context_mask: Tensor,
         low_res: Tensor | None = None,
         aug_level: Tensor | None = None,
+        guidance: Tensor | None = None,
     ) -> Tensor:
         """The prediction for one batch in which every sample has its own time and text.
 
@@ -160,24 +179,29 @@ class EfficientUNet(nn.Module):
             context_mask: `[B, L]`, 1 for real tokens, 0 for padding; all 0 means unconditional.
             low_res: `[B, 3, H, W]`, super-resolution only: enlarged and augmented by the caller.
             aug_level: `[B]`, super-resolution only: how strongly `low_res` was augmented.
+            guidance: `[B]`, students of guidance only: the weight `w` whose
+                `uncond + w (cond - uncond)` the prediction is to equal.
 
         Returns:
             `[B, 3, H, W]`.
         """
+        levels = [t] if aug_level is None else [t, aug_level]
+        if guidance is not None:
+            levels.append(guidance / GUIDANCE_RANGE)
         if low_res is None or aug_level is None:
-            return self.network([x_t], [t], context, context_mask)
+            return self.network([x_t], levels, context, context_mask)
         path = straight_path(self.config.schedule, self.config.detail, t, aug_level)
         clean = low_res * path.low_scale
         # What the network sees of x_t is its unit-variance distance from the enlarged picture.
         seen = (x_t - path.alpha * clean) * path.seen_scale
-        out = self.network([seen, low_res], [t, aug_level], context, context_mask)
+        out = self.network([seen, low_res], levels, context, context_mask)
         return path.from_x_t * x_t + path.from_low * clean + path.from_network * out
 
     def network(
-        self, images: list[Tensor], times: list[Tensor], context: Tensor, context_mask: Tensor
+        self, images: list[Tensor], levels: list[Tensor], context: Tensor, context_mask: Tensor
     ) -> Tensor:
         """Images and their levels through the U-Net itself: `[B, 3, H, W]`."""
-        conditions = self.conditions(times, context, context_mask)
+        conditions = self.conditions(levels, context, context_mask)
         stem = h = self.stem(torch.cat(images, 1))
         skips = []
         for down in self.down:
@@ -191,12 +215,17 @@ class EfficientUNet(nn.Module):
         h = h + stem * math.sqrt(0.5)
         for block in self.out_res:
             h = block(h, conditions)
-        out = self.conv_out(functional.silu(self.norm_out(h)))
-        if self.config.patch > 1:
-            out = functional.pixel_shuffle(out, self.config.patch)
+        h = functional.silu(self.norm_out(h))
+        out = self.spread(self.conv_out(h))
+        if self.gate_out is not None:
+            out = out + self.spread(self.gate_out(h)) * images[0]
         if self.straight is not None:
             out = out + self.straight(conditions.vector)[:, :, None, None] * images[0]
         return out
+
+    def spread(self, h: Tensor) -> Tensor:
+        """`[B, C patch^2, H, W] -> [B, C, patch H, patch W]`."""
+        return functional.pixel_shuffle(h, self.config.patch) if self.config.patch > 1 else h
 
 
 def stem(channels_in: int, channels: int, patch: int) -> nn.Conv2d:

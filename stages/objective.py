@@ -54,6 +54,28 @@ def even_times(count: int, generator: torch.Generator) -> Tensor:
     return (parts + torch.rand(count, generator=generator)) / count
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One batch as the network is asked it.
+
+    Attributes:
+        inputs: the network's inputs by name, noise added, text partly dropped.
+        v: what it should answer, `[B, 3, H, W]`.
+        unit: `[B]`, the size of an error of one: 1, or for super-resolution what the straight path
+            leaves unknown, so that every time weighs the same. Plain v would hardly count the noisy
+            end there, which few-step sampling depends on.
+    """
+
+    inputs: dict[str, Tensor]
+    v: Tensor
+    unit: Tensor
+
+    def error(self, answer: Tensor, goal: Tensor) -> Tensor:
+        """Mean squared distance per sample in these units, `[B]`."""
+        error = functional.mse_loss(answer.float(), goal, reduction="none")
+        return error.mean(dim=(1, 2, 3)) / self.unit**2
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Objective:
     """How a stage is asked: its schedule, its augmentation range, its text dropout."""
@@ -70,11 +92,19 @@ class Objective:
         return make_schedule(self.schedule_kind)
 
     def loss(self, model: nn.Module, batch: TrainingBatch, generator: torch.Generator) -> Tensor:
-        """Mean squared error of the v-prediction per sample, `[B]`.
+        """Mean squared error of the v-prediction per sample, `[B]`; see `Asked.unit`."""
+        asked = self.ask(batch, generator)
+        return asked.error(model(**asked.inputs), asked.v)
 
-        For super-resolution it is measured in units of what the straight path leaves unknown, so
-        that every time weighs the same: plain v would hardly count the noisy end, which few-step
-        sampling depends on.
+    def ask(
+        self, batch: TrainingBatch, generator: torch.Generator, *, times: Tensor | None = None
+    ) -> Asked:
+        """The batch with noise, times and augmentation drawn.
+
+        Args:
+            batch: clean pictures.
+            generator: source of every random choice.
+            times: `[B]`; None draws them evenly.
         """
         x0 = batch.x0
         count, device = x0.shape[0], x0.device
@@ -82,7 +112,7 @@ class Objective:
         def noise() -> Tensor:
             return torch.randn(x0.shape, generator=generator).to(device)
 
-        t = even_times(count, generator).to(device)
+        t = (even_times(count, generator) if times is None else times).to(device)
         alpha, sigma = scales(self.schedule, t)
         epsilon = noise()
         kept = (torch.rand(count, generator=generator) >= self.text_dropout).float().to(device)
@@ -92,17 +122,13 @@ class Objective:
             "context": batch.context,
             "context_mask": batch.context_mask * kept[:, None],
         }
+        unit = torch.ones(count, device=device)
         if batch.low_res is not None:
             low, high = self.aug_range
             level = low + (high - low) * torch.rand(count, generator=generator).to(device)
             aug_alpha, aug_sigma = scales(AUGMENTATION, level)
             inputs["low_res"] = aug_alpha * batch.low_res + aug_sigma * noise()
             inputs["aug_level"] = level
-        v = target("v", x0, epsilon, alpha, sigma)
-        error = functional.mse_loss(model(**inputs).float(), v, reduction="none").mean(
-            dim=(1, 2, 3)
-        )
-        if "aug_level" not in inputs:
-            return error
-        path = straight_path(self.schedule_kind, self.detail, t, inputs["aug_level"])
-        return error / path.from_network.flatten() ** 2
+            path = straight_path(self.schedule_kind, self.detail, t, level)
+            unit = path.from_network.flatten()
+        return Asked(inputs, target("v", x0, epsilon, alpha, sigma), unit)

@@ -10,10 +10,10 @@ References:
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -67,29 +67,72 @@ class Progress:
     samples_per_s: float
 
 
+class AnyObjective(Protocol):
+    """What a network is asked and how its answer is judged."""
+
+    def loss(self, model: nn.Module, batch: TrainingBatch, generator: torch.Generator) -> Tensor:
+        """The loss per sample, `[B]`."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Lesson:
+    """Training that starts from other weights, with another objective: distillation."""
+
+    name: str
+    """Folder of its checkpoint, beside those of the stages."""
+    objective: AnyObjective
+    start: Mapping[str, Tensor]
+    """Weights to begin with; all of the network's."""
+    facts: Mapping[str, str | float]
+    """Kept with the checkpoint, for whoever goes on from it."""
+
+
+def preset_objective(preset: StagePreset) -> Objective:
+    """How a stage is trained on pictures."""
+    return Objective(
+        schedule_kind=preset.schedule, aug_range=preset.aug_range, detail=preset.unet.detail
+    )
+
+
 class Trainer:
     """The state of one stage's training and the loop over it."""
 
-    def __init__(self, preset: StagePreset, loader: Loader, options: TrainOptions) -> None:
+    def __init__(
+        self,
+        preset: StagePreset,
+        loader: Loader,
+        options: TrainOptions,
+        lesson: Lesson | None = None,
+    ) -> None:
+        """A trainer; goes on from the checkpoint if there is one.
+
+        Args:
+            preset: the stage.
+            loader: its batches.
+            options: of the run.
+            lesson: what to learn and where to start; None learns from pictures, from nothing.
+        """
         torch.manual_seed(options.seed)
         self.preset = preset
         self.loader = loader
         self.options = options
         self.device = torch.device(options.device)
         self.model = EfficientUNet(preset.unet).to(self.device)
+        if lesson is not None:
+            self.model.load_state_dict(lesson.start)
         self.ema = EfficientUNet(preset.unet).to(self.device).requires_grad_(requires_grad=False)
         self.ema.load_state_dict(self.model.state_dict())
         self.rate = options.learning_rate or preset.learning_rate
         self.optimizer = make_optimizer(self.model, options.optimizer, self.rate)
-        self.objective = Objective(
-            schedule_kind=preset.schedule, aug_range=preset.aug_range, detail=preset.unet.detail
-        )
+        self.objective = preset_objective(preset) if lesson is None else lesson.objective
         self.generator = torch.Generator().manual_seed(options.seed)
         self.step = 0
         self.samples = 0
         self.minutes = 0.0
         self.loss = 0.0
-        self.checkpoint = options.folder / preset.name
+        self.facts = {} if lesson is None else dict(lesson.facts)
+        self.checkpoint = options.folder / (preset.name if lesson is None else lesson.name)
         if has_checkpoint(self.checkpoint):
             self.resume()
 
@@ -134,6 +177,7 @@ class Trainer:
                 "loss": self.loss,
                 "optimizer": self.options.optimizer,
                 "pictures": len(self.loader.pictures),
+                **self.facts,
             },
         )
 
@@ -222,9 +266,11 @@ def train(
     options: TrainOptions,
     report: Callable[[str], None],
     watch: Watch | None = None,
+    *,
+    lesson: Lesson | None = None,
 ) -> Trainer:
     """Train one stage and report progress as lines of JSON."""
-    trainer = Trainer(preset, loader, options)
+    trainer = Trainer(preset, loader, options, lesson)
     for progress in trainer.run():
         if watch is not None:
             watch(progress.minutes, progress.step, trainer.ema)

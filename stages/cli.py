@@ -30,6 +30,7 @@ def register(subparsers: Any) -> None:
     prepare.add_argument("--data", type=Path, default=DATA_FILE, help="file to write")
     prepare.add_argument("--large", type=int, default=260, help="pictures kept at 1024 pixels")
     register_train(subparsers)
+    register_distill(subparsers)
     evaluate = subparsers.add_parser("evaluate", help="held-out PSNR of super-resolution stages")
     evaluate.add_argument("stage", choices=STAGES[1:])
     evaluate.add_argument("--data", type=Path, default=DATA_FILE)
@@ -43,12 +44,32 @@ def register(subparsers: Any) -> None:
 def register_train(subparsers: Any) -> None:
     """Add `train`."""
     train = subparsers.add_parser("train", help="train one stage, or go on training it")
-    add = train.add_argument
+    train.add_argument("stage", choices=STAGES)
+    train.add_argument("--half-steps", type=int, default=0, help="base: first at half resolution")
+    add_run_options(train)
+    train.set_defaults(run=run_train)
+
+
+def register_distill(subparsers: Any) -> None:
+    """Add `distill`."""
+    distill = subparsers.add_parser("distill", help="train a student that needs fewer evaluations")
+    add = distill.add_argument
     # fmt: off
+    add("what", choices=("guidance", "steps"), help="one evaluation a step, or half the steps")
     add("stage", choices=STAGES)
+    add("--to",      type=int, default=None, help="steps: how many the last student takes")
+    add("--teacher", default=None,           help="folder among the checkpoints (the stage's own)")
+    # fmt: on
+    add_run_options(distill)
+    distill.set_defaults(run=run_distill)
+
+
+def add_run_options(parser: Any) -> None:
+    """The options of a training run."""
+    add = parser.add_argument
+    # fmt: off
     add("--minutes",       type=float, default=60.0, help="length of this run (%(default)s)")
     add("--steps",         type=int,   default=None, help="stop after so many steps in all")
-    add("--half-steps",    type=int,   default=0,    help="base: first steps at half resolution")
     add("--cool-down",     type=float, default=0.25, help="last share, learning rate falling")
     add("--optimizer",     choices=("muon", "adamw", "adafactor"), default="muon")
     add("--learning-rate", type=float, default=None, help="instead of the preset's")
@@ -60,7 +81,6 @@ def register_train(subparsers: Any) -> None:
     add("--seed",          type=int,   default=0,    help="of weights and draws (%(default)s)")
     add("--sheet-minutes", type=float, default=15.0, help="a sample sheet so often, 0 for none")
     # fmt: on
-    train.set_defaults(run=run_train)
 
 
 def run_fetch(args: argparse.Namespace) -> int:
@@ -106,35 +126,68 @@ def import_icons() -> Any:
 
 def run_train(args: argparse.Namespace) -> int:
     """Train one stage for some minutes."""
-    try:
-        import torch
-    except ImportError as exc:
-        raise MissingExtra("training needs: pip install 'edge-cascade[train]'") from exc
+    prepare_torch(args)
     from stages.dataset import open_dataset
     from stages.loader import Loader
     from stages.presets import PRESETS
     from stages.sheet import SheetWriter
-    from stages.trainer import TrainOptions, train
+    from stages.trainer import train
 
-    if args.threads:
-        torch.set_num_threads(args.threads)
     preset = PRESETS[args.stage]
     data = open_dataset(args.data)
-    options = TrainOptions(
+    sheets = SheetWriter(preset, data, args.checkpoints, every_minutes=args.sheet_minutes)
+    options = run_options(args, half_steps=args.half_steps)
+    train(preset, Loader(data, preset), options, report=print_line, watch=sheets)
+    return 0
+
+
+def run_distill(args: argparse.Namespace) -> int:
+    """Train one student."""
+    prepare_torch(args)
+    from stages.dataset import open_dataset
+    from stages.lessons import guidance_lesson, steps_lesson
+    from stages.loader import Loader
+    from stages.presets import PRESETS
+    from stages.trainer import train
+
+    preset = PRESETS[args.stage]
+    teacher = args.checkpoints / (args.teacher or args.stage)
+    if args.what == "guidance":
+        student, lesson = guidance_lesson(preset, teacher)
+    else:
+        student, lesson = steps_lesson(preset, teacher, to=args.to)
+    data = open_dataset(args.data)
+    train(student, Loader(data, preset), run_options(args), report=print_line, lesson=lesson)
+    print_line(f"{args.checkpoints / lesson.name}")
+    return 0
+
+
+def prepare_torch(args: argparse.Namespace) -> None:
+    """Load torch with the threads asked for, or say how to install it."""
+    try:
+        import torch
+    except ImportError as exc:
+        raise MissingExtra("training needs: pip install 'edge-cascade[train]'") from exc
+    if args.threads:
+        torch.set_num_threads(args.threads)
+
+
+def run_options(args: argparse.Namespace, **more: Any) -> Any:
+    """The options of a run as the trainer takes them."""
+    from stages.trainer import TrainOptions
+
+    return TrainOptions(
         folder=args.checkpoints,
         minutes=args.minutes,
         steps=args.steps,
-        half_steps=args.half_steps,
         cool_down=args.cool_down,
         optimizer=args.optimizer,
         learning_rate=args.learning_rate,
         device=args.device,
         bf16=args.bf16,
         seed=args.seed,
+        **more,
     )
-    sheets = SheetWriter(preset, data, args.checkpoints, every_minutes=args.sheet_minutes)
-    train(preset, Loader(data, preset), options, report=print_line, watch=sheets)
-    return 0
 
 
 def print_line(line: str) -> None:

@@ -14,24 +14,19 @@ References:
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from cascade.schedule import Schedule
-from stages.efficient_unet import TIME_FEATURES, EfficientUNet, UNetConfig
+from stages.efficient_unet import TIME_FEATURES, EfficientUNet
 from stages.objective import Objective, TrainingBatch, scales
 
 WEIGHTS = (1.0, 5.0)
 """Guidance weights that a student is asked for, evenly drawn."""
 THRESHOLD = 0.995
 """The percentile of dynamic thresholding, as the product's sampler applies it to the teacher."""
-
-
-def guided_config(config: UNetConfig) -> UNetConfig:
-    """The same network with the guidance weight as a further input."""
-    return replace(config, guided=True)
 
 
 def guided_start(teacher: EfficientUNet) -> dict[str, Tensor]:

@@ -10,7 +10,7 @@ References:
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -76,6 +76,10 @@ class UNetConfig:
     processor busy."""
     guided: bool = False
     """True for a student of guidance: the network also takes the weight, `guidance`."""
+
+    def with_guidance(self) -> "UNetConfig":
+        """The same network with the guidance weight as a further input."""
+        return replace(self, guided=True)
 
     @property
     def level_count(self) -> int:

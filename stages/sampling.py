@@ -3,6 +3,7 @@
 Knows checkpoints and stages; not how they were trained or will be exported.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 from cascade.diffusion_stage import DiffusionStage
@@ -11,7 +12,7 @@ from cascade.events import StageFinished
 from cascade.manifest import GraphSpec, ParityRecord, TensorSpec
 from cascade.request import GenerateRequest, Handoff
 from cascade.types import ImageU8
-from stages.checkpoint import load_part
+from stages.checkpoint import load_facts, load_part
 from stages.defaults import stage_spec
 from stages.efficient_unet import EfficientUNet
 from stages.presets import PRESETS, StagePreset
@@ -50,9 +51,16 @@ def image_shape(preset: StagePreset) -> tuple[int | str, ...]:
     return ("batch", 3, "height", "width")
 
 
+def preset_of(preset: StagePreset, checkpoint: Path) -> StagePreset:
+    """The preset of the network in a checkpoint: a student of guidance has an input more."""
+    if not load_facts(checkpoint).get("guided"):
+        return preset
+    return replace(preset, unet=preset.unet.with_guidance())
+
+
 def load_network(preset: StagePreset, checkpoint: Path) -> EfficientUNet:
     """The averaged weights of a checkpoint as a network in evaluation mode."""
-    network = EfficientUNet(preset.unet)
+    network = EfficientUNet(preset_of(preset, checkpoint).unet)
     network.load_state_dict(load_part(checkpoint, "ema"))
     return network.eval().requires_grad_(requires_grad=False)
 

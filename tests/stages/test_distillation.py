@@ -17,7 +17,6 @@ from stages.distillation import (
     StepDistillation,
     end_scales,
     guided,
-    guided_config,
     guided_start,
     threshold,
 )
@@ -235,7 +234,7 @@ def test_a_guided_student_starts_as_its_teacher(upscales: bool) -> None:  # noqa
     """Before its first lesson it gives the conditional answer, whatever the weight."""
     config = tiny_unet(attention="self", upscales=upscales)
     teacher = stirred(config)
-    student = type(teacher)(guided_config(config)).eval()
+    student = type(teacher)(config.with_guidance()).eval()
     student.load_state_dict(guided_start(teacher))
     inputs = unet_inputs(config)
     for weight in (1.0, 4.0):

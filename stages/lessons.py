@@ -1,0 +1,86 @@
+"""Which student learns what from whom: a checkpoint and a wish become a lesson.
+
+Names the checkpoint folders of students (`base.guided`, `base.guided.8`) and reads from a teacher's
+what it takes and how many steps it needs. Knows presets and checkpoints; the objectives themselves
+are `stages.distillation`.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+from stages.checkpoint import load_facts
+from stages.distillation import (
+    GuidanceDistillation,
+    StepDistillation,
+    guided_start,
+)
+from stages.presets import StagePreset
+from stages.sampling import load_network, preset_of
+from stages.trainer import Lesson, preset_objective
+
+MOST_STEPS = 1000
+
+
+def guidance_lesson(preset: StagePreset, teacher: Path) -> tuple[StagePreset, Lesson]:
+    """One student that takes the guidance weight.
+
+    Args:
+        preset: the stage.
+        teacher: checkpoint folder of a network that takes none.
+
+    Raises:
+        ValueError: the teacher is such a student already.
+        FileNotFoundError: there is no checkpoint.
+    """
+    if load_facts(teacher).get("guided"):
+        raise ValueError(f"{teacher} takes a guidance weight already: distill its steps instead")
+    network = load_network(preset, teacher)
+    student = replace(preset, unet=preset.unet.with_guidance())
+    return student, Lesson(
+        name=f"{teacher.name}.guided",
+        objective=GuidanceDistillation(teacher=network, objective=preset_objective(preset)),
+        start=guided_start(network),
+        facts={"guided": 1.0, "teacher": teacher.name},
+    )
+
+
+def steps_lesson(
+    preset: StagePreset, teacher: Path, *, to: int | None
+) -> tuple[StagePreset, Lesson]:
+    """One student that takes half its teacher's steps, or `to` of a teacher that takes any number.
+
+    Args:
+        preset: the stage.
+        teacher: checkpoint folder.
+        to: steps of the student; None halves the teacher's.
+
+    Raises:
+        ValueError: the teacher was distilled to another number than twice `to`, or has no number
+            to halve.
+        FileNotFoundError: there is no checkpoint.
+    """
+    facts = load_facts(teacher)
+    known = int(facts.get("sampling_steps", 0))
+    steps = known // 2 if to is None else to
+    if not 1 <= steps <= MOST_STEPS or (known and known != 2 * steps):
+        has = f"takes {known} steps" if known else "takes any number of steps"
+        raise ValueError(
+            f"to: expected half of what {teacher} takes, it {has}, got {to}: "
+            "distill in halvings, for example --to 16, then --teacher NAME.16 --to 8"
+        )
+    student = preset_of(preset, teacher)
+    network = load_network(preset, teacher)
+    guided = bool(facts.get("guided"))
+    stem = teacher.name.removesuffix(f".{known}")
+    return student, Lesson(
+        name=f"{stem}.{steps}",
+        objective=StepDistillation(
+            teacher=network, steps=steps, objective=preset_objective(preset), guided=guided
+        ),
+        start=network.state_dict(),
+        facts={
+            "guided": float(guided),
+            "sampling_steps": float(steps),
+            "teacher": teacher.name,
+        },
+    )

@@ -6,6 +6,9 @@ Knows words only; no pictures, tokens or embeddings.
 STYLES = ("noto", "fluent", "twemoji")
 """The styles of the data set and the words that ask for them."""
 
+CAPTION_TAGS = 2
+"""Keywords that a caption takes; the others are left for paraphrases that training never saw."""
+
 WITHOUT_ARTICLE = (
     "cherries", "grapes", "books", "french fries", "jeans", "pancakes", "sunglasses", "scissors",
     "blueberries", "bacon", "bread", "spaghetti", "fire", "sushi", "popcorn",
@@ -36,10 +39,20 @@ def styled_captions(icon: str, style: str, tags: list[str]) -> list[str]:
     """
     name = concept_name(icon)
     captions = [f"{with_article(name)}, {style} style", f"{style} style {name}"]
-    spare = [tag for tag in tags if tag not in name.split()]
+    spare = spare_tags(icon, tags)
     if spare:
-        captions.append(f"{name}, {' '.join(spare[:2])}, {style} style")
+        captions.append(f"{name}, {' '.join(spare[:CAPTION_TAGS])}, {style} style")
     return captions
+
+
+def spare_tags(icon: str, tags: list[str]) -> list[str]:
+    """The keywords of a concept that its name does not hold already."""
+    return [tag for tag in tags if tag not in concept_name(icon).split()]
+
+
+def unused_tags(icon: str, tags: list[str]) -> list[str]:
+    """The keywords of a concept that no training caption of it has."""
+    return spare_tags(icon, tags)[CAPTION_TAGS:]
 
 
 def plain_caption(icon: str) -> str:

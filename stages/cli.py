@@ -15,6 +15,7 @@ from cascade.errors import CascadeError, MissingExtra
 DATA_FILE = Path("data/emoji.npz")
 FETCH_FOLDER = Path("data/packages")
 CHECKPOINTS = Path("checkpoints")
+KEYWORDS = Path("benchmarks/keywords.txt")
 STAGES = ("base", "sr256", "sr1024")
 
 
@@ -27,10 +28,20 @@ def register(subparsers: Any) -> None:
     for parser, run in ((fetch, run_fetch), (prepare, run_prepare)):
         parser.add_argument("--packages", type=Path, default=FETCH_FOLDER, help="npm archives")
         parser.set_defaults(run=run)
+    keywords = kinds.add_parser("keywords", help="write the keywords that no training caption has")
+    keywords.add_argument("--packages", type=Path, default=FETCH_FOLDER, help="npm archives")
+    keywords.add_argument("--out", type=Path, default=KEYWORDS, help="file to write (%(default)s)")
+    keywords.set_defaults(run=run_keywords)
     prepare.add_argument("--data", type=Path, default=DATA_FILE, help="file to write")
     prepare.add_argument("--large", type=int, default=260, help="pictures kept at 1024 pixels")
     register_train(subparsers)
     register_distill(subparsers)
+    probe = subparsers.add_parser("probe", help="train the classifier that judges the base stage")
+    probe.add_argument("--steps", type=int, default=3000, help="training steps (%(default)s)")
+    probe.add_argument("--data", type=Path, default=DATA_FILE)
+    probe.add_argument("--checkpoints", type=Path, default=CHECKPOINTS)
+    probe.add_argument("--threads", type=int, default=0, help="CPU threads, 0 for all")
+    probe.set_defaults(run=run_probe)
     evaluate = subparsers.add_parser("evaluate", help="held-out PSNR of super-resolution stages")
     evaluate.add_argument("stage", choices=STAGES[1:])
     evaluate.add_argument("--data", type=Path, default=DATA_FILE)
@@ -115,6 +126,24 @@ def run_prepare(args: argparse.Namespace) -> int:
     return 0
 
 
+def run_keywords(args: argparse.Namespace) -> int:
+    """Write a line per concept: its name and the emojibase keywords left for paraphrases."""
+    icons = import_icons()
+    from stages.captions import unused_tags
+    from stages.dataset import is_held_out, keyword_lookup, read_concepts
+
+    words = icons.fetch_package(icons.KEYWORDS_PACKAGE, args.packages)
+    tags = keyword_lookup(icons.read_json(words, "en/data.json"))
+    lines = ["# Concept: emojibase keywords (MIT) that no training caption has."]
+    for concept in read_concepts():
+        left = unused_tags(concept.icon, tags(concept.icon))
+        if left and not is_held_out(concept.icon):
+            lines.append(f"{concept.icon}: {', '.join(left)}")
+    args.out.write_text("\n".join(lines) + "\n")
+    print(f"{args.out}: {len(lines) - 1} concepts")
+    return 0
+
+
 def import_icons() -> Any:
     """The module that draws icons, or the pip command that makes it work."""
     try:
@@ -159,6 +188,25 @@ def run_distill(args: argparse.Namespace) -> int:
     data = open_dataset(args.data)
     train(student, Loader(data, preset), run_options(args), report=print_line, lesson=lesson)
     print_line(f"{args.checkpoints / lesson.name}")
+    return 0
+
+
+def run_probe(args: argparse.Namespace) -> int:
+    """Train the probe, check it on real renderings, keep it beside the checkpoints."""
+    prepare_torch(args)
+    from dataclasses import asdict
+
+    from stages.checkpoint import save_checkpoint
+    from stages.dataset import open_dataset
+    from stages.probe import check, labelled, train_probe
+
+    known = labelled(open_dataset(args.data))
+    probe = train_probe(known, steps=args.steps, report=print_line)
+    found = {name: asdict(verdict) for name, verdict in check(probe, known).items()}
+    facts = {"names": list(known.names), "steps": args.steps, "check": found}
+    save_checkpoint(args.checkpoints / "probe", {"probe": probe.state_dict()}, facts)
+    for name, verdict in found.items():
+        print_line(json.dumps({"renderings": name, **verdict}))
     return 0
 
 

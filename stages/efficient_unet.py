@@ -74,6 +74,9 @@ class UNetConfig:
     """Pixels per side that the stem gathers into one position and the output spreads again: at 4
     every level works at a quarter of the width and height, where channels are many enough to keep a
     processor busy."""
+    gate: bool = False
+    """Super-resolution: one weight per pixel passes the noise by the network; wanted with patches,
+    where noise alone would fill the channels."""
     guided: bool = False
     """True for a student of guidance: the network also takes the weight, `guidance`."""
 
@@ -130,9 +133,7 @@ class EfficientUNet(nn.Module):
         # Where the enlarged picture is flat, all that differs from it is noise; at an edge it is
         # detail. One weight per pixel says so, and noise need not squeeze through the network.
         self.gate_out = (
-            nn.Conv2d(config.stem_channels, config.patch**2, 3, padding=1)
-            if config.upscales
-            else None
+            nn.Conv2d(config.stem_channels, config.patch**2, 3, padding=1) if config.gate else None
         )
         if self.gate_out is not None:
             silence(self.gate_out)

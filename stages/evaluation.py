@@ -9,16 +9,11 @@ import numpy as np
 from PIL import Image
 
 from cascade.request import GenerateRequest, Handoff, StageOptions
-from cascade.types import Array, ImageU8
+from cascade.types import ImageU8
 from stages.dataset import Dataset, box_average
+from stages.metrics import psnr_db
 from stages.presets import StagePreset
 from stages.sampling import load_network, run_stage, torch_stage
-
-
-def psnr_db(image: Array, reference: Array, peak: float = 255.0) -> float:
-    """Peak signal-to-noise ratio in decibels; infinite for equal arrays."""
-    error = np.mean((image.astype(np.float64) - reference.astype(np.float64)) ** 2)
-    return float("inf") if error == 0 else float(10 * np.log10(peak**2 / error))
 
 
 def lanczos(image: ImageU8, size: int) -> ImageU8:

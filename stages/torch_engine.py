@@ -15,21 +15,25 @@ from cascade.types import Array
 class TorchEngine:
     """Runs a network on the CPU; see `cascade.engines.engine.Engine`."""
 
-    def __init__(self, network: nn.Module, output: str) -> None:
+    def __init__(self, network: nn.Module, *outputs: str) -> None:
         """Wrap a network.
 
         Args:
-            network: takes the graph's inputs as keyword arguments, returns one tensor.
-            output: name of that output.
+            network: takes the graph's inputs as keyword arguments; returns one tensor, or a tuple
+                of as many as there are outputs.
+            outputs: their names.
         """
         self._network = network.eval()
-        self._output = output
+        self._outputs = outputs
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """All outputs by name."""
         tensors = {name: torch.from_numpy(value.copy()) for name, value in inputs.items()}
         with torch.no_grad():
-            return {self._output: self._network(**tensors).float().numpy()}
+            found = self._network(**tensors)
+        values = found if isinstance(found, tuple) else (found,)
+        named = zip(self._outputs, values, strict=True)
+        return {name: value.float().numpy() for name, value in named}
 
     def terminate(self) -> None:
         """Nothing to end: a run is one call of this thread."""

@@ -19,6 +19,7 @@ CONFIGS = {
     "plain": tiny_unet(attention="none"),
     "one_level": tiny_unet(attention="self", levels=1),
     "three_levels": tiny_unet(attention="cross", levels=3),
+    "patches": replace(tiny_unet(attention="self", upscales=True, levels=1), patch=2, gate=True),
 }
 EACH = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 

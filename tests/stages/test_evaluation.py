@@ -8,7 +8,8 @@ import pytest
 
 from stages.checkpoint import save_checkpoint
 from stages.efficient_unet import EfficientUNet
-from stages.evaluation import evaluate_upscaling, lanczos, psnr_db
+from stages.evaluation import evaluate_upscaling, lanczos
+from stages.metrics import psnr_db
 from tests.tiny_training import TINY_SR, smooth_picture, tiny_dataset
 
 

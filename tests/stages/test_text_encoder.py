@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from export.exact_storage import eight_bit_rows
+from export.exact_storage import eight_bit_grid
 from stages.prompts import encode_prompt, text_encoder, tokenizer
 from stages.text_encoder import (
     TextEncoder,
@@ -109,11 +109,10 @@ def test_rounding_twice_changes_nothing(seed: int) -> None:
 def test_rounded_rows_are_eight_bits_exactly() -> None:
     """The exporter finds the grid again: int8 times a scale gives the very same numbers."""
     rounded = round_rows(rows()).numpy()
-    found = eight_bit_rows(rounded)
+    found = eight_bit_grid(rounded)
     assert found is not None
-    levels, scales = found
-    assert (levels.astype("float32") * scales == rounded).all()
-    assert scales.shape == (200, 1)
+    assert (found.value == rounded).all()
+    assert (found.axis, found.steps.shape) == (0, (200,))
 
 
 @NEEDS_WEIGHTS

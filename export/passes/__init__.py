@@ -1,0 +1,1 @@
+"""Graph passes: the exported graph rewritten into the algebra that runs fastest on a processor."""

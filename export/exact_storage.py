@@ -13,6 +13,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
+from export.weight_grid import GridWeight, along, find_grid
+
 SMALL = 256
 """Initialisers of fewer elements stay as they are."""
 
@@ -33,9 +35,9 @@ def store_exactly(model: onnx.ModelProto) -> Counter[str]:
             kept.append(tensor)
             bytes_by_format[value.dtype.name] += value.nbytes
             continue
-        rows = eight_bit_rows(value)
-        if rows is not None:
-            added, stored = widen_rows(tensor.name, *rows)
+        grid = eight_bit_grid(value)
+        if grid is not None:
+            added, stored = widen_grid(tensor.name, grid)
             nodes += added
         elif np.array_equal(to_half(value), value):
             stored = [numpy_helper.from_array(to_half(value), f"{tensor.name}_f16")]
@@ -64,28 +66,26 @@ def to_half(value: NDArray[np.float32]) -> NDArray[np.float16]:
         return value.astype(np.float16)
 
 
-def eight_bit_rows(
-    value: NDArray[np.float32],
-) -> tuple[NDArray[np.int8], NDArray[np.float32]] | None:
-    """A matrix as int8 and one scale per row or column, if that is exact; else None."""
-    if value.ndim != 2:
+def eight_bit_grid(value: NDArray[np.float32]) -> GridWeight | None:
+    """A weight as int8 and one step per output channel, if that is exact; else None.
+
+    Which axis the channel is depends on the node that uses the weight; both are tried.
+    """
+    if value.ndim < 2:
         return None
-    for axis in (1, 0):
-        scales = np.maximum(np.abs(value).max(axis=axis, keepdims=True), np.float32(1e-12))
-        scales = (scales / np.float32(127.0)).astype(np.float32)
-        levels = np.rint(value / scales)
-        if np.array_equal((levels * scales).astype(np.float32), value):
-            return levels.astype(np.int8), scales
+    for axis in (0, 1):
+        found = find_grid(value, axis)
+        if found is not None:
+            return found
     return None
 
 
-def widen_rows(
-    name: str, levels: NDArray[np.int8], scales: NDArray[np.float32]
-) -> tuple[list[NodeProto], list[TensorProto]]:
-    """Nodes and initialisers that give `levels * scales` under the old name."""
+def widen_grid(name: str, grid: GridWeight) -> tuple[list[NodeProto], list[TensorProto]]:
+    """Nodes and initialisers that give `levels * steps` under the old name."""
+    steps = along(grid.steps, grid.axis, grid.levels.ndim)
     stored = [
-        numpy_helper.from_array(levels, f"{name}_i8"),
-        numpy_helper.from_array(scales, f"{name}_scale"),
+        numpy_helper.from_array(grid.levels, f"{name}_i8"),
+        numpy_helper.from_array(steps, f"{name}_scale"),
     ]
     nodes = [
         helper.make_node("Cast", [f"{name}_i8"], [f"{name}_wide"], to=TensorProto.FLOAT),

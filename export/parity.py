@@ -22,7 +22,7 @@ from cascade.schedule import make_schedule
 from cascade.stage import Stage
 from cascade.types import Array, ImageU8
 from stages.dataset import Dataset, box_average
-from stages.evaluation import psnr_db
+from stages.metrics import psnr_db
 from stages.presets import StagePreset
 
 TIMES = (0.02, 0.25, 0.5, 0.75, 0.98)
@@ -46,12 +46,17 @@ class EndToEnd:
 
 
 def compare_engines(
-    original: Engine, exported: Engine, cases: Sequence[Mapping[str, Array]], output: str
+    original: Engine,
+    exported: Engine,
+    cases: Sequence[Mapping[str, Array]],
+    output: str,
+    *,
+    tolerance_abs: float = TOLERANCE_ABS,
 ) -> ParityRecord:
     """Measure one component.
 
     Raises:
-        ParityError: a value is not finite, or further off than `TOLERANCE_ABS`.
+        ParityError: a value is not finite, or further off than `tolerance_abs`.
     """
     worst, squares, count, peak = 0.0, 0.0, 0, 0.0
     for case in cases:
@@ -69,12 +74,12 @@ def compare_engines(
     record = ParityRecord(
         max_abs_error=worst,
         psnr_db=round(float(10 * np.log10((2 * peak) ** 2 / noise)), 1),
-        tolerance_abs=TOLERANCE_ABS,
+        tolerance_abs=tolerance_abs,
         samples=len(cases),
     )
-    if worst > TOLERANCE_ABS:
+    if worst > tolerance_abs:
         raise ParityError(
-            f"{output}: max abs error {worst:.2e} is over the tolerance {TOLERANCE_ABS:.0e}"
+            f"{output}: max abs error {worst:.2e} is over the tolerance {tolerance_abs:.0e}"
         )
     return record
 

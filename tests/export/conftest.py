@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from cascade.manifest import TensorSpec
-from export.bundle_writer import BundleParts, add_stage
+from export.bundle_parts import BundleParts, ExportOptions
 from export.graphs import export_graph
-from export.rounding import release_half_precision
+from export.rounding import Storage, release
+from export.stage_component import StageSource, add_stage
 from stages.checkpoint import save_checkpoint
 from stages.efficient_unet import EfficientUNet
 from stages.presets import StagePreset
@@ -55,13 +56,15 @@ def one_stage(tmp_path_factory: pytest.TempPathFactory) -> tuple[BundleParts, li
     save_checkpoint(folder, {"ema": stirred(SELF_BASE.unet).state_dict()}, FACTS)
     parts: BundleParts = BundleParts()
     lines: list[str] = []
-    add_stage(parts, SELF_BASE, tiny_dataset(), folder, lines.append)
+    source = StageSource(preset=SELF_BASE, checkpoint=folder, data=tiny_dataset())
+    options = ExportOptions(storage=Storage.FLOAT16)
+    add_stage(parts, source, options, lines.append)
     return parts, lines
 
 
 @pytest.fixture(scope="session")
 def base(one_stage: tuple[BundleParts, list[str]]) -> Exported:
     """The graph of `one_stage` as it lies in a bundle: height and width are fixed."""
-    network = release_half_precision(stirred(SELF_BASE.unet))
+    network = release(stirred(SELF_BASE.unet), Storage.FLOAT16)
     model = onnx.load_from_string(one_stage[0].files["base.onnx"])
     return Exported(SELF_BASE, network, model, graph_inputs(SELF_BASE), graph_outputs(SELF_BASE))

@@ -11,20 +11,21 @@ import pytest
 
 from cascade.bundle import open_bundle
 from cascade.diffusion_stage import DiffusionStage
+from cascade.engine_plan import EnginePlan
 from cascade.engines.ort import OrtEngine
 from cascade.errors import ParityError
 from cascade.hosting import open_stages
-from cascade.manifest import FileEntry, Manifest
+from cascade.manifest import FileEntry, Manifest, VariantSpec
+from cascade.precision import Precision
 from cascade.request import GenerateRequest, Handoff
-from export import bundle_writer
-from export.bundle_writer import (
-    BundleParts,
-    prove_end_to_end,
-    training_facts,
-    write_bundle,
-)
+from export.bundle_parts import BundleParts
+from export.bundle_writer import prove_end_to_end, write_bundle
 from export.parity import compare_engines, stage_cases
+from export.quantize.shared_weights import leave_out
+from export.stage_component import training_facts
+from export.text_component import CONTEXT_WIDTH
 from stages.checkpoint import save_checkpoint
+from stages.presets import PRESETS
 from stages.sampling import run_stage
 from stages.torch_engine import TorchEngine
 from tests.tiny_bundle import write_tiny_bundle
@@ -83,15 +84,15 @@ def test_a_stage_is_exported_with_its_facts(one_stage: tuple[BundleParts, list[s
     """Graph, entry in the manifest and report agree."""
     parts, lines = one_stage
     (spec,) = parts.stages
-    assert list(parts.files) == ["base.onnx"] == [spec.graph.file]
+    assert {"base.onnx", "base.int8.onnx"} <= set(parts.files) == set(spec.graph.all_files)
     assert (spec.name, spec.output_resolution, spec.input_resolution) == ("base", 32, None)
     assert spec.graph.storage == "float16"
     assert 0 <= spec.graph.parity.max_abs_error <= spec.graph.parity.tolerance_abs
     assert spec.graph.parity.samples == 5
     assert spec.training["steps"] == 7.0
     assert spec.training["final_loss"] == 0.1235
-    assert len(lines) == 1
     assert lines[0].startswith("base ")
+    assert lines[-1].startswith("base          int8: ")
 
 
 def test_both_versions_of_a_stage_paint_the_same(one_stage: tuple[BundleParts, list[str]]) -> None:
@@ -120,8 +121,8 @@ def test_a_cascade_that_differs_is_not_written(
     """Two cascades that paint different pictures are a ParityError that names the stage."""
     bundle = write_tiny_bundle(tmp_path / "again")
     parts = BundleParts()
-    parts.original = open_stages(bundle, range(4), lambda g: OrtEngine(g, threads=1))
-    parts.exported = open_stages(bundle, range(4), lambda g: OrtEngine(g, threads=1))
+    parts.original = open_stages(bundle, range(4), EnginePlan(threads=1))
+    parts.exported = open_stages(bundle, range(4), EnginePlan(threads=1))
     lines: list[str] = []
     prove_end_to_end(parts, lines.append)
     assert "sr32 inf dB; 0.0000% of" in lines[0]
@@ -169,5 +170,37 @@ def test_hashes_belong_to_their_files(material: Material, tmp_path: Path) -> Non
 
 def test_the_constants_are_the_manifests() -> None:
     """What the writer states of the text encoder fits the preset networks."""
-    widths: set[Any] = {preset.unet.context_width for preset in bundle_writer.PRESETS.values()}
-    assert widths == {bundle_writer.CONTEXT_WIDTH}
+    widths: set[Any] = {preset.unet.context_width for preset in PRESETS.values()}
+    assert widths == {CONTEXT_WIDTH}
+
+
+def test_a_variant_is_read_complete(tmp_path: Path, material: Material) -> None:
+    """`read_graph` puts the weights of the float32 file back into a variant that left them out."""
+    stage = material.manifest.stages[0]
+    whole = onnx.load_from_string(material.files[stage.graph.file])
+    thin = onnx.ModelProto()
+    thin.CopyFrom(whole)
+    saved = leave_out(thin, whole)
+    files = {**material.files, "thin.onnx": thin.SerializeToString()}
+    variant = VariantSpec(
+        precision=Precision.INT8, file="thin.onnx", parity=stage.graph.parity, picture_db=40.0
+    )
+    changed = replace(stage, graph=replace(stage.graph, variants=(variant,)))
+    manifest = replace(
+        material.manifest,
+        stages=(changed, *material.manifest.stages[1:]),
+        files=tuple(
+            FileEntry(name=n, sha256=hashlib.sha256(d).hexdigest(), size_bytes=len(d))
+            for n, d in files.items()
+        ),
+    )
+    write_bundle(tmp_path / "bundle", manifest, files)
+    bundle = open_bundle(tmp_path / "bundle")
+    assert bundle.read_graph(changed.graph, Precision.FP32) == files[stage.graph.file]
+    found = onnx.load_from_string(bundle.read_graph(changed.graph, Precision.INT8))
+    assert saved > 0
+    before = {t.name: onnx.numpy_helper.to_array(t) for t in whole.graph.initializer}
+    after = {t.name: onnx.numpy_helper.to_array(t) for t in found.graph.initializer}
+    read = {name for node in whole.graph.node for name in node.input} & before.keys()
+    assert read <= after.keys()
+    assert all(np.array_equal(after[name], before[name]) for name in read)

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from cascade.engines.ort import OrtEngine
-from export.exact_storage import eight_bit_rows, store_exactly
+from export.exact_storage import eight_bit_grid, store_exactly
+from export.weight_grid import choose_grid
 from tests.tiny_training import unet_inputs
 
 Floats = NDArray[np.float32]
@@ -152,10 +153,24 @@ def test_a_table_that_others_use_too_is_kept() -> None:
     np.testing.assert_array_equal(after, before)
 
 
-def test_only_matrices_have_rows() -> None:
-    """A convolution's kernel on no grid of its own is not forced onto one."""
-    assert eight_bit_rows(on_rows(random(32, 16)).reshape(32, 4, 2, 2)) is None
-    assert eight_bit_rows(random(32, 16)) is None
+@pytest.mark.parametrize("axis", [0, 1])
+def test_kernels_on_a_grid_take_a_byte_each(axis: int) -> None:
+    """A convolution's weight with one step per output channel, whichever axis that is."""
+    grid = choose_grid(random(16, 12, 3, 3), axis)
+    model = matmul(random(4, 4))
+    model.graph.initializer.append(numpy_helper.from_array(grid.value, "kernel"))
+    store_exactly(model)
+    assert stored(model)["kernel_i8"] == "int8"
+    found = eight_bit_grid(grid.value)
+    assert found is not None
+    np.testing.assert_array_equal(found.value, grid.value)
+
+
+def test_a_kernel_on_no_grid_is_not_forced_onto_one() -> None:
+    """Random numbers, and vectors, have none."""
+    assert eight_bit_grid(random(32, 4, 2, 2)) is None
+    assert eight_bit_grid(random(32, 16)) is None
+    assert eight_bit_grid(np.ones(300, np.float32)) is None
 
 
 def test_a_whole_network_gives_the_same_numbers(upscaler: Any) -> None:

@@ -21,7 +21,7 @@ from export.parity import (
     low_resolution,
     stage_cases,
 )
-from export.rounding import release_half_precision
+from export.rounding import Storage, release
 from stages.efficient_unet import EfficientUNet
 from stages.sampling import graph_inputs
 from stages.torch_engine import TorchEngine
@@ -191,10 +191,10 @@ def test_released_weights_are_half_precision() -> None:
     """Every parameter moves to its nearest half-precision number, and stays there."""
     network = stirred(TINY_BASE.unet)
     before = {n: p.clone() for n, p in network.named_parameters()}
-    assert release_half_precision(network) is network
+    assert release(network, Storage.FLOAT16) is network
     for name, parameter in network.named_parameters():
         assert parameter.dtype == torch.float32
         assert torch.equal(parameter, before[name].half().float())
     again = {n: p.clone() for n, p in network.named_parameters()}
-    release_half_precision(network)
+    release(network, Storage.FLOAT16)
     assert all(torch.equal(p, again[n]) for n, p in network.named_parameters())

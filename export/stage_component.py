@@ -1,0 +1,209 @@
+"""A diffusion stage's part of a bundle: released, exported, stored, proven; then its int8 variant.
+
+Knows the stages of the reference cascade; not the bundle's folder nor the other components.
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import onnx
+
+from cascade.borrowed_weights import with_borrowed
+from cascade.diffusion_stage import DiffusionStage
+from cascade.engines.ort import OrtEngine
+from cascade.manifest import DiffusionSpec, GraphSpec, VariantSpec
+from cascade.precision import Precision
+from cascade.request import Handoff
+from export.bundle_parts import BundleParts, ExportOptions, Report
+from export.exact_storage import store_exactly
+from export.gpu_form.proven import FormSource
+from export.gpu_forms import add_gpu_forms
+from export.graphs import export_graph
+from export.parity import TIMES, compare_engines, stage_cases
+from export.passes.expectations import check_fusions
+from export.passes.pipeline import optimize
+from export.quantize.shared_weights import leave_out
+from export.quantize.trajectories import continued, true_starts
+from export.quantize.variant import Int8Graph, Material, QuantizeOptions, make_int8
+from export.rounding import release
+from stages.checkpoint import load_facts
+from stages.dataset import Dataset
+from stages.defaults import stage_spec
+from stages.efficient_unet import EfficientUNet
+from stages.presets import StagePreset
+from stages.sampling import POSITIONS, graph_inputs, graph_outputs, load_network
+from stages.torch_engine import TorchEngine
+
+CALIBRATION_RUNS = 16
+PROOF_RUNS = 16
+MIN_PICTURE_DB = {64: 30.0, 256: 38.0, 1024: 38.0}
+"""Worst PSNR of a stage's int8 picture by resolution; other resolutions take the base stage's."""
+
+INT8_TOLERANCE_ABS = 8.0
+"""Largest difference of one value of an int8 prediction: catches a broken graph, no more. At the
+cleanest times v is noise that the network guesses and eight bits guess otherwise (single values:
+2.1 on the base stage at t = 0.02, 0.35 at t = 0.25; 3.4 on SR 256); the picture sees it times
+sigma, 0.03 there. What the pictures lose is `picture_db`."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StageSource:
+    """Where a stage comes from."""
+
+    preset: StagePreset
+    checkpoint: Path
+    data: Dataset
+
+
+def add_stage(
+    parts: BundleParts, source: StageSource, options: ExportOptions, report: Report
+) -> None:
+    """Export and prove one diffusion stage with the variants asked for."""
+    preset = source.preset
+    network = release(load_network(preset, source.checkpoint), options.storage)
+    model = export_graph(network, graph_inputs(preset), graph_outputs(preset))
+    untouched = onnx.ModelProto()
+    untouched.CopyFrom(model)
+    fusions = optimize(model)
+    check_fusions(fusions, network, fixed_size(preset))
+    plain = onnx.ModelProto()
+    plain.CopyFrom(model)
+    sizes = store_exactly(model)
+    graph = model.SerializeToString()
+    original, exported = TorchEngine(network, "prediction"), OrtEngine(graph)
+    cases = stage_cases(preset, source.data, TIMES)
+    parity = compare_engines(original, exported, cases, "prediction")
+    report(
+        f"{preset.name:13} max abs error {parity.max_abs_error:.1e}, {parity.psnr_db:.1f} dB, "
+        f"{len(model.graph.node)} nodes, {dict(sizes)}, "
+        f"fused {fusions}"
+    )
+    file = f"{preset.name}.onnx"
+    parts.files[file] = graph
+    form_source = FormSource(
+        name=preset.name,
+        plain=untouched,
+        lender=graph,
+        original=original,
+        cases=cases,
+        output="prediction",
+    )
+    spec = stage_spec(
+        preset,
+        GraphSpec(
+            file=file,
+            inputs=graph_inputs(preset),
+            outputs=graph_outputs(preset),
+            storage=options.storage.value,
+            parity=parity,
+            fusions=fusions,
+            gpu_forms=add_gpu_forms(parts, form_source, options, report),
+        ),
+        training_facts(preset, network, source.checkpoint),
+    )
+    position = POSITIONS[preset.name]
+    stage = DiffusionStage(spec, position, exported)
+    parts.original.append(DiffusionStage(spec, position, original))
+    parts.exported.append(stage)
+    if Precision.INT8 in options.precisions:
+        spec, stage = add_int8(parts, source, Original(spec, plain, original), report)
+    parts.eight_bit.append(stage)
+    parts.stages.append(spec)
+
+
+def fixed_size(preset: StagePreset) -> int | None:
+    """Height and width of the graph's pictures; None where the graph leaves them free."""
+    height = graph_inputs(preset)[0].shape[2]
+    return height if isinstance(height, int) else None
+
+
+@dataclass(frozen=True, slots=True)
+class Original:
+    """A stage before quantisation: its entry, its float32 graph unstored, its torch network."""
+
+    spec: DiffusionSpec
+    model: onnx.ModelProto
+    network: TorchEngine
+
+
+def add_int8(
+    parts: BundleParts, source: StageSource, original: Original, report: Report
+) -> tuple[DiffusionSpec, DiffusionStage]:
+    """Quantise a stage, prove the file, enter it as a variant.
+
+    Raises:
+        ParityError: the pictures or the predictions are too far from the float32 graph's.
+    """
+    preset, spec = source.preset, original.spec
+    made = make_int8(
+        Material(
+            spec=spec,
+            model=original.model,
+            calibration=starts(parts, source, CALIBRATION_RUNS, offset=0.0),
+            proof=starts(parts, source, PROOF_RUNS, offset=0.5),
+        ),
+        QuantizeOptions(floor_db=MIN_PICTURE_DB.get(preset.resolution, MIN_PICTURE_DB[64])),
+        report,
+    )
+    file = f"{preset.name}.int8.onnx"
+    thin = onnx.load_from_string(made.graph)
+    leave_out(thin, onnx.load_from_string(parts.files[spec.graph.file]))
+    parts.files[file] = thin.SerializeToString()
+    engine = OrtEngine(with_borrowed(parts.files[file], parts.files[spec.graph.file], file))
+    parity = compare_engines(
+        original.network,
+        engine,
+        # The first row only: the second shows an image at another row's time, which sampling never
+        # does, and values beyond everything calibrated are cut.
+        [{k: v[:1] for k, v in case.items()} for case in stage_cases(preset, source.data, TIMES)],
+        "prediction",
+        tolerance_abs=INT8_TOLERANCE_ABS,
+    )
+    report_int8(preset.name, made, len(parts.files[file]), report)
+    parts.painted = [
+        continued(s, image) for s, image in zip(made.starts, made.pictures, strict=True)
+    ]
+    variant = VariantSpec(
+        precision=Precision.INT8, file=file, parity=parity, picture_db=made.picture_db
+    )
+    spec = replace(spec, graph=replace(spec.graph, variants=(variant,)))
+    return spec, DiffusionStage(spec, POSITIONS[preset.name], engine)
+
+
+def starts(parts: BundleParts, source: StageSource, count: int, *, offset: float) -> list[Handoff]:
+    """Where runs begin: true pictures, and for super-resolution half of them painted ones."""
+    preset = source.preset
+    found = true_starts(preset, source.data, count, offset=offset)
+    painted = [
+        start
+        for start in parts.painted
+        if start.image is not None and start.image.shape[0] == preset.low_resolution
+    ]
+    # Even ones calibrate, odd ones prove: neither has seen the other's.
+    mine = painted[int(offset > 0) :: 2][: count // 2]
+    return mine + found[: count - len(mine)]
+
+
+def report_int8(name: str, made: Int8Graph, size_bytes: int, report: Report) -> None:
+    """Say what was made."""
+    report(
+        f"{name:13} int8: {made.counts.layers} layers ({made.share:.1%} of their work), "
+        f"{made.counts.pairs} pairs, worst picture {made.picture_db:.1f} dB, "
+        f"{size_bytes / 1e6:.1f} MB besides the shared weights"
+    )
+
+
+def training_facts(
+    preset: StagePreset, network: EfficientUNet, checkpoint: Path
+) -> dict[str, str | float]:
+    """What the manifest says of how a stage was trained."""
+    facts = load_facts(checkpoint)
+    return {
+        "parameters": float(sum(p.numel() for p in network.parameters())),
+        "steps": float(facts["step"]),
+        "samples": float(facts["samples"]),
+        "minutes": float(facts["minutes"]),
+        "final_loss": round(float(facts["loss"]), 4),
+        "pictures": float(facts["pictures"]),
+        "crop": float(preset.crop),
+    }

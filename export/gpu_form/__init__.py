@@ -1,0 +1,1 @@
+"""The form of a graph that compilers for GPUs want: blocks whole, weights borrowed."""

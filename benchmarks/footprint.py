@@ -56,17 +56,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--bundle", type=Path, default=Path("bundles/emoji-1"))
     parser.add_argument("--server", help="a running server; a private one by default")
+    parser.add_argument("--runs", type=int, default=7, help="imports timed")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     sizes = installed_megabytes()
     output_of(IMPORT)  # the first import writes byte code
-    imports = [float(output_of(IMPORT)) for _ in range(7)]
+    imports = [float(output_of(IMPORT)) for _ in range(args.runs)]
     code = GENERATE.format(bundle=str(args.bundle), server=args.server)
     peak, loaded = output_of(code).split()
     print(f"installed         {sum(sizes.values()):8.1f} MB")
     for name, size in list(sizes.items())[:12]:
         print(f"    {name:20} {size:6.1f}")
-    print(f"import            {statistics.median(imports):8.3f} s (median of 7)")
+    print(f"import            {statistics.median(imports):8.3f} s (median of {args.runs})")
     print(f"peak memory       {float(peak):8.1f} MiB (client process, cut 2)")
     print(f"torch and ours that need it, loaded: {loaded}")
     figures = {"installed_mb": sizes, "import_s": imports, "peak_mib": float(peak)}

@@ -4,11 +4,14 @@ import json
 import os
 import platform
 import subprocess
-from importlib.metadata import version
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 PACKAGES = ("numpy", "onnxruntime", "grpcio", "protobuf", "pillow", "tokenizers")
+EXTRA_PACKAGES = ("torch", "onnx", "openvino", "tensorrt_rtx_bindings")
+"""Named where they are installed."""
 
 
 def surroundings() -> dict[str, Any]:
@@ -20,9 +23,18 @@ def surroundings() -> dict[str, Any]:
         "processor": processor_name(),
         "cores": os.cpu_count(),
         "python": platform.python_version(),
-        "packages": {name: version(name) for name in PACKAGES},
+        "packages": {**{name: version(name) for name in PACKAGES}, **extra_versions()},
         "commit": commit.stdout.strip(),
     }
+
+
+def extra_versions() -> dict[str, str]:
+    """Versions of what only some environments have."""
+    found = {}
+    for name in EXTRA_PACKAGES:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 def processor_name() -> str:
@@ -30,11 +42,10 @@ def processor_name() -> str:
     info = Path("/proc/cpuinfo")
     if not info.exists():
         return platform.processor()
-    lines = dict(
-        (part.strip() for part in line.split(":", 1))
-        for line in info.read_text().splitlines()
-        if ":" in line
-    )
+    lines: dict[str, str] = {}
+    for line in info.read_text().splitlines():
+        name, _, value = line.partition(":")
+        lines[name.strip()] = value.strip()
     flags = lines.get("flags", "").split()
     wanted = [f for f in ("avx2", "avx512f", "avx512_bf16", "avx512_vnni") if f in flags]
     return f"{lines.get('model name', '')} ({' '.join(wanted)})"

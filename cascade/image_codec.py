@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from cascade.errors import ImageCodecError
+from cascade.pieces import PIECE, pieces
 from cascade.types import Batch, ImageU8
 
 ImageFormat = Literal["raw", "png", "webp", "jpeg"]
@@ -29,8 +30,15 @@ def to_network(image: ImageU8) -> Batch:
 
 def from_network(x0: Batch) -> ImageU8:
     """The first image of a batch as `[H, W, 3]` uint8; values beyond [-1, 1] are clipped."""
-    levels = np.rint((x0[0] + np.float32(1)) * np.float32(127.5))
-    return np.ascontiguousarray(np.clip(levels, 0, 255).astype(np.uint8).transpose(1, 2, 0))
+    channels, height, width = x0.shape[1:]
+    pixels = np.empty((height, width, channels), np.uint8)
+    for rows in pieces(height, max(1, PIECE // width)):
+        for channel in range(channels):
+            levels = x0[0, channel, rows] + np.float32(1)
+            levels *= np.float32(127.5)
+            np.clip(np.rint(levels, out=levels), 0, 255, out=levels)
+            pixels[rows, :, channel] = levels
+    return pixels
 
 
 def encode_image(

@@ -30,9 +30,10 @@ from cascade.types import Words
 MULTIPLIERS = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
 WEYL = (0x9E3779B9, 0xBB67AE85)
 ROUNDS = 10
-LOW = np.uint64(0xFFFFFFFF)
-CHUNK = 1 << 14
-"""Counters worked on at a time: their words stay in the processor's cache."""
+LOW, SHIFT = np.uint64(0xFFFFFFFF), np.uint64(32)
+CHUNK = 1 << 15
+"""Counters worked on at a time: fewer and numpy's calls cost more than the work, more and their
+words leave the processor's cache."""
 
 NORMAL_TABLE_SHA256 = "1cfbba1e07e34386a57626f82aeb43e6ed54ba70a3ea6b7d964dc66a841074a8"
 MAX_SEED = 2**64 - 1
@@ -52,16 +53,22 @@ def philox(counter: tuple[Words, int, int, int], seed: int) -> Words:
     """
     first, *rest = counter
     c0 = first.astype(np.uint64)
-    c1, c2, c3 = (np.full(c0.shape, word, np.uint64) for word in rest)
+    # One value each: what the counters share is worked out once, until the second round mixes it.
+    c1, c2, c3 = (np.array([word], np.uint64) for word in rest)
     k0, k1 = seed & 0xFFFFFFFF, seed >> 32
-    shift = np.uint64(32)
     for _ in range(ROUNDS):
-        product0, product1 = MULTIPLIERS[0] * c0, MULTIPLIERS[1] * c2
-        c0 = (product1 >> shift) ^ c1 ^ np.uint64(k0)
-        c2 = (product0 >> shift) ^ c3 ^ np.uint64(k1)
-        c1, c3 = product1 & LOW, product0 & LOW
+        product0, product1 = c0 * MULTIPLIERS[0], c2 * MULTIPLIERS[1]
+        c0, c2 = (product1 >> SHIFT) ^ c1, (product0 >> SHIFT) ^ c3
+        c0 ^= np.uint64(k0)
+        c2 ^= np.uint64(k1)
+        product0 &= LOW
+        product1 &= LOW
+        c1, c3 = product1, product0
         k0, k1 = (k0 + WEYL[0]) & 0xFFFFFFFF, (k1 + WEYL[1]) & 0xFFFFFFFF
-    return np.stack([c0, c1, c2, c3], axis=1).astype(np.uint32)
+    words = np.empty((len(first), 4), np.uint32)
+    for column, word in enumerate((c0, c1, c2, c3)):
+        words[:, column] = word
+    return words
 
 
 @lru_cache(maxsize=1)
@@ -105,5 +112,6 @@ def normals(
         end = min(begin + CHUNK, blocks)
         words = philox((np.arange(begin, end, dtype=np.uint32), step, stage, image), seed)
         halves = words.astype("<u4", copy=False).view("<u2").reshape(-1)
-        values[begin * 8 : end * 8] = table[halves]
+        # No number is beyond the table's end: `wrap` never wraps, it saves the check of each.
+        np.take(table, halves, out=values[begin * 8 : end * 8], mode="wrap")
     return values[:count].reshape(shape)

@@ -15,18 +15,19 @@ Prediction = Literal["epsilon", "v", "x0"]
 """What the graph's output `prediction` is."""
 
 
+def x0_weights(kind: Prediction, alpha: Any, sigma: Any) -> tuple[Any, Any]:
+    """Weights of `x_t` and of the prediction in the estimate of the clean image."""
+    if kind == "epsilon":
+        return 1 / alpha, -sigma / alpha
+    if kind == "v":
+        return alpha, -sigma
+    return 0 * alpha, 0 * sigma + 1
+
+
 def to_x0(kind: Prediction, prediction: Any, x_t: Any, alpha: Any, sigma: Any) -> Any:
     """The estimate of the clean image that a prediction stands for; same shape as `x_t`."""
-    if kind == "epsilon":
-        return (x_t - sigma * prediction) / alpha
-    if kind == "v":
-        return alpha * x_t - sigma * prediction
-    return prediction
-
-
-def to_epsilon(x0: Any, x_t: Any, alpha: Any, sigma: Any) -> Any:
-    """The noise that, with `x0`, explains `x_t`; same shape. Undefined where sigma is 0."""
-    return (x_t - alpha * x0) / sigma
+    from_x_t, from_prediction = x0_weights(kind, alpha, sigma)
+    return from_x_t * x_t + from_prediction * prediction
 
 
 def target(kind: Prediction, x0: Any, epsilon: Any, alpha: Any, sigma: Any) -> Any:

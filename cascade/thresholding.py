@@ -6,12 +6,15 @@ References:
     Saharia et al. 2022 (arXiv 2205.11487), section 2.3 and figure A.10.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from cascade.denoiser import Denoiser
-from cascade.types import Batch, PerSample
+from cascade.denoiser import Denoiser, Estimate
+from cascade.manifest import ThresholdSpec
+from cascade.percentile import magnitude_percentile
+from cascade.pieces import pieces
+from cascade.types import Array, Batch, PerSample
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,9 +23,11 @@ class StaticThreshold:
 
     inner: Denoiser
 
-    def __call__(self, x_t: Batch, t: PerSample) -> Batch:
+    def __call__(self, x_t: Batch, t: PerSample) -> Estimate:
         """The inner estimate, clipped."""
-        return np.clip(self.inner(x_t, t), -1.0, 1.0)
+        estimate = self.inner(x_t, t)
+        np.clip(estimate.x0, -1.0, 1.0, out=estimate.x0)
+        return estimate
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +44,31 @@ class DynamicThreshold:
     percentile: float = 0.995
     cap: float | None = None
 
-    def __call__(self, x_t: Batch, t: PerSample) -> Batch:
-        """The inner estimate, each image scaled back by its own k."""
-        x0 = self.inner(x_t, t)
-        k = np.quantile(np.abs(x0).reshape(len(x0), -1), self.percentile, axis=1)
-        k = np.clip(k, 1.0, self.cap)[:, None, None, None].astype(np.float32)
-        return np.asarray(np.clip(x0, -k, k) / k)
+    def __call__(self, x_t: Batch, t: PerSample) -> Estimate:
+        """The inner estimate, each image scaled back by its own k; in its own memory."""
+        estimate = self.inner(x_t, t)
+        x0 = np.ascontiguousarray(estimate.x0)
+        for image in x0:
+            line = image.reshape(-1)
+            percentile, largest = magnitude_percentile(line, self.percentile)
+            k = max(1.0, percentile)
+            if self.cap is not None:
+                k = min(k, self.cap)
+            if largest > 1 or k != 1:
+                scale_back(line, np.float32(k))
+        return replace(estimate, x0=x0)
+
+
+def scale_back(values: Array, k: np.float32) -> None:
+    """A line of values becomes `clip(values, -k, k) / k`, in place."""
+    for part in pieces(len(values)):
+        clipped = np.clip(values[part], -k, k, out=values[part])
+        if k != 1:
+            np.divide(clipped, k, out=clipped)
+
+
+def thresholded(inner: Denoiser, spec: ThresholdSpec) -> Denoiser:
+    """A denoiser inside the thresholding that a manifest names."""
+    if spec.kind == "dynamic":
+        return DynamicThreshold(inner, spec.percentile, spec.cap)
+    return StaticThreshold(inner) if spec.kind == "static" else inner

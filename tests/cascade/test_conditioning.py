@@ -6,7 +6,16 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from cascade.conditioning import AUGMENTATION, augment, cubic_kernel, enlarge, enlarging_matrix
+from cascade.conditioning import (
+    AUGMENTATION,
+    MATRICES,
+    EnlargeKind,
+    augment,
+    bands,
+    cubic_kernel,
+    enlarge,
+    enlarging_matrix,
+)
 from cascade.noise import normals
 from cascade.types import Array, Batch
 
@@ -173,3 +182,25 @@ def test_augmentation_of_a_flat_picture_has_the_variance_of_its_level(level: flo
     # Five standard errors of the mean and of the variance of n normal values.
     assert result.mean() == pytest.approx(0.5 * alpha, abs=5 * sigma / math.sqrt(noise.size))
     assert result.var() == pytest.approx(sigma**2, rel=5 * math.sqrt(2 / noise.size))
+
+
+@pytest.mark.parametrize("kind", ["cubic", "bilinear_corners"])
+@pytest.mark.parametrize(("size", "factor"), [((64, 48), 4), ((100, 37), 3), ((5, 200), 2)])
+def test_enlarging_is_the_product_with_both_matrices(
+    size: tuple[int, int], factor: int, kind: EnlargeKind
+) -> None:
+    """Leaving out blocks of zeros changes nothing, also where the last block is short."""
+    small = picture((2, 3, *size))
+    rows, columns = MATRICES[kind](size[0], factor), MATRICES[kind](size[1], factor)
+    whole = rows.astype(np.float64) @ small.astype(np.float64) @ columns.T.astype(np.float64)
+    np.testing.assert_allclose(enlarge(small, factor, kind), whole, atol=2e-6)
+
+
+def test_few_products_are_left_of_a_large_enlargement() -> None:
+    """Of a matrix of 1024 rows a twelfth is multiplied, and every entry lies in some block."""
+    matrix = enlarging_matrix(256, 4)
+    left = np.zeros(matrix.shape, bool)
+    for large, small in bands(matrix):
+        left[large, small] = True
+    assert not matrix[~left].any()
+    assert left.mean() < 1 / 12

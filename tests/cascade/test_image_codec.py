@@ -212,3 +212,11 @@ def test_the_first_picture_of_a_batch_is_taken() -> None:
     """Of several pictures the first is returned, height and width in place."""
     batch = np.concatenate([to_network(noisy()), np.zeros((1, 3, 12, 7), np.float32)])
     np.testing.assert_array_equal(from_network(batch), noisy())
+
+
+def test_a_large_picture_is_rounded_as_the_formula_says() -> None:
+    """Rows in groups, channel by channel, give what the whole array would: nearest, clipped."""
+    x0 = np.random.default_rng(0).uniform(-1.2, 1.2, (1, 3, 700, 512)).astype(np.float32)
+    levels = np.rint((x0[0] + np.float32(1)) * np.float32(127.5))
+    expected = np.clip(levels, 0, 255).astype(np.uint8).transpose(1, 2, 0)
+    np.testing.assert_array_equal(from_network(x0), expected)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from cascade.denoiser import Denoiser
+from cascade.denoiser import Denoiser, Estimate
 from cascade.thresholding import DynamicThreshold, StaticThreshold
 from cascade.types import Batch, PerSample
 
@@ -19,10 +19,10 @@ class FakeDenoiser:
 
     x0: Batch
 
-    def __call__(self, x_t: Batch, t: PerSample) -> Batch:
-        """The fixed estimate."""
+    def __call__(self, x_t: Batch, t: PerSample) -> Estimate:
+        """The fixed estimate, in memory of its own."""
         del x_t, t
-        return self.x0
+        return Estimate(self.x0.copy())
 
 
 def draw(scale: float, seed: int = 0) -> Batch:
@@ -34,7 +34,7 @@ def draw(scale: float, seed: int = 0) -> Batch:
 def dynamic(x0: Batch, percentile: float = 0.995, cap: float | None = None) -> Batch:
     """The dynamic threshold of a fixed estimate."""
     denoise = DynamicThreshold(FakeDenoiser(x0), percentile, cap)
-    return denoise(x0, np.repeat(TIMES, len(x0)))
+    return denoise(x0, np.repeat(TIMES, len(x0))).x0
 
 
 def quantile_by_hand(values: Batch, share: float) -> float:
@@ -49,7 +49,7 @@ def quantile_by_hand(values: Batch, share: float) -> float:
 def test_static_threshold_clips_to_the_range_of_images() -> None:
     """Values beyond -1 and 1 become -1 and 1, all others stay."""
     x0 = np.array([-3.0, -1.0, -0.25, 0.5, 1.0, 1.5], np.float32).reshape(1, 3, 1, 2)
-    clipped = StaticThreshold(FakeDenoiser(x0))(x0, TIMES)
+    clipped = StaticThreshold(FakeDenoiser(x0))(x0, TIMES).x0
     np.testing.assert_array_equal(clipped.reshape(-1), [-1.0, -1.0, -0.25, 0.5, 1.0, 1.0])
 
 
@@ -119,6 +119,24 @@ def test_thresholds_wrap_denoisers_and_are_denoisers(
 ) -> None:
     """A wrapped estimate is a denoiser of its own, and keeps shape and float32."""
     denoise = wrapper(FakeDenoiser(draw(3.0)))
-    result = denoise(draw(1.0), TIMES)
+    result = denoise(draw(1.0), TIMES).x0
     assert isinstance(denoise, Denoiser)
     assert (result.shape, result.dtype) == ((1, 3, 4, 7), np.float32)
+
+
+@pytest.mark.parametrize(("scale", "shift"), [(0.02, 1.0), (0.6, 0.0), (0.001, 0.5)])
+def test_a_large_picture_is_thresholded_by_the_percentile_numpy_gives(
+    scale: float, shift: float
+) -> None:
+    """At sizes where the percentile takes its short way: noisy white, loud noise, all in range."""
+    noise = np.random.default_rng(4).standard_normal((1, 3, 300, 310))
+    x0 = (shift + scale * noise).astype(np.float32)
+    k = np.float32(max(1.0, np.quantile(np.abs(x0).astype(np.float64), 0.995)))
+    np.testing.assert_array_equal(dynamic(x0), np.clip(x0, -k, k) / k)
+
+
+def test_an_estimate_in_another_memory_order_is_thresholded_too() -> None:
+    """Planes that lie transposed in memory count by their values."""
+    x0 = draw(3.0).swapaxes(2, 3)
+    k = quantile_by_hand(np.abs(x0), 0.9)
+    np.testing.assert_allclose(dynamic(x0, 0.9), np.clip(x0, -k, k) / k, rtol=1e-6)

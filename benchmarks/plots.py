@@ -1,0 +1,50 @@
+"""Pictures of measurements: one panel per stage, one bar per way to run it.
+
+The only file that imports matplotlib. Knows rows of figures; not how they were measured.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+
+mpl.use("Agg")
+from matplotlib import pyplot as plt
+
+OURS, THEIRS = "#2a6f4e", "#9aa3ad"
+
+
+OFF_SCALE = 5.0
+"""A bar this many times longer than the shortest runs out of the panel; its number says how far."""
+
+
+def plot_stages(stages: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -> None:
+    """Medians as bars from zero with p10 to p90 as whiskers, milliseconds.
+
+    Args:
+        stages: rows of each stage; those without a median are left out.
+        path: the PNG to write.
+    """
+    figure, panels = plt.subplots(
+        1, len(stages), figsize=(5.6 * len(stages), 4.2), squeeze=False, layout="constrained"
+    )
+    for axes, (name, rows) in zip(panels[0], stages.items(), strict=True):
+        shown = [row for row in rows if "median_s" in row][::-1]
+        low, middle, high = (
+            np.array([1000 * row[key] for row in shown]) for key in ("p10_s", "median_s", "p90_s")
+        )
+        edge = high[middle <= OFF_SCALE * middle.min()].max()
+        names = [row["family"] for row in shown]
+        colours = [OURS if family.startswith("ours") else THEIRS for family in names]
+        whiskers = np.maximum([middle - low, high - middle], 0)
+        axes.barh(names, middle, xerr=whiskers, color=colours, capsize=2)
+        for place, (value, reach) in enumerate(zip(middle, high, strict=True)):
+            axes.text(min(reach, edge) + 0.02 * edge, place, f"{value:.1f}", va="center", size=8)
+        axes.set_xlim(0, 1.2 * edge)
+        axes.set_title(name)
+        axes.set_xlabel("ms per evaluation: median, p10 to p90")
+        axes.tick_params(labelsize=8)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)

@@ -1,0 +1,131 @@
+"""Every benchmark that needs no torch runs end to end on the tiny bundle, so that none rots."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks import footprint, host_share, latency
+from benchmarks.contest import line_up, race
+from benchmarks.contestants import Contestant, EngineWay, Subject, engine_contestants
+from benchmarks.stage_engines import best_of_each, bundle_graphs, figures_of, stage_inputs
+from cascade.bundle import Bundle
+from cascade.engines.kinds import EngineKind
+from cascade.precision import Precision
+from tests.tiny_bundle import WIDTH, write_tiny_bundle
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A true bundle in miniature."""
+    return write_tiny_bundle(tmp_path_factory.mktemp("benchmarks") / "tiny", steps=2)
+
+
+def run_main(
+    module: object, arguments: list[str], monkeypatch: pytest.MonkeyPatch, record: Path
+) -> dict[str, object]:
+    """A benchmark with these arguments; what it wrote."""
+    monkeypatch.setattr(sys, "argv", ["benchmark", *arguments, "--json", str(record)])
+    module.main()  # type: ignore[attr-defined]
+    written: dict[str, object] = json.loads(record.read_text())
+    assert "surroundings" in written
+    return written
+
+
+def test_host_share(
+    bundle: Bundle,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Every stage is measured, its shares lie between 0 and 1, and the parts have names."""
+    arguments = ["--bundle", str(bundle.folder), "--rounds", "2", "--threads", "1"]
+    written = run_main(host_share, arguments, monkeypatch, tmp_path / "r.json")
+    stages = written["stages"]
+    assert isinstance(stages, dict)
+    assert list(stages) == ["base", "sr16", "sr32"]
+    for figures in stages.values():
+        assert 0 < figures["step_share"] < 1
+        assert 0 < figures["stage_share"] < 1
+        assert figures["steps"] == 2
+        assert "step: thresholding (and a copy)" in figures["parts_ms"]
+    assert "step: guidance" in stages["base"]["parts_ms"]
+    assert "picture: noise augmentation" in stages["sr32"]["parts_ms"]
+    assert "sr32" in capsys.readouterr().out
+
+
+def test_latency_of_two_precisions(
+    bundle: Bundle,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Two sides of one bundle take turns; the same precision gives equal pictures."""
+    arguments = ["--bundle", str(bundle.folder), "--runs", "1", "--cut", "4", "--precision", "fp32"]
+    arguments += ["--engine", "ort", "--against-precision", "fp32"]
+    written = run_main(latency, arguments, monkeypatch, tmp_path / "r.json")
+    assert written["psnr_db"] == [99.0]
+    sides = written["sides"]
+    assert isinstance(sides, list)
+    assert [len(side["cold_s"]) for side in sides] == [1, 1]
+    assert "PSNR between the two" in capsys.readouterr().out
+
+
+def test_psnr_by_hand() -> None:
+    """One level off everywhere is 20 log10(255)."""
+    a = np.full((4, 4, 3), 7, np.uint8)
+    assert latency.psnr_db(a, a + 1) == pytest.approx(20 * np.log10(255))
+
+
+def test_footprint(bundle: Bundle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A client of the tiny bundle loads no torch."""
+    arguments = ["--bundle", str(bundle.folder), "--runs", "1"]
+    written = run_main(footprint, arguments, monkeypatch, tmp_path / "r.json")
+    assert written["loaded"] == "none"
+
+
+def test_a_race_of_engines(bundle: Bundle, tmp_path: Path) -> None:
+    """Contestants in their processes take turns; one that cannot run is named, and ends nothing."""
+    spec = bundle.manifest.stages[1]
+    graphs = bundle_graphs(bundle, spec, tmp_path)
+    inputs = stage_inputs(spec, WIDTH)
+    subject = Subject(
+        stage=spec.name, checkpoints=None, storage="float32", inputs=inputs, threads=1
+    )
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes(b"no graph")
+    way = EngineWay(graph=broken, kind=EngineKind.ORT, precision=Precision.FP32)
+    field = [
+        one
+        for one in engine_contestants(graphs[Precision.FP32], graphs, same_weights=True)
+        if "ONNX Runtime" in one.name
+    ]
+    field.append(Contestant(family="broken", setting="", way=way))
+    said: list[str] = []
+    racers = line_up(field, subject, 60.0, said.append)
+    race(racers, 2, 60.0)
+    truth = racers[0].output
+    figures = [figures_of(racer, truth, 1.0, 1.0) for racer in racers]
+    rows = {row["family"]: row for row in best_of_each(figures)}
+    assert "EngineError" in rows.pop("broken")["problem"]
+    assert set(rows) == {"plain export, ONNX Runtime", "ours fp32, ONNX Runtime"}
+    for row in rows.values():
+        assert row["rounds"] == 2
+        assert row["parity"] == {"max_abs": 0.0, "of_range": 0.0, "psnr_db": 200.0}
+    assert all(not racer.process.is_alive() for racer in racers)
+    assert len(said) == 3
+
+
+def test_the_best_setting_stands_for_its_family() -> None:
+    """The fastest of several, whatever the order; a family that never ran keeps its problem."""
+    rows = best_of_each(
+        [
+            {"family": "a", "setting": "x", "problem": "no"},
+            {"family": "a", "setting": "y", "median_s": 2.0},
+            {"family": "a", "setting": "z", "median_s": 1.0},
+            {"family": "b", "setting": "x", "problem": "no"},
+        ]
+    )
+    assert [(row["family"], row["setting"]) for row in rows] == [("a", "z"), ("b", "x")]

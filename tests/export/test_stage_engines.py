@@ -1,0 +1,67 @@
+"""The race of a real stage with torch in it, and the plot of what comes out."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks import stage_engines
+from benchmarks.contestants import Subject, TorchWay
+from benchmarks.stage_engines import stage_inputs
+from benchmarks.torch_ways import gigaflop, open_torch
+from cascade.bundle import open_bundle
+
+BUNDLE = Path(__file__).parents[2] / "bundles" / "emoji-1"
+
+
+@pytest.fixture(scope="module")
+def subject() -> Subject:
+    """The base stage of the reference cascade with made-up weights."""
+    bundle = open_bundle(BUNDLE)
+    spec = bundle.manifest.stages[0]
+    return Subject(
+        stage=spec.name,
+        checkpoints=None,
+        storage="float32",
+        inputs=stage_inputs(spec, bundle.manifest.text_encoder.context_width),
+        threads=1,
+    )
+
+
+def test_every_eager_way_is_the_same_network(subject: Subject) -> None:
+    """Layout changes nothing but rounding; bfloat16 stays within its eight bits."""
+    truth = open_torch(TorchWay(), subject)()
+    span = truth.max() - truth.min()
+    last = open_torch(TorchWay(channels_last=True), subject)()
+    np.testing.assert_allclose(last, truth, atol=1e-4 * span)
+    assert 0 < np.abs(truth).mean() < 100
+    bf16 = open_torch(TorchWay(bf16=True, channels_last=True), subject)()
+    assert 0 < np.abs(bf16 - truth).max() < 0.1 * span
+
+
+def test_operations_are_those_of_the_whole_batch(subject: Subject) -> None:
+    """Two rows cost what two evaluations of one row cost."""
+    one = {name: value[:1] for name, value in subject.inputs.items()}
+    alone = Subject(stage=subject.stage, checkpoints=None, storage="float32", inputs=one, threads=1)
+    assert gigaflop(subject) == pytest.approx(2 * gigaflop(alone), rel=1e-6)
+
+
+def test_a_race_from_end_to_end(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Torch and ONNX Runtime on the base stage: a table, a record and a plot."""
+    pytest.importorskip("matplotlib", reason="the plot needs the extra `bench`")
+    shutil.copy(BUNDLE / "base.onnx", tmp_path / "base.onnx")
+    arguments = ["--bundle", str(BUNDLE), "--plain", str(tmp_path), "--stages", "base"]
+    arguments += ["--rounds", "2", "--threads", "1", "--skip", "compile", "bf16", "OpenVINO"]
+    arguments += ["openvino", "--json", str(tmp_path / "r.json"), "--plot", str(tmp_path / "p.png")]
+    monkeypatch.setattr(sys, "argv", ["stage_engines", *arguments])
+    stage_engines.main()
+    stage = json.loads((tmp_path / "r.json").read_text())["stages"]["base"]
+    rows = {row["family"]: row for row in stage["contestants"]}
+    for family in ("torch eager fp32", "plain export, ONNX Runtime", "ours fp32, ONNX Runtime"):
+        assert rows[family]["rounds"] == 2, rows[family]
+        assert rows[family]["gflops"] > 0
+    assert rows["ours fp32, ONNX Runtime"]["parity"] is None
+    assert (tmp_path / "p.png").read_bytes()[:4] == b"\x89PNG"

@@ -1,8 +1,8 @@
 """Denoisers: from a noisy image and its time to an estimate of the clean image.
 
-Whatever a network predicts, a sampler sees only `(x_t, t) -> x0`. Guidance and thresholding wrap a
-denoiser and are denoisers. This module knows one engine and one bound conditioning; not samplers,
-noise or where the conditioning came from.
+Whatever a network predicts, a sampler sees only `(x_t, t) -> Estimate`. Guidance and thresholding
+wrap a denoiser and are denoisers. This module knows one engine and one bound conditioning; not
+samplers, noise or where the conditioning came from.
 """
 
 from collections.abc import Mapping
@@ -13,31 +13,40 @@ import numpy as np
 
 from cascade.engines.engine import Engine
 from cascade.errors import StageError
-from cascade.parametrization import Prediction, to_x0
+from cascade.parametrization import Prediction, x0_weights
+from cascade.pieces import weighted_sum
 from cascade.schedule import Schedule
-from cascade.types import Array, Batch, PerSample
+from cascade.types import Array, Batch, PerSample, Times
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What a denoiser has to say about one batch.
+
+    Attributes:
+        x0: the clean images, `[B, 3, H, W]`, not yet clipped; in memory that nobody else looks at,
+            so that thresholding may work in place.
+        variance: where between the posterior's bounds the variance lies, per pixel, as the network
+            learned it: -1 the lower, 1 the upper, and beyond; `[B, 3, H, W]`. None where the
+            network learned none.
+    """
+
+    x0: Batch
+    variance: Batch | None = None
 
 
 @runtime_checkable
 class Denoiser(Protocol):
     """An estimate of the clean images `x0` behind noisy ones."""
 
-    def __call__(self, x_t: Batch, t: PerSample) -> Batch:
+    def __call__(self, x_t: Batch, t: PerSample) -> Estimate:
         """Estimate `x0`.
 
         Args:
             x_t: noisy images, `[B, 3, H, W]`.
             t: their times in [0, 1], `[B]`.
-
-        Returns:
-            `[B, 3, H, W]`, not yet clipped.
         """
         ...
-
-
-def per_image(values: Array) -> Array:
-    """`[B]` shaped to broadcast against `[B, 3, H, W]`, float32."""
-    return np.asarray(values, np.float32)[:, None, None, None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +54,8 @@ class EngineDenoiser:
     """A denoiser that runs an exported graph on fixed conditioning.
 
     Attributes:
-        engine: runs the graph of design section 6 (`x_t`, `t`, the conditioning -> `prediction`).
+        engine: runs the graph of design section 6: `x_t`, `t`, the conditioning -> `prediction`
+            and, where a network learned one, `variance`.
         schedule: what `t` means.
         prediction: what the output is.
         conditioning: the graph's other inputs, batch axis first.
@@ -56,12 +66,21 @@ class EngineDenoiser:
     prediction: Prediction
     conditioning: Mapping[str, Array]
 
-    def __call__(self, x_t: Batch, t: PerSample) -> Batch:
+    def __call__(self, x_t: Batch, t: PerSample) -> Estimate:
         """Run the graph once and convert its prediction to `x0`."""
         outputs = self.engine.run({"x_t": x_t, "t": np.asarray(t, np.float32), **self.conditioning})
-        prediction = outputs["prediction"]
-        if prediction.shape != x_t.shape:
-            raise StageError(f"prediction: expected shape {x_t.shape}, got {prediction.shape}")
+        prediction, variance = outputs["prediction"], outputs.get("variance")
+        for name, value in (("prediction", prediction), ("variance", variance)):
+            if value is not None and value.shape != x_t.shape:
+                raise StageError(f"{name}: expected shape {x_t.shape}, got {value.shape}")
         times = np.asarray(t, np.float64)
-        alpha, sigma = per_image(self.schedule.alpha(times)), per_image(self.schedule.sigma(times))
-        return np.asarray(to_x0(self.prediction, prediction, x_t, alpha, sigma), np.float32)
+        alpha, sigma = self.schedule.alpha(times), self.schedule.sigma(times)
+        return Estimate(x0_of(self.prediction, prediction, x_t, alpha, sigma), variance)
+
+
+def x0_of(kind: Prediction, prediction: Batch, x_t: Batch, alpha: Times, sigma: Times) -> Batch:
+    """`to_x0` of whole batches: in float32, piece by piece; alpha and sigma are `[B]`."""
+    if kind == "x0":
+        return np.array(prediction, np.float32)  # the engine may keep its outputs
+    from_x_t, from_prediction = x0_weights(kind, alpha, sigma)
+    return weighted_sum((from_x_t, x_t), (from_prediction, prediction))

@@ -6,61 +6,58 @@ It knows one component and one engine; not its neighbours, nor where it runs.
 
 import time
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass
 
 import numpy as np
 
 from cascade.conditioning import augment, enlarge
 from cascade.denoiser import Denoiser, EngineDenoiser
 from cascade.engines.engine import Engine
-from cascade.errors import InvalidRequest
-from cascade.events import Event, Preview, Progress, StageFinished
-from cascade.guidance import (
-    ConstantGuidance,
-    GuidanceWeight,
-    GuidedDenoiser,
-    OscillatingGuidance,
-)
+from cascade.events import Computed, Event, Preview, Progress, StageFinished
+from cascade.guidance import GuidedDenoiser
 from cascade.image_codec import from_network, to_network
 from cascade.manifest import DiffusionSpec
 from cascade.noise import AUGMENTATION, START, normals
-from cascade.request import GenerateRequest, Handoff, StageOptions
-from cascade.samplers.ddim import ddim
-from cascade.samplers.ddpm import ddpm
+from cascade.null_context import with_null_half
+from cascade.request import GenerateRequest, Handoff
+from cascade.run_plan import RunPlan, check_context, check_image, plan_run, run_times
+from cascade.samplers.choice import SamplerInputs, sample
 from cascade.samplers.sampling import DenoiserAt, SamplerStep
-from cascade.samplers.stochastic import stochastic
 from cascade.schedule import make_schedule
-from cascade.thresholding import DynamicThreshold, StaticThreshold
-from cascade.types import Array, Batch, ImageU8
+from cascade.thresholding import thresholded
+from cascade.types import Array, Batch, ContextF16, ImageU8
 
 PREVIEW_SIZE = 256
 """Previews of larger pictures are thinned to this width."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RunPlan:
-    """One run of a stage with every default filled in."""
-
-    steps: int
-    weight: GuidanceWeight
-    augmentation: float
-
-
 class DiffusionStage:
     """Runs one exported denoising network."""
 
-    def __init__(self, spec: DiffusionSpec, position: int, engine: Engine) -> None:
+    def __init__(
+        self,
+        spec: DiffusionSpec,
+        position: int,
+        engine: Engine,
+        *,
+        null_context: ContextF16 | None = None,
+        computed: Computed | None = None,
+    ) -> None:
         """A stage.
 
         Args:
             spec: the component's entry in the manifest.
             position: its place in the cascade: the noise's stage number.
             engine: runs its graph.
+            null_context: `[tokens, width]`, where the manifest says that the bundle holds one.
+            computed: what the engine is, for the stage's result to say.
         """
         self._spec = spec
         self._position = position
         self._engine = engine
+        self._null_context = null_context
+        self._computed = computed
         self._schedule = make_schedule(spec.schedule)
+        self._graph_inputs = {tensor.name for tensor in spec.graph.inputs}
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -95,6 +92,7 @@ class DiffusionStage:
             name,
             Handoff(prompt=handoff.prompt, context=handoff.context, image=image),
             {name: time.perf_counter() - begun},
+            self._computed,
         )
 
     def _sample(
@@ -116,113 +114,42 @@ class DiffusionStage:
         conditioning = check_context(spec, handoff)
         if spec.input_resolution is not None:
             low = to_network(check_image(spec, handoff))
-            low = enlarge(low, size // spec.input_resolution)
-            if plan.augmentation > 0:
-                low = augment(low, plan.augmentation, noise(AUGMENTATION))
+            low = enlarge(low, size // spec.input_resolution, spec.enlarge)
+            if spec.augmentation is not None and plan.augmentation > 0:
+                schedule = make_schedule(spec.augmentation.schedule)
+                low = augment(low, plan.augmentation, noise(AUGMENTATION), schedule)
             conditioning["low_res"] = low
             conditioning["aug_level"] = np.array([plan.augmentation], np.float32)
-        denoise = self._denoiser(conditioning, plan)
-        times = self._schedule.timesteps(plan.steps)
-        start = noise(START)
-        if spec.sampler == "ddpm":
-            return ddpm(denoise, start, self._schedule, times, noise, spec.gamma)
-        if spec.sampler == "stochastic":
-            return stochastic(denoise, start, self._schedule, times, noise)
-        return ddim(denoise, start, self._schedule, times)
+        inputs = SamplerInputs(
+            denoise=self._denoiser(conditioning, plan),
+            start=noise(START),
+            schedule=self._schedule,
+            times=run_times(spec, self._schedule, plan.steps),
+            noise=noise,
+            gamma=spec.gamma,
+        )
+        return sample(spec.sampler, inputs)
 
     def _denoiser(self, conditioning: dict[str, Array], plan: RunPlan) -> DenoiserAt:
         """Step index to denoiser: network, then guidance, then thresholding."""
         spec = self._spec
 
         def network(inputs: dict[str, Array]) -> EngineDenoiser:
-            return EngineDenoiser(self._engine, self._schedule, spec.prediction, inputs)
+            # A network with no use for the mask, say, has no such input.
+            fed = {name: value for name, value in inputs.items() if name in self._graph_inputs}
+            return EngineDenoiser(self._engine, self._schedule, spec.prediction, fed)
 
-        # The unconditional half is the same batch row with every token masked out.
-        doubled = {key: np.concatenate([value, value]) for key, value in conditioning.items()}
-        doubled["context_mask"] = np.concatenate(
-            [conditioning["context_mask"], np.zeros_like(conditioning["context_mask"])]
-        )
-        alone, both = network(conditioning), network(doubled)
+        alone = network(conditioning)
+        both = network(with_null_half(conditioning, self._null_context))
 
         def at(step: int) -> Denoiser:
             weight = plan.weight.at(step)
             guided: Denoiser = (
                 alone if weight == 1.0 else GuidedDenoiser(both, np.array([weight], np.float32))
             )
-            if spec.threshold.kind == "dynamic":
-                return DynamicThreshold(guided, spec.threshold.percentile, spec.threshold.cap)
-            return StaticThreshold(guided)
+            return thresholded(guided, spec.threshold)
 
         return at
-
-
-def plan_run(spec: DiffusionSpec, options: StageOptions) -> RunPlan:
-    """The options with the manifest's defaults in the gaps.
-
-    Raises:
-        InvalidRequest: an option does not fit this component.
-    """
-    guidance = spec.guidance
-    weight: GuidanceWeight
-    if options.guidance is not None or guidance.kind == "constant":
-        weight = ConstantGuidance(guidance.weight if options.guidance is None else options.guidance)
-    else:
-        weight = OscillatingGuidance(
-            high=guidance.weight, low=guidance.low_weight, first_steps=guidance.first_steps
-        )
-    level = options.augmentation
-    field = f"options.{spec.name}.augmentation"
-    if spec.augmentation is None:
-        if level is not None:
-            raise InvalidRequest(f"{field}: {spec.name} starts from no image", field=field)
-        level = 0.0
-    elif level is None:
-        level = spec.augmentation.default
-    elif not spec.augmentation.lowest <= level <= spec.augmentation.highest:
-        raise InvalidRequest(
-            f"{field}: expected {spec.augmentation.lowest:g} to {spec.augmentation.highest:g}, "
-            f"got {level:g}",
-            field=field,
-        )
-    return RunPlan(steps=options.steps or spec.steps, weight=weight, augmentation=level)
-
-
-def check_context(spec: DiffusionSpec, handoff: Handoff) -> dict[str, Array]:
-    """The context as graph inputs.
-
-    Raises:
-        InvalidRequest: there is none, or its shape does not fit the graph.
-    """
-    context = handoff.context
-    if context is None:
-        raise InvalidRequest(f"context: {spec.name} needs text embeddings", field="context")
-    width = next(i.shape[-1] for i in spec.graph.inputs if i.name == "context")
-    if context.ndim != 2 or context.shape[1] != width or not 1 <= len(context) <= 512:
-        raise InvalidRequest(
-            f"context.shape: expected [1 to 512, {width}], got {list(context.shape)}",
-            field="context.shape",
-        )
-    return {
-        "context": context[None].astype(np.float32),
-        "context_mask": np.ones((1, len(context)), np.float32),
-    }
-
-
-def check_image(spec: DiffusionSpec, handoff: Handoff) -> ImageU8:
-    """The image that super-resolution starts from.
-
-    Raises:
-        InvalidRequest: there is none, or its size is not the stage's input resolution.
-    """
-    size = spec.input_resolution
-    if handoff.image is None:
-        raise InvalidRequest(f"image: {spec.name} needs one of {size}x{size}", field="image")
-    if handoff.image.shape != (size, size, 3):
-        raise InvalidRequest(
-            f"image: {spec.name} starts from {size}x{size} RGB, got {list(handoff.image.shape)}",
-            field="image",
-        )
-    return handoff.image
 
 
 def thinned(image: ImageU8) -> ImageU8:

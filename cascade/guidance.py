@@ -14,7 +14,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from cascade.denoiser import Denoiser
+from cascade.denoiser import Denoiser, Estimate
 from cascade.errors import InvalidRequest
 from cascade.types import Batch, PerSample
 
@@ -67,12 +67,13 @@ class GuidedDenoiser:
     both: Denoiser
     weight: PerSample
 
-    def __call__(self, x_t: Batch, t: PerSample) -> Batch:
-        """`uncond + w (cond - uncond)`."""
-        x0 = self.both(np.concatenate([x_t, x_t]), np.concatenate([t, t]))
-        conditional, unconditional = np.split(x0, 2)
+    def __call__(self, x_t: Batch, t: PerSample) -> Estimate:
+        """`uncond + w (cond - uncond)`; a learned variance is the conditional half's."""
+        estimate = self.both(np.concatenate([x_t, x_t]), np.concatenate([t, t]))
+        conditional, unconditional = np.split(estimate.x0, 2)
         w = np.asarray(self.weight, np.float32)[:, None, None, None]
-        return unconditional + w * (conditional - unconditional)
+        variance = None if estimate.variance is None else estimate.variance[: len(x_t)]
+        return Estimate(unconditional + w * (conditional - unconditional), variance)
 
 
 def checked_weight(weight: float) -> float:

@@ -7,13 +7,15 @@ special-cased in code. It does not open files; `cascade.bundle` does.
 import hashlib
 import json
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Literal
 
+from cascade.conditioning import EnlargeKind
 from cascade.errors import ManifestError
 from cascade.parametrization import Prediction
 from cascade.precision import Precision
 from cascade.record import from_json, to_json
-from cascade.schedule import ScheduleKind
+from cascade.schedule import ScheduleSpec, TableSpec, training_steps
 
 FORMAT_VERSION = 2
 """Raised whenever an older reader would misread a newer manifest."""
@@ -65,6 +67,20 @@ class VariantSpec:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class GpuFormSpec:
+    """The same graph with normalisations and attention whole, as compilers for GPUs want it.
+
+    The file leaves out the large weights: `cascade.borrowed_weights` takes them from the graph's
+    own file.
+    """
+
+    precision: Precision
+    file: str
+    parity: ParityRecord
+    """Against the same torch original, computed by ONNX Runtime on a CPU."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class GraphSpec:
     """One exported graph and its variants."""
 
@@ -77,6 +93,7 @@ class GraphSpec:
     fusions: dict[str, int] = field(default_factory=dict)
     """How often each graph pass found what it looks for; the exporter fails when one finds less."""
     variants: tuple[VariantSpec, ...] = ()
+    gpu_forms: tuple[GpuFormSpec, ...] = ()
 
     def file_for(self, precision: Precision) -> str:
         """The file whose graph computes in `precision`; the float32 one where there is none.
@@ -91,7 +108,8 @@ class GraphSpec:
     @property
     def all_files(self) -> tuple[str, ...]:
         """Every file of the graph, the float32 one first."""
-        return (self.file, *(variant.file for variant in self.variants))
+        variants = (variant.file for variant in self.variants)
+        return (self.file, *variants, *(form.file for form in self.gpu_forms))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -111,9 +129,10 @@ class GuidanceSpec:
 class ThresholdSpec:
     """How the estimate of the clean image is kept in range."""
 
-    kind: Literal["static", "dynamic"]
+    kind: Literal["none", "static", "dynamic"]
     percentile: float = 1.0
     cap: float | None = None
+    """Dynamic only: the divisor never exceeds it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -123,6 +142,17 @@ class AugmentationSpec:
     lowest: float
     highest: float
     default: float
+    schedule: ScheduleSpec = "cosine"
+    """A level `s` is this schedule's forward process at time `s`."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StoredContext:
+    """A null context kept in the bundle: the embeddings of some fixed text, usually none."""
+
+    file: str
+    """`tokens` rows of the text encoder's width, float16, little endian, nothing else."""
+    tokens: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -134,8 +164,16 @@ class TextEncoderSpec:
     graph: GraphSpec
     tokenizer_file: str
     max_tokens: int
+    pad_token: int | None = None
+    """Fills every prompt to `max_tokens` tokens, masked out, and the rows it leads to are part of
+    the context: for stages trained to see them. None sends the real tokens alone."""
     context_width: int
     provenance: str
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Every file of the component."""
+        return (*self.graph.all_files, self.tokenizer_file)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -147,20 +185,35 @@ class DiffusionSpec:
     graph: GraphSpec
     input_resolution: int | None
     output_resolution: int
-    schedule: ScheduleKind
+    schedule: ScheduleSpec
     prediction: Prediction
+    variance: Literal["fixed", "learned_range"] = "fixed"
+    """Where the `ddpm` sampler takes the variance of a step from: `gamma`, or the graph's second
+    output `variance`: per pixel, -1 for the lower bound and 1 for the upper."""
     sampler: SamplerKind
     steps: int
+    timesteps: tuple[int, ...] = ()
+    """Training steps that a run of just so many steps keeps, the noisiest first, counted from 0;
+    empty for the schedule's own choice."""
     gamma: float
-    """Stochasticity of the `ddpm` sampler."""
+    """Stochasticity of the `ddpm` sampler where the variance is fixed."""
     guidance: GuidanceSpec
-    null_context: Literal["mask"]
-    """How the unconditional half is asked for: every token masked out."""
+    null_context: Literal["mask"] | StoredContext
+    """How the unconditional half is asked for: every token masked out, or another context."""
     threshold: ThresholdSpec
+    enlarge: EnlargeKind = "cubic"
+    """How the input image is brought to the output resolution."""
     augmentation: AugmentationSpec | None
-    skip_scale: Literal["long_skips"]
-    """Where 1/sqrt(2) is applied: to the long skip connections (arXiv 2205.11487, B.1)."""
+    skip_scale: Literal["long_skips", "inside"]
+    """Where 1/sqrt(2) is applied: to the long skip connections (arXiv 2205.11487, B.1), or as only
+    the graph knows."""
     training: dict[str, str | float]
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Every file of the component."""
+        stored = self.null_context
+        return (*self.graph.all_files, *(() if stored == "mask" else (stored.file,)))
 
 
 Component = TextEncoderSpec | DiffusionSpec
@@ -189,9 +242,9 @@ class Manifest:
         listed = {entry.name for entry in self.files}
         if len(listed) != len(self.files):
             raise ManifestError("manifest.files: a file is listed twice", field="manifest.files")
-        needed = [self.text_encoder.tokenizer_file]
+        needed: list[str] = []
         for component in self.components:
-            needed.extend(component.graph.all_files)
+            needed.extend(component.files)
         for name in needed:
             if name not in listed:
                 raise ManifestError(
@@ -199,6 +252,8 @@ class Manifest:
                 )
         self._check_variants()
         self._check_chain()
+        for index, stage in enumerate(self.stages):
+            check_choices(stage, f"manifest.stages[{index}]")
 
     def _check_variants(self) -> None:
         """One file per precision, and none that calls itself another float32."""
@@ -244,6 +299,41 @@ class Manifest:
         if name not in names:
             raise ManifestError(f"no component {name!r}; this bundle has {', '.join(names)}")
         return names.index(name)
+
+
+def check_choices(spec: DiffusionSpec, path: str) -> None:
+    """Refuse choices of one stage that contradict each other.
+
+    Raises:
+        ManifestError: naming the field under `path`.
+    """
+    learned = spec.variance == "learned_range"
+    outputs = {output.name for output in spec.graph.outputs}
+    if learned and (spec.sampler != "ddpm" or "variance" not in outputs):
+        raise ManifestError(
+            f"{path}.variance: learned_range needs the sampler ddpm and a graph with the output "
+            f"variance; here are {spec.sampler} and {', '.join(sorted(outputs))}",
+            field=f"{path}.variance",
+        )
+    if spec.timesteps:
+        known = training_steps(spec.schedule)
+        kept = (*spec.timesteps, -1)
+        falling = all(a > b for a, b in pairwise(kept))
+        if known is None or not falling or kept[0] >= known or len(kept) - 1 != spec.steps:
+            raise ManifestError(
+                f"{path}.timesteps: expected {spec.steps} falling training steps of a schedule "
+                f"that has them ({known}), got {len(kept) - 1}",
+                field=f"{path}.timesteps",
+            )
+    schedules = [spec.schedule, spec.augmentation.schedule if spec.augmentation else "cosine"]
+    for schedule in schedules:
+        if isinstance(schedule, TableSpec):
+            powers = (1.0, *schedule.alpha_bar, 0.0)
+            if len(powers) < 3 or any(a <= b for a, b in pairwise(powers)):
+                raise ManifestError(
+                    f"{path}.schedule.alpha_bar: expected falling numbers between 1 and 0",
+                    field=f"{path}.schedule.alpha_bar",
+                )
 
 
 def canonical(manifest: Manifest) -> bytes:

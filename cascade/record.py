@@ -1,7 +1,7 @@
 """Frozen dataclasses from JSON and back, strictly: no unknown, missing or mistyped field passes.
 
-Knows the types a record may hold (numbers, strings, literals, enumerations, tuples, optional and nested records,
-string maps); not what any record means.
+Knows the types a record may hold (numbers, strings, literals, enumerations, tuples, optional and
+nested records, string maps); not what any record means.
 """
 
 import dataclasses
@@ -49,15 +49,8 @@ def convert(hint: Any, value: Any, path: str) -> Any:
     origin, parts = get_origin(hint), get_args(hint)
     if origin in (types.UnionType, Union):
         return convert_union(parts, value, path)
-    if origin is Literal:
-        if value not in parts:
-            choices = ", ".join(str(part) for part in parts)
-            raise mismatch(path, f"one of {choices}", value)
-        return value
-    if isinstance(hint, type) and issubclass(hint, Enum):
-        if value not in [member.value for member in hint]:
-            raise mismatch(path, f"one of {', '.join(str(m.value) for m in hint)}", value)
-        return hint(value)
+    if origin is Literal or is_enumeration(hint):
+        return convert_choice(hint, value, path)
     if origin is tuple:
         if not isinstance(value, list):
             raise mismatch(path, "a list", value)
@@ -71,6 +64,20 @@ def convert(hint: Any, value: Any, path: str) -> Any:
     return convert_plain(hint, value, path)
 
 
+def is_enumeration(hint: Any) -> bool:
+    """Whether a type hint is an enumeration."""
+    return isinstance(hint, type) and issubclass(hint, Enum)
+
+
+def convert_choice(hint: Any, value: Any, path: str) -> Any:
+    """One of the values of a `Literal`, or the member of an enumeration that has the value."""
+    listed = is_enumeration(hint)
+    known = [member.value for member in hint] if listed else list(get_args(hint))
+    if value not in known:
+        raise mismatch(path, f"one of {', '.join(map(str, known))}", value)
+    return hint(value) if listed else value
+
+
 def convert_union(parts: tuple[Any, ...], value: Any, path: str) -> Any:
     """A value of any of several types; null only where the record allows it."""
     if value is None and type(None) in parts:
@@ -82,7 +89,8 @@ def convert_union(parts: tuple[Any, ...], value: Any, path: str) -> Any:
                 return convert(part, value, path)
             except ManifestError as exc:
                 errors.append(exc)
-    raise errors[0]
+    # The one that got furthest into the value says most.
+    raise max(errors, key=lambda error: len(error.field))
 
 
 def convert_plain(hint: Any, value: Any, path: str) -> Any:

@@ -5,18 +5,23 @@ variance-preserving forward process `x_t = alpha x_0 + sigma epsilon` and the lo
 ratio `log(alpha^2 / sigma^2)`. It does not know networks, samplers or images.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 
 from cascade.errors import InvalidRequest
-from cascade.types import Time, Times
+from cascade.types import Array, Time, Times
 
 LOG_SNR_LIMIT = 20.0
 """Cosine log-SNR is kept in [-20, 20], as in progressive distillation's released configuration."""
 
 ScheduleKind = Literal["cosine", "linear"]
+
+Spacing = Literal["leading", "linspace", "trailing"]
+"""Which training steps a shorter run keeps: multiples of a whole stride from the clean end; evenly
+from end to end; evenly from the noisy end."""
 
 
 @runtime_checkable
@@ -109,6 +114,103 @@ class LinearSchedule:
         return respaced(self.train_steps, (checked_steps(steps),))
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TableSpec:
+    """A schedule of training steps, written out: no rule for the reader to know or to get wrong."""
+
+    kind: Literal["table"] = "table"
+    alpha_bar: tuple[float, ...]
+    """Signal power left after each training step, the cleanest first."""
+    spacing: Spacing = "leading"
+    offset: int = 0
+    """`leading` only: added to every kept step."""
+
+
+ScheduleSpec = ScheduleKind | TableSpec
+"""A schedule as a manifest gives it: the name of a rule, or the numbers."""
+
+
+@dataclass(frozen=True, slots=True)
+class TableSchedule:
+    """A schedule that exists at its training steps only; a time means the nearest of them.
+
+    Training step `i` (counted from 0) is time `(i + 1) / train_steps`; time 0 is the clean image.
+
+    Attributes:
+        alpha_bar: signal power at time 0 and after each training step, `[train_steps + 1]`.
+        spacing: which steps a shorter run keeps.
+        offset: added to every kept step.
+    """
+
+    alpha_bar: Times
+    spacing: Spacing
+    offset: int
+
+    @property
+    def train_steps(self) -> int:
+        """Training steps that the range (0, 1] stands for."""
+        return len(self.alpha_bar) - 1
+
+    def power(self, t: Time) -> Times:
+        """Signal power at times `t`."""
+        steps = np.rint(np.asarray(t, np.float64) * self.train_steps).astype(int)
+        return np.asarray(self.alpha_bar[np.clip(steps, 0, self.train_steps)])
+
+    def alpha(self, t: Time) -> Times:
+        """Signal scale at times `t`."""
+        return np.sqrt(self.power(t))
+
+    def sigma(self, t: Time) -> Times:
+        """Noise scale at times `t`."""
+        return np.sqrt(1 - self.power(t))
+
+    def log_snr(self, t: Time) -> Times:
+        """Log signal-to-noise ratio at times `t`; infinite at 0."""
+        power = self.power(t)
+        with np.errstate(divide="ignore"):
+            return np.log(power) - np.log1p(-power)
+
+    def timesteps(self, steps: int) -> Times:
+        """The `steps + 1` times of a run that keeps `steps` training steps."""
+        if checked_steps(steps) > self.train_steps:
+            raise InvalidRequest(
+                f"steps: this schedule has {self.train_steps} training steps, {steps} asked",
+                field="steps",
+            )
+        last = self.train_steps - 1
+        kept: Array
+        if self.spacing == "leading":
+            kept = np.arange(steps)[::-1] * (self.train_steps // steps) + self.offset
+        elif self.spacing == "linspace":
+            kept = np.linspace(0, last, steps).round()[::-1]
+        else:
+            kept = np.arange(self.train_steps, 0, -self.train_steps / steps).round()[:steps] - 1
+        if kept[0] > last:
+            raise InvalidRequest(
+                f"steps: {steps} steps and an offset of {self.offset} pass the {self.train_steps} "
+                "training steps of this schedule",
+                field="steps",
+            )
+        return listed_times(self.train_steps, [int(step) for step in kept])
+
+
+def training_steps(spec: ScheduleSpec) -> int | None:
+    """How many training steps a schedule has; None where time is continuous."""
+    if isinstance(spec, TableSpec):
+        return len(spec.alpha_bar)
+    return LinearSchedule().train_steps if spec == "linear" else None
+
+
+def listed_times(train_steps: int, kept: Sequence[int]) -> Times:
+    """The times of a run over listed training steps, and 0 at the end.
+
+    Args:
+        train_steps: training steps of the schedule.
+        kept: which ones, counted from 0, the noisiest first.
+    """
+    return np.array([*(step + 1 for step in kept), 0], np.float64) / train_steps
+
+
 def respaced(train_steps: int, sections: tuple[int, ...]) -> Times:
     """Times of a run that keeps `sections[k]` training steps in the k-th equal part of the range.
 
@@ -154,6 +256,8 @@ def checked_steps(steps: int) -> int:
     return steps
 
 
-def make_schedule(kind: ScheduleKind) -> Schedule:
-    """The schedule that a manifest names."""
-    return CosineSchedule() if kind == "cosine" else LinearSchedule()
+def make_schedule(spec: ScheduleSpec) -> Schedule:
+    """The schedule that a manifest gives."""
+    if isinstance(spec, TableSpec):
+        return TableSchedule(np.array([1.0, *spec.alpha_bar]), spec.spacing, spec.offset)
+    return CosineSchedule() if spec == "cosine" else LinearSchedule()

@@ -1,29 +1,53 @@
 """The text encoder as a stage: prompt to context embeddings.
 
-Only the real tokens leave it, in half precision: what crosses the boundary is the wire value. Knows
-tokens and embeddings; not images.
+Only the real tokens leave it, unless the manifest says that the stages were trained to see padding
+too, in half precision: what crosses the boundary is the wire value. Knows tokens and embeddings;
+not images.
 """
 
 import time
 from collections.abc import Iterator
+from typing import Protocol
 
 import numpy as np
 
 from cascade.engines.engine import Engine
 from cascade.errors import InvalidRequest, StageError
-from cascade.events import Event, StageFinished
+from cascade.events import Computed, Event, StageFinished
 from cascade.manifest import TextEncoderSpec
 from cascade.request import GenerateRequest, Handoff
 from cascade.tokenizer import PromptTokenizer
+from cascade.types import Array, TokenIds
+
+
+class Padding(Protocol):
+    """How prompts are padded."""
+
+    @property
+    def pad_token(self) -> int | None:
+        """Fills the rest; None for no padding."""
+        ...
+
+    @property
+    def max_tokens(self) -> int:
+        """Length after padding."""
+        ...
 
 
 class TextEncoderStage:
     """Runs the exported text encoder."""
 
-    def __init__(self, spec: TextEncoderSpec, tokenizer: PromptTokenizer, engine: Engine) -> None:
+    def __init__(
+        self,
+        spec: TextEncoderSpec,
+        tokenizer: PromptTokenizer,
+        engine: Engine,
+        computed: Computed | None = None,
+    ) -> None:
         self._spec = spec
         self._tokenizer = tokenizer
         self._engine = engine
+        self._computed = computed
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -39,17 +63,18 @@ class TextEncoderStage:
         if handoff.prompt is None:
             raise InvalidRequest("prompt: the text encoder needs one", field="prompt")
         begun = time.perf_counter()
-        ids = self._tokenizer(handoff.prompt)[None]
+        inputs = token_inputs(self._tokenizer(handoff.prompt), self._spec)
         tokenised = time.perf_counter()
-        outputs = self._engine.run({"token_ids": ids, "token_mask": np.ones(ids.shape, np.float32)})
+        outputs = self._engine.run(inputs)
         context = outputs["context"][0].astype(np.float16)
-        if context.shape != (ids.shape[1], self._spec.context_width):
+        if context.shape != (inputs["token_ids"].shape[1], self._spec.context_width):
             raise StageError(f"context: unexpected shape {context.shape}")
         encoded = time.perf_counter()
         yield StageFinished(
             self._spec.name,
             Handoff(prompt=handoff.prompt, context=context),
             {"tokenise": tokenised - begun, "encode": encoded - tokenised},
+            self._computed,
         )
 
     def terminate(self) -> None:
@@ -59,3 +84,16 @@ class TextEncoderStage:
     def close(self) -> None:
         """Release the engine."""
         self._engine.close()
+
+
+def token_inputs(ids: TokenIds, spec: Padding) -> dict[str, Array]:
+    """Token numbers as the graph takes them, `[1, tokens]`; padded where the manifest says so.
+
+    Args:
+        ids: the real tokens, at most `spec.max_tokens`.
+        spec: the text encoder's entry in the manifest, or what will become one.
+    """
+    missing = 0 if spec.pad_token is None else spec.max_tokens - len(ids)
+    mask = np.pad(np.ones(len(ids), np.float32), (0, missing))
+    filled = np.pad(ids, (0, missing), constant_values=spec.pad_token or 0)
+    return {"token_ids": filled[None], "token_mask": mask[None]}

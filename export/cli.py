@@ -1,10 +1,14 @@
-"""`cascade export`: trained checkpoints to a bundle. Heavy imports happen inside the command."""
+"""`cascade export`: trained checkpoints, or somebody else's cascade, to a bundle.
+
+Heavy imports happen inside the command.
+"""
 
 import argparse
 from pathlib import Path
 from typing import Any
 
-from cascade.errors import MissingExtra
+from cascade.errors import InvalidRequest, MissingExtra
+from cascade.precision import Precision
 
 
 def register(subparsers: Any) -> None:
@@ -15,16 +19,97 @@ def register(subparsers: Any) -> None:
         description="Export every component to ONNX, prove parity with torch, write the bundle.",
     )
     parser.add_argument("--checkpoints", type=Path, default=Path("checkpoints"))
-    parser.add_argument("--out", type=Path, default=Path("bundles/emoji-1"))
+    parser.add_argument("--out", type=Path, help="folder to write; default: bundles/emoji-1")
     parser.add_argument("--data", type=Path, default=Path("data/emoji.npz"), help="prepared data")
+    parser.add_argument(
+        "--storage",
+        choices=("int8", "float16", "float32"),
+        default="int8",
+        help="how large weights lie in the float32 files; they are rounded to it first",
+    )
+    parser.add_argument(
+        "--precisions",
+        nargs="+",
+        choices=("fp32", "int8"),
+        default=("fp32", "int8"),
+        help="graphs of every diffusion stage; fp32 is always written",
+    )
+    parser.add_argument(
+        "--gpu-forms",
+        nargs="*",
+        choices=("fp16", "fp32"),
+        default=("fp16",),
+        help="forms of every graph for compilers of GPUs, besides the weights a few percent larger",
+    )
+    other = parser.add_argument_group("somebody else's cascade (docs/your-own-cascade.md)")
+    other.add_argument(
+        "--from",
+        dest="source",
+        nargs=2,
+        metavar=("KIND", "WHERE"),
+        help="diffusers-if FOLDER, or torch MODULE:FACTORY; needs --out",
+    )
+    other.add_argument(
+        "--upscaler",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FOLDER",
+        help="diffusers-if: a super-resolution stage, the smallest first; repeatable",
+    )
+    other.add_argument(
+        "--text-encoder", type=Path, metavar="FOLDER", help="a T5 encoder's transformers folder"
+    )
+    other.add_argument(
+        "--timesteps",
+        action="append",
+        default=[],
+        metavar="STAGE=LIST",
+        help="diffusers-if: a list of diffusers' as a stage's default run: base=smart100",
+    )
     parser.set_defaults(run=run_export)
 
 
 def run_export(args: argparse.Namespace) -> int:
     """Write a bundle."""
+    if args.source is not None:
+        return run_export_foreign(args)
+    for option in ("upscaler", "text_encoder", "timesteps"):
+        if getattr(args, option):
+            name = option.replace("_", "-")
+            raise InvalidRequest(f"--{name} goes with --from", field=name)
     try:
+        from export.bundle_parts import ExportOptions
         from export.bundle_writer import export_bundle
+        from export.rounding import Storage
     except ImportError as exc:
         raise MissingExtra(f"export needs: pip install 'edge-cascade[export]' ({exc})") from exc
-    export_bundle(args.checkpoints, args.out, data_file=args.data, report=print)
+    options = ExportOptions(
+        storage=Storage(args.storage),
+        precisions=frozenset(map(Precision, args.precisions)),
+        gpu_forms=frozenset(map(Precision, args.gpu_forms)),
+    )
+    out = args.out or Path("bundles/emoji-1")
+    export_bundle(args.checkpoints, out, data_file=args.data, options=options, report=print)
+    return 0
+
+
+def run_export_foreign(args: argparse.Namespace) -> int:
+    """Write a bundle from somebody else's cascade."""
+    try:
+        from export.foreign.command import ForeignSource, export_foreign
+    except ImportError as exc:
+        raise MissingExtra(f"export needs: pip install 'edge-cascade[export]' ({exc})") from exc
+    if args.out is None:
+        raise InvalidRequest("--from needs --out FOLDER", field="out")
+    kind, where = args.source
+    pairs = [entry.partition("=") for entry in args.timesteps]
+    source = ForeignSource(
+        kind=kind,
+        where=where,
+        upscalers=tuple(args.upscaler),
+        text_encoder=args.text_encoder,
+        timesteps={stage: name for stage, _, name in pairs},
+    )
+    export_foreign(source, args.out, report=print)
     return 0

@@ -6,9 +6,7 @@ References:
 
 from collections.abc import Generator
 
-import numpy as np
-
-from cascade.parametrization import to_epsilon
+from cascade.pieces import weighted_sum
 from cascade.samplers.sampling import DenoiserAt, SamplerStep, times_of
 from cascade.schedule import Schedule
 from cascade.types import Batch, Time, Times
@@ -16,9 +14,12 @@ from cascade.types import Batch, Time, Times
 
 def ddim_step(schedule: Schedule, x_t: Batch, x0: Batch, t: Time, s: Time) -> Batch:
     """Move `x_t` from time `t` to the earlier time `s` along the line through the estimate `x0`."""
-    epsilon = to_epsilon(x0, x_t, np.float32(schedule.alpha(t)), np.float32(schedule.sigma(t)))
-    alpha, sigma = np.float32(schedule.alpha(s)), np.float32(schedule.sigma(s))
-    return np.asarray(alpha * x0 + sigma * epsilon, np.float32)
+    # alpha_s x0 + sigma_s epsilon, with epsilon = (x_t - alpha_t x0) / sigma_t put in: half the
+    # passes over the pictures, and no small difference divided by a small sigma.
+    kept = float(schedule.sigma(s)) / float(schedule.sigma(t))
+    return weighted_sum(
+        (kept, x_t), (float(schedule.alpha(s)) - kept * float(schedule.alpha(t)), x0)
+    )
 
 
 def ddim(
@@ -35,7 +36,7 @@ def ddim(
     total = len(times) - 1
     for index in range(total):
         t, s = times[index], times[index + 1]
-        x0 = denoise(index)(x, times_of(x, t))
+        x0 = denoise(index)(x, times_of(x, t)).x0
         # At time 0 the estimate is the result; the schedule's own floor of noise is dropped.
         x = ddim_step(schedule, x, x0, t, s) if s > 0 else x0
         yield SamplerStep(index + 1, total, x, x0)

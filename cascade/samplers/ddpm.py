@@ -1,4 +1,4 @@
-"""DDPM: ancestral sampling with a variance between the two bounds.
+"""DDPM: ancestral sampling with a variance between the two bounds, chosen or learned.
 
 References:
     Ho et al. 2020 (arXiv 2006.11239), eq. 7; the interpolation of the log variance and the
@@ -12,7 +12,7 @@ import numpy as np
 
 from cascade.samplers.sampling import DenoiserAt, NoiseAt, SamplerStep, times_of
 from cascade.schedule import Schedule
-from cascade.types import Batch, Time, Times
+from cascade.types import Array, Batch, Time, Times
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,15 +22,15 @@ class Posterior:
     Attributes:
         from_x0: weight of the clean estimate in the mean.
         from_x_t: weight of the noisy image in the mean.
-        log_variance: log of the variance, interpolated.
+        log_variance: log of the variance, interpolated; per pixel where gamma is.
     """
 
     from_x0: float
     from_x_t: float
-    log_variance: float
+    log_variance: float | Array
 
 
-def posterior(schedule: Schedule, t: Time, s: Time, gamma: float) -> Posterior:
+def posterior(schedule: Schedule, t: Time, s: Time, gamma: float | Array) -> Posterior:
     """The ancestral step from `t` to `s`.
 
     Args:
@@ -38,7 +38,8 @@ def posterior(schedule: Schedule, t: Time, s: Time, gamma: float) -> Posterior:
         t: present time.
         s: earlier time, above 0.
         gamma: 0 takes the lower bound of the variance (the posterior of one image), 1 the upper
-            bound (`1 - alpha_t^2 / alpha_s^2`); between them the logarithm is interpolated.
+            bound (`1 - alpha_t^2 / alpha_s^2`); between them the logarithm is interpolated. One
+            number, or one per pixel.
     """
     alpha_t, alpha_s = float(schedule.alpha(t)), float(schedule.alpha(s))
     sigma_t, sigma_s = float(schedule.sigma(t)), float(schedule.sigma(s))
@@ -70,16 +71,21 @@ def ddpm(
         schedule: what the times mean.
         times: decreasing, the last one 0; one step between each two.
         noise: step index to standard normal noise.
-        gamma: where between the lower (0) and the upper (1) variance.
+        gamma: where between the lower (0) and the upper (1) variance; a learned variance, where
+            the denoiser gives one, takes its place.
     """
     total = len(times) - 1
     for index in range(total):
         t, s = times[index], times[index + 1]
-        x0 = denoise(index)(x, times_of(x, t))
+        estimate = denoise(index)(x, times_of(x, t))
+        x0 = estimate.x0
         if s > 0:
-            step = posterior(schedule, t, s, gamma)
+            # A learned variance goes from -1 at the lower bound to 1 at the upper.
+            share = gamma if estimate.variance is None else (estimate.variance + 1) / 2
+            step = posterior(schedule, t, s, share)
             mean = np.float32(step.from_x0) * x0 + np.float32(step.from_x_t) * x
-            x = mean + np.float32(np.exp(0.5 * step.log_variance)) * noise(index)
+            deviation = np.asarray(np.exp(0.5 * step.log_variance), np.float32)
+            x = mean + deviation * noise(index)
         else:
             x = x0
         yield SamplerStep(index + 1, total, x, x0)

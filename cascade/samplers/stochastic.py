@@ -12,6 +12,7 @@ from collections.abc import Generator
 
 import numpy as np
 
+from cascade.pieces import weighted_sum
 from cascade.samplers.ddim import ddim_step
 from cascade.samplers.sampling import DenoiserAt, NoiseAt, SamplerStep, times_of
 from cascade.schedule import Schedule
@@ -23,7 +24,7 @@ def add_noise(schedule: Schedule, x_s: Batch, s: Time, t: Time, noise: Batch) ->
     ratio = float(schedule.alpha(t)) / float(schedule.alpha(s))
     added = -np.expm1(float(schedule.log_snr(t)) - float(schedule.log_snr(s)))
     scale = float(schedule.sigma(t)) * np.sqrt(added)
-    return np.asarray(np.float32(ratio) * x_s + np.float32(scale) * noise, np.float32)
+    return weighted_sum((ratio, x_s), (scale, noise))
 
 
 def stochastic(
@@ -41,7 +42,7 @@ def stochastic(
     total = len(times) - 1
     for index in range(total):
         t, back = times[index], times[index + 1]
-        x0 = denoise(index)(x, times_of(x, t))
+        x0 = denoise(index)(x, times_of(x, t)).x0
         if back == 0:
             x = x0
         else:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from cascade.denoiser import Denoiser
+from cascade.denoiser import Denoiser, Estimate
 from cascade.errors import InvalidRequest
 from cascade.guidance import (
     ConstantGuidance,
@@ -38,16 +38,16 @@ class FakeBoth:
     estimates: Array
     asked: list[tuple[Batch, PerSample]] = field(default_factory=list)
 
-    def __call__(self, x_t: Batch, t: PerSample) -> Batch:
+    def __call__(self, x_t: Batch, t: PerSample) -> Estimate:
         """The fixed estimates."""
         self.asked.append((x_t, t))
-        return self.estimates
+        return Estimate(self.estimates)
 
 
 def guided(weights: list[float]) -> Batch:
     """Guidance of the two fixed estimates with one weight per image."""
     both = FakeBoth(np.concatenate([CONDITIONAL, UNCONDITIONAL]))
-    return GuidedDenoiser(both, np.array(weights, np.float32))(X_T, TIMES)
+    return GuidedDenoiser(both, np.array(weights, np.float32))(X_T, TIMES).x0
 
 
 def test_weight_one_is_the_conditional_estimate() -> None:
@@ -78,7 +78,7 @@ def test_both_halves_see_the_same_images_and_times_in_one_call() -> None:
     """The inner denoiser runs once, on the batch twice over; the result keeps type and shape."""
     both = FakeBoth(np.concatenate([CONDITIONAL, UNCONDITIONAL]))
     denoise = GuidedDenoiser(both, np.array([3.0, 3.0], np.float32))
-    result = denoise(X_T, TIMES)
+    result = denoise(X_T, TIMES).x0
     ((x_t, t),) = both.asked
     np.testing.assert_array_equal(x_t, np.concatenate([X_T, X_T]))
     np.testing.assert_array_equal(t, np.concatenate([TIMES, TIMES]))
@@ -94,7 +94,7 @@ def test_guidance_of_estimates_equals_guidance_of_predictions(kind: Prediction) 
     combined = to_x0(kind, without + weight * (with_text - without), X_T, alpha, sigma)
     estimates = [to_x0(kind, half, X_T, alpha, sigma) for half in (with_text, without)]
     both = FakeBoth(np.concatenate(estimates))
-    result = GuidedDenoiser(both, np.array([weight, weight], np.float32))(X_T, TIMES)
+    result = GuidedDenoiser(both, np.array([weight, weight], np.float32))(X_T, TIMES).x0
     np.testing.assert_allclose(result, combined, atol=1e-12)
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from cascade.denoiser import Denoiser
+from cascade.denoiser import Denoiser, Estimate
 from cascade.noise import START, normals
 from cascade.samplers.ddim import ddim, ddim_step
 from cascade.samplers.ddpm import ddpm, posterior
@@ -66,9 +66,9 @@ class FakeDenoiser:
     def at(self, step: int) -> Denoiser:
         """The denoiser of one step."""
 
-        def denoise(x_t: Batch, t: PerSample) -> Batch:
+        def denoise(x_t: Batch, t: PerSample) -> Estimate:
             self.asked.append((step, t.tolist()))
-            return np.float32(0.5) * x_t
+            return Estimate(np.float32(0.5) * x_t)
 
         return denoise
 
@@ -86,10 +86,10 @@ def variance_at(schedule: Schedule, t: Times, std: float) -> float:
 def ideal(schedule: Schedule, std: float) -> DenoiserAt:
     """The posterior mean of Gaussian data, at every step."""
 
-    def denoise(x_t: Batch, t: PerSample) -> Batch:
+    def denoise(x_t: Batch, t: PerSample) -> Estimate:
         alpha, sigma = (f(t)[:, None, None, None] for f in (schedule.alpha, schedule.sigma))
         gain = alpha * std**2 / (alpha**2 * std**2 + sigma**2)
-        return np.asarray(MEAN + gain * (x_t - alpha * MEAN), np.float32)
+        return Estimate(np.asarray(MEAN + gain * (x_t - alpha * MEAN), np.float32))
 
     return lambda _step: denoise
 
@@ -153,8 +153,8 @@ def test_ddim_on_unit_data_shrinks_by_the_cosine_of_its_step(steps: int) -> None
     step = (COSINE.angle(np.float64(1.0)) - COSINE.angle(np.float64(0.0))) / steps
     x = draw(START)
 
-    def denoise(x_t: Batch, t: PerSample) -> Batch:
-        return np.float32(COSINE.alpha(t))[:, None, None, None] * x_t
+    def denoise(x_t: Batch, t: PerSample) -> Estimate:
+        return Estimate(np.float32(COSINE.alpha(t))[:, None, None, None] * x_t)
 
     *_, last = ddim(lambda _step: denoise, x, COSINE, times)
     shrink = math.cos(step) ** (steps - 1) * float(COSINE.alpha(times[-2]))
@@ -403,3 +403,16 @@ def test_times_of_gives_every_image_the_same_time() -> None:
     """One float32 time per image of the batch."""
     t = times_of(np.zeros(SHAPE, np.float32), np.float64(0.25))
     assert (t.dtype, t.tolist()) == (np.float32, [0.25, 0.25, 0.25])
+
+
+@pytest.mark.parametrize(("t", "s"), [(1.0, 0.95), (0.5, 0.25), (0.02, 0.01), (0.2, 0.6)])
+@pytest.mark.parametrize("schedule", [CosineSchedule(), LinearSchedule()])
+def test_ddim_step_is_the_published_formula(schedule: Schedule, t: float, s: float) -> None:
+    """`alpha_s x0 + sigma_s epsilon`, epsilon what explains x_t: in double precision the same."""
+    rng = np.random.default_rng(5)
+    x_t, x0 = (rng.standard_normal((2, 3, 4, 5)).astype(np.float32) for _ in range(2))
+    epsilon = (x_t.astype(np.float64) - schedule.alpha(t) * x0) / schedule.sigma(t)
+    expected = schedule.alpha(s) * x0 + schedule.sigma(s) * epsilon
+    result = ddim_step(schedule, x_t, x0, t, s)
+    assert result.dtype == np.float32
+    np.testing.assert_allclose(result, expected, rtol=0, atol=1e-6 * (1 + np.abs(expected).max()))

@@ -1,0 +1,109 @@
+"""One run of a diffusion stage, decided and checked before any work.
+
+Fills the manifest's defaults into the gaps of a request and checks that options, context and image
+fit one component. Knows the manifest's records and a request; runs nothing.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from cascade.errors import InvalidRequest
+from cascade.guidance import ConstantGuidance, GuidanceWeight, OscillatingGuidance
+from cascade.manifest import DiffusionSpec
+from cascade.request import Handoff, StageOptions
+from cascade.schedule import Schedule, listed_times, training_steps
+from cascade.types import Array, ImageU8, Times
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunPlan:
+    """One run of a stage with every default filled in."""
+
+    steps: int
+    weight: GuidanceWeight
+    augmentation: float
+
+
+def plan_run(spec: DiffusionSpec, options: StageOptions) -> RunPlan:
+    """The options with the manifest's defaults in the gaps.
+
+    Raises:
+        InvalidRequest: an option does not fit this component.
+    """
+    guidance = spec.guidance
+    weight: GuidanceWeight
+    if options.guidance is not None or guidance.kind == "constant":
+        weight = ConstantGuidance(guidance.weight if options.guidance is None else options.guidance)
+    else:
+        weight = OscillatingGuidance(
+            high=guidance.weight, low=guidance.low_weight, first_steps=guidance.first_steps
+        )
+    level = options.augmentation
+    field = f"options.{spec.name}.augmentation"
+    if spec.augmentation is None:
+        if level is not None:
+            raise InvalidRequest(f"{field}: {spec.name} starts from no image", field=field)
+        level = 0.0
+    elif level is None:
+        level = spec.augmentation.default
+    elif not spec.augmentation.lowest <= level <= spec.augmentation.highest:
+        raise InvalidRequest(
+            f"{field}: expected {spec.augmentation.lowest:g} to {spec.augmentation.highest:g}, "
+            f"got {level:g}",
+            field=field,
+        )
+    steps = options.steps or spec.steps
+    known = training_steps(spec.schedule)
+    if known is not None and steps > known:
+        field = f"options.{spec.name}.steps"
+        raise InvalidRequest(f"{field}: expected 1 to {known}, got {steps}", field=field)
+    return RunPlan(steps=steps, weight=weight, augmentation=level)
+
+
+def run_times(spec: DiffusionSpec, schedule: Schedule, steps: int) -> Times:
+    """The `steps + 1` falling times of a run: the component's own list where it has that length."""
+    known = training_steps(spec.schedule)
+    if known is not None and len(spec.timesteps) == steps:
+        return listed_times(known, spec.timesteps)
+    return schedule.timesteps(steps)
+
+
+def check_context(spec: DiffusionSpec, handoff: Handoff) -> dict[str, Array]:
+    """The context as graph inputs.
+
+    Raises:
+        InvalidRequest: there is none, or its shape does not fit the graph.
+    """
+    context = handoff.context
+    if context is None:
+        raise InvalidRequest(f"context: {spec.name} needs text embeddings", field="context")
+    tokens, width = next(i.shape[-2:] for i in spec.graph.inputs if i.name == "context")
+    fits = context.ndim == 2 and context.shape[1] == width
+    if not fits or len(context) not in ([tokens] if isinstance(tokens, int) else range(1, 513)):
+        expected = tokens if isinstance(tokens, int) else "1 to 512"
+        raise InvalidRequest(
+            f"context.shape: expected [{expected}, {width}], got {list(context.shape)}",
+            field="context.shape",
+        )
+    return {
+        "context": context[None].astype(np.float32),
+        "context_mask": np.ones((1, len(context)), np.float32),
+    }
+
+
+def check_image(spec: DiffusionSpec, handoff: Handoff) -> ImageU8:
+    """The image that super-resolution starts from.
+
+    Raises:
+        InvalidRequest: there is none, or its size is not the stage's input resolution.
+    """
+    size = spec.input_resolution
+    if handoff.image is None:
+        raise InvalidRequest(f"image: {spec.name} needs one of {size}x{size}", field="image")
+    if handoff.image.shape != (size, size, 3):
+        raise InvalidRequest(
+            f"image: {spec.name} starts from {size}x{size} RGB, got {list(handoff.image.shape)}",
+            field="image",
+        )
+    return handoff.image

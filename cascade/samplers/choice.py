@@ -1,0 +1,40 @@
+"""Which sampler a manifest names, behind one signature.
+
+The one place that goes from a sampler's name to its function. Knows no stage and no network.
+"""
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+
+from cascade.manifest import SamplerKind
+from cascade.samplers.ddim import ddim
+from cascade.samplers.ddpm import ddpm
+from cascade.samplers.sampling import DenoiserAt, NoiseAt, SamplerStep
+from cascade.samplers.stochastic import stochastic
+from cascade.schedule import Schedule
+from cascade.types import Batch, Times
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SamplerInputs:
+    """Everything that some sampler needs; each takes its part."""
+
+    denoise: DenoiserAt
+    start: Batch
+    """Noise at `times[0]`, `[B, 3, H, W]`."""
+    schedule: Schedule
+    times: Times
+    noise: NoiseAt
+    gamma: float
+
+
+SAMPLERS: dict[SamplerKind, Callable[[SamplerInputs], Generator[SamplerStep, None, None]]] = {
+    "ddim": lambda i: ddim(i.denoise, i.start, i.schedule, i.times),
+    "ddpm": lambda i: ddpm(i.denoise, i.start, i.schedule, i.times, i.noise, i.gamma),
+    "stochastic": lambda i: stochastic(i.denoise, i.start, i.schedule, i.times, i.noise),
+}
+
+
+def sample(kind: SamplerKind, inputs: SamplerInputs) -> Generator[SamplerStep, None, None]:
+    """The steps of a run with the named sampler."""
+    return SAMPLERS[kind](inputs)

@@ -1,0 +1,1 @@
+"""Other people's cascades: one adapter per kind of source, one writer for all of them."""

@@ -1,0 +1,267 @@
+"""A described cascade to a bundle: export, store, prove, write; nothing is written unproven.
+
+The same gates as the reference cascade passes. Knows descriptions; not which adapter made them.
+"""
+
+import hashlib
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import onnx
+
+from cascade.diffusion_stage import DiffusionStage
+from cascade.engines.ort import OrtEngine
+from cascade.errors import ParityError, UnsupportedModel
+from cascade.events import StageFinished
+from cascade.manifest import (
+    FORMAT_VERSION,
+    DiffusionSpec,
+    FileEntry,
+    GraphSpec,
+    Manifest,
+    StoredContext,
+    TensorSpec,
+    TextEncoderSpec,
+)
+from cascade.request import GenerateRequest, Handoff, StageOptions
+from cascade.text_stage import TextEncoderStage, token_inputs
+from cascade.tokenizer import PromptTokenizer
+from cascade.types import ContextF16
+from export.bundle_parts import BundleParts, Report
+from export.bundle_writer import write_bundle
+from export.exact_storage import store_exactly
+from export.foreign.description import (
+    CascadeDescription,
+    StageDescription,
+    TextEncoderDescription,
+)
+from export.foreign.made_up import made_up_cases, stage_inputs, stage_outputs
+from export.graphs import export_graph
+from export.parity import compare_engines, pictures
+from export.passes.pipeline import optimize
+from stages.metrics import psnr_db
+from stages.torch_engine import TorchEngine
+
+MAX_PARAMETERS = (1 << 29) - (1 << 22)
+"""Float32 weights of one graph: protobuf holds 2 GiB, and a bundle holds no external data."""
+
+PROOF_STEPS = 4
+"""Steps per stage of the end-to-end comparison."""
+
+MIN_END_TO_END_DB = 50.0
+
+
+class ForeignBundle:
+    """A bundle in the making."""
+
+    def __init__(self, encoder: TextEncoderDescription, report: Report) -> None:
+        """Nothing is exported yet."""
+        self.parts = BundleParts()
+        self._encoder = encoder
+        self._report = report
+
+    def add_text_encoder(self, prompts: tuple[str, ...]) -> TextEncoderSpec:
+        """Export and prove the text encoder."""
+        encoder = self._encoder
+        padded = encoder.pad_token is not None
+        length = encoder.max_tokens if padded else "tokens"
+        inputs = (
+            TensorSpec(name="token_ids", dtype="int64", shape=("batch", length)),
+            TensorSpec(name="token_mask", dtype="float32", shape=("batch", length)),
+        )
+        shape = ("batch", length, encoder.context_width)
+        outputs = (TensorSpec(name="context", dtype="float32", shape=shape),)
+        check_size("text_encoder", encoder.network)
+        model = export_graph(encoder.network, inputs, outputs)
+        storage = most_common_storage(store_exactly(model))
+        words = PromptTokenizer(encoder.tokenizer, encoder.max_tokens)
+        original = TorchEngine(encoder.network, "context")
+        exported = self._engine("text_encoder", model)
+        cases = [token_inputs(words(prompt), encoder) for prompt in prompts]
+        parity = compare_engines(original, exported, cases, "context")
+        self._report(f"text_encoder  {parity.max_abs_error:.1e} max abs error, {storage}")
+        self.parts.files["tokenizer.json"] = encoder.tokenizer
+        spec = TextEncoderSpec(
+            name="text_encoder",
+            family="text_encoder",
+            graph=GraphSpec(
+                file="text_encoder.onnx",
+                inputs=inputs,
+                outputs=outputs,
+                storage=storage,
+                parity=parity,
+            ),
+            tokenizer_file="tokenizer.json",
+            max_tokens=encoder.max_tokens,
+            pad_token=encoder.pad_token,
+            context_width=encoder.context_width,
+            provenance=encoder.provenance,
+        )
+        self.parts.original.append(TextEncoderStage(spec, words, original))
+        self.parts.exported.append(TextEncoderStage(spec, words, exported))
+        return spec
+
+    def add_stage(self, stage: StageDescription, context: ContextF16) -> None:
+        """Export and prove one diffusion stage; `context` is some prompt's, `[tokens, width]`."""
+        check_size(stage.name, stage.network)
+        fixed = None if self._encoder.pad_token is None else self._encoder.max_tokens
+        inputs = stage_inputs(stage, self._encoder.context_width, fixed)
+        outputs = stage_outputs(stage)
+        names = [output.name for output in outputs]
+        model = export_graph(stage.network, inputs, outputs)
+        fusions = optimize(model)
+        storage = most_common_storage(store_exactly(model))
+        original = TorchEngine(stage.network, *names)
+        exported = self._engine(stage.name, model)
+        cases = list(stage.samples) or made_up_cases(stage, context)
+        records = [compare_engines(original, exported, cases, name) for name in names]
+        parity = max(records, key=lambda record: record.max_abs_error)
+        self._report(
+            f"{stage.name:13} {parity.max_abs_error:.1e} max abs error, {parity.psnr_db:.1f} dB, "
+            f"{len(model.graph.node)} nodes, {storage}"
+        )
+        graph = GraphSpec(
+            file=f"{stage.name}.onnx",
+            inputs=inputs,
+            outputs=outputs,
+            storage=storage,
+            parity=parity,
+            fusions=fusions,
+        )
+        null = self._null_context(stage)
+        stored = (
+            None if null is None else StoredContext(file=f"{stage.name}.null", tokens=len(null))
+        )
+        if stored is not None and null is not None:
+            self.parts.files[stored.file] = null.astype("<f2").tobytes()
+        spec = stage_entry(stage, graph, stored)
+        position = len(self.parts.exported)
+        self.parts.stages.append(spec)
+        for stages, engine in ((self.parts.original, original), (self.parts.exported, exported)):
+            stages.append(DiffusionStage(spec, position, engine, null_context=null))
+
+    def embed(self, text: str) -> ContextF16:
+        """Embeddings of a text as the exported encoder makes them, `[tokens, width]` float16."""
+        for event in self.parts.exported[0].run(GenerateRequest(), Handoff(prompt=text)):
+            if isinstance(event, StageFinished) and event.handoff.context is not None:
+                return event.handoff.context
+        raise ParityError("the text encoder gave no context")
+
+    def prove_end_to_end(self, prompts: tuple[str, ...]) -> None:
+        """Compare the whole cascades on the same noise, a few steps per stage.
+
+        Raises:
+            ParityError: a stage's picture is below `MIN_END_TO_END_DB` of its original.
+        """
+        options = {
+            spec.name: StageOptions(steps=min(spec.steps, PROOF_STEPS))
+            for spec in self.parts.stages
+        }
+        worst: dict[str, float] = {}
+        for seed, prompt in enumerate(prompts):
+            request = GenerateRequest(prompt=prompt, seed=seed, options=options)
+            reference = pictures(self.parts.original, request)
+            for name, image in pictures(self.parts.exported, request).items():
+                worst[name] = min(worst.get(name, np.inf), psnr_db(image, reference[name]))
+        lines = ", ".join(f"{name} {value:.1f} dB" for name, value in worst.items())
+        self._report(f"end to end    {lines}")
+        low = {name: value for name, value in worst.items() if value < MIN_END_TO_END_DB}
+        if low:
+            raise ParityError(f"end to end below {MIN_END_TO_END_DB} dB: {low}")
+
+    def _engine(self, name: str, model: onnx.ModelProto) -> OrtEngine:
+        """The graph as one more file, and as what runs it."""
+        graph = model.SerializeToString()
+        self.parts.files[f"{name}.onnx"] = graph
+        return OrtEngine(graph)
+
+    def _null_context(self, stage: StageDescription) -> ContextF16 | None:
+        """The embeddings of the stage's unconditional text; None where the mask asks instead."""
+        return None if stage.null_text is None else self.embed(stage.null_text)
+
+
+def write_cascade(description: CascadeDescription, out: Path, *, report: Report) -> Manifest:
+    """Export a described cascade.
+
+    Args:
+        description: networks in evaluation mode and choices; its text encoder is there.
+        out: folder of the bundle; replaced as a whole once everything is proven.
+        report: called with lines for the person who waits.
+
+    Raises:
+        UnsupportedModel: a component is too large for one graph, or there is no text encoder.
+        ParityError: a component or the whole cascade is too far from its original.
+    """
+    if description.text_encoder is None:
+        raise UnsupportedModel("text_encoder: give --text-encoder FOLDER", field="text_encoder")
+    bundle = ForeignBundle(description.text_encoder, report)
+    encoder = bundle.add_text_encoder(description.prompts)
+    context = bundle.embed(description.prompts[0])
+    for stage in description.stages:
+        bundle.add_stage(stage, context)
+    bundle.prove_end_to_end(description.prompts)
+    files = bundle.parts.files
+    manifest = Manifest(
+        format_version=FORMAT_VERSION,
+        name=out.name,
+        licence=description.licence,
+        provenance=description.provenance,
+        text_encoder=encoder,
+        stages=tuple(bundle.parts.stages),
+        files=tuple(
+            FileEntry(name=n, sha256=hashlib.sha256(d).hexdigest(), size_bytes=len(d))
+            for n, d in sorted(files.items())
+        ),
+    )
+    write_bundle(out, manifest, files)
+    total = sum(map(len, files.values()))
+    report(f"{out}: {total / 1e6:.1f} MB, bundle id {manifest.bundle_id}")
+    return manifest
+
+
+def stage_entry(
+    stage: StageDescription, graph: GraphSpec, null: StoredContext | None
+) -> DiffusionSpec:
+    """The manifest entry of a described stage."""
+    return DiffusionSpec(
+        name=stage.name,
+        family="diffusion",
+        graph=graph,
+        input_resolution=stage.input_resolution,
+        output_resolution=stage.output_resolution,
+        schedule=stage.schedule,
+        prediction=stage.prediction,
+        variance="learned_range" if stage.learned_variance else "fixed",
+        sampler=stage.sampler,
+        steps=stage.steps,
+        timesteps=stage.timesteps,
+        gamma=stage.gamma,
+        guidance=stage.guidance,
+        null_context="mask" if null is None else null,
+        threshold=stage.threshold,
+        enlarge=stage.enlarge,
+        augmentation=stage.augmentation,
+        skip_scale="inside",
+        training=dict(stage.training),
+    )
+
+
+def check_size(name: str, network: object) -> None:
+    """Refuse a network whose graph would not fit in one file."""
+    count = sum(p.numel() for p in network.parameters())  # type: ignore[attr-defined]
+    if count > MAX_PARAMETERS:
+        raise UnsupportedModel(
+            f"{name}: {count / 1e6:.0f} million parameters; one graph holds at most "
+            f"{MAX_PARAMETERS / 1e6:.0f} million, for a bundle has no external data: use a smaller "
+            "member of the family",
+            field=name,
+        )
+
+
+def most_common_storage(
+    sizes: dict[str, int],
+) -> Literal["float32", "float16", "int8"]:
+    """The format that most bytes of the weights lie in."""
+    kinds: tuple[Literal["float32", "float16", "int8"], ...] = ("float32", "float16", "int8")
+    return max(kinds, key=lambda kind: sizes.get(kind, 0))

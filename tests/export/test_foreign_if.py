@@ -1,0 +1,319 @@
+"""DeepFloyd-IF-style pipelines of the true classes against their bundles, on the same noise."""
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from cascade.bundle import Bundle, open_bundle
+from cascade.cli import main
+from cascade.engine_plan import EnginePlan
+from cascade.errors import InvalidRequest, UnsupportedModel
+from cascade.events import StageFinished
+from cascade.hosting import open_stages
+from cascade.manifest import StoredContext, ThresholdSpec
+from cascade.noise import AUGMENTATION, START, normals
+from cascade.request import GenerateRequest, Handoff, StageOptions
+from cascade.schedule import TableSpec, make_schedule
+from cascade.types import ImageU8
+from export.foreign.command import ForeignSource, describe
+from export.parity import pictures
+from runtime_client.client import Client
+from stages.metrics import psnr_db
+
+pytest.importorskip("diffusers", reason="THE FOREIGN EXTRA IS MISSING: diffusers was not compared")
+pytest.importorskip("sentencepiece", reason="THE FOREIGN EXTRA IS MISSING: no tiny tokenizer")
+
+from tests import tiny_if
+
+LOW, HIGH = 16, 64
+PROMPT = "  A red APPLE on a green chair "
+"""Capitals and spaces at the ends: the pipelines take both away."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pipelines:
+    """Two pipelines and their folders."""
+
+    base: Any
+    upscaler: Any
+    folders: tuple[Path, Path]
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Pipelines:
+    """Pipelines of 16 -> 64 pixels, saved as they are published: one folder each."""
+    root = tmp_path_factory.mktemp("if")
+    base, upscaler = tiny_if.base_pipeline(root / "words", LOW), tiny_if.upscaler_pipeline(HIGH)
+    folders = root / "IF-I-tiny", root / "IF-II-tiny"
+    base.save_pretrained(folders[0])
+    upscaler.save_pretrained(folders[1])
+    for pipeline in (base, upscaler):
+        pipeline.set_progress_bar_config(disable=True)
+    return Pipelines(base, upscaler, folders)
+
+
+@pytest.fixture(scope="module")
+def bundle(saved: Pipelines) -> Bundle:
+    """Their bundle, written by the command."""
+    stage_one, stage_two = map(str, saved.folders)
+    out = saved.folders[0].parent / "bundle"
+    arguments = ["--from", "diffusers-if", stage_one, "--upscaler", stage_two, "--out", str(out)]
+    assert main(["export", *arguments]) == 0
+    return open_bundle(out)
+
+
+@pytest.fixture
+def folders(saved: Pipelines, tmp_path: Path) -> tuple[Path, Path]:
+    """Copies of the two folders, to break."""
+    copies = tmp_path / "I", tmp_path / "II"
+    for source, copy in zip(saved.folders, copies, strict=True):
+        shutil.copytree(source, copy)
+    return copies
+
+
+@contextmanager
+def our_noise(patch: pytest.MonkeyPatch, seed: int, stage: int) -> Iterator[None]:
+    """Let a pipeline draw the product's noise: its start, its augmentation, one per step."""
+    drawn = iter([START, AUGMENTATION])
+    steps = iter(range(10_000))
+
+    def draw(shape: tuple[int, ...], step: int) -> torch.Tensor:
+        return torch.from_numpy(normals(shape, seed=seed, image=0, stage=stage, step=step))
+
+    folder = "diffusers.pipelines.deepfloyd_if"
+    with patch.context() as local:
+        for module in ("pipeline_if", "pipeline_if_superresolution"):
+            local.setattr(
+                f"{folder}.{module}.randn_tensor", lambda shape, **_: draw(shape, next(drawn))
+            )
+        local.setattr(
+            "diffusers.schedulers.scheduling_ddpm.randn_tensor",
+            lambda shape, **_: draw(tuple(shape), next(steps)),
+        )
+        yield
+
+
+def reference(
+    pipelines: tuple[Any, Any], request: GenerateRequest, patch: pytest.MonkeyPatch
+) -> dict[str, ImageU8]:
+    """The pictures of diffusers' own pipelines.
+
+    Contexts cross from one component to the next in half precision, as ours do; pictures are
+    handed over as 8-bit images by both.
+    """
+    base, upscaler = pipelines
+    embeds = base.encode_prompt(request.prompt, clean_caption=False)
+    text, empty = (e.half().float() for e in embeds)
+    given = {"prompt_embeds": text, "negative_prompt_embeds": empty, "output_type": "pil"}
+    steps = {name: options.steps for name, options in request.options.items()}
+    *_, name = steps
+    with our_noise(patch, request.seed, stage=1):
+        small = base(**given, num_inference_steps=steps["base"]).images[0]
+    with our_noise(patch, request.seed, stage=2):
+        large = upscaler(**given, image=small, num_inference_steps=steps[name]).images[0]
+    return {"base": np.asarray(small), name: np.asarray(large)}
+
+
+@pytest.mark.parametrize("steps", [(2, 1), (5, 3), (27, 10)])
+def test_a_bundle_paints_what_the_pipelines_paint(
+    saved: Pipelines, bundle: Bundle, steps: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The whole cascade with its default guidance, on the same noise: over 50 dB at both sizes."""
+    options = {"base": StageOptions(steps=steps[0]), f"sr{HIGH}": StageOptions(steps=steps[1])}
+    request = GenerateRequest(prompt=PROMPT, seed=11, options=options)
+    found = pictures(open_stages(bundle, range(3), EnginePlan(threads=1)), request)
+    expected = reference((saved.base, saved.upscaler), request, monkeypatch)
+    assert found.keys() == expected.keys()
+    for name, image in found.items():
+        assert expected[name].std() > 5
+        assert psnr_db(image, expected[name]) > 50
+
+
+def test_the_bundle_runs_through_the_real_split(bundle: Bundle) -> None:
+    """Base here, super-resolution on a private server: byte for byte the picture of one process."""
+    options = {"base": StageOptions(steps=3), f"sr{HIGH}": StageOptions(steps=2)}
+    request = GenerateRequest(prompt="two cats", seed=4, options=options)
+    alone = pictures(open_stages(bundle, range(3), EnginePlan(threads=1)), request)
+    with Client(bundle, cut=2, threads=1) as client:
+        result = client.run(request)
+    np.testing.assert_array_equal(result.image, alone[f"sr{HIGH}"])
+
+
+def test_the_manifest_holds_what_the_pipelines_decide(bundle: Bundle) -> None:
+    """Variance, thresholds, guidance, steps, noise level, enlarging, padding: all are entries."""
+    encoder = bundle.manifest.text_encoder
+    assert (encoder.max_tokens, encoder.pad_token) == (77, 0)
+    base, upscaler = bundle.manifest.stages
+    assert (base.name, upscaler.name) == ("base", f"sr{HIGH}")
+    for spec, steps, weight, cap in ((base, 100, 7.0, 1.5), (upscaler, 50, 4.0, 1.0)):
+        assert (spec.prediction, spec.variance, spec.sampler) == (
+            "epsilon",
+            "learned_range",
+            "ddpm",
+        )
+        assert (spec.steps, spec.guidance.weight) == (steps, weight)
+        assert spec.threshold == ThresholdSpec(kind="dynamic", percentile=0.95, cap=cap)
+        assert spec.null_context == StoredContext(file=f"{spec.name}.null", tokens=77)
+        assert [output.name for output in spec.graph.outputs] == ["prediction", "variance"]
+        assert "context_mask" not in [tensor.name for tensor in spec.graph.inputs]
+    assert base.augmentation is None
+    assert upscaler.augmentation is not None
+    assert upscaler.augmentation.default == 251 / 1000
+    assert upscaler.augmentation.lowest == 1 / 1000
+    assert upscaler.enlarge == "bilinear_corners"
+
+
+def test_the_schedule_is_the_scheduler_s_own_numbers(saved: Pipelines, bundle: Bundle) -> None:
+    """Tabulated in single precision as diffusers holds them, and spaced as it spaces them."""
+    spec = bundle.manifest.stages[0]
+    assert isinstance(spec.schedule, TableSpec)
+    scheduler = saved.base.scheduler
+    np.testing.assert_array_equal(spec.schedule.alpha_bar, scheduler.alphas_cumprod.numpy())
+    for steps in (1, 7, 27, 100, 1000):
+        scheduler.set_timesteps(steps)
+        times = make_schedule(spec.schedule).timesteps(steps)
+        np.testing.assert_allclose(times[:-1] * 1000 - 1, scheduler.timesteps.numpy(), atol=1e-9)
+
+
+@pytest.mark.parametrize("prompt", [PROMPT, "", "zebra, QUARTZ!", "a\tcat  in\na box"])
+def test_contexts_are_the_pipeline_s(saved: Pipelines, bundle: Bundle, prompt: str) -> None:
+    """Cleaning, tokens, padding and embeddings as `encode_prompt` makes them, all 77 rows."""
+    stage = open_stages(bundle, [0], EnginePlan(threads=1))[0]
+    *_, last = stage.run(GenerateRequest(), Handoff(prompt=prompt))
+    assert isinstance(last, StageFinished)
+    expected = saved.base.encode_prompt(prompt, clean_caption=False)[0][0].numpy()
+    found = last.handoff.context
+    assert found is not None
+    assert found.shape == (77, tiny_if.WIDTH)
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
+    if not prompt:
+        stored = np.frombuffer(bundle.read("base.null"), "<f2").reshape(77, -1)
+        np.testing.assert_array_equal(found, stored)
+
+
+def test_a_prompt_beyond_77_tokens_is_refused(bundle: Bundle) -> None:
+    """The pipeline cuts it with a warning; here nothing is cut silently."""
+    stage = open_stages(bundle, [0], EnginePlan(threads=1))[0]
+    with pytest.raises(InvalidRequest, match="at most 77"):
+        list(stage.run(GenerateRequest(), Handoff(prompt="cat " * 100)))
+
+
+def test_lists_of_steps_become_the_default_run(saved: Pipelines) -> None:
+    """A list of diffusers' by its name: as many steps, and those."""
+    source = ForeignSource(
+        kind="diffusers-if",
+        where=str(saved.folders[0]),
+        upscalers=saved.folders[1:],
+        timesteps={"base": "smart27", f"sr{HIGH}": "fast27"},
+    )
+    base, upscaler = describe(source).stages
+    assert (base.steps, upscaler.steps) == (27, 27)
+    assert base.timesteps[:3] == (999, 976, 952)
+    assert upscaler.timesteps[:3] == (999, 800, 799)
+    for wrong in ({"base": "smart28"}, {"sr1024": "smart27"}):
+        with pytest.raises(UnsupportedModel, match="no such") as caught:
+            describe(replace(source, timesteps=wrong))
+        assert caught.value.field == "timesteps"
+
+
+def edited(path: Path, **fields: object) -> None:
+    """Change fields of a JSON file."""
+    path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
+
+
+JSON_EDITS = {
+    "pipeline": ("I/model_index.json", "_class_name", "StableDiffusionPipeline"),
+    "unet_class": ("I/model_index.json", "unet", ["diffusers", "UNet2DModel"]),
+    "encoder_class": ("I/model_index.json", "text_encoder", ["transformers", "CLIPTextModel"]),
+    "label": ("II/unet/config.json", "class_embed_type", "projection"),
+    "channels": ("I/unet/config.json", "in_channels", 4),
+    "outputs": ("I/unet/config.json", "out_channels", 3),
+    "image_condition": ("I/unet/config.json", "addition_embed_type", "image"),
+    "size": ("II/unet/config.json", "sample_size", 40),
+    "scheduler": ("I/scheduler/scheduler_config.json", "_class_name", "EulerDiscreteScheduler"),
+    "variance": ("I/scheduler/scheduler_config.json", "variance_type", "learned"),
+    "prediction": ("I/scheduler/scheduler_config.json", "prediction_type", "flow"),
+    "spacing": ("I/scheduler/scheduler_config.json", "timestep_spacing", "trailing"),
+    "model_type": ("I/text_encoder/config.json", "model_type", "clip"),
+    "remote_code": ("I/text_encoder/config.json", "auto_map", {"AutoModel": "evil.Model"}),
+}
+
+
+@pytest.mark.parametrize("name", JSON_EDITS)
+def test_what_a_manifest_cannot_say_is_refused(folders: tuple[Path, Path], name: str) -> None:
+    """The error names the file and the field, and what would be supported."""
+    place, field, value = JSON_EDITS[name]
+    path = folders[0].parent / place
+    edited(path, **{field: value})
+    source = ForeignSource(kind="diffusers-if", where=str(folders[0]), upscalers=folders[1:])
+    with pytest.raises(UnsupportedModel, match=field) as caught:
+        describe(source)
+    assert caught.value.field == f"{path}:{field}"
+
+
+def pickled(folder: Path) -> Path:
+    """Replace the U-Net's safetensors by a pickle."""
+    weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    weights.unlink()
+    weights.with_suffix(".bin").write_bytes(b"cos\nsystem\n(S'touch /tmp/owned'\ntR.")
+    return weights.with_suffix(".bin")
+
+
+def removed(place: str) -> Callable[[Path], Path]:
+    """Remove a file."""
+
+    def act(folder: Path) -> Path:
+        (folder / place).unlink()
+        return folder / place
+
+    return act
+
+
+def with_code(folder: Path) -> Path:
+    """Add a Python file."""
+    (folder / "pipeline.py").write_text("raise SystemExit('ran')")
+    return folder / "pipeline.py"
+
+
+def not_json(folder: Path) -> Path:
+    """Break the index."""
+    (folder / "model_index.json").write_text("[1]")
+    return folder / "model_index.json"
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        pickled,
+        with_code,
+        not_json,
+        removed("unet/diffusion_pytorch_model.safetensors"),
+        removed("unet/config.json"),
+        removed("scheduler/scheduler_config.json"),
+        removed("model_index.json"),
+    ],
+    ids=["pickle", "code", "json", "weights", "config", "scheduler", "index"],
+)
+def test_files_that_are_missing_or_could_run_are_refused(
+    folders: tuple[Path, Path], act: Callable[[Path], Path]
+) -> None:
+    """Named by their path, before a library of others opens the folder."""
+    path = act(folders[0])
+    with pytest.raises(UnsupportedModel) as caught:
+        describe(ForeignSource(kind="diffusers-if", where=str(folders[0])))
+    assert str(path) in str(caught.value)
+    assert caught.value.field == str(path)
+
+
+def test_a_folder_that_is_not_here_is_not_fetched(tmp_path: Path) -> None:
+    """A hub name is no folder: nothing is downloaded."""
+    with pytest.raises(UnsupportedModel, match="not a folder on this machine"):
+        describe(ForeignSource(kind="diffusers-if", where="DeepFloyd/IF-I-M-v1.0"))

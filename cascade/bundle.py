@@ -12,9 +12,11 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
+from cascade.borrowed_weights import with_borrowed
 from cascade.errors import ManifestError
-from cascade.manifest import FileEntry, Manifest, read_manifest
+from cascade.manifest import FileEntry, GraphSpec, Manifest, read_manifest
 from cascade.onnx_files import refuse_external_data
+from cascade.precision import Precision
 
 MANIFEST_NAME = "manifest.json"
 MAX_MANIFEST_BYTES = 1 << 20
@@ -64,6 +66,18 @@ class Bundle:
         if name.endswith(".onnx"):
             refuse_external_data(data, name)
         return data
+
+    def read_graph(self, graph: GraphSpec, precision: Precision) -> bytes:
+        """The ONNX file that computes in a precision, complete.
+
+        A variant leaves out the weights that the float32 file holds; they are put back here.
+
+        Raises:
+            ManifestError: see `read`; or a weight is in neither file.
+        """
+        name = graph.file_for(precision)
+        data = self.read(name)
+        return data if name == graph.file else with_borrowed(data, self.read(graph.file), name)
 
     def verify_files(self) -> None:
         """Check every file of the bundle; see `read`."""

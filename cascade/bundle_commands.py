@@ -13,9 +13,10 @@ import numpy as np
 from cascade.bundle import open_bundle
 from cascade.engines.engine import Engine
 from cascade.errors import ManifestError
-from cascade.manifest import Component, TensorSpec, TextEncoderSpec
+from cascade.made_up_inputs import free_axes, made_up_inputs, shape_of
+from cascade.manifest import Component, TextEncoderSpec
 from cascade.record import to_json
-from cascade.types import Array
+from cascade.schedule import ScheduleSpec, TableSpec
 
 DEFAULT_BUNDLE = Path("bundles/emoji-1")
 
@@ -67,24 +68,36 @@ def describe(component: Component) -> list[str]:
         f"{parity.tolerance_abs:.0e}), {parity.psnr_db:.1f} dB against torch; "
         f"weights stored as {graph.storage}"
     )
+    lines.extend(
+        f"variant  {v.precision}: {v.file}, max abs error {v.parity.max_abs_error:.2e}, pictures "
+        f"at least {v.picture_db:.1f} dB from float32"
+        for v in graph.variants
+    )
     if isinstance(component, TextEncoderSpec):
         lines.append(f"text     at most {component.max_tokens} tokens, {component.provenance}")
         return lines
     start = f"{component.input_resolution} -> " if component.input_resolution else ""
     lines.append(
         f"image    {start}{component.output_resolution}, {component.prediction}-prediction, "
-        f"{component.schedule} schedule"
+        f"{schedule_words(component.schedule)}"
     )
     lines.append(
         f"sampler  {component.sampler}, {component.steps} steps, guidance "
         f"{component.guidance.weight:g} ({component.guidance.convention}), "
-        f"{component.threshold.kind} thresholding"
+        f"{component.threshold.kind} thresholding, {component.variance} variance"
     )
     if component.augmentation is not None:
         a = component.augmentation
         lines.append(f"augment  {a.default:g} by default, {a.lowest:g} to {a.highest:g}")
     lines.extend(f"training {key}: {value}" for key, value in component.training.items())
     return lines
+
+
+def schedule_words(schedule: ScheduleSpec) -> str:
+    """A schedule's name, or how many numbers it is."""
+    if isinstance(schedule, TableSpec):
+        return f"schedule of {len(schedule.alpha_bar)} tabulated steps, {schedule.spacing}"
+    return f"{schedule} schedule"
 
 
 def verify(args: argparse.Namespace) -> int:
@@ -95,11 +108,13 @@ def verify(args: argparse.Namespace) -> int:
     bundle.verify_files()
     print(f"files         {len(bundle.manifest.files)} whole, hashes right")
     for component in bundle.manifest.components:
-        engine = OrtEngine(bundle.read(component.graph.file))
-        check_signature(component, engine)
-        run_one_step(component, engine)
-        engine.close()
-        print(f"{component.name:13} signature right, one step gave finite numbers")
+        files = (component.graph.file, *(v.file for v in component.graph.variants))
+        for file in files:
+            engine = OrtEngine(bundle.read(file))
+            check_signature(component, engine)
+            run_one_step(component, engine)
+            engine.close()
+            print(f"{component.name:13} {file}: signature right, one step gave finite numbers")
     print(f"ok            {bundle.bundle_id}")
     return 0
 
@@ -125,23 +140,12 @@ def run_one_step(component: Component, engine: Engine) -> None:
     Raises:
         ManifestError: an output is missing, of another shape, or holds NaN or infinity.
     """
-    size = 64 if isinstance(component, TextEncoderSpec) else component.output_resolution
-    axes = {"batch": 1, "tokens": 4, "height": size, "width": size}
-    rng = np.random.default_rng(0)
-
-    def shape_of(tensor: TensorSpec) -> tuple[int, ...]:
-        return tuple(axes[n] if isinstance(n, str) else n for n in tensor.shape)
-
-    inputs: dict[str, Array] = {}
-    for tensor in component.graph.inputs:
-        # Token numbers 0 and 1: every vocabulary has them.
-        values = rng.random(shape_of(tensor)) * (1 if tensor.dtype == "float32" else 2)
-        inputs[tensor.name] = values.astype(tensor.dtype)
-    outputs = engine.run(inputs)
+    axes = free_axes(component, batch=1, tokens=4)
+    outputs = engine.run(made_up_inputs(component, axes))
     for tensor in component.graph.outputs:
-        result = outputs[tensor.name]
-        if result.shape != shape_of(tensor) or not np.isfinite(result).all():
+        result, shape = outputs[tensor.name], shape_of(tensor, axes)
+        if result.shape != shape or not np.isfinite(result).all():
             raise ManifestError(
                 f"{component.name}: {tensor.name} came back as {list(result.shape)}, expected "
-                f"finite numbers of shape {list(shape_of(tensor))}"
+                f"finite numbers of shape {list(shape)}"
             )

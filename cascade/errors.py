@@ -7,6 +7,8 @@
     |- ManifestError        FAILED_PRECONDITION  a bundle is broken or not what it says
     |- BundleMismatch       FAILED_PRECONDITION  both sides hold different bundles
     |- VersionMismatch      FAILED_PRECONDITION  the two sides speak different wire versions
+    |- PrecisionMismatch    FAILED_PRECONDITION  the server computes in another precision
+    |- UnsupportedModel     FAILED_PRECONDITION  a model from elsewhere cannot become a bundle
     |- UnknownContext       NOT_FOUND            the server has forgotten that context
     |- Cancelled            CANCELLED            the caller gave up
     |- DeadlineExceeded     DEADLINE_EXCEEDED    the time allowed is over
@@ -69,6 +71,15 @@ class ManifestError(CascadeError):
     code = "FAILED_PRECONDITION"
 
 
+class UnsupportedModel(CascadeError):
+    """A model from elsewhere asks for what no bundle can say; `field` names the file and the field.
+
+    Nothing was written.
+    """
+
+    code = "FAILED_PRECONDITION"
+
+
 class BundleMismatch(CascadeError):
     """Client and server hold different bundles; the picture would be wrong."""
 
@@ -77,6 +88,12 @@ class BundleMismatch(CascadeError):
 
 class VersionMismatch(CascadeError):
     """Client and server speak different versions of the wire."""
+
+    code = "FAILED_PRECONDITION"
+
+
+class PrecisionMismatch(CascadeError):
+    """The server computes a component in another precision; the picture would be another one."""
 
     code = "FAILED_PRECONDITION"
 

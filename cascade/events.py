@@ -7,6 +7,7 @@ transport and no screen.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from cascade.precision import Precision
 from cascade.request import Handoff
 from cascade.types import ImageU8
 
@@ -39,6 +40,15 @@ class Preview:
 
 
 @dataclass(frozen=True, slots=True)
+class Computed:
+    """How a component was computed."""
+
+    engine: str
+    """Its name; a server may have one that this side does not know."""
+    precision: Precision
+
+
+@dataclass(frozen=True, slots=True)
 class StageFinished:
     """A stage is done; its result is what the next one starts from."""
 
@@ -46,6 +56,8 @@ class StageFinished:
     handoff: Handoff
     seconds: Mapping[str, float] = field(default_factory=dict)
     """Where the time went, by name: `tokenise`, `encode`, the stage's own name, `queue`."""
+    computed: Computed | None = None
+    """Engine and precision, where whoever ran the stage said so."""
 
 
 @dataclass(frozen=True, slots=True)

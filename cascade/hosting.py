@@ -1,48 +1,70 @@
 """Components of a bundle opened as stages on this machine.
 
 The one place that goes from the manifest's families to classes. Knows bundles and stages; how a
-graph runs is the engine factory's business.
+graph runs is the plan's business.
 """
 
 from collections.abc import Callable, Sequence
 
 from cascade.bundle import Bundle
 from cascade.diffusion_stage import DiffusionStage
+from cascade.engine_plan import EnginePlan, graph_for
+from cascade.engines.choice import EngineChoice, open_engine
 from cascade.engines.engine import Engine
-from cascade.manifest import Component, Manifest, TextEncoderSpec
+from cascade.events import Computed
+from cascade.manifest import Component, Manifest, StoredContext, TextEncoderSpec
+from cascade.null_context import read_stored_context
 from cascade.stage import Stage
 from cascade.text_stage import TextEncoderStage
 from cascade.tokenizer import PromptTokenizer
 
-EngineFactory = Callable[[bytes], Engine]
-"""An ONNX graph's bytes to an engine."""
+EngineFactory = Callable[[bytes, EngineChoice], Engine]
+"""An ONNX graph's bytes, and how to run it, to an engine."""
 
 
-def open_stage(bundle: Bundle, position: int, make_engine: EngineFactory) -> Stage:
+def open_stage(
+    bundle: Bundle, position: int, plan: EnginePlan, make_engine: EngineFactory | None = None
+) -> Stage:
     """One component as a stage here.
 
     Args:
         bundle: an opened bundle.
         position: which component, 0 is the text encoder.
-        make_engine: runs the graph; called with bytes whose hash was checked.
+        plan: how its graph is run, and which of its files.
+        make_engine: runs the graph; called with bytes whose hash was checked. The engine that the
+            plan names when None.
 
     Raises:
         ManifestError: a file is not what the manifest says.
         EngineError: the engine cannot load the graph.
     """
     component: Component = bundle.manifest.components[position]
-    engine = make_engine(bundle.read(component.graph.file))
+    choice = plan.of(component.name)
+    graph = graph_for(bundle, component, choice)
+    if make_engine is None:
+        engine = open_engine(graph, choice, cache=plan.cache)
+    else:
+        engine = make_engine(graph, choice)
+    computed = Computed(choice.kind.value, choice.precision)
     if isinstance(component, TextEncoderSpec):
         tokenizer = PromptTokenizer(bundle.read(component.tokenizer_file), component.max_tokens)
-        return TextEncoderStage(component, tokenizer, engine)
-    return DiffusionStage(component, position, engine)
+        return TextEncoderStage(component, tokenizer, engine, computed)
+    null_context = None
+    if isinstance(component.null_context, StoredContext):
+        stored = component.null_context
+        width = bundle.manifest.text_encoder.context_width
+        null_context = read_stored_context(stored, bundle.read(stored.file), width)
+    return DiffusionStage(component, position, engine, null_context=null_context, computed=computed)
 
 
 def open_stages(
-    bundle: Bundle, positions: Sequence[int], make_engine: EngineFactory
+    bundle: Bundle,
+    positions: Sequence[int],
+    plan: EnginePlan,
+    make_engine: EngineFactory | None = None,
 ) -> list[Stage]:
     """Several components as stages here, in order."""
-    return [open_stage(bundle, position, make_engine) for position in positions]
+    return [open_stage(bundle, position, plan, make_engine) for position in positions]
 
 
 def last_position(manifest: Manifest, last_stage: str | None) -> int:

@@ -10,7 +10,7 @@ References:
 
 from collections.abc import Iterator
 
-from cascade.errors import ManifestError
+from cascade.errors import EngineError, ManifestError
 
 LENGTH_DELIMITED = 2
 MAX_DEPTH = 32
@@ -31,6 +31,9 @@ CHILDREN: dict[str, dict[int, str]] = {
 
 EXTERNAL_FIELDS = (13, 14)
 """`external_data` and `data_location` of a TensorProto."""
+
+GRAPH, GRAPH_INPUT, GRAPH_OUTPUT, INFO_NAME = 7, 11, 12, 1
+"""Fields of ModelProto, GraphProto and ValueInfoProto."""
 
 
 def refuse_external_data(graph: bytes, name: str) -> None:
@@ -101,3 +104,30 @@ def varint(message: memoryview, at: int) -> tuple[int, int]:
         shift += 7
         if shift > 63:
             raise OverflowError("number too long")
+
+
+def input_names(graph: bytes) -> tuple[str, ...]:
+    """Names of a graph's inputs in order; a runtime may know them under several.
+
+    Raises:
+        EngineError: the bytes are not an ONNX file.
+    """
+    return value_names(graph, GRAPH_INPUT)
+
+
+def output_names(graph: bytes) -> tuple[str, ...]:
+    """Names of a graph's outputs in order; see `input_names`."""
+    return value_names(graph, GRAPH_OUTPUT)
+
+
+def value_names(graph: bytes, side: int) -> tuple[str, ...]:
+    """Names of the values in one field of a graph."""
+    try:
+        model = next(body for field, _, _, body in fields(memoryview(graph)) if field == GRAPH)
+        infos = [body for field, _, _, body in fields(model) if field == side]
+        return tuple(
+            next(bytes(name).decode() for field, _, _, name in fields(info) if field == INFO_NAME)
+            for info in infos
+        )
+    except (IndexError, OverflowError, StopIteration, UnicodeDecodeError, RuntimeError) as exc:
+        raise EngineError("not an ONNX file: its inputs and outputs cannot be read") from exc

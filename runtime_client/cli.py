@@ -12,8 +12,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from cascade.engines.kinds import EngineKind
 from cascade.errors import CascadeError, InvalidRequest, ManifestError, MissingExtra
+from cascade.precision import Precision
 from cascade.request import GenerateRequest, StageOptions
+from cascade.wishes import AUTO
 from runtime_client.config import DEFAULT_CUT, DEFAULT_TIMEOUT_S, FALLBACKS, ClientConfig
 
 DEFAULT_BUNDLE = Path("bundles/emoji-1")
@@ -45,6 +48,8 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     add("--fallback", choices=FALLBACKS, default="error", help="when the server is gone: fail, or run the rest here (default: error)")
     add("--timeout", type=float, default=DEFAULT_TIMEOUT_S, metavar="S", help=f"longest time for the request in seconds (default: {DEFAULT_TIMEOUT_S:g})")
     add("--threads", type=int, default=0, metavar="N", help="threads of the engines here; 0 is one per core (default: 0)")
+    add("--engine", default=AUTO, metavar="E", help=f"what runs the stages: auto, {', '.join(EngineKind)}, or STAGE=E,... (default: auto, the fastest that `cascade tune` found)")
+    add("--precision", default=AUTO, metavar="P", help=f"what they compute in: auto, {', '.join(Precision)}, or STAGE=P,...; a server that differs is refused (default: auto)")
     add("--json", action="store_true", help="print one JSON object instead of the table (default: off)")
     # fmt: on
     parser.set_defaults(run=run)
@@ -80,6 +85,8 @@ def config_of(args: argparse.Namespace) -> ClientConfig:
         server=args.server,
         cut=args.cut,
         threads=args.threads,
+        engine=args.engine,
+        precision=args.precision,
         fallback=args.fallback,
         timeout_s=args.timeout,
         tls=args.tls,

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self, Unpack
 
 from cascade.bundle import Bundle, open_bundle
+from cascade.engine_plan import EnginePlan, demanded_precisions, plan_here
 from cascade.errors import Cancelled, InvalidRequest, TransportError
 from cascade.events import Event, FellBack, StageFinished
 from cascade.generate import generate
@@ -56,6 +57,7 @@ class Client:
         self.config = replace(config or ClientConfig(), **choices)
         self.bundle = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
         check_cut(self.bundle.manifest, self.config.cut)
+        self._demanded = demanded_precisions(self.bundle.manifest, self.config.wish)
         self._lock = threading.Lock()
         self._private: PrivateServer | None = None
         self._connection: Connection | None = None
@@ -111,6 +113,7 @@ class Client:
             image_index=request.image_index,
             cut=self.config.cut,
             fell_back=collected.fell_back,
+            computed=dict(collected.computed),
         )
 
     def events(self, request: GenerateRequest) -> Iterator[Event]:
@@ -182,7 +185,9 @@ class Client:
         connection = self._connect(private)
         connection.begin()
         account.seconds["load"] += time.perf_counter() - begun
-        remote = RemoteStage(connection, self.bundle.manifest, range(cut, last + 1), deadline)
+        remote = RemoteStage(
+            connection, self.bundle.manifest, range(cut, last + 1), deadline, self._demanded
+        )
         return [*self._here(range(cut), account), remote]
 
     def _here(self, positions: range, account: Collected) -> list[Stage]:
@@ -195,7 +200,7 @@ class Client:
         with self._lock:
             self._refuse_when_closed()
             if self._local is None:
-                self._local = LocalStages(self.bundle, self.config.threads)
+                self._local = LocalStages(self.bundle, self.config.wish)
             local = self._local
         stages = [local.at(position) for position in positions]
         account.seconds["load"] += time.perf_counter() - begun
@@ -212,11 +217,18 @@ class Client:
             if self._private is not None and self._private.is_alive:
                 return self._private
             dead, connection = self._private, self._connection
-            self._private = PrivateServer(self.bundle.folder, self.config.cut)
+            self._private = PrivateServer(self.bundle.folder, self._private_plan(), self.config.cut)
             self._connection = None
             private = self._private
         end_server(dead, connection)
         return private
+
+    def _private_plan(self) -> EnginePlan:
+        """What a private server is told: the very choices that this process would make."""
+        manifest = self.bundle.manifest
+        return plan_here(
+            manifest, self.config.wish, range(self.config.cut, len(manifest.components))
+        )
 
     def _connect(self, private: "PrivateServer | None") -> "Connection":
         """The connection, made on first use."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal, TypedDict
 
 from cascade.errors import InvalidRequest
+from cascade.wishes import AUTO, EngineWish, parse_wish
 
 Fallback = Literal["error", "local"]
 FALLBACKS: tuple[Fallback, ...] = ("error", "local")
@@ -28,6 +29,12 @@ class ClientConfig:
     """How many components run here; the number of components means that no server is needed."""
     threads: int = 0
     """Threads of one engine run here; 0 takes one per core."""
+    engine: str = AUTO
+    """What runs the graphs here and on a private server: `auto`, an engine's name, or
+    `COMPONENT=NAME,...`."""
+    precision: str = AUTO
+    """What they compute in: `auto`, a precision's name, or `COMPONENT=NAME,...`. Unless it is
+    `auto`, a server that computes otherwise is refused."""
     fallback: Fallback = "error"
     """What to do when the server is gone: raise, or run the rest here."""
     timeout_s: float = DEFAULT_TIMEOUT_S
@@ -45,6 +52,7 @@ class ClientConfig:
             raise InvalidRequest(
                 f"threads: expected 0 to {MAX_THREADS}, got {self.threads}", field="threads"
             )
+        parse_wish(self.engine, self.precision)
         if self.fallback not in FALLBACKS:
             raise InvalidRequest(
                 f"fallback: expected error or local, got {self.fallback!r}", field="fallback"
@@ -57,6 +65,11 @@ class ClientConfig:
             check_address(self.server)
         check_security(self)
 
+    @property
+    def wish(self) -> EngineWish:
+        """Engine, precision and threads as one value."""
+        return parse_wish(self.engine, self.precision, self.threads)
+
 
 class ClientChoices(TypedDict, total=False):
     """The fields of `ClientConfig` as keywords of `Client`."""
@@ -64,6 +77,8 @@ class ClientChoices(TypedDict, total=False):
     server: str | None
     cut: int
     threads: int
+    engine: str
+    precision: str
     fallback: Fallback
     timeout_s: float
     tls: bool

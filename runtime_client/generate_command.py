@@ -20,7 +20,7 @@ from runtime_client.config import ClientConfig
 from runtime_client.picture_file import check_target, prepare_folder, write_whole
 from runtime_client.progress_bars import ProgressBars
 from runtime_client.result import Result
-from runtime_client.time_table import ENCODE_PNG, TOTAL, render, rows
+from runtime_client.time_table import ENCODE, ENCODE_PNG, TOTAL, render, rows
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,6 +78,7 @@ def png_text(order: Order, result: Result) -> dict[str, str]:
         "image_index": str(result.image_index),
         "bundle_id": result.bundle_id,
         "cut": str(result.cut),
+        "computed": json.dumps(computed_words(result), sort_keys=True),
         "timings": json.dumps(seconds, sort_keys=True),
         "software": f"edge-cascade {__version__}",
     }
@@ -87,7 +88,9 @@ def print_account(order: Order, result: Result, seconds: dict[str, float]) -> No
     """The table, or one JSON object, on standard output."""
     table = rows(seconds, list(result.images), result.cut)
     if not order.as_json:
-        sys.stdout.write(render(table, result.bytes_up, result.bytes_down) + "\n")
+        sys.stdout.write(
+            render(table, result.bytes_up, result.bytes_down, computed_rows(result)) + "\n"
+        )
         return
     height, width = result.image.shape[:2]
     account: dict[str, Any] = {
@@ -100,11 +103,31 @@ def print_account(order: Order, result: Result, seconds: dict[str, float]) -> No
         "bundle_id": result.bundle_id,
         "cut": result.cut,
         "fell_back": result.fell_back,
+        "computed": {
+            name: {"engine": computed.engine, "precision": computed.precision.value}
+            for name, computed in result.computed.items()
+        },
         "seconds": {name: round(spent, 6) for name, spent in table.items()},
         "bytes_up": result.bytes_up,
         "bytes_down": result.bytes_down,
     }
     sys.stdout.write(json.dumps(account) + "\n")
+
+
+def computed_words(result: Result) -> dict[str, str]:
+    """Engine and precision of every component, in two words."""
+    return {
+        name: f"{computed.engine} {computed.precision}"
+        for name, computed in result.computed.items()
+    }
+
+
+def computed_rows(result: Result) -> dict[str, str]:
+    """The same by row of the table: the text encoder's time is the row `encode`."""
+    return {
+        name if name in result.images else ENCODE: words
+        for name, words in computed_words(result).items()
+    }
 
 
 def write_preview(folder: Path, event: Event) -> None:

@@ -1,6 +1,6 @@
 """The stages that run on this machine: opened when first needed, kept open, shared by all requests.
 
-The only file here that reaches ONNX Runtime (through `cascade.engines.ort`). Knows the bundle; not
+The only file here that reaches an engine (through `cascade.engines.choice`). Knows the bundle; not
 requests.
 """
 
@@ -8,11 +8,13 @@ import threading
 from collections.abc import Mapping
 
 from cascade.bundle import Bundle
+from cascade.engine_plan import plan_here
+from cascade.engines.choice import EngineChoice, open_engine
 from cascade.engines.engine import Engine
-from cascade.engines.ort import OrtEngine
 from cascade.hosting import open_stage
 from cascade.stage import Stage
 from cascade.types import Array
+from cascade.wishes import EngineWish
 
 
 class TurnTakingEngine:
@@ -41,15 +43,15 @@ class TurnTakingEngine:
 class LocalStages:
     """Components of one bundle as stages here."""
 
-    def __init__(self, bundle: Bundle, threads: int) -> None:
+    def __init__(self, bundle: Bundle, wish: EngineWish) -> None:
         """Nothing is opened yet.
 
         Args:
             bundle: an opened bundle.
-            threads: threads of one engine run; 0 takes one per core.
+            wish: what to run its graphs with.
         """
         self._bundle = bundle
-        self._threads = threads
+        self._wish = wish
         self._lock = threading.Lock()
         self._open: dict[int, Stage] = {}
 
@@ -59,11 +61,12 @@ class LocalStages:
         Raises:
             ManifestError: its file is not what the manifest says.
             EngineError: its graph cannot be loaded.
+            InvalidRequest: no engine here does what the wish asks for.
         """
         with self._lock:
             stage = self._open.get(position)
             if stage is None:
-                stage = open_stage(self._bundle, position, self._make_engine)
+                stage = self._open_stage(position)
                 self._open[position] = stage
             return stage
 
@@ -74,5 +77,10 @@ class LocalStages:
                 stage.close()
             self._open.clear()
 
-    def _make_engine(self, graph: bytes) -> Engine:
-        return TurnTakingEngine(OrtEngine(graph, threads=self._threads))
+    def _open_stage(self, position: int) -> Stage:
+        plan = plan_here(self._bundle.manifest, self._wish, (position,))
+
+        def make_engine(graph: bytes, choice: EngineChoice) -> Engine:
+            return TurnTakingEngine(open_engine(graph, choice, cache=plan.cache))
+
+        return open_stage(self._bundle, position, plan, make_engine)

@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from cascade.events import Accepted, Progress
+from cascade.events import Accepted, Computed, Progress
 from cascade.image_codec import ImageFormat
+from cascade.precision import Precision
 from cascade.request import GenerateRequest
 from cascade.types import ContextF16
 
@@ -23,6 +24,8 @@ class ServerInfo:
     bundle_id: str
     bundle_name: str
     components: tuple[str, ...]
+    precisions: Mapping[str, Precision]
+    """What each component computes in; one whose precision is not known here is left out."""
     image_formats: tuple[ImageFormat, ...]
     context_lifetime_s: float
 
@@ -65,6 +68,8 @@ class GenerateCall:
     request: GenerateRequest
     last_stage: str
     format: ImageFormat
+    precisions: Mapping[str, Precision] = field(default_factory=dict)
+    """What components must compute in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +89,7 @@ class StageResult:
     image: PackedImage | None = None
     context: ContextF16 | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
+    computed: Computed | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ import threading
 import time
 from pathlib import Path
 
+from cascade.engine_plan import EnginePlan
 from cascade.errors import Cancelled, TransportError
 from runtime_client.config import UNIX_PREFIX
 
@@ -30,11 +31,12 @@ LOG_TAIL_BYTES = 4096
 class PrivateServer:
     """One child process and its folder."""
 
-    def __init__(self, bundle_folder: Path, cut: int) -> None:
+    def __init__(self, bundle_folder: Path, plan: EnginePlan, cut: int) -> None:
         """Start the child; returns at once, before it is ready.
 
         Args:
             bundle_folder: the bundle to serve.
+            plan: how each component is run.
             cut: the first component that it hosts.
 
         Raises:
@@ -47,6 +49,9 @@ class PrivateServer:
         command = [sys.executable, "-m", "cascade.cli", "serve"]
         command += ["--bundle", str(bundle_folder.resolve()), "--listen", self.address]
         command += ["--cut", str(cut), "--until-stdin-closes"]
+        if plan.choices:
+            engine, precision = plan.texts
+            command += ["--engine", engine, "--precision", precision]
         try:
             with self._log.open("wb") as log:
                 self._child = subprocess.Popen(

@@ -6,15 +6,16 @@ the components it stands for; not what ran before.
 
 import random
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from cascade.errors import (
     BundleMismatch,
     Cancelled,
     CascadeError,
+    PrecisionMismatch,
     StageError,
     TransportError,
     UnknownContext,
@@ -22,6 +23,7 @@ from cascade.errors import (
 from cascade.events import Event, Preview, StageFinished, Transferred
 from cascade.image_codec import ImageFormat
 from cascade.manifest import Component, DiffusionSpec
+from cascade.precision import Precision
 from cascade.request import GenerateRequest, Handoff
 from cascade.types import ContextF16, ImageU8
 from runtime_client import wire
@@ -56,6 +58,8 @@ class Plan:
     components: tuple[Component, ...]
     """Those that the server runs, in order."""
     deadline: Deadline
+    precisions: Mapping[str, Precision] = field(default_factory=dict)
+    """What some of them must compute in."""
 
 
 class RemoteRun:
@@ -75,6 +79,7 @@ class RemoteRun:
             with self._traffic.timed("connect"):
                 peer = self._wait_for(self._plan.connection.begin())
             check_hosted(peer, self._plan.components)
+            check_precisions(peer, self._plan.precisions)
             with self._traffic.timed("serialise"):
                 image = self._packed_image()
             data = with_retries(
@@ -118,6 +123,7 @@ class RemoteRun:
                     request=self._request,
                     last_stage=self._plan.components[-1].name,
                     format=best_format(peer),
+                    precisions=self._plan.precisions,
                 )
             )
         self._traffic.bytes_up += len(message)
@@ -192,7 +198,7 @@ class RemoteRun:
             # Of a picture, not of a prompt; the end of the stream has the total.
             seconds.pop("encode", None)
         self._traffic.report(seconds)
-        return StageFinished(component.name, self._handoff, seconds)
+        return StageFinished(component.name, self._handoff, seconds, result.computed)
 
     def _finished(self, done: Done, results: int) -> Transferred:
         """The traffic, once the server says that it is done."""
@@ -265,6 +271,19 @@ def check_hosted(peer: Peer, components: tuple[Component, ...]) -> None:
             raise BundleMismatch(
                 f"the server does not host {component.name}: lower its --cut, or raise this one's",
                 field="cut",
+            )
+
+
+def check_precisions(peer: Peer, asked: Mapping[str, Precision]) -> None:
+    """Raise `PrecisionMismatch` where the server computes otherwise; an older one does not say."""
+    for name, precision in asked.items():
+        theirs = peer.info.precisions.get(name)
+        if theirs != precision:
+            raise PrecisionMismatch(
+                f"precision: the server computes {name} in {theirs or 'an unknown precision'}, "
+                f"{precision} was asked for: start it with --precision {precision}, or leave "
+                "this one's at auto",
+                field=f"precisions.{name}",
             )
 
 

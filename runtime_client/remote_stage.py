@@ -5,10 +5,11 @@ still denoising. Knows a connection; not what ran before it.
 """
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from cascade.events import Event
 from cascade.manifest import Manifest
+from cascade.precision import Precision
 from cascade.request import GenerateRequest, Handoff
 from runtime_client.connection import Connection
 from runtime_client.deadline import Deadline
@@ -19,7 +20,12 @@ class RemoteStage:
     """Components `first` to `last` of a bundle, run by a server. Runs may overlap."""
 
     def __init__(
-        self, connection: Connection, manifest: Manifest, positions: range, deadline: Deadline
+        self,
+        connection: Connection,
+        manifest: Manifest,
+        positions: range,
+        deadline: Deadline,
+        precisions: Mapping[str, Precision] | None = None,
     ) -> None:
         """A stage.
 
@@ -28,9 +34,12 @@ class RemoteStage:
             manifest: of the bundle that both sides hold.
             positions: the components to run, in order.
             deadline: when every run must be over.
+            precisions: what components must compute in; those not named are the server's choice.
         """
         components = tuple(manifest.components[p] for p in positions)
-        self._plan = Plan(connection, manifest.bundle_id, components, deadline)
+        names = {component.name for component in components}
+        asked = {n: p for n, p in (precisions or {}).items() if n in names}
+        self._plan = Plan(connection, manifest.bundle_id, components, deadline, asked)
         self._needs_context = positions.start > 0
         self._lock = threading.Lock()
         self._runs: list[RemoteRun] = []
@@ -54,6 +63,7 @@ class RemoteStage:
 
         Raises:
             BundleMismatch: the server holds another bundle, or not every component.
+            PrecisionMismatch: the server computes a component in another precision than asked.
             VersionMismatch: the server speaks another version of the wire.
             TransportError: the server cannot be reached, or went away.
         """

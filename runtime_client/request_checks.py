@@ -4,10 +4,10 @@ A wrong option of the last stage must not cost the minutes of the first. Knows t
 nothing.
 """
 
-from cascade.diffusion_stage import plan_run
 from cascade.errors import InvalidRequest
 from cascade.manifest import DiffusionSpec, Manifest
 from cascade.request import GenerateRequest, StageOptions
+from cascade.run_plan import plan_run
 
 
 def check_request(manifest: Manifest, request: GenerateRequest) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from cascade.errors import StageError
-from cascade.events import Event, FellBack, StageFinished, Transferred
+from cascade.events import Computed, Event, FellBack, StageFinished, Transferred
 from cascade.types import ImageU8
 
 
@@ -31,6 +31,8 @@ class Result:
     cut: int
     fell_back: bool
     """Whether the server was gone and the rest ran here."""
+    computed: Mapping[str, Computed]
+    """By component: the engine that ran it and in which precision, as far as that is known."""
 
 
 @dataclass(slots=True)
@@ -42,11 +44,14 @@ class Collected:
     bytes_up: int = 0
     bytes_down: int = 0
     fell_back: bool = False
+    computed: dict[str, Computed] = field(default_factory=dict)
 
     def add(self, event: Event) -> None:
         """Take in one event."""
         if isinstance(event, StageFinished):
             self._spend(event.seconds)
+            if event.computed is not None:
+                self.computed[event.stage] = event.computed
             if event.handoff.image is not None:
                 self.images[event.stage] = event.handoff.image
         elif isinstance(event, Transferred):

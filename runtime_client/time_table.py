@@ -5,6 +5,7 @@ Knows seconds by name and the order of the work; measures nothing.
 
 from collections.abc import Mapping, Sequence
 
+ENCODE = "encode"
 ENCODE_PNG = "encode PNG"
 REST = "everything else"
 TOTAL = "total"
@@ -22,7 +23,7 @@ def rows(seconds: Mapping[str, float], stages: Sequence[str], cut: int) -> dict[
     """
     here = list(stages[: max(0, cut - 1)])
     there = list(stages[len(here) :])
-    names = ["load", "tokenise", "encode", *here, "connect", "serialise", "upload", "queue"]
+    names = ["load", "tokenise", ENCODE, *here, "connect", "serialise", "upload", "queue"]
     names += [*there, "download", ENCODE_PNG]
     table = {
         name: seconds.get(name, 0.0)
@@ -35,13 +36,23 @@ def rows(seconds: Mapping[str, float], stages: Sequence[str], cut: int) -> dict[
     return table
 
 
-def render(table: Mapping[str, float], bytes_up: int, bytes_down: int) -> str:
-    """The table as lines: milliseconds and share of the total, then the bytes each way."""
+def render(
+    table: Mapping[str, float], bytes_up: int, bytes_down: int, computed: Mapping[str, str]
+) -> str:
+    """The table as lines: milliseconds, share of the total, engine; then the bytes each way.
+
+    Args:
+        table: seconds by row.
+        bytes_up: to the server.
+        bytes_down: from it.
+        computed: by row, what computed it.
+    """
     total = table.get(TOTAL, 0.0) or 1.0
     width = max(len(name) for name in table)
     lines = [f"{'hop':<{width}}  {'ms':>10}  {'share':>6}"]
     for name, spent in table.items():
-        lines.append(f"{name:<{width}}  {1000 * spent:>10.1f}  {spent / total:>6.1%}")
+        line = f"{name:<{width}}  {1000 * spent:>10.1f}  {spent / total:>6.1%}"
+        lines.append(f"{line}  {computed.get(name, '')}".rstrip())
     lines.append(f"{'bytes up':<{width}}  {bytes_up:>10,}")
     lines.append(f"{'bytes down':<{width}}  {bytes_down:>10,}")
     return "\n".join(lines)

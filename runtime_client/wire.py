@@ -7,8 +7,9 @@ stay encoded: whoever knows the size to expect decodes them (`packed_pictures`).
 from google.protobuf.message import DecodeError
 
 from cascade.errors import InvalidRequest, StageError, TransportError
-from cascade.events import Accepted, Progress
+from cascade.events import Accepted, Computed, Progress
 from cascade.image_codec import FORMATS, ImageFormat
+from cascade.precision import Precision
 from cascade.request import StageOptions
 from cascade.tensor_codec import PackedTensor, pack_tensor, unpack_tensor
 from cascade.types import ContextF16
@@ -36,6 +37,14 @@ DTYPES = {
     "float32": pb.DTYPE_FLOAT32,
 }
 DTYPE_NAMES = {number: name for name, number in DTYPES.items()}
+PRECISIONS: dict[Precision, pb.Precision] = {
+    Precision.FP32: pb.PRECISION_FP32,
+    Precision.FP16: pb.PRECISION_FP16,
+    Precision.BF16: pb.PRECISION_BF16,
+    Precision.INT8: pb.PRECISION_INT8,
+    Precision.FP8: pb.PRECISION_FP8,
+}
+PRECISIONS_BY_NUMBER = {number: precision for precision, number in PRECISIONS.items()}
 IMAGE_FORMATS: dict[ImageFormat, pb.ImageFormat] = {
     "raw": pb.IMAGE_FORMAT_RAW,
     "png": pb.IMAGE_FORMAT_PNG,
@@ -68,6 +77,11 @@ def decode_info(data: bytes) -> ServerInfo:
         bundle_id=reply.bundle_id,
         bundle_name=reply.bundle_name,
         components=tuple(component.name for component in reply.components),
+        precisions={
+            component.name: PRECISIONS_BY_NUMBER[component.precision]
+            for component in reply.components
+            if component.precision in PRECISIONS_BY_NUMBER
+        },
         image_formats=tuple(f for f in FORMATS if f in known),
         context_lifetime_s=reply.limits.context_lifetime_seconds,
     )
@@ -106,6 +120,8 @@ def encode_generate(call: GenerateCall) -> bytes:
             format=IMAGE_FORMATS[call.format], preview_every=request.preview_every
         ),
     )
+    for name, precision in call.precisions.items():
+        message.precisions[name] = PRECISIONS[precision]
     for name, options in request.options.items():
         message.options[name].CopyFrom(options_message(options))
     start = call.start
@@ -157,7 +173,9 @@ def stage_result(message: pb.StageResult) -> StageResult:
         except InvalidRequest as exc:
             raise TransportError(f"the server sent a broken tensor: {exc}") from exc
     image = packed_image(message.image) if message.HasField("image") else None
-    return StageResult(message.stage, image, context, dict(message.seconds))
+    precision = PRECISIONS_BY_NUMBER.get(message.precision)
+    computed = None if precision is None else Computed(message.engine, precision)
+    return StageResult(message.stage, image, context, dict(message.seconds), computed)
 
 
 def packed_image(message: pb.Image) -> PackedImage:

@@ -9,18 +9,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cascade.agreement import HANDLE_BYTES, MAX_CONTEXT_TOKENS, MAX_REQUEST_ID
-from cascade.diffusion_stage import check_context, check_image, plan_run
 from cascade.errors import (
     BundleMismatch,
     ImageCodecError,
     InvalidRequest,
     ManifestError,
+    PrecisionMismatch,
     TensorCodecError,
     UnknownContext,
 )
 from cascade.image_codec import ImageFormat, decode_image
 from cascade.manifest import DiffusionSpec, Manifest
+from cascade.precision import Precision
 from cascade.request import GenerateRequest, Handoff
+from cascade.run_plan import check_context, check_image, plan_run
 from cascade.tensor_codec import PackedTensor, unpack_tensor
 from cascade.tokenizer import PromptTokenizer
 from cascade.types import ContextF16, ImageU8
@@ -60,6 +62,7 @@ class Admission:
         cut: int,
         tokenizer: PromptTokenizer | None,
         contexts: ContextStore,
+        precisions: Mapping[str, Precision],
     ) -> None:
         """The checks.
 
@@ -68,12 +71,14 @@ class Admission:
             cut: the first hosted position.
             tokenizer: measures prompts; None where the text encoder is not hosted.
             contexts: resolves handles.
+            precisions: what every component computes in here.
         """
         self._manifest = manifest
         self._bundle_id = manifest.bundle_id
         self._cut = cut
         self._tokenizer = tokenizer
         self._contexts = contexts
+        self._precisions = precisions
 
     def check_bundle(self, bundle_id: str) -> None:
         """Raise `BundleMismatch` unless both sides hold the same bundle."""
@@ -112,6 +117,7 @@ class Admission:
             InvalidRequest: a field is wrong; the error names it.
             BundleMismatch: made for another bundle.
             UnknownContext: the handle is not held here.
+            PrecisionMismatch: a component would be computed in another precision than asked for.
         """
         check_request_id(call.request_id)
         self.check_bundle(call.bundle_id)
@@ -119,6 +125,7 @@ class Admission:
         start, first = self._start(call)
         last = self._last(call.last_stage, first)
         self._check_hosted(call, first)
+        self._check_precisions(call.precisions, first, last)
         return Work(
             request_id=call.request_id,
             request=request,
@@ -218,6 +225,23 @@ class Admission:
             )
         if first == 0 and self._tokenizer is not None:
             self._tokenizer(call.prompt)
+
+    def _check_precisions(self, asked: Mapping[str, Precision], first: int, last: int) -> None:
+        """Refuse components that compute in another precision here than the client counts on."""
+        names = [component.name for component in self._manifest.components]
+        for name, precision in asked.items():
+            if name not in names:
+                raise InvalidRequest(
+                    f"precisions: no component {name[:SHOWN]!r}; there are {', '.join(names)}",
+                    field="precisions",
+                )
+            here = self._precisions[name]
+            if first <= names.index(name) <= last and precision != here:
+                raise PrecisionMismatch(
+                    f"precisions.{name}: this server computes it in {here}, {precision} was asked "
+                    f"for: start the server with --precision {precision}, or ask for {here}",
+                    field=f"precisions.{name}",
+                )
 
     def _steps(
         self, request: GenerateRequest, start: Handoff, first: int, last: int

@@ -4,10 +4,11 @@ Knows the shape of a call; neither protobuf nor what the bundle allows.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from cascade.image_codec import ImageFormat
+from cascade.precision import Precision
 from cascade.request import StageOptions
 from cascade.tensor_codec import PackedTensor
 
@@ -55,5 +56,7 @@ class GenerateCall:
     image_index: int = 0
     last_stage: str = ""
     options: Mapping[str, StageOptions]
+    precisions: Mapping[str, Precision] = field(default_factory=dict)
+    """What components must compute in, as far as the client cares."""
     format: ImageFormat
     preview_every: int = 0

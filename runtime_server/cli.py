@@ -8,7 +8,10 @@ import os
 import sys
 from pathlib import Path
 
+from cascade.engines.kinds import EngineKind
 from cascade.errors import CascadeError
+from cascade.precision import Precision
+from cascade.wishes import AUTO
 from runtime_server.config import ServerConfig
 from runtime_server.logs import LOG_LEVELS, configure_logs
 
@@ -28,6 +31,12 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     add("--listen", default="127.0.0.1:7860", help="host:port, or unix:PATH")
     add("--cut", type=int, default=0, help="host only the components from this position on")
     add("--threads", type=int, default=0, help="threads of one engine run; 0: one per core")
+    add("--engine", default=AUTO, help=f"auto, {', '.join(EngineKind)}, or COMPONENT=ENGINE,...")
+    add(
+        "--precision",
+        default=AUTO,
+        help=f"auto, {', '.join(Precision)}, or COMPONENT=PRECISION,...",
+    )
     add("--max-queued", type=int, default=16, help="requests that may wait per component")
     add("--drain-grace", type=float, default=30.0, help="seconds for requests in flight at the end")
     add("--tls-cert", type=Path, help="PEM file with the certificate chain")
@@ -48,6 +57,8 @@ def run(args: argparse.Namespace) -> int:
             listen=args.listen,
             cut=args.cut,
             threads=args.threads,
+            engine=args.engine,
+            precision=args.precision,
             max_queued_per_stage=args.max_queued,
             drain_grace_s=args.drain_grace,
             tls_cert=args.tls_cert,

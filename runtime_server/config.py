@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cascade.errors import InvalidRequest
+from cascade.wishes import AUTO, EngineWish, parse_wish
 
 UNIX_PREFIX = "unix:"
 MAX_SOCKET_PATH = 107
@@ -27,6 +28,10 @@ class ServerConfig:
     """Host only the components from this position on; 0 hosts all."""
     threads: int = 0
     """Threads of one engine run; 0 takes one per core."""
+    engine: str = AUTO
+    """What runs the graphs: `auto`, an engine's name, or `COMPONENT=NAME,...`."""
+    precision: str = AUTO
+    """What they compute in: `auto`, a precision's name, or `COMPONENT=NAME,...`."""
     max_queued_per_stage: int = 16
     """A request whose first component has so many waiting is refused as `ServerBusy`."""
     max_in_flight: int = 64
@@ -50,6 +55,7 @@ class ServerConfig:
         """Refuse values that could only fail later."""
         check_at_least("cut", self.cut, 0)
         check_at_least("threads", self.threads, 0)
+        parse_wish(self.engine, self.precision)
         check_at_least("max_queued_per_stage", self.max_queued_per_stage, 1)
         check_at_least("max_in_flight", self.max_in_flight, 1)
         check_at_least("context_store_bytes", self.context_store_bytes, 0)
@@ -64,6 +70,11 @@ class ServerConfig:
                 "--tls-cert and --tls-key, or --insecure if something in front encrypts",
                 field="listen",
             )
+
+    @property
+    def wish(self) -> EngineWish:
+        """Engine, precision and threads as one value."""
+        return parse_wish(self.engine, self.precision, self.threads)
 
     @property
     def socket_path(self) -> Path | None:

@@ -7,9 +7,9 @@ import time
 from collections.abc import Sequence
 
 from cascade.bundle import Bundle, open_bundle
-from cascade.engines.ort import OrtEngine
+from cascade.engine_plan import EnginePlan, plan_here
 from cascade.errors import InvalidRequest
-from cascade.events import Accepted
+from cascade.events import Accepted, Computed
 from cascade.hosting import EngineFactory, open_stages
 from cascade.manifest import Component, Manifest, TextEncoderSpec
 from cascade.stage import Stage
@@ -27,17 +27,24 @@ class Core:
     """One bundle, hosted."""
 
     def __init__(
-        self, bundle: Bundle, stages: Sequence[Stage], config: ServerConfig, clock: Clock
+        self,
+        bundle: Bundle,
+        stages: Sequence[Stage],
+        plan: EnginePlan,
+        config: ServerConfig,
+        clock: Clock,
     ) -> None:
         """A core whose executor is at work.
 
         Args:
             bundle: the opened bundle.
             stages: its components from `config.cut` on; closed together with the core.
+            plan: how they are run.
             config: limits.
             clock: monotonic seconds.
         """
         self._manifest: Manifest = bundle.manifest
+        self._plan = plan
         self._config = config
         self._clock = clock
         self._contexts = ContextStore(
@@ -46,7 +53,10 @@ class Core:
             clock=clock,
         )
         tokenizer = None if config.cut else open_tokenizer(bundle)
-        self._admission = Admission(bundle.manifest, config.cut, tokenizer, self._contexts)
+        precisions = {c.name: plan.of(c.name).precision for c in bundle.manifest.components}
+        self._admission = Admission(
+            bundle.manifest, config.cut, tokenizer, self._contexts, precisions
+        )
         self.bundle_id = bundle.bundle_id
         self.executor = Executor(
             dict(enumerate(stages, start=config.cut)),
@@ -100,6 +110,7 @@ class Core:
 
     def _hosted(self, position: int, spec: Component) -> HostedComponent:
         """One component's line of the server info."""
+        choice = self._plan.of(spec.name)
         return HostedComponent(
             name=spec.name,
             position=position,
@@ -108,6 +119,7 @@ class Core:
             milliseconds_per_step=1000 * self.executor.seconds_per_step(position),
             queued=self.executor.queued(position),
             default_steps=1 if isinstance(spec, TextEncoderSpec) else spec.steps,
+            computed=Computed(choice.kind.value, choice.precision),
         )
 
 
@@ -122,12 +134,12 @@ def load_core(config: ServerConfig, make_engine: EngineFactory | None = None) ->
 
     Args:
         config: which bundle, from which component on.
-        make_engine: runs a graph; ONNX Runtime when None.
+        make_engine: runs a graph; the engine that fits configuration and machine when None.
 
     Raises:
         ManifestError: the bundle is missing, incomplete or altered.
         EngineError: a graph cannot be run.
-        InvalidRequest: the cut leaves nothing to host.
+        InvalidRequest: the cut leaves nothing to host, or no engine here does what is asked for.
     """
     bundle = open_bundle(config.bundle)
     count = len(bundle.manifest.components)
@@ -138,8 +150,7 @@ def load_core(config: ServerConfig, make_engine: EngineFactory | None = None) ->
         )
     bundle.verify_files()
 
-    def onnx_runtime(graph: bytes) -> OrtEngine:
-        return OrtEngine(graph, threads=config.threads)
-
-    stages = open_stages(bundle, range(config.cut, count), make_engine or onnx_runtime)
-    return Core(bundle, stages, config, time.monotonic)
+    hosted = range(config.cut, count)
+    plan = plan_here(bundle.manifest, config.wish, hosted)
+    stages = open_stages(bundle, hosted, plan, make_engine)
+    return Core(bundle, stages, plan, config, time.monotonic)

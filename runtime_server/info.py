@@ -5,6 +5,7 @@ Knows what is told; neither how it was measured nor how it is written.
 
 from dataclasses import dataclass
 
+from cascade.events import Computed
 from runtime_server.config import ServerConfig
 
 
@@ -20,6 +21,8 @@ class HostedComponent:
     milliseconds_per_step: float
     queued: int
     default_steps: int
+    computed: Computed
+    """What runs it here."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

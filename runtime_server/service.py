@@ -152,7 +152,9 @@ class ResponseStream:
             packed = await self._encode(image, self._work.format)
             seconds["encode"] = self._seconds["encode"] - before
             context = None
-        await self.write(wire.write_stage_result(event.stage, packed, context, seconds))
+        await self.write(
+            wire.write_stage_result(event.stage, packed, context, seconds, event.computed)
+        )
 
     async def _encode(self, image: ImageU8, format_: ImageFormat) -> PackedImage:
         """Encode beside the event loop."""

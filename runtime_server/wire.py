@@ -12,8 +12,9 @@ from google.protobuf.message import DecodeError
 from cascade import __version__
 from cascade.agreement import MAX_MESSAGE_BYTES, WIRE_VERSION
 from cascade.errors import InvalidRequest
-from cascade.events import Accepted, Progress
+from cascade.events import Accepted, Computed, Progress
 from cascade.image_codec import FORMATS, ImageFormat
+from cascade.precision import Precision
 from cascade.request import MAX_PROMPT_CHARACTERS, MAX_STEPS, StageOptions
 from cascade.tensor_codec import PackedTensor, pack_tensor
 from cascade.types import ContextF16
@@ -23,6 +24,9 @@ from runtime_server.info import ServerInfo
 
 SERVICE_NAME: str = pb.DESCRIPTOR.services_by_name["CascadeService"].full_name
 
+SHOWN = 64
+"""Characters of a caller's own text that an error quotes."""
+
 DTYPE_NAMES = {pb.DTYPE_UINT8: "uint8", pb.DTYPE_FLOAT16: "float16", pb.DTYPE_FLOAT32: "float32"}
 DTYPE_NUMBERS = {name: number for number, name in DTYPE_NAMES.items()}
 FORMAT_NAMES: dict[int, ImageFormat] = {
@@ -31,6 +35,14 @@ FORMAT_NAMES: dict[int, ImageFormat] = {
     pb.IMAGE_FORMAT_WEBP: "webp",
     pb.IMAGE_FORMAT_JPEG: "jpeg",
 }
+PRECISION_NUMBERS: dict[Precision, Any] = {
+    Precision.FP32: pb.PRECISION_FP32,
+    Precision.FP16: pb.PRECISION_FP16,
+    Precision.BF16: pb.PRECISION_BF16,
+    Precision.INT8: pb.PRECISION_INT8,
+    Precision.FP8: pb.PRECISION_FP8,
+}
+PRECISIONS = {number: precision for precision, number in PRECISION_NUMBERS.items()}
 FORMAT_NUMBERS: dict[ImageFormat, Any] = {name: number for number, name in FORMAT_NAMES.items()}
 
 
@@ -76,6 +88,10 @@ def read_generate(data: bytes) -> GenerateCall:
         image_index=message.image_index,
         last_stage=message.last_stage,
         options={name: read_options(options) for name, options in message.options.items()},
+        precisions={
+            name: read_precision(number, f"precisions.{name[:SHOWN]}")
+            for name, number in message.precisions.items()
+        },
         format=read_format(output.format, "output.format") if output.format else "png",
         preview_every=output.preview_every,
     )
@@ -128,6 +144,20 @@ def read_format(number: int, field: str) -> ImageFormat:
     return name
 
 
+def read_precision(number: int, field: str) -> Precision:
+    """A precision.
+
+    Raises:
+        InvalidRequest: the number is none that we know.
+    """
+    precision = PRECISIONS.get(number)
+    if precision is None:
+        raise InvalidRequest(
+            f"{field}: expected one of {', '.join(Precision)}, got number {number}", field=field
+        )
+    return precision
+
+
 def read_options(message: Any) -> StageOptions:
     """Options of one component; what was left out stays None, an explicit 0 does not."""
     return StageOptions(
@@ -149,6 +179,8 @@ def write_server_info(info: ServerInfo) -> bytes:
             milliseconds_per_step=c.milliseconds_per_step,
             queued=c.queued,
             default_steps=c.default_steps,
+            precision=PRECISION_NUMBERS[c.computed.precision],
+            engine=c.computed.engine,
         )
         for c in info.components
     ]
@@ -203,6 +235,7 @@ def write_stage_result(
     image: PackedImage | None,
     context: ContextF16 | None,
     seconds: Mapping[str, float],
+    computed: Computed | None,
 ) -> bytes:
     """A component's result: an image, or the text encoder's context."""
     result = pb.StageResult(
@@ -210,6 +243,8 @@ def write_stage_result(
         image=None if image is None else image_message(image),
         context=None if context is None else tensor_message(context),
         seconds=seconds,
+        precision=None if computed is None else PRECISION_NUMBERS[computed.precision],
+        engine=None if computed is None else computed.engine,
     )
     return serialise(pb.GenerateResponse(stage_result=result))
 

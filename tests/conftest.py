@@ -4,8 +4,35 @@ from importlib.util import find_spec
 
 import pytest
 
+from cascade.engines.cuda_driver import find_device
+
 WITHOUT_TORCH = find_spec("torch") is None
 collect_ignore = ["stages", "export"] if WITHOUT_TORCH else []
+
+
+NO_GPU = "needs a card, tensorrt and pycuda"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip the tests of a GPU where there is none."""
+    library = any(find_spec(name) for name in ("tensorrt", "tensorrt_rtx", "tensorrt_rtx_bindings"))
+    here = library and find_device() is not None and find_spec("pycuda") is not None
+    for item in items:
+        if item.get_closest_marker("gpu") and not here:
+            item.add_marker(pytest.mark.skip(reason=NO_GPU))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say loudly what was not tested."""
+    skipped = [r for r in terminalreporter.stats.get("skipped", []) if NO_GPU in str(r.longrepr)]
+    if skipped:
+        card = find_device()
+        found = f"the card is {card.name}" if card else "there is no card"
+        terminalreporter.section("GPU")
+        terminalreporter.line(
+            f"{len(skipped)} TESTS OF THE GPU WERE SKIPPED: {NO_GPU}; {found}. "
+            f"The TensorRT engine's run was not tested."
+        )
 
 
 def pytest_report_header(config: pytest.Config) -> str:

@@ -20,7 +20,7 @@ from grpc_status import rpc_status
 
 from cascade.agreement import MAX_MESSAGE_BYTES
 from cascade.bundle import Bundle
-from cascade.engines.ort import OrtEngine
+from cascade.engine_plan import EnginePlan
 from cascade.events import StageFinished
 from cascade.generate import generate
 from cascade.hosting import EngineFactory, open_stages
@@ -166,11 +166,8 @@ def local_results(
     bundle: Bundle, request: GenerateRequest, make_engine: EngineFactory | None = None
 ) -> dict[str, StageFinished]:
     """Every component's result when the whole cascade runs right here."""
-    stages = open_stages(
-        bundle,
-        range(len(bundle.manifest.components)),
-        make_engine or (lambda graph: OrtEngine(graph, threads=1)),
-    )
+    positions = range(len(bundle.manifest.components))
+    stages = open_stages(bundle, positions, EnginePlan(threads=1), make_engine)
     try:
         events = list(generate(stages, request))
     finally:

@@ -13,6 +13,7 @@ import pytest
 from onnx import TensorProto, helper, load_model_from_string
 
 from cascade.errors import CascadeError, EngineError, InvalidRequest, ManifestError
+from cascade.manifest import FORMAT_VERSION
 from runtime_server import ServerConfig
 from runtime_server.core import load_core
 from tests.tiny_bundle import write_tiny_bundle
@@ -153,7 +154,7 @@ def unknown_field(folder: Path) -> None:
 
 def other_format_version(folder: Path) -> None:
     """A bundle of a future format."""
-    edit_manifest(folder, lambda manifest: manifest.update(format_version=2))
+    edit_manifest(folder, lambda manifest: manifest.update(format_version=FORMAT_VERSION + 1))
 
 
 def mistyped_field(folder: Path) -> None:

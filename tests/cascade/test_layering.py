@@ -11,6 +11,23 @@ HEAVY = ("torch", "onnx", "stages", "export")
 NETWORK = ("grpc", "google.protobuf", "protos")
 
 
+EXTRAS = {
+    "cascade.engines.openvino": ("openvino",),
+    "cascade.engines.trt": ("pycuda", "tensorrt"),
+    "cascade.engines.trt_build": ("tensorrt", "tensorrt_rtx", "tensorrt_rtx_bindings"),
+    "cascade.engines.trt_library": ("tensorrt", "tensorrt_rtx", "tensorrt_rtx_bindings"),
+}
+"""Modules that need one of these packages, and whose import says so where there is none."""
+
+
+def can_import(module: str) -> bool:
+    """Whether what a module needs beyond the light packages is installed."""
+    packages = EXTRAS.get(module, ("numpy",))
+    if module == "cascade.engines.trt":
+        return all(importlib.util.find_spec(package) for package in packages)
+    return any(importlib.util.find_spec(package) for package in packages)
+
+
 def modules(package: str) -> list[str]:
     """A package and every module in it, without importing any."""
     spec = importlib.util.find_spec(package)
@@ -48,6 +65,7 @@ def test_the_check_finds_what_is_loaded() -> None:
 def test_light_packages_load_nothing_heavy(package: str, forbidden: tuple[str, ...]) -> None:
     """Importing every module of a package loads neither torch nor the other half."""
     names = [name for name in modules(package) if not name.endswith("__main__")]
+    names = [name for name in names if can_import(name)]
     assert len(names) > 3
     assert loaded(f"import {', '.join(names)}", forbidden) == []
 
@@ -55,4 +73,22 @@ def test_light_packages_load_nothing_heavy(package: str, forbidden: tuple[str, .
 def test_the_command_line_costs_nothing_heavy() -> None:
     """Registering every subcommand, those for training too, loads neither torch nor an engine."""
     statements = "from cascade.cli import build_parser; build_parser()"
-    assert loaded(statements, ("torch", "onnx", "onnxruntime")) == []
+    assert loaded(statements, ("torch", "onnx", "onnxruntime", "openvino")) == []
+
+
+def test_an_engine_is_loaded_only_when_it_is_chosen() -> None:
+    """Choosing, and knowing what is installed, loads none; opening loads the chosen one."""
+    choose = (
+        "from cascade.engine_plan import plan_here\n"
+        "from cascade.engines.choice import *\n"
+        "from cascade.precision import Precision\n"
+        "installed_kinds()\n"
+    )
+    engines = ("onnxruntime", "openvino", "tensorrt", "pycuda")
+    assert loaded(choose, engines) == []
+    attempt = (
+        "import contextlib, cascade.errors\n"
+        "with contextlib.suppress(cascade.errors.EngineError):\n"
+        "    open_engine(b'', EngineChoice(EngineKind.ORT, Precision.FP32))\n"
+    )
+    assert loaded(choose + attempt, engines) == ["onnxruntime"]

@@ -178,3 +178,13 @@ def test_terminate_when_idle_is_harmless(counter: OrtEngine) -> None:
     """With nothing to end, the next run is not affected."""
     counter.terminate()
     assert counter.run(turns(3))["total"].tolist() == [3.5]
+
+
+def test_closing_twice_is_harmless_and_a_closed_engine_says_so() -> None:
+    """Whoever closes a second time does no wrong; whoever runs a closed engine is told."""
+    engine = OrtEngine(text_encoder_graph()[0], threads=1)
+    engine.close()
+    engine.close()
+    engine.terminate()
+    with pytest.raises(EngineError, match="closed"):
+        engine.run(encoder_inputs())

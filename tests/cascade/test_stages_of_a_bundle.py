@@ -11,7 +11,8 @@ import pytest
 from cascade.bundle import Bundle
 from cascade.conditioning import augment, enlarge
 from cascade.diffusion_stage import DiffusionStage
-from cascade.engines.ort import OrtEngine
+from cascade.engine_plan import EnginePlan
+from cascade.engines.choice import EngineChoice, EngineKind
 from cascade.errors import Cancelled, InvalidRequest, ManifestError, StageError
 from cascade.events import Event, Preview, Progress, StageFinished
 from cascade.generate import generate
@@ -19,6 +20,7 @@ from cascade.hosting import last_position, open_stage, open_stages
 from cascade.image_codec import from_network, to_network
 from cascade.manifest import DiffusionSpec, GuidanceSpec, TextEncoderSpec, ThresholdSpec
 from cascade.noise import AUGMENTATION, START, normals
+from cascade.precision import Precision
 from cascade.request import GenerateRequest, Handoff, StageOptions
 from cascade.stage import Stage
 from cascade.text_stage import TextEncoderStage
@@ -84,9 +86,8 @@ class FlatEncoder:
         """Nothing to release."""
 
 
-def local(graph: bytes) -> OrtEngine:
-    """The engine of these tests: one thread."""
-    return OrtEngine(graph, threads=1)
+LOCAL = EnginePlan(threads=1)
+"""How these tests run graphs: ONNX Runtime in float32."""
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +99,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 @pytest.fixture(scope="module")
 def stages(bundle: Bundle) -> list[Stage]:
     """All its stages on ONNX Runtime."""
-    return open_stages(bundle, range(4), local)
+    return open_stages(bundle, range(4), LOCAL)
 
 
 def spec_of(bundle: Bundle, position: int) -> DiffusionSpec:
@@ -449,11 +450,12 @@ def test_engines_get_the_checked_bytes(bundle: Bundle) -> None:
     """The factory is called with the bytes of the component's own graph."""
     given: list[bytes] = []
 
-    def factory(graph: bytes) -> CountingEngine:
+    def factory(graph: bytes, choice: EngineChoice) -> CountingEngine:
+        assert choice == EngineChoice(EngineKind.ORT, Precision.FP32, 1)
         given.append(graph)
         return CountingEngine()
 
-    open_stages(bundle, [3, 1], factory)
+    open_stages(bundle, [3, 1], LOCAL, factory)
     assert given == [bundle.read("sr32.onnx"), bundle.read("base.onnx")]
 
 
@@ -463,11 +465,11 @@ def test_a_changed_graph_reaches_no_engine(tmp_path: Path) -> None:
     path = bundle.folder / "base.onnx"
     path.write_bytes(path.read_bytes()[:-1] + b"\x00")
 
-    def factory(graph: bytes) -> CountingEngine:
+    def factory(graph: bytes, choice: EngineChoice) -> CountingEngine:
         raise AssertionError(f"called with {len(graph)} bytes")
 
     with pytest.raises(ManifestError, match="sha256"):
-        open_stage(bundle, 1, factory)
+        open_stage(bundle, 1, LOCAL, factory)
 
 
 @pytest.mark.parametrize(("name", "position"), [(None, 3), ("base", 1), ("sr16", 2), ("sr32", 3)])

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from cascade.bundle import Bundle
-from cascade.engines.ort import OrtEngine
+from cascade.engine_plan import EnginePlan
 from cascade.events import StageFinished
 from cascade.generate import generate
 from cascade.hosting import open_stages
@@ -21,6 +21,8 @@ from cascade.request import GenerateRequest
 from cascade.types import ImageU8
 
 READY_WITHIN_S = 60.0
+ONE_THREAD = EnginePlan(threads=1)
+"""ONNX Runtime in float32."""
 
 
 class ServerChild:
@@ -96,12 +98,8 @@ def free_tcp_address() -> str:
 class LocalAnswers:
     """The pictures that a run without any server makes; the truth of these tests."""
 
-    def __init__(self, bundle: Bundle, threads: int = 1) -> None:
-        self._stages = open_stages(
-            bundle,
-            range(len(bundle.manifest.components)),
-            lambda graph: OrtEngine(graph, threads=threads),
-        )
+    def __init__(self, bundle: Bundle, plan: EnginePlan = ONE_THREAD) -> None:
+        self._stages = open_stages(bundle, range(len(bundle.manifest.components)), plan)
 
     def images(self, request: GenerateRequest) -> dict[str, ImageU8]:
         """Every stage's picture by its name."""

@@ -66,11 +66,12 @@ def test_the_rows_add_up(cut: int) -> None:
 
 def test_the_table_is_readable() -> None:
     """Milliseconds, shares and bytes, in columns."""
-    lines = render(rows(SECONDS, STAGES, 2), 12_345, 3_145_728).splitlines()
+    lines = render(rows(SECONDS, STAGES, 2), 12_345, 3_145_728, {"sr256": "ort int8"}).splitlines()
     assert "base                  200.0   20.0%" in lines
     assert lines[-2].split() == ["bytes", "up", "12,345"]
     assert lines[-1].split() == ["bytes", "down", "3,145,728"]
-    assert len({len(line) for line in lines[:-2]}) == 1
+    assert [line.split()[-2:] for line in lines if line.startswith("sr256")] == [["ort", "int8"]]
+    assert len({len(line) for line in lines[:-2] if not line.startswith("sr256")}) == 1
 
 
 def test_traffic_splits_waiting_into_server_and_wire() -> None:

@@ -6,13 +6,14 @@ from pathlib import Path
 import pytest
 
 from cascade.bundle import Bundle
+from cascade.engine_plan import EnginePlan
 from cascade.errors import TransportError
 from runtime_client.private_server import PrivateServer
 
 
 def test_it_starts_serves_and_leaves_nothing(bundle: Bundle) -> None:
     """Its folder is the user's alone and goes with it."""
-    server = PrivateServer(bundle.folder, 2)
+    server = PrivateServer(bundle.folder, EnginePlan(), 2)
     try:
         socket_path = Path(server.wait_until_ready().removeprefix("unix:"))
         assert stat.S_IMODE(socket_path.parent.stat().st_mode) == 0o700
@@ -26,7 +27,7 @@ def test_it_starts_serves_and_leaves_nothing(bundle: Bundle) -> None:
 
 def test_a_failed_start_tells_the_childs_last_words(tmp_path: Path) -> None:
     """A bundle that is not one: the error carries the server's own message."""
-    server = PrivateServer(tmp_path, 2)
+    server = PrivateServer(tmp_path, EnginePlan(), 2)
     try:
         with pytest.raises(TransportError, match=r"did not start: .*manifest\.json"):
             server.wait_until_ready()

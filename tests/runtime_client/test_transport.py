@@ -139,6 +139,7 @@ def server_info(wire_version: int = WIRE_VERSION, bundle_id: str = "b") -> Serve
         bundle_id=bundle_id,
         bundle_name="tiny",
         components=(),
+        precisions={},
         image_formats=(),
         context_lifetime_s=1.0,
     )

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from cascade.errors import StageError, TransportError
-from cascade.events import Accepted, Progress
+from cascade.events import Accepted, Computed, Progress
 from cascade.image_codec import encode_image
+from cascade.precision import Precision
 from cascade.request import GenerateRequest, StageOptions
 from cascade.tensor_codec import pack_tensor
 from protos.cascade.v1 import cascade_pb2 as pb
@@ -178,3 +179,30 @@ def test_a_picture_of_another_size_is_refused(image: PackedImage) -> None:
     """The size is known beforehand; nothing else is decoded."""
     with pytest.raises(TransportError):
         unpack_image(image, sizes=range(8, 9), what="picture")
+
+
+def test_precisions_travel_both_ways() -> None:
+    """What was asked for goes up; what computed comes down; what is unknown here is left out."""
+    call = GenerateCall(
+        request_id="r-1",
+        bundle_id="b",
+        start=Start(prompt="a"),
+        request=GenerateRequest(),
+        last_stage="sr32",
+        format="raw",
+        precisions={"sr16": Precision.INT8},
+    )
+    message = pb.GenerateRequest.FromString(wire.encode_generate(call))
+    assert dict(message.precisions) == {"sr16": pb.PRECISION_INT8}
+    info = pb.GetServerInfoResponse(
+        components=[
+            pb.ComponentInfo(name="sr16", precision=pb.PRECISION_INT8, engine="ort"),
+            pb.ComponentInfo(name="sr32"),
+            pb.ComponentInfo(name="new", precision=99),  # type: ignore[arg-type]
+        ]
+    )
+    assert wire.decode_info(info.SerializeToString()).precisions == {"sr16": Precision.INT8}
+    result = pb.StageResult(stage="sr16", precision=pb.PRECISION_INT8, engine="something new")
+    event = wire.decode_event(pb.GenerateResponse(stage_result=result).SerializeToString())
+    assert isinstance(event, StageResult)
+    assert event.computed == Computed("something new", Precision.INT8)

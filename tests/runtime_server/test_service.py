@@ -8,6 +8,7 @@ import pytest
 
 from cascade.agreement import WIRE_VERSION, context_handle
 from cascade.bundle import Bundle
+from cascade.engines.choice import EngineChoice
 from cascade.errors import EngineError
 from cascade.events import StageFinished
 from cascade.request import GenerateRequest, StageOptions
@@ -215,8 +216,8 @@ class FaultyEngine:
 
     failure: Exception | None = None
 
-    def __init__(self, graph: bytes) -> None:
-        del graph
+    def __init__(self, graph: bytes, choice: EngineChoice) -> None:
+        del graph, choice
 
     def run(self, inputs: Any) -> dict[str, Array]:
         """Fail as told."""
@@ -264,3 +265,44 @@ def test_counters_are_back_at_zero(server: RunningServer, caller: Caller, bundle
     with pytest.raises(grpc.RpcError):
         list(caller.generate(request_message(bundle)))
     wait_until(lambda: server.core.executor.counts.idle)
+
+
+@pytest.mark.parametrize(
+    ("precisions", "code", "reason", "field"),
+    [
+        (
+            {"sr32": pb.PRECISION_INT8},
+            "FAILED_PRECONDITION",
+            "PRECISION_MISMATCH",
+            "precisions.sr32",
+        ),
+        ({"sr64": pb.PRECISION_FP32}, "INVALID_ARGUMENT", "INVALID_REQUEST", "precisions"),
+        ({"sr32": 0}, "INVALID_ARGUMENT", "INVALID_REQUEST", "precisions.sr32"),
+        ({"sr32": 77}, "INVALID_ARGUMENT", "INVALID_REQUEST", "precisions.sr32"),
+    ],
+)
+def test_a_precision_that_is_not_ours_is_refused(
+    caller: Caller, bundle: Bundle, precisions: dict[str, Any], code: str, reason: str, field: str
+) -> None:
+    """Before anything runs, naming the component."""
+    message = request_message(bundle, prompt=pb.PromptStart(prompt=PROMPT), precisions=precisions)
+    with pytest.raises(grpc.RpcError) as refused:
+        list(caller.generate(message))
+    assert details_of(refused.value)[:3] == (code, reason, field)
+
+
+def test_precisions_are_told(caller: Caller, bundle: Bundle) -> None:
+    """Beforehand per component, and with each result; what fits, or does not run, is fine."""
+    info = caller.server_info()
+    assert {c.name: (c.engine, c.precision) for c in info.components}["base"] == (
+        "ort",
+        pb.PRECISION_FP32,
+    )
+    message = request_message(
+        bundle,
+        prompt=pb.PromptStart(prompt=PROMPT),
+        last_stage="sr16",
+        precisions={"base": pb.PRECISION_FP32, "sr32": pb.PRECISION_INT8},
+    )
+    results = results_of(caller.generate(message))
+    assert {(r.engine, r.precision) for r in results.values()} == {("ort", pb.PRECISION_FP32)}

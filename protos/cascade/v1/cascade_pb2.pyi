@@ -21,6 +21,15 @@ class ImageFormat(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     IMAGE_FORMAT_PNG: _ClassVar[ImageFormat]
     IMAGE_FORMAT_WEBP: _ClassVar[ImageFormat]
     IMAGE_FORMAT_JPEG: _ClassVar[ImageFormat]
+
+class Precision(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    PRECISION_UNSPECIFIED: _ClassVar[Precision]
+    PRECISION_FP32: _ClassVar[Precision]
+    PRECISION_FP16: _ClassVar[Precision]
+    PRECISION_BF16: _ClassVar[Precision]
+    PRECISION_INT8: _ClassVar[Precision]
+    PRECISION_FP8: _ClassVar[Precision]
 DTYPE_UNSPECIFIED: Dtype
 DTYPE_UINT8: Dtype
 DTYPE_FLOAT16: Dtype
@@ -30,6 +39,12 @@ IMAGE_FORMAT_RAW: ImageFormat
 IMAGE_FORMAT_PNG: ImageFormat
 IMAGE_FORMAT_WEBP: ImageFormat
 IMAGE_FORMAT_JPEG: ImageFormat
+PRECISION_UNSPECIFIED: Precision
+PRECISION_FP32: Precision
+PRECISION_FP16: Precision
+PRECISION_BF16: Precision
+PRECISION_INT8: Precision
+PRECISION_FP8: Precision
 
 class Tensor(_message.Message):
     __slots__ = ("shape", "dtype", "data")
@@ -76,7 +91,7 @@ class GetServerInfoResponse(_message.Message):
     def __init__(self, wire_version: _Optional[int] = ..., software_version: _Optional[str] = ..., bundle_id: _Optional[str] = ..., bundle_name: _Optional[str] = ..., components: _Optional[_Iterable[_Union[ComponentInfo, _Mapping]]] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., image_formats: _Optional[_Iterable[_Union[ImageFormat, str]]] = ...) -> None: ...
 
 class ComponentInfo(_message.Message):
-    __slots__ = ("name", "position", "family", "output_resolution", "milliseconds_per_step", "queued", "default_steps")
+    __slots__ = ("name", "position", "family", "output_resolution", "milliseconds_per_step", "queued", "default_steps", "precision", "engine")
     NAME_FIELD_NUMBER: _ClassVar[int]
     POSITION_FIELD_NUMBER: _ClassVar[int]
     FAMILY_FIELD_NUMBER: _ClassVar[int]
@@ -84,6 +99,8 @@ class ComponentInfo(_message.Message):
     MILLISECONDS_PER_STEP_FIELD_NUMBER: _ClassVar[int]
     QUEUED_FIELD_NUMBER: _ClassVar[int]
     DEFAULT_STEPS_FIELD_NUMBER: _ClassVar[int]
+    PRECISION_FIELD_NUMBER: _ClassVar[int]
+    ENGINE_FIELD_NUMBER: _ClassVar[int]
     name: str
     position: int
     family: str
@@ -91,7 +108,9 @@ class ComponentInfo(_message.Message):
     milliseconds_per_step: float
     queued: int
     default_steps: int
-    def __init__(self, name: _Optional[str] = ..., position: _Optional[int] = ..., family: _Optional[str] = ..., output_resolution: _Optional[int] = ..., milliseconds_per_step: _Optional[float] = ..., queued: _Optional[int] = ..., default_steps: _Optional[int] = ...) -> None: ...
+    precision: Precision
+    engine: str
+    def __init__(self, name: _Optional[str] = ..., position: _Optional[int] = ..., family: _Optional[str] = ..., output_resolution: _Optional[int] = ..., milliseconds_per_step: _Optional[float] = ..., queued: _Optional[int] = ..., default_steps: _Optional[int] = ..., precision: _Optional[_Union[Precision, str]] = ..., engine: _Optional[str] = ...) -> None: ...
 
 class Limits(_message.Message):
     __slots__ = ("max_message_bytes", "max_prompt_characters", "max_steps", "max_queued_per_stage", "context_store_bytes", "context_lifetime_seconds")
@@ -126,7 +145,7 @@ class PutContextResponse(_message.Message):
     def __init__(self, handle: _Optional[bytes] = ..., lifetime_seconds: _Optional[float] = ...) -> None: ...
 
 class GenerateRequest(_message.Message):
-    __slots__ = ("request_id", "bundle_id", "prompt", "context", "image", "seed", "image_index", "last_stage", "options", "output")
+    __slots__ = ("request_id", "bundle_id", "prompt", "context", "image", "seed", "image_index", "last_stage", "options", "output", "precisions")
     class OptionsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -134,6 +153,13 @@ class GenerateRequest(_message.Message):
         key: str
         value: StageOptions
         def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[StageOptions, _Mapping]] = ...) -> None: ...
+    class PrecisionsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: Precision
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[Precision, str]] = ...) -> None: ...
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     BUNDLE_ID_FIELD_NUMBER: _ClassVar[int]
     PROMPT_FIELD_NUMBER: _ClassVar[int]
@@ -144,6 +170,7 @@ class GenerateRequest(_message.Message):
     LAST_STAGE_FIELD_NUMBER: _ClassVar[int]
     OPTIONS_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_FIELD_NUMBER: _ClassVar[int]
+    PRECISIONS_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     bundle_id: str
     prompt: PromptStart
@@ -154,7 +181,8 @@ class GenerateRequest(_message.Message):
     last_stage: str
     options: _containers.MessageMap[str, StageOptions]
     output: OutputOptions
-    def __init__(self, request_id: _Optional[str] = ..., bundle_id: _Optional[str] = ..., prompt: _Optional[_Union[PromptStart, _Mapping]] = ..., context: _Optional[_Union[ContextStart, _Mapping]] = ..., image: _Optional[_Union[ImageStart, _Mapping]] = ..., seed: _Optional[int] = ..., image_index: _Optional[int] = ..., last_stage: _Optional[str] = ..., options: _Optional[_Mapping[str, StageOptions]] = ..., output: _Optional[_Union[OutputOptions, _Mapping]] = ...) -> None: ...
+    precisions: _containers.ScalarMap[str, Precision]
+    def __init__(self, request_id: _Optional[str] = ..., bundle_id: _Optional[str] = ..., prompt: _Optional[_Union[PromptStart, _Mapping]] = ..., context: _Optional[_Union[ContextStart, _Mapping]] = ..., image: _Optional[_Union[ImageStart, _Mapping]] = ..., seed: _Optional[int] = ..., image_index: _Optional[int] = ..., last_stage: _Optional[str] = ..., options: _Optional[_Mapping[str, StageOptions]] = ..., output: _Optional[_Union[OutputOptions, _Mapping]] = ..., precisions: _Optional[_Mapping[str, Precision]] = ...) -> None: ...
 
 class PromptStart(_message.Message):
     __slots__ = ("prompt",)
@@ -245,7 +273,7 @@ class Preview(_message.Message):
     def __init__(self, stage: _Optional[str] = ..., step: _Optional[int] = ..., image: _Optional[_Union[Image, _Mapping]] = ...) -> None: ...
 
 class StageResult(_message.Message):
-    __slots__ = ("stage", "image", "context", "seconds")
+    __slots__ = ("stage", "image", "context", "seconds", "precision", "engine")
     class SecondsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -257,11 +285,15 @@ class StageResult(_message.Message):
     IMAGE_FIELD_NUMBER: _ClassVar[int]
     CONTEXT_FIELD_NUMBER: _ClassVar[int]
     SECONDS_FIELD_NUMBER: _ClassVar[int]
+    PRECISION_FIELD_NUMBER: _ClassVar[int]
+    ENGINE_FIELD_NUMBER: _ClassVar[int]
     stage: str
     image: Image
     context: Tensor
     seconds: _containers.ScalarMap[str, float]
-    def __init__(self, stage: _Optional[str] = ..., image: _Optional[_Union[Image, _Mapping]] = ..., context: _Optional[_Union[Tensor, _Mapping]] = ..., seconds: _Optional[_Mapping[str, float]] = ...) -> None: ...
+    precision: Precision
+    engine: str
+    def __init__(self, stage: _Optional[str] = ..., image: _Optional[_Union[Image, _Mapping]] = ..., context: _Optional[_Union[Tensor, _Mapping]] = ..., seconds: _Optional[_Mapping[str, float]] = ..., precision: _Optional[_Union[Precision, str]] = ..., engine: _Optional[str] = ...) -> None: ...
 
 class Done(_message.Message):
     __slots__ = ("seconds", "bytes_received", "bytes_sent")

@@ -1,0 +1,211 @@
+"""From what somebody asks for to how each component is run on this machine.
+
+A precision changes pictures, so its meaning depends on the bundle alone and is the same on both
+sides of the wire; an engine does not (beyond rounding), so each side takes its own. Pure but for
+`plan_here`, which looks at this machine. Opens no engine and measures nothing.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cascade.bundle import Bundle
+from cascade.engines.choice import EngineChoice
+from cascade.engines.gpu_graph import gpu_graph
+from cascade.engines.kinds import OWN_PRECISIONS, EngineKind, installed_kinds
+from cascade.errors import InvalidRequest
+from cascade.manifest import Component, Manifest
+from cascade.precision import Precision
+from cascade.processor import Processor
+from cascade.tuning import Tuning, fastest, read_tuning, tuning_key
+from cascade.user_cache import user_cache_folder
+from cascade.wishes import EngineWish
+
+Pair = tuple[EngineKind, Precision]
+READ_GPU_FORMS = frozenset({EngineKind.TENSORRT})
+"""Engines that take a graph in the form that the bundle keeps for compilers of GPUs."""
+
+
+@dataclass(frozen=True, slots=True)
+class EnginePlan:
+    """How every component of a bundle is run.
+
+    Attributes:
+        choices: by component; those not named run in float32 in ONNX Runtime.
+        cache: where engines keep what they compiled; None keeps nothing.
+        threads: of the components not named.
+    """
+
+    choices: Mapping[str, EngineChoice] = field(default_factory=dict)
+    cache: Path | None = None
+    threads: int = 0
+
+    def of(self, component: str) -> EngineChoice:
+        """How one component is run."""
+        unnamed = EngineChoice(EngineKind.ORT, Precision.FP32, self.threads)
+        return self.choices.get(component, unnamed)
+
+    @property
+    def texts(self) -> tuple[str, str]:
+        """The named components as the command line's `--engine` and `--precision`."""
+        return (
+            ",".join(f"{name}={choice.kind}" for name, choice in self.choices.items()),
+            ",".join(f"{name}={choice.precision}" for name, choice in self.choices.items()),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What a choice depends on besides bundle and wish."""
+
+    kinds: tuple[EngineKind, ...]
+    processor: Processor
+    tuning: Tuning | None
+
+
+def plan_here(
+    manifest: Manifest, wish: EngineWish, positions: Sequence[int] | None = None
+) -> EnginePlan:
+    """How this machine runs a bundle, given what was asked for. Takes a few milliseconds.
+
+    Args:
+        manifest: of the bundle.
+        wish: what was asked for.
+        positions: the components to plan for; all when None. The others may run elsewhere, on
+            engines that this machine does not have.
+
+    Raises:
+        InvalidRequest: the wish names a component that the bundle does not have, or asks for what
+            no engine can do.
+    """
+    cache = user_cache_folder()
+    key = tuning_key(manifest.bundle_id, wish.threads)
+    machine = Machine(installed_kinds(), key.processor, read_tuning(cache / "tuning", key))
+    return make_plan(manifest, wish, machine, positions, cache / "engines")
+
+
+def make_plan(
+    manifest: Manifest,
+    wish: EngineWish,
+    machine: Machine,
+    positions: Sequence[int] | None = None,
+    cache: Path | None = None,
+) -> EnginePlan:
+    """See `plan_here`; a function of its arguments."""
+    demanded = demanded_precisions(manifest, wish)
+    components = manifest.components
+    planned = components if positions is None else [components[at] for at in positions]
+    choices = {}
+    for component in planned:
+        pairs = list(possible(component, wish, demanded.get(component.name), machine.kinds))
+        if not pairs:
+            raise impossible(component, wish, demanded.get(component.name))
+        kind, precision = choose(component.name, pairs, machine)
+        choices[component.name] = EngineChoice(kind, precision, wish.threads)
+    return EnginePlan(choices, cache)
+
+
+def demanded_precisions(manifest: Manifest, wish: EngineWish) -> dict[str, Precision]:
+    """The precision of every component for which one was asked; a function of the bundle alone.
+
+    A precision that the bundle has files of means those files, and float32 for components without
+    one. A precision of which it has no file at all is for the engine to compute.
+
+    Raises:
+        InvalidRequest: a component is named that the bundle does not have, or a precision that it
+            does not hold and no engine computes by itself.
+    """
+    wish.check_names([component.name for component in manifest.components])
+    demanded = {}
+    for component in manifest.components:
+        wanted = wish.precision_for(component.name)
+        if wanted is None:
+            continue
+        held = [c.name for c in manifest.components if wanted in file_precisions(c)]
+        if not held and wanted in (Precision.INT8, Precision.FP8):
+            raise InvalidRequest(
+                f"precision: this bundle has no {wanted} file and no engine makes one by itself: "
+                "use fp32 or auto",
+                field="precision",
+            )
+        missing = held and component.name not in held
+        demanded[component.name] = Precision.FP32 if missing else wanted
+    return demanded
+
+
+def file_precisions(component: Component, kind: EngineKind | None = None) -> tuple[Precision, ...]:
+    """The precisions of which a component has a file, float32 first.
+
+    Args:
+        component: its entry in the manifest.
+        kind: only files that this engine reads; all when None.
+    """
+    graph = component.graph
+    found = {Precision.FP32, *(variant.precision for variant in graph.variants)}
+    if kind is None or kind in READ_GPU_FORMS:
+        found |= {form.precision for form in graph.gpu_forms}
+    return tuple(precision for precision in Precision if precision in found)
+
+
+def graph_for(bundle: Bundle, component: Component, choice: EngineChoice) -> bytes:
+    """The bytes that a choice runs, their hash checked.
+
+    Raises:
+        ManifestError: the file is not what the manifest says.
+        EngineError: the bundle has no file of that precision that the engine reads.
+    """
+    if choice.kind in READ_GPU_FORMS:
+        return gpu_graph(bundle, component.graph, choice.precision)
+    return bundle.read_graph(component.graph, choice.precision)
+
+
+def possible(
+    component: Component,
+    wish: EngineWish,
+    precision: Precision | None,
+    kinds: tuple[EngineKind, ...],
+) -> Iterator[Pair]:
+    """Engine and precision pairs that fit a wish, in the order in which they are preferred.
+
+    Without a wish only precisions whose pictures the exporter has compared: those with a file.
+    """
+    wanted = wish.kind_for(component.name)
+    for kind in kinds if wanted is None else (wanted,):
+        files = file_precisions(component, kind)
+        for candidate in files if precision is None else (precision,):
+            if candidate in files or candidate in OWN_PRECISIONS[kind]:
+                yield kind, candidate
+
+
+def choose(component: str, pairs: list[Pair], machine: Machine) -> Pair:
+    """The fastest that was measured; without a measurement what is safe everywhere.
+
+    Unmeasured: the first engine in the order of `EngineKind` (ONNX Runtime where it is installed),
+    and 8-bit arithmetic only on processors with instructions for it. OpenVINO is never taken
+    unmeasured where there is another: on some graphs it ends the process, and only trying tells.
+    """
+    if machine.tuning is not None:
+        times = machine.tuning.usable(component)
+        measured = {pair: times[pair] for pair in pairs if pair in times}
+        if measured:
+            return fastest(measured)
+    kind = pairs[0][0]
+    precisions = [precision for other, precision in pairs if other is kind]
+    if Precision.INT8 in precisions and machine.processor.has_int8_dot:
+        return kind, Precision.INT8
+    return kind, precisions[0]
+
+
+def impossible(component: Component, wish: EngineWish, precision: Precision | None) -> Exception:
+    """The error for a wish that nothing here fulfils."""
+    kind = wish.kind_for(component.name)
+    if kind is None and precision is None:
+        return InvalidRequest(
+            "engine: none is installed: pip install 'edge-cascade[cpu]'", field="engine"
+        )
+    engine = "no installed engine" if kind is None else f"engine {kind}"
+    return InvalidRequest(
+        f"precision: {engine} computes {component.name} in {precision} and the bundle has no such "
+        "file: use fp32 or auto",
+        field="precision",
+    )

@@ -1,0 +1,64 @@
+"""The engines by name, what each needs installed, and what it can make of a float32 graph.
+
+Data only: loads no engine.
+"""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from importlib.util import find_spec
+from pathlib import Path
+
+from cascade.precision import Precision
+
+
+class EngineKind(StrEnum):
+    """An inference runtime, and where it runs."""
+
+    ORT = "ort"
+    OPENVINO = "openvino"
+    ORT_CUDA = "ort-cuda"
+    ORT_TENSORRT = "ort-tensorrt"
+    TENSORRT = "tensorrt"
+
+
+OWN_PRECISIONS: Mapping[EngineKind, frozenset[Precision]] = {
+    EngineKind.ORT: frozenset({Precision.FP32}),
+    EngineKind.ORT_CUDA: frozenset({Precision.FP32}),
+    EngineKind.ORT_TENSORRT: frozenset({Precision.FP32, Precision.FP16, Precision.BF16}),
+    EngineKind.OPENVINO: frozenset({Precision.FP32, Precision.FP16, Precision.BF16}),
+    EngineKind.TENSORRT: frozenset({Precision.FP32}),
+}
+"""What each engine makes of a float32 graph; every other precision needs a file of its own."""
+
+MODULES: Mapping[EngineKind, tuple[str, ...]] = {
+    EngineKind.ORT: ("onnxruntime",),
+    EngineKind.OPENVINO: ("openvino",),
+    EngineKind.ORT_CUDA: ("onnxruntime",),
+    EngineKind.ORT_TENSORRT: ("onnxruntime",),
+    # Not TensorRT itself: that also builds where nothing can run.
+    EngineKind.TENSORRT: ("pycuda",),
+}
+"""The package without which an engine cannot run."""
+
+PROVIDER_LIBRARIES = {
+    EngineKind.ORT_CUDA: "capi/*onnxruntime_providers_cuda*",
+    EngineKind.ORT_TENSORRT: "capi/*onnxruntime_providers_tensorrt*",
+}
+"""Part of the package in builds of ONNX Runtime that know GPUs."""
+
+
+def installed_kinds() -> tuple[EngineKind, ...]:
+    """The engines whose packages are installed, in the order of `EngineKind`; loads none."""
+    return tuple(kind for kind in EngineKind if is_installed(kind))
+
+
+def is_installed(kind: EngineKind) -> bool:
+    """Whether an engine's packages are here, not whether the machine has what they need."""
+    specs = [find_spec(module) for module in MODULES[kind]]
+    library = PROVIDER_LIBRARIES.get(kind)
+    if None in specs or library is None:
+        return None not in specs
+    folders = [
+        Path(path) for spec in specs if spec for path in spec.submodule_search_locations or ()
+    ]
+    return any(next(folder.glob(library), None) is not None for folder in folders)

@@ -1,0 +1,65 @@
+"""The processor of this machine, as far as it decides how fast a graph runs, and in what.
+
+Reads what the operating system says; measures nothing and knows no engine.
+"""
+
+import os
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+
+CPUINFO = Path("/proc/cpuinfo")
+FIRST_PROCESSOR_BYTES = 16 << 10
+"""The first entry is enough; with hundreds of cores the whole file takes long to write out."""
+INT8_DOT_FLAGS = frozenset({"avx512_vnni", "avx_vnni", "avx_vnni_int8", "amx_int8", "asimddp"})
+"""Instructions that multiply and add bytes into 32 bits in one go, on x86 and on ARM."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Processor:
+    """One machine's processor."""
+
+    model: str
+    flags: tuple[str, ...]
+    """Instruction sets by the names of Linux, sorted; empty where the system does not tell."""
+    cores: int
+    """That this process may use."""
+
+    @property
+    def has_int8_dot(self) -> bool:
+        """Whether 8-bit convolutions gain from their own instructions here."""
+        return not INT8_DOT_FLAGS.isdisjoint(self.flags)
+
+
+def this_processor() -> Processor:
+    """The processor that this process runs on."""
+    try:
+        with CPUINFO.open("rb") as file:
+            text = file.read(FIRST_PROCESSOR_BYTES).decode("ascii", "replace")
+    except OSError:
+        text = ""
+    model, flags = read_cpuinfo(text)
+    return Processor(
+        model=model or platform.processor() or platform.machine(),
+        flags=flags,
+        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else cpu_count(),
+    )
+
+
+def read_cpuinfo(text: str) -> tuple[str, tuple[str, ...]]:
+    """Model and flags of the first processor in the words of `/proc/cpuinfo`, x86 or ARM."""
+    found: dict[str, str] = {}
+    for line in text.splitlines():
+        name, colon, value = line.partition(":")
+        if colon:
+            found.setdefault(name.strip(), value.strip())
+    numbers = ("vendor_id", "cpu family", "model", "stepping")
+    parts = ("CPU implementer", "CPU part", "CPU variant", "CPU revision")
+    named = [found[n] for n in ("model name", *numbers, *parts) if n in found]
+    flags = found.get("flags") or found.get("Features") or ""
+    return " ".join(named), tuple(sorted(set(flags.split())))
+
+
+def cpu_count() -> int:
+    """Cores of the machine, at least one."""
+    return os.cpu_count() or 1

@@ -1,0 +1,264 @@
+"""From a wish to a plan: what is asked for, what was measured, what is safe; and the record."""
+
+import dataclasses
+import os
+from pathlib import Path
+
+import pytest
+
+from cascade.bundle import Bundle
+from cascade.engine_plan import (
+    EnginePlan,
+    Machine,
+    demanded_precisions,
+    file_precisions,
+    make_plan,
+    plan_here,
+)
+from cascade.engines.choice import EngineChoice, EngineKind
+from cascade.errors import InvalidRequest
+from cascade.precision import Precision
+from cascade.processor import Processor, read_cpuinfo, this_processor
+from cascade.tuning import (
+    FORMAT,
+    Measurement,
+    Tuning,
+    TuningKey,
+    read_tuning,
+    tuning_key,
+    write_tuning,
+)
+from cascade.user_cache import user_cache_folder
+from cascade.wishes import parse_wish
+from tests.tiny_bundle import write_tiny_bundle
+
+PLAIN = Processor(model="old", flags=("avx2",), cores=2)
+VNNI = Processor(model="new", flags=("avx2", "avx512_vnni"), cores=2)
+ORT, OPENVINO = EngineKind.ORT, EngineKind.OPENVINO
+FP32, INT8, BF16 = Precision.FP32, Precision.INT8, Precision.BF16
+STAGES = ("base", "sr16", "sr32")
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """Stages with an 8-bit file, a text encoder without."""
+    return write_tiny_bundle(tmp_path_factory.mktemp("plan") / "bundle", int8=True)
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """Float32 only."""
+    return write_tiny_bundle(tmp_path_factory.mktemp("plan") / "plain")
+
+
+def machine(
+    processor: Processor = PLAIN,
+    kinds: tuple[EngineKind, ...] = (ORT, OPENVINO),
+    tuning: Tuning | None = None,
+) -> Machine:
+    """A machine that is not this one."""
+    return Machine(kinds, processor, tuning)
+
+
+def measured(*rows: tuple[str, EngineKind, Precision, float, str]) -> Tuning:
+    """A record of those components, engines, precisions, milliseconds and failures."""
+    key = TuningKey(format=FORMAT, bundle_id="b", processor=PLAIN, versions={"o": "1"}, threads=0)
+    return Tuning(
+        key=key,
+        measurements=tuple(
+            Measurement(
+                component=component,
+                kind=kind,
+                precision=precision,
+                batch=1,
+                step_ms=step_ms,
+                p10_ms=step_ms,
+                p90_ms=step_ms,
+                load_s=0.1,
+                difference=0.0,
+                failed=failed,
+            )
+            for component, kind, precision, step_ms, failed in rows
+        ),
+    )
+
+
+def pairs(plan: EnginePlan) -> dict[str, tuple[EngineKind, Precision]]:
+    """Engine and precision by component."""
+    return {name: (choice.kind, choice.precision) for name, choice in plan.choices.items()}
+
+
+def test_unmeasured_everything_is_float32_in_onnx_runtime(bundle: Bundle) -> None:
+    """Where the processor has no instructions for bytes."""
+    plan = make_plan(bundle.manifest, parse_wish("auto", "auto"), machine())
+    assert set(pairs(plan).values()) == {(ORT, FP32)}
+
+
+def test_unmeasured_eight_bits_need_their_instructions(bundle: Bundle) -> None:
+    """With them, every component that has an 8-bit file uses it."""
+    plan = make_plan(bundle.manifest, parse_wish("auto", "auto"), machine(VNNI))
+    assert pairs(plan) == {"text_encoder": (ORT, FP32), **dict.fromkeys(STAGES, (ORT, INT8))}
+
+
+def test_what_was_measured_fastest_is_taken_and_what_failed_is_not(bundle: Bundle) -> None:
+    """Per component; a component without a measurement falls back to what is safe."""
+    tuning = measured(
+        ("base", ORT, FP32, 3.0, ""),
+        ("base", OPENVINO, INT8, 2.0, ""),
+        ("sr16", ORT, FP32, 3.0, ""),
+        ("sr16", OPENVINO, FP32, 0.0, "it ended the process (signal 11)"),
+    )
+    plan = make_plan(bundle.manifest, parse_wish("auto", "auto"), machine(tuning=tuning))
+    found = pairs(plan)
+    assert found["base"] == (OPENVINO, INT8)
+    assert found["sr16"] == (ORT, FP32)
+    assert found["sr32"] == (ORT, FP32)
+
+
+def test_a_wish_narrows_what_was_measured(bundle: Bundle) -> None:
+    """The fastest of what was asked for."""
+    tuning = measured(
+        ("base", ORT, FP32, 3.0, ""),
+        ("base", ORT, INT8, 2.0, ""),
+        ("base", OPENVINO, INT8, 1.0, ""),
+    )
+    for engine, precision, expected in (
+        ("ort", "auto", (ORT, INT8)),
+        ("auto", "fp32", (ORT, FP32)),
+        ("ort", "base=fp32", (ORT, FP32)),
+        ("base=openvino", "int8", (OPENVINO, INT8)),
+    ):
+        wish = parse_wish(engine, precision)
+        found = pairs(make_plan(bundle.manifest, wish, machine(tuning=tuning)))
+        assert found["base"] == expected, (engine, precision)
+
+
+def test_a_precision_means_the_bundles_files(bundle: Bundle, plain: Bundle) -> None:
+    """It is the same on every machine: files where there are, float32 for the rest."""
+    asked = demanded_precisions(bundle.manifest, parse_wish("auto", "int8"))
+    assert asked == {"text_encoder": FP32, **dict.fromkeys(STAGES, INT8)}
+    assert demanded_precisions(bundle.manifest, parse_wish("ort", "auto")) == {}
+    assert demanded_precisions(bundle.manifest, parse_wish("auto", "sr16=int8")) == {"sr16": INT8}
+    assert set(demanded_precisions(bundle.manifest, parse_wish("auto", "bf16")).values()) == {BF16}
+    with pytest.raises(InvalidRequest, match="no int8 file") as refused:
+        demanded_precisions(plain.manifest, parse_wish("auto", "int8"))
+    assert refused.value.field == "precision"
+
+
+def test_a_precision_without_files_is_for_an_engine_that_makes_it(bundle: Bundle) -> None:
+    """OpenVINO turns float32 into bf16, ONNX Runtime does not."""
+    plan = make_plan(bundle.manifest, parse_wish("auto", "bf16"), machine())
+    assert set(pairs(plan).values()) == {(OPENVINO, BF16)}
+    with pytest.raises(InvalidRequest, match="computes text_encoder in bf16"):
+        make_plan(bundle.manifest, parse_wish("ort", "bf16"), machine())
+
+
+def test_only_what_runs_here_is_planned(bundle: Bundle) -> None:
+    """What other components need is not asked of this machine."""
+    wish = parse_wish("ort", "base=fp32,sr32=bf16")
+    assert list(make_plan(bundle.manifest, wish, machine(), (1,)).choices) == ["base"]
+    with pytest.raises(InvalidRequest, match="sr32"):
+        make_plan(bundle.manifest, wish, machine())
+    with pytest.raises(InvalidRequest, match="pip install"):
+        make_plan(bundle.manifest, parse_wish("auto", "auto"), machine(kinds=()))
+
+
+@pytest.mark.parametrize(
+    ("engine", "precision", "field"),
+    [
+        ("fast", "auto", "engine"),
+        ("", "auto", "engine"),
+        ("=ort", "auto", "engine"),
+        ("base=ort,base=openvino", "auto", "engine"),
+        ("auto", "int4", "precision"),
+        ("auto", "base=", "precision"),
+    ],
+)
+def test_words_that_mean_nothing_are_refused(engine: str, precision: str, field: str) -> None:
+    """With the words that would mean something."""
+    with pytest.raises(InvalidRequest, match="expected auto, ") as refused:
+        parse_wish(engine, precision)
+    assert refused.value.field == field
+
+
+def test_names_must_be_the_bundles(bundle: Bundle) -> None:
+    """A wish for a component that is not there is a mistake, not nothing."""
+    with pytest.raises(InvalidRequest, match="no component 'sr64'") as refused:
+        plan_here(bundle.manifest, parse_wish("sr64=ort", "auto"))
+    assert refused.value.field == "engine"
+
+
+def test_a_plan_survives_the_command_line(bundle: Bundle) -> None:
+    """A private server is told the plan as text and makes the same one."""
+    wish = parse_wish("base=openvino", "sr16=int8", 1)
+    plan = make_plan(bundle.manifest, wish, machine())
+    again = make_plan(bundle.manifest, parse_wish(*plan.texts, 1), machine())
+    assert again.choices == plan.choices
+    assert plan.of("base") == EngineChoice(OPENVINO, FP32, 1)
+    assert EnginePlan(threads=3).of("anything") == EngineChoice(ORT, FP32, 3)
+
+
+def test_files_are_listed_float32_first(bundle: Bundle) -> None:
+    """The order in which they are preferred."""
+    assert file_precisions(bundle.manifest.components[0]) == (FP32,)
+    assert file_precisions(bundle.manifest.components[1]) == (FP32, INT8)
+
+
+def test_a_record_is_found_again_under_its_key_only(tmp_path: Path) -> None:
+    """Every part of the key counts: another bundle, processor, version or number of threads."""
+    tuning = measured(("base", ORT, FP32, 3.0, ""))
+    write_tuning(tmp_path / "t", tuning)
+    assert read_tuning(tmp_path / "t", tuning.key) == tuning
+    for change in (
+        {"format": FORMAT + 1},
+        {"bundle_id": "c"},
+        {"processor": VNNI},
+        {"processor": dataclasses.replace(PLAIN, cores=3)},
+        {"versions": {"o": "2"}},
+        {"threads": 1},
+    ):
+        other = dataclasses.replace(tuning.key, **change)  # type: ignore[arg-type]
+        assert other.file_name != tuning.key.file_name
+        assert read_tuning(tmp_path / "t", other) is None
+
+
+def test_a_record_that_is_not_whole_is_as_good_as_none(tmp_path: Path) -> None:
+    """Truncated, of another kind, renamed from another key, too long, or a folder."""
+    tuning = measured(("base", ORT, FP32, 3.0, ""))
+    path = write_tuning(tmp_path, tuning)
+    assert list(tmp_path.iterdir()) == [path]
+    whole = path.read_text()
+    other = dataclasses.replace(tuning.key, bundle_id="c")
+    (tmp_path / other.file_name).write_text(whole)
+    assert read_tuning(tmp_path, other) is None
+    for broken in ("", whole[:-20], "[]", "{}", whole.replace('"ort"', '"none"'), "9" * (2 << 20)):
+        path.write_text(broken)
+        assert read_tuning(tmp_path, tuning.key) is None
+    path.unlink()
+    path.mkdir()
+    assert read_tuning(tmp_path, tuning.key) is None
+
+
+def test_the_key_of_this_machine_stays_the_same() -> None:
+    """Two looks in a row, or nothing measured would ever be found."""
+    assert tuning_key("b", 2) == tuning_key("b", 2)
+    assert "onnxruntime" in tuning_key("b", 2).versions
+    assert this_processor().cores >= 1
+
+
+def test_processors_are_read_in_both_dialects() -> None:
+    """What Linux says on x86 and on ARM; elsewhere nothing is known."""
+    x86 = "processor\t: 0\nmodel name\t: EPYC 9\nflags\t\t: sse avx512_vnni\n\nprocessor\t: 1\n"
+    arm = "processor\t: 0\nFeatures\t: fp asimddp\nCPU implementer\t: 0x41\nCPU part\t: 0xd0c\n"
+    assert read_cpuinfo(x86) == ("EPYC 9", ("avx512_vnni", "sse"))
+    assert read_cpuinfo(arm) == ("0x41 0xd0c", ("asimddp", "fp"))
+    assert read_cpuinfo("") == ("", ())
+    assert VNNI.has_int8_dot
+    assert not PLAIN.has_int8_dot
+
+
+def test_the_cache_lies_where_the_user_wants() -> None:
+    """The standard's variable, unless it is relative."""
+    assert user_cache_folder({"XDG_CACHE_HOME": "/x"}) == Path("/x/edge-cascade")
+    expected = Path(os.path.expanduser("~/.cache/edge-cascade"))  # noqa: PTH111
+    assert user_cache_folder({"XDG_CACHE_HOME": "x"}) == user_cache_folder({}) == expected

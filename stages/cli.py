@@ -135,10 +135,10 @@ def run_keywords(args: argparse.Namespace) -> int:
     words = icons.fetch_package(icons.KEYWORDS_PACKAGE, args.packages)
     tags = keyword_lookup(icons.read_json(words, "en/data.json"))
     lines = ["# Concept: emojibase keywords (MIT) that no training caption has."]
-    for concept in read_concepts():
-        left = unused_tags(concept.icon, tags(concept.icon))
-        if left and not is_held_out(concept.icon):
-            lines.append(f"{concept.icon}: {', '.join(left)}")
+    for icon in read_concepts():
+        left = unused_tags(icon, tags(icon))
+        if left and not is_held_out(icon):
+            lines.append(f"{icon}: {', '.join(left)}")
     args.out.write_text("\n".join(lines) + "\n")
     print(f"{args.out}: {len(lines) - 1} concepts")
     return 0

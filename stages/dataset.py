@@ -26,21 +26,11 @@ Encode = Callable[[str], Array]
 
 
 @dataclass(frozen=True, slots=True)
-class Concept:
-    """One line of the concept list."""
-
-    icon: str
-    core: bool
-    """Whether the base stage trains on it already."""
-
-
-@dataclass(frozen=True, slots=True)
 class Example:
     """One picture of the training set, by index into the arrays of `Dataset`."""
 
     icon: str
     style: str
-    core: bool
     held_out: bool
     captions: tuple[int, ...]
     """Numbers of its captions, the plain one first, the one without a style last."""
@@ -71,10 +61,10 @@ def is_held_out(icon: str) -> bool:
     return hashlib.sha256(icon.encode()).digest()[0] % HELD_OUT_SHARE == 0
 
 
-def read_concepts(path: Path = CONCEPTS_FILE) -> list[Concept]:
+def read_concepts(path: Path = CONCEPTS_FILE) -> list[str]:
     """The concept list; `#` starts a comment line."""
-    lines = [line.split() for line in path.read_text().splitlines()]
-    return [Concept(w[0], "core" in w[1:]) for w in lines if w and not w[0].startswith("#")]
+    lines = [line.strip() for line in path.read_text().splitlines()]
+    return [line for line in lines if line and not line.startswith("#")]
 
 
 def box_average(image: ImageU8, factor: int) -> ImageU8:
@@ -106,20 +96,19 @@ def prepare(
         large: how many pictures to keep at 1024 (they are the bulk of the file).
         report: called with a line of progress now and then.
     """
-    concepts = read_concepts()
-    jobs = [(concept, style) for concept in concepts for style in STYLES]
+    jobs = [(icon, style) for icon in read_concepts() for style in STYLES]
     # Large ones spread evenly over the list; every held-out picture is kept for evaluation.
     wanted = np.linspace(0, len(jobs) - 1, min(large, len(jobs))).round().astype(int)
     keep_large = set(wanted.tolist())
     numbers: dict[str, int] = {}
     small, big, rows = [], [], []
-    for index, (concept, style) in enumerate(jobs):
-        pixels = draw(concept.icon, style)
+    for index, (icon, style) in enumerate(jobs):
+        pixels = draw(icon, style)
         small.append(pack_image(box_average(pixels, 4)))
-        keep = index in keep_large or is_held_out(concept.icon)
+        keep = index in keep_large or is_held_out(icon)
         big.append(pack_image(pixels) if keep else b"")
-        captions = styled_captions(concept.icon, style, tags(concept.icon))
-        captions.append(plain_caption(concept.icon))
+        captions = styled_captions(icon, style, tags(icon))
+        captions.append(plain_caption(icon))
         rows.append([numbers.setdefault(caption, len(numbers)) for caption in captions])
         if index % 100 == 0:
             report(f"drawn {index} of {len(jobs)}")
@@ -188,7 +177,7 @@ def open_dataset(path: Path) -> Dataset:
         raise FileNotFoundError(f"{path} does not exist: run `cascade data prepare` first")
     with np.load(path, allow_pickle=False) as stored:
         held = {name: stored[name] for name in stored.files}
-    jobs = [(concept, style) for concept in read_concepts() for style in STYLES]
+    jobs = [(icon, style) for icon in read_concepts() for style in STYLES]
     if len(jobs) != len(held["rows"]):
         raise ValueError(
             f"{path} holds {len(held['rows'])} pictures, the concept list asks for {len(jobs)}: "
@@ -198,10 +187,8 @@ def open_dataset(path: Path) -> Dataset:
     ends = np.cumsum(held["text_lengths"])[:-1]
     return Dataset(
         examples=tuple(
-            Example(
-                c.icon, style, c.core, is_held_out(c.icon), tuple(int(n) for n in row if n >= 0)
-            )
-            for (c, style), row in zip(jobs, held["rows"], strict=True)
+            Example(icon, style, is_held_out(icon), tuple(int(n) for n in row if n >= 0))
+            for (icon, style), row in zip(jobs, held["rows"], strict=True)
         ),
         captions=tuple(blob.decode() for blob in split(held["words"], held["word_offsets"])),
         pictures_256=tuple(split(held["small"], held["small_offsets"])),

@@ -31,7 +31,7 @@ CONCEPTS = read_concepts()
 
 def drawing(icon: str, style: str) -> ImageU8:
     """A picture of 16x16 whose colour says which icon and style it is."""
-    number = [c.icon for c in CONCEPTS].index(icon)
+    number = CONCEPTS.index(icon)
     return np.full((16, 16, 3), (number % 256, number // 256, STYLES.index(style)), np.uint8)
 
 
@@ -63,8 +63,8 @@ def data(prepared: Path) -> Dataset:
 
 def test_every_concept_in_every_style(data: Dataset) -> None:
     """Examples follow the concept list, three styles each, with their flags."""
-    expected = [(c.icon, style, c.core) for c in CONCEPTS for style in STYLES]
-    assert [(e.icon, e.style, e.core) for e in data.examples] == expected
+    expected = [(icon, style) for icon in CONCEPTS for style in STYLES]
+    assert [(e.icon, e.style) for e in data.examples] == expected
     assert all(e.held_out == is_held_out(e.icon) for e in data.examples)
 
 
@@ -83,7 +83,7 @@ def test_large_pictures_are_some_and_all_held_out(data: Dataset) -> None:
     held_out = [index for index, e in enumerate(data.examples) if e.held_out]
     assert set(held_out) <= set(kept)
     assert 0 < len(set(kept) - set(held_out)) <= 10
-    np.testing.assert_array_equal(data.picture(kept[0], 1024), drawing(CONCEPTS[0].icon, "noto"))
+    np.testing.assert_array_equal(data.picture(kept[0], 1024), drawing(CONCEPTS[0], "noto"))
 
 
 def test_captions_go_with_their_pictures(data: Dataset) -> None:
@@ -163,23 +163,21 @@ def test_box_average_of_white_is_white() -> None:
 
 def test_held_out_concepts_are_a_share_of_all() -> None:
     """About one in sixteen, decided by the name alone, in every style at once."""
-    share = np.mean([is_held_out(concept.icon) for concept in CONCEPTS])
+    share = np.mean([is_held_out(icon) for icon in CONCEPTS])
     assert 0.5 / HELD_OUT_SHARE < share < 2 / HELD_OUT_SHARE
     assert is_held_out("red-apple") is is_held_out("red-apple")
 
 
 def test_concept_lists_are_read(tmp_path: Path) -> None:
-    """Names, the core flag, comments and empty lines."""
+    """Names, without comments and empty lines."""
     path = tmp_path / "list.txt"
-    path.write_text("# fruit\nred-apple core\n\nbook\n")
-    assert [(c.icon, c.core) for c in read_concepts(path)] == [("red-apple", True), ("book", False)]
+    path.write_text("# fruit\nred-apple\n\nbook\n")
+    assert read_concepts(path) == ["red-apple", "book"]
 
 
 def test_the_concept_list_has_no_doubles() -> None:
-    """Every concept is listed once, and the core is a part of all."""
-    names = [concept.icon for concept in CONCEPTS]
-    assert len(set(names)) == len(names)
-    assert 0 < sum(concept.core for concept in CONCEPTS) < len(CONCEPTS)
+    """Every concept is listed once."""
+    assert len(set(CONCEPTS)) == len(CONCEPTS)
 
 
 def test_keywords_are_found_by_label() -> None:

@@ -139,6 +139,13 @@ class DiffusionStage:
             fed = {name: value for name, value in inputs.items() if name in self._graph_inputs}
             return EngineDenoiser(self._engine, self._schedule, spec.prediction, fed)
 
+        if spec.guidance.taught:
+
+            def taught(step: int) -> Denoiser:
+                weight = np.array([plan.weight.at(step)], np.float32)
+                return thresholded(network({**conditioning, "guidance": weight}), spec.threshold)
+
+            return taught
         alone = network(conditioning)
         both = network(with_null_half(conditioning, self._null_context))
 

@@ -123,6 +123,9 @@ class GuidanceSpec:
     first_steps: int = 0
     """Oscillating only: steps with the high weight before it starts to alternate."""
     convention: Literal["uncond + w (cond - uncond)"] = "uncond + w (cond - uncond)"
+    taught: tuple[float, ...] = ()
+    """Students of guidance only: the lowest and the highest weight of their training. The graph
+    takes the weight as its input `guidance` and is asked once a step, not twice."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -315,6 +318,7 @@ def check_choices(spec: DiffusionSpec, path: str) -> None:
             f"variance; here are {spec.sampler} and {', '.join(sorted(outputs))}",
             field=f"{path}.variance",
         )
+    check_taught(spec, path)
     if spec.timesteps:
         known = training_steps(spec.schedule)
         kept = (*spec.timesteps, -1)
@@ -334,6 +338,25 @@ def check_choices(spec: DiffusionSpec, path: str) -> None:
                     f"{path}.schedule.alpha_bar: expected falling numbers between 1 and 0",
                     field=f"{path}.schedule.alpha_bar",
                 )
+
+
+def check_taught(spec: DiffusionSpec, path: str) -> None:
+    """Refuse a student of guidance without its input, its range or a default inside it.
+
+    Raises:
+        ManifestError: naming the field under `path`.
+    """
+    taught = spec.guidance.taught
+    takes = "guidance" in {tensor.name for tensor in spec.graph.inputs}
+    if not taught and not takes:
+        return
+    if len(taught) != 2 or not takes or not taught[0] <= spec.guidance.weight <= taught[1]:
+        raise ManifestError(
+            f"{path}.guidance.taught: expected the lowest and the highest weight around "
+            f"{spec.guidance.weight:g}, and a graph with the input guidance; got {list(taught)}, "
+            f"{'with' if takes else 'without'} it",
+            field=f"{path}.guidance.taught",
+        )
 
 
 def canonical(manifest: Manifest) -> bytes:

@@ -39,6 +39,7 @@ def plan_run(spec: DiffusionSpec, options: StageOptions) -> RunPlan:
         weight = OscillatingGuidance(
             high=guidance.weight, low=guidance.low_weight, first_steps=guidance.first_steps
         )
+    check_weight(spec, options)
     level = options.augmentation
     field = f"options.{spec.name}.augmentation"
     if spec.augmentation is None:
@@ -59,6 +60,21 @@ def plan_run(spec: DiffusionSpec, options: StageOptions) -> RunPlan:
         field = f"options.{spec.name}.steps"
         raise InvalidRequest(f"{field}: expected 1 to {known}, got {steps}", field=field)
     return RunPlan(steps=steps, weight=weight, augmentation=level)
+
+
+def check_weight(spec: DiffusionSpec, options: StageOptions) -> None:
+    """Refuse a weight that a student of guidance was not taught.
+
+    Raises:
+        InvalidRequest: naming the range.
+    """
+    taught, weight = spec.guidance.taught, options.guidance
+    if taught and weight is not None and not taught[0] <= weight <= taught[1]:
+        field = f"options.{spec.name}.guidance"
+        raise InvalidRequest(
+            f"{field}: {spec.name} was taught {taught[0]:g} to {taught[1]:g}, got {weight:g}",
+            field=field,
+        )
 
 
 def run_times(spec: DiffusionSpec, schedule: Schedule, steps: int) -> Times:

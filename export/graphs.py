@@ -44,7 +44,7 @@ def export_graph(
     """One network as an ONNX model whose inputs and outputs are exactly the listed ones.
 
     Args:
-        network: in evaluation mode; takes the inputs in order.
+        network: in evaluation mode; takes the inputs by name.
         inputs: names, dtypes and shapes; a named axis stays free.
         outputs: names and shapes, for the names.
     """
@@ -55,16 +55,17 @@ def export_graph(
         else torch.export.Dim(name, min=1, max=512)
         for name in sizes
     }
-    shapes = tuple(
-        {axis: dims[n] for axis, n in enumerate(spec.shape) if isinstance(n, str)}
+    shapes = {
+        spec.name: {axis: dims[n] for axis, n in enumerate(spec.shape) if isinstance(n, str)}
         for spec in inputs
-    )
+    }
+    examples = zip(inputs, example_inputs(inputs), strict=True)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter warns about its own internals
         program = torch.onnx.export(
             network,
-            example_inputs(inputs),
+            kwargs={spec.name: tensor for spec, tensor in examples},
             dynamo=True,
             opset_version=OPSET,
             input_names=[spec.name for spec in inputs],

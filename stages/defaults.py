@@ -13,7 +13,7 @@ from cascade.manifest import (
     SamplerKind,
     ThresholdSpec,
 )
-from stages.presets import StagePreset
+from stages.presets import GUIDANCE_WEIGHTS, StagePreset
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,7 +53,11 @@ def stage_spec(
         sampler=chosen.sampler,
         steps=chosen.steps,
         gamma=0.0,
-        guidance=GuidanceSpec(kind="constant", weight=chosen.guidance),
+        guidance=GuidanceSpec(
+            kind="constant",
+            weight=chosen.guidance,
+            taught=GUIDANCE_WEIGHTS if preset.unet.guided else (),
+        ),
         null_context="mask",
         threshold=ThresholdSpec(kind="dynamic", percentile=0.995),
         augmentation=augmentation,

@@ -22,9 +22,8 @@ from torch import Tensor, nn
 from cascade.schedule import Schedule
 from stages.efficient_unet import TIME_FEATURES, EfficientUNet
 from stages.objective import Objective, TrainingBatch, scales
+from stages.presets import GUIDANCE_WEIGHTS
 
-WEIGHTS = (1.0, 5.0)
-"""Guidance weights that a student is asked for, evenly drawn."""
 THRESHOLD = 0.995
 """The percentile of dynamic thresholding, as the product's sampler applies it to the teacher."""
 
@@ -43,7 +42,7 @@ def guided_start(teacher: EfficientUNet) -> dict[str, Tensor]:
 
 def draw_weights(count: int, generator: torch.Generator) -> Tensor:
     """`count` guidance weights, `[B]`."""
-    low, high = WEIGHTS
+    low, high = GUIDANCE_WEIGHTS
     return low + (high - low) * torch.rand(count, generator=generator)
 
 

@@ -36,6 +36,8 @@ def graph_inputs(preset: StagePreset) -> tuple[TensorSpec, ...]:
     ]
     if preset.low_resolution is not None:
         shapes += [("low_res", image), ("aug_level", ("batch",))]
+    if preset.unet.guided:
+        shapes.append(("guidance", ("batch",)))
     return tuple(TensorSpec(name=n, dtype="float32", shape=s) for n, s in shapes)
 
 

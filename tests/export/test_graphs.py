@@ -1,5 +1,6 @@
 """Exported graphs: the listed signature, all weights inside, and torch's answers at other sizes."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,9 @@ from onnx import helper
 from cascade.engines.ort import OrtEngine
 from cascade.manifest import TensorSpec
 from cascade.onnx_files import refuse_external_data
-from export.graphs import EXAMPLE_AXES, OPSET, example_inputs, name_axes
-from tests.tiny_training import unet_inputs
+from export.graphs import EXAMPLE_AXES, OPSET, example_inputs, export_graph, name_axes
+from stages.sampling import graph_inputs, graph_outputs
+from tests.tiny_training import SELF_BASE, stirred, unet_inputs
 
 # Float32 sums in another order over a few layers of numbers around 1.
 TOLERANCE = 2e-4
@@ -99,3 +101,21 @@ def test_an_input_under_another_name_is_an_error() -> None:
     model = helper.make_model(helper.make_graph([], "g", [info], []))
     with pytest.raises(RuntimeError, match="expected x_t, the exporter named it other"):
         name_axes(model, [TensorSpec(name="x_t", dtype="float32", shape=(1,))], [])
+
+
+def test_a_student_of_guidance_keeps_its_inputs_apart() -> None:
+    """Inputs go by name: the weight is not taken for a picture, and reaches the answer."""
+    preset = replace(SELF_BASE, unet=SELF_BASE.unet.with_guidance())
+    network = stirred(preset.unet)
+    model = export_graph(network, graph_inputs(preset), graph_outputs(preset))
+    engine = OrtEngine(model.SerializeToString(), threads=1)
+    inputs = {
+        **unet_inputs(preset.unet, rows=2, size=(32, 32)),
+        "guidance": torch.tensor([1.0, 4.0]),
+    }
+    with torch.no_grad():
+        expected = network(**inputs).numpy()
+        other = network(**inputs | {"guidance": torch.tensor([1.0, 2.0])}).numpy()
+    found = engine.run({name: value.numpy() for name, value in inputs.items()})["prediction"]
+    np.testing.assert_allclose(found, expected, atol=TOLERANCE, rtol=TOLERANCE)
+    assert np.abs(other[1] - expected[1]).max() > 10 * TOLERANCE

@@ -12,7 +12,6 @@ from cascade.samplers.ddim import ddim
 from cascade.thresholding import DynamicThreshold
 from cascade.types import Array
 from stages.distillation import (
-    WEIGHTS,
     GuidanceDistillation,
     StepDistillation,
     end_scales,
@@ -21,6 +20,7 @@ from stages.distillation import (
     threshold,
 )
 from stages.objective import Asked, Objective, TrainingBatch, scales
+from stages.presets import GUIDANCE_WEIGHTS
 from tests.tiny_training import stirred, tiny_unet, unet_inputs
 
 MEAN, MEAN_WITHOUT_TEXT, SPREAD = 0.4, -0.2, 0.3
@@ -222,7 +222,7 @@ def test_a_student_of_guidance_answers_for_every_weight() -> None:
     )
     student = trained(Affine(2), question, 1500)
     inputs = {"x_t": torch.randn(SHAPE), "t": torch.full(SHAPE[:1], 0.5)}
-    for weight in (WEIGHTS[0], 2.5, WEIGHTS[1]):
+    for weight in (GUIDANCE_WEIGHTS[0], 2.5, GUIDANCE_WEIGHTS[1]):
         w = torch.full(SHAPE[:1], weight)
         goal = guided(teacher, inputs, torch.ones(SHAPE[0], 1), w)
         error = (student(**inputs, guidance=w) - goal).abs().max()

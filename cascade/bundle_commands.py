@@ -15,6 +15,7 @@ from cascade.engines.engine import Engine
 from cascade.errors import ManifestError
 from cascade.made_up_inputs import free_axes, made_up_inputs, shape_of
 from cascade.manifest import Component, TextEncoderSpec
+from cascade.precision import Precision
 from cascade.record import to_json
 from cascade.schedule import ScheduleSpec, TableSpec
 
@@ -108,9 +109,10 @@ def verify(args: argparse.Namespace) -> int:
     bundle.verify_files()
     print(f"files         {len(bundle.manifest.files)} whole, hashes right")
     for component in bundle.manifest.components:
-        files = (component.graph.file, *(v.file for v in component.graph.variants))
-        for file in files:
-            engine = OrtEngine(bundle.read(file))
+        graph = component.graph
+        for precision in (Precision.FP32, *(v.precision for v in graph.variants)):
+            file = graph.file_for(precision)
+            engine = OrtEngine(bundle.read_graph(graph, precision))
             check_signature(component, engine)
             run_one_step(component, engine)
             engine.close()

@@ -163,6 +163,15 @@ def eight_bit(graph: bytes) -> bytes:
     return proto.SerializeToString()
 
 
+def without(graph: bytes, name: str) -> bytes:
+    """The graph with one weight left out, for a file that another one completes."""
+    proto = ModelProto.FromString(graph)
+    kept = [w for w in proto.graph.initializer if w.name != name]
+    del proto.graph.initializer[:]
+    proto.graph.initializer.extend(kept)
+    return proto.SerializeToString()
+
+
 def tokenizer_json() -> bytes:
     """A word-level tokenizer over `WORDS`."""
     definition = {
@@ -202,7 +211,8 @@ def write_tiny_bundle(
         variants = ()
         if int8 and file != "text_encoder.onnx":
             name = file.replace(".onnx", ".int8.onnx")
-            files[name] = eight_bit(files[file])
+            # As in a true bundle, a weight that the float32 file holds is not stored again.
+            files[name] = without(eight_bit(files[file]), "colours")
             variants = (VariantSpec(precision=INT8, file=name, parity=PARITY, picture_db=30.0),)
         return GraphSpec(
             file=file,

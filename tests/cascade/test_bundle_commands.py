@@ -173,3 +173,14 @@ def test_outputs_of_another_shape_fail(bundle: Bundle, capsys: pytest.CaptureFix
     rewrite(bundle, replace(bundle.manifest, text_encoder=changed), text_encoder=graph)
     error = error_line(capsys, ["verify", str(bundle.folder)])
     assert "context came back as [1, 8, 1], expected finite numbers of shape [1, 4, 1]" in error
+
+
+def test_verify_runs_variants_completed_by_the_weights_they_borrow(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An 8-bit file that leaves out what the float32 file holds is checked as it is run."""
+    eight = write_tiny_bundle(tmp_path / "eight", int8=True)
+    assert main(["verify", str(eight.folder)]) == 0
+    out = capsys.readouterr().out
+    for stage in ("base", "sr16", "sr32"):
+        assert f"{stage}.int8.onnx: signature right, one step gave finite numbers" in out

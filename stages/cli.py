@@ -57,6 +57,9 @@ def register_train(subparsers: Any) -> None:
     train = subparsers.add_parser("train", help="train one stage, or go on training it")
     train.add_argument("stage", choices=STAGES)
     train.add_argument("--half-steps", type=int, default=0, help="base: first at half resolution")
+    train.add_argument(
+        "--start", type=Path, default=None, help="checkpoint to begin with the weights of"
+    )
     add_run_options(train)
     train.set_defaults(run=run_train)
 
@@ -84,6 +87,7 @@ def add_run_options(parser: Any) -> None:
     add("--cool-down",     type=float, default=0.25, help="last share, learning rate falling")
     add("--optimizer",     choices=("muon", "adamw", "adafactor"), default="muon")
     add("--learning-rate", type=float, default=None, help="instead of the preset's")
+    add("--batch",         type=int,   default=None, help="samples per step, ditto")
     add("--data",          type=Path,  default=DATA_FILE, help="prepared data (%(default)s)")
     add("--checkpoints",   type=Path,  default=CHECKPOINTS, help="folder (%(default)s)")
     add("--device",        default="cpu",            help="cpu or cuda (%(default)s)")
@@ -157,6 +161,7 @@ def run_train(args: argparse.Namespace) -> int:
     """Train one stage for some minutes."""
     prepare_torch(args)
     from stages.dataset import open_dataset
+    from stages.lessons import head_start
     from stages.loader import Loader
     from stages.presets import PRESETS
     from stages.sheet import SheetWriter
@@ -166,7 +171,8 @@ def run_train(args: argparse.Namespace) -> int:
     data = open_dataset(args.data)
     sheets = SheetWriter(preset, data, args.checkpoints, every_minutes=args.sheet_minutes)
     options = run_options(args, half_steps=args.half_steps)
-    train(preset, Loader(data, preset), options, report=print_line, watch=sheets)
+    lesson = None if args.start is None else head_start(preset, args.start)
+    train(preset, Loader(data, preset), options, report=print_line, watch=sheets, lesson=lesson)
     return 0
 
 
@@ -231,6 +237,7 @@ def run_options(args: argparse.Namespace, **more: Any) -> Any:
         cool_down=args.cool_down,
         optimizer=args.optimizer,
         learning_rate=args.learning_rate,
+        batch=args.batch,
         device=args.device,
         bf16=args.bf16,
         seed=args.seed,

@@ -8,7 +8,7 @@ are `stages.distillation`.
 from dataclasses import replace
 from pathlib import Path
 
-from stages.checkpoint import load_facts
+from stages.checkpoint import load_facts, load_part
 from stages.distillation import (
     GuidanceDistillation,
     StepDistillation,
@@ -19,6 +19,24 @@ from stages.sampling import load_network, preset_of
 from stages.trainer import Lesson, preset_objective
 
 MOST_STEPS = 1000
+
+
+def head_start(preset: StagePreset, weights: Path) -> Lesson:
+    """Training on pictures as ever, from the averaged weights of a checkpoint.
+
+    Args:
+        preset: the stage.
+        weights: checkpoint folder.
+
+    Raises:
+        FileNotFoundError: there is no checkpoint.
+    """
+    return Lesson(
+        name=preset.name,
+        objective=preset_objective(preset),
+        start=load_part(weights, "ema"),
+        facts={},
+    )
 
 
 def guidance_lesson(preset: StagePreset, teacher: Path) -> tuple[StagePreset, Lesson]:

@@ -28,20 +28,21 @@ SMALLEST = 1e-30
 """Norms below this are taken for a gradient of zero."""
 
 
-def orthogonal(matrix: Tensor) -> Tensor:
+def orthogonal(matrix: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     """The nearest matrix with orthonormal rows or columns, roughly: singular values 0.7 to 1.2.
 
     Args:
         matrix: `[M, N]`.
+        dtype: of the products; bfloat16 moves the singular values by a few hundredths more.
     """
     a, b, c = NEWTON_SCHULZ
-    x = matrix / matrix.norm().clamp(min=SMALLEST)
+    x = (matrix / matrix.norm().clamp(min=SMALLEST)).to(dtype)
     tall = x.shape[0] > x.shape[1]
     x = x.T if tall else x
     for _ in range(ROUNDS):
         gram = x @ x.T
         x = a * x + (b * gram + c * gram @ gram) @ x
-    return x.T if tall else x
+    return (x.T if tall else x).to(matrix.dtype)
 
 
 def is_matrix(parameter: Tensor) -> bool:
@@ -60,6 +61,7 @@ class Muon(torch.optim.Optimizer):
         momentum: float = 0.95,
         betas: tuple[float, float] = (0.9, 0.99),
         weight_decay: float = 0.01,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
         """An optimizer.
 
@@ -69,7 +71,9 @@ class Muon(torch.optim.Optimizer):
             momentum: decay of Muon's moving average.
             betas: decays of AdamW's two moving averages.
             weight_decay: decoupled, of both kinds.
+            dtype: of the matrix products; bfloat16 where the processor multiplies it faster.
         """
+        self.dtype = dtype
         kept = list(parameters)
         super().__init__(
             [
@@ -96,7 +100,7 @@ class Muon(torch.optim.Optimizer):
             state["m"] = torch.zeros_like(parameter)
         state["m"].lerp_(gradient, 1 - group["momentum"])
         ahead = gradient.lerp(state["m"], group["momentum"])
-        direction = orthogonal(ahead.flatten(1)).view_as(parameter)
+        direction = orthogonal(ahead.flatten(1), self.dtype).view_as(parameter)
         size = ADAMW_RMS * max(parameter.shape[0], parameter[0].numel()) ** 0.5
         parameter.add_(direction, alpha=-group["lr"] * size)
 

@@ -50,6 +50,8 @@ class TrainOptions:
     optimizer: OptimizerName = "muon"
     learning_rate: float | None = None
     """None takes the preset's."""
+    batch: int | None = None
+    """Samples per step; None takes the preset's."""
     device: str = "cpu"
     bf16: bool = False
     """Mixed precision; pays only on CPUs with native bfloat16 and on GPUs."""
@@ -118,13 +120,16 @@ class Trainer:
         self.loader = loader
         self.options = options
         self.device = torch.device(options.device)
-        self.model = EfficientUNet(preset.unet).to(self.device)
+        # Channels last: on the CPUs measured, bfloat16 convolutions train twice as fast in it.
+        layout = torch.channels_last
+        self.model = EfficientUNet(preset.unet).to(self.device, memory_format=layout)
         if lesson is not None:
             self.model.load_state_dict(lesson.start)
         self.ema = EfficientUNet(preset.unet).to(self.device).requires_grad_(requires_grad=False)
         self.ema.load_state_dict(self.model.state_dict())
         self.rate = options.learning_rate or preset.learning_rate
-        self.optimizer = make_optimizer(self.model, options.optimizer, self.rate)
+        self.batch = options.batch or preset.batch
+        self.optimizer = make_optimizer(self.model, options, self.rate)
         self.objective = preset_objective(preset) if lesson is None else lesson.objective
         self.generator = torch.Generator().manual_seed(options.seed)
         self.step = 0
@@ -211,7 +216,7 @@ class Trainer:
     def train_step(self, share: float) -> None:
         """One batch forward and back; `share` is how much of the run's minutes is over."""
         half = self.step < self.options.half_steps and self.preset.low_resolution is None
-        batch = self.loader.batch(self.preset.batch, self.generator, shrink=2 if half else 1)
+        batch = self.loader.batch(self.batch, self.generator, shrink=2 if half else 1)
         self.set_rates(share)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.options.bf16):
             loss = self.objective.loss(self.model, on_device(batch, self.device), self.generator)
@@ -237,20 +242,22 @@ class Trainer:
             group["lr"] = rate
 
 
-def make_optimizer(model: nn.Module, name: OptimizerName, rate: float) -> torch.optim.Optimizer:
+def make_optimizer(model: nn.Module, options: TrainOptions, rate: float) -> torch.optim.Optimizer:
     """The optimizer of a training run."""
-    if name == "muon":
-        return Muon(model.parameters(), lr=rate)
-    if name == "adafactor":
+    if options.optimizer == "muon":
+        dtype = torch.bfloat16 if options.bf16 else torch.float32
+        return Muon(model.parameters(), lr=rate, dtype=dtype)
+    if options.optimizer == "adafactor":
         return torch.optim.Adafactor(model.parameters(), lr=rate)
     return torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.99), weight_decay=0.01)
 
 
 def on_device(batch: TrainingBatch, device: torch.device) -> TrainingBatch:
-    """The batch on the training device."""
+    """The batch on the training device, channels last."""
+    low_res = batch.low_res
     return TrainingBatch(
-        x0=batch.x0.to(device),
-        low_res=None if batch.low_res is None else batch.low_res.to(device),
+        x0=batch.x0.to(device, memory_format=torch.channels_last),
+        low_res=None if low_res is None else low_res.to(device, memory_format=torch.channels_last),
         context=batch.context.to(device),
         context_mask=batch.context_mask.to(device),
     )

@@ -7,10 +7,10 @@ import torch
 
 from stages.checkpoint import load_facts, save_checkpoint
 from stages.efficient_unet import EfficientUNet
-from stages.lessons import guidance_lesson, steps_lesson
+from stages.lessons import guidance_lesson, head_start, steps_lesson
 from stages.loader import Loader
 from stages.sampling import load_network
-from stages.trainer import Lesson, Trainer, TrainOptions
+from stages.trainer import Lesson, Trainer, TrainOptions, preset_objective
 from tests.tiny_training import FACTS, TINY_BASE, stirred, tiny_dataset
 
 
@@ -56,6 +56,17 @@ def test_a_student_starts_from_its_teacher(tmp_path: Path) -> None:
     for name, tensor in load_network(TINY_BASE, folder).state_dict().items():
         assert torch.equal(trainer.model.state_dict()[name], tensor), name
     assert (tmp_path / "base.4" / "checkpoint.json").exists()
+
+
+def test_a_head_start_is_training_from_other_weights(tmp_path: Path) -> None:
+    """The averaged weights of the checkpoint, the objective of pictures, the stage's own folder."""
+    folder = teacher(tmp_path / "old")
+    lesson = head_start(TINY_BASE, folder)
+    trainer = train(tmp_path, lesson, TINY_BASE, 0)
+    for name, tensor in load_network(TINY_BASE, folder).state_dict().items():
+        assert torch.equal(trainer.model.state_dict()[name], tensor), name
+    assert trainer.objective == preset_objective(TINY_BASE)
+    assert trainer.checkpoint == tmp_path / "base"
 
 
 def test_a_lesson_goes_on_where_it_stood(tmp_path: Path) -> None:

@@ -24,6 +24,14 @@ def test_singular_values_come_near_one(shape: tuple[int, int]) -> None:
     assert values.max() < 1.25
 
 
+@pytest.mark.parametrize("shape", [(16, 16), (24, 90), (90, 24)])
+def test_half_precision_comes_near_one_too(shape: tuple[int, int]) -> None:
+    """Products in bfloat16 widen the range by a tenth and no more."""
+    values = torch.linalg.svdvals(orthogonal(spread(*shape, condition=30.0), torch.bfloat16))
+    assert values.min() > 0.5
+    assert values.max() < 1.35
+
+
 def test_singular_directions_stay() -> None:
     """Only singular values change: the answer has the matrix's own left and right vectors."""
     matrix = spread(20, 50, condition=8.0)

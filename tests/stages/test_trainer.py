@@ -73,6 +73,13 @@ def test_a_checkpoint_holds_the_averaged_network(tmp_path: Path) -> None:
     assert (facts["optimizer"], facts["pictures"]) == ("muon", 4)
 
 
+def test_the_batch_may_be_another(tmp_path: Path) -> None:
+    """Three steps of five samples are fifteen samples, whatever the preset says."""
+    five = trainer(tmp_path, steps=3, batch=5)
+    finish(five.run())
+    assert five.samples == 15
+
+
 def test_the_average_by_hand(tmp_path: Path) -> None:
     """After the first step the average has moved by 9/11 of the way to the new weights."""
     run = trainer(tmp_path)

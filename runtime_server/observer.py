@@ -1,0 +1,88 @@
+"""What the server tells whoever counts: one method per thing that happens.
+
+The rooms of the server call an observer and never know whether it feeds Prometheus, traces, both or
+nobody. Methods return at once and may be called from any thread. Knows names and numbers only.
+"""
+
+from collections.abc import Sequence
+from typing import Literal, Protocol
+
+Refusal = Literal[
+    "queue_full",
+    "bytes",
+    "identity",
+    "in_flight",
+    "deadline",
+    "quota",
+    "auth",
+    "invalid",
+    "draining",
+]
+"""Why a request was turned away before any work was done for it."""
+
+Place = Literal["queue", "running", "delivery"]
+"""Where a request was when it was cancelled or its time was over."""
+
+
+class Observer(Protocol):
+    """Is told what happens."""
+
+    def call_started(self, method: str) -> None:
+        """A call of the wire arrived."""
+        ...
+
+    def call_handled(self, method: str, code: str, seconds: float) -> None:
+        """It ended, with that status code by name."""
+        ...
+
+    def bytes_moved(self, received: int, sent: int) -> None:
+        """Payload of one call, once it has ended."""
+        ...
+
+    def refused(self, why: Refusal) -> None:
+        """A request was turned away."""
+        ...
+
+    def waited(self, stage: str, seconds: float) -> None:
+        """A request left the queue of one component."""
+        ...
+
+    def stepped(self, stage: str, request_ids: Sequence[str], begun: float, seconds: float) -> None:
+        """The engine ran once for those requests; `begun` is on the monotonic clock."""
+        ...
+
+    def stage_finished(self, stage: str, request_id: str, begun: float, seconds: float) -> None:
+        """One component of one request is done; `begun` is on the monotonic clock."""
+        ...
+
+    def stopped(self, where: Place, code: str) -> None:
+        """A request ended early: CANCELLED or DEADLINE_EXCEEDED."""
+        ...
+
+
+class NullObserver:
+    """Tells nobody."""
+
+    def call_started(self, method: str) -> None:
+        """Nothing."""
+
+    def call_handled(self, method: str, code: str, seconds: float) -> None:
+        """Nothing."""
+
+    def bytes_moved(self, received: int, sent: int) -> None:
+        """Nothing."""
+
+    def refused(self, why: Refusal) -> None:
+        """Nothing."""
+
+    def waited(self, stage: str, seconds: float) -> None:
+        """Nothing."""
+
+    def stepped(self, stage: str, request_ids: Sequence[str], begun: float, seconds: float) -> None:
+        """Nothing."""
+
+    def stage_finished(self, stage: str, request_id: str, begun: float, seconds: float) -> None:
+        """Nothing."""
+
+    def stopped(self, where: Place, code: str) -> None:
+        """Nothing."""

@@ -121,8 +121,8 @@ class Trainer:
         self.options = options
         self.device = torch.device(options.device)
         # Channels last: on the CPUs measured, bfloat16 convolutions train twice as fast in it.
-        layout = torch.channels_last
-        self.model = EfficientUNet(preset.unet).to(self.device, memory_format=layout)
+        self.model = EfficientUNet(preset.unet).to(self.device)
+        self.model = self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if lesson is not None:
             self.model.load_state_dict(lesson.start)
         self.ema = EfficientUNet(preset.unet).to(self.device).requires_grad_(requires_grad=False)

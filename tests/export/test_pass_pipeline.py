@@ -142,7 +142,7 @@ def test_a_second_run_finds_nothing(optimized: tuple[onnx.ModelProto, dict[str, 
 
 @pytest.mark.parametrize(
     ("preset", "resolution", "norms", "cuts"),
-    [(BASE, 64, 31, 0), (SR256, 256, 22, 3), (SR1024, None, 26, 7)],
+    [(BASE, 64, 31, 0), (SR256, 256, 22, 3), (SR1024, None, 18, 3)],
     ids=["base", "sr256", "sr1024"],
 )
 def test_expectations_of_the_reference_cascade(

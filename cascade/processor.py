@@ -30,6 +30,11 @@ class Processor:
         """Whether 8-bit convolutions gain from their own instructions here."""
         return not INT8_DOT_FLAGS.isdisjoint(self.flags)
 
+    @property
+    def has_bf16_tiles(self) -> bool:
+        """Whether bfloat16 matrices are multiplied in tiles here, many times faster than float32."""
+        return "amx_bf16" in self.flags
+
 
 def this_processor() -> Processor:
     """The processor that this process runs on."""

@@ -17,13 +17,14 @@ from cascade.engines.engine import Engine
 from cascade.engines.ort import OrtEngine
 from cascade.errors import Cancelled, EngineError
 from cascade.precision import Precision
+from cascade.processor import Processor
 from cascade.types import Array
 from tests.tiny_bundle import WIDTH, eight_bit, stage_graph, text_encoder_graph
 
 if importlib.util.find_spec("openvino") is None:
     pytest.skip("OpenVINO is not installed: its engine is not tested", allow_module_level=True)
 
-from cascade.engines.openvino import OpenVinoEngine
+from cascade.engines.openvino import OpenVinoEngine, hint_of
 
 
 def stage_inputs(*, upscales: bool, batch: int = 1, size: int = 16) -> dict[str, Array]:
@@ -151,6 +152,16 @@ def test_a_precision_is_done_or_refused(precision: Precision) -> None:
         with pytest.raises(EngineError, match="precision: ") as refused:
             OpenVinoEngine(graph, threads=1, precision=precision)
         assert refused.value.field == "precision"
+
+
+@pytest.mark.parametrize(
+    ("flags", "hint"), [(("avx512_vnni",), "f32"), (("amx_bf16", "avx512_vnni"), "bf16")]
+)
+def test_tiles_compute_what_eight_bits_leave(flags: tuple[str, ...], hint: str) -> None:
+    """Only where bfloat16 is fast is the float part of an 8-bit graph bfloat16; float32 stays."""
+    processor = Processor(model="any", flags=flags, cores=2)
+    assert hint_of(Precision.INT8, processor) == hint
+    assert hint_of(Precision.FP32, processor) == "f32"
 
 
 def test_terminate_ends_a_run_at_its_step() -> None:
@@ -282,7 +293,7 @@ def test_the_graph_that_crashed_openvino_runs(tmp_path: Path, batch: int | str) 
     path.write_bytes(crashing_graph(batch))
     code = (
         "import sys, numpy as np\n"
-        "from cascade.engines.openvino import OpenVinoEngine\n"
+        "from cascade.engines.openvino import OpenVinoEngine, hint_of\n"
         "e = OpenVinoEngine(open(sys.argv[1], 'rb').read(), threads=1)\n"
         "x = np.ones((1, 64, 8, 8), np.float32)\n"
         "print(e.run({'x': x, 'm': x[:, :, :1, :1]})['y'].shape)\n"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from cascade.errors import InvalidRequest
 from cascade.wishes import AUTO, EngineWish, parse_wish
+from runtime_server.logs import LOG_LEVELS, LogLevel
 
 UNIX_PREFIX = "unix:"
 MAX_SOCKET_PATH = 107
@@ -18,7 +19,11 @@ MAX_PORT = 65535
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ServerConfig:
-    """One server: what it hosts, where it listens and what it allows."""
+    """One server: what it hosts, where it listens and what it allows.
+
+    The docstring under a field is its help on the command line and in the manual; `settings` makes
+    flags and the keys of the TOML file from the fields.
+    """
 
     bundle: Path
     """Folder of the bundle."""
@@ -50,6 +55,10 @@ class ServerConfig:
     """Answer gRPC reflection, for tools such as grpcurl."""
     drain_grace_s: float = 30.0
     """Time that requests in flight get to finish when the server is asked to stop."""
+    until_stdin_closes: bool = False
+    """Also stop at the end of standard input."""
+    log_level: LogLevel = "info"
+    """Least severity that is logged."""
 
     def __post_init__(self) -> None:
         """Refuse values that could only fail later."""
@@ -61,6 +70,11 @@ class ServerConfig:
         check_at_least("context_store_bytes", self.context_store_bytes, 0)
         check_at_least("context_lifetime_s", self.context_lifetime_s, 0)
         check_at_least("drain_grace_s", self.drain_grace_s, 0)
+        if self.log_level not in LOG_LEVELS:
+            raise InvalidRequest(
+                f"log_level: expected one of {', '.join(LOG_LEVELS)}, got {self.log_level!r}",
+                field="log_level",
+            )
         if (self.tls_cert is None) != (self.tls_key is None):
             raise InvalidRequest("TLS needs both --tls-cert and --tls-key", field="tls_cert")
         local = self.socket_path is not None or is_loopback(split_address(self.listen)[0])

@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import stat
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -171,14 +172,13 @@ def clear_stale_socket(path: Path) -> None:
     raise TransportError(f"cannot listen on {path}: another server does")
 
 
-async def serve(config: ServerConfig, *, stop_at_eof: int | None = None) -> int:
+async def serve(config: ServerConfig) -> int:
     """Load a bundle, serve it, and return when asked to stop.
 
     The first SIGTERM or SIGINT drains, the second ends at once.
 
     Args:
         config: what to serve.
-        stop_at_eof: a file descriptor whose end counts as SIGTERM.
 
     Returns:
         The exit code: 0 when everything in flight could finish.
@@ -194,8 +194,8 @@ async def serve(config: ServerConfig, *, stop_at_eof: int | None = None) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ask_to_stop)
-    if stop_at_eof is not None:
-        watch_for_eof(stop_at_eof, lambda: loop.call_soon_threadsafe(stop.set))
+    if config.until_stdin_closes:
+        watch_for_eof(sys.stdin.fileno(), lambda: loop.call_soon_threadsafe(stop.set))
     core = await asyncio.to_thread(load_core, config)
     try:
         server = CascadeServer(config, core)
@@ -222,6 +222,6 @@ def watch_for_eof(descriptor: int, then: Callable[[], object]) -> None:
     threading.Thread(target=read_to_end, name="stdin", daemon=True).start()
 
 
-def run_server(config: ServerConfig, *, stop_at_eof: int | None = None) -> int:
+def run_server(config: ServerConfig) -> int:
     """`serve` on an event loop of its own; the signals of the process are taken over."""
-    return asyncio.run(serve(config, stop_at_eof=stop_at_eof))
+    return asyncio.run(serve(config))

@@ -32,7 +32,7 @@ class Processor:
 
     @property
     def has_bf16_tiles(self) -> bool:
-        """Whether bfloat16 matrices are multiplied in tiles here, many times faster than float32."""
+        """Whether bfloat16 matrices are multiplied in tiles here, far faster than float32."""
         return "amx_bf16" in self.flags
 
 

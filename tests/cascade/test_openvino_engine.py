@@ -17,7 +17,7 @@ from cascade.engines.engine import Engine
 from cascade.engines.ort import OrtEngine
 from cascade.errors import Cancelled, EngineError
 from cascade.precision import Precision
-from cascade.processor import Processor
+from cascade.processor import Processor, this_processor
 from cascade.types import Array
 from tests.tiny_bundle import WIDTH, eight_bit, stage_graph, text_encoder_graph
 
@@ -82,8 +82,10 @@ def test_an_eight_bit_graph_runs_in_eight_bits() -> None:
     expected = OrtEngine(eight_bit(graph), threads=1).run(inputs)["prediction"]
     engine = OpenVinoEngine(eight_bit(graph), threads=1, precision=Precision.INT8)
     found = engine.run(inputs)["prediction"]
-    np.testing.assert_allclose(found, expected, atol=2e-3)
-    assert np.abs(found - exact).max() > 10 * np.abs(found - expected).max()
+    # With matrix tiles what is not in 8 bits is in bfloat16: 8 bits of mantissa, values to 2.
+    tiles = this_processor().has_bf16_tiles
+    np.testing.assert_allclose(found, expected, atol=1e-2 if tiles else 2e-3)
+    assert np.abs(found - exact).max() > (3 if tiles else 10) * np.abs(found - expected).max()
 
 
 def test_integers_go_in() -> None:

@@ -1,71 +1,152 @@
-"""What do the pictures look like: a sheet of 32 prompts with one seed, at 64, 256 and 1024.
+"""What do the pictures look like: 64 prompts of one seed, eight seeds, five guidance weights.
 
     python -m benchmarks.sheet --out docs/pictures
+    python -m benchmarks.sheet --out docs/pictures --before OTHER_BUNDLE
 
-Draws every prompt through the real split. Writes `sheet-64.png`, `sheet-256.png`, `sheet-1024.jpg`
-(each picture thinned so that the sheet stays small) and `prompts.txt`.
+Every prompt of `sheet_prompts.txt`, none left out, drawn by the bundle's own components on this
+machine (the same pixels as through a server). Writes `sheet-64.png`, `sheet-256.png`,
+`sheet-1024.jpg`, `seeds.jpg`, `guidance.jpg` and `prompts.txt`; with another bundle also
+`before-after.jpg`, both bundles' pictures of a prompt side by side, and `crops.jpg`, pieces of them
+in full size.
 """
 
 import argparse
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from runtime_client import Client
+from benchmarks.local_cascade import LocalCascade, open_cascade
+from benchmarks.prompt_lists import read_sheet_prompts
+from cascade.bundle import open_bundle
+from cascade.request import StageOptions
+from cascade.types import ImageU8
+from cascade.wishes import AUTO, EngineWish, parse_wish
 
 COLUMNS = 8
-SHOWN = {"base": 64, "sr256": 192, "sr1024": 320}
-"""Pixels of one picture in its sheet; larger ones are averaged down."""
-
-PROMPTS = (
-    "a red apple, noto style", "a lemon, fluent style", "a strawberry, twemoji style",
-    "a hamburger, noto style", "a pizza, fluent style", "a doughnut, twemoji style",
-    "a birthday cake, noto style", "a hot beverage, fluent style",
-    "a grinning face, noto style", "a smiling face with sunglasses, fluent style",
-    "an angry face, twemoji style", "a robot, noto style", "an alien, fluent style",
-    "a ghost, twemoji style", "a jack o lantern, noto style", "a clown face, fluent style",
-    "a cat face, noto style", "a panda, fluent style", "a frog, twemoji style",
-    "a lion, noto style", "a penguin, fluent style", "a tropical fish, twemoji style",
-    "a cactus, noto style", "a christmas tree, fluent style",
-    "a red heart, twemoji style", "a soccer ball, noto style", "a rocket, fluent style",
-    "a house, twemoji style",
-    "a green cat, noto style", "a blue apple, fluent style", "a smiling tomato, twemoji style",
-    "a robot with a crown, noto style",
-)  # fmt: skip
-"""28 captions in three styles, then 4 combinations of words that no caption has."""
+SHOWN = (64, 160, 256)
+"""Pixels of one picture in the sheet of its stage; larger pictures are averaged down."""
+BESIDE = 208
+"""Pixels of one picture beside that of another bundle."""
+GAP = 6
+"""White pixels around a pair."""
+SEEDS, SEEDS_OF = 8, "a panda, fluent style"
+WEIGHTS, WEIGHTS_OF = (1.0, 1.5, 2.0, 3.0, 5.0), "a red apple, noto style"
+CROPS, CROP = (0, 13, 16, 28, 33), 320
+"""Prompts by number of which a piece from the middle is shown in full size."""
+JPEG_QUALITY = 88
+Say = Callable[[str], None]
 
 
-def tile(pictures: list[np.ndarray]) -> np.ndarray:
-    """Pictures of one size in rows of `COLUMNS`."""
-    rows = [
-        np.concatenate(pictures[i : i + COLUMNS], axis=1) for i in range(0, len(pictures), COLUMNS)
-    ]
+def all_prompts() -> list[str]:
+    """The 64 prompts in the order of the sheets."""
+    return [prompt for prompts in read_sheet_prompts().values() for prompt in prompts]
+
+
+def tile(pictures: Sequence[ImageU8], columns: int = COLUMNS) -> ImageU8:
+    """Pictures of one size in rows; the last row is filled with white."""
+    white = np.full_like(pictures[0], 255)
+    filled = [*pictures, *[white] * (-len(pictures) % columns)]
+    rows = [np.concatenate(filled[i : i + columns], 1) for i in range(0, len(filled), columns)]
     return np.concatenate(rows, axis=0)
+
+
+def shrunk(picture: ImageU8, size: int) -> ImageU8:
+    """The picture averaged down to `size` pixels; smaller ones stay as they are."""
+    if len(picture) <= size:
+        return picture
+    resized = Image.fromarray(picture).resize((size, size), Image.Resampling.BOX)
+    return np.asarray(resized)
+
+
+def middle(picture: ImageU8, size: int) -> ImageU8:
+    """The middle `size` pixels in full size."""
+    top = max(0, (len(picture) - size) // 2)
+    return picture[top : top + size, top : top + size]
+
+
+def pairs(before: Sequence[ImageU8], after: Sequence[ImageU8]) -> list[ImageU8]:
+    """Each picture beside its twin, in a white frame."""
+    edges = ((GAP, GAP), (GAP, GAP), (0, 0))
+    return [
+        np.pad(np.concatenate([one, other], axis=1), edges, constant_values=255)
+        for one, other in zip(before, after, strict=True)
+    ]
+
+
+def write_sheets(cascade: LocalCascade, out: Path, seed: int, say: Say) -> list[ImageU8]:
+    """Draw the 64 prompts, the seeds and the weights; the largest pictures come back.
+
+    Args:
+        cascade: the bundle's components.
+        out: folder, made where it is missing.
+        seed: of the 64 prompts.
+        say: called with every file written.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    prompts = all_prompts()
+    drawn = [cascade.pictures(prompt, seed=seed) for prompt in prompts]
+    for number, spec in enumerate(cascade.specs):
+        size = SHOWN[min(number, len(SHOWN) - 1)]
+        ending = "png" if number < 2 else "jpg"
+        file = out / f"sheet-{spec.output_resolution}.{ending}"
+        save(file, tile([shrunk(pictures[number], size) for pictures in drawn]), say)
+    last = min(1, len(cascade.stages) - 1)
+    seeds = [cascade.pictures(SEEDS_OF, seed=n, last=last)[-1] for n in range(SEEDS)]
+    save(out / "seeds.jpg", tile(seeds, SEEDS), say)
+    weighed = [
+        cascade.pictures(WEIGHTS_OF, seed=seed, last=last, base=StageOptions(guidance=weight))[-1]
+        for weight in WEIGHTS
+    ]
+    save(out / "guidance.jpg", tile(weighed, len(WEIGHTS)), say)
+    (out / "prompts.txt").write_text("\n".join(prompts) + "\n")
+    return [pictures[-1] for pictures in drawn]
+
+
+def write_comparison(
+    before: LocalCascade, after: Sequence[ImageU8], out: Path, seed: int, say: Say
+) -> None:
+    """Another bundle's pictures of the same prompts and seed beside these."""
+    earlier = [before.pictures(prompt, seed=seed)[-1] for prompt in all_prompts()]
+    small = [[shrunk(picture, BESIDE) for picture in kind] for kind in (earlier, after)]
+    save(out / "before-after.jpg", tile(pairs(small[0], small[1])), say)
+    pieces = [[middle(kind[i], CROP) for i in CROPS] for kind in (earlier, after)]
+    save(out / "crops.jpg", tile(pairs(pieces[0], pieces[1]), 1), say)
+
+
+def save(path: Path, sheet: ImageU8, say: Say) -> None:
+    """Write one sheet."""
+    Image.fromarray(sheet).save(path, quality=JPEG_QUALITY)
+    say(f"{path}: {sheet.shape[1]}x{sheet.shape[0]}, {path.stat().st_size / 1e6:.1f} MB")
+
+
+def draw_all(
+    bundle: Path, before: Path | None, out: Path, *, wish: EngineWish, seed: int, say: Say
+) -> None:
+    """All sheets of a bundle, beside another one where there is one."""
+    cascade, _ = open_cascade(open_bundle(bundle), wish)
+    after = write_sheets(cascade, out, seed, say)
+    cascade.close()
+    if before is not None:
+        other, _ = open_cascade(open_bundle(before), wish)
+        write_comparison(other, after, out, seed, say)
+        other.close()
 
 
 def main() -> None:
     """Draw the sheets."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--bundle", type=Path, default=Path("bundles/emoji-1"))
-    parser.add_argument("--out", type=Path, default=Path("docs/pictures"))
-    parser.add_argument("--seed", type=int, default=0)
+    add = parser.add_argument
+    add("--bundle", type=Path, default=Path("bundles/emoji-1"))
+    add("--before", type=Path, help="another bundle, shown beside it")
+    add("--out", type=Path, default=Path("docs/pictures"))
+    add("--seed", type=int, default=0)
+    add("--engine", default=AUTO, help="as for `cascade generate`")
+    add("--precision", default=AUTO, help="ditto")
     args = parser.parse_args()
-    args.out.mkdir(parents=True, exist_ok=True)
-    drawn: dict[str, list[np.ndarray]] = {name: [] for name in SHOWN}
-    with Client(args.bundle) as client:
-        for prompt in PROMPTS:
-            for name, image in client.generate(prompt, seed=args.seed).images.items():
-                size = (SHOWN[name], SHOWN[name])
-                small = Image.fromarray(image).resize(size, Image.Resampling.BOX)
-                drawn[name].append(np.asarray(small))
-            print(prompt, flush=True)
-    for (name, pictures), file in zip(
-        drawn.items(), ("sheet-64.png", "sheet-256.png", "sheet-1024.jpg"), strict=True
-    ):
-        Image.fromarray(tile(pictures)).save(args.out / file, quality=90)
-        print(f"{name}: {args.out / file}")
-    (args.out / "prompts.txt").write_text("\n".join(PROMPTS) + "\n")
+    wish = parse_wish(args.engine, args.precision)
+    draw_all(args.bundle, args.before, args.out, wish=wish, seed=args.seed, say=print)
 
 
 if __name__ == "__main__":

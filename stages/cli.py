@@ -60,6 +60,11 @@ def register_train(subparsers: Any) -> None:
     train.add_argument(
         "--start", type=Path, default=None, help="checkpoint to begin with the weights of"
     )
+    train.add_argument(
+        "--regression",
+        action="store_true",
+        help="the yardstick: plain regression from the stage's weights, in STAGE.regression",
+    )
     add_run_options(train)
     train.set_defaults(run=run_train)
 
@@ -161,7 +166,7 @@ def run_train(args: argparse.Namespace) -> int:
     """Train one stage for some minutes."""
     prepare_torch(args)
     from stages.dataset import open_dataset
-    from stages.lessons import head_start
+    from stages.lessons import head_start, regression_lesson
     from stages.loader import Loader
     from stages.presets import PRESETS
     from stages.sheet import SheetWriter
@@ -171,8 +176,14 @@ def run_train(args: argparse.Namespace) -> int:
     data = open_dataset(args.data)
     sheets = SheetWriter(preset, data, args.checkpoints, every_minutes=args.sheet_minutes)
     options = run_options(args, half_steps=args.half_steps)
-    lesson = None if args.start is None else head_start(preset, args.start)
-    train(preset, Loader(data, preset), options, report=print_line, watch=sheets, lesson=lesson)
+    lesson = None
+    if args.regression:
+        lesson = regression_lesson(preset, args.start or args.checkpoints / preset.name)
+    elif args.start is not None:
+        lesson = head_start(preset, args.start)
+    # A regression draws no samples: a sheet of it by the sampler would show nothing of it.
+    watch = None if args.regression else sheets
+    train(preset, Loader(data, preset), options, report=print_line, watch=watch, lesson=lesson)
     return 0
 
 

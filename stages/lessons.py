@@ -1,8 +1,8 @@
 """Which student learns what from whom: a checkpoint and a wish become a lesson.
 
-Names the checkpoint folders of students (`base.guided`, `base.guided.8`) and reads from a teacher's
-what it takes and how many steps it needs. Knows presets and checkpoints; the objectives themselves
-are `stages.distillation`.
+Names the checkpoint folders of students (`base.guided`, `base.guided.8`, `sr256.regression`) and
+reads from a teacher's what it takes and how many steps it needs. Knows presets and checkpoints; the
+objectives themselves are `stages.distillation` and `stages.regression`.
 """
 
 from dataclasses import replace
@@ -15,10 +15,13 @@ from stages.distillation import (
     guided_start,
 )
 from stages.presets import StagePreset
+from stages.regression import RegressionObjective
 from stages.sampling import load_network, preset_of
 from stages.trainer import Lesson, preset_objective
 
 MOST_STEPS = 1000
+REGRESSION = "regression"
+"""Suffix of a regression's checkpoint folder: `sr256.regression`."""
 
 
 def head_start(preset: StagePreset, weights: Path) -> Lesson:
@@ -36,6 +39,29 @@ def head_start(preset: StagePreset, weights: Path) -> Lesson:
         objective=preset_objective(preset),
         start=load_part(weights, "ema"),
         facts={},
+    )
+
+
+def regression_lesson(preset: StagePreset, weights: Path) -> Lesson:
+    """The yardstick of a super-resolution stage: the same network as a plain regression.
+
+    Args:
+        preset: the stage.
+        weights: checkpoint folder to begin with.
+
+    Raises:
+        ValueError: the stage starts from no picture.
+        FileNotFoundError: there is no checkpoint.
+    """
+    if preset.low_resolution is None:
+        raise ValueError(
+            f"{preset.name} starts from no picture: regression is for sr256 and sr1024"
+        )
+    return Lesson(
+        name=f"{preset.name}.{REGRESSION}",
+        objective=RegressionObjective(objective=preset_objective(preset)),
+        start=load_part(weights, "ema"),
+        facts={REGRESSION: 1.0},
     )
 
 

@@ -13,14 +13,18 @@ import hashlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
 from cascade.types import Array, ImageU8
 from stages.captions import STYLES
+from stages.checkpoint import has_checkpoint, load_facts, load_part
 from stages.dataset import Dataset
 from stages.loader import to_planar
 
@@ -160,6 +164,28 @@ class Verdict:
     pictures: int
 
 
+def load_probe(folder: Path) -> tuple[Probe, dict[str, Any]]:
+    """A trained probe and what was kept with it: the names of its concepts, its own accuracy.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    if not has_checkpoint(folder):
+        raise FileNotFoundError(f"no probe in {folder}: run `cascade probe` first")
+    facts = load_facts(folder)
+    probe = Probe(len(facts["names"]))
+    probe.load_state_dict(load_part(folder, "probe"))
+    return probe.eval(), facts
+
+
+def at_probe_size(picture: ImageU8) -> ImageU8:
+    """The picture at 64x64, whatever the size of the base stage that drew it."""
+    if picture.shape[:2] == (SIZE, SIZE):
+        return picture
+    kind = Image.Resampling.BOX if len(picture) > SIZE else Image.Resampling.BICUBIC
+    return np.asarray(Image.fromarray(picture).resize((SIZE, SIZE), kind))
+
+
 def judge(
     probe: Probe, pictures: Sequence[ImageU8], concepts: Sequence[int], styles: Sequence[int | None]
 ) -> Verdict:
@@ -167,11 +193,11 @@ def judge(
 
     Args:
         probe: trained.
-        pictures: `[64, 64, 3]` uint8 each.
+        pictures: `[H, H, 3]` uint8 each; brought to 64x64.
         concepts: what each should show.
         styles: in which style; None where none was asked for: not counted.
     """
-    x = torch.from_numpy(np.stack([to_planar(picture) for picture in pictures]))
+    x = torch.from_numpy(np.stack([to_planar(at_probe_size(picture)) for picture in pictures]))
     return judge_tensors(probe, x, np.array(concepts), styles)
 
 

@@ -21,17 +21,14 @@ FACE = {
     "FellBack",
     "GenerateRequest",
     "InvalidRequest",
-    "PermissionDenied",
     "Preview",
     "Progress",
-    "QuotaExceeded",
     "Result",
     "ServerBusy",
     "StageFinished",
     "StageOptions",
     "TransportError",
     "Transferred",
-    "Unauthenticated",
     "VersionMismatch",
 }
 

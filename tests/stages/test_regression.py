@@ -1,0 +1,71 @@
+"""Plain regression: it starts as enlargement, learns the picture, and sees no noise."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from stages.checkpoint import load_facts, save_checkpoint
+from stages.efficient_unet import EfficientUNet
+from stages.evaluation import lanczos
+from stages.lessons import regression_lesson
+from stages.loader import Loader
+from stages.metrics import psnr_db
+from stages.regression import RegressionObjective, regressed
+from stages.sampling import load_network
+from stages.trainer import TrainOptions, preset_objective, train
+from tests.tiny_training import TINY_BASE, TINY_SR, stirred, tiny_dataset
+
+CONTEXT = np.zeros((2, 12), np.float16)
+
+
+def test_an_untrained_network_enlarges() -> None:
+    """At time 1 nothing of the sample is left; a flat picture stays as it is."""
+    network = EfficientUNet(TINY_SR.unet).eval()
+    low = np.full((8, 8, 3), 77, np.uint8)
+    found = regressed(network, preset_objective(TINY_SR), low, CONTEXT, 4)
+    assert found.shape == (32, 32, 3)
+    assert np.abs(found.astype(int) - 77).max() <= 1
+
+
+def test_the_loss_is_the_error_of_the_picture() -> None:
+    """In units of detail squared, and the same whatever is drawn."""
+    data = tiny_dataset()
+    generator = torch.Generator().manual_seed(3)
+    batch = Loader(data, TINY_SR).batch(3, generator)
+    objective = RegressionObjective(objective=preset_objective(TINY_SR))
+    network = EfficientUNet(TINY_SR.unet).eval()
+    assert batch.low_res is not None
+    with torch.no_grad():
+        one, other = (objective.loss(network, batch, generator) for _ in range(2))
+    error = (batch.low_res - batch.x0).square().mean(dim=(1, 2, 3)) / TINY_SR.unet.detail**2
+    assert torch.equal(one, other)
+    assert torch.allclose(one, error, rtol=0.02)
+
+
+def test_the_base_stage_has_no_regression(tmp_path: Path) -> None:
+    """It starts from no picture."""
+    with pytest.raises(ValueError, match="starts from no picture"):
+        regression_lesson(TINY_BASE, tmp_path)
+
+
+def test_training_one(tmp_path: Path) -> None:
+    """It lands in a folder of its own and comes nearer to the pictures that it has seen."""
+    data = tiny_dataset()
+    save_checkpoint(tmp_path / "sr256", {"ema": stirred(TINY_SR.unet).state_dict()}, {})
+    lesson = regression_lesson(TINY_SR, tmp_path / "sr256")
+    options = TrainOptions(folder=tmp_path, minutes=5, steps=60, learning_rate=3e-3, seed=1)
+    train(TINY_SR, Loader(data, TINY_SR), options, lambda _: None, lesson=lesson)
+    folder = tmp_path / "sr256.regression"
+    assert load_facts(folder)["regression"] == 1.0
+    objective, before = preset_objective(TINY_SR), stirred(TINY_SR.unet)
+    truth = data.picture(0, 256)
+    low = truth.reshape(8, 4, 8, 4, 3).mean(axis=(1, 3)).astype(np.uint8)
+    after = load_network(TINY_SR, folder)
+    scores = [
+        psnr_db(regressed(network, objective, low, CONTEXT, 4), truth)
+        for network in (before, after)
+    ]
+    assert scores[1] > scores[0] + 3
+    assert psnr_db(lanczos(low, 32), truth) > 0

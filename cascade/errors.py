@@ -13,6 +13,9 @@
     |- Cancelled            CANCELLED            the caller gave up
     |- DeadlineExceeded     DEADLINE_EXCEEDED    the time allowed is over
     |- ServerBusy           RESOURCE_EXHAUSTED   a queue is full; try again after a while
+    |- QuotaExceeded        RESOURCE_EXHAUSTED   this caller has used up what it may use
+    |- Unauthenticated      UNAUTHENTICATED      nobody said who calls, or it was not accepted
+    |- PermissionDenied     PERMISSION_DENIED    who calls is known and may not
     |- MessageTooLarge      OUT_OF_RANGE         a message over the documented limit
     |- TransportError       UNAVAILABLE          the network or the server is gone
     |- StageError           INTERNAL             a stage broke its own contract
@@ -120,6 +123,24 @@ class ServerBusy(CascadeError):
     """A queue is full; `retry_after_s` estimates when it will not be."""
 
     code = "RESOURCE_EXHAUSTED"
+
+
+class QuotaExceeded(CascadeError):
+    """The caller has used up its quota; `retry_after_s` says when the request would pass."""
+
+    code = "RESOURCE_EXHAUSTED"
+
+
+class Unauthenticated(CascadeError):
+    """The call carries no credentials, or none that the server accepts."""
+
+    code = "UNAUTHENTICATED"
+
+
+class PermissionDenied(CascadeError):
+    """The caller is known and may not do this."""
+
+    code = "PERMISSION_DENIED"
 
 
 class MessageTooLarge(CascadeError):

@@ -14,8 +14,11 @@ from cascade.errors import Cancelled as Cancelled
 from cascade.errors import CascadeError as CascadeError
 from cascade.errors import DeadlineExceeded as DeadlineExceeded
 from cascade.errors import InvalidRequest as InvalidRequest
+from cascade.errors import PermissionDenied as PermissionDenied
+from cascade.errors import QuotaExceeded as QuotaExceeded
 from cascade.errors import ServerBusy as ServerBusy
 from cascade.errors import TransportError as TransportError
+from cascade.errors import Unauthenticated as Unauthenticated
 from cascade.errors import VersionMismatch as VersionMismatch
 from cascade.events import Accepted as Accepted
 from cascade.events import Event as Event

@@ -7,6 +7,7 @@ Registering costs nothing: the client is imported when the command runs.
 # ruff: noqa: E501  one option per line, however long its help
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,7 @@ from cascade.precision import Precision
 from cascade.request import GenerateRequest, StageOptions
 from cascade.wishes import AUTO
 from runtime_client.config import DEFAULT_CUT, DEFAULT_TIMEOUT_S, FALLBACKS, ClientConfig
+from runtime_client.credentials import TOKEN_VARIABLE
 
 DEFAULT_BUNDLE = Path("bundles/emoji-1")
 BAD_INPUT, SERVER_FAILED, INTERRUPTED = 2, 3, 130
@@ -36,7 +38,12 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     add("--bundle", type=Path, default=DEFAULT_BUNDLE, metavar="DIR", help=f"folder of the bundle (default: {DEFAULT_BUNDLE})")
     add("--server", metavar="ADDR", help="host:port or unix:PATH (default: start a private server where the cut needs one)")
     add("--tls", action="store_true", help="encrypt the connection to --server (default: off)")
-    add("--ca", type=Path, metavar="FILE", help="PEM file with the authorities to trust (default: the system's)")
+    add("--ca", "--tls-ca", type=Path, metavar="FILE", help="PEM file with the authorities to trust (default: the system's)")
+    add("--client-cert", type=Path, metavar="FILE", help="PEM file with this client's certificate, for servers that want one (default: none)")
+    add("--client-key", type=Path, metavar="FILE", help="PEM file with its private key (default: none)")
+    add("--token", default="", metavar="TOKEN", help=f"who calls, for servers that want to know; other users may see it in the list of processes, so rather use --token-file or the variable {TOKEN_VARIABLE} (default: none)")
+    add("--token-file", type=Path, metavar="FILE", help="file with the token (default: none)")
+    add("--token-over-plaintext", action="store_true", help="send the token unencrypted to another machine too (default: off)")
     add("--cut", type=int, default=DEFAULT_CUT, metavar="N", help=f"components that run here, 0 to all of them (default: {DEFAULT_CUT})")
     add("--seed", type=int, default=0, metavar="N", help="0 to 2^64-1; same seed, same picture (default: 0)")
     add("--image-index", type=int, default=0, metavar="N", help="which picture of that seed, 0 to 2^32-1 (default: 0)")
@@ -80,7 +87,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def config_of(args: argparse.Namespace) -> ClientConfig:
-    """The client's configuration from the command line."""
+    """The client's configuration from the command line, and the token from the environment."""
+    token = args.token
+    if not token and args.token_file is None and args.server is not None:
+        token = os.environ.get(TOKEN_VARIABLE, "")
     return ClientConfig(
         server=args.server,
         cut=args.cut,
@@ -91,6 +101,11 @@ def config_of(args: argparse.Namespace) -> ClientConfig:
         timeout_s=args.timeout,
         tls=args.tls,
         ca_file=args.ca,
+        client_cert=args.client_cert,
+        client_key=args.client_key,
+        token=token,
+        token_file=args.token_file,
+        token_over_plaintext=args.token_over_plaintext,
     )
 
 

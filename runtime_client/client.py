@@ -233,6 +233,7 @@ class Client:
     def _connect(self, private: "PrivateServer | None") -> "Connection":
         """The connection, made on first use."""
         from runtime_client.connection import Connection  # noqa: PLC0415
+        from runtime_client.credentials import BearerToken  # noqa: PLC0415
         from runtime_client.transport import Security  # noqa: PLC0415
 
         config = self.config
@@ -241,7 +242,13 @@ class Client:
         with self._lock:
             self._refuse_when_closed()
             if self._connection is None:
-                security = Security(tls=config.tls, ca_file=config.ca_file)
+                security = Security(
+                    tls=config.tls,
+                    ca_file=config.ca_file,
+                    client_cert=config.client_cert,
+                    client_key=config.client_key,
+                    token=BearerToken(token=config.token, file=config.token_file),
+                )
                 self._connection = Connection(
                     locate, security, self.bundle.bundle_id, config.timeout_s
                 )

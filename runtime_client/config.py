@@ -4,12 +4,13 @@ Checked when made, so that a mistake shows before any work. Knows no bundle: whe
 the number of components, the client checks.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypedDict
 
 from cascade.errors import InvalidRequest
 from cascade.wishes import AUTO, EngineWish, parse_wish
+from runtime_client.credentials import check_token
 
 Fallback = Literal["error", "local"]
 FALLBACKS: tuple[Fallback, ...] = ("error", "local")
@@ -43,6 +44,16 @@ class ClientConfig:
     """Encrypt the connection to `server`."""
     ca_file: Path | None = None
     """PEM file with the authorities to trust; None trusts those of the system."""
+    client_cert: Path | None = None
+    """PEM file with this client's certificate, for servers that want one; with `client_key`."""
+    client_key: Path | None = None
+    """PEM file with its private key."""
+    token: str = field(default="", repr=False)
+    """Sent to `server` as `authorization: Bearer TOKEN`."""
+    token_file: Path | None = None
+    """File with the token instead; read for every call, so that it may be replaced."""
+    token_over_plaintext: bool = False
+    """Send the token unencrypted to another machine too."""
 
     def __post_init__(self) -> None:
         """Check every choice on its own."""
@@ -83,6 +94,11 @@ class ClientChoices(TypedDict, total=False):
     timeout_s: float
     tls: bool
     ca_file: Path | None
+    client_cert: Path | None
+    client_key: Path | None
+    token: str
+    token_file: Path | None
+    token_over_plaintext: bool
 
 
 def check_address(address: str) -> None:
@@ -107,8 +123,35 @@ def check_security(config: ClientConfig) -> None:
         raise InvalidRequest(
             "tls: the private server needs none; name a server or leave tls out", field="tls"
         )
-    if config.ca_file is not None and not config.ca_file.is_file():
-        raise InvalidRequest(f"ca_file: {config.ca_file} is not a file", field="ca_file")
+    if (config.client_cert is None) != (config.client_key is None):
+        raise InvalidRequest("client_cert: it goes together with client_key", field="client_cert")
+    if config.client_cert is not None and not config.tls:
+        raise InvalidRequest("client_cert: it is only used with tls; add it", field="client_cert")
+    for name in ("ca_file", "client_cert", "client_key"):
+        path: Path | None = getattr(config, name)
+        if path is not None and not path.is_file():
+            raise InvalidRequest(f"{name}: {path} is not a file", field=name)
+    check_token_use(config)
+
+
+def check_token_use(config: ClientConfig) -> None:
+    """Raise `InvalidRequest` where the token would go to nobody, or be readable on its way."""
+    if config.token:
+        check_token(config.token, "token")
+    if config.token and config.token_file is not None:
+        raise InvalidRequest("token: give it or token_file, not both", field="token")
+    if not config.token and config.token_file is None:
+        return
+    if config.server is None:
+        raise InvalidRequest(
+            "token: the private server needs none; name a server or leave it out", field="token"
+        )
+    if not (config.tls or config.token_over_plaintext or is_on_this_machine(config.server)):
+        raise InvalidRequest(
+            f"token: the connection to {config.server} is not encrypted and everybody on the way "
+            "could read it; use tls, or token_over_plaintext if something else encrypts",
+            field="token",
+        )
 
 
 def is_on_this_machine(address: str) -> bool:

@@ -7,7 +7,7 @@ is retried here: a call that failed before it had an effect is tried again by `r
 import contextlib
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +22,15 @@ from cascade.errors import (
     DeadlineExceeded,
     InvalidRequest,
     MessageTooLarge,
+    PermissionDenied,
     ServerBusy,
     StageError,
     TransportError,
+    Unauthenticated,
     VersionMismatch,
 )
 from runtime_client.config import is_on_this_machine
+from runtime_client.credentials import BearerToken
 
 KEEPALIVE_TIME_MS = 60_000
 """Not lower: servers answer more frequent pings with GOAWAY too_many_pings."""
@@ -48,6 +51,8 @@ CODES: dict[str, type[CascadeError]] = {
     "UNAVAILABLE": TransportError,
     "UNIMPLEMENTED": VersionMismatch,
     "INTERNAL": StageError,
+    "UNAUTHENTICATED": Unauthenticated,
+    "PERMISSION_DENIED": PermissionDenied,
 }
 """What a status without details of ours means; any other code is a plain `CascadeError`."""
 
@@ -59,6 +64,11 @@ class Security:
     tls: bool = False
     ca_file: Path | None = None
     """PEM file; None trusts the authorities of the system."""
+    client_cert: Path | None = None
+    """PEM file with this side's certificate, together with `client_key`."""
+    client_key: Path | None = None
+    token: BearerToken = field(default_factory=BearerToken)
+    """Goes with every call."""
 
 
 class ByteStream:
@@ -103,9 +113,9 @@ class Transport:
             security: TLS or none.
         """
         options = channel_options(address)
+        self._token = security.token
         if security.tls:
-            roots = security.ca_file.read_bytes() if security.ca_file is not None else None
-            credentials = grpc.ssl_channel_credentials(roots)
+            credentials = channel_credentials(security)
             self._channel = grpc.secure_channel(address, credentials, options)
         else:
             self._channel = grpc.insecure_channel(address, options)
@@ -119,7 +129,9 @@ class Transport:
         """
         expires_at = time.monotonic() + timeout_s
         try:
-            reply: bytes = self._channel.unary_unary(path)(data, timeout=timeout_s)
+            reply: bytes = self._channel.unary_unary(path)(
+                data, timeout=timeout_s, metadata=self._token.metadata()
+            )
         except grpc.RpcError as exc:
             error = translate(exc, cancelled=self._closed)
             raise judge_time(error, expires_at) from exc
@@ -131,14 +143,30 @@ class Transport:
         """One message there, a stream back; errors come from the stream."""
         expires_at = time.monotonic() + timeout_s
         try:
-            return ByteStream(self._channel.unary_stream(path)(data, timeout=timeout_s), expires_at)
+            call = self._channel.unary_stream(path)(
+                data, timeout=timeout_s, metadata=self._token.metadata()
+            )
         except ValueError as exc:
             raise Cancelled("the client was closed") from exc
+        return ByteStream(call, expires_at)
 
     def close(self) -> None:
         """End every call and the channel."""
         self._closed = True
         self._channel.close()
+
+
+def channel_credentials(security: Security) -> Any:
+    """TLS credentials of a channel.
+
+    Raises:
+        InvalidRequest: a file cannot be read any more.
+    """
+    files = (security.ca_file, security.client_key, security.client_cert)
+    try:
+        return grpc.ssl_channel_credentials(*(f and f.read_bytes() for f in files))
+    except OSError as exc:
+        raise InvalidRequest(f"tls: {exc.filename}: {exc.strerror}", field="tls") from exc
 
 
 def channel_options(address: str) -> list[tuple[str, int]]:

@@ -12,6 +12,7 @@ from cascade.errors import CascadeError
 from runtime_server.config_file import load_config, write_config
 from runtime_server.flags import add_flags, given_flags
 from runtime_server.logs import configure_logs
+from runtime_server.token_command import register as register_token
 
 DEFAULT_BUNDLE = Path("bundles/emoji-1")
 EXIT_REFUSED = 2
@@ -31,6 +32,7 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     )
     add_flags(parser, {"bundle": DEFAULT_BUNDLE})
     parser.set_defaults(run=run)
+    register_token(subparsers)
 
 
 def run(args: argparse.Namespace) -> int:

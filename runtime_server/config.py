@@ -6,10 +6,14 @@ Values only: no file is opened and no socket bound here.
 import ipaddress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from cascade.errors import InvalidRequest
 from cascade.wishes import AUTO, EngineWish, parse_wish
 from runtime_server.logs import LOG_LEVELS, LogLevel
+
+Anonymous = Literal["auto", "allow", "refuse"]
+ANONYMOUS_POLICIES: tuple[Anonymous, ...] = ("auto", "allow", "refuse")
 
 UNIX_PREFIX = "unix:"
 MAX_SOCKET_PATH = 107
@@ -49,6 +53,24 @@ class ServerConfig:
     """PEM file with the certificate chain; together with `tls_key`."""
     tls_key: Path | None = None
     """PEM file with the private key."""
+    tls_client_ca: Path | None = None
+    """PEM file with the authorities of client certificates, which are then required; the
+    certificate's name is the caller's."""
+    token_keys: Path | None = None
+    """TOML file of `name = "sha256 of a token"`, see `cascade token`; a token is then required."""
+    jwt_keys: Path | None = None
+    """JWK set, or with `jwt_algorithm` a PEM public key or a secret; a token is then required."""
+    jwt_algorithm: str = ""
+    """The algorithm of a single key in `jwt_keys`; in a JWK set every key carries its own."""
+    jwt_audience: str = ""
+    """What the `aud` of a JWT must be or hold."""
+    jwt_issuer: str = ""
+    """What the `iss` of a JWT must be; empty accepts any."""
+    anonymous: Anonymous = "auto"
+    """Callers who do not say who they are: `auto` lets them in on this machine as long as neither
+    tokens nor client certificates are configured."""
+    health_auth: bool = False
+    """Want credentials for health checks too."""
     insecure: bool = False
     """Allow plaintext beyond this machine."""
     reflection: bool = False
@@ -77,13 +99,30 @@ class ServerConfig:
             )
         if (self.tls_cert is None) != (self.tls_key is None):
             raise InvalidRequest("TLS needs both --tls-cert and --tls-key", field="tls_cert")
-        local = self.socket_path is not None or is_loopback(split_address(self.listen)[0])
-        if not (local or self.tls_cert is not None or self.insecure):
+        if not (self.is_local or self.tls_cert is not None or self.insecure):
             raise InvalidRequest(
                 f"{self.listen} is reachable from other machines and would be plaintext: give "
                 "--tls-cert and --tls-key, or --insecure if something in front encrypts",
                 field="listen",
             )
+        check_access(self)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only this machine can reach the server."""
+        return self.socket_path is not None or is_loopback(split_address(self.listen)[0])
+
+    @property
+    def callers_are_named(self) -> bool:
+        """Whether there is any way for callers to say who they are."""
+        return any((self.tls_client_ca, self.token_keys, self.jwt_keys))
+
+    @property
+    def anonymous_allowed(self) -> bool:
+        """Whether callers without credentials are let in."""
+        if self.anonymous == "auto":
+            return self.is_local and not self.callers_are_named
+        return self.anonymous == "allow"
 
     @property
     def wish(self) -> EngineWish:
@@ -103,6 +142,35 @@ class ServerConfig:
                 field="listen",
             )
         return Path(path)
+
+
+def check_access(config: ServerConfig) -> None:
+    """Raise `InvalidRequest` where the choices about callers contradict each other."""
+    if config.anonymous not in ANONYMOUS_POLICIES:
+        raise InvalidRequest(
+            f"anonymous: expected auto, allow or refuse, got {config.anonymous!r}",
+            field="anonymous",
+        )
+    if config.tls_client_ca is not None and config.tls_cert is None:
+        raise InvalidRequest(
+            "tls_client_ca: client certificates need TLS; give --tls-cert and --tls-key",
+            field="tls_client_ca",
+        )
+    if config.jwt_keys is not None and not config.jwt_audience:
+        raise InvalidRequest(
+            "jwt_audience: name this server's audience, or tokens made for others are accepted",
+            field="jwt_audience",
+        )
+    if config.jwt_keys is None and (
+        config.jwt_algorithm or config.jwt_audience or config.jwt_issuer
+    ):
+        raise InvalidRequest("jwt_keys: the rules for JWT need keys", field="jwt_keys")
+    if not (config.callers_are_named or config.anonymous_allowed):
+        raise InvalidRequest(
+            f"anonymous: nobody could call {config.listen}: give --token-keys, --jwt-keys or "
+            "--tls-client-ca, or --anonymous allow to let everybody in",
+            field="anonymous",
+        )
 
 
 def check_at_least(name: str, value: float, least: float) -> None:

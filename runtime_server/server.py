@@ -17,11 +17,15 @@ from typing import Any
 import grpc
 
 from cascade.agreement import MAX_MESSAGE_BYTES, MAX_METADATA_BYTES
-from cascade.errors import InvalidRequest, MissingExtra, TransportError
+from cascade.errors import MissingExtra, TransportError
+from runtime_server.access import Access
 from runtime_server.config import ServerConfig
 from runtime_server.core import Core, load_core
+from runtime_server.identity import Gate
 from runtime_server.logs import log_event
+from runtime_server.observer import NullObserver
 from runtime_server.service import CascadeService
+from runtime_server.tls import read_credentials
 from runtime_server.wire import SERVICE_NAME
 
 try:
@@ -59,13 +63,17 @@ class CascadeServer:
         """A server that does not listen yet.
 
         Args:
-            config: where and how to listen.
+            config: where and how to listen, and to whom.
             core: what answers; closed by its owner, after the server has stopped.
+
+        Raises:
+            InvalidRequest: a file of keys cannot be used.
         """
         self._config = config
         self._core = core
-        self._server: Any = grpc.aio.server(options=GRPC_OPTIONS)
-        self._server.add_generic_rpc_handlers((CascadeService(core).handlers(),))
+        gate = Gate(Access(config), NullObserver())
+        self._server: Any = grpc.aio.server(options=GRPC_OPTIONS, interceptors=(gate,))
+        self._server.add_generic_rpc_handlers((CascadeService(core, gate).handlers(),))
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         if config.reflection:
@@ -79,7 +87,7 @@ class CascadeServer:
 
         Raises:
             TransportError: the address is taken or not ours.
-            InvalidRequest: certificate or key cannot be read.
+            InvalidRequest: certificate and key cannot be read or do not belong together.
         """
         credentials = read_credentials(self._config)
         port = self._bind(credentials)
@@ -120,8 +128,6 @@ class CascadeServer:
         if path is not None:
             clear_stale_socket(path)
         cause = "it is in use, not of this machine, or not permitted"
-        if credentials is not None:
-            cause += ", or certificate and key are not PEM files that belong together"
         before = os.umask(0o177) if path is not None else None
         try:
             if credentials is None:
@@ -134,21 +140,6 @@ class CascadeServer:
             if before is not None:
                 os.umask(before)
         return int(port)
-
-
-def read_credentials(config: ServerConfig) -> Any:
-    """TLS credentials, None for plaintext.
-
-    Raises:
-        InvalidRequest: a file cannot be read.
-    """
-    if config.tls_cert is None or config.tls_key is None:
-        return None
-    try:
-        pair = (config.tls_key.read_bytes(), config.tls_cert.read_bytes())
-    except OSError as exc:
-        raise InvalidRequest(f"TLS: {exc.filename}: {exc.strerror}", field="tls_cert") from exc
-    return grpc.ssl_server_credentials([pair])
 
 
 def clear_stale_socket(path: Path) -> None:

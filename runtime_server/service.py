@@ -21,6 +21,7 @@ from runtime_server import wire
 from runtime_server.admission import REQUEST_ID, Work
 from runtime_server.calls import PackedImage
 from runtime_server.core import Core
+from runtime_server.identity import CALLER, Gate
 from runtime_server.jobs import Delivery, Ended, Job
 from runtime_server.logs import log_event
 from runtime_server.outbox import Outbox
@@ -35,19 +36,29 @@ Handler = Callable[[bytes, Any], Awaitable[Any]]
 class CascadeService:
     """The three calls of the service."""
 
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: Core, gate: Gate) -> None:
         self._core = core
+        self._gate = gate
 
     def handlers(self) -> Any:
         """The handlers as gRPC registers them; requests and responses are raw bytes."""
         return grpc.method_handlers_generic_handler(
             wire.SERVICE_NAME,
             {
-                "GetServerInfo": grpc.unary_unary_rpc_method_handler(guarded(self.server_info)),
-                "PutContext": grpc.unary_unary_rpc_method_handler(guarded(self.put_context)),
-                "Generate": grpc.unary_stream_rpc_method_handler(guarded(self.generate)),
+                "GetServerInfo": grpc.unary_unary_rpc_method_handler(self._rim(self.server_info)),
+                "PutContext": grpc.unary_unary_rpc_method_handler(self._rim(self.put_context)),
+                "Generate": grpc.unary_stream_rpc_method_handler(self._rim(self.generate)),
             },
         )
+
+    def _rim(self, handler: Handler) -> Handler:
+        """A handler that runs only for callers with a name, and whose errors become statuses."""
+
+        async def known(data: bytes, context: Any) -> Any:
+            CALLER.set(self._gate.caller(context))
+            return await handler(data, context)
+
+        return guarded(known)
 
     async def server_info(self, data: bytes, context: Any) -> bytes:
         """GetServerInfo."""
@@ -172,6 +183,7 @@ class ResponseStream:
         log_event(
             "generate",
             request_id=self._work.request_id,
+            identity=CALLER.get(),
             outcome=self._outcome,
             first=self._work.first,
             last=self._work.last,

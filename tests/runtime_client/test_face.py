@@ -21,14 +21,17 @@ FACE = {
     "FellBack",
     "GenerateRequest",
     "InvalidRequest",
+    "PermissionDenied",
     "Preview",
     "Progress",
+    "QuotaExceeded",
     "Result",
     "ServerBusy",
     "StageFinished",
     "StageOptions",
     "TransportError",
     "Transferred",
+    "Unauthenticated",
     "VersionMismatch",
 }
 

@@ -16,9 +16,11 @@ from cascade.errors import (
     DeadlineExceeded,
     InvalidRequest,
     MessageTooLarge,
+    PermissionDenied,
     ServerBusy,
     StageError,
     TransportError,
+    Unauthenticated,
     VersionMismatch,
 )
 from runtime_client.connection import check_fits
@@ -100,7 +102,9 @@ def test_details_of_others_are_not_ours() -> None:
         ("CANCELLED", "Received RST_STREAM with error code 8", TransportError),
         ("UNKNOWN", "Stream removed", TransportError),
         ("INTERNAL", "boom", StageError),
-        ("PERMISSION_DENIED", "no", CascadeError),
+        ("PERMISSION_DENIED", "no", PermissionDenied),
+        ("UNAUTHENTICATED", "no", Unauthenticated),
+        ("ABORTED", "no", CascadeError),
     ],
 )
 def test_codes_without_details(code: str, details: str, kind: type[CascadeError]) -> None:

@@ -27,8 +27,38 @@ def test_plaintext_beyond_this_machine_is_refused(listen: str) -> None:
         ServerConfig(bundle=Path("b"), listen=listen)
     assert refused.value.field == "listen"
     pair = {"tls_cert": Path("c"), "tls_key": Path("k")}
-    assert ServerConfig(bundle=Path("b"), listen=listen, insecure=True).insecure
-    assert ServerConfig(bundle=Path("b"), listen=listen, **pair).tls_cert == Path("c")
+    keys = {"listen": listen, "token_keys": Path("t")}
+    assert ServerConfig(bundle=Path("b"), **keys, insecure=True).insecure
+    assert ServerConfig(bundle=Path("b"), **keys, **pair).tls_cert == Path("c")
+
+
+NAMED = [
+    {"token_keys": Path("t")},
+    {"jwt_keys": Path("j"), "jwt_audience": "a"},
+    {"tls_client_ca": Path("a")},
+]
+
+
+def test_beyond_this_machine_callers_say_who_they_are() -> None:
+    """Or the operator lets everybody in, in so many words."""
+    far: dict[str, Any] = {"listen": "0.0.0.0:1", "tls_cert": Path("c"), "tls_key": Path("k")}
+    with pytest.raises(InvalidRequest, match="--token-keys") as refused:
+        ServerConfig(bundle=Path("b"), **far)
+    assert refused.value.field == "anonymous"
+    assert ServerConfig(bundle=Path("b"), **far, anonymous="allow").anonymous_allowed
+    for settings in NAMED:
+        assert not ServerConfig(bundle=Path("b"), **far, **settings).anonymous_allowed
+
+
+@pytest.mark.parametrize("settings", NAMED)
+def test_anonymous_ends_where_callers_have_names(settings: dict[str, Any]) -> None:
+    """On this machine everybody is let in until keys or an authority are configured."""
+    pair = {"tls_cert": Path("c"), "tls_key": Path("k")}
+    assert ServerConfig(bundle=Path("b")).anonymous_allowed
+    assert ServerConfig(bundle=Path("b"), listen="unix:/s").anonymous_allowed
+    assert not ServerConfig(bundle=Path("b"), **pair, **settings).anonymous_allowed
+    allowing = ServerConfig(bundle=Path("b"), **pair, **settings, anonymous="allow")
+    assert allowing.anonymous_allowed
 
 
 @pytest.mark.parametrize(
@@ -49,6 +79,13 @@ def test_plaintext_beyond_this_machine_is_refused(listen: str) -> None:
         ({"context_lifetime_s": float("nan")}, "context_lifetime_s"),
         ({"drain_grace_s": -0.1}, "drain_grace_s"),
         ({"tls_cert": Path("c")}, "tls_cert"),
+        ({"tls_client_ca": Path("c")}, "tls_client_ca"),
+        ({"jwt_keys": Path("k")}, "jwt_audience"),
+        ({"jwt_audience": "a"}, "jwt_keys"),
+        ({"jwt_issuer": "a"}, "jwt_keys"),
+        ({"jwt_algorithm": "RS256"}, "jwt_keys"),
+        ({"anonymous": "perhaps"}, "anonymous"),
+        ({"anonymous": "refuse"}, "anonymous"),
     ],
 )
 def test_wrong_settings_are_named(settings: dict[str, Any], field: str) -> None:

@@ -73,7 +73,7 @@ def test_tls_files_that_do_not_belong_together_are_refused(
 ) -> None:
     """A key in the certificate's place cannot serve."""
     _, key = certificate
-    with pytest.raises(TransportError, match="belong together"):
+    with pytest.raises(InvalidRequest, match="belong together"):
         start_and_stop(bundle, tls_cert=key, tls_key=key)
 
 

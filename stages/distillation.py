@@ -19,13 +19,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from cascade.manifest import ThresholdSpec
 from cascade.schedule import Schedule
 from stages.efficient_unet import TIME_FEATURES, EfficientUNet
 from stages.objective import Objective, TrainingBatch, scales
 from stages.presets import GUIDANCE_WEIGHTS
-
-THRESHOLD = 0.995
-"""The percentile of dynamic thresholding, as the product's sampler applies it to the teacher."""
 
 
 def guided_start(teacher: EfficientUNet) -> dict[str, Tensor]:
@@ -83,14 +81,14 @@ class StepDistillation:
         steps: of the student.
         objective: how the teacher was trained.
         guided: whether both take a guidance weight.
-        threshold: percentile of dynamic thresholding in the teacher's steps; None for none.
+        threshold: of the teacher's steps, as the product's sampler applies it.
     """
 
     teacher: nn.Module
     steps: int
     objective: Objective
     guided: bool
-    threshold: float | None = THRESHOLD
+    threshold: ThresholdSpec
 
     def loss(self, model: nn.Module, batch: TrainingBatch, generator: torch.Generator) -> Tensor:
         """Truncated-SNR weighted squared error of the student's clean estimate per sample, `[B]`.
@@ -140,8 +138,7 @@ class StepDistillation:
         alpha_s, sigma_s = end_scales(schedule, s)
         v = self.teacher(**inputs | {"x_t": z, "t": t}).float()
         x0 = alpha * z - sigma * v
-        if self.threshold is not None:
-            x0 = threshold(x0, self.threshold)
+        x0 = thresholded(x0, self.threshold)
         return alpha_s * x0 + sigma_s * (z - alpha * x0) / sigma
 
 
@@ -152,7 +149,12 @@ def end_scales(schedule: Schedule, t: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(clean, 1.0, alpha), torch.where(clean, 0.0, sigma)
 
 
-def threshold(x0: Tensor, percentile: float) -> Tensor:
-    """Dynamic thresholding per image; the torch twin of `cascade.thresholding`."""
-    k = torch.quantile(x0.abs().flatten(1), percentile, dim=1).clamp(min=1.0)[:, None, None, None]
+def thresholded(x0: Tensor, spec: ThresholdSpec) -> Tensor:
+    """Images kept in range; the torch twin of `cascade.thresholding`, without its cap."""
+    if spec.kind == "none":
+        return x0
+    if spec.kind == "static":
+        return x0.clamp(-1, 1)
+    k = torch.quantile(x0.abs().flatten(1), spec.percentile, dim=1)
+    k = k.clamp(min=1.0)[:, None, None, None]
     return x0.clamp(-k, k) / k

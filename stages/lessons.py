@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from stages.checkpoint import load_facts, load_part
+from stages.defaults import SAMPLING
 from stages.distillation import (
     GuidanceDistillation,
     StepDistillation,
@@ -119,7 +120,11 @@ def steps_lesson(
     return student, Lesson(
         name=f"{stem}.{steps}",
         objective=StepDistillation(
-            teacher=network, steps=steps, objective=preset_objective(preset), guided=guided
+            teacher=network,
+            steps=steps,
+            objective=preset_objective(preset),
+            guided=guided,
+            threshold=SAMPLING[preset.name].threshold,
         ),
         start=network.state_dict(),
         facts={

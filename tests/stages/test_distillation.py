@@ -8,16 +8,17 @@ import torch
 from torch import Tensor, nn
 
 from cascade.denoiser import Estimate
+from cascade.manifest import ThresholdSpec
 from cascade.samplers.ddim import ddim
-from cascade.thresholding import DynamicThreshold
+from cascade.thresholding import thresholded
 from cascade.types import Array
+from stages import distillation
 from stages.distillation import (
     GuidanceDistillation,
     StepDistillation,
     end_scales,
     guided,
     guided_start,
-    threshold,
 )
 from stages.objective import Asked, Objective, TrainingBatch, scales
 from stages.presets import GUIDANCE_WEIGHTS
@@ -25,6 +26,8 @@ from tests.tiny_training import stirred, tiny_unet, unet_inputs
 
 MEAN, MEAN_WITHOUT_TEXT, SPREAD = 0.4, -0.2, 0.3
 SHAPE = (64, 3, 2, 2)
+NONE, STATIC = ThresholdSpec(kind="none"), ThresholdSpec(kind="static")
+DYNAMIC = ThresholdSpec(kind="dynamic", percentile=0.9)
 
 
 class Optimal(nn.Module):
@@ -77,7 +80,7 @@ def batch(seed: int = 0, *, text: bool = True) -> TrainingBatch:
     return TrainingBatch(x0, None, torch.zeros(SHAPE[0], 1, 4), mask)
 
 
-def sampled(network: nn.Module, start: Array, steps: int, percentile: float | None) -> list[Array]:
+def sampled(network: nn.Module, start: Array, steps: int, spec: ThresholdSpec) -> list[Array]:
     """The product's DDIM sampler over a torch network: the image after every step."""
     schedule = objective().schedule
 
@@ -88,16 +91,14 @@ def sampled(network: nn.Module, start: Array, steps: int, percentile: float | No
             v = network(x_t=z, t=times, context_mask=torch.ones(len(z), 1))
         return Estimate((alpha * z - sigma * v).numpy())
 
-    denoise = estimate if percentile is None else DynamicThreshold(estimate, percentile)
+    denoise = thresholded(estimate, spec)
     run = ddim(lambda _: denoise, start, schedule, schedule.timesteps(steps))
     return [step.x_t for step in run]
 
 
-@pytest.mark.parametrize("percentile", [None, 0.9])
+@pytest.mark.parametrize("spec", [NONE, STATIC, DYNAMIC], ids=lambda spec: spec.kind)
 @pytest.mark.parametrize("first", [0, 2, 6])
-def test_the_target_is_where_two_steps_of_the_sampler_lead(
-    percentile: float | None, first: int
-) -> None:
+def test_the_target_is_where_two_steps_of_the_sampler_lead(spec: ThresholdSpec, first: int) -> None:
     """One DDIM step towards the target lands where the product's sampler is two steps later."""
     steps = 4
     question = StepDistillation(
@@ -105,11 +106,11 @@ def test_the_target_is_where_two_steps_of_the_sampler_lead(
         steps=steps,
         objective=objective(),
         guided=False,
-        threshold=percentile,
+        threshold=spec,
     )
     schedule = objective().schedule
     start = np.random.default_rng(0).standard_normal(SHAPE).astype(np.float32)
-    path = [start, *sampled(question.teacher, start, 2 * steps, percentile)]
+    path = [start, *sampled(question.teacher, start, 2 * steps, spec)]
     grid = torch.from_numpy(schedule.timesteps(2 * steps)).float()
     times = tuple(grid[first + k].expand(SHAPE[0]) for k in range(3))
     inputs = {
@@ -139,13 +140,13 @@ def trained(student: Affine, question: object, seconds: int = 600) -> Affine:
 def test_a_student_of_half_the_steps_reproduces_the_two_step_map() -> None:
     """Four steps of the student draw what eight steps of its teacher draw."""
     question = StepDistillation(
-        teacher=Optimal(objective()), steps=4, objective=objective(), guided=False, threshold=None
+        teacher=Optimal(objective()), steps=4, objective=objective(), guided=False, threshold=NONE
     )
     student = trained(Affine(4), question)
     start = np.random.default_rng(1).standard_normal(SHAPE).astype(np.float32)
-    theirs = sampled(question.teacher, start, 8, None)[-1]
-    mine = sampled(student, start, 4, None)[-1]
-    untrained = sampled(question.teacher, start, 4, None)[-1]
+    theirs = sampled(question.teacher, start, 8, NONE)[-1]
+    mine = sampled(student, start, 4, NONE)[-1]
+    untrained = sampled(question.teacher, start, 4, NONE)[-1]
     error = np.abs(mine - theirs).max()
     assert error < 0.02
     # The teacher itself at four steps is further off: the student has learnt something.
@@ -155,7 +156,7 @@ def test_a_student_of_half_the_steps_reproduces_the_two_step_map() -> None:
 def test_the_optimal_student_has_no_loss() -> None:
     """A student that answers with the target's v is asked nothing more."""
     question = StepDistillation(
-        teacher=Optimal(objective()), steps=4, objective=objective(), guided=False, threshold=None
+        teacher=Optimal(objective()), steps=4, objective=objective(), guided=False, threshold=NONE
     )
 
     class Knowing(nn.Module):
@@ -176,7 +177,7 @@ def test_the_optimal_student_has_no_loss() -> None:
 def test_the_weight_is_the_larger_of_both_errors() -> None:
     """An error of one in v counts `max(alpha^2, sigma^2)`: in the clean image or in the noise."""
     question = StepDistillation(
-        teacher=Optimal(objective()), steps=4, objective=objective(), guided=False, threshold=None
+        teacher=Optimal(objective()), steps=4, objective=objective(), guided=False, threshold=NONE
     )
     recorded: list[Tensor] = []
 
@@ -247,9 +248,11 @@ def test_a_guided_student_starts_as_its_teacher(upscales: bool) -> None:  # noqa
     )
 
 
-def test_the_threshold_is_the_products() -> None:
+@pytest.mark.parametrize("spec", [NONE, STATIC, DYNAMIC], ids=lambda spec: spec.kind)
+def test_the_threshold_is_the_products(spec: ThresholdSpec) -> None:
     """The torch form agrees with the sampler's, image by image."""
     x0 = 2 * torch.randn(5, 3, 8, 8, generator=torch.Generator().manual_seed(2))
     x0[0] /= 10
-    product = DynamicThreshold(lambda x, _: Estimate(x), 0.9)(x0.numpy(), np.zeros(5, np.float32))
-    np.testing.assert_allclose(threshold(x0, 0.9).numpy(), product.x0, atol=1e-6)
+    product = thresholded(lambda x, _: Estimate(x.copy()), spec)
+    expected = product(x0.numpy(), np.zeros(5, np.float32)).x0
+    np.testing.assert_allclose(distillation.thresholded(x0, spec).numpy(), expected, atol=1e-6)

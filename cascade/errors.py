@@ -10,6 +10,8 @@
     |- PrecisionMismatch    FAILED_PRECONDITION  the server computes in another precision
     |- UnsupportedModel     FAILED_PRECONDITION  a model from elsewhere cannot become a bundle
     |- UnknownContext       NOT_FOUND            the server has forgotten that context
+    |- UnknownRequest       NOT_FOUND            no request of that id runs or is kept
+    |- RequestIdTaken       ALREADY_EXISTS       that id names other work of the same caller
     |- Cancelled            CANCELLED            the caller gave up
     |- DeadlineExceeded     DEADLINE_EXCEEDED    the time allowed is over
     |- ServerBusy           RESOURCE_EXHAUSTED   a queue is full; try again after a while
@@ -105,6 +107,18 @@ class UnknownContext(CascadeError):
     """The server does not hold the context of that handle; send the embeddings inline."""
 
     code = "NOT_FOUND"
+
+
+class UnknownRequest(CascadeError):
+    """No request of that id runs, and no result of it is kept; ask with the whole request."""
+
+    code = "NOT_FOUND"
+
+
+class RequestIdTaken(CascadeError):
+    """The same caller has used that request id for other work; choose a new one."""
+
+    code = "ALREADY_EXISTS"
 
 
 class Cancelled(CascadeError):

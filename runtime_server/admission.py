@@ -26,12 +26,14 @@ from cascade.run_plan import check_context, check_image, plan_run
 from cascade.tensor_codec import PackedTensor, unpack_tensor
 from cascade.tokenizer import PromptTokenizer
 from cascade.types import ContextF16, ImageU8
-from runtime_server.calls import ContextReference, GenerateCall, PackedImage
+from runtime_server.calls import ANONYMOUS, ContextReference, GenerateCall, PackedImage
 from runtime_server.contexts import ContextStore
 
 REQUEST_ID = re.compile(rf"[A-Za-z0-9._-]{{1,{MAX_REQUEST_ID}}}")
 MAX_ENCODED_IMAGE_BYTES = 256 << 10
 """A 256x256 picture of pure noise takes less as PNG; more is not worth decoding."""
+MAX_LINGER_S = 3600.0
+"""More is a mistake; the server's own limit is lower and only shortens."""
 SHOWN = 64
 """Characters of a caller's own text that an error quotes."""
 
@@ -110,8 +112,12 @@ class Admission:
             )
         return unpack_tensor(packed, field=field)
 
-    def work(self, call: GenerateCall) -> Work:
+    def work(self, call: GenerateCall, identity: str = ANONYMOUS) -> Work:
         """A call as work that can be queued.
+
+        Args:
+            call: what was asked for.
+            identity: by whom.
 
         Raises:
             InvalidRequest: a field is wrong; the error names it.
@@ -122,7 +128,8 @@ class Admission:
         check_request_id(call.request_id)
         self.check_bundle(call.bundle_id)
         request = self._request(call)
-        start, first = self._start(call)
+        check_presence(call)
+        start, first = self._start(call, identity)
         last = self._last(call.last_stage, first)
         self._check_hosted(call, first)
         self._check_precisions(call.precisions, first, last)
@@ -154,20 +161,20 @@ class Admission:
             options=call.options,
         )
 
-    def _start(self, call: GenerateCall) -> tuple[Handoff, int]:
+    def _start(self, call: GenerateCall, identity: str) -> tuple[Handoff, int]:
         """What the work starts from, and the position that comes next."""
         if call.start == "prompt":
             return Handoff(prompt=call.prompt), 0
         if call.start == "context":
-            return Handoff(context=self._resolve(call.context, "context.context")), 1
+            return Handoff(context=self._resolve(call.context, "context.context", identity)), 1
         if call.start == "image" and call.image is not None:
             spec = self._stage_after(call.image)
-            context = self._resolve(call.context, "image.context")
+            context = self._resolve(call.context, "image.context", identity)
             image = read_image(call.image)
             return Handoff(context=context, image=image), self._manifest.position(spec.name)
         raise InvalidRequest("start: give a prompt, a context or an image", field="start")
 
-    def _resolve(self, reference: ContextReference, field: str) -> ContextF16:
+    def _resolve(self, reference: ContextReference, field: str, identity: str) -> ContextF16:
         """The embeddings that a reference means."""
         if reference.tensor is not None:
             return self.context(reference.tensor, f"{field}.tensor")
@@ -178,7 +185,7 @@ class Admission:
                 f"{field}.handle: expected {HANDLE_BYTES} bytes, got {len(reference.handle)}",
                 field=f"{field}.handle",
             )
-        context = self._contexts.get(reference.handle)
+        context = self._contexts.get(reference.handle, identity)
         if context is None:
             raise UnknownContext(
                 f"{field}.handle: not held here (any more): send the embeddings inline",
@@ -267,6 +274,15 @@ def check_request_id(request_id: str) -> None:
     if not REQUEST_ID.fullmatch(request_id):
         raise InvalidRequest(
             f"request_id: expected 1 to {MAX_REQUEST_ID} of [A-Za-z0-9._-]", field="request_id"
+        )
+
+
+def check_presence(call: GenerateCall) -> None:
+    """Raise `InvalidRequest` unless what is to happen without a caller makes sense."""
+    if not 0 <= call.linger_s <= MAX_LINGER_S:
+        raise InvalidRequest(
+            f"linger_seconds: expected 0 to {MAX_LINGER_S:g}, got {call.linger_s}",
+            field="linger_seconds",
         )
 
 

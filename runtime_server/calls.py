@@ -12,7 +12,10 @@ from cascade.precision import Precision
 from cascade.request import StageOptions
 from cascade.tensor_codec import PackedTensor
 
-StartKind = Literal["prompt", "context", "image"]
+StartKind = Literal["prompt", "context", "image", "resume"]
+
+ANONYMOUS = "anonymous"
+"""The identity of callers who need not say who they are."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,3 +63,9 @@ class GenerateCall:
     """What components must compute in, as far as the client cares."""
     format: ImageFormat
     preview_every: int = 0
+    detach: bool = False
+    """Work on to the end when nobody listens any more."""
+    linger_s: float = 0.0
+    """Work on for so long when nobody listens any more."""
+    results_held: int = 0
+    """Results that the caller has already, counted from the first."""

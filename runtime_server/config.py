@@ -49,6 +49,19 @@ class ServerConfig:
     """Embeddings kept for later requests; the least recently used go first."""
     context_lifetime_s: float = 600.0
     """Embeddings unused for so long are forgotten."""
+    max_in_flight_bytes: int = 256 << 20
+    """Embeddings, pictures and results to come of all requests inside, together; a request over it
+    is refused as `ServerBusy`."""
+    max_in_flight_per_identity: int = 32
+    """Requests of one caller that may be inside at once."""
+    result_store_bytes: int = 64 << 20
+    """Results of finished requests, kept for who asks again; the least recently used go first."""
+    result_lifetime_s: float = 600.0
+    """Results that nobody asked for are forgotten after so long."""
+    max_linger_s: float = 30.0
+    """Longest time that work goes on for a caller who lost its connection and did not detach."""
+    reader_patience_s: float = 60.0
+    """A caller that takes no message for so long is cut off; its result is kept as any other."""
     tls_cert: Path | None = None
     """PEM file with the certificate chain; together with `tls_key`."""
     tls_key: Path | None = None
@@ -91,6 +104,12 @@ class ServerConfig:
         check_at_least("max_in_flight", self.max_in_flight, 1)
         check_at_least("context_store_bytes", self.context_store_bytes, 0)
         check_at_least("context_lifetime_s", self.context_lifetime_s, 0)
+        check_at_least("max_in_flight_bytes", self.max_in_flight_bytes, 1)
+        check_at_least("max_in_flight_per_identity", self.max_in_flight_per_identity, 1)
+        check_at_least("result_store_bytes", self.result_store_bytes, 0)
+        check_at_least("result_lifetime_s", self.result_lifetime_s, 0)
+        check_at_least("max_linger_s", self.max_linger_s, 0)
+        check_at_least("reader_patience_s", self.reader_patience_s, 0.001)
         check_at_least("drain_grace_s", self.drain_grace_s, 0)
         if self.log_level not in LOG_LEVELS:
             raise InvalidRequest(

@@ -1,26 +1,13 @@
 """Text embeddings kept under the sha256 of their content, for requests that name them.
 
-Least recently used first out under a budget of bytes, and out after a time unused. Knows arrays and
-a passed-in clock; not who asks.
+Every caller has its own: a handle opens nothing that somebody else uploaded. Knows arrays and whose
+they are; the budget and the time are the store's business.
 """
-
-import threading
-from collections import OrderedDict
-from collections.abc import Callable
-from dataclasses import dataclass
 
 from cascade.agreement import context_handle
 from cascade.types import ContextF16
-
-Clock = Callable[[], float]
-
-
-@dataclass(frozen=True, slots=True)
-class KeptContext:
-    """One entry."""
-
-    context: ContextF16
-    used_at: float
+from runtime_server.budgeted_store import BudgetedStore, Clock
+from runtime_server.calls import ANONYMOUS
 
 
 class ContextStore:
@@ -34,60 +21,38 @@ class ContextStore:
             lifetime_s: an entry is forgotten so long after its last use.
             clock: monotonic seconds.
         """
-        self._budget_bytes = budget_bytes
-        self._lifetime_s = lifetime_s
-        self._clock = clock
-        self._lock = threading.Lock()
-        self._kept: OrderedDict[bytes, KeptContext] = OrderedDict()
-        self._size_bytes = 0
+        self._kept: BudgetedStore[ContextF16] = BudgetedStore(
+            budget_bytes=budget_bytes, lifetime_s=lifetime_s, clock=clock
+        )
 
     @property
     def size_bytes(self) -> int:
         """Bytes held now."""
-        return self._size_bytes
+        return self._kept.size_bytes
 
-    def put(self, context: ContextF16) -> bytes:
+    @property
+    def count(self) -> int:
+        """Contexts held now."""
+        return self._kept.count
+
+    def put(self, context: ContextF16, identity: str = ANONYMOUS) -> bytes:
         """Keep a context; keeping it again only refreshes it.
 
         Args:
             context: `[tokens, width]` float16; not changed by the caller later.
+            identity: whose it is.
 
         Returns:
-            Its handle.
+            Its handle, also when there is no room to keep it.
         """
         handle = context_handle(context)
-        with self._lock:
-            self._forget_old()
-            if context.nbytes > self._budget_bytes:
-                return handle
-            self._drop(handle)
-            while self._size_bytes + context.nbytes > self._budget_bytes:
-                self._drop(next(iter(self._kept)))
-            self._kept[handle] = KeptContext(context, self._clock())
-            self._size_bytes += context.nbytes
+        self._kept.put(identity, handle, context, context.nbytes)
         return handle
 
-    def get(self, handle: bytes) -> ContextF16 | None:
-        """The context of that handle, now the most recently used; None when it is not held."""
-        with self._lock:
-            self._forget_old()
-            entry = self._kept.pop(handle, None)
-            if entry is None:
-                return None
-            self._kept[handle] = KeptContext(entry.context, self._clock())
-            return entry.context
+    def get(self, handle: bytes, identity: str = ANONYMOUS) -> ContextF16 | None:
+        """The caller's context of that handle; None when it is not held."""
+        return self._kept.get(identity, handle)
 
-    def _forget_old(self) -> None:
-        """Drop what was not used for a lifetime; the order of the entries is that of their use."""
-        oldest = self._clock() - self._lifetime_s
-        while self._kept:
-            handle, entry = next(iter(self._kept.items()))
-            if entry.used_at >= oldest:
-                return
-            self._drop(handle)
-
-    def _drop(self, handle: bytes) -> None:
-        """Remove one entry if it is there."""
-        entry = self._kept.pop(handle, None)
-        if entry is not None:
-            self._size_bytes -= entry.context.nbytes
+    def forget_old(self) -> None:
+        """Give back what was not used for a lifetime."""
+        self._kept.forget_old()

@@ -14,13 +14,15 @@ from cascade.hosting import EngineFactory, open_stages
 from cascade.manifest import Component, Manifest, TextEncoderSpec
 from cascade.stage import Stage
 from cascade.tokenizer import PromptTokenizer
-from runtime_server.admission import Admission, Work
-from runtime_server.calls import GenerateCall, PutContextCall
+from runtime_server.admission import Admission, Work, check_request_id
+from runtime_server.budgeted_store import Clock
+from runtime_server.calls import ANONYMOUS, GenerateCall, PutContextCall
 from runtime_server.config import ServerConfig
-from runtime_server.contexts import Clock, ContextStore
+from runtime_server.contexts import ContextStore
 from runtime_server.executor import Executor, QueueLimits
 from runtime_server.info import HostedComponent, ServerInfo
 from runtime_server.jobs import Deliver, Job, make_job
+from runtime_server.room import held_bytes
 
 
 class Core:
@@ -45,9 +47,9 @@ class Core:
         """
         self._manifest: Manifest = bundle.manifest
         self._plan = plan
-        self._config = config
+        self.config = config
         self._clock = clock
-        self._contexts = ContextStore(
+        self.contexts = ContextStore(
             budget_bytes=config.context_store_bytes,
             lifetime_s=config.context_lifetime_s,
             clock=clock,
@@ -55,7 +57,7 @@ class Core:
         tokenizer = None if config.cut else open_tokenizer(bundle)
         precisions = {c.name: plan.of(c.name).precision for c in bundle.manifest.components}
         self._admission = Admission(
-            bundle.manifest, config.cut, tokenizer, self._contexts, precisions
+            bundle.manifest, config.cut, tokenizer, self.contexts, precisions
         )
         self.bundle_id = bundle.bundle_id
         self.executor = Executor(
@@ -70,15 +72,15 @@ class Core:
 
     def info(self) -> ServerInfo:
         """Bundle, components and present load."""
-        hosted = list(enumerate(self._manifest.components))[self._config.cut :]
+        hosted = list(enumerate(self._manifest.components))[self.config.cut :]
         return ServerInfo(
             bundle_id=self.bundle_id,
             bundle_name=self._manifest.name,
             components=tuple(self._hosted(position, spec) for position, spec in hosted),
-            config=self._config,
+            config=self.config,
         )
 
-    def put_context(self, call: PutContextCall) -> tuple[bytes, float]:
+    def put_context(self, call: PutContextCall, identity: str = ANONYMOUS) -> tuple[bytes, float]:
         """Keep embeddings.
 
         Returns:
@@ -86,22 +88,47 @@ class Core:
         """
         self._admission.check_bundle(call.bundle_id)
         context = self._admission.context(call.context, "context")
-        return self._contexts.put(context), self._config.context_lifetime_s
+        return self.contexts.put(context, identity), self.config.context_lifetime_s
 
-    def admit(self, call: GenerateCall) -> Work:
+    def admit(self, call: GenerateCall, identity: str = ANONYMOUS) -> Work:
         """Check everything about a call; see `Admission.work`."""
-        return self._admission.work(call)
+        return self._admission.work(call, identity)
 
-    def submit(self, work: Work, deliver: Deliver, allowed_s: float | None) -> tuple[Job, Accepted]:
+    def check_resume(self, call: GenerateCall) -> None:
+        """Check a call that only names an earlier one.
+
+        Raises:
+            InvalidRequest: the id is none.
+            BundleMismatch: made for another bundle.
+        """
+        check_request_id(call.request_id)
+        self._admission.check_bundle(call.bundle_id)
+
+    def held_bytes(self, work: Work) -> int:
+        """What checked work holds while it is inside; see `room.held_bytes`."""
+        return held_bytes(work, self._manifest)
+
+    def own_s(self, work: Work) -> float:
+        """Seconds that the steps of checked work take, as far as steps were measured."""
+        return sum(n * self.executor.seconds_per_step(at) for at, n in work.steps.items())
+
+    def submit(
+        self,
+        work: Work,
+        deliver: Deliver,
+        allowed_s: float | None,
+        identity: str = ANONYMOUS,
+    ) -> tuple[Job, Accepted]:
         """Queue checked work.
 
         Args:
             work: as `admit` returned it.
             deliver: is told every event and, last, that the job ended.
             allowed_s: seconds until its deadline; None is no limit.
+            identity: whose it is.
         """
         deadline = None if allowed_s is None else self._clock() + allowed_s
-        job = make_job(work, deliver, deadline)
+        job = make_job(work, deliver, deadline, identity)
         return job, self.executor.submit(job)
 
     def close(self) -> None:

@@ -16,7 +16,7 @@ from cascade.errors import Cancelled, CascadeError, ServerBusy, StageError, Tran
 from cascade.events import Accepted, Event, Progress, StageFinished
 from cascade.generate import generate
 from cascade.stage import Stage
-from runtime_server.contexts import Clock
+from runtime_server.budgeted_store import Clock
 from runtime_server.jobs import Ended, Job
 from runtime_server.scheduling import (
     SHORTEST_RETRY_S,

@@ -10,6 +10,7 @@ from cascade.errors import CascadeError
 from cascade.events import Event
 from cascade.request import Handoff
 from runtime_server.admission import Work
+from runtime_server.calls import ANONYMOUS
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,8 @@ class Job:
     """The component that it waits for or is in."""
     handoff: Handoff
     """What that component starts from."""
+    identity: str = ANONYMOUS
+    """Whose it is."""
     enqueued_at: float = 0.0
     waited_s: float = 0.0
     """In the queue of its present component."""
@@ -46,7 +49,9 @@ class Job:
     ended: bool = False
 
 
-def make_job(work: Work, deliver: Deliver, deadline: float | None) -> Job:
+def make_job(
+    work: Work, deliver: Deliver, deadline: float | None, identity: str = ANONYMOUS
+) -> Job:
     """A job at its starting point."""
     return Job(
         work=work,
@@ -54,4 +59,5 @@ def make_job(work: Work, deliver: Deliver, deadline: float | None) -> Job:
         deadline=deadline,
         position=work.first,
         handoff=work.start,
+        identity=identity,
     )

@@ -71,9 +71,11 @@ class CascadeServer:
         """
         self._config = config
         self._core = core
-        gate = Gate(Access(config), NullObserver())
+        observer = NullObserver()
+        gate = Gate(Access(config), observer)
         self._server: Any = grpc.aio.server(options=GRPC_OPTIONS, interceptors=(gate,))
-        self._server.add_generic_rpc_handlers((CascadeService(core, gate).handlers(),))
+        self.service = CascadeService(core, gate, observer)
+        self._server.add_generic_rpc_handlers((self.service.handlers(),))
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         if config.reflection:
@@ -118,6 +120,7 @@ class CascadeServer:
     async def stop(self, grace_s: float = FLUSH_S) -> None:
         """Close every connection, the open ones after `grace_s`."""
         await self._server.stop(grace_s)
+        await self.service.close()
         if self._config.socket_path is not None:
             self._config.socket_path.unlink(missing_ok=True)
 

@@ -94,7 +94,16 @@ def read_generate(data: bytes) -> GenerateCall:
         },
         format=read_format(output.format, "output.format") if output.format else "png",
         preview_every=output.preview_every,
+        detach=message.detach,
+        linger_s=message.linger_seconds,
+        results_held=message.results_held,
     )
+
+
+def read_cancel(data: bytes) -> str:
+    """The request id in the bytes of a CancelRequest."""
+    request_id: str = parse(pb.CancelRequest, data).request_id
+    return request_id
 
 
 def find_request_id(data: bytes) -> str:
@@ -191,6 +200,11 @@ def write_server_info(info: ServerInfo) -> bytes:
         max_queued_per_stage=config.max_queued_per_stage,
         context_store_bytes=config.context_store_bytes,
         context_lifetime_seconds=config.context_lifetime_s,
+        result_store_bytes=config.result_store_bytes,
+        result_lifetime_seconds=config.result_lifetime_s,
+        max_in_flight_bytes=config.max_in_flight_bytes,
+        max_in_flight_per_identity=config.max_in_flight_per_identity,
+        max_linger_seconds=config.max_linger_s,
     )
     return serialise(
         pb.GetServerInfoResponse(
@@ -210,10 +224,17 @@ def write_put_context(handle: bytes, lifetime_s: float) -> bytes:
     return serialise(pb.PutContextResponse(handle=handle, lifetime_seconds=lifetime_s))
 
 
-def write_accepted(event: Accepted) -> bytes:
-    """The first message of a Generate stream."""
+def write_cancel(*, found: bool) -> bytes:
+    """A CancelResponse."""
+    return serialise(pb.CancelResponse(found=found))
+
+
+def write_accepted(event: Accepted, *, joined: bool) -> bytes:
+    """The first message of a Generate stream; `joined` when an earlier call began the work."""
     accepted = pb.Accepted(
-        queue_position=event.queue_position, estimated_wait_seconds=event.estimated_wait_s
+        queue_position=event.queue_position,
+        estimated_wait_seconds=event.estimated_wait_s,
+        joined=joined,
     )
     return serialise(pb.GenerateResponse(accepted=accepted))
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,6 +32,7 @@ from cascade.types import Array
 from protos.cascade.v1 import cascade_pb2 as pb
 from runtime_server.config import ServerConfig
 from runtime_server.core import Core, load_core
+from runtime_server.reception import Reception
 from runtime_server.server import CascadeServer
 
 SERVICE = "/cascade.v1.CascadeService/"
@@ -68,6 +70,18 @@ class RunningServer:
         """Where it listens."""
         return self.server.address
 
+    @property
+    def reception(self) -> Reception:
+        """Where requests come in."""
+        return self.server.service.reception
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether nothing is inside: no job, no byte, no caller, no request running."""
+        room = self.reception.room
+        inside = room.size_bytes or room.by_identity or self.reception.ledger.running
+        return self.core.executor.counts.idle and not inside
+
     def close(self) -> None:
         """Stop, and end the loop and its thread."""
         self.run(self.server.stop(0))
@@ -99,7 +113,7 @@ def connect(address: str) -> Iterator["Caller"]:
 
 
 class Caller:
-    """The three calls over a channel, as bytes and as messages."""
+    """The calls over a channel, as bytes and as messages."""
 
     def __init__(self, channel: Any) -> None:
         self.channel = channel
@@ -121,13 +135,28 @@ class Caller:
         )
         return call(data, timeout=timeout_s)
 
-    def generate(self, request: Any, timeout_s: float | None = 20) -> Any:
+    def cancel(self, request_id: str, timeout_s: float = 20) -> bool:
+        """Cancel; whether there was anything."""
+        call = self.channel.unary_unary(
+            SERVICE + "Cancel",
+            request_serializer=pb.CancelRequest.SerializeToString,
+            response_deserializer=pb.CancelResponse.FromString,
+        )
+        found: bool = call(pb.CancelRequest(request_id=request_id), timeout=timeout_s).found
+        return found
+
+    def generate(
+        self,
+        request: Any,
+        timeout_s: float | None = 20,
+        metadata: tuple[tuple[str, str], ...] = (),
+    ) -> Any:
         """Generate, as the call that iterates responses; a request may also be raw bytes."""
         data = request if isinstance(request, bytes) else request.SerializeToString()
         call = self.channel.unary_stream(
             SERVICE + "Generate", response_deserializer=pb.GenerateResponse.FromString
         )
-        return call(data, timeout=timeout_s)
+        return call(data, timeout=timeout_s, metadata=metadata)
 
 
 @contextmanager
@@ -177,8 +206,9 @@ def local_results(
 
 
 def request_message(bundle: Bundle, **fields: Any) -> Any:
-    """A GenerateRequest with an id and the bundle's id filled in."""
-    return pb.GenerateRequest(**{"request_id": "test-1", "bundle_id": bundle.bundle_id, **fields})
+    """A GenerateRequest with an id of its own and the bundle's id filled in."""
+    unique = f"test-{uuid.uuid4().hex}"
+    return pb.GenerateRequest(**{"request_id": unique, "bundle_id": bundle.bundle_id, **fields})
 
 
 def tensor_message(array: Array) -> Any:

@@ -62,6 +62,7 @@ def test_sigterm_drains(slow_bundle: Bundle, tmp_path: Path) -> None:
             child.send_signal(signal.SIGTERM)
             wait_until(lambda: health_of(caller, "") == "NOT_SERVING")
             assert health_of(caller, NAMES[1]) == "NOT_SERVING"
+            message.request_id = "another"
             with pytest.raises(grpc.RpcError) as refused:
                 list(caller.generate(message))
             assert details_of(refused.value)[:2] == ("UNAVAILABLE", "TRANSPORT_ERROR")

@@ -113,20 +113,30 @@ class ComponentInfo(_message.Message):
     def __init__(self, name: _Optional[str] = ..., position: _Optional[int] = ..., family: _Optional[str] = ..., output_resolution: _Optional[int] = ..., milliseconds_per_step: _Optional[float] = ..., queued: _Optional[int] = ..., default_steps: _Optional[int] = ..., precision: _Optional[_Union[Precision, str]] = ..., engine: _Optional[str] = ...) -> None: ...
 
 class Limits(_message.Message):
-    __slots__ = ("max_message_bytes", "max_prompt_characters", "max_steps", "max_queued_per_stage", "context_store_bytes", "context_lifetime_seconds")
+    __slots__ = ("max_message_bytes", "max_prompt_characters", "max_steps", "max_queued_per_stage", "context_store_bytes", "context_lifetime_seconds", "result_store_bytes", "result_lifetime_seconds", "max_in_flight_bytes", "max_in_flight_per_identity", "max_linger_seconds")
     MAX_MESSAGE_BYTES_FIELD_NUMBER: _ClassVar[int]
     MAX_PROMPT_CHARACTERS_FIELD_NUMBER: _ClassVar[int]
     MAX_STEPS_FIELD_NUMBER: _ClassVar[int]
     MAX_QUEUED_PER_STAGE_FIELD_NUMBER: _ClassVar[int]
     CONTEXT_STORE_BYTES_FIELD_NUMBER: _ClassVar[int]
     CONTEXT_LIFETIME_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    RESULT_STORE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    RESULT_LIFETIME_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    MAX_IN_FLIGHT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MAX_IN_FLIGHT_PER_IDENTITY_FIELD_NUMBER: _ClassVar[int]
+    MAX_LINGER_SECONDS_FIELD_NUMBER: _ClassVar[int]
     max_message_bytes: int
     max_prompt_characters: int
     max_steps: int
     max_queued_per_stage: int
     context_store_bytes: int
     context_lifetime_seconds: float
-    def __init__(self, max_message_bytes: _Optional[int] = ..., max_prompt_characters: _Optional[int] = ..., max_steps: _Optional[int] = ..., max_queued_per_stage: _Optional[int] = ..., context_store_bytes: _Optional[int] = ..., context_lifetime_seconds: _Optional[float] = ...) -> None: ...
+    result_store_bytes: int
+    result_lifetime_seconds: float
+    max_in_flight_bytes: int
+    max_in_flight_per_identity: int
+    max_linger_seconds: float
+    def __init__(self, max_message_bytes: _Optional[int] = ..., max_prompt_characters: _Optional[int] = ..., max_steps: _Optional[int] = ..., max_queued_per_stage: _Optional[int] = ..., context_store_bytes: _Optional[int] = ..., context_lifetime_seconds: _Optional[float] = ..., result_store_bytes: _Optional[int] = ..., result_lifetime_seconds: _Optional[float] = ..., max_in_flight_bytes: _Optional[int] = ..., max_in_flight_per_identity: _Optional[int] = ..., max_linger_seconds: _Optional[float] = ...) -> None: ...
 
 class PutContextRequest(_message.Message):
     __slots__ = ("bundle_id", "context")
@@ -145,7 +155,7 @@ class PutContextResponse(_message.Message):
     def __init__(self, handle: _Optional[bytes] = ..., lifetime_seconds: _Optional[float] = ...) -> None: ...
 
 class GenerateRequest(_message.Message):
-    __slots__ = ("request_id", "bundle_id", "prompt", "context", "image", "seed", "image_index", "last_stage", "options", "output", "precisions")
+    __slots__ = ("request_id", "bundle_id", "prompt", "context", "image", "resume", "seed", "image_index", "last_stage", "options", "output", "precisions", "detach", "linger_seconds", "results_held")
     class OptionsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -165,24 +175,36 @@ class GenerateRequest(_message.Message):
     PROMPT_FIELD_NUMBER: _ClassVar[int]
     CONTEXT_FIELD_NUMBER: _ClassVar[int]
     IMAGE_FIELD_NUMBER: _ClassVar[int]
+    RESUME_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
     IMAGE_INDEX_FIELD_NUMBER: _ClassVar[int]
     LAST_STAGE_FIELD_NUMBER: _ClassVar[int]
     OPTIONS_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_FIELD_NUMBER: _ClassVar[int]
     PRECISIONS_FIELD_NUMBER: _ClassVar[int]
+    DETACH_FIELD_NUMBER: _ClassVar[int]
+    LINGER_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    RESULTS_HELD_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     bundle_id: str
     prompt: PromptStart
     context: ContextStart
     image: ImageStart
+    resume: ResumeStart
     seed: int
     image_index: int
     last_stage: str
     options: _containers.MessageMap[str, StageOptions]
     output: OutputOptions
     precisions: _containers.ScalarMap[str, Precision]
-    def __init__(self, request_id: _Optional[str] = ..., bundle_id: _Optional[str] = ..., prompt: _Optional[_Union[PromptStart, _Mapping]] = ..., context: _Optional[_Union[ContextStart, _Mapping]] = ..., image: _Optional[_Union[ImageStart, _Mapping]] = ..., seed: _Optional[int] = ..., image_index: _Optional[int] = ..., last_stage: _Optional[str] = ..., options: _Optional[_Mapping[str, StageOptions]] = ..., output: _Optional[_Union[OutputOptions, _Mapping]] = ..., precisions: _Optional[_Mapping[str, Precision]] = ...) -> None: ...
+    detach: bool
+    linger_seconds: float
+    results_held: int
+    def __init__(self, request_id: _Optional[str] = ..., bundle_id: _Optional[str] = ..., prompt: _Optional[_Union[PromptStart, _Mapping]] = ..., context: _Optional[_Union[ContextStart, _Mapping]] = ..., image: _Optional[_Union[ImageStart, _Mapping]] = ..., resume: _Optional[_Union[ResumeStart, _Mapping]] = ..., seed: _Optional[int] = ..., image_index: _Optional[int] = ..., last_stage: _Optional[str] = ..., options: _Optional[_Mapping[str, StageOptions]] = ..., output: _Optional[_Union[OutputOptions, _Mapping]] = ..., precisions: _Optional[_Mapping[str, Precision]] = ..., detach: bool = ..., linger_seconds: _Optional[float] = ..., results_held: _Optional[int] = ...) -> None: ...
+
+class ResumeStart(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
 
 class PromptStart(_message.Message):
     __slots__ = ("prompt",)
@@ -245,12 +267,14 @@ class GenerateResponse(_message.Message):
     def __init__(self, accepted: _Optional[_Union[Accepted, _Mapping]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., preview: _Optional[_Union[Preview, _Mapping]] = ..., stage_result: _Optional[_Union[StageResult, _Mapping]] = ..., done: _Optional[_Union[Done, _Mapping]] = ...) -> None: ...
 
 class Accepted(_message.Message):
-    __slots__ = ("queue_position", "estimated_wait_seconds")
+    __slots__ = ("queue_position", "estimated_wait_seconds", "joined")
     QUEUE_POSITION_FIELD_NUMBER: _ClassVar[int]
     ESTIMATED_WAIT_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    JOINED_FIELD_NUMBER: _ClassVar[int]
     queue_position: int
     estimated_wait_seconds: float
-    def __init__(self, queue_position: _Optional[int] = ..., estimated_wait_seconds: _Optional[float] = ...) -> None: ...
+    joined: bool
+    def __init__(self, queue_position: _Optional[int] = ..., estimated_wait_seconds: _Optional[float] = ..., joined: bool = ...) -> None: ...
 
 class Progress(_message.Message):
     __slots__ = ("stage", "step", "of")
@@ -311,3 +335,15 @@ class Done(_message.Message):
     bytes_received: int
     bytes_sent: int
     def __init__(self, seconds: _Optional[_Mapping[str, float]] = ..., bytes_received: _Optional[int] = ..., bytes_sent: _Optional[int] = ...) -> None: ...
+
+class CancelRequest(_message.Message):
+    __slots__ = ("request_id",)
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    def __init__(self, request_id: _Optional[str] = ...) -> None: ...
+
+class CancelResponse(_message.Message):
+    __slots__ = ("found",)
+    FOUND_FIELD_NUMBER: _ClassVar[int]
+    found: bool
+    def __init__(self, found: bool = ...) -> None: ...

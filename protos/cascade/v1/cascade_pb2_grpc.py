@@ -50,6 +50,11 @@ class CascadeServiceStub(object):
                 request_serializer=protos_dot_cascade_dot_v1_dot_cascade__pb2.GenerateRequest.SerializeToString,
                 response_deserializer=protos_dot_cascade_dot_v1_dot_cascade__pb2.GenerateResponse.FromString,
                 _registered_method=True)
+        self.Cancel = channel.unary_unary(
+                '/cascade.v1.CascadeService/Cancel',
+                request_serializer=protos_dot_cascade_dot_v1_dot_cascade__pb2.CancelRequest.SerializeToString,
+                response_deserializer=protos_dot_cascade_dot_v1_dot_cascade__pb2.CancelResponse.FromString,
+                _registered_method=True)
 
 
 class CascadeServiceServicer(object):
@@ -78,6 +83,14 @@ class CascadeServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Cancel(self, request, context):
+        """Ends a request by its id, also one that nobody listens to, and forgets what was kept of it.
+        Idempotent. Whoever still listens to it gets CANCELLED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_CascadeServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -95,6 +108,11 @@ def add_CascadeServiceServicer_to_server(servicer, server):
                     servicer.Generate,
                     request_deserializer=protos_dot_cascade_dot_v1_dot_cascade__pb2.GenerateRequest.FromString,
                     response_serializer=protos_dot_cascade_dot_v1_dot_cascade__pb2.GenerateResponse.SerializeToString,
+            ),
+            'Cancel': grpc.unary_unary_rpc_method_handler(
+                    servicer.Cancel,
+                    request_deserializer=protos_dot_cascade_dot_v1_dot_cascade__pb2.CancelRequest.FromString,
+                    response_serializer=protos_dot_cascade_dot_v1_dot_cascade__pb2.CancelResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -179,6 +197,33 @@ class CascadeService(object):
             '/cascade.v1.CascadeService/Generate',
             protos_dot_cascade_dot_v1_dot_cascade__pb2.GenerateRequest.SerializeToString,
             protos_dot_cascade_dot_v1_dot_cascade__pb2.GenerateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Cancel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cascade.v1.CascadeService/Cancel',
+            protos_dot_cascade_dot_v1_dot_cascade__pb2.CancelRequest.SerializeToString,
+            protos_dot_cascade_dot_v1_dot_cascade__pb2.CancelResponse.FromString,
             options,
             channel_credentials,
             insecure,

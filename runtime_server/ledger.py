@@ -1,0 +1,130 @@
+"""Who has asked for what: the requests inside by caller and id, and the results of finished ones.
+
+Decides whether a call is new, joins its twin, or is answered from what was kept. Knows no event
+loop, no executor and no socket; what runs is anything with a fingerprint.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+from cascade.errors import CascadeError, RequestIdTaken, UnknownRequest
+from runtime_server.budgeted_store import BudgetedStore, Clock
+
+ENTRY_BYTES = 1024
+"""What an entry costs besides its pictures; so that empty ones are bounded too."""
+
+
+@dataclass(frozen=True, slots=True)
+class RequestKey:
+    """One caller's name for a request; no caller reaches another's."""
+
+    identity: str
+    request_id: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KeptResult:
+    """What a finished request came to."""
+
+    fingerprint: bytes
+    results: tuple[bytes, ...]
+    """The message of every component's result, in order."""
+    seconds: Mapping[str, float]
+    """Per hop on the server."""
+    error: CascadeError | None = None
+    """How it failed, if it did while nobody listened."""
+
+    @property
+    def size_bytes(self) -> int:
+        """What it counts in the budget."""
+        return ENTRY_BYTES + sum(len(message) for message in self.results)
+
+
+class Running(Protocol):
+    """A request that is inside."""
+
+    @property
+    def fingerprint(self) -> bytes:
+        """What it means."""
+        ...
+
+
+R = TypeVar("R", bound=Running)
+
+
+class Ledger(Generic[R]):
+    """The book; used from one thread, its counts from any."""
+
+    def __init__(self, *, budget_bytes: int, lifetime_s: float, clock: Clock) -> None:
+        """An empty book.
+
+        Args:
+            budget_bytes: of all kept results.
+            lifetime_s: a result is forgotten so long after its last use.
+            clock: monotonic seconds.
+        """
+        self.kept: BudgetedStore[KeptResult] = BudgetedStore(
+            budget_bytes=budget_bytes, lifetime_s=lifetime_s, clock=clock
+        )
+        self._running: dict[RequestKey, R] = {}
+
+    @property
+    def running(self) -> list[R]:
+        """Every request inside."""
+        return list(self._running.values())
+
+    def find(self, key: RequestKey, fingerprint: bytes) -> R | KeptResult | None:
+        """What a request is to be answered from; None when its work is to be done.
+
+        A failure is not an answer: who asks with the whole request has it tried again.
+
+        Raises:
+            RequestIdTaken: the id names other work.
+        """
+        found = self._running.get(key) or self.kept.get(key.identity, key.request_id)
+        if found is None:
+            return None
+        if found.fingerprint != fingerprint:
+            raise RequestIdTaken(
+                f"request_id: {key.request_id} names another request of yours: give every request "
+                "an id of its own, and use it again only for the same content",
+                field="request_id",
+            )
+        return None if isinstance(found, KeptResult) and found.error is not None else found
+
+    def resume(self, key: RequestKey) -> R | KeptResult:
+        """What that id names, whatever it means.
+
+        Raises:
+            UnknownRequest: nothing.
+        """
+        found = self._running.get(key) or self.kept.get(key.identity, key.request_id)
+        if found is None:
+            raise UnknownRequest(
+                f"request_id: {key.request_id} is neither running here nor kept (any more): ask "
+                "with the whole request",
+                field="request_id",
+            )
+        return found
+
+    def begin(self, key: RequestKey, running: R) -> None:
+        """Enter a request that is inside now."""
+        self._running[key] = running
+        self.kept.drop(key.identity, key.request_id)
+
+    def end(self, key: RequestKey, running: R, kept: KeptResult | None) -> None:
+        """Strike out a request that has ended, and keep what it came to."""
+        if self._running.get(key) is not running:
+            return
+        del self._running[key]
+        if kept is not None:
+            self.kept.put(key.identity, key.request_id, kept, kept.size_bytes)
+
+    def of(self, key: RequestKey) -> R | None:
+        """The request inside under that key."""
+        return self._running.get(key)
+
+    def forget(self, key: RequestKey) -> bool:
+        """Drop what was kept; returns whether there was anything."""
+        return self.kept.drop(key.identity, key.request_id)

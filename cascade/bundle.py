@@ -19,9 +19,14 @@ from cascade.onnx_files import refuse_external_data
 from cascade.precision import Precision
 
 MANIFEST_NAME = "manifest.json"
+SIGNATURE_NAME = "manifest.sig"
+MAX_SIGNATURE_BYTES = 1 << 10
 MAX_MANIFEST_BYTES = 1 << 20
 SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 """A plain file name: no separator, no leading dot, so neither absolute nor `..`."""
+
+UNLISTED = (MANIFEST_NAME, SIGNATURE_NAME)
+"""What lies in a bundle beside the listed files."""
 
 READ_FLAGS = os.O_RDONLY | sum(
     getattr(os, flag, 0) for flag in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY")
@@ -85,21 +90,30 @@ class Bundle:
             self.read(entry.name)
 
 
-def open_bundle(folder: Path | str) -> Bundle:
+def open_bundle(folder: Path | str, signed_by: Path | None = None) -> Bundle:
     """Open a bundle.
+
+    Args:
+        folder: where it lies.
+        signed_by: PEM file with the public key that must have signed it; None wants no signature.
 
     Raises:
         ManifestError: the folder or its manifest is missing or wrong, a file is missing, extra, a
-            link or of another size.
+            link or of another size, or the signature that is wanted is missing or another one's.
+        InvalidRequest: `signed_by` is no such key.
+        MissingExtra: a signature is wanted, and what checks it is not installed.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise ManifestError(f"{folder} is not a folder: give --bundle the folder of a bundle")
-    manifest = read_manifest(read_plain_file(folder / MANIFEST_NAME, MAX_MANIFEST_BYTES))
+    data = read_plain_file(folder / MANIFEST_NAME, MAX_MANIFEST_BYTES)
+    if signed_by is not None:
+        require_signature(folder, data, signed_by)
+    manifest = read_manifest(data)
     for entry in manifest.files:
         check_entry(entry)
     listed = {entry.name: entry for entry in manifest.files}
-    found = {item.name: item for item in os.scandir(folder) if item.name != MANIFEST_NAME}
+    found = {item.name: item for item in os.scandir(folder) if item.name not in UNLISTED}
     extra = sorted(set(found) - set(listed))
     if extra:
         raise ManifestError(f"{extra[0]!r} lies in the bundle but is not listed: remove it")
@@ -117,9 +131,31 @@ def open_bundle(folder: Path | str) -> Bundle:
     return Bundle(folder, manifest)
 
 
+def require_signature(folder: Path, manifest: bytes, public_key: Path) -> None:
+    """Raise unless the bundle's signature is that of a key over its manifest.
+
+    Args:
+        folder: of the bundle.
+        manifest: the very bytes that will be parsed.
+        public_key: PEM file.
+
+    Raises:
+        ManifestError: it is missing, or another one's.
+    """
+    # Only who wants signatures needs the package that checks them.
+    from cascade.signature import check_signature  # noqa: PLC0415
+
+    if not (folder / SIGNATURE_NAME).exists():
+        raise ManifestError(
+            f"{folder} is not signed: it has no {SIGNATURE_NAME}; `cascade sign` makes one"
+        )
+    signature = read_plain_file(folder / SIGNATURE_NAME, MAX_SIGNATURE_BYTES)
+    check_signature(manifest, signature, public_key)
+
+
 def check_entry(entry: FileEntry) -> None:
     """Refuse a listed name that could lead out of the folder, and a malformed hash."""
-    if not SAFE_NAME.fullmatch(entry.name) or entry.name == MANIFEST_NAME:
+    if not SAFE_NAME.fullmatch(entry.name) or entry.name in UNLISTED:
         raise ManifestError(f"manifest.files: {entry.name!r} is not a plain file name")
     if not re.fullmatch(r"[0-9a-f]{64}", entry.sha256):
         raise ManifestError(f"manifest.files: the sha256 of {entry.name} is malformed")

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from cascade import sign_command
 from cascade.bundle import open_bundle
 from cascade.engines.engine import Engine
 from cascade.errors import ManifestError
@@ -23,13 +24,19 @@ DEFAULT_BUNDLE = Path("bundles/emoji-1")
 
 
 def register(subparsers: Any) -> None:
-    """Add the two subcommands."""
+    """Add the subcommands."""
+    sign_command.register(subparsers)
     for name, run, words in (
         ("inspect", inspect, "print what a bundle holds"),
         ("verify", verify, "check hashes and signatures, and run one step of every component"),
     ):
         parser = subparsers.add_parser(name, help=words, description=words)
         parser.add_argument("bundle", nargs="?", type=Path, default=DEFAULT_BUNDLE)
+        if name == "verify":
+            parser.add_argument(
+                "--require-signature", type=Path, metavar="KEY",
+                help="PEM file with the public key that must have signed it (default: none)",
+            )  # fmt: skip
         if name == "inspect":
             parser.add_argument("--json", action="store_true", help="print the manifest as JSON")
         parser.set_defaults(run=run)
@@ -105,8 +112,10 @@ def verify(args: argparse.Namespace) -> int:
     """Check a bundle from its hashes to one step of every component."""
     from cascade.engines.ort import OrtEngine  # the one command here that needs an engine
 
-    bundle = open_bundle(args.bundle)
+    bundle = open_bundle(args.bundle, args.require_signature)
     bundle.verify_files()
+    if args.require_signature is not None:
+        print(f"signature     that of {args.require_signature}")
     print(f"files         {len(bundle.manifest.files)} whole, hashes right")
     for component in bundle.manifest.components:
         graph = component.graph

@@ -36,6 +36,7 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     add("prompt", metavar="PROMPT", help="what the picture shows, up to 1000 characters")
     add("-o", "--output", type=Path, required=True, metavar="FILE", help="the picture; ends in .png")
     add("--bundle", type=Path, default=DEFAULT_BUNDLE, metavar="DIR", help=f"folder of the bundle (default: {DEFAULT_BUNDLE})")
+    add("--require-signature", type=Path, metavar="KEY", help="PEM file with the public key that must have signed the bundle (default: none)")
     add("--server", metavar="ADDR", help="host:port or unix:PATH (default: start a private server where the cut needs one)")
     add("--tls", action="store_true", help="encrypt the connection to --server (default: off)")
     add("--ca", "--tls-ca", type=Path, metavar="FILE", help="PEM file with the authorities to trust (default: the system's)")
@@ -101,6 +102,7 @@ def config_of(args: argparse.Namespace) -> ClientConfig:
         timeout_s=args.timeout,
         tls=args.tls,
         ca_file=args.ca,
+        require_signature=args.require_signature,
         client_cert=args.client_cert,
         client_key=args.client_key,
         token=token,

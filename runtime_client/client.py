@@ -55,7 +55,7 @@ class Client:
             ManifestError: the bundle is broken.
         """
         self.config = replace(config or ClientConfig(), **choices)
-        self.bundle = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
+        self.bundle = opened(bundle, self.config.require_signature)
         check_cut(self.bundle.manifest, self.config.cut)
         self._demanded = demanded_precisions(self.bundle.manifest, self.config.wish)
         self._lock = threading.Lock()
@@ -217,7 +217,12 @@ class Client:
             if self._private is not None and self._private.is_alive:
                 return self._private
             dead, connection = self._private, self._connection
-            self._private = PrivateServer(self.bundle.folder, self._private_plan(), self.config.cut)
+            self._private = PrivateServer(
+                self.bundle.folder,
+                self._private_plan(),
+                self.config.cut,
+                self.config.require_signature,
+            )
             self._connection = None
             private = self._private
         end_server(dead, connection)
@@ -263,6 +268,13 @@ class Client:
     def _refuse_when_closed(self) -> None:
         if self._closed:
             raise Cancelled("the client was closed")
+
+
+def opened(bundle: Bundle | Path | str, signed_by: Path | None) -> Bundle:
+    """The bundle, opened here unless it is already and no signature is wanted."""
+    if isinstance(bundle, Bundle):
+        return bundle if signed_by is None else open_bundle(bundle.folder, signed_by)
+    return open_bundle(bundle, signed_by)
 
 
 def check_cut(manifest: Manifest, cut: int) -> None:

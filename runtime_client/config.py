@@ -48,6 +48,9 @@ class ClientConfig:
     """PEM file with this client's certificate, for servers that want one; with `client_key`."""
     client_key: Path | None = None
     """PEM file with its private key."""
+    require_signature: Path | None = None
+    """PEM file with the public key that must have signed the bundle, here and on a private
+    server; see `cascade sign`."""
     token: str = field(default="", repr=False)
     """Sent to `server` as `authorization: Bearer TOKEN`."""
     token_file: Path | None = None
@@ -96,6 +99,7 @@ class ClientChoices(TypedDict, total=False):
     ca_file: Path | None
     client_cert: Path | None
     client_key: Path | None
+    require_signature: Path | None
     token: str
     token_file: Path | None
     token_over_plaintext: bool

@@ -31,13 +31,16 @@ LOG_TAIL_BYTES = 4096
 class PrivateServer:
     """One child process and its folder."""
 
-    def __init__(self, bundle_folder: Path, plan: EnginePlan, cut: int) -> None:
+    def __init__(
+        self, bundle_folder: Path, plan: EnginePlan, cut: int, signed_by: Path | None = None
+    ) -> None:
         """Start the child; returns at once, before it is ready.
 
         Args:
             bundle_folder: the bundle to serve.
             plan: how each component is run.
             cut: the first component that it hosts.
+            signed_by: the public key that must have signed the bundle, if any must.
 
         Raises:
             TransportError: the system refused to start it.
@@ -49,6 +52,8 @@ class PrivateServer:
         command = [sys.executable, "-m", "cascade.cli", "serve"]
         command += ["--bundle", str(bundle_folder.resolve()), "--listen", self.address]
         command += ["--cut", str(cut), "--until-stdin-closes"]
+        if signed_by is not None:
+            command += ["--require-signature", str(signed_by.resolve())]
         if plan.choices:
             engine, precision = plan.texts
             command += ["--engine", engine, "--precision", precision]

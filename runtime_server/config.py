@@ -41,6 +41,8 @@ class ServerConfig:
     """What runs the graphs: `auto`, an engine's name, or `COMPONENT=NAME,...`."""
     precision: str = AUTO
     """What they compute in: `auto`, a precision's name, or `COMPONENT=NAME,...`."""
+    require_signature: Path | None = None
+    """PEM file with the public key that must have signed the bundle, see `cascade sign`."""
     max_queued_per_stage: int = 16
     """A request whose first component has so many waiting is refused as `ServerBusy`."""
     max_in_flight: int = 64

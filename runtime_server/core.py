@@ -168,7 +168,7 @@ def load_core(config: ServerConfig, make_engine: EngineFactory | None = None) ->
         EngineError: a graph cannot be run.
         InvalidRequest: the cut leaves nothing to host, or no engine here does what is asked for.
     """
-    bundle = open_bundle(config.bundle)
+    bundle = open_bundle(config.bundle, config.require_signature)
     count = len(bundle.manifest.components)
     if config.cut >= count:
         raise InvalidRequest(

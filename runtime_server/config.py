@@ -86,6 +86,9 @@ class ServerConfig:
     tokens nor client certificates are configured."""
     health_auth: bool = False
     """Want credentials for health checks too."""
+    quota_megapixels_per_minute: float = 0.0
+    """What each caller may have made: pixels of every step of every stage, in millions; a picture
+    of the reference bundle takes a few. 0 is no limit."""
     insecure: bool = False
     """Allow plaintext beyond this machine."""
     reflection: bool = False
@@ -113,6 +116,7 @@ class ServerConfig:
         check_at_least("max_linger_s", self.max_linger_s, 0)
         check_at_least("reader_patience_s", self.reader_patience_s, 0.001)
         check_at_least("drain_grace_s", self.drain_grace_s, 0)
+        check_at_least("quota_megapixels_per_minute", self.quota_megapixels_per_minute, 0)
         if self.log_level not in LOG_LEVELS:
             raise InvalidRequest(
                 f"log_level: expected one of {', '.join(LOG_LEVELS)}, got {self.log_level!r}",

@@ -22,6 +22,7 @@ from runtime_server.contexts import ContextStore
 from runtime_server.executor import Executor, QueueLimits
 from runtime_server.info import HostedComponent, ServerInfo
 from runtime_server.jobs import Deliver, Job, make_job
+from runtime_server.quota import megapixels_of
 from runtime_server.room import held_bytes
 
 
@@ -107,6 +108,10 @@ class Core:
     def held_bytes(self, work: Work) -> int:
         """What checked work holds while it is inside; see `room.held_bytes`."""
         return held_bytes(work, self._manifest)
+
+    def megapixels(self, work: Work) -> float:
+        """What checked work costs its caller's quota; see `quota.megapixels_of`."""
+        return megapixels_of(self._manifest, work.steps)
 
     def own_s(self, work: Work) -> float:
         """Seconds that the steps of checked work take, as far as steps were measured."""

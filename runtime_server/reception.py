@@ -18,6 +18,7 @@ from runtime_server.ledger import KeptResult, Ledger, RequestKey
 from runtime_server.observer import Observer, Place, Refusal
 from runtime_server.outbox import Recorded
 from runtime_server.production import Listener, Production
+from runtime_server.quota import Quota
 from runtime_server.room import Room, RoomLimits
 
 STOP_AGAIN_S = 0.02
@@ -96,6 +97,7 @@ class Reception:
             ),
             observer,
         )
+        self.quota = Quota(config.quota_megapixels_per_minute, time.monotonic, observer)
         self._stays: set[Stay] = set()
         self._sweeping: asyncio.TimerHandle | None = None
 
@@ -222,6 +224,13 @@ class Reception:
         )
 
     def _begin(
+        self, key: RequestKey, call: GenerateCall, work: Work, means: bytes, allowed_s: float | None
+    ) -> tuple[Stay, Accepted]:
+        """Let a new request in, on its caller's account."""
+        with self.quota.spending(key.identity, self._core.megapixels(work)):
+            return self._let_in(key, call, work, means, allowed_s)
+
+    def _let_in(
         self, key: RequestKey, call: GenerateCall, work: Work, means: bytes, allowed_s: float | None
     ) -> tuple[Stay, Accepted]:
         """Let a new request in."""

@@ -5,6 +5,7 @@ graph runs is the plan's business.
 """
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from cascade.bundle import Bundle
 from cascade.diffusion_stage import DiffusionStage
@@ -63,8 +64,22 @@ def open_stages(
     plan: EnginePlan,
     make_engine: EngineFactory | None = None,
 ) -> list[Stage]:
-    """Several components as stages here, in order."""
-    return [open_stage(bundle, position, plan, make_engine) for position in positions]
+    """Several components as stages here, in order; opened side by side, for engines take long.
+
+    Raises:
+        CascadeError: see `open_stage`; those that could be opened are closed again.
+    """
+    with ThreadPoolExecutor(max_workers=max(1, len(positions)), thread_name_prefix="open") as pool:
+        opening = [
+            pool.submit(open_stage, bundle, position, plan, make_engine) for position in positions
+        ]
+    try:
+        return [future.result() for future in opening]
+    except Exception:
+        for future in opening:
+            if future.exception() is None:
+                future.result().close()
+        raise
 
 
 def last_position(manifest: Manifest, last_stage: str | None) -> int:

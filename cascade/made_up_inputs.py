@@ -1,4 +1,4 @@
-"""Inputs that fit a component's graph and mean nothing: for trying a graph and for timing it.
+"""Inputs that fit a component or its graph and mean nothing: for trying, timing and warming up.
 
 Always the same numbers for the same shapes. Knows the manifest; no engine.
 """
@@ -7,7 +7,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from cascade.manifest import Component, TensorSpec, TextEncoderSpec
+from cascade.manifest import Component, Manifest, TensorSpec, TextEncoderSpec
+from cascade.request import Handoff
 from cascade.types import Array
 
 
@@ -31,3 +32,23 @@ def made_up_inputs(component: Component, axes: Mapping[str, int]) -> dict[str, A
         values = rng.random(shape_of(tensor, axes)) * (1 if tensor.dtype == "float32" else 2)
         inputs[tensor.name] = values.astype(tensor.dtype)
     return inputs
+
+
+def made_up_handoff(manifest: Manifest, position: int, *, tokens: int) -> Handoff:
+    """What the component at a position starts from.
+
+    Args:
+        manifest: of the bundle.
+        position: of the component.
+        tokens: length of the context, where the component's graph leaves it open.
+    """
+    component = manifest.components[position]
+    if isinstance(component, TextEncoderSpec):
+        return Handoff(prompt="a")
+    (shape,) = [tensor.shape for tensor in component.graph.inputs if tensor.name == "context"]
+    fixed = shape[-2]
+    length = fixed if isinstance(fixed, int) else tokens
+    context = np.zeros((length, manifest.text_encoder.context_width), np.float16)
+    size = component.input_resolution
+    image = None if size is None else np.full((size, size, 3), 255, np.uint8)
+    return Handoff(context=context, image=image)

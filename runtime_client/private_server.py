@@ -54,6 +54,8 @@ class PrivateServer:
         command += ["--cut", str(cut), "--until-stdin-closes"]
         if signed_by is not None:
             command += ["--require-signature", str(signed_by.resolve())]
+        # Its first request is at hand already, and does what a warm-up would.
+        command += ["--no-warm-up"]
         if plan.choices:
             engine, precision = plan.texts
             command += ["--engine", engine, "--precision", precision]

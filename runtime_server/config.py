@@ -43,6 +43,9 @@ class ServerConfig:
     """What they compute in: `auto`, a precision's name, or `COMPONENT=NAME,...`."""
     require_signature: Path | None = None
     """PEM file with the public key that must have signed the bundle, see `cascade sign`."""
+    warm_up: bool = True
+    """Run one made-up step through every component before listening, so that nobody waits for what
+    an engine does only once, and a graph that cannot run is found."""
     max_queued_per_stage: int = 16
     """A request whose first component has so many waiting is refused as `ServerBusy`."""
     max_in_flight: int = 64

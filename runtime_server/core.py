@@ -4,7 +4,8 @@ Each method is what one call of the wire means. Knows neither protobuf nor gRPC 
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from cascade.bundle import Bundle, open_bundle
 from cascade.engine_plan import EnginePlan, plan_here
@@ -25,6 +26,9 @@ from runtime_server.jobs import Deliver, Job, make_job
 from runtime_server.quota import megapixels_of
 from runtime_server.room import held_bytes
 
+WarmUp = Callable[[Sequence[Stage], Manifest], Mapping[str, float]]
+"""Runs every stage once; the seconds of a step by component."""
+
 
 class Core:
     """One bundle, hosted."""
@@ -36,6 +40,7 @@ class Core:
         plan: EnginePlan,
         config: ServerConfig,
         clock: Clock,
+        warmed: Mapping[str, float] | None = None,
     ) -> None:
         """A core whose executor is at work.
 
@@ -45,7 +50,9 @@ class Core:
             plan: how they are run.
             config: limits.
             clock: monotonic seconds.
+            warmed: seconds of the step that each component was warmed up with, if it was.
         """
+        self.warmed: Mapping[str, float] = warmed or {}
         self._manifest: Manifest = bundle.manifest
         self._plan = plan
         self.config = config
@@ -161,12 +168,15 @@ def open_tokenizer(bundle: Bundle) -> PromptTokenizer:
     return PromptTokenizer(bundle.read(spec.tokenizer_file), spec.max_tokens)
 
 
-def load_core(config: ServerConfig, make_engine: EngineFactory | None = None) -> Core:
+def load_core(
+    config: ServerConfig, make_engine: EngineFactory | None = None, warm_up: WarmUp | None = None
+) -> Core:
     """Open and verify a bundle and host its components.
 
     Args:
         config: which bundle, from which component on.
         make_engine: runs a graph; the engine that fits configuration and machine when None.
+        warm_up: runs every stage before any request can; nothing is run when None.
 
     Raises:
         ManifestError: the bundle is missing, incomplete or altered.
@@ -180,9 +190,40 @@ def load_core(config: ServerConfig, make_engine: EngineFactory | None = None) ->
             f"cut: this bundle has {count} components, a cut of {config.cut} hosts none of them",
             field="cut",
         )
-    bundle.verify_files()
-
     hosted = range(config.cut, count)
     plan = plan_here(bundle.manifest, config.wish, hosted)
-    stages = open_stages(bundle, hosted, plan, make_engine)
-    return Core(bundle, stages, plan, config, time.monotonic)
+    stages = open_verified(bundle, hosted, plan, make_engine)
+    try:
+        warmed = {} if warm_up is None else warm_up(stages, bundle.manifest)
+        return Core(bundle, stages, plan, config, time.monotonic, warmed)
+    except Exception:
+        close_stages(stages)
+        raise
+
+
+def open_verified(
+    bundle: Bundle, hosted: Sequence[int], plan: EnginePlan, make_engine: EngineFactory | None
+) -> list[Stage]:
+    """Open the hosted components while every file of the bundle is checked.
+
+    Raises:
+        CascadeError: a file is not what the manifest says, or a component cannot be opened.
+    """
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="verify") as pool:
+        verified = pool.submit(bundle.verify_files)
+        try:
+            # What is opened was checked by itself; the rest is what might be asked for later.
+            stages = open_stages(bundle, hosted, plan, make_engine)
+        except Exception:
+            verified.result()
+            raise
+    if verified.exception() is not None:
+        close_stages(stages)
+    verified.result()
+    return stages
+
+
+def close_stages(stages: Sequence[Stage]) -> None:
+    """Release every stage."""
+    for stage in stages:
+        stage.close()

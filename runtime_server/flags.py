@@ -11,7 +11,10 @@ from typing import Any
 from runtime_server.settings import Setting, settings
 
 GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("what it serves", ("bundle", "cut", "threads", "engine", "precision", "require_signature")),
+    (
+        "what it serves",
+        ("bundle", "cut", "threads", "engine", "precision", "warm_up", "require_signature"),
+    ),
     ("where it listens", ("listen", "tls_", "insecure", "reflection", "metrics_", "admin_")),
     ("who may call", ("auth", "token", "jwt", "anonymous", "identity", "quota", "health_auth")),
     ("how it is stopped", ("drain_", "until_stdin_closes")),
@@ -68,7 +71,9 @@ def metavar_of(setting: Setting) -> str | None:
 
 def help_of(setting: Setting, default: object) -> str:
     """The setting's help with its default."""
-    shown = "" if default in (None, "", ()) or setting.kind is bool else f" (default: {default})"
+    if setting.kind is bool:
+        default = "on" if default else None
+    shown = "" if default in (None, "", ()) else f" (default: {default})"
     return (setting.help + shown).replace("%", "%%")
 
 

@@ -5,6 +5,7 @@ nobody. Methods return at once and may be called from any thread. Knows names an
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal, Protocol
 
 Refusal = Literal[
@@ -22,6 +23,16 @@ Refusal = Literal[
 
 Place = Literal["queue", "running", "delivery"]
 """Where a request was when it was cancelled or its time was over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """How a component's work for one request ended that did not succeed."""
+
+    code: str
+    """By name; INTERNAL where the component itself is at fault."""
+    seconds: float
+    """Since it had begun."""
 
 
 class Observer(Protocol):
@@ -43,6 +54,14 @@ class Observer(Protocol):
         """A request was turned away."""
         ...
 
+    def entered(self, request_id: str) -> None:
+        """A request was taken in; called where its own call is the present context."""
+        ...
+
+    def left(self, request_id: str) -> None:
+        """Nothing of a request is inside any more."""
+        ...
+
     def waited(self, stage: str, seconds: float) -> None:
         """A request left the queue of one component."""
         ...
@@ -53,6 +72,10 @@ class Observer(Protocol):
 
     def stage_finished(self, stage: str, request_id: str, begun: float, seconds: float) -> None:
         """One component of one request is done; `begun` is on the monotonic clock."""
+        ...
+
+    def stage_failed(self, stage: str, request_id: str, begun: float, failure: Failure) -> None:
+        """One component of one request began and did not end; `begun` is on the monotonic clock."""
         ...
 
     def stopped(self, where: Place, code: str) -> None:
@@ -75,6 +98,12 @@ class NullObserver:
     def refused(self, why: Refusal) -> None:
         """Nothing."""
 
+    def entered(self, request_id: str) -> None:
+        """Nothing."""
+
+    def left(self, request_id: str) -> None:
+        """Nothing."""
+
     def waited(self, stage: str, seconds: float) -> None:
         """Nothing."""
 
@@ -84,5 +113,70 @@ class NullObserver:
     def stage_finished(self, stage: str, request_id: str, begun: float, seconds: float) -> None:
         """Nothing."""
 
+    def stage_failed(self, stage: str, request_id: str, begun: float, failure: Failure) -> None:
+        """Nothing."""
+
     def stopped(self, where: Place, code: str) -> None:
         """Nothing."""
+
+
+class Everybody:
+    """Tells several observers, in order."""
+
+    def __init__(self, *observers: Observer) -> None:
+        self._observers = observers
+
+    def call_started(self, method: str) -> None:
+        """Tell everybody."""
+        for observer in self._observers:
+            observer.call_started(method)
+
+    def call_handled(self, method: str, code: str, seconds: float) -> None:
+        """Tell everybody."""
+        for observer in self._observers:
+            observer.call_handled(method, code, seconds)
+
+    def bytes_moved(self, received: int, sent: int) -> None:
+        """Tell everybody."""
+        for observer in self._observers:
+            observer.bytes_moved(received, sent)
+
+    def refused(self, why: Refusal) -> None:
+        """Tell everybody."""
+        for observer in self._observers:
+            observer.refused(why)
+
+    def entered(self, request_id: str) -> None:
+        """Tell everybody."""
+        for observer in self._observers:
+            observer.entered(request_id)
+
+    def left(self, request_id: str) -> None:
+        """Tell everybody."""
+        for observer in self._observers:
+            observer.left(request_id)
+
+    def waited(self, stage: str, seconds: float) -> None:
+        """Tell everybody."""
+        for observer in self._observers:
+            observer.waited(stage, seconds)
+
+    def stepped(self, stage: str, request_ids: Sequence[str], begun: float, seconds: float) -> None:
+        """Tell everybody."""
+        for observer in self._observers:
+            observer.stepped(stage, request_ids, begun, seconds)
+
+    def stage_finished(self, stage: str, request_id: str, begun: float, seconds: float) -> None:
+        """Tell everybody."""
+        for observer in self._observers:
+            observer.stage_finished(stage, request_id, begun, seconds)
+
+    def stage_failed(self, stage: str, request_id: str, begun: float, failure: Failure) -> None:
+        """Tell everybody."""
+        for observer in self._observers:
+            observer.stage_failed(stage, request_id, begun, failure)
+
+    def stopped(self, where: Place, code: str) -> None:
+        """Tell everybody."""
+        for observer in self._observers:
+            observer.stopped(where, code)

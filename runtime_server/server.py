@@ -26,6 +26,7 @@ from runtime_server.logs import log_event
 from runtime_server.observer import NullObserver
 from runtime_server.service import CascadeService
 from runtime_server.tls import read_credentials
+from runtime_server.warm_up import warm_up
 from runtime_server.wire import SERVICE_NAME
 
 try:
@@ -190,11 +191,16 @@ async def serve(config: ServerConfig) -> int:
         loop.add_signal_handler(number, ask_to_stop)
     if config.until_stdin_closes:
         watch_for_eof(sys.stdin.fileno(), lambda: loop.call_soon_threadsafe(stop.set))
-    core = await asyncio.to_thread(load_core, config)
+    core = await asyncio.to_thread(load_core, config, None, warm_up if config.warm_up else None)
     try:
         server = CascadeServer(config, core)
         await server.start()
-        log_event("listening", address=server.address, bundle_id=core.bundle_id)
+        log_event(
+            "listening",
+            address=server.address,
+            bundle_id=core.bundle_id,
+            warm_up_s=dict(core.warmed),
+        )
         await stop.wait()
         log_event("draining")
         drained = await server.drain(give_up=force)

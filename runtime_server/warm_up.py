@@ -1,0 +1,55 @@
+"""One made-up step through every hosted component, before anybody may wait for one.
+
+What an engine does only at its first run (memory, kernels chosen by shape) is done here, a graph
+that loads and cannot run is found here, and here each component is first timed. Knows stages; not
+who serves them.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from typing import Any, cast
+
+from cascade.errors import StageError
+from cascade.events import StageFinished
+from cascade.made_up_inputs import made_up_handoff
+from cascade.manifest import Manifest
+from cascade.request import GenerateRequest, Handoff, StageOptions
+from cascade.stage import Stage
+
+TOKENS = 8
+"""Length of the made-up context: that of a short prompt."""
+
+
+def warm_up(stages: Sequence[Stage], manifest: Manifest) -> Mapping[str, float]:
+    """Run every stage for one step, with the options that most requests have.
+
+    Args:
+        stages: one per component, at rest.
+        manifest: of their bundle.
+
+    Returns:
+        Seconds of that step per component.
+
+    Raises:
+        CascadeError: a stage cannot run.
+    """
+    return {name: time_step(stage, manifest, name) for stage in stages for name in stage.names}
+
+
+def time_step(stage: Stage, manifest: Manifest, name: str) -> float:
+    """Seconds that one step of a stage took, its beginning and end included."""
+    request, handoff = probe_of(manifest, name)
+    begun = time.perf_counter()
+    # Every stage is a generator; the protocol promises no more than an iterator.
+    with closing(cast(Any, stage.run(request, handoff))) as events:
+        if not any(isinstance(event, StageFinished) for event in events):
+            raise StageError(f"{name} ended without a result")
+    return time.perf_counter() - begun
+
+
+def probe_of(manifest: Manifest, name: str) -> tuple[GenerateRequest, Handoff]:
+    """The least work that shows whether a component works: request and what it starts from."""
+    handoff = made_up_handoff(manifest, manifest.position(name), tokens=TOKENS)
+    options = {name: StageOptions(steps=1)}
+    return GenerateRequest(prompt=handoff.prompt, options=options), handoff

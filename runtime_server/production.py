@@ -58,6 +58,11 @@ class Production:
         """Whether anybody listens."""
         return bool(self._listeners)
 
+    @property
+    def listeners(self) -> tuple[Listener, ...]:
+        """Who listens now."""
+        return tuple(self._listeners)
+
     def listen(self, held: int) -> Listener:
         """Add a listener; it is told the results so far, and then all that comes.
 

@@ -106,9 +106,9 @@ def running(
 
 
 @contextmanager
-def connect(address: str) -> Iterator["Caller"]:
+def connect(address: str, *options: tuple[str, int]) -> Iterator["Caller"]:
     """A plaintext channel for the length of a `with` block."""
-    with grpc.insecure_channel(address, options=CHANNEL_OPTIONS) as channel:
+    with grpc.insecure_channel(address, options=(*CHANNEL_OPTIONS, *options)) as channel:
         yield Caller(channel)
 
 
@@ -127,22 +127,33 @@ class Caller:
         )
         return call(pb.GetServerInfoRequest(), timeout=timeout_s)
 
-    def put_context(self, request: Any, timeout_s: float = 20) -> Any:
+    def put_context(
+        self,
+        request: Any,
+        timeout_s: float = 20,
+        metadata: tuple[tuple[str, str], ...] = (),
+    ) -> Any:
         """PutContext; a request may also be raw bytes."""
         data = request if isinstance(request, bytes) else request.SerializeToString()
         call = self.channel.unary_unary(
             SERVICE + "PutContext", response_deserializer=pb.PutContextResponse.FromString
         )
-        return call(data, timeout=timeout_s)
+        return call(data, timeout=timeout_s, metadata=metadata)
 
-    def cancel(self, request_id: str, timeout_s: float = 20) -> bool:
+    def cancel(
+        self,
+        request_id: str,
+        timeout_s: float = 20,
+        metadata: tuple[tuple[str, str], ...] = (),
+    ) -> bool:
         """Cancel; whether there was anything."""
         call = self.channel.unary_unary(
             SERVICE + "Cancel",
             request_serializer=pb.CancelRequest.SerializeToString,
             response_deserializer=pb.CancelResponse.FromString,
         )
-        found: bool = call(pb.CancelRequest(request_id=request_id), timeout=timeout_s).found
+        message = pb.CancelRequest(request_id=request_id)
+        found: bool = call(message, timeout=timeout_s, metadata=metadata).found
         return found
 
     def generate(

@@ -16,8 +16,8 @@ from cascade.manifest import (
 from stages.presets import GUIDANCE_WEIGHTS, StagePreset
 
 CLIPPED = ThresholdSpec(kind="static")
-"""These pictures stand on pure white, the end of the range. Where an estimate strays a little beyond
-it, dynamic thresholding divides the whole picture and the white turns grey: 4 dB of
+"""These pictures stand on pure white, the end of the range. Where an estimate strays a little
+beyond it, dynamic thresholding divides the whole picture and the white turns grey: 4 dB of
 super-resolution (docs/reference-cascade.md)."""
 
 

@@ -137,4 +137,9 @@ def mean(values: Sequence[float], digits: int = 2) -> float:
 
 def probe_facts(facts: dict[str, Any]) -> dict[str, Any]:
     """What the probe itself reaches on real renderings."""
-    return {"steps": facts["steps"], "on_real_renderings": facts["check"]}
+    return {
+        "steps": facts["steps"],
+        "on_real_renderings": facts["check"],
+        "style_of_unseen_concepts": facts["style_of_unseen_concepts"],
+        "unseen_renderings": facts["unseen_renderings"],
+    }

@@ -5,18 +5,12 @@ a graph is made or compared.
 """
 
 import hashlib
-import shutil
-import tempfile
 from pathlib import Path
 
 from cascade.errors import ParityError
-from cascade.manifest import (
-    FORMAT_VERSION,
-    FileEntry,
-    Manifest,
-    write_manifest,
-)
+from cascade.manifest import FORMAT_VERSION, FileEntry, Manifest
 from cascade.precision import Precision
+from export.bundle_folder import write_bundle
 from export.bundle_parts import BundleParts, ExportOptions, Report
 from export.parity import compare_cascades
 from export.stage_component import StageSource, add_stage
@@ -101,18 +95,3 @@ def report_int8_cascade(parts: BundleParts, report: Report) -> None:
     found = compare_cascades(parts.exported, parts.eight_bit, PROMPTS)
     lines = ", ".join(f"{name} {value:.1f} dB" for name, value in found.psnr_db.items())
     report(f"all in int8   {lines} from the float32 graphs")
-
-
-def write_bundle(out: Path, manifest: Manifest, files: dict[str, bytes]) -> None:
-    """Write the folder beside its place, then let it take the place of an older one."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    fresh.chmod(0o755)
-    for name, data in files.items():
-        (fresh / name).write_bytes(data)
-    (fresh / "manifest.json").write_text(write_manifest(manifest))
-    old = fresh.with_name(f"{fresh.name}-old")
-    if out.exists():
-        out.replace(old)
-    fresh.replace(out)
-    shutil.rmtree(old, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""`cascade export`: trained checkpoints, or somebody else's cascade, to a bundle.
+"""`cascade export` and `cascade card`: checkpoints, or a foreign cascade, to a bundle; its card.
 
 Heavy imports happen inside the command.
 """
@@ -12,7 +12,13 @@ from cascade.precision import Precision
 
 
 def register(subparsers: Any) -> None:
-    """Add the subcommand."""
+    """Add the subcommands."""
+    card = subparsers.add_parser("card", help="write the model card into a bundle")
+    card.add_argument("bundle", nargs="?", type=Path, default=Path("bundles/emoji-1"))
+    card.add_argument(
+        "--quality", type=Path, required=True, help="the quality.json of benchmarks.quality"
+    )
+    card.set_defaults(run=run_card)
     parser = subparsers.add_parser(
         "export",
         help="write a bundle from trained checkpoints",
@@ -91,6 +97,15 @@ def run_export(args: argparse.Namespace) -> int:
     )
     out = args.out or Path("bundles/emoji-1")
     export_bundle(args.checkpoints, out, data_file=args.data, options=options, report=print)
+    return 0
+
+
+def run_card(args: argparse.Namespace) -> int:
+    """Write the model card into a bundle."""
+    from export.model_card import CARD, add_card
+
+    manifest = add_card(args.bundle, args.quality)
+    print(f"{args.bundle / CARD}: bundle id {manifest.bundle_id}")
     return 0
 
 

@@ -49,13 +49,16 @@ def probe_table(figures: Figures) -> str:
     rows = [(ASKED_AS[name], found) for name, found in figures["base"]["named"].items()]
     real = figures["probe"]["on_real_renderings"]
     rows += [(ON_REAL.get(name, name), found) for name, found in real.items()]
-    return table(
-        ("asked as", "pictures", "top-1", "top-5", "style"),
-        (
-            (name, f["pictures"], percent(f["top1"]), percent(f["top5"]), percent(f["style"]))
-            for name, f in rows
-        ),
+    cells = [
+        (name, f["pictures"], percent(f["top1"]), percent(f["top5"]), percent(f["style"]))
+        for name, f in rows
+    ]
+    probe = figures["probe"]
+    unseen = (percent(probe["style_of_unseen_concepts"]), probe["unseen_renderings"])
+    cells.append(
+        ("real renderings of concepts never shown", unseen[1], NOTHING, NOTHING, unseen[0])
     )
+    return table(("asked as", "pictures", "top-1", "top-5", "style"), cells)
 
 
 def looks_table(looks: Figures) -> str:

@@ -41,6 +41,7 @@ def register(subparsers: Any) -> None:
     probe.add_argument("--data", type=Path, default=DATA_FILE)
     probe.add_argument("--checkpoints", type=Path, default=CHECKPOINTS)
     probe.add_argument("--threads", type=int, default=0, help="CPU threads, 0 for all")
+    probe.add_argument("--bf16", action="store_true", help="mixed precision, if the chip has it")
     probe.set_defaults(run=run_probe)
     evaluate = subparsers.add_parser("evaluate", help="held-out PSNR of super-resolution stages")
     evaluate.add_argument("stage", choices=STAGES[1:])
@@ -215,15 +216,23 @@ def run_probe(args: argparse.Namespace) -> int:
 
     from stages.checkpoint import save_checkpoint
     from stages.dataset import open_dataset
-    from stages.probe import check, labelled, train_probe
+    from stages.probe import check, labelled, style_of_unseen, train_probe
 
     known = labelled(open_dataset(args.data))
-    probe = train_probe(known, steps=args.steps, report=print_line)
+    probe = train_probe(known, steps=args.steps, bf16=args.bf16, report=print_line)
     found = {name: asdict(verdict) for name, verdict in check(probe, known).items()}
-    facts = {"names": list(known.names), "steps": args.steps, "check": found}
+    unseen = style_of_unseen(probe, known)
+    facts = {
+        "names": list(known.names),
+        "steps": args.steps,
+        "check": found,
+        "style_of_unseen_concepts": unseen,
+        "unseen_renderings": len(known.unseen),
+    }
     save_checkpoint(args.checkpoints / "probe", {"probe": probe.state_dict()}, facts)
     for name, verdict in found.items():
         print_line(json.dumps({"renderings": name, **verdict}))
+    print_line(json.dumps({"renderings": "unseen concepts", "style": unseen}))
     return 0
 
 

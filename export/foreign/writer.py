@@ -28,8 +28,8 @@ from cascade.request import GenerateRequest, Handoff, StageOptions
 from cascade.text_stage import TextEncoderStage, token_inputs
 from cascade.tokenizer import PromptTokenizer
 from cascade.types import ContextF16
+from export.bundle_folder import write_bundle
 from export.bundle_parts import BundleParts, Report
-from export.bundle_writer import write_bundle
 from export.exact_storage import store_exactly
 from export.foreign.description import (
     CascadeDescription,

@@ -18,8 +18,9 @@ from cascade.hosting import open_stages
 from cascade.manifest import FileEntry, Manifest, VariantSpec
 from cascade.precision import Precision
 from cascade.request import GenerateRequest, Handoff
+from export.bundle_folder import write_bundle
 from export.bundle_parts import BundleParts
-from export.bundle_writer import prove_end_to_end, write_bundle
+from export.bundle_writer import prove_end_to_end
 from export.parity import compare_engines, stage_cases
 from export.quantize.shared_weights import leave_out
 from export.stage_component import training_facts

@@ -76,7 +76,12 @@ def test_all_figures(bundle: Bundle, cascade: LocalCascade, data: Dataset, tmp_p
     real = {"kept": {"top1": 0.5, "top5": 1.0, "style": 1.0, "pictures": 2}}
     figures = {
         "bundle": described(bundle, run),
-        "probe": {"steps": 1, "on_real_renderings": real},
+        "probe": {
+            "steps": 1,
+            "on_real_renderings": real,
+            "style_of_unseen_concepts": 0.981,
+            "unseen_renderings": 54,
+        },
         **found,
     }
     text = quality_tables(figures)

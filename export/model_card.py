@@ -1,0 +1,172 @@
+"""The model card of a bundle: what it was made of, how good it is, where it ends.
+
+Written from the manifest and from the figures of `benchmarks/quality.py`; a number that is in
+neither is not in the card. The card lies in the bundle, listed with its hash like every other file.
+Knows manifests and figures; measures nothing.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from cascade.bundle import open_bundle
+from cascade.errors import InvalidRequest
+from cascade.manifest import DiffusionSpec, FileEntry, Manifest
+from export.bundle_folder import write_bundle
+from export.quality_tables import NOTHING, quality_tables, table
+
+CARD = "MODEL_CARD.md"
+DATA = """\
+Noto Emoji (Apache-2.0), Fluent Emoji flat (MIT) and Twemoji (CC-BY 4.0), drawn from SVG on white at
+up to 1024x1024; captions from the icons' names and from emojibase keywords (MIT), naming the style
+or not. One concept in 16, chosen by a hash of its name, is kept from all training; every figure
+that says "held out" is of those. No photographs, no people's data, no scraped captions.
+"""
+LIMITS = """\
+- It draws single emoji-like objects on white, in three styles, from short English prompts. Other
+  subjects, scenes, counts, text and photographs are outside of what it has seen.
+- The text encoder is small and frozen: prompts beyond the captions' vocabulary are served by
+  likeness.
+- What was seen wrong in its pictures is described in `docs/reference-cascade.md`, from sheets on
+  which no picture is left out.
+- The probe that judges it was trained on few renderings of each concept; the last rows of its table
+  say how far its word counts.
+"""
+REPRODUCE = """\
+```
+cascade data fetch && cascade data prepare
+cascade train base && cascade train sr256 && cascade train sr1024     # then `cascade distill`
+cascade train sr256 --regression && cascade train sr1024 --regression # the yardstick
+cascade probe                                                         # the judge
+cascade export --out {folder}
+python -m benchmarks.quality --bundle {folder} --checkpoints checkpoints --out quality
+cascade card {folder} --quality quality/quality.json
+```
+"""
+
+
+def add_card(folder: Path, quality: Path) -> Manifest:
+    """Write the card into a bundle; its id changes, its graphs do not.
+
+    Args:
+        folder: of the bundle.
+        quality: what `benchmarks/quality.py` wrote about these very graphs.
+
+    Raises:
+        InvalidRequest: the figures are not those of this bundle's graphs.
+    """
+    bundle = open_bundle(folder)
+    try:
+        figures: dict[str, Any] = json.loads(quality.read_text())
+    except ValueError as exc:
+        raise InvalidRequest(f"quality: {quality} is not JSON: {exc}", field="quality") from exc
+    check_same_graphs(bundle.manifest, figures)
+    files = {e.name: bundle.read(e.name) for e in bundle.manifest.files if e.name != CARD}
+    files[CARD] = model_card(bundle.manifest, figures, folder).encode()
+    manifest = replace(
+        bundle.manifest,
+        files=tuple(
+            FileEntry(name=name, sha256=hashlib.sha256(data).hexdigest(), size_bytes=len(data))
+            for name, data in sorted(files.items())
+        ),
+    )
+    write_bundle(folder, manifest, files)
+    return manifest
+
+
+def check_same_graphs(manifest: Manifest, figures: Mapping[str, Any]) -> None:
+    """Refuse figures of other graphs.
+
+    Raises:
+        InvalidRequest: naming the first file that differs.
+    """
+    measured = figures["bundle"]["files"]
+    here = {entry.name: entry.sha256 for entry in manifest.files if entry.name != CARD}
+    for name in sorted(set(here) | set(measured)):
+        if here.get(name) != measured.get(name):
+            raise InvalidRequest(
+                f"quality: {name} is not the file that was measured: run benchmarks.quality again",
+                field="quality",
+            )
+
+
+def model_card(manifest: Manifest, figures: Mapping[str, Any], folder: Path) -> str:
+    """The card as Markdown."""
+    machine = figures["surroundings"]
+    measured = (
+        f"Measured by `python -m benchmarks.quality` at commit {machine['commit']} on "
+        f"{machine['processor']}, {machine['cores']} cores; run by "
+        + ", ".join(f"{name}: {how}" for name, how in figures["bundle"]["run"].items())
+        + ". SSIM and PSNR are means over pictures of 8-bit RGB; the probe's table says how many "
+        "pictures each share is of.\n"
+    )
+    sections = (
+        ("Data", DATA),
+        ("Licences", f"{manifest.licence}.\n"),
+        ("Training", training_table(manifest)),
+        ("How it is sampled", sampling_table(figures)),
+        ("From torch to ONNX", parity_table(manifest)),
+        ("Quality", f"{measured}\n{quality_tables(figures)}"),
+        ("Limits", LIMITS),
+        ("Reproduce", REPRODUCE.format(folder=folder.as_posix())),
+    )
+    head = f"# Model card: {manifest.name}\n\n{manifest.provenance[0].upper()}"
+    head += f"{manifest.provenance[1:]}. Text encoder: {manifest.text_encoder.provenance}.\n"
+    return head + "".join(f"\n## {title}\n\n{text.rstrip()}\n" for title, text in sections)
+
+
+def training_table(manifest: Manifest) -> str:
+    """What the manifest says of each stage's training."""
+    names = list(dict.fromkeys(name for spec in manifest.stages for name in spec.training))
+    return table(
+        ("stage", *(name.replace("_", " ") for name in names)),
+        (
+            (spec.name, *(number(spec.training.get(name, NOTHING)) for name in names))
+            for spec in manifest.stages
+        ),
+    )
+
+
+def number(value: str | float) -> str:
+    """Whole numbers with thousands apart, others as they are."""
+    if isinstance(value, float):
+        return f"{value:,.0f}" if value.is_integer() else f"{value:,g}"
+    return value
+
+
+def sampling_table(figures: Mapping[str, Any]) -> str:
+    """The defaults of each stage, and what they cost in evaluations."""
+    keys = ("sampler", "steps", "guidance", "augmentation", "evaluations")
+    return table(
+        ("stage", *keys),
+        (
+            (name, *(NOTHING if stage[key] is None else stage[key] for key in keys))
+            for name, stage in figures["bundle"]["stages"].items()
+        ),
+    )
+
+
+def parity_table(manifest: Manifest) -> str:
+    """How far each graph is from torch, and its int8 pictures from float32."""
+    components = manifest.components
+    return table(
+        ("component", "max abs error", "PSNR, dB", "int8, worst picture, dB"),
+        (
+            (
+                component.name,
+                f"{component.graph.parity.max_abs_error:.1e}",
+                component.graph.parity.psnr_db,
+                eight_bit(component) if isinstance(component, DiffusionSpec) else NOTHING,
+            )
+            for component in components
+        ),
+    )
+
+
+def eight_bit(spec: DiffusionSpec) -> str:
+    """Worst picture of the int8 variant, if there is one."""
+    found = [v.picture_db for v in spec.graph.variants if v.precision.value == "int8"]
+    return str(found[0]) if found else NOTHING

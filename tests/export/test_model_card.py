@@ -1,0 +1,116 @@
+"""The model card: in the bundle, under its hash, from figures of this very bundle and no others."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cascade.bundle import Bundle, open_bundle
+from cascade.cli import main as cascade
+from cascade.errors import InvalidRequest
+from export.model_card import CARD, add_card
+from tests.tiny_bundle import write_tiny_bundle
+
+
+def figures(bundle: Bundle) -> dict[str, Any]:
+    """What the quality report writes, in short."""
+    verdict = {"top1": 0.25, "top5": 0.831, "style": 0.97, "pictures": 12}
+    scores = {"psnr_db": 31.25, "ssim": 0.9123}
+    return {
+        "bundle": {
+            "files": {entry.name: entry.sha256 for entry in bundle.manifest.files},
+            "run": {"base": "ort fp32"},
+            "stages": {
+                "base": {
+                    "steps": 8, "sampler": "ddim", "guidance": 2.0, "augmentation": None,
+                    "evaluations": 16,
+                },
+            },
+        },
+        "probe": {"steps": 9, "on_real_renderings": {"kept": verdict},
+                  "style_of_unseen_concepts": 0.981, "unseen_renderings": 54},
+        "base": {
+            "named": {"captions": verdict},
+            "looks": {f"{n}{t}": 1.5 for n in ("sharpness", "chroma", "off_white")
+                      for t in ("", "_true")},
+            "nearest": {"combinations": 40.0, "captions": 20.0, "captions_nearest_is_asked": 0.5,
+                        "real_unseen_concepts": 50.0},
+            "variety": {"prompts": 2.0, "seeds": 8.0, "over_seeds": 30.0,
+                        "over_styles_of_a_concept_true": 40.0,
+                        "over_neighbouring_concepts_true": 60.0},
+        },
+        "held_out": [{"task": "8 -> 16", "style": "all", "pictures": 2,
+                      "methods": {"ours": scores, "lanczos": scores}}],
+        "regression_not_trained": ["sr16"],
+        "continued": {"pictures": 2, "sharpness 8": 3.25},
+        "surroundings": {"commit": "abc1234", "processor": "a processor", "cores": 2},
+    }  # fmt: skip
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Bundle:
+    """A bundle without a card."""
+    return write_tiny_bundle(tmp_path / "tiny", int8=True)
+
+
+def write(path: Path, content: dict[str, Any]) -> Path:
+    """The figures as a file."""
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_a_card_lies_in_the_bundle(
+    bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Listed and hashed; the graphs stay, the id changes, the figures are in it as measured."""
+    quality = write(tmp_path / "quality.json", figures(bundle))
+    assert cascade(["card", str(bundle.folder), "--quality", str(quality)]) == 0
+    carded = open_bundle(bundle.folder)
+    carded.verify_files()
+    text = carded.read(CARD).decode()
+    for line in (
+        "# Model card: tiny",
+        "| captions as trained | 12 | 25.0 % | 83.1 % | 97.0 % |",
+        "| 8 -> 16 | all | 2 | 31.25 | 31.25 | 0.9123 | 0.9123 |",
+        "| base | ddim | 8 | 2.0 | - | 16 |",
+        "| base | 0.0e+00 | 200.0 | 30.0 |",
+        "Plain regression not trained: sr16.",
+        "at commit abc1234 on a processor, 2 cores",
+    ):
+        assert line in text
+    assert carded.bundle_id != bundle.bundle_id
+    assert carded.bundle_id in capsys.readouterr().out
+    assert [e for e in carded.manifest.files if e.name != CARD] == sorted(
+        bundle.manifest.files, key=lambda entry: entry.name
+    )
+
+
+def test_a_new_card_takes_the_old_ones_place(bundle: Bundle, tmp_path: Path) -> None:
+    """Twice the same figures give the same bundle; the card is not one of the graphs measured."""
+    quality = write(tmp_path / "quality.json", figures(bundle))
+    first = add_card(bundle.folder, quality)
+    assert add_card(bundle.folder, quality) == first
+    again = write(tmp_path / "again.json", figures(bundle))
+    assert add_card(bundle.folder, again) == first
+
+
+def test_figures_of_other_graphs_are_refused(bundle: Bundle, tmp_path: Path) -> None:
+    """A changed graph, or one more, is named, and the bundle stays as it was."""
+    changed = figures(bundle)
+    changed["bundle"]["files"]["sr16.onnx"] = "0" * 64
+    with pytest.raises(InvalidRequest, match=r"sr16\.onnx is not the file that was measured"):
+        add_card(bundle.folder, write(tmp_path / "q.json", changed))
+    changed = figures(bundle)
+    changed["bundle"]["files"]["zz.onnx"] = "0" * 64
+    with pytest.raises(InvalidRequest, match=r"zz\.onnx"):
+        add_card(bundle.folder, write(tmp_path / "q.json", changed))
+    assert open_bundle(bundle.folder).bundle_id == bundle.bundle_id
+
+
+def test_what_is_no_json(bundle: Bundle, tmp_path: Path) -> None:
+    """Says so."""
+    path = tmp_path / "q.json"
+    path.write_text("{")
+    with pytest.raises(InvalidRequest, match="is not JSON"):
+        add_card(bundle.folder, path)

@@ -18,7 +18,7 @@ from runtime_client import wire
 from runtime_client.context_uploads import ContextUploads, Uploaded
 from runtime_client.deadline import Deadline
 from runtime_client.messages import ServerInfo
-from runtime_client.retry import Pacing, RetryPolicy, with_retries
+from runtime_client.retry import Pacing, RetryBudget, RetryPolicy, with_retries
 from runtime_client.transport import Security, Transport
 
 UPLOAD_THREADS = 4
@@ -61,6 +61,7 @@ class Connection:
         self._transport: Transport | None = None
         self._closed = False
         self.policy = RetryPolicy()
+        self.budget = RetryBudget()
         self.contexts = ContextUploads(self._uploader, self._put_context, time.monotonic)
 
     def begin(self) -> "Future[Peer]":
@@ -103,7 +104,7 @@ class Connection:
             )
 
         try:
-            reply = with_retries(ask, policy=self.policy, deadline=deadline, pacing=BACKGROUND)
+            reply = self._retried(ask, deadline)
             info = wire.decode_info(reply)
             check_fits(info, self._bundle_id)
         except BaseException:
@@ -121,6 +122,12 @@ class Connection:
         transport.close()
         raise Cancelled("the client was closed")
 
+    def _retried(self, call: Callable[[], bytes], deadline: Deadline) -> bytes:
+        """A call in the background, tried as often as policy and budget allow."""
+        return with_retries(
+            call, policy=self.policy, budget=self.budget, deadline=deadline, pacing=BACKGROUND
+        )
+
     def _put_context(self, context: ContextF16) -> Uploaded:
         """Upload one context; runs in the background."""
         deadline = Deadline.after(self._timeout_s)
@@ -133,7 +140,7 @@ class Connection:
         def put() -> bytes:
             return peer.transport.unary(wire.PUT_CONTEXT, message, timeout_s=deadline.remaining_s())
 
-        reply = with_retries(put, policy=self.policy, deadline=deadline, pacing=BACKGROUND)
+        reply = self._retried(put, deadline)
         stored = wire.decode_stored_context(reply)
         return Uploaded(stored.handle, stored.lifetime_s, len(message), len(reply))
 

@@ -85,6 +85,7 @@ class RemoteRun:
             data = with_retries(
                 lambda: self._start(peer, image),
                 policy=self._plan.connection.policy,
+                budget=self._plan.connection.budget,
                 deadline=self._plan.deadline,
                 pacing=Pacing(sleep=self._sleep, chance=random.random),
             )

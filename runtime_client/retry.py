@@ -6,6 +6,7 @@ event.
 Knows errors; not gRPC.
 """
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
@@ -29,6 +30,38 @@ class RetryPolicy:
     """The pause doubles up to this; a server that asks for more gets more."""
     jitter: float = 0.2
     """Part of the pause that chance adds or takes, so that clients do not return in step."""
+
+
+class RetryBudget:
+    """What keeps a client from beating a server that is down: gRPC's retry throttling.
+
+    Each failure takes one token, each success gives a tenth back, and only the upper half of the
+    tokens may be spent on trying again. So a hiccup is retried at once, and while every second call
+    fails there is about one attempt per call. A server that says when to come back costs nothing.
+
+    References:
+        gRFC A6, "Throttling Retry Attempts and Hedged RPCs".
+    """
+
+    MAX_TOKENS = 10.0
+    TOKENS_PER_SUCCESS = 0.1
+
+    def __init__(self) -> None:
+        self._tokens = self.MAX_TOKENS
+        self._lock = threading.Lock()
+
+    def note_success(self) -> None:
+        """A call went well."""
+        with self._lock:
+            self._tokens = min(self.MAX_TOKENS, self._tokens + self.TOKENS_PER_SUCCESS)
+
+    def allows_retry(self, error: CascadeError) -> bool:
+        """Note a failure, and say whether another attempt may follow."""
+        if error.retry_after_s is not None:
+            return True
+        with self._lock:
+            self._tokens = max(0.0, self._tokens - 1)
+            return self._tokens > self.MAX_TOKENS / 2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,19 +100,25 @@ def pause_before_retry(
 
 
 def with_retries(
-    attempt: Callable[[], T], *, policy: RetryPolicy, deadline: Deadline, pacing: Pacing
+    attempt: Callable[[], T],
+    *,
+    policy: RetryPolicy,
+    budget: RetryBudget,
+    deadline: Deadline,
+    pacing: Pacing,
 ) -> T:
     """The result of the first attempt that succeeds.
 
     Raises:
-        CascadeError: the last attempt's error, once the policy gives up.
+        CascadeError: the last attempt's error, once the policy or the budget gives up.
     """
     number = 0
     while True:
         number += 1
         try:
-            return attempt()
+            result = attempt()
         except RETRIED as error:
+            allowed = budget.allows_retry(error)
             pause = pause_before_retry(
                 policy,
                 number,
@@ -87,6 +126,9 @@ def with_retries(
                 chance=pacing.chance(),
                 remaining_s=deadline.remaining_s(),
             )
-            if pause is None:
+            if pause is None or not allowed:
                 raise
+        else:
+            budget.note_success()
+            return result
         pacing.sleep(pause)

@@ -38,6 +38,8 @@ KEEPALIVE_TIMEOUT_MS = 20_000
 RECONNECT_FIRST_MS = 100
 """gRPC's own default of 1 s would let every retry within it fail without having tried."""
 RECONNECT_LONGEST_MS = 2_000
+CONNECT_PATIENCE_MS = 10_000
+"""How long one attempt to connect may take, handshakes included; a far or busy server needs it."""
 
 DEADLINE_SLACK_S = 0.05
 """A call that breaks off so close to its deadline broke off because of it."""
@@ -177,7 +179,8 @@ def channel_options(address: str) -> list[tuple[str, int]]:
         ("grpc.keepalive_time_ms", KEEPALIVE_TIME_MS),
         ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
         ("grpc.initial_reconnect_backoff_ms", RECONNECT_FIRST_MS),
-        ("grpc.min_reconnect_backoff_ms", RECONNECT_FIRST_MS),
+        # By its name a pause, by its effect the time limit of one attempt to connect.
+        ("grpc.min_reconnect_backoff_ms", CONNECT_PATIENCE_MS),
         ("grpc.max_reconnect_backoff_ms", RECONNECT_LONGEST_MS),
         # Otherwise channels to one address share their sockets, and one client's backoff is all's.
         ("grpc.use_local_subchannel_pool", 1),

@@ -16,7 +16,13 @@ from cascade.errors import (
     UnknownContext,
 )
 from runtime_client.deadline import Deadline
-from runtime_client.retry import Pacing, RetryPolicy, pause_before_retry, with_retries
+from runtime_client.retry import (
+    Pacing,
+    RetryBudget,
+    RetryPolicy,
+    pause_before_retry,
+    with_retries,
+)
 
 POLICY = RetryPolicy()
 MIDDLE = 0.5
@@ -55,11 +61,17 @@ class FailingCall:
         return "done"
 
 
-def repeat(call: FailingCall, clock: FakeClock, allowed_s: float = 60.0) -> str:
+def repeat(
+    call: FailingCall,
+    clock: FakeClock,
+    allowed_s: float = 60.0,
+    budget: RetryBudget | None = None,
+) -> str:
     """`with_retries` on the fake clock, without jitter."""
     return with_retries(
         call,
         policy=POLICY,
+        budget=RetryBudget() if budget is None else budget,
         deadline=Deadline.after(allowed_s, clock),
         pacing=Pacing(sleep=clock.sleep, chance=lambda: MIDDLE),
     )
@@ -158,3 +170,26 @@ def test_a_deadline_runs_out() -> None:
     clock.sleep(0.5)
     with pytest.raises(DeadlineExceeded, match="2 s"):
         deadline.remaining_s()
+
+
+def test_a_budget_bounds_what_a_broken_server_gets() -> None:
+    """Half of ten tokens, then one attempt per call; successes give tenths back."""
+    budget = RetryBudget()
+    attempts = []
+    for _ in range(4):
+        call = FailingCall([TransportError("gone")] * 9)
+        with pytest.raises(TransportError):
+            repeat(call, FakeClock(), budget=budget)
+        attempts.append(call.calls)
+    assert attempts == [4, 1, 1, 1]
+    for _ in range(100):
+        repeat(FailingCall([]), FakeClock(), budget=budget)
+    assert repeat(FailingCall([TransportError("gone")]), FakeClock(), budget=budget) == "done"
+
+
+def test_a_server_that_says_when_costs_no_budget() -> None:
+    """Whoever is asked to come back may, however often."""
+    budget = RetryBudget()
+    for _ in range(30):
+        busy = FailingCall([ServerBusy("full", retry_after_s=0.5)])
+        assert repeat(busy, FakeClock(), budget=budget) == "done"

@@ -67,6 +67,16 @@ def encode_image(
     return out.getvalue()
 
 
+def load_codecs() -> None:
+    """Load every codec now: pillow does so at the first picture, when there may be no means left.
+
+    A server whose file descriptors are taken by others could otherwise encode nothing.
+    """
+    picture = np.zeros((8, 8, 3), np.uint8)
+    for format_ in FORMATS:
+        decode_image(encode_image(picture, format_), format_, (8, 8), field="image")
+
+
 def decode_image(
     data: bytes, format_: ImageFormat, size: tuple[int, int], *, field: str
 ) -> ImageU8:

@@ -12,6 +12,7 @@ from cascade.engine_plan import EnginePlan, plan_here
 from cascade.errors import InvalidRequest
 from cascade.events import Accepted, Computed
 from cascade.hosting import EngineFactory, open_stages
+from cascade.image_codec import load_codecs
 from cascade.manifest import Component, Manifest, TextEncoderSpec
 from cascade.stage import Stage
 from cascade.tokenizer import PromptTokenizer
@@ -194,6 +195,7 @@ def load_core(
     plan = plan_here(bundle.manifest, config.wish, hosted)
     stages = open_verified(bundle, hosted, plan, make_engine)
     try:
+        load_codecs()
         warmed = {} if warm_up is None else warm_up(stages, bundle.manifest)
         return Core(bundle, stages, plan, config, time.monotonic, warmed)
     except Exception:

@@ -1,0 +1,179 @@
+"""What goes in comes out: every request is accounted for, and memory stays where it was."""
+
+import contextlib
+import random
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+import grpc
+import pytest
+
+from protos.cascade.v1 import cascade_pb2 as pb
+from tests.faults.asking import LONG_STEPS, START, answer, asking, differs, starts
+from tests.faults.test_cancelling import DOOMED
+from tests.faults.victim import Victim
+from tests.serving import Caller, connect, pixels, request_message, results_of, wait_until
+
+GROWTH = 150
+"""Requests per measurement of memory; `benchmarks/memory_growth.py` does 10,000."""
+MIX_S = 4.0
+"""Of the mixed load here; `make soak` has its minutes."""
+
+Scenario = Callable[[Victim, Caller], None]
+
+
+def served(server: Victim, caller: Caller, **fields: object) -> None:
+    """One that goes well."""
+    assert results_of(caller.generate(asking(server.bundle, **fields)))
+
+
+def refused(server: Victim, caller: Caller, **fields: object) -> None:
+    """One that is wrong."""
+    message = request_message(server.bundle, **{"prompt": START, **fields})
+    with pytest.raises(grpc.RpcError):
+        list(caller.generate(message))
+
+
+def given_up(server: Victim, caller: Caller, events: int) -> None:
+    """One that is cancelled after so many events."""
+    call = caller.generate(asking(server.bundle, LONG_STEPS))
+    for _ in range(events):
+        next(call)
+    call.cancel()
+
+
+def expired(server: Victim, caller: Caller, timeout_s: float) -> None:
+    """One whose time is over too early."""
+    with pytest.raises(grpc.RpcError) as late:
+        list(caller.generate(asking(server.bundle, LONG_STEPS), timeout_s=timeout_s))
+    assert late.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+def killed(server: Victim, caller: Caller) -> None:
+    """One whose client dies."""
+    del caller
+    with subprocess.Popen(
+        [sys.executable, "-c", DOOMED, server.address],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as client:
+        assert client.stdin is not None
+        assert client.stdout is not None
+        client.stdin.write(asking(server.bundle, LONG_STEPS).SerializeToString())
+        client.stdin.close()
+        client.stdout.readline()
+        client.kill()
+
+
+def torn(server: Victim, caller: Caller) -> None:
+    """One whose channel is closed around it."""
+    del caller
+    with connect(server.address) as another:
+        next(another.generate(asking(server.bundle, LONG_STEPS)))
+
+
+SCENARIOS: dict[str, Scenario] = {
+    "from a prompt": served,
+    "from a context": lambda s, c: served(s, c, **starts()[1]),
+    "from a picture": lambda s, c: served(s, c, **starts()[2]),
+    "first component only": lambda s, c: served(s, c, last_stage="text_encoder"),
+    "with previews": lambda s, c: served(s, c, output=pb.OutputOptions(preview_every=1)),
+    "raw": lambda s, c: served(s, c, output=pb.OutputOptions(format=pb.IMAGE_FORMAT_RAW)),
+    "no start": lambda s, c: refused(s, c, prompt=None),
+    "other bundle": lambda s, c: refused(s, c, bundle_id="0" * 64),
+    "no id": lambda s, c: refused(s, c, request_id=""),
+    "too long a prompt": lambda s, c: refused(s, c, prompt=pb.PromptStart(prompt="a" * 2000)),
+    "unknown stage": lambda s, c: refused(s, c, last_stage="sr4096"),
+    "cancelled before an event": lambda s, c: given_up(s, c, 0),
+    "cancelled after one": lambda s, c: given_up(s, c, 1),
+    "cancelled in the middle": lambda s, c: given_up(s, c, 8),
+    "expired at once": lambda s, c: expired(s, c, 0.001),
+    "expired in the middle": lambda s, c: expired(s, c, 0.1),
+    "client killed": killed,
+    "channel closed": torn,
+}
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_every_scenario_leaves_the_accounts_at_zero(
+    name: str, quick: Victim, quick_caller: Caller
+) -> None:
+    """24. After each of eighteen ways through it nothing is in the server; the next is right."""
+    files = quick.open_files
+    SCENARIOS[name](quick, quick_caller)
+    quick.wait_until_idle()
+    picture = pixels(results_of(quick_caller.generate(asking(quick.bundle)))["sr32"].image)
+    assert not differs(picture, answer(quick.bundle))
+    wait_until(lambda: quick.open_files <= files + 1)
+
+
+def one_of_a_mix(server: Victim, caller: Caller, chance: random.Random) -> None:
+    """Good, cancelled, expired or malformed, as chance has it."""
+    kind = chance.randrange(4)
+    if kind == 0:
+        with contextlib.suppress(grpc.RpcError):
+            served(server, caller, **chance.choice(starts()))
+    elif kind == 1:
+        with contextlib.suppress(grpc.RpcError):
+            given_up(server, caller, chance.randrange(6))
+    elif kind == 2:
+        with contextlib.suppress(grpc.RpcError):
+            list(caller.generate(asking(server.bundle, LONG_STEPS), chance.random() * 0.02))
+    else:
+        refused(server, caller, bundle_id="0" * 64)
+
+
+def test_memory_does_not_grow_with_requests(quick: Victim, quick_caller: Caller) -> None:
+    """25. After a warm-up, hundreds of mixed requests: a few MiB at most, no thread, no file."""
+    chance = random.Random(25)
+    for _ in range(GROWTH):
+        one_of_a_mix(quick, quick_caller, chance)
+    quick.wait_until_idle()
+    memory, files, threads = quick.rss_mib, quick.open_files, quick.threads
+    for _ in range(GROWTH):
+        one_of_a_mix(quick, quick_caller, chance)
+    quick.wait_until_idle()
+    assert quick.rss_mib - memory < 4
+    assert quick.open_files <= files + 1
+    assert quick.threads <= threads + 2
+
+
+def check_one(server: Victim, caller: Caller) -> list[str]:
+    """What is wrong with the answer to a good request; a busy server is not."""
+    try:
+        results = results_of(caller.generate(asking(server.bundle)))
+    except grpc.RpcError as error:
+        busy = error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+        return [] if busy else [str(error.code())]
+    return ["pixels"] if differs(pixels(results["sr32"].image), answer(server.bundle)) else []
+
+
+def test_a_mixed_load_from_many_clients(quick: Victim) -> None:
+    """26. Good, cancelled, expired, malformed and dying clients at once; a sample stays right."""
+    until = time.monotonic() + MIX_S
+    wrong: list[str] = []
+
+    def press(seed: int) -> None:
+        chance = random.Random(seed)
+        with connect(quick.address) as caller:
+            while time.monotonic() < until:
+                one_of_a_mix(quick, caller, chance)
+
+    def sample() -> None:
+        with connect(quick.address) as caller:
+            while time.monotonic() < until:
+                wrong.extend(check_one(quick, caller))
+
+    threads = [threading.Thread(target=press, args=(seed,)) for seed in range(4)]
+    threads.append(threading.Thread(target=sample))
+    for thread in threads:
+        thread.start()
+    while time.monotonic() < until:
+        with connect(quick.address) as caller:
+            torn(quick, caller)
+    for thread in threads:
+        thread.join()
+    assert wrong == []

@@ -1,0 +1,199 @@
+"""More work than there is time for: refusals, deadlines, slow readers, floods of calls."""
+
+import contextlib
+import socket
+import statistics
+import threading
+import time
+from typing import Any
+
+import grpc
+import pytest
+
+from cascade.bundle import Bundle
+from protos.cascade.v1 import cascade_pb2 as pb
+from tests.faults.asking import LONG_STEPS, answer, asking, asking_long, differs
+from tests.faults.test_cancelling import running_call
+from tests.faults.victim import Victim, victim
+from tests.serving import Caller, connect, details_of, pixels, results_of, wait_until
+
+RESETS = 3000
+IDLE_CONNECTIONS = 200
+"""The server holds a descriptor for each; `ulimit -n` is often 1024."""
+
+
+def refusal(call: Any) -> tuple[str, str, str, float | None]:
+    """Code, reason, field and delay of a call that must fail."""
+    with pytest.raises(grpc.RpcError) as refused:
+        list(call)
+    return details_of(refused.value)
+
+
+def test_a_deadline_ends_work_at_a_step(slow: Victim, slow_caller: Caller) -> None:
+    """5. Shorter than the execution: DEADLINE_EXCEEDED on time, and the steps stop."""
+    request = asking_long(slow.bundle)
+    begun = time.monotonic()
+    assert refusal(slow_caller.generate(request, timeout_s=0.5))[0] == "DEADLINE_EXCEEDED"
+    assert time.monotonic() - begun < 3
+    slow.wait_until_idle()
+
+
+def test_a_waiting_deadline_is_answered_on_time(slow: Victim, slow_caller: Caller) -> None:
+    """6. While the worker is busy ten times longer: the answer comes at the deadline, not after."""
+    busy = running_call(slow_caller, asking_long(slow.bundle))
+    begun = time.monotonic()
+    code = refusal(slow_caller.generate(asking(slow.bundle), timeout_s=0.3))[0]
+    assert code in ("DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED")
+    assert time.monotonic() - begun < 2
+    wait_until(lambda: slow.queued()["text_encoder"] == 0)
+    assert busy.is_active()
+    busy.cancel()
+
+
+def test_a_queue_holds_its_limit_and_not_one_more(slow: Victim, slow_caller: Caller) -> None:
+    """8. Two may wait, the third is RESOURCE_EXHAUSTED with RetryInfo; a free place is taken."""
+    calls = [running_call(slow_caller, asking_long(slow.bundle))]
+    for _ in range(2):
+        calls.append(slow_caller.generate(asking_long(slow.bundle), timeout_s=None))
+        assert next(calls[-1]).WhichOneof("event") == "accepted"
+    assert slow.queued()["text_encoder"] == 2
+    code, reason, _, retry_s = refusal(slow_caller.generate(asking_long(slow.bundle)))
+    assert (code, reason) == ("RESOURCE_EXHAUSTED", "SERVER_BUSY")
+    assert retry_s is not None
+    assert retry_s > 0
+    calls.pop().cancel()
+    wait_until(lambda: slow.queued()["text_encoder"] == 1)
+    calls.append(slow_caller.generate(asking_long(slow.bundle), timeout_s=None))
+    assert next(calls[-1]).WhichOneof("event") == "accepted"
+    for call in calls:
+        call.cancel()
+
+
+def test_overload_refuses_quickly_and_recovers(slow_bundle: Bundle) -> None:
+    """7. Five times what it can do for 3 s: served ones right, refusals quick, then normal."""
+    steps = (("base", 1), ("sr16", 4), ("sr32", 4))
+    truth = answer(slow_bundle, 0, steps)
+    refused_s: list[float] = []
+    served = [0]
+    with victim(slow_bundle, "--max-queued-per-stage", "4") as server:
+        before = server.rss_mib
+        until = time.monotonic() + 3
+
+        def press() -> None:
+            with connect(server.address) as caller:
+                while time.monotonic() < until:
+                    begun = time.monotonic()
+                    try:
+                        results = results_of(caller.generate(asking(slow_bundle, dict(steps))))
+                    except grpc.RpcError as error:
+                        assert details_of(error)[0] == "RESOURCE_EXHAUSTED"  # noqa: PT017
+                        refused_s.append(time.monotonic() - begun)
+                        time.sleep(0.02)
+                        continue
+                    assert not differs(pixels(results["sr32"].image), truth)
+                    served[0] += 1
+
+        threads = [threading.Thread(target=press) for _ in range(12)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert served[0] > 3
+        assert len(refused_s) > 10
+        # The machine is as overloaded as the server: the median, not the tail, is the server's.
+        assert statistics.median(refused_s) < 0.25
+        server.wait_until_idle()
+        assert server.rss_mib - before < 60
+        with connect(server.address) as caller:
+            picture = pixels(
+                results_of(caller.generate(asking(slow_bundle, dict(steps))))["sr32"].image
+            )
+            assert not differs(picture, truth)
+
+
+def test_a_slow_reader_loses_previews_never_the_result(quick: Victim) -> None:
+    """9. A client that does not read for a while gets fewer previews and its right picture."""
+    steps = (("base", 1), ("sr16", 1000), ("sr32", 1000))
+    output = pb.OutputOptions(preview_every=1)
+    request = asking(quick.bundle, dict(steps), output=output)
+    before = quick.rss_mib
+    # Without probing for bandwidth, gRPC takes no more than 64 KiB that nobody reads.
+    options = [("grpc.http2.bdp_probe", 0), ("grpc.use_local_subchannel_pool", 1)]
+    with grpc.insecure_channel(quick.address, options) as channel, connect(quick.address) as other:
+        call = Caller(channel).generate(request, timeout_s=90)
+        assert next(call).WhichOneof("event") == "accepted"
+        # Nothing is read until a twin that came later is through, and so are this one's steps.
+        twin = asking(quick.bundle, dict(steps))
+        assert results_of(other.generate(twin, timeout_s=90))
+        assert quick.rss_mib - before < 40
+        responses = list(call)
+    kinds = [response.WhichOneof("event") for response in responses]
+    assert kinds.count("preview") < 1000
+    assert kinds[-1] == "done"
+    picture = pixels(results_of(responses)["sr32"].image)
+    assert not differs(picture, answer(quick.bundle, 0, steps))
+
+
+def test_between_stages_little_waits(slow: Victim, slow_caller: Caller) -> None:
+    """10. A quick stage before a slow one: what waits between them stays bounded."""
+    calls = [
+        slow_caller.generate(asking(slow.bundle, {"base": 1, "sr16": 1, "sr32": 15}), timeout_s=60)
+        for _ in range(3)
+    ]
+    most = 0
+
+    def read(call: Any) -> None:
+        with contextlib.suppress(grpc.RpcError):
+            list(call)
+
+    threads = [threading.Thread(target=read, args=(call,)) for call in calls]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        most = max(most, slow.queued()["sr32"])
+    assert most <= 2
+
+
+def test_a_rapid_reset_holds_nothing(quick: Victim) -> None:
+    """23. Three thousand calls opened and reset: other callers are answered, nothing stays."""
+    message = asking(quick.bundle, LONG_STEPS).SerializeToString()
+    files, memory = quick.open_files, quick.rss_mib
+    waits = []
+    with connect(quick.address) as attacker, connect(quick.address) as other:
+        for number in range(RESETS):
+            attacker.generate(message).cancel()
+            if number % 300 == 0:
+                begun = time.monotonic()
+                assert other.server_info().components
+                waits.append(time.monotonic() - begun)
+    assert statistics.median(waits) < 0.5
+    quick.wait_until_idle()
+    wait_until(lambda: quick.open_files <= files + 1)
+    assert quick.rss_mib - memory < 60
+
+
+def test_idle_connections_cost_little(quick: Victim, quick_caller: Caller) -> None:
+    """23. Hundreds of connections that say nothing: others are served, closed ones forgotten."""
+    files, memory = quick.open_files, quick.rss_mib
+    host, _, port = quick.address.rpartition(":")
+    crowd = [socket.create_connection((host, int(port))) for _ in range(IDLE_CONNECTIONS)]
+    wait_until(lambda: quick.open_files >= files + IDLE_CONNECTIONS)
+    picture = pixels(results_of(quick_caller.generate(asking(quick.bundle)))["sr32"].image)
+    assert not differs(picture, answer(quick.bundle))
+    assert quick.rss_mib - memory < 100
+    for one in crowd:
+        one.close()
+    wait_until(lambda: quick.open_files <= files + 2)
+
+
+def test_much_metadata_is_refused(quick_caller: Caller) -> None:
+    """23. Ten kilobytes pass or are refused by the transport, a megabyte is refused; both typed."""
+    call = quick_caller.channel.unary_unary("/cascade.v1.CascadeService/GetServerInfo")
+    for size in (10_000, 1_000_000):
+        try:
+            call(b"", metadata=(("x-junk", "j" * size),), timeout=10)
+        except grpc.RpcError as error:
+            assert error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED  # noqa: PT017
+        else:
+            assert size < 20_000
+    assert quick_caller.server_info().components

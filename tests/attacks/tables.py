@@ -1,0 +1,112 @@
+"""Make the tables of `docs/security.md` from the lists that the tests run, or check them.
+
+    python -m tests.attacks.tables            # write
+    python -m tests.attacks.tables --check
+
+Every row names its test. Knows lists and Markdown.
+"""
+
+import re
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from tests.attacks import test_auth_matrix as auth
+from tests.attacks import test_tls_matrix as tls
+from tests.attacks.limits import Limit
+from tests.attacks.limits_of_files import FILES
+from tests.attacks.limits_of_load import LOAD
+from tests.attacks.limits_of_messages import MESSAGES
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "security.md"
+LIMITS: list[Limit] = [*MESSAGES, *LOAD, *FILES]
+
+SERVER_TESTS = "tests/runtime_server"
+SHOWN_ELSEWHERE = {
+    "result_store_bytes": (
+        f"{SERVER_TESTS}/test_budgeted_store.py",
+        "test_the_budget_is_never_exceeded",
+    ),
+    "max_linger_s": (
+        f"{SERVER_TESTS}/test_leaving.py",
+        "test_the_server_shortens_the_lingering",
+    ),
+    "reader_patience_s": (
+        f"{SERVER_TESTS}/test_slow_readers.py",
+        "test_who_reads_nothing_is_cut_off_and_its_result_kept",
+    ),
+    "runtime_server/quota.py:MAX_IDENTITIES": (
+        f"{SERVER_TESTS}/test_quota.py",
+        "test_memory_is_bounded",
+    ),
+    "cascade/onnx_files.py:MAX_DEPTH": (
+        "tests/cascade/test_onnx_files.py",
+        "test_bottomless_graphs_are_refused",
+    ),
+}
+"""Limits whose two sides are another test's: they need a clock of their own."""
+
+
+def row(*cells: str) -> str:
+    """One line of a table."""
+    return "| " + " | ".join(cells) + " |"
+
+
+def limits() -> Iterable[str]:
+    """What is bounded, and what happens beyond."""
+    yield row("what", "bound", "set in", "beyond it", "test")
+    yield row(*["---"] * 5)
+    for limit in LIMITS:
+        where = ", ".join(f"`{setter.replace(':', ' ')}`" for setter in limit.set_by)
+        yield row(limit.what, limit.bound, where, f"`{limit.refused}`", f"`{limit.name}`")
+
+
+def tls_matrix() -> Iterable[str]:
+    """Who reaches whom."""
+    yield row("port", "caller", "outcome", "test")
+    yield row(*["---"] * 4)
+    for cell in tls.CELLS:
+        outcome = "served" if cell.reached else "`TRANSPORT_ERROR`, nothing sent"
+        yield row(tls.PORTS[cell.port], cell.caller, outcome, f"`{cell.name}`")
+
+
+def auth_matrix() -> Iterable[str]:
+    """Who is let in."""
+    yield row("server", "token", "outcome", "test")
+    yield row(*["---"] * 4)
+    for cell in auth.CELLS:
+        outcome = "let in" if cell.let_in else "`UNAUTHENTICATED`"
+        yield row(auth.SERVERS[cell.server], cell.words, outcome, f"`{cell.name}`")
+
+
+TABLES: dict[str, Callable[[], Iterable[str]]] = {
+    "limits": limits,
+    "tls": tls_matrix,
+    "auth": auth_matrix,
+}
+
+
+def with_tables(text: str) -> str:
+    """The document with every table made anew."""
+    for name, make in TABLES.items():
+        begin, end = f"<!-- {name}: made by tests.attacks.tables -->", f"<!-- end {name} -->"
+        pattern = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.DOTALL)
+        if len(pattern.findall(text)) != 1:
+            raise ValueError(f"{DOCUMENT} needs one place for the table {name}")
+        table = "\n".join([begin, "", *make(), "", end])
+        text = pattern.sub(lambda _, table=table: table, text)
+    return text
+
+
+def main() -> int:
+    """Write, or say whether there would be something to write."""
+    before = DOCUMENT.read_text()
+    after = with_tables(before)
+    if "--check" in sys.argv:
+        return int(before != after)
+    DOCUMENT.write_text(after)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -40,7 +40,7 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         """The handler of a call: the true one, or one that refuses."""
         try:
             CALLER.set(self._access.identify(details.method, details.invocation_metadata or ()))
-        except CascadeError as exc:
+        except Exception as exc:  # noqa: BLE001 - a rim: what goes wrong here lets nobody in
             self._refused(exc, details.method)
             return refusing(exc)
         return await continuation(details)
@@ -63,13 +63,14 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[misc]
             self._refused(exc, "")
             raise
 
-    def _refused(self, error: CascadeError, method: str) -> None:
+    def _refused(self, error: Exception, method: str) -> None:
         """Count it and write it down; of the credentials nothing is written."""
         self._observer.refused("auth")
-        log_event("unauthenticated", level="warning", reason=error.reason, method=method[:80])
+        reason = error.reason if isinstance(error, CascadeError) else type(error).__name__
+        log_event("unauthenticated", level="warning", reason=reason, method=method[:80])
 
 
-def refusing(error: CascadeError) -> Any:
+def refusing(error: Exception) -> Any:
     """A handler that answers any kind of call with an error and reads none of it."""
     status = rpc_status.to_status(status_of(error))
 

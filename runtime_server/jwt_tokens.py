@@ -31,6 +31,10 @@ MIN_SECRET_BYTES = 32
 SUBJECT = re.compile(r"[\x21-\x7e]{1,128}")
 """Printable ASCII without spaces: it goes into logs and counts."""
 
+# What PyJWT and the parsers below it let through of a token that somebody made to break them: JSON
+# nested beyond the stack, numbers beyond any time, bytes that are no text.
+BROKEN = (jwt.PyJWTError, ValueError, TypeError, RecursionError, OverflowError, AttributeError)
+
 REFUSED = "token: it is not accepted"
 EXPIRED = "token: it has expired; get a new one"
 
@@ -144,7 +148,7 @@ def read_subject(rules: JwtRules, token: str) -> str:
         )
     except jwt.ExpiredSignatureError as exc:
         raise Unauthenticated(EXPIRED, field="authorization") from exc
-    except jwt.PyJWTError as exc:
+    except BROKEN as exc:
         raise Unauthenticated(REFUSED, field="authorization") from exc
     subject = claims["sub"]
     if not isinstance(subject, str) or not SUBJECT.fullmatch(subject):

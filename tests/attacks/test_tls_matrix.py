@@ -1,6 +1,9 @@
 """TLS: who reaches whom, one test per cell, and certificates that change under a running server."""
 
 import logging
+import socket
+import ssl
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -157,6 +160,35 @@ def test_who_reaches_whom(cell: Cell, world: World, served: Served, bundle: Bund
     else:
         with pytest.raises(TransportError):
             ask(server.address, security)
+
+
+@pytest.mark.parametrize(
+    ("version", "spoken"),
+    [
+        (ssl.TLSVersion.TLSv1_1, False),
+        (ssl.TLSVersion.TLSv1_2, True),
+        (ssl.TLSVersion.TLSv1_3, True),
+    ],
+)
+def test_old_versions_are_not_spoken(
+    version: ssl.TLSVersion, world: World, served: Served, *, spoken: bool
+) -> None:
+    """A handshake of TLS 1.1 fails at the server, later ones do not."""
+    context = ssl.create_default_context(cafile=world.ours.certificate)
+    context.set_alpn_protocols(["h2"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        context.minimum_version = context.maximum_version = version
+    # Python's own refusal of old versions must not answer for the server.
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    host, _, port = served("tls").address.rpartition(":")
+    with socket.create_connection((host, int(port)), timeout=20) as plain:
+        if spoken:
+            with context.wrap_socket(plain, server_hostname=host) as encrypted:
+                assert encrypted.selected_alpn_protocol() == "h2"
+        else:
+            with pytest.raises(ssl.SSLError, match=r"UNEXPECTED_EOF|ALERT_PROTOCOL_VERSION"):
+                context.wrap_socket(plain, server_hostname=host)
 
 
 @pytest.mark.parametrize(

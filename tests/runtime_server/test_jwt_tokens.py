@@ -3,6 +3,9 @@
 Which tokens pass is the matrix of `tests/attacks/test_auth_matrix.py`.
 """
 
+import base64
+import hashlib
+import hmac
 import json
 from typing import Any
 
@@ -10,6 +13,8 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cascade.errors import InvalidRequest, Unauthenticated
 from runtime_server.jwt_tokens import ALGORITHMS, JwtRules, read_jwt_keys, read_subject
@@ -106,6 +111,54 @@ def test_a_bad_file_is_refused(data: bytes, algorithm: str) -> None:
     """Unpinned, unfit, private, guessable or ambiguous: none of it starts a server."""
     with pytest.raises(InvalidRequest):
         read_jwt_keys(data, algorithm)
+
+
+HEADERS = st.dictionaries(
+    st.sampled_from(["alg", "kid", "typ", "crit", "b64", "jwk", "x5c"]),
+    st.recursive(
+        st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=20),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+        max_leaves=5,
+    ),
+)
+
+
+def segments(*parts: bytes) -> str:
+    """Bytes as a token would carry them."""
+    return ".".join(base64.urlsafe_b64encode(part).rstrip(b"=").decode() for part in parts)
+
+
+@given(st.one_of(
+    st.text(max_size=200),
+    st.tuples(st.binary(max_size=80), st.binary(max_size=80), st.binary(max_size=80)).map(
+        lambda parts: segments(*parts)
+    ),
+    HEADERS.map(lambda header: segments(json.dumps(header).encode(), b"{}", b"x")),
+))  # fmt: skip
+def test_whatever_a_token_is_it_is_only_refused(token: str) -> None:
+    """No bytes make the check fail in another way."""
+    for keys in (rules(ISSUER.public_pem, "RS256"), rules(SECRET, "HS256")):
+        with pytest.raises(Unauthenticated):
+            read_subject(keys, token)
+
+
+@pytest.mark.parametrize("part", [0, 1])
+def test_json_beyond_the_stack_is_refused(part: int) -> None:
+    """In the header, which anybody can write, and in claims that the issuer signed."""
+    deep = b"[" * 100_000
+    parts = [b'{"alg":"HS256"}', deep] if part else [deep, b"{}"]
+    signed = segments(*parts).encode()
+    signature = hmac.new(SECRET, signed, hashlib.sha256).digest()
+    with pytest.raises(Unauthenticated):
+        read_subject(rules(SECRET, "HS256"), f"{signed.decode()}.{segments(signature)}")
+
+
+@pytest.mark.parametrize("claim", ["exp", "nbf", "iat"])
+@pytest.mark.parametrize("value", [float("inf"), float("nan"), "soon", [1], {}])
+def test_times_that_are_none_are_refused(claim: str, value: Any) -> None:
+    """An issuer's mistake is not let in, nor does it break anything."""
+    with pytest.raises(Unauthenticated):
+        read_subject(rules(SECRET, "HS256"), ISSUER.token(kid=None, key="s", **{claim: value}))
 
 
 def test_none_may_not_be_pinned() -> None:

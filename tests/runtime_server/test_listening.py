@@ -77,6 +77,18 @@ def test_tls_files_that_do_not_belong_together_are_refused(
         start_and_stop(bundle, tls_cert=key, tls_key=key)
 
 
+def test_an_encrypted_key_is_refused_without_asking_for_its_password(
+    bundle: Bundle, certificate: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """Nobody sits at the server's terminal."""
+    cert, key = certificate
+    locked = tmp_path / "locked.pem"
+    command = ["openssl", "pkcs8", "-topk8", "-in", str(key), "-passout", "pass:x", "-out"]
+    subprocess.run([*command, str(locked)], check=True, capture_output=True)
+    with pytest.raises(InvalidRequest, match="unencrypted"):
+        start_and_stop(bundle, tls_cert=cert, tls_key=locked)
+
+
 def start_and_stop(bundle: Bundle, **settings: Any) -> None:
     """Load, listen, and close again."""
     config = ServerConfig(bundle=bundle.folder, **{"listen": "127.0.0.1:0", **settings})

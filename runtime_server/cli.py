@@ -6,9 +6,11 @@ Registering costs nothing: gRPC and the engine are imported when the command run
 import argparse
 import os
 import sys
+from functools import partial
 from pathlib import Path
 
 from cascade.errors import CascadeError
+from runtime_server.config import ServerConfig
 from runtime_server.config_file import load_config, write_config
 from runtime_server.flags import add_flags, given_flags
 from runtime_server.logs import configure_logs
@@ -35,13 +37,22 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     register_token(subparsers)
 
 
+def read_command_line(args: argparse.Namespace) -> ServerConfig:
+    """The file of `--config` as it is now, under the flags.
+
+    Raises:
+        InvalidRequest: a setting is wrong.
+    """
+    given = given_flags(args)
+    if args.config is None:
+        given = {"bundle": DEFAULT_BUNDLE, **given}
+    return load_config(args.config, given)
+
+
 def run(args: argparse.Namespace) -> int:
     """Serve until asked to stop; 2 and one line on standard error when that cannot begin."""
     try:
-        given = given_flags(args)
-        if args.config is None:
-            given = {"bundle": DEFAULT_BUNDLE, **given}
-        config = load_config(args.config, given)
+        config = read_command_line(args)
         if args.print_config:
             print(write_config(config), end="")
             return 0
@@ -49,9 +60,9 @@ def run(args: argparse.Namespace) -> int:
         # gRPC's own lines are not JSON, and what they say is raised as well.
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")
         # Imported here so that `cascade --help` loads neither gRPC nor the engine.
-        from runtime_server.server import run_server
+        from runtime_server.process import run_server
 
-        return run_server(config)
+        return run_server(config, partial(read_command_line, args))
     except CascadeError as exc:
         line = " ".join(str(exc).split())
         print(f"error: {line}", file=sys.stderr)

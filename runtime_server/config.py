@@ -4,6 +4,7 @@ Values only: no file is opened and no socket bound here.
 """
 
 import ipaddress
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -19,6 +20,25 @@ UNIX_PREFIX = "unix:"
 MAX_SOCKET_PATH = 107
 """The kernel's limit on the path of a Unix socket, in bytes."""
 MAX_PORT = 65535
+LEAST: Mapping[str, float] = {
+    "cut": 0,
+    "threads": 0,
+    "max_queued_per_stage": 1,
+    "max_in_flight": 1,
+    "context_store_bytes": 0,
+    "context_lifetime_s": 0,
+    "max_in_flight_bytes": 1,
+    "max_in_flight_per_identity": 1,
+    "result_store_bytes": 0,
+    "result_lifetime_s": 0,
+    "max_linger_s": 0,
+    "reader_patience_s": 0.001,
+    "drain_grace_s": 0,
+    "stage_failures_in_row": 1,
+    "stage_probe_s": 0.1,
+    "quota_megapixels_per_minute": 0,
+}
+"""The least value of each setting that has one."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -96,6 +116,14 @@ class ServerConfig:
     """Allow plaintext beyond this machine."""
     reflection: bool = False
     """Answer gRPC reflection, for tools such as grpcurl."""
+    metrics_listen: str = ""
+    """`host:port` of plain HTTP for /livez, /readyz, /metrics and POST /reload; empty is none."""
+    metrics_remote: bool = False
+    """Allow that port beyond this machine, for scrapers; /reload stays for this machine alone."""
+    stage_failures_in_row: int = 3
+    """A component that failed so often in a row is NOT_SERVING until it works again."""
+    stage_probe_s: float = 5.0
+    """Time between two trials of a component that is NOT_SERVING."""
     drain_grace_s: float = 30.0
     """Time that requests in flight get to finish when the server is asked to stop."""
     until_stdin_closes: bool = False
@@ -105,21 +133,9 @@ class ServerConfig:
 
     def __post_init__(self) -> None:
         """Refuse values that could only fail later."""
-        check_at_least("cut", self.cut, 0)
-        check_at_least("threads", self.threads, 0)
+        for name, least in LEAST.items():
+            check_at_least(name, getattr(self, name), least)
         parse_wish(self.engine, self.precision)
-        check_at_least("max_queued_per_stage", self.max_queued_per_stage, 1)
-        check_at_least("max_in_flight", self.max_in_flight, 1)
-        check_at_least("context_store_bytes", self.context_store_bytes, 0)
-        check_at_least("context_lifetime_s", self.context_lifetime_s, 0)
-        check_at_least("max_in_flight_bytes", self.max_in_flight_bytes, 1)
-        check_at_least("max_in_flight_per_identity", self.max_in_flight_per_identity, 1)
-        check_at_least("result_store_bytes", self.result_store_bytes, 0)
-        check_at_least("result_lifetime_s", self.result_lifetime_s, 0)
-        check_at_least("max_linger_s", self.max_linger_s, 0)
-        check_at_least("reader_patience_s", self.reader_patience_s, 0.001)
-        check_at_least("drain_grace_s", self.drain_grace_s, 0)
-        check_at_least("quota_megapixels_per_minute", self.quota_megapixels_per_minute, 0)
         if self.log_level not in LOG_LEVELS:
             raise InvalidRequest(
                 f"log_level: expected one of {', '.join(LOG_LEVELS)}, got {self.log_level!r}",
@@ -134,6 +150,7 @@ class ServerConfig:
                 field="listen",
             )
         check_access(self)
+        check_metrics(self)
 
     @property
     def is_local(self) -> bool:
@@ -201,14 +218,32 @@ def check_access(config: ServerConfig) -> None:
         )
 
 
+def check_metrics(config: ServerConfig) -> None:
+    """Refuse a metrics port that other machines can reach, unless the operator says so."""
+    if not config.metrics_listen:
+        return
+    host, _ = split_address(config.metrics_listen, "metrics_listen")
+    if not (is_loopback(host) or config.metrics_remote):
+        raise InvalidRequest(
+            f"metrics_listen: {config.metrics_listen} is reachable from other machines, in plain "
+            "HTTP and without credentials: use 127.0.0.1, or --metrics-remote if the network is "
+            "trusted",
+            field="metrics_listen",
+        )
+
+
 def check_at_least(name: str, value: float, least: float) -> None:
     """Raise `InvalidRequest` when `value` is smaller, or not a number."""
     if not value >= least:
         raise InvalidRequest(f"{name}: expected at least {least}, got {value}", field=name)
 
 
-def split_address(listen: str) -> tuple[str, int]:
+def split_address(listen: str, field: str = "listen") -> tuple[str, int]:
     """`host:port` and `[v6]:port` as host and port.
+
+    Args:
+        listen: the address.
+        field: whose it is, for the error.
 
     Raises:
         InvalidRequest: neither of the two forms.
@@ -218,7 +253,9 @@ def split_address(listen: str) -> tuple[str, int]:
     valid = colon and host and port.isascii() and port.isdigit() and int(port) <= MAX_PORT
     if not valid or (":" in host and not bracketed):
         raise InvalidRequest(
-            f"listen: expected host:port or unix:PATH, got {listen[:120]!r}", field="listen"
+            f"{field}: expected host:port{' or unix:PATH' if field == 'listen' else ''}, got "
+            f"{listen[:120]!r}",
+            field=field,
         )
     return host.strip("[]"), int(port)
 

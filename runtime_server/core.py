@@ -3,13 +3,14 @@
 Each method is what one call of the wire means. Knows neither protobuf nor gRPC nor asyncio.
 """
 
+import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from cascade.bundle import Bundle, open_bundle
 from cascade.engine_plan import EnginePlan, plan_here
-from cascade.errors import InvalidRequest
+from cascade.errors import CascadeError, InvalidRequest
 from cascade.events import Accepted, Computed
 from cascade.hosting import EngineFactory, open_stages
 from cascade.image_codec import load_codecs
@@ -23,9 +24,15 @@ from runtime_server.config import ServerConfig
 from runtime_server.contexts import ContextStore
 from runtime_server.executor import Executor, QueueLimits
 from runtime_server.info import HostedComponent, ServerInfo
-from runtime_server.jobs import Deliver, Job, make_job
+from runtime_server.jobs import Deliver, Delivery, Ended, Job, make_job
+from runtime_server.observer import Everybody, NullObserver, Observer
 from runtime_server.quota import megapixels_of
 from runtime_server.room import held_bytes
+from runtime_server.stage_health import StageHealth
+from runtime_server.warm_up import probe_of
+
+PROBE_ID = "probe"
+"""Request id of made-up work."""
 
 WarmUp = Callable[[Sequence[Stage], Manifest], Mapping[str, float]]
 """Runs every stage once; the seconds of a step by component."""
@@ -41,7 +48,7 @@ class Core:
         plan: EnginePlan,
         config: ServerConfig,
         clock: Clock,
-        warmed: Mapping[str, float] | None = None,
+        observer: Observer | None = None,
     ) -> None:
         """A core whose executor is at work.
 
@@ -51,10 +58,14 @@ class Core:
             plan: how they are run.
             config: limits.
             clock: monotonic seconds.
-            warmed: seconds of the step that each component was warmed up with, if it was.
+            observer: is told what happens.
         """
-        self.warmed: Mapping[str, float] = warmed or {}
-        self._manifest: Manifest = bundle.manifest
+        self.warmed: Mapping[str, float] = {}
+        """Seconds of the step that each component was warmed up with, if it was."""
+        self.manifest: Manifest = bundle.manifest
+        self.health = StageHealth(config.stage_failures_in_row)
+        """Which components fail, once `observer` is told of it."""
+        self.observer: Observer = Everybody(observer or NullObserver(), self.health)
         self._plan = plan
         self.config = config
         self._clock = clock
@@ -81,10 +92,10 @@ class Core:
 
     def info(self) -> ServerInfo:
         """Bundle, components and present load."""
-        hosted = list(enumerate(self._manifest.components))[self.config.cut :]
+        hosted = list(enumerate(self.manifest.components))[self.config.cut :]
         return ServerInfo(
             bundle_id=self.bundle_id,
-            bundle_name=self._manifest.name,
+            bundle_name=self.manifest.name,
             components=tuple(self._hosted(position, spec) for position, spec in hosted),
             config=self.config,
         )
@@ -115,11 +126,11 @@ class Core:
 
     def held_bytes(self, work: Work) -> int:
         """What checked work holds while it is inside; see `room.held_bytes`."""
-        return held_bytes(work, self._manifest)
+        return held_bytes(work, self.manifest)
 
     def megapixels(self, work: Work) -> float:
         """What checked work costs its caller's quota; see `quota.megapixels_of`."""
-        return megapixels_of(self._manifest, work.steps)
+        return megapixels_of(self.manifest, work.steps)
 
     def own_s(self, work: Work) -> float:
         """Seconds that the steps of checked work take, as far as steps were measured."""
@@ -144,6 +155,32 @@ class Core:
         job = make_job(work, deliver, deadline, identity)
         return job, self.executor.submit(job)
 
+    def stages_work(self) -> dict[str, bool]:
+        """Whether each hosted component works, by name."""
+        hosted = self.manifest.components[self.config.cut :]
+        return {spec.name: self.health.works(spec.name) for spec in hosted}
+
+    async def probe(self, name: str) -> None:
+        """Try a component with made-up work; how it went is seen like that of any request.
+
+        Returns when it is done, or at once when there is no room for it now.
+        """
+        loop = asyncio.get_running_loop()
+        ended = asyncio.Event()
+
+        def deliver(delivery: Delivery) -> None:
+            if isinstance(delivery, Ended):
+                loop.call_soon_threadsafe(ended.set)
+
+        try:
+            job, _ = self.submit(probe_work(self.manifest, name), deliver, None)
+        except CascadeError:
+            return
+        try:
+            await ended.wait()
+        finally:
+            self.executor.release(job)
+
     def close(self) -> None:
         """End everything."""
         self.executor.close()
@@ -163,6 +200,21 @@ class Core:
         )
 
 
+def probe_work(manifest: Manifest, name: str) -> Work:
+    """The least work that shows whether a component works."""
+    request, start = probe_of(manifest, name)
+    position = manifest.position(name)
+    return Work(
+        request_id=PROBE_ID,
+        request=request,
+        start=start,
+        first=position,
+        last=position,
+        steps={position: 1},
+        format="raw",
+    )
+
+
 def open_tokenizer(bundle: Bundle) -> PromptTokenizer:
     """The tokenizer that measures prompts before they are queued."""
     spec = bundle.manifest.text_encoder
@@ -170,7 +222,10 @@ def open_tokenizer(bundle: Bundle) -> PromptTokenizer:
 
 
 def load_core(
-    config: ServerConfig, make_engine: EngineFactory | None = None, warm_up: WarmUp | None = None
+    config: ServerConfig,
+    make_engine: EngineFactory | None = None,
+    warm_up: WarmUp | None = None,
+    observer: Observer | None = None,
 ) -> Core:
     """Open and verify a bundle and host its components.
 
@@ -178,6 +233,7 @@ def load_core(
         config: which bundle, from which component on.
         make_engine: runs a graph; the engine that fits configuration and machine when None.
         warm_up: runs every stage before any request can; nothing is run when None.
+        observer: is told what happens.
 
     Raises:
         ManifestError: the bundle is missing, incomplete or altered.
@@ -197,7 +253,9 @@ def load_core(
     try:
         load_codecs()
         warmed = {} if warm_up is None else warm_up(stages, bundle.manifest)
-        return Core(bundle, stages, plan, config, time.monotonic, warmed)
+        core = Core(bundle, stages, plan, config, time.monotonic, observer)
+        core.warmed = warmed
+        return core
     except Exception:
         close_stages(stages)
         raise

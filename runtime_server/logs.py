@@ -8,6 +8,7 @@ import json
 import logging
 import sys
 import traceback
+from contextvars import ContextVar
 from typing import Literal
 
 from cascade.errors import CascadeError
@@ -19,6 +20,9 @@ LOGGER = logging.getLogger("runtime_server")
 MAX_FRAMES = 12
 """Innermost frames of a traceback that a line carries."""
 
+TRACE_ID: ContextVar[str] = ContextVar("trace_id", default="")
+"""Of the trace that the present call belongs to; empty where there is none."""
+
 LogValue = str | int | float | None | list[str] | dict[str, float]
 
 
@@ -26,12 +30,14 @@ class JsonFormatter(logging.Formatter):
     """A record as one JSON object."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Time, level, what happened, and the named fields."""
+        """Time, level, what happened, the trace it belongs to, and the named fields."""
         line: dict[str, LogValue] = {
             "time": round(record.created, 3),
             "level": record.levelname.lower(),
             "event": record.getMessage(),
         }
+        if TRACE_ID.get():
+            line["trace_id"] = TRACE_ID.get()
         line.update(getattr(record, "fields", {}))
         return json.dumps(line)
 

@@ -6,7 +6,7 @@ nobody. Methods return at once and may be called from any thread. Knows names an
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
 Refusal = Literal[
     "queue_full",
@@ -35,92 +35,51 @@ class Failure:
     """Since it had begun."""
 
 
-class Observer(Protocol):
-    """Is told what happens."""
+class Observer:
+    """Is told what happens; who derives from it and leaves a method out is deaf to that."""
 
     def call_started(self, method: str) -> None:
         """A call of the wire arrived."""
-        ...
 
     def call_handled(self, method: str, code: str, seconds: float) -> None:
         """It ended, with that status code by name."""
-        ...
 
     def bytes_moved(self, received: int, sent: int) -> None:
         """Payload of one call, once it has ended."""
-        ...
 
     def refused(self, why: Refusal) -> None:
         """A request was turned away."""
-        ...
 
     def entered(self, request_id: str) -> None:
         """A request was taken in; called where its own call is the present context."""
-        ...
 
     def left(self, request_id: str) -> None:
         """Nothing of a request is inside any more."""
-        ...
 
     def waited(self, stage: str, seconds: float) -> None:
         """A request left the queue of one component."""
-        ...
 
     def stepped(self, stage: str, request_ids: Sequence[str], begun: float, seconds: float) -> None:
         """The engine ran once for those requests; `begun` is on the monotonic clock."""
-        ...
 
     def stage_finished(self, stage: str, request_id: str, begun: float, seconds: float) -> None:
         """One component of one request is done; `begun` is on the monotonic clock."""
-        ...
 
     def stage_failed(self, stage: str, request_id: str, begun: float, failure: Failure) -> None:
         """One component of one request began and did not end; `begun` is on the monotonic clock."""
-        ...
 
     def stopped(self, where: Place, code: str) -> None:
         """A request ended early: CANCELLED or DEADLINE_EXCEEDED."""
-        ...
+
+    def reloaded(self, outcome: str) -> None:
+        """A reload of the bundle was asked for: `reloaded`, `unchanged` or `refused`."""
 
 
-class NullObserver:
+class NullObserver(Observer):
     """Tells nobody."""
 
-    def call_started(self, method: str) -> None:
-        """Nothing."""
 
-    def call_handled(self, method: str, code: str, seconds: float) -> None:
-        """Nothing."""
-
-    def bytes_moved(self, received: int, sent: int) -> None:
-        """Nothing."""
-
-    def refused(self, why: Refusal) -> None:
-        """Nothing."""
-
-    def entered(self, request_id: str) -> None:
-        """Nothing."""
-
-    def left(self, request_id: str) -> None:
-        """Nothing."""
-
-    def waited(self, stage: str, seconds: float) -> None:
-        """Nothing."""
-
-    def stepped(self, stage: str, request_ids: Sequence[str], begun: float, seconds: float) -> None:
-        """Nothing."""
-
-    def stage_finished(self, stage: str, request_id: str, begun: float, seconds: float) -> None:
-        """Nothing."""
-
-    def stage_failed(self, stage: str, request_id: str, begun: float, failure: Failure) -> None:
-        """Nothing."""
-
-    def stopped(self, where: Place, code: str) -> None:
-        """Nothing."""
-
-
-class Everybody:
+class Everybody(Observer):
     """Tells several observers, in order."""
 
     def __init__(self, *observers: Observer) -> None:
@@ -180,3 +139,8 @@ class Everybody:
         """Tell everybody."""
         for observer in self._observers:
             observer.stopped(where, code)
+
+    def reloaded(self, outcome: str) -> None:
+        """Tell everybody."""
+        for observer in self._observers:
+            observer.reloaded(outcome)

@@ -263,6 +263,7 @@ class Reception:
             error = DeadlineExceeded("the time allowed for this request is over")
             stay.timers.append(loop.call_later(allowed_s, self._end, stay, error))
         self._stays.add(stay)
+        self._observer.entered(key.request_id)
         self.ledger.begin(key, stay)
         stay.task = loop.create_task(self._record(stay))
         return stay, accepted
@@ -339,4 +340,5 @@ class Reception:
         for timer in stay.timers:
             timer.cancel()
         self._core.executor.release(stay.job)
+        self._observer.left(stay.key.request_id)
         self.room.leave(stay.key.identity, stay.size_bytes)

@@ -1,16 +1,12 @@
-"""A gRPC server around a core: options, health, reflection, TLS, signals, drain.
+"""A gRPC server around a core: options, interceptors, health, reflection, TLS, drain.
 
-Knows sockets and processes; what a call means is the service's business.
+Knows sockets; what a call means is the service's business, signals are the process's.
 """
 
 import asyncio
 import os
-import signal
 import socket
 import stat
-import sys
-import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +16,18 @@ from cascade.agreement import MAX_MESSAGE_BYTES, MAX_METADATA_BYTES
 from cascade.errors import MissingExtra, TransportError
 from runtime_server.access import Access
 from runtime_server.config import ServerConfig
-from runtime_server.core import Core, load_core
+from runtime_server.core import Core
+from runtime_server.health_board import HEALTH_SERVICE, HealthBoard
+from runtime_server.houses import Houses
 from runtime_server.identity import Gate
-from runtime_server.logs import log_event
-from runtime_server.observer import NullObserver
+from runtime_server.logs import LogLevel, log_event
+from runtime_server.metering import Metering
+from runtime_server.observer import NullObserver, Observer
 from runtime_server.service import CascadeService
 from runtime_server.tls import read_credentials
-from runtime_server.warm_up import warm_up
 from runtime_server.wire import SERVICE_NAME
 
 try:
-    from grpc_health.v1 import health, health_pb2, health_pb2_grpc
     from grpc_reflection.v1alpha import reflection
 except ImportError as exc:
     raise MissingExtra(
@@ -53,6 +50,7 @@ GRPC_OPTIONS = (
 )
 
 DRAIN_POLL_S = 0.02
+WATCH_POLL_S = 0.1
 FLUSH_S = 2.0
 """Time for the last bytes of finished calls to leave."""
 
@@ -60,30 +58,39 @@ FLUSH_S = 2.0
 class CascadeServer:
     """One listening server; its methods are called on one event loop."""
 
-    def __init__(self, config: ServerConfig, core: Core) -> None:
+    def __init__(self, config: ServerConfig, core: Core, observer: Observer | None = None) -> None:
         """A server that does not listen yet.
 
         Args:
             config: where and how to listen, and to whom.
-            core: what answers; closed by its owner, after the server has stopped.
+            core: of the first bundle; ready to answer.
+            observer: is told what happens here; the core has its own.
 
         Raises:
             InvalidRequest: a file of keys cannot be used.
         """
         self._config = config
-        self._core = core
-        observer = NullObserver()
+        observer = observer or NullObserver()
+        self.houses = Houses(core, observer)
         gate = Gate(Access(config), observer)
-        self._server: Any = grpc.aio.server(options=GRPC_OPTIONS, interceptors=(gate,))
-        self.service = CascadeService(core, gate, observer)
+        self._server: Any = grpc.aio.server(
+            options=GRPC_OPTIONS, interceptors=(Metering(observer), gate)
+        )
+        self.service = CascadeService(self.houses, gate, observer)
         self._server.add_generic_rpc_handlers((self.service.handlers(),))
-        self._health = health.aio.HealthServicer()
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        self._health = HealthBoard(self._server)
+        self._watching: asyncio.Task[None] | None = None
+        self._leaving = False
         if config.reflection:
-            names = (SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME)
+            names = (SERVICE_NAME, HEALTH_SERVICE, reflection.SERVICE_NAME)
             reflection.enable_server_reflection(names, self._server)
         self.address = config.listen
         """Where clients reach it; the port is the true one once it listens."""
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether new requests are taken, and every component works."""
+        return not self._leaving and all(self.houses.present.core.stages_work().values())
 
     async def start(self) -> None:
         """Listen and report SERVING.
@@ -96,8 +103,9 @@ class CascadeServer:
         port = self._bind(credentials)
         if self._config.socket_path is None:
             self.address = f"{self._config.listen.rpartition(':')[0]}:{port}"
-        await self._health.set(SERVICE_NAME, health_pb2.HealthCheckResponse.SERVING)
+        await self._health.show(self.houses.present.core.stages_work())
         await self._server.start()
+        self._watching = asyncio.create_task(self._watch())
 
     async def drain(self, *, give_up: asyncio.Event | None = None) -> bool:
         """Refuse new work, report NOT_SERVING, and let what is in flight finish.
@@ -108,22 +116,50 @@ class CascadeServer:
         Returns:
             Whether everything finished within the grace.
         """
-        await self._health.enter_graceful_shutdown()
-        self._core.executor.refuse_new()
+        self._leaving = True
+        await self._health.leave()
+        self.houses.refuse_new()
         loop = asyncio.get_running_loop()
         until = loop.time() + self._config.drain_grace_s
-        while not (idle := self._core.executor.counts.idle) and loop.time() < until:
+        while not (idle := self.houses.are_idle) and loop.time() < until:
             if give_up is not None and give_up.is_set():
                 break
             await asyncio.sleep(DRAIN_POLL_S)
         return idle
 
     async def stop(self, grace_s: float = FLUSH_S) -> None:
-        """Close every connection, the open ones after `grace_s`."""
+        """Close every connection, the open ones after `grace_s`; the cores stay."""
+        if self._watching is not None:
+            self._watching.cancel()
         await self._server.stop(grace_s)
         await self.service.close()
         if self._config.socket_path is not None:
             self._config.socket_path.unlink(missing_ok=True)
+
+    async def close(self) -> None:
+        """Release every core."""
+        await self.houses.close()
+
+    async def _watch(self) -> None:
+        """Keep the health board true, and try components that do not work."""
+        shown: dict[str, bool] = {}
+        tried_at = 0.0
+        loop = asyncio.get_running_loop()
+        while not self._leaving:
+            core = self.houses.present.core
+            works = core.stages_work()
+            if works != shown:
+                await self._health.show(works)
+                for name in sorted(name for name in works if works[name] != shown.get(name, True)):
+                    level: LogLevel = "info" if works[name] else "error"
+                    log_event("stage_health", level=level, stage=name, works=int(works[name]))
+                shown = works
+            broken = [name for name, work in works.items() if not work]
+            if broken and loop.time() - tried_at >= self._config.stage_probe_s:
+                tried_at = loop.time()
+                for name in broken:
+                    await core.probe(name)
+            await asyncio.sleep(WATCH_POLL_S)
 
     def _bind(self, credentials: Any) -> int:
         """Take the address; a Unix socket is its owner's alone."""
@@ -165,63 +201,3 @@ def clear_stale_socket(path: Path) -> None:
             path.unlink(missing_ok=True)
             return
     raise TransportError(f"cannot listen on {path}: another server does")
-
-
-async def serve(config: ServerConfig) -> int:
-    """Load a bundle, serve it, and return when asked to stop.
-
-    The first SIGTERM or SIGINT drains, the second ends at once.
-
-    Args:
-        config: what to serve.
-
-    Returns:
-        The exit code: 0 when everything in flight could finish.
-
-    Raises:
-        CascadeError: the server could not start.
-    """
-    stop, force = asyncio.Event(), asyncio.Event()
-
-    def ask_to_stop() -> None:
-        (force if stop.is_set() else stop).set()
-
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, ask_to_stop)
-    if config.until_stdin_closes:
-        watch_for_eof(sys.stdin.fileno(), lambda: loop.call_soon_threadsafe(stop.set))
-    core = await asyncio.to_thread(load_core, config, None, warm_up if config.warm_up else None)
-    try:
-        server = CascadeServer(config, core)
-        await server.start()
-        log_event(
-            "listening",
-            address=server.address,
-            bundle_id=core.bundle_id,
-            warm_up_s=dict(core.warmed),
-        )
-        await stop.wait()
-        log_event("draining")
-        drained = await server.drain(give_up=force)
-        await server.stop(FLUSH_S if drained else 0)
-        log_event("stopped", outcome="drained" if drained else "forced")
-    finally:
-        await asyncio.to_thread(core.close)
-    return 0 if drained else 1
-
-
-def watch_for_eof(descriptor: int, then: Callable[[], object]) -> None:
-    """Call `then` from a thread of its own once the file descriptor has nothing more to read."""
-
-    def read_to_end() -> None:
-        while os.read(descriptor, 4096):
-            pass
-        then()
-
-    threading.Thread(target=read_to_end, name="stdin", daemon=True).start()
-
-
-def run_server(config: ServerConfig) -> int:
-    """`serve` on an event loop of its own; the signals of the process are taken over."""
-    return asyncio.run(serve(config))

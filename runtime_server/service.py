@@ -16,8 +16,8 @@ from cascade.errors import CascadeError
 from runtime_server import wire
 from runtime_server.admission import REQUEST_ID, Work, check_request_id
 from runtime_server.calls import GenerateCall
-from runtime_server.core import Core
 from runtime_server.fingerprint import fingerprint
+from runtime_server.houses import House, Houses
 from runtime_server.identity import CALLER, Gate
 from runtime_server.ledger import RequestKey
 from runtime_server.logs import log_event
@@ -33,18 +33,22 @@ Handler = Callable[[bytes, Any], Awaitable[Any]]
 class CascadeService:
     """The calls of the service."""
 
-    def __init__(self, core: Core, gate: Gate, observer: Observer) -> None:
-        """The service of one core.
+    def __init__(self, houses: Houses, gate: Gate, observer: Observer) -> None:
+        """The service of one server.
 
         Args:
-            core: what answers.
+            houses: what answers; the present one takes new requests.
             gate: says who a call is from, or refuses it.
             observer: is told what happens.
         """
-        self._core = core
+        self._houses = houses
         self._gate = gate
         self._observer = observer
-        self.reception = Reception(core, self._observer)
+
+    @property
+    def reception(self) -> Reception:
+        """Of the present house."""
+        return self._houses.present.reception
 
     def handlers(self) -> Any:
         """The handlers as gRPC registers them; requests and responses are raw bytes."""
@@ -62,21 +66,23 @@ class CascadeService:
 
     async def close(self) -> None:
         """End every request, detached ones too; call it once nothing is listened to any more."""
-        await self.reception.close()
+        await self._houses.close_receptions()
 
     async def server_info(self, data: bytes, context: Any) -> bytes:
         """GetServerInfo."""
         del context
         wire.read_server_info_request(data)
-        return self._answered(data, wire.write_server_info(self._core.info()))
+        return self._answered(data, wire.write_server_info(self._houses.present.core.info()))
 
     async def put_context(self, data: bytes, context: Any) -> bytes:
         """PutContext."""
         identity = self._gate.caller(context)
-        with self._counting_refusals():
-            call = wire.read_put_context(data)
-            handle, lifetime_s = await asyncio.to_thread(self._core.put_context, call, identity)
-        self.reception.sweep_later()
+        with self._houses.visit() as house:
+            with self._counting_refusals():
+                call = wire.read_put_context(data)
+                put = house.core.put_context
+                handle, lifetime_s = await asyncio.to_thread(put, call, identity)
+            house.reception.sweep_later()
         return self._answered(data, wire.write_put_context(handle, lifetime_s))
 
     async def cancel(self, data: bytes, context: Any) -> bytes:
@@ -84,7 +90,8 @@ class CascadeService:
         identity = self._gate.caller(context)
         request_id = wire.read_cancel(data)
         check_request_id(request_id)
-        found = self.reception.cancel(RequestKey(identity, request_id))
+        key = RequestKey(identity, request_id)
+        found = sum(house.reception.cancel(key) for house in self._houses.all) > 0
         log_event("cancel", request_id=request_id, found=found)
         return self._answered(data, wire.write_cancel(found=found))
 
@@ -94,30 +101,31 @@ class CascadeService:
         with self._counting_refusals():
             call = wire.read_generate(data)
         key = RequestKey(identity, call.request_id)
-        seat = await self._seat(key, call, context)
-        stream = ResponseStream(context, key, len(data))
-        try:
-            await stream.run(seat, self._core.config.reader_patience_s)
-        finally:
-            stream.note_deadline()
-            self.reception.leave(seat, stream.code)
-            self._observer.bytes_moved(stream.bytes_received, stream.bytes_sent)
-            stream.log(seat)
+        with self._houses.visit() as house:
+            seat = await self._seat(house, key, call, context)
+            stream = ResponseStream(context, key, len(data))
+            try:
+                await stream.run(seat, house.core.config.reader_patience_s)
+            finally:
+                stream.note_deadline()
+                house.reception.leave(seat, stream.code)
+                self._observer.bytes_moved(stream.bytes_received, stream.bytes_sent)
+                stream.log(seat)
 
-    async def _seat(self, key: RequestKey, call: GenerateCall, context: Any) -> Seat:
+    async def _seat(self, house: House, key: RequestKey, call: GenerateCall, context: Any) -> Seat:
         """Where the call listens."""
 
         def admit() -> tuple[Work, bytes]:
-            work = self._core.admit(call, key.identity)
+            work = house.core.admit(call, key.identity)
             return work, fingerprint(work)
 
         with self._counting_refusals():
             if call.start == "resume":
-                self._core.check_resume(call)
-                return self.reception.resume(key, call.results_held)
+                house.core.check_resume(call)
+                return house.reception.resume(key, call.results_held)
             work, means = await asyncio.to_thread(admit)
         # From here to the listening without a pause, so that no twin comes between.
-        return self.reception.take(key, call, work, means, context.time_remaining())
+        return house.reception.take(key, call, work, means, context.time_remaining())
 
     @contextmanager
     def _counting_refusals(self) -> Iterator[None]:

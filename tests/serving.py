@@ -4,6 +4,7 @@ Both listen on true sockets; calls go through plain gRPC channels and the genera
 """
 
 import asyncio
+import http.client
 import select
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from cascade.types import Array
 from protos.cascade.v1 import cascade_pb2 as pb
 from runtime_server.config import ServerConfig
 from runtime_server.core import Core, load_core
+from runtime_server.observer import Observer
 from runtime_server.reception import Reception
 from runtime_server.server import CascadeServer
 
@@ -48,16 +50,22 @@ CHANNEL_OPTIONS = (
 class RunningServer:
     """A server in this process, on an event loop in a thread of its own."""
 
-    def __init__(self, config: ServerConfig, make_engine: EngineFactory | None = None) -> None:
-        self.core: Core = load_core(config, make_engine)
+    def __init__(
+        self,
+        config: ServerConfig,
+        make_engine: EngineFactory | None = None,
+        observer: Observer | None = None,
+    ) -> None:
+        self.core: Core = load_core(config, make_engine, observer=observer)
         self._config = config
+        self._observer = observer
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
         self._thread.start()
         self.server: CascadeServer = self.run(self._start())
 
     async def _start(self) -> CascadeServer:
-        server = CascadeServer(self._config, self.core)
+        server = CascadeServer(self._config, self.core, self._observer)
         await server.start()
         return server
 
@@ -85,7 +93,7 @@ class RunningServer:
     def close(self) -> None:
         """Stop, and end the loop and its thread."""
         self.run(self.server.stop(0))
-        self.core.close()
+        self.run(self.server.close())
         self.run(self._loop.shutdown_default_executor())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
@@ -94,11 +102,14 @@ class RunningServer:
 
 @contextmanager
 def running(
-    bundle: Bundle, make_engine: EngineFactory | None = None, **settings: Any
+    bundle: Bundle,
+    make_engine: EngineFactory | None = None,
+    observer: Observer | None = None,
+    **settings: Any,
 ) -> Iterator[RunningServer]:
     """A server in this process for the length of a `with` block, one engine thread."""
     settings = {"listen": "127.0.0.1:0", "threads": 1, **settings}
-    server = RunningServer(ServerConfig(bundle=bundle.folder, **settings), make_engine)
+    server = RunningServer(ServerConfig(bundle=bundle.folder, **settings), make_engine, observer)
     try:
         yield server
     finally:
@@ -172,10 +183,11 @@ class Caller:
 
 @contextmanager
 def child_server(
-    bundle: Path, *options: str, stdin: int | None = subprocess.DEVNULL
+    bundle: Path | None, *options: str, stdin: int | None = subprocess.DEVNULL
 ) -> Iterator[tuple[subprocess.Popen[str], Callable[[], str]]]:
     """`cascade serve` as a child; yields the process and a reader of its next log line."""
-    command = [sys.executable, "-m", "cascade.cli", "serve", "--bundle", str(bundle), *options]
+    given = () if bundle is None else ("--bundle", str(bundle))
+    command = [sys.executable, "-m", "cascade.cli", "serve", *given, *options]
     with subprocess.Popen(
         command, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1
     ) as process:
@@ -192,6 +204,14 @@ def child_server(
         finally:
             if process.poll() is None:
                 process.kill()
+
+
+def ask(address: str, path: str, method: str = "GET", **headers: str) -> tuple[int, str]:
+    """An HTTP request's status and body."""
+    with closing(http.client.HTTPConnection(address, timeout=20)) as connection:
+        connection.request(method, path, headers=headers)
+        response = connection.getresponse()
+        return response.status, response.read().decode()
 
 
 def wait_until(condition: Callable[[], bool], timeout_s: float = 15) -> None:

@@ -1,4 +1,4 @@
-"""Pictures of measurements: one panel per stage, one bar per way to run it.
+"""Pictures of measurements: bars per way to run a stage, and a metric over evaluations.
 
 The only file that imports matplotlib. Knows rows of figures; not how they were measured.
 """
@@ -46,5 +46,37 @@ def plot_stages(stages: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -
         axes.set_title(name)
         axes.set_xlabel("ms per evaluation: median, p10 to p90")
         axes.tick_params(labelsize=8)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def plot_sweep(
+    rows: Sequence[Mapping[str, Any]], winner: Mapping[str, Any], metric: str, path: Path
+) -> None:
+    """The metric over evaluations of one picture: a line per way that steps alone change.
+
+    Args:
+        rows: of `benchmarks.sweep`.
+        winner: one of them.
+        metric: its name in the rows.
+        path: the PNG to write.
+    """
+    lines: dict[str, list[tuple[float, float]]] = {}
+    for row in rows:
+        parts = [row["network"], row["sampler"], f"w {row['guidance']:g}"]
+        if row["augmentation"] is not None:
+            parts.append(f"s {row['augmentation']:g}")
+        lines.setdefault(", ".join(parts), []).append((row["evaluations"], row[metric]))
+    figure, axes = plt.subplots(figsize=(8.5, 5.0), layout="constrained")
+    for name, points in lines.items():
+        evaluations, values = zip(*sorted(points), strict=True)
+        axes.plot(evaluations, values, marker="o", markersize=4, linewidth=1, label=name)
+    axes.scatter(
+        [winner["evaluations"]], [winner[metric]], s=160, facecolors="none", edgecolors="black",
+        label="winner", zorder=3,
+    )  # fmt: skip
+    axes.set_xlabel("evaluations of the network for one picture")
+    axes.set_ylabel(metric)
+    axes.legend(fontsize=6, loc="center left", bbox_to_anchor=(1.0, 0.5))
     figure.savefig(path, dpi=120)
     plt.close(figure)

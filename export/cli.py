@@ -1,4 +1,4 @@
-"""`cascade export` and `cascade card`: checkpoints, or a foreign cascade, to a bundle; its card.
+"""`cascade export`, `card`, `weights`: checkpoints or a foreign cascade to a bundle, and back.
 
 Heavy imports happen inside the command.
 """
@@ -19,6 +19,11 @@ def register(subparsers: Any) -> None:
         "--quality", type=Path, required=True, help="the quality.json of benchmarks.quality"
     )
     card.set_defaults(run=run_card)
+    weights = subparsers.add_parser("weights", help="a bundle's weights as checkpoints again")
+    weights.add_argument("bundle", nargs="?", type=Path, default=Path("bundles/emoji-1"))
+    weights.add_argument("--stages", nargs="+", help="names (all)")
+    weights.add_argument("--checkpoints", type=Path, required=True, help="folder to write into")
+    weights.set_defaults(run=run_weights)
     parser = subparsers.add_parser(
         "export",
         help="write a bundle from trained checkpoints",
@@ -106,6 +111,27 @@ def run_card(args: argparse.Namespace) -> int:
 
     manifest = add_card(args.bundle, args.quality)
     print(f"{args.bundle / CARD}: bundle id {manifest.bundle_id}")
+    return 0
+
+
+def run_weights(args: argparse.Namespace) -> int:
+    """Write checkpoints from a bundle."""
+    try:
+        from export.released_weights import write_checkpoint
+    except ImportError as exc:
+        raise MissingExtra(f"this needs: pip install 'edge-cascade[export]' ({exc})") from exc
+    from cascade.bundle import open_bundle
+    from stages.presets import PRESETS
+
+    bundle = open_bundle(args.bundle)
+    for name in args.stages or [spec.name for spec in bundle.manifest.stages]:
+        if name not in PRESETS:
+            raise InvalidRequest(
+                f"stages: expected {', '.join(PRESETS)}, got {name}", field="stages"
+            )
+        folder = args.checkpoints / name
+        write_checkpoint(bundle, PRESETS[name], folder)
+        print(f"{folder}: cascade train {name} --start {folder}")
     return 0
 
 

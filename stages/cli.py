@@ -37,7 +37,7 @@ def register(subparsers: Any) -> None:
     register_train(subparsers)
     register_distill(subparsers)
     probe = subparsers.add_parser("probe", help="train the classifier that judges the base stage")
-    probe.add_argument("--steps", type=int, default=3000, help="training steps (%(default)s)")
+    probe.add_argument("--steps", type=int, default=2000, help="training steps (%(default)s)")
     probe.add_argument("--data", type=Path, default=DATA_FILE)
     probe.add_argument("--checkpoints", type=Path, default=CHECKPOINTS)
     probe.add_argument("--threads", type=int, default=0, help="CPU threads, 0 for all")

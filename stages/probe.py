@@ -30,12 +30,12 @@ from stages.loader import to_planar
 from stages.picture_changes import moved, nudged, tinted
 
 SIZE = 64
-SHAPE_WIDTHS = (32, 64, 128, 192)
-TEXTURE_WIDTHS = (32, 64, 96)
+SHAPE_WIDTHS = (24, 48, 96, 160)
+TEXTURE_WIDTHS = (24, 48, 64)
 DROPPED = 0.3
 HELD_SHARE = 12
 """One rendering in so many is kept from the probe's training, decided by a hash."""
-BATCH = 64
+BATCH = 48
 RATE = 2e-3
 
 

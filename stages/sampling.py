@@ -9,7 +9,7 @@ from pathlib import Path
 from cascade.diffusion_stage import DiffusionStage
 from cascade.errors import StageError
 from cascade.events import StageFinished
-from cascade.manifest import GraphSpec, ParityRecord, TensorSpec
+from cascade.manifest import DiffusionSpec, GraphSpec, ParityRecord, TensorSpec
 from cascade.request import GenerateRequest, Handoff
 from cascade.types import ImageU8
 from stages.checkpoint import load_facts, load_part
@@ -67,8 +67,8 @@ def load_network(preset: StagePreset, checkpoint: Path) -> EfficientUNet:
     return network.eval().requires_grad_(requires_grad=False)
 
 
-def torch_stage(preset: StagePreset, network: EfficientUNet) -> DiffusionStage:
-    """A stage that runs the torch network."""
+def torch_spec(preset: StagePreset) -> DiffusionSpec:
+    """The manifest entry of a stage whose network was not exported."""
     graph = GraphSpec(
         file="none",
         inputs=graph_inputs(preset),
@@ -76,8 +76,13 @@ def torch_stage(preset: StagePreset, network: EfficientUNet) -> DiffusionStage:
         storage="float32",
         parity=UNMEASURED,
     )
-    spec = stage_spec(preset, graph, {})
-    return DiffusionStage(spec, POSITIONS[preset.name], TorchEngine(network, "prediction"))
+    return stage_spec(preset, graph, {})
+
+
+def torch_stage(preset: StagePreset, network: EfficientUNet) -> DiffusionStage:
+    """A stage that runs the torch network."""
+    position = POSITIONS[preset.name]
+    return DiffusionStage(torch_spec(preset), position, TorchEngine(network, "prediction"))
 
 
 def run_stage(stage: DiffusionStage, request: GenerateRequest, handoff: Handoff) -> ImageU8:

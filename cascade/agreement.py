@@ -22,6 +22,8 @@ MAX_MESSAGE_BYTES = 8 << 20
 MAX_METADATA_BYTES = 8 << 10
 MAX_REQUEST_ID = 64
 MAX_CONTEXT_TOKENS = 512
+MAX_TOKEN_CHARACTERS = 4096
+"""Of a bearer token; a JWT with many claims is shorter, and all metadata must fit their limit."""
 
 HANDLE_BYTES = 32
 

@@ -7,11 +7,10 @@ that whoever renews the token only replaces the file. Knows tokens; not how a ca
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cascade.agreement import MAX_TOKEN_CHARACTERS
 from cascade.errors import InvalidRequest
 
 TOKEN_VARIABLE = "CASCADE_TOKEN"  # noqa: S105  a variable's name
-MAX_TOKEN_CHARACTERS = 4096
-"""What servers accept."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

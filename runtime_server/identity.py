@@ -4,6 +4,7 @@ A gRPC interceptor. A refused call is answered by a handler that takes the body 
 never reads it, so nothing of it is received, held or parsed. Knows gRPC; the rules are `access`.
 """
 
+import time
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import Any
@@ -13,12 +14,16 @@ from grpc_status import rpc_status
 
 from cascade.errors import CascadeError
 from runtime_server.access import Access
+from runtime_server.line_budget import LineBudget
 from runtime_server.logs import log_event
 from runtime_server.observer import Observer
 from runtime_server.status import status_of
 
 CALLER: ContextVar[str | None] = ContextVar("caller", default=None)
 """Who the present call is from, where its metadata said it."""
+
+LOG_LINES, WINDOW_S = 20, 10.0
+"""Lines in the log about callers who are turned away: they cost such a caller nothing."""
 
 Continuation = Callable[[Any], Awaitable[Any]]
 
@@ -35,6 +40,7 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         """
         self._access = access
         self._observer = observer
+        self._lines = LineBudget(LOG_LINES, WINDOW_S, time.monotonic)
 
     async def intercept_service(self, continuation: Continuation, details: Any) -> Any:
         """The handler of a call: the true one, or one that refuses."""
@@ -64,10 +70,18 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[misc]
             raise
 
     def _refused(self, error: Exception, method: str) -> None:
-        """Count it and write it down; of the credentials nothing is written."""
+        """Count it and write it down, as long as lines are left; of the credentials nothing."""
         self._observer.refused("auth")
-        reason = error.reason if isinstance(error, CascadeError) else type(error).__name__
-        log_event("unauthenticated", level="warning", reason=reason, method=method[:80])
+        unwritten = self._lines.take()
+        if unwritten is not None:
+            reason = error.reason if isinstance(error, CascadeError) else type(error).__name__
+            log_event(
+                "unauthenticated",
+                level="warning",
+                reason=reason,
+                method=method[:80],
+                unwritten=unwritten,
+            )
 
 
 def refusing(error: Exception) -> Any:

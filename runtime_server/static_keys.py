@@ -16,8 +16,6 @@ from cascade.errors import InvalidRequest
 
 TOKEN_PREFIX = "cascade_"  # noqa: S105  what every token begins with, so that scanners find leaks
 TOKEN_BYTES = 32
-MAX_TOKEN_CHARACTERS = 4096
-"""A JWT with many claims is shorter; metadata as a whole is limited to 8 KiB."""
 MAX_KEYS = 1000
 """Every token is compared with every key."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from cascade.agreement import MAX_TOKEN_CHARACTERS
 from cascade.bundle import (
     MANIFEST_NAME,
     MAX_MANIFEST_BYTES,
@@ -19,7 +20,6 @@ from cascade.bundle import (
 from cascade.manifest import FileEntry
 from cascade.signature import MAX_KEY_BYTES, make_key
 from runtime_client.config import MAX_THREADS, ClientConfig
-from runtime_client.credentials import MAX_TOKEN_CHARACTERS as MAX_SENT
 from runtime_client.credentials import BearerToken
 from runtime_server.access import find_token, name_in
 from runtime_server.config import MAX_PORT, MAX_SOCKET_PATH, ServerConfig
@@ -31,7 +31,7 @@ from runtime_server.jwt_tokens import (
     read_jwt_keys,
     read_subject,
 )
-from runtime_server.static_keys import MAX_KEYS, MAX_TOKEN_CHARACTERS, check_name, read_keys
+from runtime_server.static_keys import MAX_KEYS, check_name, read_keys
 from runtime_server.watched_file import MAX_WATCHED_BYTES, read_setting
 from tests.attacks.limits import Ground, Limit, raised_by
 from tests.tiny_bundle import write_tiny_bundle
@@ -174,23 +174,26 @@ FILES = [
     Limit(
         name="token-characters", what="bearer token, as the server takes it",
         bound=f"1 to {MAX_TOKEN_CHARACTERS:,} characters",
-        set_by=(f"{KEYS}:MAX_TOKEN_CHARACTERS",),
+        set_by=("cascade/agreement.py:MAX_TOKEN_CHARACTERS",),
         probe=lambda g, n: raised_by(lambda: find_token([("authorization", "Bearer " + "x" * n)])),
         within=MAX_TOKEN_CHARACTERS, beyond=MAX_TOKEN_CHARACTERS + 1,
         refused="UNAUTHENTICATED authorization",
     ),
     Limit(
         name="token-sent", what="bearer token, as the client sends it",
-        bound=f"1 to {MAX_SENT:,} characters",
-        set_by=("runtime_client/credentials.py:MAX_TOKEN_CHARACTERS",),
+        bound=f"1 to {MAX_TOKEN_CHARACTERS:,} characters",
+        set_by=("cascade/agreement.py:MAX_TOKEN_CHARACTERS",),
         probe=lambda g, n: client(g, token="x" * n),
-        within=MAX_SENT, beyond=MAX_SENT + 1, refused="INVALID_REQUEST token",
+        within=MAX_TOKEN_CHARACTERS, beyond=MAX_TOKEN_CHARACTERS + 1,
+        refused="INVALID_REQUEST token",
     ),
     Limit(
-        name="token-file", what="file of a token", bound=f"1 to {MAX_SENT:,} characters",
-        set_by=("runtime_client/credentials.py:MAX_TOKEN_CHARACTERS",),
+        name="token-file", what="file of a token",
+        bound=f"1 to {MAX_TOKEN_CHARACTERS:,} characters",
+        set_by=("cascade/agreement.py:MAX_TOKEN_CHARACTERS",),
         probe=of_size(lambda path: BearerToken(file=path).metadata(), b"", b"x"),
-        within=MAX_SENT, beyond=MAX_SENT + 1, refused="INVALID_REQUEST token_file",
+        within=MAX_TOKEN_CHARACTERS, beyond=MAX_TOKEN_CHARACTERS + 1,
+        refused="INVALID_REQUEST token_file",
     ),
     Limit(
         name="jwt-subject", what="`sub` of a JWT", bound="1 to 128 printable characters",

@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
+from cascade.agreement import MAX_TOKEN_CHARACTERS
 from cascade.bundle import Bundle
 from cascade.errors import InvalidRequest, Unauthenticated
 from runtime_client.client import Client
 from runtime_client.config import ClientConfig
-from runtime_client.credentials import MAX_TOKEN_CHARACTERS, TOKEN_VARIABLE, BearerToken
+from runtime_client.credentials import TOKEN_VARIABLE, BearerToken
 from runtime_server.static_keys import hash_token, make_token
 from tests.certificates import Authority
 from tests.serving import running

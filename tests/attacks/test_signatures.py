@@ -17,6 +17,7 @@ from runtime_client.client import Client
 from runtime_server import ServerConfig
 from runtime_server.core import load_core
 from tests.certificates import Authority
+from tests.serving import ask, child_server
 from tests.tiny_bundle import write_tiny_bundle
 
 
@@ -194,6 +195,40 @@ def test_the_true_path_with_a_signature(signed: Bundle, keys: dict[str, Path]) -
     assert out.stat().st_size
     assert main([*command, "--require-signature", str(public(keys["theirs"]))]) == 2
     assert main(["verify", str(signed.folder), "--require-signature", key]) == 0
+
+
+def test_an_unsigned_bundle_cannot_be_brought_in_while_the_server_runs(
+    signed: Bundle, keys: dict[str, Path], tmp_path: Path
+) -> None:
+    """Nor one of another key; a signed one can, by the same door."""
+    unsigned_one = write_tiny_bundle(tmp_path / "unsigned", steps=2)
+    file = tmp_path / "server.toml"
+
+    def write(folder: Path) -> None:
+        file.write_text(
+            f'bundle = "{folder}"\nlisten = "127.0.0.1:0"\nmetrics_listen = "127.0.0.1:0"\n'
+            f'require_signature = "{public(keys["ours"])}"\nthreads = 1\n'
+        )
+
+    write(signed.folder)
+    with child_server(None, "--config", str(file)) as (child, line):
+        url = json.loads(line())["address"]
+        assert json.loads(line())["bundle_id"] == signed.bundle_id
+        write(unsigned_one.folder)
+        assert reloaded(url) == ("refused", signed.bundle_id)
+        by_somebody_else(unsigned_one.folder, keys)
+        assert reloaded(url) == ("refused", signed.bundle_id)
+        assert main(["sign", str(unsigned_one.folder), "--key", str(keys["ours"])]) == 0
+        assert reloaded(url) == ("reloaded", unsigned_one.bundle_id)
+        child.terminate()
+        assert child.wait(timeout=20) == 0
+
+
+def reloaded(url: str) -> tuple[str, str]:
+    """Outcome of a reload, and the bundle that is served after it."""
+    _, body = ask(url, "/reload", "POST")
+    answer = json.loads(body)
+    return answer["outcome"], answer["bundle_id"]
 
 
 @pytest.mark.parametrize("what", ["missing", "garbage", "private", "elliptic", "huge"])

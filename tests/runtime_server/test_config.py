@@ -50,6 +50,17 @@ def test_beyond_this_machine_callers_say_who_they_are() -> None:
         assert not ServerConfig(bundle=Path("b"), **far, **settings).anonymous_allowed
 
 
+@pytest.mark.parametrize("listen", ["0.0.0.0:9090", "[::]:9090", "10.0.0.7:9090", "example.org:1"])
+def test_the_operators_port_is_this_machines(listen: str) -> None:
+    """Unless the operator insists."""
+    with pytest.raises(InvalidRequest, match="--metrics-remote") as refused:
+        ServerConfig(bundle=Path("b"), metrics_listen=listen)
+    assert refused.value.field == "metrics_listen"
+    remote = ServerConfig(bundle=Path("b"), metrics_listen=listen, metrics_remote=True)
+    assert remote.metrics_listen == listen
+    assert ServerConfig(bundle=Path("b"), metrics_listen="127.0.0.1:9090").metrics_listen
+
+
 @pytest.mark.parametrize("settings", NAMED)
 def test_anonymous_ends_where_callers_have_names(settings: dict[str, Any]) -> None:
     """On this machine everybody is let in until keys or an authority are configured."""

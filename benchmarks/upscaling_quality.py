@@ -15,6 +15,7 @@ import numpy as np
 
 from benchmarks.local_cascade import LocalCascade
 from benchmarks.prompt_lists import Question, spread
+from cascade.request import StageOptions
 from cascade.types import ImageU8
 from stages.captions import STYLES
 from stages.checkpoint import has_checkpoint
@@ -144,17 +145,27 @@ def true_picture(data: Dataset, index: int, size: int) -> ImageU8:
 
 
 def methods(cascade: LocalCascade, folder: Path, task: Task) -> dict[str, Enlarge]:
-    """The ways to do a task: ours, Lanczos, and the regression where it was trained."""
+    """The ways to do a task: ours, Lanczos, and the regression where it was trained.
 
-    def ours(low: ImageU8, caption: str) -> ImageU8:
-        for number in task.stages:
-            low = cascade.picture(number, caption, image=low)
-        return low
+    A true picture needs no noise to hide the faults of the stage before: ours takes the lowest
+    augmentation here, and the default one apart where it is another.
+    """
 
-    found: dict[str, Enlarge] = {
-        "ours": ours,
-        "lanczos": lambda low, _: lanczos(low, task.high),
-    }
+    def ours(*, lowest: bool) -> Enlarge:
+        def enlarge(low: ImageU8, caption: str) -> ImageU8:
+            for number in task.stages:
+                found = cascade.specs[number].augmentation
+                options = StageOptions(augmentation=found.lowest if found and lowest else None)
+                low = cascade.picture(number, caption, image=low, options=options)
+            return low
+
+        return enlarge
+
+    found: dict[str, Enlarge] = {"ours": ours(lowest=True)}
+    ranges = [cascade.specs[number].augmentation for number in task.stages]
+    if any(known and known.default != known.lowest for known in ranges):
+        found["ours_default"] = ours(lowest=False)
+    found["lanczos"] = lambda low, _: lanczos(low, task.high)
     names = [cascade.specs[number].name for number in task.stages]
     steps = [regression(cascade, folder, name) for name in names]
     if all(steps):

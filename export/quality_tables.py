@@ -17,7 +17,12 @@ ON_REAL = {
     "kept": "real renderings kept from the probe",
     "kept, moved": "the same, moved",
 }
-METHODS = {"ours": "ours", "lanczos": "Lanczos", "regression": "regression"}
+METHODS = {
+    "ours": "ours",
+    "ours_default": "ours, default augmentation",
+    "lanczos": "Lanczos",
+    "regression": "regression",
+}
 NOTHING = "-"
 
 

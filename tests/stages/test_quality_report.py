@@ -114,6 +114,18 @@ def test_lanczos_of_the_report_is_pillows(
     assert rows[-1]["methods"]["lanczos"]["psnr_db"] == pytest.approx(np.mean(expected), abs=0.005)
 
 
+def test_the_default_augmentation_stands_apart(
+    cascade: LocalCascade, data: Dataset, tmp_path: Path
+) -> None:
+    """From true pictures the lowest level is taken; the default is a method of its own."""
+    rows = held_out_figures(cascade, data, tmp_path, COUNTS.held_out)
+    ranges = [spec.augmentation for spec in cascade.specs[1:]]
+    assert all(known is not None and known.default != known.lowest for known in ranges)
+    for row in rows:
+        assert list(row["methods"]) == ["ours", "ours_default", "lanczos"]
+        assert row["methods"]["ours"] != row["methods"]["ours_default"]
+
+
 def test_tasks(cascade: LocalCascade) -> None:
     """Each stage alone, then all in a row."""
     assert [task.stages for task in tasks_of(cascade)] == [(1,), (2,), (1, 2)]

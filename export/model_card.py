@@ -101,7 +101,7 @@ def model_card(manifest: Manifest, figures: Mapping[str, Any], folder: Path) -> 
         f"{machine['processor']}, {machine['cores']} cores; run by "
         + ", ".join(f"{name}: {how}" for name, how in figures["bundle"]["run"].items())
         + ". SSIM and PSNR are means over pictures of 8-bit RGB. From true pictures the stages "
-        "take the lowest augmentation; the default one, meant for generated pictures, stands apart.\n"
+        "take the lowest augmentation; the default, meant for generated pictures, stands apart.\n"
     )
     sections = (
         ("Data", DATA),

@@ -78,4 +78,11 @@ class FellBack:
     reason: str
 
 
-Event = Accepted | Progress | Preview | StageFinished | Transferred | FellBack
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """The connection broke and the same request is listened to again; nothing is done twice."""
+
+    reason: str
+
+
+Event = Accepted | Progress | Preview | StageFinished | Transferred | Resumed | FellBack

@@ -8,16 +8,18 @@ meanwhile. Knows no screen and no file but the bundle.
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+import uuid
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, Unpack
+from typing import TYPE_CHECKING, Self, Unpack, cast
 
 from cascade.bundle import Bundle, open_bundle
 from cascade.engine_plan import EnginePlan, demanded_precisions, plan_here
 from cascade.errors import Cancelled, InvalidRequest, TransportError
-from cascade.events import Event, FellBack, StageFinished
+from cascade.events import Accepted, Event, FellBack, StageFinished
 from cascade.generate import generate
 from cascade.manifest import Manifest
 from cascade.request import GenerateRequest, Handoff, StageOptions
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from runtime_client.connection import Connection
     from runtime_client.local_stages import LocalStages
     from runtime_client.private_server import PrivateServer
+    from runtime_client.remote_run import Ticket
 
 OnEvent = Callable[[Event], None]
 
@@ -95,26 +98,76 @@ class Client:
             TransportError: the server is gone and `fallback` is `error`.
             CascadeError: see `cascade.errors`.
         """
-        begun = time.perf_counter()
         collected = Collected()
-        for event in self._events(request, collected):
-            collected.add(event)
-            if on_event is not None:
-                on_event(event)
-        collected.seconds["total"] = time.perf_counter() - begun
-        return Result(
-            image=collected.image,
-            images=dict(collected.images),
-            seconds=dict(collected.seconds),
-            bytes_up=collected.bytes_up,
-            bytes_down=collected.bytes_down,
-            bundle_id=self.bundle.bundle_id,
-            seed=request.seed,
-            image_index=request.image_index,
-            cut=self.config.cut,
-            fell_back=collected.fell_back,
-            computed=dict(collected.computed),
-        )
+        self._collect(self._events(request, collected), collected, on_event)
+        return self._result(collected, request)
+
+    def submit(self, request: GenerateRequest, *, on_event: OnEvent | None = None) -> str:
+        """Run the components here, leave the rest to the server, and go: see `fetch`.
+
+        The server ends the work after this client's `timeout_s`, counted from now.
+
+        Args:
+            request: what to make.
+            on_event: called with every event until the server has taken the request.
+
+        Returns:
+            The request id that `fetch` and `cancel` take.
+
+        Raises:
+            InvalidRequest: no server is named, or nothing of the request runs there.
+            CascadeError: see `run`.
+        """
+        deadline = Deadline.after(self.config.timeout_s)
+        from runtime_client.messages import Presence  # noqa: PLC0415
+        from runtime_client.remote_run import Ticket  # noqa: PLC0415
+        from runtime_client.request_checks import check_request  # noqa: PLC0415
+
+        last = check_request(self.bundle.manifest, request)
+        check_leaves_work(self.config, last)
+        ticket = Ticket(request_id=uuid.uuid4().hex, presence=Presence(detach=True))
+        stages = self._stages(last, deadline, Collected(), ticket)
+        events = generate(stages, request, Handoff(prompt=request.prompt))
+        with closing(cast(Generator[Event, None, None], events)):
+            for event in events:
+                if on_event is not None:
+                    on_event(event)
+                if isinstance(event, Accepted):
+                    return ticket.request_id
+                deadline.remaining_s()
+                self._refuse_early()
+        raise TransportError("the server did not say that it took the request")
+
+    def fetch(self, request_id: str, *, on_event: OnEvent | None = None) -> Result:
+        """The picture of a request that was left to the server; waits until it is made.
+
+        Args:
+            request_id: as `submit` returned it.
+            on_event: called with every event as it happens.
+
+        Returns:
+            Only the pictures of the components that the server ran; no seed.
+
+        Raises:
+            UnknownRequest: the server knows nothing of that id (any more).
+            CascadeError: what the work failed with, or see `run`.
+        """
+        deadline = Deadline.after(self.config.timeout_s)
+        from runtime_client.fetched_run import FetchedRun  # noqa: PLC0415
+
+        connection = self._connect_to_named()
+        run = FetchedRun(connection, self.bundle.manifest, request_id, deadline)
+        collected = Collected()
+        self._collect(run.events(), collected, on_event)
+        return self._result(collected, None)
+
+    def cancel(self, request_id: str) -> bool:
+        """End a request that was left to the server, and forget what is kept of it.
+
+        Returns:
+            Whether there was anything.
+        """
+        return self._connect_to_named().cancel(request_id)
 
     def events(self, request: GenerateRequest) -> Iterator[Event]:
         """Everything that happens while one picture is made; closing the iterator cancels.
@@ -147,6 +200,43 @@ class Client:
         """Close it."""
         self.close()
 
+    def _collect(
+        self, events: Iterator[Event], collected: Collected, on_event: OnEvent | None
+    ) -> None:
+        """Take in every event, and the time that it all took."""
+        begun = time.perf_counter()
+        for event in events:
+            collected.add(event)
+            if on_event is not None:
+                on_event(event)
+        collected.seconds["total"] = time.perf_counter() - begun
+
+    def _result(self, collected: Collected, request: GenerateRequest | None) -> Result:
+        """What was collected, as the caller gets it."""
+        return Result(
+            image=collected.image,
+            images=dict(collected.images),
+            seconds=dict(collected.seconds),
+            bytes_up=collected.bytes_up,
+            bytes_down=collected.bytes_down,
+            bundle_id=self.bundle.bundle_id,
+            seed=None if request is None else request.seed,
+            image_index=None if request is None else request.image_index,
+            cut=self.config.cut,
+            fell_back=collected.fell_back,
+            computed=dict(collected.computed),
+        )
+
+    def _connect_to_named(self) -> "Connection":
+        """The connection to the server of the configuration.
+
+        Raises:
+            InvalidRequest: there is none; a private server keeps nothing beyond its client.
+        """
+        if self.config.server is None:
+            raise InvalidRequest("server: name the server that has the request", field="server")
+        return self._connect(None)
+
     def _events(self, request: GenerateRequest, account: Collected) -> Iterator[Event]:
         """The events of one request, with the fallback; loading is put on the account."""
         deadline = Deadline.after(self.config.timeout_s)
@@ -172,7 +262,9 @@ class Client:
             yield event
             deadline.remaining_s()
 
-    def _stages(self, last: int, deadline: Deadline, account: Collected) -> list[Stage]:
+    def _stages(
+        self, last: int, deadline: Deadline, account: Collected, ticket: "Ticket | None" = None
+    ) -> list[Stage]:
         """The list that makes a picture: stages here, then a remote one for the rest."""
         cut = self.config.cut
         if last < cut:
@@ -180,13 +272,20 @@ class Client:
         begun = time.perf_counter()
         # The server first: it loads while the stages here do.
         private = self._start_private()
+        from runtime_client.messages import Presence  # noqa: PLC0415
+        from runtime_client.remote_run import Ticket  # noqa: PLC0415
         from runtime_client.remote_stage import RemoteStage  # noqa: PLC0415
 
         connection = self._connect(private)
         connection.begin()
         account.seconds["load"] += time.perf_counter() - begun
         remote = RemoteStage(
-            connection, self.bundle.manifest, range(cut, last + 1), deadline, self._demanded
+            connection,
+            self.bundle.manifest,
+            range(cut, last + 1),
+            deadline,
+            self._demanded,
+            ticket or Ticket(presence=Presence(linger_s=self.config.linger_s)),
         )
         return [*self._here(range(cut), account), remote]
 
@@ -275,6 +374,19 @@ def opened(bundle: Bundle | Path | str, signed_by: Path | None) -> Bundle:
     if isinstance(bundle, Bundle):
         return bundle if signed_by is None else open_bundle(bundle.folder, signed_by)
     return open_bundle(bundle, signed_by)
+
+
+def check_leaves_work(config: ClientConfig, last: int) -> None:
+    """Raise `InvalidRequest` unless a server of its own gets something to do."""
+    if config.server is None:
+        raise InvalidRequest(
+            "server: a private server ends with its client; name one that stays", field="server"
+        )
+    if last < config.cut:
+        raise InvalidRequest(
+            f"cut: with {config.cut} nothing of this request runs on the server; lower it",
+            field="cut",
+        )
 
 
 def check_cut(manifest: Manifest, cut: int) -> None:

@@ -18,6 +18,7 @@ DEFAULT_CUT = 2
 DEFAULT_TIMEOUT_S = 300.0
 UNIX_PREFIX = "unix:"
 MAX_THREADS = 1024
+MAX_LINGER_S = 3600.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,6 +41,9 @@ class ClientConfig:
     """What to do when the server is gone: raise, or run the rest here."""
     timeout_s: float = DEFAULT_TIMEOUT_S
     """Longest time for one request, start of a private server included."""
+    linger_s: float = 5.0
+    """How long a server reached over a network works on when the connection is lost, so that the
+    request can be resumed; 0 resumes nothing. The server may allow less."""
     tls: bool = False
     """Encrypt the connection to `server`."""
     ca_file: Path | None = None
@@ -75,6 +79,11 @@ class ClientConfig:
             raise InvalidRequest(
                 f"timeout_s: expected more than 0 seconds, got {self.timeout_s}", field="timeout_s"
             )
+        if not 0 <= self.linger_s <= MAX_LINGER_S:
+            raise InvalidRequest(
+                f"linger_s: expected 0 to {MAX_LINGER_S:g} seconds, got {self.linger_s}",
+                field="linger_s",
+            )
         if self.server is not None:
             check_address(self.server)
         check_security(self)
@@ -95,6 +104,7 @@ class ClientChoices(TypedDict, total=False):
     precision: str
     fallback: Fallback
     timeout_s: float
+    linger_s: float
     tls: bool
     ca_file: Path | None
     client_cert: Path | None

@@ -17,9 +17,10 @@ from cascade.types import ContextF16
 from runtime_client import wire
 from runtime_client.context_uploads import ContextUploads, Uploaded
 from runtime_client.deadline import Deadline
+from runtime_client.farewells import FAREWELL_S, Farewells
 from runtime_client.messages import ServerInfo
 from runtime_client.retry import Pacing, RetryBudget, RetryPolicy, with_retries
-from runtime_client.transport import Security, Transport
+from runtime_client.transport import Posted, Security, Transport
 
 UPLOAD_THREADS = 4
 """Contexts that may be on their way at once."""
@@ -62,6 +63,7 @@ class Connection:
         self._closed = False
         self.policy = RetryPolicy()
         self.budget = RetryBudget()
+        self.farewells = Farewells(self._post_cancel)
         self.contexts = ContextUploads(self._uploader, self._put_context, time.monotonic)
 
     def begin(self) -> "Future[Peer]":
@@ -87,6 +89,7 @@ class Connection:
         with self._lock:
             self._closed = True
             transport = self._transport
+        self.farewells.close()
         if transport is not None:
             transport.close()
         self._greeter.shutdown(wait=True, cancel_futures=True)
@@ -128,13 +131,41 @@ class Connection:
             call, policy=self.policy, budget=self.budget, deadline=deadline, pacing=BACKGROUND
         )
 
+    def cancel(self, request_id: str) -> bool:
+        """End a request by its id, and have what is kept of it forgotten.
+
+        Returns:
+            Whether there was anything.
+        """
+        deadline = Deadline.after(self._timeout_s)
+        peer = self._greeted(deadline)
+        message = wire.encode_cancel(request_id)
+
+        def ask() -> bytes:
+            return peer.transport.unary(wire.CANCEL, message, timeout_s=deadline.remaining_s())
+
+        return wire.decode_cancelled(self._retried(ask, deadline))
+
+    def _post_cancel(self, request_id: str) -> Posted | None:
+        """Tell the server, if there is one, that nobody wants a request any more."""
+        with self._lock:
+            transport = self._transport
+        if transport is None:
+            return None
+        message = wire.encode_cancel(request_id)
+        return transport.post(wire.CANCEL, message, timeout_s=FAREWELL_S)
+
+    def _greeted(self, deadline: Deadline) -> Peer:
+        """The server, once it is known to fit."""
+        try:
+            return self.begin().result(timeout=deadline.remaining_s())
+        except TimeoutError as exc:
+            raise deadline.exceeded() from exc
+
     def _put_context(self, context: ContextF16) -> Uploaded:
         """Upload one context; runs in the background."""
         deadline = Deadline.after(self._timeout_s)
-        try:
-            peer = self.begin().result(timeout=deadline.remaining_s())
-        except TimeoutError as exc:
-            raise deadline.exceeded() from exc
+        peer = self._greeted(deadline)
         message = wire.encode_put_context(self._bundle_id, context)
 
         def put() -> bytes:

@@ -56,6 +56,18 @@ class Start:
     handle: bytes | None = None
     context: ContextF16 | None = None
     image: PackedImage | None = None
+    resume: bool = False
+    """Begin nothing: listen to what the request id names already."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Presence:
+    """What is to become of the work when nobody listens."""
+
+    detach: bool = False
+    """It goes on to its end."""
+    linger_s: float = 0.0
+    """It goes on for so long."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,6 +82,9 @@ class GenerateCall:
     format: ImageFormat
     precisions: Mapping[str, Precision] = field(default_factory=dict)
     """What components must compute in."""
+    presence: Presence = field(default_factory=Presence)
+    results_held: int = 0
+    """Results that are here already."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ Knows events and a text stream; nothing of how pictures are made.
 
 from typing import TextIO
 
-from cascade.events import Accepted, Event, FellBack, Progress, StageFinished
+from cascade.events import Accepted, Event, FellBack, Progress, Resumed, StageFinished
 
 BAR_WIDTH = 30
 CLEAR_LINE = "\r\x1b[K"
@@ -37,6 +37,8 @@ class ProgressBars:
         elif isinstance(event, StageFinished):
             own = sum(event.seconds.values()) - event.seconds.get("queue", 0.0)
             self._line(f"{event.stage:<12} {1000 * own:8.0f} ms")
+        elif isinstance(event, Resumed):
+            self._line("the connection broke; the server goes on, and so do we")
         elif isinstance(event, FellBack):
             self._line(f"the server is gone, {event.stage} and the rest run here: {event.reason}")
 

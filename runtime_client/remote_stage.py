@@ -13,7 +13,7 @@ from cascade.precision import Precision
 from cascade.request import GenerateRequest, Handoff
 from runtime_client.connection import Connection
 from runtime_client.deadline import Deadline
-from runtime_client.remote_run import Plan, RemoteRun
+from runtime_client.remote_run import Plan, RemoteRun, Ticket
 
 
 class RemoteStage:
@@ -26,6 +26,7 @@ class RemoteStage:
         positions: range,
         deadline: Deadline,
         precisions: Mapping[str, Precision] | None = None,
+        ticket: Ticket | None = None,
     ) -> None:
         """A stage.
 
@@ -35,11 +36,14 @@ class RemoteStage:
             positions: the components to run, in order.
             deadline: when every run must be over.
             precisions: what components must compute in; those not named are the server's choice.
+            ticket: how the runs are known to the server; by an id of their own each when None.
         """
         components = tuple(manifest.components[p] for p in positions)
         names = {component.name for component in components}
         asked = {n: p for n, p in (precisions or {}).items() if n in names}
-        self._plan = Plan(connection, manifest.bundle_id, components, deadline, asked)
+        self._plan = Plan(
+            connection, manifest.bundle_id, components, deadline, asked, ticket or Ticket()
+        )
         self._needs_context = positions.start > 0
         self._lock = threading.Lock()
         self._runs: list[RemoteRun] = []
@@ -59,7 +63,8 @@ class RemoteStage:
         """Run the components on the server; see `Stage.run`.
 
         Yields `Accepted`, then `Progress`, `Preview` and `StageFinished` of each component, and
-        `Transferred` last, which also carries the time in the server's queue.
+        `Transferred` last, which also carries the time in the server's queue; `Resumed` whenever
+        the connection broke and was made again.
 
         Raises:
             BundleMismatch: the server holds another bundle, or not every component.

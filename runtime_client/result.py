@@ -26,8 +26,9 @@ class Result:
     bytes_up: int
     bytes_down: int
     bundle_id: str
-    seed: int
-    image_index: int
+    seed: int | None
+    """None where only the server knows: of a picture that was fetched."""
+    image_index: int | None
     cut: int
     fell_back: bool
     """Whether the server was gone and the rest ran here."""

@@ -1,8 +1,8 @@
 """Whether to try a call again, and after which pause.
 
 The decision is a pure function; the loop around it takes its clock, its sleep and its randomness
-from outside. Only calls that have had no effect come here: unary ones, and a stream up to its first
-event.
+from outside. Only calls that may be repeated come here: unary ones, and those that name their work
+by a request id, which the server does once.
 Knows errors; not gRPC.
 """
 
@@ -16,6 +16,9 @@ from runtime_client.deadline import Deadline
 
 T = TypeVar("T")
 
+MAX_RESUMES = 8
+"""Breaks in the middle of one request after which it is given up: the request itself may be what
+brings its server down."""
 RETRIED: tuple[type[CascadeError], ...] = (TransportError, ServerBusy)
 
 

@@ -104,6 +104,18 @@ class ByteStream:
         self._call.cancel()
 
 
+class Posted:
+    """A message on its way, whose answer nobody needs."""
+
+    def __init__(self, call: Any) -> None:
+        self._call = call
+
+    def wait(self, timeout_s: float) -> None:
+        """Wait until it is answered or has failed, at most that long."""
+        with contextlib.suppress(grpc.RpcError, grpc.FutureTimeoutError, grpc.FutureCancelledError):
+            self._call.result(timeout_s)
+
+
 class Transport:
     """One channel. Calls may overlap and come from any thread."""
 
@@ -140,6 +152,16 @@ class Transport:
         except ValueError as exc:
             raise Cancelled("the client was closed") from exc
         return reply
+
+    def post(self, path: str, data: bytes, *, timeout_s: float) -> Posted | None:
+        """Send one message and go on; None when the channel is closed."""
+        try:
+            call = self._channel.unary_unary(path).future(
+                data, timeout=timeout_s, metadata=self._token.metadata()
+            )
+        except ValueError:
+            return None
+        return Posted(call)
 
     def stream(self, path: str, data: bytes, *, timeout_s: float) -> ByteStream:
         """One message there, a stream back; errors come from the stream."""

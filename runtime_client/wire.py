@@ -30,6 +30,7 @@ SERVICE = "/cascade.v1.CascadeService/"
 GET_SERVER_INFO = SERVICE + "GetServerInfo"
 PUT_CONTEXT = SERVICE + "PutContext"
 GENERATE = SERVICE + "Generate"
+CANCEL = SERVICE + "Cancel"
 
 DTYPES = {
     "uint8": pb.DTYPE_UINT8,
@@ -119,13 +120,18 @@ def encode_generate(call: GenerateCall) -> bytes:
         output=pb.OutputOptions(
             format=IMAGE_FORMATS[call.format], preview_every=request.preview_every
         ),
+        detach=call.presence.detach,
+        linger_seconds=call.presence.linger_s,
+        results_held=call.results_held,
     )
     for name, precision in call.precisions.items():
         message.precisions[name] = PRECISIONS[precision]
     for name, options in request.options.items():
         message.options[name].CopyFrom(options_message(options))
     start = call.start
-    if start.prompt is not None:
+    if start.resume:
+        message.resume.SetInParent()
+    elif start.prompt is not None:
         message.prompt.prompt = start.prompt
     elif start.image is None:
         message.context.context.CopyFrom(reference_message(start))
@@ -134,6 +140,25 @@ def encode_generate(call: GenerateCall) -> bytes:
         message.image.image.CopyFrom(image_message(start.image))
     data: bytes = message.SerializeToString()
     return data
+
+
+def encode_cancel(request_id: str) -> bytes:
+    """The message of `Cancel`."""
+    data: bytes = pb.CancelRequest(request_id=request_id).SerializeToString()
+    return data
+
+
+def decode_cancelled(data: bytes) -> bool:
+    """The answer of `Cancel`: whether there was anything to end.
+
+    Raises:
+        TransportError: the bytes are not that message.
+    """
+    try:
+        found: bool = pb.CancelResponse.FromString(data).found
+    except DecodeError as exc:
+        raise malformed("Cancel") from exc
+    return found
 
 
 def decode_event(data: bytes) -> ServerEvent | None:

@@ -25,13 +25,16 @@ FACE = {
     "Preview",
     "Progress",
     "QuotaExceeded",
+    "RequestIdTaken",
     "Result",
+    "Resumed",
     "ServerBusy",
     "StageFinished",
     "StageOptions",
     "TransportError",
     "Transferred",
     "Unauthenticated",
+    "UnknownRequest",
     "VersionMismatch",
 }
 

@@ -7,9 +7,8 @@ import grpc
 import pytest
 
 from cascade.bundle import Bundle
-from cascade.engines.choice import EngineChoice, open_engine
-from cascade.types import Array
 from protos.cascade.v1 import cascade_pb2 as pb
+from tests.counting_engine import CountingEngine
 from tests.serving import (
     PROMPT,
     Caller,
@@ -28,39 +27,17 @@ RUNS = 1 + sum(STEPS.values())
 """Engine runs of one such request: the text encoder, and every step without guidance."""
 
 
-class Counting:
-    """An engine that counts its runs, over all of its kind."""
-
-    runs = 0
-
-    def __init__(self, graph: bytes, choice: EngineChoice) -> None:
-        self._engine = open_engine(graph, choice)
-
-    def run(self, inputs: Any) -> dict[str, Array]:
-        """Count, and run."""
-        Counting.runs += 1
-        return self._engine.run(inputs)
-
-    def terminate(self) -> None:
-        """End a run."""
-        self._engine.terminate()
-
-    def close(self) -> None:
-        """Release the engine."""
-        self._engine.close()
-
-
 @pytest.fixture(scope="module")
 def counted(slow_bundle: Bundle) -> Iterator[RunningServer]:
     """A server whose engines count."""
-    with running(slow_bundle, Counting) as server:
+    with running(slow_bundle, CountingEngine) as server:
         yield server
 
 
 @pytest.fixture
 def caller(counted: RunningServer) -> Iterator[Caller]:
     """A connection to it; whatever the test did, nothing is inside in the end."""
-    Counting.runs = 0
+    CountingEngine.runs = 0
     with connect(counted.address) as connected:
         yield connected
     wait_until(lambda: counted.is_at_rest)
@@ -93,7 +70,7 @@ def test_a_twin_joins_the_running_one(
         mine, twins = results_of(first), results_of(second)
     assert list(twins) == ["text_encoder", "base", "sr16", "sr32"]
     assert mine["sr32"].image.data == twins["sr32"].image.data
-    assert Counting.runs == RUNS
+    assert CountingEngine.runs == RUNS
 
 
 def test_a_twin_that_comes_later_gets_the_kept_result(caller: Caller, slow_bundle: Bundle) -> None:
@@ -101,7 +78,7 @@ def test_a_twin_that_comes_later_gets_the_kept_result(caller: Caller, slow_bundl
     request = message(slow_bundle)
     first = list(caller.generate(request))
     again = list(caller.generate(request))
-    assert Counting.runs == RUNS
+    assert CountingEngine.runs == RUNS
     assert not first[0].accepted.joined
     assert again[0].accepted.joined
     assert results_of(again) == results_of(first)
@@ -142,7 +119,7 @@ def test_other_content_under_the_same_id_is_refused(
             list(caller.generate(changed))
         assert details_of(taken.value)[:3] == ("ALREADY_EXISTS", "REQUEST_ID_TAKEN", "request_id")
         list(call)
-    assert Counting.runs == RUNS
+    assert CountingEngine.runs == RUNS
 
 
 def test_results_that_the_caller_holds_are_not_sent_again(
@@ -170,7 +147,7 @@ def test_the_first_may_leave_while_the_twin_listens(
         second = begun(other.generate(request))
         first.cancel()
         assert list(results_of(second))[-1] == "sr32"
-    assert Counting.runs == RUNS
+    assert CountingEngine.runs == RUNS
 
 
 def test_a_fifth_listener_takes_the_place_of_the_oldest(
@@ -185,7 +162,7 @@ def test_a_fifth_listener_takes_the_place_of_the_oldest(
     with pytest.raises(grpc.RpcError) as replaced:
         list(calls[0])
     assert replaced.value.code() == grpc.StatusCode.CANCELLED
-    assert Counting.runs == RUNS
+    assert CountingEngine.runs == RUNS
 
 
 def test_an_id_that_failed_may_be_tried_again(caller: Caller, slow_bundle: Bundle) -> None:

@@ -1,0 +1,142 @@
+"""The calls of one request: asked, listened to, and asked again when the connection breaks.
+
+The request keeps its id, so the server does nothing twice, and what is here already is not sent
+again. Knows a connection and messages; not what they mean for a picture.
+"""
+
+import random
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
+from typing import Any, TypeVar
+
+from cascade.errors import Cancelled, TransportError
+from cascade.events import Accepted, Resumed
+from runtime_client import wire
+from runtime_client.connection import Connection, Peer
+from runtime_client.deadline import Deadline
+from runtime_client.messages import Done, ServerEvent, StageResult
+from runtime_client.retry import MAX_RESUMES, Pacing, with_retries
+from runtime_client.traffic import Traffic
+from runtime_client.transport import ByteStream
+
+T = TypeVar("T")
+
+
+class Conversation:
+    """One request's talk with a server; `end` may come from another thread."""
+
+    def __init__(
+        self, connection: Connection, deadline: Deadline, traffic: Traffic, request_id: str
+    ) -> None:
+        """Nothing said yet.
+
+        Args:
+            connection: the way to the server.
+            deadline: when it must be over.
+            traffic: is told bytes and seconds.
+            request_id: names the work; the same in every call.
+        """
+        self.request_id = request_id
+        self.held = 0
+        """Results that have come."""
+        self.resumes = False
+        """Whether it asks again after a break in the middle."""
+        self._connection = connection
+        self._deadline = deadline
+        self._traffic = traffic
+        self._ended: Future[None] = Future()
+        self._stream: ByteStream | None = None
+        self._breaks = 0
+
+    def greet(self) -> Peer:
+        """The server, once it is known to fit."""
+        with self._traffic.timed("connect"):
+            return self.wait_for(self._connection.begin())
+
+    def messages(self, ask: Callable[[], bytes]) -> Iterator[ServerEvent | Resumed | None]:
+        """Everything that the server says, up to and with `Done`; None is of an unknown kind.
+
+        Args:
+            ask: one attempt at the call, which calls `send`; used again after every break.
+        """
+        data: bytes | None = self._ask(ask)
+        while data is not None:
+            self._traffic.bytes_down += len(data)
+            with self._traffic.timed("serialise"):
+                message = wire.decode_event(data)
+            self.held += isinstance(message, StageResult)
+            if not (self._breaks and isinstance(message, Accepted)):
+                yield message
+            if isinstance(message, Done):
+                return
+            try:
+                data = self._next()
+            except TransportError as exc:
+                self._breaks += 1
+                if not self.resumes or self._breaks > MAX_RESUMES or self._ended.done():
+                    raise
+                yield Resumed(str(exc))
+                data = self._ask(ask)
+        raise TransportError("the server ended the call before it was done")
+
+    def send(self, peer: Peer, message: bytes) -> bytes:
+        """One attempt at the call; returns its first event."""
+        self._traffic.bytes_up += len(message)
+        with self._traffic.timed("first"):
+            self._stream = peer.transport.stream(
+                wire.GENERATE, message, timeout_s=self._deadline.remaining_s()
+            )
+            if self._ended.done():
+                self._stream.cancel()
+            data = next(self._stream, None)
+        if data is None:
+            raise TransportError("the server ended the call without an event")
+        return data
+
+    def wait_for(self, future: "Future[T]") -> T:
+        """A background result, unless the talk is ended or out of time before."""
+        waited: list[Future[Any]] = [future, self._ended]
+        done, _ = wait(waited, self._deadline.remaining_s(), FIRST_COMPLETED)
+        if self._ended.done():
+            raise Cancelled("the run was ended from outside")
+        if not done:
+            raise self._deadline.exceeded()
+        try:
+            return future.result()
+        except CancelledError as exc:
+            raise Cancelled("the client was closed") from exc
+
+    def end(self) -> None:
+        """Cancel, from another thread."""
+        if not self._ended.done():
+            self._ended.set_result(None)
+        self.hang_up()
+
+    def hang_up(self) -> None:
+        """End the call in progress; harmless when it is over."""
+        if self._stream is not None:
+            self._stream.cancel()
+
+    def _ask(self, ask: Callable[[], bytes]) -> bytes:
+        """The first event's bytes mean that the server took the request."""
+        return with_retries(
+            ask,
+            policy=self._connection.policy,
+            budget=self._connection.budget,
+            deadline=self._deadline,
+            pacing=Pacing(sleep=self._sleep, chance=random.random),
+        )
+
+    def _next(self) -> bytes | None:
+        """The next event's bytes; the time spent here is the server's and the wire's."""
+        if self._stream is None:
+            return None
+        with self._traffic.timed("later"):
+            return next(self._stream, None)
+
+    def _sleep(self, seconds: float) -> None:
+        """A pause between attempts that `end` cuts short."""
+        time_up: Future[None] = Future()
+        wait([time_up, self._ended], seconds, FIRST_COMPLETED)
+        if self._ended.done():
+            raise Cancelled("the run was ended from outside")

@@ -16,6 +16,7 @@ Fallback = Literal["error", "local"]
 FALLBACKS: tuple[Fallback, ...] = ("error", "local")
 DEFAULT_CUT = 2
 DEFAULT_TIMEOUT_S = 300.0
+DEFAULT_LINGER_S = 5.0
 UNIX_PREFIX = "unix:"
 MAX_THREADS = 1024
 MAX_LINGER_S = 3600.0
@@ -41,7 +42,7 @@ class ClientConfig:
     """What to do when the server is gone: raise, or run the rest here."""
     timeout_s: float = DEFAULT_TIMEOUT_S
     """Longest time for one request, start of a private server included."""
-    linger_s: float = 5.0
+    linger_s: float = DEFAULT_LINGER_S
     """How long a server reached over a network works on when the connection is lost, so that the
     request can be resumed; 0 resumes nothing. The server may allow less."""
     tls: bool = False

@@ -1,4 +1,4 @@
-"""What `cascade generate` does: check, make the picture, write it, say where the time went.
+"""What `cascade generate` and `fetch` do: check, make or get the picture, write it, account for it.
 
 The function behind the command line; takes values. Knows the client, a file and two streams.
 """
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cascade import __version__
+from cascade.errors import InvalidRequest
 from cascade.events import Event, Preview, StageFinished
 from cascade.image_codec import encode_image
 from cascade.request import GenerateRequest
@@ -30,7 +31,10 @@ class Order:
     bundle: Path
     config: ClientConfig
     request: GenerateRequest
-    output: Path
+    request_id: str = ""
+    """Of a request that the server has already; `request` then says nothing."""
+    output: Path | None
+    """None when the picture is left to the server."""
     preview: Path | None
     as_json: bool
 
@@ -42,7 +46,8 @@ def carry_out(order: Order) -> None:
         CascadeError: nothing was written to the output.
     """
     begun = time.perf_counter()
-    check_target(order.output)
+    output = target_of(order)
+    check_target(output)
     if order.preview is not None:
         prepare_folder(order.preview)
     bars = ProgressBars(sys.stderr, interactive=sys.stderr.isatty())
@@ -54,18 +59,44 @@ def carry_out(order: Order) -> None:
 
     try:
         with Client(order.bundle, order.config) as client:
-            result = client.run(order.request, on_event=on_event)
-            seconds = save(order, result)
+            if order.request_id:
+                result = client.fetch(order.request_id, on_event=on_event)
+            else:
+                result = client.run(order.request, on_event=on_event)
+            seconds = save(order, output, result)
             seconds[TOTAL] = time.perf_counter() - begun
     finally:
         bars.close()
     print_account(order, result, seconds)
 
 
-def save(order: Order, result: Result) -> dict[str, float]:
+def leave(order: Order) -> None:
+    """Run the first components here, leave the rest to the server, and say under which id.
+
+    Raises:
+        CascadeError: nothing was left there.
+    """
+    bars = ProgressBars(sys.stderr, interactive=sys.stderr.isatty())
+    try:
+        with Client(order.bundle, order.config) as client:
+            request_id = client.submit(order.request, on_event=bars.show)
+    finally:
+        bars.close()
+    line = json.dumps({"request_id": request_id}) if order.as_json else request_id
+    sys.stdout.write(line + "\n")
+
+
+def target_of(order: Order) -> Path:
+    """Where the picture is written."""
+    if order.output is None:
+        raise InvalidRequest("output: name the file of the picture", field="output")
+    return order.output
+
+
+def save(order: Order, output: Path, result: Result) -> dict[str, float]:
     """Write the picture; returns the seconds of the whole run so far."""
     begun = time.perf_counter()
-    write_whole(order.output, encode_image(result.image, "png", png_text(order, result)))
+    write_whole(output, encode_image(result.image, "png", png_text(order, result)))
     return {**result.seconds, ENCODE_PNG: time.perf_counter() - begun}
 
 
@@ -73,14 +104,23 @@ def png_text(order: Order, result: Result) -> dict[str, str]:
     """What the picture says about itself; enough to make it again."""
     seconds = {name: round(spent, 6) for name, spent in result.seconds.items()}
     return {
-        "prompt": order.request.prompt or "",
-        "seed": str(result.seed),
-        "image_index": str(result.image_index),
+        **asked_text(order, result),
         "bundle_id": result.bundle_id,
         "cut": str(result.cut),
         "computed": json.dumps(computed_words(result), sort_keys=True),
         "timings": json.dumps(seconds, sort_keys=True),
         "software": f"edge-cascade {__version__}",
+    }
+
+
+def asked_text(order: Order, result: Result) -> dict[str, str]:
+    """What was asked for; of a fetched picture only its id is known here."""
+    if order.request_id:
+        return {"request_id": order.request_id}
+    return {
+        "prompt": order.request.prompt or "",
+        "seed": str(result.seed),
+        "image_index": str(result.image_index),
     }
 
 

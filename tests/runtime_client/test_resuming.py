@@ -148,7 +148,6 @@ def test_a_connection_that_keeps_breaking_is_given_up(
     wire: BreakableWire, steady_bundle: Bundle
 ) -> None:
     """A request that brings its server down does so a bounded number of times."""
-
     resumed: list[Event] = []
 
     def cut(event: Event) -> None:

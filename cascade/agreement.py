@@ -25,6 +25,10 @@ MAX_CONTEXT_TOKENS = 512
 MAX_TOKEN_CHARACTERS = 4096
 """Of a bearer token; a JWT with many claims is shorter, and all metadata must fit their limit."""
 
+MAX_LINGER_S = 3600.0
+"""Longest time that a caller may ask to be waited for; a server's own limit is lower and only
+shortens."""
+
 HANDLE_BYTES = 32
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypedDict
 
+from cascade.agreement import MAX_LINGER_S
 from cascade.errors import InvalidRequest
 from cascade.wishes import AUTO, EngineWish, parse_wish
 from runtime_client.credentials import check_token
@@ -19,7 +20,6 @@ DEFAULT_TIMEOUT_S = 300.0
 DEFAULT_LINGER_S = 5.0
 UNIX_PREFIX = "unix:"
 MAX_THREADS = 1024
-MAX_LINGER_S = 3600.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

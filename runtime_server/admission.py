@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from cascade.agreement import HANDLE_BYTES, MAX_CONTEXT_TOKENS, MAX_REQUEST_ID
+from cascade.agreement import HANDLE_BYTES, MAX_CONTEXT_TOKENS, MAX_LINGER_S, MAX_REQUEST_ID
 from cascade.errors import (
     BundleMismatch,
     ImageCodecError,
@@ -32,8 +32,6 @@ from runtime_server.contexts import ContextStore
 REQUEST_ID = re.compile(rf"[A-Za-z0-9._-]{{1,{MAX_REQUEST_ID}}}")
 MAX_ENCODED_IMAGE_BYTES = 256 << 10
 """A 256x256 picture of pure noise takes less as PNG; more is not worth decoding."""
-MAX_LINGER_S = 3600.0
-"""More is a mistake; the server's own limit is lower and only shortens."""
 SHOWN = 64
 """Characters of a caller's own text that an error quotes."""
 

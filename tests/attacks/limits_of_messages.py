@@ -13,6 +13,7 @@ import numpy as np
 from cascade.agreement import (
     HANDLE_BYTES,
     MAX_CONTEXT_TOKENS,
+    MAX_LINGER_S,
     MAX_MESSAGE_BYTES,
     MAX_METADATA_BYTES,
     MAX_REQUEST_ID,
@@ -30,7 +31,7 @@ from cascade.request import (
 from cascade.tensor_codec import MAX_ELEMENTS, MAX_RANK, PackedTensor, unpack_tensor
 from protos.cascade.v1 import cascade_pb2 as pb
 from runtime_client.transport import Security, Transport
-from runtime_server.admission import MAX_ENCODED_IMAGE_BYTES, MAX_LINGER_S
+from runtime_server.admission import MAX_ENCODED_IMAGE_BYTES
 from runtime_server.status import MAX_MESSAGE_CHARACTERS, status_of
 from tests.attacks.limits import OK, Ground, Limit, answer_of, generated, once, raised_by
 from tests.serving import SERVICE, tensor_message
@@ -232,7 +233,7 @@ MESSAGES = [
     ),
     Limit(
         name="linger", what="`linger_seconds`", bound=f"0 to {MAX_LINGER_S:,.0f}",
-        set_by=("runtime_server/admission.py:MAX_LINGER_S",),
+        set_by=("cascade/agreement.py:MAX_LINGER_S",),
         probe=lambda g, s: generated(g, linger_seconds=s),
         within=MAX_LINGER_S, beyond=after(MAX_LINGER_S), refused="INVALID_REQUEST linger_seconds",
     ),

@@ -39,6 +39,10 @@ SHOWN_ELSEWHERE = {
         f"{SERVER_TESTS}/test_quota.py",
         "test_memory_is_bounded",
     ),
+    "runtime_client/retry.py:MAX_RESUMES": (
+        "tests/runtime_client/test_resuming.py",
+        "test_a_connection_that_keeps_breaking_is_given_up",
+    ),
     "cascade/onnx_files.py:MAX_DEPTH": (
         "tests/cascade/test_onnx_files.py",
         "test_bottomless_graphs_are_refused",

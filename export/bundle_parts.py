@@ -3,7 +3,7 @@
 Records only; it makes nothing itself.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from cascade.manifest import DiffusionSpec
@@ -26,6 +26,9 @@ class ExportOptions:
     """Graphs per diffusion stage; the float32 one is always there."""
     gpu_forms: frozenset[Precision] = frozenset({Precision.FP16})
     """Forms of every component for compilers of GPUs, in these precisions."""
+
+    networks: Mapping[str, str] = field(default_factory=dict)
+    """Checkpoint folders of stages whose network is a student's: `base` to `base.guided.8`."""
 
     def __post_init__(self) -> None:
         """Refuse what nobody here can write."""

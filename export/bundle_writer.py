@@ -7,7 +7,7 @@ a graph is made or compared.
 import hashlib
 from pathlib import Path
 
-from cascade.errors import ParityError
+from cascade.errors import InvalidRequest, ParityError
 from cascade.manifest import FORMAT_VERSION, FileEntry, Manifest
 from cascade.precision import Precision
 from export.bundle_folder import write_bundle
@@ -15,8 +15,11 @@ from export.bundle_parts import BundleParts, ExportOptions, Report
 from export.parity import compare_cascades
 from export.stage_component import StageSource, add_stage
 from export.text_component import PROMPTS, add_text_encoder
-from stages.dataset import open_dataset
-from stages.presets import PRESETS
+from stages.checkpoint import load_facts
+from stages.dataset import Dataset, open_dataset
+from stages.defaults import SAMPLING
+from stages.presets import PRESETS, StagePreset
+from stages.sampling import preset_of
 
 MIN_END_TO_END_DB = 50.0
 LICENCE = (
@@ -49,8 +52,7 @@ def export_bundle(
     parts = BundleParts()
     encoder = add_text_encoder(parts, options, report)
     for preset in PRESETS.values():
-        source = StageSource(preset=preset, checkpoint=checkpoints / preset.name, data=data)
-        add_stage(parts, source, options, report)
+        add_stage(parts, stage_source(preset, checkpoints, data, options), options, report)
     prove_end_to_end(parts, report)
     if Precision.INT8 in options.precisions:
         report_int8_cascade(parts, report)
@@ -70,6 +72,25 @@ def export_bundle(
     total = sum(map(len, parts.files.values()))
     report(f"{out}: {total / 1e6:.1f} MB, bundle id {manifest.bundle_id}")
     return manifest
+
+
+def stage_source(
+    preset: StagePreset, checkpoints: Path, data: Dataset, options: ExportOptions
+) -> StageSource:
+    """The checkpoint that a stage is exported from: its own, or the student's that was named.
+
+    Raises:
+        InvalidRequest: a student of steps would be sampled by default with another number of them.
+    """
+    folder = checkpoints / options.networks.get(preset.name, preset.name)
+    taught, default = int(load_facts(folder).get("sampling_steps", 0)), SAMPLING[preset.name].steps
+    if taught and taught != default:
+        raise InvalidRequest(
+            f"networks: {folder.name} was distilled to {taught} steps, stages/defaults.py has "
+            f"{preset.name} take {default}: change one of them",
+            field="networks",
+        )
+    return StageSource(preset=preset_of(preset, folder), checkpoint=folder, data=data)
 
 
 def prove_end_to_end(parts: BundleParts, report: Report) -> None:

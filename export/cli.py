@@ -52,6 +52,13 @@ def register(subparsers: Any) -> None:
         default=("fp16",),
         help="forms of every graph for compilers of GPUs, besides the weights a few percent larger",
     )
+    parser.add_argument(
+        "--networks",
+        nargs="+",
+        default=[],
+        metavar="STAGE=FOLDER",
+        help="checkpoints of students in place of a stage's own: base=base.guided.8",
+    )
     other = parser.add_argument_group("somebody else's cascade (docs/your-own-cascade.md)")
     other.add_argument(
         "--from",
@@ -93,9 +100,18 @@ def run_export(args: argparse.Namespace) -> int:
         from export.bundle_parts import ExportOptions
         from export.bundle_writer import export_bundle
         from export.rounding import Storage
+        from stages.presets import PRESETS
     except ImportError as exc:
         raise MissingExtra(f"export needs: pip install 'edge-cascade[export]' ({exc})") from exc
+    pairs = [entry.partition("=") for entry in args.networks]
+    unknown = [stage for stage, _, folder in pairs if stage not in PRESETS or not folder]
+    if unknown:
+        known = ", ".join(PRESETS)
+        raise InvalidRequest(
+            f"networks: expected STAGE=FOLDER with {known}, got {unknown[0]}", field="networks"
+        )
     options = ExportOptions(
+        networks={stage: folder for stage, _, folder in pairs},
         storage=Storage(args.storage),
         precisions=frozenset(map(Precision, args.precisions)),
         gpu_forms=frozenset(map(Precision, args.gpu_forms)),

@@ -23,7 +23,7 @@ from cascade.stage import Stage
 from cascade.types import Array, ImageU8
 from stages.dataset import Dataset, box_average
 from stages.metrics import psnr_db
-from stages.presets import StagePreset
+from stages.presets import GUIDANCE_WEIGHTS, StagePreset
 
 TIMES = (0.02, 0.25, 0.5, 0.75, 0.98)
 TOLERANCE_ABS = 5e-3
@@ -108,6 +108,10 @@ def stage_cases(
             level = preset.aug_range[1] * number / len(times)
             case["low_res"] = low_resolution(preset, pixels, level)
             case["aug_level"] = np.array([level], np.float32)
+        if preset.unet.guided:
+            low, high = GUIDANCE_WEIGHTS
+            weight = low + (high - low) * number / max(1, len(times) - 1)
+            case["guidance"] = np.array([weight], np.float32)
         # The second row asks the unconditional question at another time: rows are independent.
         second = dict(case)
         second["t"] = np.array([1 - time], np.float32)

@@ -206,4 +206,5 @@ def training_facts(
         "final_loss": round(float(facts["loss"]), 4),
         "pictures": float(facts["pictures"]),
         "crop": float(preset.crop),
+        **({"teacher": str(facts["teacher"])} if "teacher" in facts else {}),
     }

@@ -1,0 +1,89 @@
+"""Students in a bundle: their own checkpoint, their input, their steps."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cascade.cli import main as cascade
+from cascade.errors import InvalidRequest
+from cascade.request import GenerateRequest, Handoff, StageOptions
+from export.bundle_parts import BundleParts, ExportOptions
+from export.bundle_writer import stage_source
+from export.parity import stage_cases
+from export.rounding import Storage
+from export.stage_component import StageSource, add_stage
+from stages.checkpoint import save_checkpoint
+from stages.defaults import SAMPLING
+from stages.presets import BASE, GUIDANCE_WEIGHTS
+from stages.sampling import preset_of, run_stage
+from tests.tiny_training import FACTS, SELF_BASE, stirred, tiny_dataset
+
+STUDENT = {**FACTS, "guided": 1.0, "teacher": "base"}
+GUIDED = replace(SELF_BASE, unet=SELF_BASE.unet.with_guidance())
+
+
+def test_a_student_of_guidance_is_exported(tmp_path: Path) -> None:
+    """Its weight is an input of the graph, changes the picture, and has its range in the entry."""
+    folder = tmp_path / "base.guided"
+    save_checkpoint(folder, {"ema": stirred(GUIDED.unet).state_dict()}, STUDENT)
+    parts = BundleParts()
+    options = ExportOptions(storage=Storage.FLOAT16, precisions=frozenset(), gpu_forms=frozenset())
+    preset = preset_of(SELF_BASE, folder)
+    source = StageSource(preset=preset, checkpoint=folder, data=tiny_dataset())
+    add_stage(parts, source, options, lambda _: None)
+    (spec,), (stage,) = parts.stages, parts.exported
+    assert spec.guidance.taught == GUIDANCE_WEIGHTS
+    assert "guidance" in {tensor.name for tensor in spec.graph.inputs}
+    assert spec.training["teacher"] == "base"
+    context = np.ones((3, 12), np.float16)
+    pictures = [
+        run_stage(
+            stage,  # type: ignore[arg-type]
+            GenerateRequest(options={"base": StageOptions(steps=2, guidance=weight)}),
+            Handoff(context=context),
+        )
+        for weight in (1.0, 4.0)
+    ]
+    assert (pictures[0] != pictures[1]).any()
+
+
+def test_parity_is_measured_over_the_whole_range_of_weights() -> None:
+    """Both ends are among the cases; a network that takes no weight is given none."""
+    weights = [
+        float(case["guidance"][0]) for case in stage_cases(GUIDED, tiny_dataset(), (0.1, 0.5, 0.9))
+    ]
+    assert (weights[0], weights[-1]) == GUIDANCE_WEIGHTS
+    assert "guidance" not in stage_cases(SELF_BASE, tiny_dataset(), (0.5,))[0]
+
+
+def test_which_checkpoint_is_exported(tmp_path: Path) -> None:
+    """The stage's own unless a student is named; one of other steps than the default is refused."""
+    steps = SAMPLING["base"].steps
+    for name, facts in (
+        ("base", {}),
+        ("base.guided", {"guided": 1.0}),
+        ("right", {"guided": 1.0, "sampling_steps": float(steps)}),
+        ("wrong", {"guided": 1.0, "sampling_steps": float(steps + 1)}),
+    ):
+        save_checkpoint(tmp_path / name, {}, facts)
+
+    def source(**networks: str) -> StageSource:
+        return stage_source(BASE, tmp_path, tiny_dataset(), ExportOptions(networks=networks))
+
+    assert source().checkpoint.name == "base"
+    assert not source().preset.unet.guided
+    assert source(base="base.guided").preset.unet.guided
+    assert source(base="right").checkpoint.name == "right"
+    with pytest.raises(InvalidRequest, match=rf"distilled to {steps + 1} steps"):
+        source(base="wrong")
+
+
+@pytest.mark.parametrize("entry", ["base", "sr512=x", "base="])
+def test_a_network_is_named_by_stage_and_folder(
+    entry: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Anything else is refused before anything is opened."""
+    assert cascade(["export", "--networks", entry, "--out", "nowhere"]) != 0
+    assert "networks: expected STAGE=FOLDER" in capsys.readouterr().err

@@ -7,6 +7,7 @@ Registering costs nothing: the client is imported when the command runs.
 # ruff: noqa: E501  one option per line, however long its help
 
 import argparse
+import math
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -220,6 +221,6 @@ def describe(error: CascadeError) -> str:
     line = f"error: {' '.join(str(error).split())}"
     if error.field and error.field not in line:
         line += f" (field: {error.field})"
-    if error.retry_after_s is not None:
+    if error.retry_after_s is not None and math.isfinite(error.retry_after_s):
         line += f" (try again in {error.retry_after_s:.1f} s)"
     return line

@@ -5,6 +5,8 @@ is retried here: a call that failed before it had an effect is tried again by `r
 """
 
 import contextlib
+import math
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -40,6 +42,10 @@ RECONNECT_FIRST_MS = 100
 RECONNECT_LONGEST_MS = 2_000
 CONNECT_PATIENCE_MS = 10_000
 """How long one attempt to connect may take, handshakes included; a far or busy server needs it."""
+
+PUSHBACK = "grpc-retry-pushback-ms"
+"""Trailer with the milliseconds after which a retry is welcome; ours say it in RetryInfo too."""
+PUSHBACK_MS = re.compile(r"[0-9]{1,9}")
 
 DEADLINE_SLACK_S = 0.05
 """A call that breaks off so close to its deadline broke off because of it."""
@@ -227,7 +233,20 @@ def translate(exc: grpc.RpcError, *, cancelled: bool) -> CascadeError:
             found = from_details(status)
             if found is not None:
                 return found
-    return from_code(exc.code().name, exc.details() or "")
+    return from_code(exc.code().name, exc.details() or "", pushback_s(exc))
+
+
+def pushback_s(exc: grpc.RpcError) -> float | None:
+    """The pause that a server without details of ours asks for in its trailers; None if none.
+
+    References:
+        gRFC A6: what is not a number of milliseconds forbids any retry.
+    """
+    for key, value in exc.trailing_metadata() or ():
+        if key == PUSHBACK:
+            said = value if isinstance(value, str) else ""
+            return int(said) / 1000 if PUSHBACK_MS.fullmatch(said) else math.inf
+    return None
 
 
 def judge_time(error: CascadeError, expires_at: float) -> CascadeError:
@@ -259,7 +278,7 @@ def from_details(status: Any) -> CascadeError | None:
     return kind(status.message, field=field, retry_after_s=retry_after_s)
 
 
-def from_code(code: str, details: str) -> CascadeError:
+def from_code(code: str, details: str, retry_after_s: float | None = None) -> CascadeError:
     """The error for a status that carries no details of ours."""
     if code == "RESOURCE_EXHAUSTED" and "message larger than max" in details.lower():
         return MessageTooLarge(details)
@@ -269,7 +288,9 @@ def from_code(code: str, details: str) -> CascadeError:
     if code == "CANCELLED" or "RST_STREAM" in details or "Stream removed" in details:
         return TransportError(f"the server went away: {details}")
     if code == "UNAVAILABLE":
-        return TransportError(f"the server cannot be reached: {details}")
+        return TransportError(
+            f"the server cannot be reached: {details}", retry_after_s=retry_after_s
+        )
     if code == "UNIMPLEMENTED":
         return VersionMismatch(f"the server does not speak cascade.v1: {details}")
-    return CODES.get(code, CascadeError)(f"{code}: {details}")
+    return CODES.get(code, CascadeError)(f"{code}: {details}", retry_after_s=retry_after_s)

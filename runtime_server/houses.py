@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from runtime_server.core import Core
+from runtime_server.ledger import RequestKey
 from runtime_server.logs import log_event
 from runtime_server.memory import give_back
 from runtime_server.observer import Observer
@@ -51,9 +52,14 @@ class Houses:
         self._leaving: set[asyncio.Task[None]] = set()
 
     @contextmanager
-    def visit(self) -> Iterator[House]:
-        """The present house, which stays open at least to the end of the block."""
-        house = self.present
+    def visit(self, key: RequestKey | None = None) -> Iterator[House]:
+        """The house for a call, which stays open at least to the end of the block.
+
+        Args:
+            key: of a request; the house where it is inside, or else the present one.
+        """
+        inside = (house for house in self.all if key and house.reception.ledger.of(key))
+        house = next(inside, self.present)
         house.calls += 1
         try:
             yield house
@@ -70,6 +76,8 @@ class Houses:
         old, self.present = self.present, House(core, self._observer)
         # What a caller has used of its budget does not depend on the bundle.
         self.present.reception.quota = old.reception.quota
+        # Results are kept by bundle, so they outlive the house where they were made.
+        self.present.reception.ledger.kept = old.reception.ledger.kept
         self.all.append(self.present)
         task = asyncio.get_running_loop().create_task(self._leave(old))
         self._leaving.add(task)

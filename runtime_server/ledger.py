@@ -56,17 +56,22 @@ R = TypeVar("R", bound=Running)
 class Ledger(Generic[R]):
     """The book; used from one thread, its counts from any."""
 
-    def __init__(self, *, budget_bytes: int, lifetime_s: float, clock: Clock) -> None:
+    def __init__(
+        self, *, budget_bytes: int, lifetime_s: float, clock: Clock, bundle_id: str = ""
+    ) -> None:
         """An empty book.
 
         Args:
             budget_bytes: of all kept results.
             lifetime_s: a result is forgotten so long after its last use.
             clock: monotonic seconds.
+            bundle_id: what everything is made with; the books of several bundles may share what
+                is kept, and none finds another's.
         """
         self.kept: BudgetedStore[KeptResult] = BudgetedStore(
             budget_bytes=budget_bytes, lifetime_s=lifetime_s, clock=clock
         )
+        self._bundle_id = bundle_id
         self._running: dict[RequestKey, R] = {}
 
     @property
@@ -82,7 +87,7 @@ class Ledger(Generic[R]):
         Raises:
             RequestIdTaken: the id names other work.
         """
-        found = self._running.get(key) or self.kept.get(key.identity, key.request_id)
+        found = self._running.get(key) or self.kept.get(key.identity, self._name(key))
         if found is None:
             return None
         if found.fingerprint != fingerprint:
@@ -99,7 +104,7 @@ class Ledger(Generic[R]):
         Raises:
             UnknownRequest: nothing.
         """
-        found = self._running.get(key) or self.kept.get(key.identity, key.request_id)
+        found = self._running.get(key) or self.kept.get(key.identity, self._name(key))
         if found is None:
             raise UnknownRequest(
                 f"request_id: {key.request_id} is neither running here nor kept (any more): ask "
@@ -111,7 +116,7 @@ class Ledger(Generic[R]):
     def begin(self, key: RequestKey, running: R) -> None:
         """Enter a request that is inside now."""
         self._running[key] = running
-        self.kept.drop(key.identity, key.request_id)
+        self.kept.drop(key.identity, self._name(key))
 
     def end(self, key: RequestKey, running: R, kept: KeptResult | None) -> None:
         """Strike out a request that has ended, and keep what it came to."""
@@ -119,7 +124,7 @@ class Ledger(Generic[R]):
             return
         del self._running[key]
         if kept is not None:
-            self.kept.put(key.identity, key.request_id, kept, kept.size_bytes)
+            self.kept.put(key.identity, self._name(key), kept, kept.size_bytes)
 
     def of(self, key: RequestKey) -> R | None:
         """The request inside under that key."""
@@ -127,4 +132,8 @@ class Ledger(Generic[R]):
 
     def forget(self, key: RequestKey) -> bool:
         """Drop what was kept; returns whether there was anything."""
-        return self.kept.drop(key.identity, key.request_id)
+        return self.kept.drop(key.identity, self._name(key))
+
+    def _name(self, key: RequestKey) -> tuple[str, str]:
+        """Under which a caller's result is kept."""
+        return (self._bundle_id, key.request_id)

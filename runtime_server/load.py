@@ -49,7 +49,7 @@ def read_load(server: CascadeServer | None) -> Load:
         return Load(resident_bytes=resident_bytes())
     houses = list(server.houses.all)
     counts = [house.core.executor.counts for house in houses]
-    kept = [house.reception.ledger.kept for house in houses]
+    kept = server.houses.present.reception.ledger.kept
     contexts = [house.core.contexts for house in houses]
     core = server.houses.present.core
     return Load(
@@ -62,8 +62,8 @@ def read_load(server: CascadeServer | None) -> Load:
         in_flight_bytes=sum(house.reception.room.size_bytes for house in houses),
         contexts=sum(store.count for store in contexts),
         context_bytes=sum(store.size_bytes for store in contexts),
-        results=sum(store.count for store in kept),
-        result_bytes=sum(store.size_bytes for store in kept),
+        results=kept.count,
+        result_bytes=kept.size_bytes,
         stages=read_stages(core, [house.core for house in houses]),
         resident_bytes=resident_bytes(),
     )

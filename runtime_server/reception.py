@@ -89,6 +89,7 @@ class Reception:
             budget_bytes=config.result_store_bytes,
             lifetime_s=config.result_lifetime_s,
             clock=time.monotonic,
+            bundle_id=core.bundle_id,
         )
         self.room = Room(
             RoomLimits(

@@ -101,7 +101,7 @@ class CascadeService:
         with self._counting_refusals():
             call = wire.read_generate(data)
         key = RequestKey(identity, call.request_id)
-        with self._houses.visit() as house:
+        with self._houses.visit(key) as house:
             seat = await self._seat(house, key, call, context)
             stream = ResponseStream(context, key, len(data))
             try:

@@ -1,5 +1,6 @@
 """What gRPC says, in our words."""
 
+import math
 import time
 from typing import Any, NamedTuple
 
@@ -25,7 +26,7 @@ from cascade.errors import (
 )
 from runtime_client.connection import check_fits
 from runtime_client.messages import ServerInfo
-from runtime_client.transport import channel_options, judge_time, translate
+from runtime_client.transport import PUSHBACK, channel_options, judge_time, translate
 
 STATUS_KEY = "grpc-status-details-bin"
 
@@ -33,11 +34,13 @@ STATUS_KEY = "grpc-status-details-bin"
 class FailedCall(grpc.RpcError):
     """A call that ended with a status, as gRPC hands it out."""
 
-    def __init__(self, code: str, details: str, status: Any = None) -> None:
+    def __init__(self, code: str, details: str, status: Any = None, pushback: str = "") -> None:
         self._code = grpc.StatusCode[code]
         self._details = details
         data = b"" if status is None else status.SerializeToString()
-        self._trailers = [] if status is None else [(STATUS_KEY, data)]
+        self._trailers: list[tuple[str, Any]] = [] if status is None else [(STATUS_KEY, data)]
+        if pushback:
+            self._trailers.append((PUSHBACK, pushback))
 
     def code(self) -> grpc.StatusCode:
         """The status code."""
@@ -56,7 +59,7 @@ class Trailer(NamedTuple):
     """One entry of the metadata, with the names that grpc_status reads."""
 
     key: str
-    value: bytes
+    value: Any
 
 
 def rich(error: CascadeError, domain: str = ERROR_DOMAIN) -> FailedCall:
@@ -156,3 +159,23 @@ def test_a_server_must_fit() -> None:
         check_fits(server_info(wire_version=99), "b")
     with pytest.raises(BundleMismatch, match="same bundle"):
         check_fits(server_info(bundle_id="c"), "b")
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ("700", 0.7),
+        ("0", 0.0),
+        ("", None),
+        ("-1", math.inf),
+        ("soon", math.inf),
+        ("1" * 400, math.inf),
+    ],
+)
+@pytest.mark.parametrize("code", ["RESOURCE_EXHAUSTED", "UNAVAILABLE"])
+def test_the_pushback_of_a_server_or_proxy_is_heard(
+    code: str, said: str, expected: float | None
+) -> None:
+    """Where no details of ours say it; what is no number forbids a retry."""
+    call = FailedCall(code, "later", pushback=said)
+    assert translate(call, cancelled=False).retry_after_s == expected

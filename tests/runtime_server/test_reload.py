@@ -271,3 +271,36 @@ def test_the_operators_port_is_for_this_machines_programs(bundle: Bundle) -> Non
         assert (status, json.loads(body)["outcome"]) == (200, "unchanged")
         child.terminate()
         assert child.wait(timeout=20) == 0
+
+
+def test_requests_are_found_across_a_reload_of_the_same_bundle(slow_bundle: Bundle) -> None:
+    """A twin joins the one that runs in the old house, and what is kept stays kept."""
+    with reloadable(slow_bundle) as (server, reloader, written), connect(server.address) as caller:
+        done = prompt_message(slow_bundle, "done", sr32=pb.StageOptions(steps=1))
+        list(caller.generate(done))
+        running_one = prompt_message(slow_bundle, "runs", sr32=pb.StageOptions(steps=400))
+        call = caller.generate(running_one)
+        next(call)
+        written.config = replace(written.config, threads=2)
+        assert server.run(reloader.reload()).outcome == "reloaded"
+        assert len(server.server.houses.all) == 2
+        twin = caller.generate(running_one)
+        assert next(twin).accepted.joined
+        assert next(caller.generate(done)).accepted.joined
+        twin.cancel()
+        call.cancel()
+        wait_until(lambda: len(server.server.houses.all) == 1)
+        assert next(caller.generate(done)).accepted.joined
+
+
+def test_a_result_of_another_bundle_is_none(slow_bundle: Bundle, bundle: Bundle) -> None:
+    """The same id asked with the new bundle is new work, and cannot be resumed."""
+    with reloadable(slow_bundle) as (server, reloader, written), connect(server.address) as caller:
+        list(caller.generate(prompt_message(slow_bundle, "id", sr32=pb.StageOptions(steps=1))))
+        written.config = replace(written.config, bundle=bundle.folder)
+        assert server.run(reloader.reload()).outcome == "reloaded"
+        asked = request_message(bundle, request_id="id", resume=pb.ResumeStart())
+        with pytest.raises(grpc.RpcError) as unknown:
+            list(caller.generate(asked))
+        assert details_of(unknown.value)[:2] == ("NOT_FOUND", "UNKNOWN_REQUEST")
+        assert not next(caller.generate(prompt_message(bundle, "id"))).accepted.joined

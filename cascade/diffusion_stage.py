@@ -64,6 +64,21 @@ class DiffusionStage:
         """The one component it runs."""
         return (self._spec.name,)
 
+    @property
+    def engine(self) -> Engine:
+        """What runs its graph."""
+        return self._engine
+
+    def on(self, engine: Engine) -> "DiffusionStage":
+        """The same stage on another engine."""
+        return DiffusionStage(
+            self._spec,
+            self._position,
+            engine,
+            null_context=self._null_context,
+            computed=self._computed,
+        )
+
     def anticipate(self, handoff: Handoff) -> None:
         """Nothing to prepare."""
 

@@ -15,7 +15,7 @@ from cascade.engines.engine import Engine
 from cascade.events import Computed
 from cascade.manifest import Component, Manifest, StoredContext, TextEncoderSpec
 from cascade.null_context import read_stored_context
-from cascade.stage import Stage
+from cascade.stage import EngineStage
 from cascade.text_stage import TextEncoderStage
 from cascade.tokenizer import PromptTokenizer
 
@@ -25,7 +25,7 @@ EngineFactory = Callable[[bytes, EngineChoice], Engine]
 
 def open_stage(
     bundle: Bundle, position: int, plan: EnginePlan, make_engine: EngineFactory | None = None
-) -> Stage:
+) -> EngineStage:
     """One component as a stage here.
 
     Args:
@@ -63,7 +63,7 @@ def open_stages(
     positions: Sequence[int],
     plan: EnginePlan,
     make_engine: EngineFactory | None = None,
-) -> list[Stage]:
+) -> list[EngineStage]:
     """Several components as stages here, in order; opened side by side, for engines take long.
 
     Raises:

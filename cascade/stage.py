@@ -7,6 +7,7 @@ cannot tell them apart.
 from collections.abc import Iterator
 from typing import Protocol, runtime_checkable
 
+from cascade.engines.engine import Engine
 from cascade.events import Event
 from cascade.request import GenerateRequest, Handoff
 
@@ -41,4 +42,18 @@ class Stage(Protocol):
 
     def close(self) -> None:
         """Release what the stage holds."""
+        ...
+
+
+@runtime_checkable
+class EngineStage(Stage, Protocol):
+    """A stage that runs one engine on this machine."""
+
+    @property
+    def engine(self) -> Engine:
+        """What runs its graph."""
+        ...
+
+    def on(self, engine: Engine) -> "EngineStage":
+        """The same stage with another engine in its place; costs nothing to speak of."""
         ...

@@ -54,6 +54,15 @@ class TextEncoderStage:
         """The one component it runs."""
         return (self._spec.name,)
 
+    @property
+    def engine(self) -> Engine:
+        """What runs its graph."""
+        return self._engine
+
+    def on(self, engine: Engine) -> "TextEncoderStage":
+        """The same stage on another engine."""
+        return TextEncoderStage(self._spec, self._tokenizer, engine, self._computed)
+
     def anticipate(self, handoff: Handoff) -> None:
         """Nothing to prepare."""
 

@@ -11,6 +11,7 @@ from typing import Literal
 
 from cascade.errors import InvalidRequest
 from cascade.wishes import AUTO, EngineWish, parse_wish
+from runtime_server.batching import parse_caps
 from runtime_server.logs import LOG_LEVELS, LogLevel
 
 Anonymous = Literal["auto", "allow", "refuse"]
@@ -25,6 +26,10 @@ LEAST: Mapping[str, float] = {
     "threads": 0,
     "max_queued_per_stage": 1,
     "max_in_flight": 1,
+    "max_running": 1,
+    "max_waiting_between": 0,
+    "max_batch_bytes": 0,
+    "turn_after_s": 0,
     "context_store_bytes": 0,
     "context_lifetime_s": 0,
     "max_in_flight_bytes": 1,
@@ -70,6 +75,18 @@ class ServerConfig:
     """A request whose first component has so many waiting is refused as `ServerBusy`."""
     max_in_flight: int = 64
     """Requests admitted and not yet delivered; bounds what slow readers make the server hold."""
+    refuse_late: bool = True
+    """Refuse at once what cannot meet its deadline, as far as step times are known."""
+    max_running: int = 8
+    """Requests inside components at once, each with a thread and a picture in the making."""
+    max_waiting_between: int = 2
+    """No request begins a component while more than so many wait for the one after it."""
+    max_batch_rows: str = AUTO
+    """Rows that share a run: `auto` (measured in the warm-up), a number, or `COMPONENT=N,...`."""
+    max_batch_bytes: int = 256 << 20
+    """Inputs and outputs of one shared run; a row larger than that runs alone."""
+    turn_after_s: float = 30.0
+    """Earliest deadline first; a request without one counts as due so long after it came."""
     context_store_bytes: int = 64 << 20
     """Embeddings kept for later requests; the least recently used go first."""
     context_lifetime_s: float = 600.0
@@ -136,6 +153,7 @@ class ServerConfig:
         for name, least in LEAST.items():
             check_at_least(name, getattr(self, name), least)
         parse_wish(self.engine, self.precision)
+        parse_caps(self.max_batch_rows)
         if self.log_level not in LOG_LEVELS:
             raise InvalidRequest(
                 f"log_level: expected one of {', '.join(LOG_LEVELS)}, got {self.log_level!r}",

@@ -15,9 +15,11 @@ from cascade.events import Accepted, Computed
 from cascade.hosting import EngineFactory, open_stages
 from cascade.image_codec import load_codecs
 from cascade.manifest import Component, Manifest, TextEncoderSpec
-from cascade.stage import Stage
+from cascade.stage import EngineStage, Stage
 from cascade.tokenizer import PromptTokenizer
 from runtime_server.admission import Admission, Work, check_request_id
+from runtime_server.batch_trial import learn_rows, row_caps
+from runtime_server.batching import BatchLimits
 from runtime_server.budgeted_store import Clock
 from runtime_server.calls import ANONYMOUS, GenerateCall, PutContextCall
 from runtime_server.config import ServerConfig
@@ -44,7 +46,7 @@ class Core:
     def __init__(
         self,
         bundle: Bundle,
-        stages: Sequence[Stage],
+        stages: Sequence[EngineStage],
         plan: EnginePlan,
         config: ServerConfig,
         clock: Clock,
@@ -80,15 +82,44 @@ class Core:
             bundle.manifest, config.cut, tokenizer, self.contexts, precisions
         )
         self.bundle_id = bundle.bundle_id
+        self._stages = dict(enumerate(stages, start=config.cut))
+        self._caps = row_caps(config.max_batch_rows, bundle.manifest, config.cut)
         self.executor = Executor(
-            dict(enumerate(stages, start=config.cut)),
+            self._stages,
             QueueLimits(
                 max_queued_per_stage=config.max_queued_per_stage,
                 max_in_flight=config.max_in_flight,
+                refuse_late=config.refuse_late,
+                max_running=config.max_running,
+                max_waiting_between=config.max_waiting_between,
+                patience_s=config.turn_after_s,
             ),
-            clock,
+            {
+                position: BatchLimits(max_rows=cap or 1, max_bytes=config.max_batch_bytes)
+                for position, cap in self._caps.items()
+            },
+            clock=clock,
+            observer=self.observer,
         )
         self.executor.start()
+
+    def learn_rows(self) -> None:
+        """Find out where rows should share runs; before the first request.
+
+        Raises:
+            EngineError: a graph cannot be run.
+        """
+        device = self.executor.device
+        learn_rows(device, self.manifest, self._stages, self._caps, self._clock)
+
+    @property
+    def run_s(self) -> dict[str, float]:
+        """Seconds of one run by component and rows, as far as known: `sr_256 x 2`."""
+        return {
+            f"{self.manifest.components[position].name} x {rows}": seconds
+            for position in self._stages
+            for rows, seconds in sorted(self.executor.device.run_seconds(position).items())
+        }
 
     def info(self) -> ServerInfo:
         """Bundle, components and present load."""
@@ -195,6 +226,7 @@ class Core:
             output_resolution=0 if isinstance(spec, TextEncoderSpec) else spec.output_resolution,
             milliseconds_per_step=1000 * self.executor.seconds_per_step(position),
             queued=self.executor.queued(position),
+            max_batch_rows=self.executor.device.limits(position).max_rows,
             default_steps=1 if isinstance(spec, TextEncoderSpec) else spec.steps,
             computed=Computed(choice.kind.value, choice.precision),
         )
@@ -254,6 +286,8 @@ def load_core(
         load_codecs()
         warmed = {} if warm_up is None else warm_up(stages, bundle.manifest)
         core = Core(bundle, stages, plan, config, time.monotonic, observer)
+        if warm_up is not None:
+            core.learn_rows()
         core.warmed = warmed
         return core
     except Exception:
@@ -263,7 +297,7 @@ def load_core(
 
 def open_verified(
     bundle: Bundle, hosted: Sequence[int], plan: EnginePlan, make_engine: EngineFactory | None
-) -> list[Stage]:
+) -> list[EngineStage]:
     """Open the hosted components while every file of the bundle is checked.
 
     Raises:

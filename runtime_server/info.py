@@ -20,6 +20,8 @@ class HostedComponent:
     """0 for the text encoder."""
     milliseconds_per_step: float
     queued: int
+    max_batch_rows: int
+    """Rows that may share one run of its engine; 1 where sharing does not pay."""
     default_steps: int
     computed: Computed
     """What runs it here."""

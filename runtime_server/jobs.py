@@ -39,6 +39,8 @@ class Job:
     """What that component starts from."""
     identity: str = ANONYMOUS
     """Whose it is."""
+    due: float = 0.0
+    """What it is sorted by: its deadline, or earlier so that nobody waits for ever."""
     enqueued_at: float = 0.0
     waited_s: float = 0.0
     """In the queue of its present component."""
@@ -47,6 +49,16 @@ class Job:
     stop: CascadeError | None = None
     """What it is to end with, once somebody asked."""
     ended: bool = False
+
+    @property
+    def begun(self) -> bool:
+        """Whether a component of it is done."""
+        return self.position > self.work.first
+
+    @property
+    def last(self) -> int:
+        """Position of its last component."""
+        return self.work.last
 
 
 def make_job(

@@ -76,6 +76,9 @@ async def serve_until(stops: Stops, server: CascadeServer) -> int:
         address=server.address,
         bundle_id=core.bundle_id,
         warm_up_s=dict(core.warmed),
+        run_s=core.run_s,
+        max_batch_rows={c.name: c.max_batch_rows for c in core.info().components},
+        one_by_one=[c.name for c in core.info().components if c.max_batch_rows == 1],
     )
     await stops.soon.wait()
     log_event("draining")

@@ -15,7 +15,7 @@ from runtime_server.calls import GenerateCall
 from runtime_server.core import Core
 from runtime_server.jobs import Delivery, Ended, Job
 from runtime_server.ledger import KeptResult, Ledger, RequestKey
-from runtime_server.observer import Observer, Place, Refusal
+from runtime_server.observer import Observer, Place
 from runtime_server.outbox import Recorded
 from runtime_server.production import Listener, Production
 from runtime_server.quota import Quota
@@ -245,9 +245,8 @@ class Reception:
 
         try:
             job, accepted = self._core.submit(work, deliver, allowed_s, key.identity)
-        except CascadeError as exc:
+        except CascadeError:
             self.room.leave(key.identity, size_bytes)
-            self._observer.refused(self._why(exc))
             raise
         begins_at = time.monotonic() + accepted.estimated_wait_s
         stay = Stay(
@@ -268,15 +267,6 @@ class Reception:
         self.ledger.begin(key, stay)
         stay.task = loop.create_task(self._record(stay))
         return stay, accepted
-
-    def _why(self, error: CascadeError) -> Refusal:
-        """Why the executor did not take a request."""
-        if isinstance(error, TransportError):
-            return "draining"
-        if isinstance(error, DeadlineExceeded):
-            return "deadline"
-        full = self._core.executor.counts.in_flight >= self._core.config.max_in_flight
-        return "in_flight" if full else "queue_full"
 
     def _next_to_leave_s(self, identity: str) -> float:
         """Seconds until the caller's first request, or else anybody's, is likely to be done."""

@@ -190,6 +190,7 @@ def write_server_info(info: ServerInfo) -> bytes:
             default_steps=c.default_steps,
             precision=PRECISION_NUMBERS[c.computed.precision],
             engine=c.computed.engine,
+            max_batch_rows=c.max_batch_rows,
         )
         for c in info.components
     ]

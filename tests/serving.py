@@ -107,8 +107,12 @@ def running(
     observer: Observer | None = None,
     **settings: Any,
 ) -> Iterator[RunningServer]:
-    """A server in this process for the length of a `with` block, one engine thread."""
-    settings = {"listen": "127.0.0.1:0", "threads": 1, **settings}
+    """A server in this process for the length of a `with` block, one engine thread.
+
+    Rows run one by one unless a test says otherwise: what a busy machine measures would differ from
+    run to run.
+    """
+    settings = {"listen": "127.0.0.1:0", "threads": 1, "max_batch_rows": "1", **settings}
     server = RunningServer(ServerConfig(bundle=bundle.folder, **settings), make_engine, observer)
     try:
         yield server
@@ -170,10 +174,13 @@ class Caller:
     def generate(
         self,
         request: Any,
-        timeout_s: float | None = 20,
+        timeout_s: float | None = 600,
         metadata: tuple[tuple[str, str], ...] = (),
     ) -> Any:
-        """Generate, as the call that iterates responses; a request may also be raw bytes."""
+        """Generate, as the call that iterates responses; a request may also be raw bytes.
+
+        The time allowed is long: a server refuses at once what it cannot do in time.
+        """
         data = request if isinstance(request, bytes) else request.SerializeToString()
         call = self.channel.unary_stream(
             SERVICE + "Generate", response_deserializer=pb.GenerateResponse.FromString

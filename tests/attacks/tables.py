@@ -23,6 +23,22 @@ LIMITS: list[Limit] = [*MESSAGES, *LOAD, *FILES]
 
 SERVER_TESTS = "tests/runtime_server"
 SHOWN_ELSEWHERE = {
+    "max_batch_bytes": (
+        "tests/runtime_server/test_batching.py",
+        "test_a_run_keeps_the_caps_and_the_shapes",
+    ),
+    "max_batch_rows": (
+        "tests/runtime_server/test_batching.py",
+        "test_a_run_keeps_the_caps_and_the_shapes",
+    ),
+    "max_running": (
+        "tests/runtime_server/test_scheduling.py",
+        "test_no_more_begin_than_share_a_run_or_have_a_thread",
+    ),
+    "max_waiting_between": (
+        "tests/runtime_server/test_scheduling.py",
+        "test_a_component_is_not_begun_while_too_many_wait_behind_it",
+    ),
     "result_store_bytes": (
         f"{SERVER_TESTS}/test_budgeted_store.py",
         "test_the_budget_is_never_exceeded",

@@ -31,8 +31,12 @@ def quick(bundle: Bundle) -> Iterator[Victim]:
 
 @pytest.fixture(scope="session")
 def slow(slow_bundle: Bundle) -> Iterator[Victim]:
-    """One of the slow bundle with two waiting places per component."""
-    with victim(slow_bundle, "--max-queued-per-stage", "2") as server:
+    """One of the slow bundle with two waiting places per component, where nobody overtakes.
+
+    What would be late is let in, so that deadlines pass inside; other tests see it refused.
+    """
+    options = ("--max-queued-per-stage", "2", "--max-running", "1", "--no-refuse-late")
+    with victim(slow_bundle, *options) as server:
         yield server
 
 

@@ -36,8 +36,8 @@ START = pb.PromptStart(prompt=PROMPT)
 
 @pytest.fixture(scope="module")
 def slow_server(slow_bundle: Bundle) -> Iterator[RunningServer]:
-    """A server with one waiting place per component."""
-    with running(slow_bundle, max_queued_per_stage=1) as server:
+    """A server with one waiting place per component, where nobody overtakes."""
+    with running(slow_bundle, max_queued_per_stage=1, max_running=1) as server:
         yield server
 
 
@@ -151,18 +151,45 @@ def test_a_deadline_ends_a_running_request(
     assert time.monotonic() - ended_at < 1
 
 
-def test_a_deadline_ends_a_queued_request(
-    slow_server: RunningServer, slow_caller: Caller, slow_bundle: Bundle
+def test_a_deadline_ends_a_queued_request(slow_bundle: Bundle) -> None:
+    """It leaves the queue while the other still runs; nobody could tell beforehand.
+
+    A server that has never run the last component does not know how long it takes.
+    """
+    with running(slow_bundle, max_running=1) as server, connect(server.address) as caller:
+        executor = server.core.executor
+        first = begun(caller.generate(long_request(slow_bundle)))
+        with pytest.raises(grpc.RpcError) as late:
+            list(caller.generate(short_request(slow_bundle), timeout_s=0.2))
+        assert late.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+        wait_until(lambda: executor.counts.queued == 0)
+        wait_until(lambda: executor.counts.in_flight == 1)
+        assert executor.counts.running == 1
+        first.cancel()
+        wait_until(lambda: executor.counts.idle)
+
+
+def test_what_cannot_be_in_time_is_refused_at_once(
+    slow_server: RunningServer, slow_caller: Caller, slow_bundle: Bundle, expected: Array
 ) -> None:
-    """It leaves the queue while the other still runs."""
+    """Where step times are known: with a delay when others are the cause, else without."""
     executor = slow_server.core.executor
+    results = results_of(slow_caller.generate(short_request(slow_bundle)))
+    assert np.array_equal(pixels(results["sr32"].image), expected)
+    wait_until(lambda: executor.counts.idle)
+    with pytest.raises(grpc.RpcError) as hopeless:
+        list(slow_caller.generate(long_request(slow_bundle), timeout_s=1.0))
+    assert details_of(hopeless.value)[:2] == ("DEADLINE_EXCEEDED", "DEADLINE_EXCEEDED")
+    assert details_of(hopeless.value)[3] is None
+    assert executor.counts.idle
     first = begun(slow_caller.generate(long_request(slow_bundle)))
-    with pytest.raises(grpc.RpcError) as late:
-        list(slow_caller.generate(short_request(slow_bundle), timeout_s=0.2))
-    assert late.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
-    wait_until(lambda: executor.counts.queued == 0)
-    wait_until(lambda: executor.counts.in_flight == 1)
-    assert executor.counts.running == 1
+    with pytest.raises(grpc.RpcError) as busy:
+        list(slow_caller.generate(short_request(slow_bundle), timeout_s=2.0))
+    code, reason, _, retry_s = details_of(busy.value)
+    assert (code, reason) == ("RESOURCE_EXHAUSTED", "SERVER_BUSY")
+    assert retry_s is not None
+    assert retry_s > 0.5
+    assert executor.counts.queued == 0
     first.cancel()
 
 

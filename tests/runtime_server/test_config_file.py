@@ -22,6 +22,7 @@ OTHER_VALUES: dict[str, Any] = {
     "engine": "ort",
     "precision": "fp32",
     "log_level": "error",
+    "max_batch_rows": "4,base=2",
 }
 PAIRS = {"tls_cert": {"tls_key": Path("/k.pem")}, "tls_key": {"tls_cert": Path("/c.pem")}}
 """Settings that are refused alone, with what they need."""

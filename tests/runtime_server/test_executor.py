@@ -2,11 +2,14 @@
 
 import queue
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
+import numpy as np
 import pytest
 
+from cascade.engines.engine import Engine
 from cascade.errors import (
     Cancelled,
     DeadlineExceeded,
@@ -16,6 +19,7 @@ from cascade.errors import (
 )
 from cascade.events import Event, Progress, StageFinished
 from cascade.request import GenerateRequest, Handoff
+from cascade.types import Array
 from runtime_server.admission import Work
 from runtime_server.executor import Executor, QueueLimits
 from runtime_server.jobs import Delivery, Ended, Job, make_job
@@ -24,38 +28,26 @@ from tests.serving import wait_until
 STEPS = 3
 
 
-class SteppedStage:
-    """A stage whose steps wait for the test, and which notes what happens to it."""
+class SteppedEngine:
+    """An engine whose runs wait for the test, and which notes what happens to it."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self) -> None:
         self.log: list[str] = []
         self.permits: queue.Queue[str] = queue.Queue()
         self.entered = threading.Semaphore(0)
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """One component."""
-        return (self.name,)
-
-    def anticipate(self, handoff: Handoff) -> None:
-        """Nothing."""
-
-    def run(self, request: GenerateRequest, handoff: Handoff) -> Iterator[Event]:
-        """`STEPS` steps, each with the test's permission."""
-        self.log.append(f"run {request.seed}")
-        for step in range(1, STEPS + 1):
-            self.entered.release()
-            permit = self.permits.get(timeout=10)
-            if permit == "terminated":
-                raise Cancelled("ended from outside")
-            if permit == "fail":
-                raise ZeroDivisionError("a bug")
-            yield Progress(self.name, step, STEPS)
-        yield StageFinished(self.name, handoff, {self.name: 0.0})
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """One run, with the test's permission."""
+        self.entered.release()
+        permit = self.permits.get(timeout=10)
+        if permit == "terminated":
+            raise Cancelled("ended from outside")
+        if permit == "fail":
+            raise ZeroDivisionError("a bug")
+        return {"prediction": inputs["x_t"]}
 
     def terminate(self) -> None:
-        """End the step that waits."""
+        """End the run that waits."""
         self.log.append("terminate")
         self.permits.put("terminated")
 
@@ -63,14 +55,54 @@ class SteppedStage:
         """Note it."""
         self.log.append("close")
 
+
+class SteppedStage:
+    """A stage of `STEPS` runs of a stepped engine."""
+
+    def __init__(
+        self, name: str, engine: Engine | None = None, log: list[str] | None = None
+    ) -> None:
+        self.name = name
+        self.stepped = SteppedEngine()
+        self.engine: Engine = engine or self.stepped
+        self.log = self.stepped.log if log is None else log
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """One component."""
+        return (self.name,)
+
+    def on(self, engine: Engine) -> "SteppedStage":
+        """With the executor's engine."""
+        return SteppedStage(self.name, engine, self.log)
+
+    def anticipate(self, handoff: Handoff) -> None:
+        """Nothing."""
+
+    def run(self, request: GenerateRequest, handoff: Handoff) -> Iterator[Event]:
+        """`STEPS` steps."""
+        self.log.append(f"run {request.seed}")
+        for step in range(1, STEPS + 1):
+            self.engine.run({"x_t": np.zeros((1, 3, 2, 2), np.float32)})
+            yield Progress(self.name, step, STEPS)
+        yield StageFinished(self.name, handoff, {self.name: 0.0})
+
+    def terminate(self) -> None:
+        """End the run in progress."""
+        self.engine.terminate()
+
+    def close(self) -> None:
+        """Release the engine."""
+        self.engine.close()
+
     def go(self, steps: int = STEPS) -> None:
         """Let so many steps happen."""
         for _ in range(steps):
-            self.permits.put("go")
+            self.stepped.permits.put("go")
 
     def wait_entered(self) -> None:
         """Until a step waits for its permit."""
-        assert self.entered.acquire(timeout=10)
+        assert self.stepped.entered.acquire(timeout=10)
 
 
 class Bench:
@@ -151,6 +183,31 @@ def test_what_was_begun_is_finished_before_anything_new_begins(bench: Bench) -> 
     assert bench.stages[0].log == ["run 1", "run 2"]
 
 
+def test_an_urgent_request_goes_first_from_the_next_step_on(bench: Bench) -> None:
+    """It begins beside the one that runs, whose own steps go on when it is through."""
+    bench.executor.submit(slow := bench.job(1, last=0))
+    bench.stages[0].wait_entered()
+    urgent = bench.job(2, first=1, last=1, deadline=time.monotonic() + 20)
+    assert bench.executor.submit(urgent).queue_position == 0
+    wait_until(lambda: bench.executor.counts.running == 2)
+    wait_until(lambda: bench.executor.device.inside == 2)
+    bench.stages[0].go(1)
+    bench.stages[1].go()
+    assert bench.end_of(2).error is None
+    assert not any(isinstance(item, Ended) for item in bench.delivered[1])
+    bench.stages[0].go(STEPS - 1)
+    assert bench.end_of(1).error is None
+    for job in (slow, urgent):
+        bench.executor.release(job)
+
+
+def test_an_identity_is_anonymous_until_somebody_knows_better(bench: Bench) -> None:
+    """Whose a job is stands in the job."""
+    job = bench.job(1)
+    assert job.identity == "anonymous"
+    assert make_job(job.work, job.deliver, None, "alice").identity == "alice"
+
+
 def test_cancelled_while_queued_never_starts(bench: Bench) -> None:
     """It ends at once, its place is free, and the stage never hears of it."""
     running, waiting = bench.job(1, last=0), bench.job(2, last=0)
@@ -201,7 +258,8 @@ def test_a_full_queue_refuses_and_other_queues_do_not(bench: Bench) -> None:
     with pytest.raises(ServerBusy, match="2 requests already wait for first"):
         bench.executor.submit(bench.job(4))
     jobs.append(bench.job(5, first=1))
-    assert bench.executor.submit(jobs[-1]).queue_position == 1
+    # Who came first is first, whatever component it waits for.
+    assert bench.executor.submit(jobs[-1]).queue_position == 3
     with pytest.raises(ServerBusy, match="4 requests are in flight"):
         bench.executor.submit(bench.job(6, first=1))
     for job in jobs:
@@ -213,7 +271,7 @@ def test_a_stage_that_fails_ends_only_its_own_job(bench: Bench) -> None:
     jobs = [bench.job(1, last=0), bench.job(2, last=0)]
     for job in jobs:
         bench.executor.submit(job)
-    bench.stages[0].permits.put("fail")
+    bench.stages[0].stepped.permits.put("fail")
     bench.stages[0].go()
     assert isinstance(bench.end_of(1).error, ZeroDivisionError)
     assert bench.end_of(2).error is None
@@ -250,6 +308,9 @@ def test_a_stage_without_a_result_is_a_bug_of_the_stage(bench: Bench) -> None:
     """It is reported as such, not as success."""
 
     class Silent(SteppedStage):
+        def on(self, engine: Engine) -> "Silent":
+            return Silent(self.name, engine, self.log)
+
         def run(self, request: GenerateRequest, handoff: Handoff) -> Iterator[Event]:
             del request, handoff
             yield from ()

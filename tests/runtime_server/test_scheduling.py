@@ -1,55 +1,122 @@
 """Scheduling decisions as functions of values."""
 
+from dataclasses import dataclass
+
 import pytest
 
 from cascade.errors import Cancelled, DeadlineExceeded, ServerBusy
 from runtime_server.scheduling import (
-    MEASURED_STEPS,
     SHORTEST_RETRY_S,
-    StepTimes,
-    next_position,
+    due_of,
+    forecast_s,
+    next_to_start,
+    pace,
     refuse_when_full,
+    refuse_when_late,
     remaining_steps,
     stop_reason,
 )
+from runtime_server.step_times import MEASURED_STEPS, StepTimes
 
 
-@pytest.mark.parametrize(
-    ("waiting", "expected"),
-    [
-        ({0: 0, 1: 0, 2: 0}, None),
-        ({0: 3, 1: 0, 2: 0}, 0),
-        ({0: 3, 1: 1, 2: 0}, 1),
-        ({0: 3, 1: 9, 2: 1}, 2),
-        ({}, None),
-    ],
-)
-def test_the_latest_component_with_work_runs_next(
-    waiting: dict[int, int], expected: int | None
-) -> None:
-    """What was begun is finished before anything new begins."""
-    queues = {position: [object()] * count for position, count in waiting.items()}
-    assert next_position(queues) == expected
+@dataclass(frozen=True)
+class Place:
+    """A request as the choice sees it."""
+
+    position: int
+    due: float
+    last: int = 3
+    begun: bool = False
+
+
+CAPS = {0: 1, 1: 4, 2: 2}
+
+
+def chosen(queued: list[Place], running: list[Place]) -> int | None:
+    """With room for four, and one waiting between components."""
+    return next_to_start(queued, running, CAPS, max_running=4, max_waiting_between=1)
+
+
+def test_an_idle_device_takes_the_most_urgent_whatever_it_waits_for() -> None:
+    """Nothing waits for nothing."""
+    assert chosen([], []) is None
+    assert chosen([Place(0, 5.0), Place(2, 3.0), Place(1, 4.0)], []) == 1
+
+
+def test_beside_others_only_who_can_join_or_is_more_urgent_begins() -> None:
+    """A later request of another component would only slow down what was begun."""
+    running = [Place(1, 2.0), Place(1, 3.0)]
+    assert chosen([Place(0, 5.0), Place(2, 4.0)], running) is None
+    assert chosen([Place(0, 5.0), Place(1, 9.0)], running) == 1
+    assert chosen([Place(0, 2.5)], running) is None
+    assert chosen([Place(0, 1.0)], running) == 0
+
+
+def test_no_more_begin_than_share_a_run_or_have_a_thread() -> None:
+    """A component whose rows run one by one holds one row."""
+    assert chosen([Place(0, 5.0)], [Place(0, 1.0)]) is None
+    assert chosen([Place(2, 5.0)], [Place(2, 1.0)]) == 0
+    assert chosen([Place(2, 5.0)], [Place(2, 1.0), Place(2, 1.5)]) is None
+    assert chosen([Place(1, 0.0)], [Place(1, float(n)) for n in range(1, 5)]) is None
+
+
+def test_a_component_is_not_begun_while_too_many_wait_behind_it() -> None:
+    """Only requests that have come from there count, and only where the request goes there."""
+    behind = [Place(2, 6.0, begun=True), Place(2, 7.0, begun=True)]
+    assert chosen([Place(1, 1.0), *behind], []) == 1
+    assert chosen([Place(1, 1.0), *behind[:1]], []) == 0
+    assert chosen([Place(1, 1.0, last=1), *behind], []) == 0
+    assert chosen([Place(1, 1.0), Place(2, 6.0), Place(2, 7.0)], []) == 0
+
+
+def test_a_turn_is_never_later_than_the_deadline_or_the_patience() -> None:
+    """So a request without a deadline passes every one that comes much later."""
+    assert due_of(None, 100.0, 30.0) == 130.0
+    assert due_of(105.0, 100.0, 30.0) == 105.0
+    assert due_of(700.0, 100.0, 30.0) == 130.0
 
 
 def test_the_median_of_step_times_ignores_outliers_and_follows_the_load() -> None:
     """One stall changes nothing; a lasting change takes over."""
     times = StepTimes()
-    assert times.seconds_per_step(1) == 0
+    assert times.seconds((1, 1)) == 0
     for seconds in (0.1, 0.1, 9.0, 0.1, 0.1):
-        times.add(1, seconds)
-    assert times.seconds_per_step(1) == pytest.approx(0.1)
+        times.add((1, 1), seconds)
+    assert times.seconds((1, 1)) == pytest.approx(0.1)
     for _ in range(MEASURED_STEPS):
-        times.add(1, 0.4)
-    assert times.seconds_per_step(1) == pytest.approx(0.4)
+        times.add((1, 1), 0.4)
+    assert times.seconds((1, 1)) == pytest.approx(0.4)
+    times.add((1, 2), 0.6)
+    assert times.by_rows(1) == pytest.approx({1: 0.4, 2: 0.6})
 
 
-def test_an_estimate_adds_the_steps_of_every_component() -> None:
+def test_a_forecast_adds_all_that_is_before() -> None:
     """Steps times seconds, summed; a component never measured counts nothing."""
-    times = StepTimes()
-    times.add(1, 0.5)
-    times.add(2, 2.0)
-    assert times.estimate_s({1: 4, 2: 3, 3: 100}) == pytest.approx(8.0)
+    own = {1: 4, 2: 3, 3: 100}
+    step_s = {1: 0.5, 2: 2.0}
+    assert forecast_s(own, [], step_s, {}) == pytest.approx(8.0)
+    assert forecast_s(own, [{2: 2}], step_s, {}) == pytest.approx(12.0)
+
+
+def test_a_forecast_knows_that_rows_share_runs() -> None:
+    """Two rows of which each costs three quarters; but never less than one's own steps alone."""
+    shared = {1: {1: 0.1, 2: 0.15}}
+    assert pace(0, shared[1]) == pace(1, shared[1]) == 1
+    assert pace(2, shared[1]) == pace(7, shared[1]) == pytest.approx(0.75)
+    assert forecast_s({1: 10}, [{1: 10}], {1: 0.1}, shared) == pytest.approx(1.5)
+    assert forecast_s({1: 10}, [{1: 1}], {1: 0.1}, shared) == pytest.approx(1.0)
+
+
+def test_who_cannot_be_in_time_is_refused_with_the_reason() -> None:
+    """Too long even alone: late, and no retry helps. Too much before it: busy, and when to come."""
+    refuse_when_late(None, 9.0, 99.0)
+    refuse_when_late(5.0, 4.0, 5.0)
+    with pytest.raises(DeadlineExceeded, match="this takes 6 s here and 5 s are allowed") as late:
+        refuse_when_late(5.0, 6.0, 9.0)
+    assert late.value.retry_after_s is None
+    with pytest.raises(ServerBusy, match="through in 9 s and 5 s are allowed") as busy:
+        refuse_when_late(5.0, 4.0, 9.0)
+    assert busy.value.retry_after_s == pytest.approx(4.0)
 
 
 @pytest.mark.parametrize(

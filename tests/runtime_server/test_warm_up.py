@@ -68,7 +68,7 @@ class CountingFactory:
 def test_every_hosted_component_runs_once(bundle: Bundle, cut: int) -> None:
     """And its step is timed."""
     factory = CountingFactory()
-    config = ServerConfig(bundle=bundle.folder, threads=1, cut=cut)
+    config = ServerConfig(bundle=bundle.folder, threads=1, cut=cut, max_batch_rows="1")
     core = load_core(config, factory, warm_up)
     try:
         assert list(core.warmed) == NAMES[cut:]

@@ -1,0 +1,75 @@
+"""Inputs of several rows joined into one run of the engine, and its outputs cut apart again.
+
+Every input has its batch axis first and is given per sample, so joining is concatenating. Contexts
+of unequal length are filled with zeros that the mask leaves out; a graph that takes no mask takes
+only equal lengths together. Knows arrays by name; not who asks.
+"""
+
+from collections.abc import Hashable, Mapping, Sequence
+
+import numpy as np
+
+from cascade.null_context import lengthened
+from cascade.types import Array
+
+Arrays = Mapping[str, Array]
+MASKED = ("context", "context_mask")
+"""Their second axis counts tokens."""
+
+
+def rows_of(inputs: Arrays) -> int:
+    """Samples along the batch axis."""
+    return max((len(value) for value in inputs.values()), default=0)
+
+
+def kind_of(inputs: Arrays) -> Hashable:
+    """Equal for inputs that may be joined."""
+    free = MASKED if all(name in inputs for name in MASKED) else ()
+    return tuple(
+        (name, value.dtype.str, value.shape[2:] if name in free else value.shape[1:])
+        for name, value in sorted(inputs.items())
+    )
+
+
+def size_bytes_of(inputs: Arrays) -> int:
+    """Of the inputs, and of an output as large as the noisy image."""
+    image = inputs.get("x_t")
+    return sum(value.nbytes for value in inputs.values()) + (0 if image is None else image.nbytes)
+
+
+def joined(parts: Sequence[Arrays]) -> dict[str, Array]:
+    """The inputs of one run for all; they are of one `kind_of`."""
+    whole = {}
+    for name in parts[0]:
+        values = [part[name] for part in parts]
+        if name in MASKED:
+            length = max(value.shape[1] for value in values)
+            values = [lengthened(value, length) for value in values]
+        whole[name] = np.concatenate(values)
+    return whole
+
+
+def cut(outputs: Arrays, rows: Sequence[int]) -> list[dict[str, Array]]:
+    """Each part's own outputs; views of the whole.
+
+    Args:
+        outputs: of a joint run, batch axis first.
+        rows: samples of each part, in order.
+    """
+    ends = np.cumsum(rows).tolist()
+    return [
+        {name: value[end - count : end] for name, value in outputs.items()}
+        for end, count in zip(ends, rows, strict=True)
+    ]
+
+
+def all_finite(outputs: Arrays) -> bool:
+    """Whether no number is NaN or infinite.
+
+    One sum first: it is finite for nearly every array whose numbers are, and costs a fraction.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        return all(
+            value.dtype.kind != "f" or np.isfinite(value.sum()) or np.isfinite(value).all()
+            for value in outputs.values()
+        )

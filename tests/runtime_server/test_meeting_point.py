@@ -1,0 +1,289 @@
+"""Rows that meet at one device: shared runs, the token, dropping, and one row's fault."""
+
+import queue
+import threading
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+
+import numpy as np
+import pytest
+
+from cascade.errors import Cancelled, EngineError
+from cascade.types import Array
+from runtime_server.batching import BatchLimits
+from runtime_server.meeting_point import Device, Seat
+from tests.serving import wait_until
+
+NAN = float("nan")
+
+
+class PlusOne:
+    """Adds one to each row; every run waits for the test. A row of 13 makes it fail."""
+
+    def __init__(self, busy: list[str], name: str) -> None:
+        self.batches: list[list[float]] = []
+        self.entered = threading.Semaphore(0)
+        self.permits: queue.Queue[str] = queue.Queue()
+        self.ended = 0
+        self._busy, self._name = busy, name
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """`prediction` of `x_t`."""
+        self._busy.append(self._name)
+        assert self._busy == [self._name], "two engines ran at once"
+        self.batches.append(inputs["x_t"][:, 0].tolist())
+        self.entered.release()
+        permit = self.permits.get(timeout=10)
+        self._busy.pop()
+        if permit == "terminated":
+            raise Cancelled("ended")
+        if 13 in inputs["x_t"]:
+            raise EngineError("a row of 13")
+        return {"prediction": inputs["x_t"] + np.float32(1)}
+
+    def terminate(self) -> None:
+        """End the run."""
+        self.ended += 1
+        self.permits.put("terminated")
+
+    def close(self) -> None:
+        """Nothing."""
+
+
+class Table:
+    """A device with two engines, and threads to sit down with."""
+
+    def __init__(self, pool: ThreadPoolExecutor) -> None:
+        busy: list[str] = []
+        self.engines = {1: PlusOne(busy, "first"), 2: PlusOne(busy, "second")}
+        limits = BatchLimits(max_rows=4, max_bytes=10**6)
+        self.device = Device(self.engines, dict.fromkeys((1, 2), limits), {1: "a", 2: "b"})
+        self._pool = pool
+
+    def seat(self, due: float = 1.0, position: int = 1) -> Seat:
+        """A place of one row."""
+        return self.device.seat(position, due=due, name=f"r{due}", runs=1)
+
+    def ask(self, seat: Seat, value: float, rows: int = 1) -> Future[float]:
+        """What a row gets back, on a thread of its own; returns once the row has asked."""
+        before = self.inside
+        x = np.full((rows, 1), value, np.float32)
+        future = self._pool.submit(lambda: float(seat.run({"x_t": x})["prediction"][0, 0]))
+        wait_until(lambda: self.inside > before or future.done())
+        return future
+
+    @property
+    def inside(self) -> int:
+        """Asks that wait or run."""
+        return self.device.inside
+
+    def wait_entered(self, position: int = 1) -> None:
+        """Until the engine is in a run."""
+        assert self.engines[position].entered.acquire(timeout=10)
+
+    def go(self, position: int = 1, runs: int = 1) -> None:
+        """Let the engine finish so many runs."""
+        for _ in range(runs):
+            self.engines[position].permits.put("go")
+
+
+@pytest.fixture
+def table() -> Iterator[Table]:
+    """A device at rest; nobody is left at it in the end."""
+    with ThreadPoolExecutor(8) as pool:
+        made = Table(pool)
+        yield made
+        wait_until(lambda: made.inside == 0)
+
+
+def test_who_asks_while_the_engine_runs_shares_the_next_run(table: Table) -> None:
+    """Each gets its own slice, the most urgent first in the run."""
+    first = table.ask(table.seat(1.0), 10)
+    table.wait_entered()
+    others = [table.ask(table.seat(due), value) for due, value in ((3.0, 30), (2.0, 20))]
+    table.go(runs=2)
+    assert first.result(10) == 11
+    assert [other.result(10) for other in others] == [31, 21]
+    assert table.engines[1].batches == [[10], [20, 30]]
+
+
+def test_the_halves_of_a_row_stay_together(table: Table) -> None:
+    """Two samples of one ask count two, and come back to it."""
+    first = table.ask(table.seat(1.0), 10)
+    table.wait_entered()
+    pairs = [table.ask(table.seat(2.0 + n), 20 + n, rows=2) for n in range(3)]
+    table.go(runs=3)
+    assert first.result(10) == 11
+    assert [pair.result(10) for pair in pairs] == [21, 22, 23]
+    assert table.engines[1].batches == [[10], [20, 20, 21, 21], [22, 22]]
+
+
+def test_two_engines_of_a_device_never_run_at_once(table: Table) -> None:
+    """The token: the second begins when the first is through. The engines themselves assert it."""
+    futures = [table.ask(table.seat(1.0, 1), 1)]
+    table.wait_entered(1)
+    futures += [table.ask(table.seat(2.0, 2), 2), table.ask(table.seat(3.0, 1), 3)]
+    assert not table.engines[2].batches
+    table.go(1)
+    table.wait_entered(2)
+    assert len(table.engines[1].batches) == 1
+    table.go(2)
+    table.go(1)
+    assert [future.result(10) for future in futures] == [2, 3, 4]
+
+
+def test_a_poisoned_row_does_not_fail_its_neighbours(table: Table) -> None:
+    """The run is done again row by row; only whose inputs are at fault hears of it."""
+    first = table.ask(table.seat(1.0), 10)
+    table.wait_entered()
+    rows = [table.ask(table.seat(2.0 + n), value) for n, value in enumerate((20, 13, 40))]
+    table.go(runs=5)
+    assert first.result(10) == 11
+    assert [rows[0].result(10), rows[2].result(10)] == [21, 41]
+    with pytest.raises(EngineError, match="a row of 13"):
+        rows[1].result(10)
+    assert table.engines[1].batches == [[10], [20, 13, 40], [20], [13], [40]]
+
+
+def test_numbers_that_are_not_finite_fail_their_own_row(table: Table) -> None:
+    """In company and alone."""
+    first = table.ask(table.seat(1.0), NAN)
+    table.wait_entered()
+    rows = [table.ask(table.seat(2.0 + n), value) for n, value in enumerate((20, NAN))]
+    table.go(runs=3)
+    assert rows[0].result(10) == 21
+    for poisoned in (first, rows[1]):
+        with pytest.raises(EngineError, match="NaN or infinity"):
+            poisoned.result(10)
+
+
+def test_a_dropped_row_that_waits_ends_at_once(table: Table) -> None:
+    """It never reaches the engine."""
+    first = table.ask(table.seat(1.0), 10)
+    table.wait_entered()
+    seat = table.seat(2.0)
+    waiting = table.ask(seat, 20)
+    table.device.drop(seat, Cancelled("enough"))
+    with pytest.raises(Cancelled, match="enough"):
+        waiting.result(10)
+    table.go()
+    assert first.result(10) == 11
+    assert table.engines[1].batches == [[10]]
+    with pytest.raises(Cancelled, match="enough"):
+        seat.run({"x_t": np.zeros((1, 1), np.float32)})
+
+
+def test_a_row_dropped_alone_is_ended_inside_its_step(table: Table) -> None:
+    """The engine is told, and the next run is not affected."""
+    seat = table.seat(1.0)
+    running = table.ask(seat, 10)
+    table.wait_entered()
+    waiting = table.ask(table.seat(2.0), 20)
+    table.device.drop(seat, Cancelled("enough"))
+    with pytest.raises(Cancelled, match="enough"):
+        running.result(10)
+    table.go()
+    assert waiting.result(10) == 21
+    assert table.engines[1].ended == 1
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_a_row_dropped_in_company_leaves_its_neighbour_untouched(
+    table: Table, order: tuple[int, int]
+) -> None:
+    """Whoever's thread does the run; only when nobody wants it any more is the run ended."""
+    first = table.ask(table.seat(1.0), 10)
+    table.wait_entered()
+    seats = [table.seat(2.0), table.seat(3.0)]
+    rows = [table.ask(seat, 20.0) for seat in seats]
+    table.go()
+    table.wait_entered()
+    assert first.result(10) == 11
+    table.device.drop(seats[order[0]], Cancelled("enough"))
+    assert not rows[order[1]].done()
+    assert table.engines[1].ended == 0
+    table.go()
+    assert rows[order[1]].result(10) == 21
+    with pytest.raises(Cancelled, match="enough"):
+        rows[order[0]].result(10)
+
+
+def test_a_shared_run_that_nobody_wants_is_ended(table: Table) -> None:
+    """Both rows were dropped."""
+    first = table.ask(table.seat(1.0), 10)
+    table.wait_entered()
+    seats = [table.seat(2.0), table.seat(3.0)]
+    rows = [table.ask(seat, 20.0) for seat in seats]
+    table.go()
+    table.wait_entered()
+    assert first.result(10) == 11
+    for seat in seats:
+        table.device.drop(seat, Cancelled("enough"))
+    for row in rows:
+        with pytest.raises(Cancelled, match="enough"):
+            row.result(10)
+    assert table.engines[1].ended == 1
+
+
+class Timed:
+    """An engine on a clock of its own: 10 s for one row, 11 s for two; no real time passes."""
+
+    def __init__(self) -> None:
+        self.sizes: list[int] = []
+        self.now = 0.0
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """The input."""
+        rows = len(inputs["x_t"])
+        self.now += 9.0 + rows
+        self.sizes.append(rows)
+        return {"prediction": inputs["x_t"]}
+
+    def terminate(self) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        """Nothing."""
+
+
+def test_rows_between_two_runs_are_waited_for_where_sharing_saves() -> None:
+    """Rows in step share every run, and who has left is not waited for."""
+    engine = Timed()
+    limits = BatchLimits(max_rows=2, max_bytes=10**6)
+    device = Device({1: engine}, {1: limits}, {1: "a"}, clock=lambda: engine.now)
+    device.learn(1, {1: 10.0, 2: 11.0})
+    gates = [threading.Semaphore(0), threading.Semaphore(0)]
+
+    def row(index: int) -> None:
+        with closing(device.seat(1, due=float(index), name=str(index), runs=3)) as seat:
+            for _ in range(3):
+                assert gates[index].acquire(timeout=10)
+                seat.run({"x_t": np.zeros((1, 1), np.float32)})
+
+    with ThreadPoolExecutor(2) as pool:
+        futures = [pool.submit(row, index) for index in range(2)]
+        gates[0].release()
+        wait_until(lambda: engine.sizes == [1])
+        for runs in (2, 3):
+            # The first is between two runs: the second waits for it.
+            gates[1].release()
+            wait_until(lambda: device.inside == 1)
+            gates[0].release()
+            wait_until(lambda runs=runs: len(engine.sizes) == runs)
+        gates[1].release()
+        for future in futures:
+            future.result(10)
+    assert engine.sizes == [1, 2, 2, 1]
+
+
+def test_nobody_is_waited_for_where_sharing_saves_nothing() -> None:
+    """The same rows, with two in a run as slow as two runs."""
+    engine = Timed()
+    limits = BatchLimits(max_rows=2, max_bytes=10**6)
+    device = Device({1: engine}, {1: limits}, {1: "a"}, clock=lambda: engine.now)
+    device.learn(1, {1: 10.0, 2: 20.0})
+    seats = [device.seat(1, due=due, name="x", runs=2) for due in (2.0, 1.0)]
+    for seat in seats:
+        seat.run({"x_t": np.zeros((1, 1), np.float32)})
+    assert engine.sizes == [1, 1]

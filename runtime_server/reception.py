@@ -8,7 +8,14 @@ import asyncio
 import time
 from dataclasses import dataclass, field
 
-from cascade.errors import Cancelled, CascadeError, DeadlineExceeded, StageError, TransportError
+from cascade.errors import (
+    Cancelled,
+    CascadeError,
+    DeadlineExceeded,
+    RequestIdTaken,
+    StageError,
+    TransportError,
+)
 from cascade.events import Accepted
 from runtime_server.admission import Work
 from runtime_server.calls import GenerateCall
@@ -120,7 +127,11 @@ class Reception:
             DeadlineExceeded: its time is over, or it cannot be done in time.
             TransportError: the server is shutting down.
         """
-        found = self.ledger.find(key, means)
+        try:
+            found = self.ledger.find(key, means)
+        except RequestIdTaken:
+            self._observer.refused("invalid")
+            raise
         if found is not None:
             return self._seat(found, call.results_held)
         stay, accepted = self._begin(key, call, work, means, allowed_s)

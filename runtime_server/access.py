@@ -11,11 +11,11 @@ from pathlib import Path
 
 from cascade.agreement import MAX_TOKEN_CHARACTERS
 from cascade.errors import PermissionDenied, Unauthenticated
+from runtime_server.calls import ANONYMOUS
 from runtime_server.config import ServerConfig
 from runtime_server.static_keys import match_token, read_keys
 from runtime_server.watched_file import WatchedFiles, read_setting
 
-ANONYMOUS = "anonymous"
 HEADER = "authorization"
 BEARER = "bearer "
 HEALTH_SERVICE = "grpc.health.v1.Health"

@@ -79,3 +79,8 @@ def log_error(error: BaseException, error_id: str, request_id: str) -> None:
         text=str(error)[:2000] if isinstance(error, CascadeError) else "",
         frames=[f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames],
     )
+
+
+def reason_of(error: Exception) -> str:
+    """What a line calls an error."""
+    return error.reason if isinstance(error, CascadeError) else type(error).__name__

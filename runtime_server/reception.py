@@ -5,6 +5,7 @@ core; not gRPC.
 """
 
 import asyncio
+import secrets
 import time
 from dataclasses import dataclass, field
 
@@ -22,11 +23,13 @@ from runtime_server.calls import GenerateCall
 from runtime_server.core import Core
 from runtime_server.jobs import Delivery, Ended, Job
 from runtime_server.ledger import KeptResult, Ledger, RequestKey
+from runtime_server.logs import log_error, log_event, reason_of
 from runtime_server.observer import Observer, Place
 from runtime_server.outbox import Recorded
 from runtime_server.production import Listener, Production
 from runtime_server.quota import Quota
 from runtime_server.room import Room, RoomLimits
+from runtime_server.status import OPAQUE_CODES
 
 STOP_AGAIN_S = 0.02
 """A job that is to stop is told so again and again: its engine may be between two steps."""
@@ -293,6 +296,8 @@ class Reception:
             ended = Ended(exc)
             self._end(stay, StageError("a result could not be written"))
         self._tell(stay, ended.error, "running" if stay.production.has_begun else "queue")
+        if not stay.production.is_heard and (stay.detach or stay.linger_s):
+            log_unheard(stay, ended.error)
         stay.production.end(ended)
         self.ledger.end(stay.key, stay, self._keepsake(stay, ended))
         self.sweep_later()
@@ -302,9 +307,12 @@ class Reception:
         """What is kept of a request: its results, or why it failed while nobody listened."""
         if ended.error is None:
             return stay.production.kept()
-        if stay.production.is_heard or not isinstance(ended.error, CascadeError):
+        if stay.production.is_heard:
             return None
-        return KeptResult(fingerprint=stay.fingerprint, results=(), seconds={}, error=ended.error)
+        error = ended.error
+        if not isinstance(error, CascadeError):
+            error = StageError("it failed while nobody listened")
+        return KeptResult(fingerprint=stay.fingerprint, results=(), seconds={}, error=error)
 
     def _abandon(self, stay: Stay) -> None:
         """End a request that nobody came back to."""
@@ -344,3 +352,16 @@ class Reception:
         self._core.executor.release(stay.job)
         self._observer.left(stay.key.request_id)
         self.room.leave(stay.key.identity, stay.size_bytes)
+
+
+def log_unheard(stay: Stay, error: Exception | None) -> None:
+    """One line about work that ended while nobody listened; no call's line will say it."""
+    if error is not None and (not isinstance(error, CascadeError) or error.code in OPAQUE_CODES):
+        log_error(error, secrets.token_hex(8), stay.key.request_id)
+    log_event(
+        "unheard",
+        request_id=stay.key.request_id,
+        identity=stay.key.identity,
+        outcome="ok" if error is None else reason_of(error),
+        seconds={name: round(s, 6) for name, s in stay.production.seconds.items()},
+    )

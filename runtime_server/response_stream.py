@@ -12,7 +12,7 @@ from cascade.events import Preview, Progress
 from runtime_server import wire
 from runtime_server.jobs import Delivery, Ended
 from runtime_server.ledger import RequestKey
-from runtime_server.logs import log_event
+from runtime_server.logs import log_event, reason_of
 from runtime_server.outbox import Recorded
 from runtime_server.production import pack_image
 from runtime_server.reception import Seat
@@ -117,8 +117,3 @@ class ResponseStream:
             bytes_received=self.bytes_received,
             bytes_sent=self.bytes_sent,
         )
-
-
-def reason_of(error: Exception) -> str:
-    """What a log line calls an error."""
-    return error.reason if isinstance(error, CascadeError) else type(error).__name__

@@ -20,11 +20,11 @@ from runtime_server.fingerprint import fingerprint
 from runtime_server.houses import House, Houses
 from runtime_server.identity import CALLER, Gate
 from runtime_server.ledger import RequestKey
-from runtime_server.logs import log_event
+from runtime_server.logs import log_event, reason_of
 from runtime_server.observer import Observer
 from runtime_server.reception import Reception, Seat
 from runtime_server.refusal import refuse
-from runtime_server.response_stream import ResponseStream, reason_of
+from runtime_server.response_stream import ResponseStream
 from runtime_server.status import OPAQUE_CODES
 
 Handler = Callable[[bytes, Any], Awaitable[Any]]

@@ -1,5 +1,6 @@
 """Callers who leave: at once, for a moment, or for good; and Cancel, which ends it for everyone."""
 
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -8,7 +9,11 @@ import grpc
 import pytest
 
 from cascade.bundle import Bundle
+from cascade.engines.choice import EngineChoice
+from cascade.errors import EngineError
+from cascade.types import Array
 from protos.cascade.v1 import cascade_pb2 as pb
+from runtime_server.reception import Stay
 from tests.serving import (
     PROMPT,
     Caller,
@@ -242,3 +247,55 @@ def test_a_server_that_stops_ends_detached_work(slow_bundle: Bundle) -> None:
         begin_and_go(server, message(slow_bundle, LONG, detach=True))
         assert server.core.executor.counts.in_flight == 2
     assert server.core.executor.counts.idle
+
+
+class Broken:
+    """An engine that fails, as ours do or with a bug of its own, and knows a secret."""
+
+    failure: Exception | None = None
+
+    def __init__(self, graph: bytes, choice: EngineChoice) -> None:
+        del graph, choice
+
+    def run(self, inputs: Any) -> dict[str, Array]:
+        """Wait until nobody listens, and fail."""
+        del inputs
+        Broken.may_fail.wait(20)
+        raise self.failure or EngineError("node /secret/weights-17 failed")
+
+    may_fail = threading.Event()
+
+    def terminate(self) -> None:
+        """Nothing runs."""
+
+    def close(self) -> None:
+        """Nothing to release."""
+
+
+@pytest.mark.parametrize("failure", [None, ZeroDivisionError("/secret/path.py")])
+def test_what_fails_while_nobody_listens_is_logged_and_told_without_secrets(
+    slow_bundle: Bundle, caplog: pytest.LogCaptureFixture, failure: Exception | None
+) -> None:
+    """The operator reads the cause at once; who resumes gets an id, as any other caller would."""
+    Broken.failure = failure
+    Broken.may_fail.clear()
+    request = message(slow_bundle, SHORT, detach=True)
+    with caplog.at_level("INFO", "runtime_server"), running(slow_bundle, Broken) as server:
+        begin_and_go(server, request)
+        wait_until(lambda: not any(s.production.is_heard for s in running_in(server)))
+        Broken.may_fail.set()
+        wait_until(lambda: server.is_at_rest)
+        with connect(server.address) as caller, pytest.raises(grpc.RpcError) as failed:
+            list(caller.generate(resume(slow_bundle, request)))
+        assert details_of(failed.value)[0] == "INTERNAL"
+        assert "secret" not in str(failed.value.trailing_metadata()) + str(failed.value.details())
+    events = [record.getMessage() for record in caplog.records]
+    assert events.index("internal_error") < events.index("unheard")
+    unheard = next(r.__dict__["fields"] for r in caplog.records if r.getMessage() == "unheard")
+    expected = "ENGINE_ERROR" if failure is None else "ZeroDivisionError"
+    assert (unheard["outcome"], unheard["request_id"]) == (expected, request.request_id)
+
+
+def running_in(server: RunningServer) -> list[Stay]:
+    """The requests inside."""
+    return server.reception.ledger.running

@@ -1,6 +1,9 @@
 """The same request asked twice is done once: joined while it runs, answered from what was kept."""
 
+import contextlib
+import random
 from collections.abc import Iterator
+from concurrent import futures
 from typing import Any
 
 import grpc
@@ -192,3 +195,46 @@ def test_a_handle_and_the_embeddings_themselves_mean_the_same(
     list(caller.generate(request))
     request.context.CopyFrom(named)
     assert next(caller.generate(request)).accepted.joined
+
+
+def test_callers_that_come_and_go_at_random_leave_nothing(
+    counted: RunningServer, slow_bundle: Bundle
+) -> None:
+    """Twins, detached and lingering ones, vanished, cancelled and resumed ones, all at once."""
+    asked = [
+        message(slow_bundle, seed=n, detach=n % 3 == 0, linger_seconds=0.1 * (n % 2))
+        for n in range(6)
+    ]
+    whole = []
+
+    def come_and_go(seed: int) -> None:
+        chance = random.Random(seed)
+        with connect(counted.address) as caller:
+            for _ in range(15):
+                request = chance.choice(asked)
+                way = chance.choice(("stay", "leave", "leave", "cancel", "resume"))
+                if way == "resume":
+                    request = request_message(
+                        slow_bundle, request_id=request.request_id, resume=pb.ResumeStart()
+                    )
+                call = caller.generate(request)
+                with contextlib.suppress(grpc.RpcError):
+                    if way in {"stay", "resume"}:
+                        whole.append(results_of(call).keys() >= {"sr16", "sr32"})
+                        continue
+                    for _ in range(chance.randrange(12)):
+                        next(call, None)
+                    if way == "cancel":
+                        caller.cancel(request.request_id)
+                call.cancel()
+
+    with futures.ThreadPoolExecutor(6) as pool:
+        for done in [pool.submit(come_and_go, seed) for seed in range(6)]:
+            done.result(timeout=120)
+    with connect(counted.address) as caller:
+        for request in asked:
+            caller.cancel(request.request_id)
+        wait_until(lambda: counted.is_at_rest)
+        assert not any(caller.cancel(request.request_id) for request in asked)
+    assert whole
+    assert all(whole)

@@ -1,21 +1,26 @@
 """Measured at start: how long a component's engine takes for 1, 2, 4, ... rows at once.
 
 With made-up inputs, and only as far as it pays: a component where two rows in one run take as long
-as two runs is left after two sizes. Knows an engine and a manifest's entry; what follows from the
-times is decided in `batching`.
+as two runs is left after two sizes. Knows a device and a manifest; what follows from the times is
+decided in `batching`.
 """
 
+import math
+import threading
 from collections.abc import Callable, Mapping
+from contextlib import closing
 
 from cascade.engines.engine import Engine
-from cascade.errors import InvalidRequest
+from cascade.errors import CascadeError, InvalidRequest
 from cascade.made_up_inputs import free_axes, made_up_inputs
 from cascade.manifest import Component, Manifest
-from cascade.stage import EngineStage
 from runtime_server.batching import ALL, parse_caps, row_cap
 from runtime_server.budgeted_store import Clock
-from runtime_server.meeting_point import Device
+from runtime_server.logs import log_event
+from runtime_server.meeting_point import Device, Seat
 
+QUICK_S = 0.03
+"""Components with shorter steps are measured before the server listens: a quarter of a second."""
 TOKENS = 8
 """Of the made-up prompt."""
 MOST_ROWS = 8
@@ -47,30 +52,84 @@ def row_caps(text: str, manifest: Manifest, cut: int) -> dict[int, int | None]:
     return {at: caps.get(name, caps.get(ALL)) for at, name in enumerate(names) if at >= cut}
 
 
-def learn_rows(
-    device: Device,
-    manifest: Manifest,
-    stages: Mapping[int, EngineStage],
-    caps: Mapping[int, int | None],
-    clock: Clock,
-) -> None:
-    """Find out where rows should share runs, for the components whose cap is not set.
+class RowTrials:
+    """The trials of the components whose cap is not set, one after the other.
 
-    Args:
-        device: is told; nobody asks it for anything yet.
-        manifest: of the bundle.
-        stages: by position; their engines are used here directly.
-        caps: by position; None is measured.
-        clock: monotonic seconds.
-
-    Raises:
-        EngineError: a graph cannot be run.
+    They are rows like any other at the device, with the least urgency: a request waits for one run
+    of a trial at most.
     """
-    for position, stage in stages.items():
-        if caps[position] is not None:
-            continue
-        run_s = measure_rows(manifest.components[position], stage.engine, clock)
-        device.learn(position, run_s, row_cap(run_s))
+
+    def __init__(
+        self, device: Device, manifest: Manifest, caps: Mapping[int, int | None], clock: Clock
+    ) -> None:
+        """Nothing measured yet.
+
+        Args:
+            device: is asked for runs, and told what came of them.
+            manifest: of the bundle.
+            caps: by position; those that are None are measured.
+            clock: monotonic seconds.
+        """
+        self._device = device
+        self._manifest = manifest
+        self._clock = clock
+        self._left = [position for position, cap in caps.items() if cap is None]
+        self._seat: Seat | None = None
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run_left, name="row trials", daemon=True)
+
+    def run_quick(self, step_s: Mapping[str, float]) -> None:
+        """Measure the components whose steps are short, here and now.
+
+        Args:
+            step_s: roughly, by component.
+
+        Raises:
+            EngineError: a graph cannot be run.
+        """
+        for position in list(self._left):
+            if step_s.get(self._manifest.components[position].name, 0.0) < QUICK_S:
+                self._left.remove(position)
+                self._measure(position)
+
+    def start(self) -> None:
+        """Measure the others in the background; until then their rows run one by one."""
+        if self._left:
+            self._thread.start()
+
+    def stop(self) -> None:
+        """End whatever is being measured."""
+        self._stopped.set()
+        while self._thread.is_alive():
+            seat = self._seat
+            if seat is not None:
+                seat.terminate()
+            self._thread.join(0.02)
+
+    def _run_left(self) -> None:
+        """The background thread."""
+        for position in self._left:
+            try:
+                self._measure(position)
+                log_event(
+                    "rows_measured",
+                    stage=self._manifest.components[position].name,
+                    max_batch_rows=self._device.limits(position).max_rows,
+                    run_s={str(n): s for n, s in self._device.run_seconds(position).items()},
+                )
+            except CascadeError as exc:
+                if not self._stopped.is_set():
+                    log_event("rows_not_measured", level="error", reason=exc.reason)
+            if self._stopped.is_set():
+                return
+
+    def _measure(self, position: int) -> None:
+        """One component."""
+        spec = self._manifest.components[position]
+        with closing(self._device.seat(position, due=math.inf, name="trial", runs=1)) as seat:
+            self._seat = seat
+            run_s = measure_rows(spec, seat, lambda: self._clock() - seat.waited_s)
+        self._device.learn(position, run_s, row_cap(run_s))
 
 
 def measure_rows(component: Component, engine: Engine, clock: Clock) -> dict[int, float]:
@@ -78,8 +137,8 @@ def measure_rows(component: Component, engine: Engine, clock: Clock) -> dict[int
 
     Args:
         component: whose graph the engine runs.
-        engine: nobody else uses it meanwhile.
-        clock: monotonic seconds.
+        engine: runs the component's graph.
+        clock: seconds, without those that the engine let others go first.
 
     Raises:
         EngineError: the graph cannot be run.

@@ -18,7 +18,7 @@ from cascade.manifest import Component, Manifest, TextEncoderSpec
 from cascade.stage import EngineStage, Stage
 from cascade.tokenizer import PromptTokenizer
 from runtime_server.admission import Admission, Work, check_request_id
-from runtime_server.batch_trial import learn_rows, row_caps
+from runtime_server.batch_trial import RowTrials, row_caps
 from runtime_server.batching import BatchLimits
 from runtime_server.budgeted_store import Clock
 from runtime_server.calls import ANONYMOUS, GenerateCall, PutContextCall
@@ -82,10 +82,9 @@ class Core:
             bundle.manifest, config.cut, tokenizer, self.contexts, precisions
         )
         self.bundle_id = bundle.bundle_id
-        self._stages = dict(enumerate(stages, start=config.cut))
-        self._caps = row_caps(config.max_batch_rows, bundle.manifest, config.cut)
+        caps = row_caps(config.max_batch_rows, bundle.manifest, config.cut)
         self.executor = Executor(
-            self._stages,
+            dict(enumerate(stages, start=config.cut)),
             QueueLimits(
                 max_queued_per_stage=config.max_queued_per_stage,
                 max_in_flight=config.max_in_flight,
@@ -96,28 +95,37 @@ class Core:
             ),
             {
                 position: BatchLimits(max_rows=cap or 1, max_bytes=config.max_batch_bytes)
-                for position, cap in self._caps.items()
+                for position, cap in caps.items()
             },
             clock=clock,
             observer=self.observer,
         )
+        self._trials = RowTrials(self.executor.device, bundle.manifest, caps, clock)
         self.executor.start()
 
-    def learn_rows(self) -> None:
-        """Find out where rows should share runs; before the first request.
+    def measure(self, warmed: Mapping[str, float]) -> None:
+        """Find out where rows should share runs: of quick components now.
+
+        Args:
+            warmed: seconds of the step that each component was warmed up with.
 
         Raises:
             EngineError: a graph cannot be run.
         """
-        device = self.executor.device
-        learn_rows(device, self.manifest, self._stages, self._caps, self._clock)
+        self.warmed = warmed
+        self._trials.run_quick(warmed)
+
+    def measure_rest(self) -> None:
+        """Find it out of the other components too, in between requests; returns at once."""
+        if self.warmed:
+            self._trials.start()
 
     @property
     def run_s(self) -> dict[str, float]:
         """Seconds of one run by component and rows, as far as known: `sr_256 x 2`."""
         return {
             f"{self.manifest.components[position].name} x {rows}": seconds
-            for position in self._stages
+            for position in range(self.config.cut, len(self.manifest.components))
             for rows, seconds in sorted(self.executor.device.run_seconds(position).items())
         }
 
@@ -214,6 +222,7 @@ class Core:
 
     def close(self) -> None:
         """End everything."""
+        self._trials.stop()
         self.executor.close()
 
     def _hosted(self, position: int, spec: Component) -> HostedComponent:
@@ -287,8 +296,7 @@ def load_core(
         warmed = {} if warm_up is None else warm_up(stages, bundle.manifest)
         core = Core(bundle, stages, plan, config, time.monotonic, observer)
         if warm_up is not None:
-            core.learn_rows()
-        core.warmed = warmed
+            core.measure(warmed)
         return core
     except Exception:
         close_stages(stages)

@@ -139,7 +139,7 @@ class Device:
             return self._limits[position]
 
     def learn(self, position: int, run_s: Mapping[int, float], max_rows: int | None = None) -> None:
-        """Take over measurements.
+        """Take over measurements; they count more than what was seen so far.
 
         Args:
             position: the component.
@@ -148,7 +148,7 @@ class Device:
         """
         with self._lock:
             for rows, seconds in run_s.items():
-                self._run_s.add((position, rows), seconds)
+                self._run_s.restart((position, rows), seconds)
             if max_rows is not None:
                 self._limits[position] = replace(self._limits[position], max_rows=max_rows)
             self._refresh(position)

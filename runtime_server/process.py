@@ -80,6 +80,7 @@ async def serve_until(stops: Stops, server: CascadeServer) -> int:
         max_batch_rows={c.name: c.max_batch_rows for c in core.info().components},
         one_by_one=[c.name for c in core.info().components if c.max_batch_rows == 1],
     )
+    core.measure_rest()
     await stops.soon.wait()
     log_event("draining")
     drained = await server.drain(give_up=stops.now)

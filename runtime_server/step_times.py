@@ -26,6 +26,11 @@ class StepTimes:
         times.append(seconds)
         self._medians[key] = median(times)
 
+    def restart(self, key: Key, seconds: float) -> None:
+        """Forget what is noted under a key, and begin with this."""
+        self._seconds.pop(key, None)
+        self.add(key, seconds)
+
     def seconds(self, key: Key) -> float:
         """The median; 0 before the first."""
         return self._medians.get(key, 0.0)

@@ -102,7 +102,7 @@ def stage_graph(
         helper.make_node("Conv", ["joined", "kernel"], ["seen"], pads=[1, 1, 1, 1]),
         helper.make_node("Unsqueeze", ["context_mask", "last"], ["mask"]),
         helper.make_node("Mul", ["context", "mask"], ["kept"]),
-        helper.make_node("ReduceMean", ["kept", "middle"], ["pooled"], keepdims=0),
+        helper.make_node("ReduceSum", ["kept", "middle"], ["pooled"], keepdims=0),
         helper.make_node("MatMul", ["pooled", "colours"], ["tint"]),
         helper.make_node("Sum", times, ["time"]),
         helper.make_node("Reshape", ["time", "column"], ["late"]),

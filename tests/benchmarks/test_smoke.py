@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import footprint, host_share, latency
+from benchmarks import batch_invariance, footprint, host_share, latency
 from benchmarks.contest import line_up, race
 from benchmarks.contestants import Contestant, EngineWay, Subject, engine_contestants
 from benchmarks.stage_engines import best_of_each, bundle_graphs, figures_of, stage_inputs
@@ -71,6 +71,25 @@ def test_latency_of_two_precisions(
     assert isinstance(sides, list)
     assert [len(side["cold_s"]) for side in sides] == [1, 1]
     assert "PSNR between the two" in capsys.readouterr().out
+
+
+def test_batch_invariance(
+    bundle: Bundle,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A table of every stage and case; on ONNX Runtime no sample differs."""
+    arguments = ["--bundle", str(bundle.folder), "--engine", "ort", "--precision", "fp32"]
+    arguments += ["--threads", "1", "--rows", "3"]
+    written = run_main(batch_invariance, arguments, monkeypatch, tmp_path / "r.json")
+    stages = written["stages"]
+    assert isinstance(stages, dict)
+    assert list(stages) == ["base", "sr16", "sr32"]
+    for cases in stages.values():
+        assert [case["most_rows"] for case in cases.values()] == [2, 3, 3, 3]
+        assert all(case["largest"] == 0 for case in cases.values())
+    assert "joined in mid-flight" in capsys.readouterr().out
 
 
 def test_psnr_by_hand() -> None:

@@ -1,0 +1,108 @@
+"""Measuring at start whether rows should share runs, with engines on a clock of their own."""
+
+import threading
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+
+from cascade.bundle import Bundle
+from cascade.errors import InvalidRequest
+from cascade.types import Array
+from runtime_server.batch_trial import ENOUGH_S, MOST_ROWS, RowTrials, measure_rows, row_caps
+from runtime_server.batching import BatchLimits
+from runtime_server.meeting_point import Device
+from tests.serving import wait_until
+
+
+class Timed:
+    """An engine that takes `fixed + rows * each` seconds of its own clock; the first run longer."""
+
+    def __init__(self, fixed: float, each: float) -> None:
+        self.now = 0.0
+        self.sizes: list[int] = []
+        self._fixed, self._each = fixed, each
+        self.gate: threading.Event | None = None
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Every size is slow at its first run."""
+        rows = len(next(iter(inputs.values())))
+        if self.gate is not None:
+            self.gate.wait(10)
+        self.now += self._fixed + rows * self._each + (rows not in self.sizes)
+        self.sizes.append(rows)
+        return {"prediction": np.zeros((rows, 1), np.float32)}
+
+    def terminate(self) -> None:
+        """Let go."""
+        if self.gate is not None:
+            self.gate.set()
+
+    def close(self) -> None:
+        """Nothing."""
+
+
+def test_sizes_are_tried_as_long_as_they_pay(bundle: Bundle) -> None:
+    """All where a run costs the same whatever is in it; two where it does not help."""
+    spec = bundle.manifest.stages[0]
+    gains = Timed(0.01, 0.0001)
+    found = measure_rows(spec, gains, lambda: gains.now)
+    assert list(found) == [1, 2, 4, MOST_ROWS]
+    assert found[4] == pytest.approx(0.0104)
+    gains_not = Timed(0.0, 0.01)
+    assert list(measure_rows(spec, gains_not, lambda: gains_not.now)) == [1, 2]
+
+
+def test_long_steps_are_not_repeated_often(bundle: Bundle) -> None:
+    """Once to get ready and once to measure, where one run takes longer than is enough."""
+    engine = Timed(0.0, 1.1 * ENOUGH_S)
+    measure_rows(bundle.manifest.stages[2], engine, lambda: engine.now)
+    assert engine.sizes == [1, 1, 2, 2]
+
+
+def test_caps_by_name(bundle: Bundle) -> None:
+    """For hosted components; a name that the bundle does not have is refused."""
+    assert row_caps("auto", bundle.manifest, 2) == {2: None, 3: None}
+    assert row_caps("4,sr32=auto,base=2", bundle.manifest, 1) == {1: 2, 2: 4, 3: None}
+    with pytest.raises(InvalidRequest, match="no component 'sr64'"):
+        row_caps("sr64=2", bundle.manifest, 0)
+
+
+def table(engines: dict[int, Timed]) -> Device:
+    """A device whose clock is the sum of its engines'."""
+    return Device(
+        engines,
+        dict.fromkeys(engines, BatchLimits(max_rows=1, max_bytes=10**9)),
+        {position: str(position) for position in engines},
+        clock=lambda: sum(engine.now for engine in engines.values()),
+    )
+
+
+def test_quick_components_are_measured_first_and_others_beside(bundle: Bundle) -> None:
+    """Caps that are set stay; those of long steps change when the background is through."""
+    engines = {1: Timed(0.01, 0.001), 2: Timed(0.01, 0.001), 3: Timed(0.1, 0.02)}
+    device = table(engines)
+    caps = {1: None, 2: 3, 3: None}
+    clock = lambda: sum(engine.now for engine in engines.values())  # noqa: E731
+    trials = RowTrials(device, bundle.manifest, caps, clock)
+    trials.run_quick({"base": 0.01, "sr16": 0.01, "sr32": 0.2})
+    assert [device.limits(p).max_rows for p in (1, 2, 3)] == [MOST_ROWS, 1, 1]
+    assert not engines[2].sizes
+    assert not engines[3].sizes
+    trials.start()
+    wait_until(lambda: device.limits(3).max_rows == MOST_ROWS)
+    assert not engines[2].sizes
+    trials.stop()
+
+
+def test_a_trial_in_progress_is_ended(bundle: Bundle) -> None:
+    """A server that stops does not wait for it."""
+    engines = {3: Timed(0.1, 0.1)}
+    engines[3].gate = threading.Event()
+    device = table(engines)
+    trials = RowTrials(device, bundle.manifest, {3: None}, lambda: engines[3].now)
+    trials.start()
+    wait_until(lambda: device.inside == 1)
+    trials.stop()
+    assert device.inside == 0
+    assert device.limits(3).max_rows == 1

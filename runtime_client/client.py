@@ -146,7 +146,8 @@ class Client:
             on_event: called with every event as it happens.
 
         Returns:
-            Only the pictures of the components that the server ran; no seed.
+            Only the pictures of the components that the server ran; no seed, and of the seconds
+            those of this call alone.
 
         Raises:
             UnknownRequest: the server knows nothing of that id (any more).
@@ -159,6 +160,10 @@ class Client:
         run = FetchedRun(connection, self.bundle.manifest, request_id, deadline)
         collected = Collected()
         self._collect(run.events(), collected, on_event)
+        # Spent before, and not by this call.
+        names = [component.name for component in self.bundle.manifest.components]
+        for name in (*names, "tokenise", "encode", "queue"):
+            collected.seconds.pop(name, None)
         return self._result(collected, None)
 
     def cancel(self, request_id: str) -> bool:

@@ -105,11 +105,12 @@ class ResponseStream:
         if seat.stay is not None:
             work = seat.stay.production.work
             spread = {"first": work.first, "last": work.last}
+        gone_on = seat.stay is not None and seat.stay.detach and self._outcome == "cancelled"
         log_event(
             "generate",
             request_id=self._key.request_id,
             identity=self._key.identity,
-            outcome=self._outcome,
+            outcome="left" if gone_on else self._outcome,
             **spread,
             joined=seat.joined,
             total_s=time.monotonic() - self._begun,

@@ -211,6 +211,8 @@ def test_work_is_left_to_the_server_and_picked_up_by_another_client(
         assert list(result.images) == ["sr16", "sr32"]
         assert np.array_equal(result.image, expected)
         assert (result.seed, result.image_index) == (None, None)
+        spent = sum(s for name, s in result.seconds.items() if name != "total")
+        assert spent <= result.seconds["total"]
     assert CountingEngine.runs == RUNS
 
 

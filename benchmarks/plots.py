@@ -80,3 +80,29 @@ def plot_sweep(
     axes.legend(fontsize=6, loc="center left", bbox_to_anchor=(1.0, 0.5))
     figure.savefig(path, dpi=120)
     plt.close(figure)
+
+
+def plot_dashboard(
+    panels: list[tuple[str, str, dict[str, list[float]]]], times_s: list[float], path: Path
+) -> None:
+    """Lines over time, nine panels to a picture.
+
+    Args:
+        panels: title, unit, and lines by name; each line as long as `times_s`.
+        times_s: of the readings, in seconds.
+        path: PNG to write.
+    """
+    figure, axes = plt.subplots(3, 3, figsize=(16, 10), layout="constrained", sharex=True)
+    for axis, (title, unit, lines) in zip(axes.flat, panels, strict=True):
+        for name, values in lines.items():
+            axis.plot(times_s, values, linewidth=1.2, label=name or None)
+        axis.set_title(title, fontsize=11, loc="left")
+        axis.set_ylabel(unit)
+        axis.set_ylim(bottom=0)
+        axis.grid(alpha=0.3)
+        if any(lines):
+            axis.legend(fontsize=8, loc="upper right")
+    for axis in axes[-1]:
+        axis.set_xlabel("seconds")
+    figure.savefig(path, dpi=110)
+    plt.close(figure)

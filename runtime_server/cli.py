@@ -32,6 +32,11 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser.add_argument(
         "--print-config", action="store_true", help="print every setting as such a file, and exit"
     )
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="load, verify and warm up everything, say what it is, and exit",
+    )
     add_flags(parser, {"bundle": DEFAULT_BUNDLE})
     parser.set_defaults(run=run)
     register_token(subparsers)
@@ -59,6 +64,12 @@ def run(args: argparse.Namespace) -> int:
         configure_logs(config.log_level)
         # gRPC's own lines are not JSON, and what they say is raised as well.
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+        if args.dry_run:
+            from runtime_server.dry_run import dry_run
+
+            for line in dry_run(config):
+                print(line)
+            return 0
         # Imported here so that `cascade --help` loads neither gRPC nor the engine.
         from runtime_server.process import run_server
 

@@ -4,10 +4,10 @@ Values only: no file is opened and no socket bound here.
 """
 
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from cascade.errors import InvalidRequest
 from cascade.wishes import AUTO, EngineWish, parse_wish
@@ -44,6 +44,8 @@ LEAST: Mapping[str, float] = {
     "quota_megapixels_per_minute": 0,
 }
 """The least value of each setting that has one."""
+
+Traces = Literal["off", "otlp", "stderr"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -147,6 +149,11 @@ class ServerConfig:
     """Also stop at the end of standard input."""
     log_level: LogLevel = "info"
     """Least severity that is logged."""
+    log_prompts: bool = False
+    """Log the prompt of every request, beside its id; otherwise no line ever holds one."""
+    traces: Traces = "off"
+    """OpenTelemetry spans: `otlp` sends them where the variables OTEL_EXPORTER_OTLP_... say,
+    `stderr` writes them as lines of JSON."""
 
     def __post_init__(self) -> None:
         """Refuse values that could only fail later."""
@@ -154,11 +161,8 @@ class ServerConfig:
             check_at_least(name, getattr(self, name), least)
         parse_wish(self.engine, self.precision)
         parse_caps(self.max_batch_rows)
-        if self.log_level not in LOG_LEVELS:
-            raise InvalidRequest(
-                f"log_level: expected one of {', '.join(LOG_LEVELS)}, got {self.log_level!r}",
-                field="log_level",
-            )
+        check_one_of("log_level", self.log_level, LOG_LEVELS)
+        check_one_of("traces", self.traces, get_args(Traces))
         if (self.tls_cert is None) != (self.tls_key is None):
             raise InvalidRequest("TLS needs both --tls-cert and --tls-key", field="tls_cert")
         if not (self.is_local or self.tls_cert is not None or self.insecure):
@@ -254,6 +258,14 @@ def check_at_least(name: str, value: float, least: float) -> None:
     """Raise `InvalidRequest` when `value` is smaller, or not a number."""
     if not value >= least:
         raise InvalidRequest(f"{name}: expected at least {least}, got {value}", field=name)
+
+
+def check_one_of(name: str, value: str, choices: Sequence[str]) -> None:
+    """Raise `InvalidRequest` when `value` is none of the choices."""
+    if value not in choices:
+        raise InvalidRequest(
+            f"{name}: expected one of {', '.join(choices)}, got {value!r}", field=name
+        )
 
 
 def split_address(listen: str, field: str = "listen") -> tuple[str, int]:

@@ -7,8 +7,10 @@ theirs.
 import asyncio
 from collections.abc import Iterator
 from concurrent.futures import TimeoutError as Late
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
 
+from runtime_server.admin import AdminServer, Panel
 from runtime_server.config import ServerConfig
 from runtime_server.load import read_load
 from runtime_server.logs import log_event
@@ -20,6 +22,9 @@ LOOP_PATIENCE_S = 2.0
 """An event loop that does not turn for so long is not alive."""
 RELOAD_PATIENCE_S = 600.0
 """How long the operator's port waits for the answer to a reload."""
+
+if TYPE_CHECKING:
+    from runtime_server.metrics import PrometheusObserver
 
 
 class Instruments:
@@ -71,26 +76,36 @@ def open_instruments(
         TransportError: the operator's port cannot be listened on.
         MissingExtra: a package is not installed.
     """
-    if not config.metrics_listen:
-        yield Instruments([], loop)
-        return
-    # Imported here so that a server without metrics need not load them.
-    from runtime_server.admin import AdminServer, Panel  # noqa: PLC0415
-    from runtime_server.metrics import CONTENT_TYPE, PrometheusObserver  # noqa: PLC0415
+    with ExitStack() as stack:
+        observers: list[Observer] = []
+        if config.traces != "off":
+            # Imported where they are asked for, so that other servers need not load them.
+            from runtime_server.traces import TraceObserver, open_provider  # noqa: PLC0415
 
-    metrics = PrometheusObserver()
-    instruments = Instruments([metrics], loop)
-    metrics.show(lambda: read_load(instruments.server))
+            provider = open_provider(config.traces)
+            stack.callback(provider.shutdown)
+            observers.append(TraceObserver(provider))
+        if not config.metrics_listen:
+            yield Instruments(observers, loop)
+            return
+        from runtime_server.metrics import PrometheusObserver  # noqa: PLC0415
+
+        metrics = PrometheusObserver()
+        instruments = Instruments([*observers, metrics], loop)
+        metrics.show(lambda: read_load(instruments.server))
+        stack.callback(open_port(config.metrics_listen, instruments, metrics).close)
+        yield instruments
+
+
+def open_port(listen: str, instruments: Instruments, metrics: "PrometheusObserver") -> AdminServer:
+    """The operator's port."""
     panel = Panel(
         is_alive=instruments.is_alive,
         is_ready=instruments.is_ready,
         metrics=metrics.exposition,
-        metrics_type=CONTENT_TYPE,
+        metrics_type=metrics.content_type,
         reload=instruments.reload,
     )
-    port = AdminServer(config.metrics_listen, panel)
+    port = AdminServer(listen, panel)
     log_event("operators_port", address=port.address)
-    try:
-        yield instruments
-    finally:
-        port.close()
+    return port

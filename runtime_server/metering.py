@@ -20,6 +20,8 @@ from runtime_server.traceparent import CALLERS_TRACE, TraceParent, find_tracepar
 UNKNOWN_METHOD = "/unknown/unknown"
 """What a call of no method of ours counts as: a caller must not be able to make up new series."""
 CODE_NAMES: dict[int, str] = {status.value[0]: status.name for status in grpc.StatusCode}
+TRAVEL_S = 0.25
+"""How much earlier than here a caller's time may be over: what a request takes to arrive."""
 KINDS = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
 
 Continuation = Callable[[Any], Awaitable[Any]]
@@ -87,11 +89,11 @@ class Call:
         try:
             yield
             code = code_of(context)
-        except (asyncio.CancelledError, GeneratorExit):
-            code = code_of_cancelled(context)
-            raise
         except grpc.aio.AbortError:
             code = code_of(context)
+            raise
+        except BaseException as exc:
+            code = code_of_broken(context, exc)
             raise
         finally:
             self._observer.call_handled(self._method, code, time.monotonic() - begun)
@@ -105,7 +107,22 @@ def code_of(context: Any) -> str:
     )
 
 
-def code_of_cancelled(context: Any) -> str:
-    """Why a call's handler was cancelled: by its caller, or because its time was over."""
+def code_of_broken(context: Any, error: BaseException) -> str:
+    """How a call ended whose handler did not: its time was over, its caller left, or it broke.
+
+    Whoever writes to a call that is gone gets an error of gRPC's own rather than a cancellation.
+    """
+    if time_is_over(context):
+        return "DEADLINE_EXCEEDED"
+    left = isinstance(error, asyncio.CancelledError | GeneratorExit) or context.cancelled()
+    return "CANCELLED" if left else "UNKNOWN"
+
+
+def time_is_over(context: Any) -> bool:
+    """Whether a call that was taken back was so because its time was over.
+
+    A caller counts from before its request travelled, takes the call back when its time is over,
+    and so is always a little ahead of the time that is left here.
+    """
     left_s = context.time_remaining()
-    return "DEADLINE_EXCEEDED" if left_s is not None and left_s <= 0 else "CANCELLED"
+    return left_s is not None and left_s <= TRAVEL_S

@@ -20,7 +20,6 @@ except ImportError as exc:
         "the server's packages are not installed: pip install 'edge-cascade[server]'"
     ) from exc
 
-CONTENT_TYPE: str = CONTENT_TYPE_LATEST
 CALL_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60, 120, 300)
 """Calls take from milliseconds (health) to minutes (a long queue)."""
 STEP_MILLISECONDS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000)
@@ -29,6 +28,8 @@ BATCH_ROWS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64)
 
 class PrometheusObserver(Observer):
     """Counts what it is told; its registry also shows the present load when asked."""
+
+    content_type: str = CONTENT_TYPE_LATEST
 
     def __init__(self) -> None:
         """Nothing counted yet."""

@@ -50,11 +50,17 @@ class Observer:
     def refused(self, why: Refusal) -> None:
         """A request was turned away."""
 
+    def arriving(self, request_id: str) -> None:
+        """A request is about to be taken in or turned away; its own call is the present context."""
+
     def entered(self, request_id: str) -> None:
-        """A request was taken in; called where its own call is the present context."""
+        """It was taken in; some of what is done for it may have been told already."""
 
     def left(self, request_id: str) -> None:
-        """Nothing of a request is inside any more."""
+        """Nothing of it is inside any more."""
+
+    def turned_away(self, request_id: str) -> None:
+        """It was not taken in after it had arrived; `refused` says why."""
 
     def waited(self, stage: str, seconds: float) -> None:
         """A request left the queue of one component."""
@@ -105,10 +111,20 @@ class Everybody(Observer):
         for observer in self._observers:
             observer.refused(why)
 
+    def arriving(self, request_id: str) -> None:
+        """Tell everybody."""
+        for observer in self._observers:
+            observer.arriving(request_id)
+
     def entered(self, request_id: str) -> None:
         """Tell everybody."""
         for observer in self._observers:
             observer.entered(request_id)
+
+    def turned_away(self, request_id: str) -> None:
+        """Tell everybody."""
+        for observer in self._observers:
+            observer.turned_away(request_id)
 
     def left(self, request_id: str) -> None:
         """Tell everybody."""

@@ -178,9 +178,9 @@ class Reception:
         elif not stay.production.is_heard and not stay.detach:
             if stay.linger_s:
                 loop = asyncio.get_running_loop()
-                stay.timers.append(loop.call_later(stay.linger_s, self._abandon, stay))
+                stay.timers.append(loop.call_later(stay.linger_s, self._abandon, stay, code))
             else:
-                self._abandon(stay)
+                self._abandon(stay, code)
 
     def cancel(self, key: RequestKey) -> bool:
         """End a request by its id and forget what is kept of it; whether there was anything."""
@@ -257,9 +257,11 @@ class Reception:
         def deliver(delivery: Delivery) -> None:
             loop.call_soon_threadsafe(production.inbox.put, delivery)
 
+        self._observer.arriving(key.request_id)
         try:
             job, accepted = self._core.submit(work, deliver, allowed_s, key.identity)
         except CascadeError:
+            self._observer.turned_away(key.request_id)
             self.room.leave(key.identity, size_bytes)
             raise
         begins_at = time.monotonic() + accepted.estimated_wait_s
@@ -314,9 +316,16 @@ class Reception:
             error = StageError("it failed while nobody listened")
         return KeptResult(fingerprint=stay.fingerprint, results=(), seconds={}, error=error)
 
-    def _abandon(self, stay: Stay) -> None:
-        """End a request that nobody came back to."""
-        if not stay.production.is_heard:
+    def _abandon(self, stay: Stay, code: str) -> None:
+        """End a request that nobody came back to; `code` says why the last caller left.
+
+        When the time is over gRPC ends the call a moment before or after the request's own timer.
+        """
+        if stay.production.is_heard:
+            return
+        if code == DeadlineExceeded.code and not stay.linger_s:
+            self._end(stay, DeadlineExceeded("the time allowed for this request is over"))
+        else:
             self._end(stay, Cancelled("the caller gave up"))
 
     def _end(self, stay: Stay, error: CascadeError) -> None:

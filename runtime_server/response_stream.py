@@ -13,6 +13,7 @@ from runtime_server import wire
 from runtime_server.jobs import Delivery, Ended
 from runtime_server.ledger import RequestKey
 from runtime_server.logs import log_event, reason_of
+from runtime_server.metering import time_is_over
 from runtime_server.outbox import Recorded
 from runtime_server.production import pack_image
 from runtime_server.reception import Seat
@@ -95,8 +96,7 @@ class ResponseStream:
 
     def note_deadline(self) -> None:
         """See whether a call that broke off did so because its time was over."""
-        left_s = self._context.time_remaining()
-        if self.code == "CANCELLED" and left_s is not None and left_s <= 0:
+        if self.code == "CANCELLED" and time_is_over(self._context):
             self._outcome, self.code = "deadline_exceeded", "DEADLINE_EXCEEDED"
 
     def log(self, seat: Seat) -> None:

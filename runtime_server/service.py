@@ -103,6 +103,8 @@ class CascadeService:
         key = RequestKey(identity, call.request_id)
         with self._houses.visit(key) as house:
             seat = await self._seat(house, key, call, context)
+            if house.core.config.log_prompts and call.start == "prompt":
+                log_event("prompt", request_id=call.request_id, prompt=call.prompt)
             stream = ResponseStream(context, key, len(data))
             try:
                 await stream.run(seat, house.core.config.reader_patience_s)

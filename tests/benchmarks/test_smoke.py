@@ -8,12 +8,15 @@ import numpy as np
 import pytest
 
 from benchmarks import batch_invariance, footprint, host_share, latency
+from benchmarks import footprint, host_share, latency, metrics_plot
 from benchmarks.contest import line_up, race
 from benchmarks.contestants import Contestant, EngineWay, Subject, engine_contestants
 from benchmarks.stage_engines import best_of_each, bundle_graphs, figures_of, stage_inputs
 from cascade.bundle import Bundle
 from cascade.engines.kinds import EngineKind
 from cascade.precision import Precision
+from protos.cascade.v1 import cascade_pb2 as pb
+from tests.serving import PROMPT, child_server, connect, request_message, wait_until
 from tests.tiny_bundle import WIDTH, write_tiny_bundle
 
 
@@ -148,3 +151,34 @@ def test_the_best_setting_stands_for_its_family() -> None:
         ]
     )
     assert [(row["family"], row["setting"]) for row in rows] == [("a", "z"), ("b", "x")]
+
+
+def test_metrics_plot(bundle: Bundle, tmp_path: Path) -> None:
+    """A run under load is read from the operator's port, summed up and drawn."""
+    options = ("--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0", "--threads", "1")
+    with child_server(bundle.folder, *options) as (child, line):
+        port = json.loads(line())["address"]
+        with (
+            connect(json.loads(line())["address"]) as caller,
+            metrics_plot.Recorder(port, interval_s=0.05) as recorder,
+        ):
+            wait_until(lambda: len(recorder.readings) > 1)
+            for n in range(3):
+                start = pb.PromptStart(prompt=PROMPT)
+                list(caller.generate(request_message(bundle, request_id=f"r{n}", prompt=start)))
+            before = len(recorder.readings)
+            wait_until(lambda: len(recorder.readings) > before + 1)
+        child.terminate()
+        assert child.wait(timeout=20) == 0
+    readings = recorder.readings
+    assert readings[-1].total("grpc_server_handled_total", grpc_method="Generate") == 3
+    assert "calls        OK 3" in metrics_plot.summary(readings)
+    panels = {panel.title: panel.lines for panel in metrics_plot.dashboard(readings)}
+    assert set(panels["Queue depth"]) == {"text_encoder", "base", "sr16", "sr32"}
+    assert max(panels["Rows of a run, mean"]["sr32"]) == 1
+    lengths = {len(line) for lines in panels.values() for line in lines.values()}
+    assert lengths == {len(readings) - 1}
+    pytest.importorskip("matplotlib", reason="the extra bench is not installed: no picture here")
+    metrics_plot.write_run(readings, tmp_path / "run.png", tmp_path / "run.json")
+    assert (tmp_path / "run.png").stat().st_size > 10_000
+    assert len(json.loads((tmp_path / "run.json").read_text())["panels"]) == 9

@@ -14,6 +14,7 @@ from runtime_server.cli import register
 from runtime_server.config_file import load_config, read_config_file, write_config, write_value
 from runtime_server.flags import given_flags
 from runtime_server.settings import Setting, read_type, settings
+from tests import settings_table
 
 EXAMPLE = Path(__file__).parents[2] / "deploy" / "server.toml"
 # Values that the configuration accepts where the default's neighbour is not one.
@@ -176,3 +177,9 @@ def test_a_type_that_no_flag_can_have_is_a_mistake() -> None:
     """It is found when the settings are read, not when an operator gives the flag."""
     with pytest.raises(TypeError, match="no type of a setting"):
         read_type(dict[str, int])
+
+
+def test_the_manual_and_the_example_say_what_the_fields_say() -> None:
+    """`python -m tests.settings_table` writes both again."""
+    assert settings_table.MANUAL.read_text() == settings_table.manual()
+    assert settings_table.EXAMPLE.read_text() == settings_table.example()

@@ -130,3 +130,21 @@ def test_what_cannot_be_served_exits_with_one_line(
         (only,) = child.stderr.read().splitlines()
         assert only.startswith("error: ")
         assert named in only
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_a_prompt_is_logged_only_when_asked_for(asked: bool, bundle: Bundle) -> None:  # noqa: FBT001
+    """With `--log-prompts` in one line beside its id; else in none."""
+    options = ("--listen", "127.0.0.1:0", "--threads", "1", *(["--log-prompts"] * asked))
+    message = request_message(bundle, prompt=pb.PromptStart(prompt=KUMQUAT))
+    with child_server(bundle.folder, *options) as (child, line):
+        with connect(json.loads(line())["address"]) as caller:
+            results_of(caller.generate(message))
+        child.send_signal(signal.SIGTERM)
+        assert child.wait(timeout=20) == 0
+        assert child.stderr is not None
+        lines = [json.loads(entry) for entry in child.stderr.read().splitlines()]
+    holding = [entry for entry in lines if "kumquat" in json.dumps(entry)]
+    assert [(entry["event"], entry["prompt"], entry["request_id"]) for entry in holding] == (
+        [("prompt", KUMQUAT, message.request_id)] * asked
+    )

@@ -1,0 +1,245 @@
+"""What lies in deploy/: every file parses, and names only what the server has."""
+
+import argparse
+import configparser
+import json
+import re
+import shlex
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+
+from runtime_server.cli import register
+from runtime_server.config_file import load_config
+from runtime_server.load import Load, StageLoad
+from runtime_server.metrics import PrometheusObserver, camel_case
+from runtime_server.observer import Failure, Refusal
+from runtime_server.traces import CODES
+from runtime_server.wire import SERVICE_NAME
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+METRIC = re.compile(r"\b((?:cascade|grpc_server|process)_[a-z_]+)\b")
+STANDARD_LABELS = {"instance", "job", "le"}
+
+
+def read_yaml(name: str) -> list[Any]:
+    """The documents of a YAML file."""
+    yaml = pytest.importorskip("yaml", reason="PyYAML is not installed: YAML is not checked here")
+    return [*yaml.safe_load_all((DEPLOY / name).read_text())]
+
+
+@pytest.fixture(scope="module")
+def exported() -> dict[str, set[str]]:
+    """Every series that a server exports, with its labels."""
+    metrics = PrometheusObserver()
+    stage = StageLoad(name="s", engine="ort", precision="fp32", queued=0, works=True)
+    metrics.show(lambda: Load(stages=(stage,), resident_bytes=1))
+    metrics.call_started("/a.B/C")
+    metrics.call_handled("/a.B/C", "OK", 1)
+    metrics.bytes_moved(1, 1)
+    metrics.refused("quota")
+    metrics.entered("id")
+    metrics.waited("s", 1)
+    metrics.stepped("s", ["id"], 0, 1)
+    metrics.stage_finished("s", "id", 0, 1)
+    metrics.stage_failed("s", "id", 0, Failure("INTERNAL", 1))
+    metrics.stopped("queue", "CANCELLED")
+    metrics.reloaded("refused")
+    found: dict[str, set[str]] = {}
+    for line in metrics.exposition().decode().splitlines():
+        if not line.startswith("#"):
+            name, labels = re.match(r"(\w+)(?:\{(.*)\})?", line).groups()  # type: ignore[union-attr]
+            found.setdefault(name, set()).update(re.findall(r"(\w+)=\"", labels or ""))
+    return found
+
+
+def dashboard_expressions() -> Iterator[str]:
+    """Every query of the dashboard."""
+    dashboard = json.loads((DEPLOY / "grafana.json").read_text())
+    for panel in dashboard["panels"]:
+        for target in panel["targets"]:
+            yield target["expr"]
+    for variable in dashboard["templating"]["list"]:
+        if variable["type"] == "query":
+            yield variable["query"]["query"]
+    for annotation in dashboard["annotations"]["list"]:
+        yield annotation["expr"]
+
+
+def alert_rules() -> list[Any]:
+    """Every alert."""
+    (document,) = read_yaml("alerts.yml")
+    return [rule for group in document["groups"] for rule in group["rules"]]
+
+
+def check_expression(expression: str, exported: dict[str, set[str]]) -> None:
+    """A query asks only for series and labels that there are."""
+    names = set(METRIC.findall(expression))
+    assert names, expression
+    assert names <= set(exported), names - set(exported)
+    known = set.union(*(exported[name] for name in names)) | STANDARD_LABELS
+    grouped = re.findall(r"by \(([^)]*)\)", expression)
+    used = {label.strip() for group in grouped for label in group.split(",")}
+    used |= set(re.findall(r"[{,]\s*(\w+)(?:=~|!~|!=|=)", expression))
+    assert used <= known, (expression, used - known)
+    for code in re.findall(r'(?:grpc_)?code[=!]~"([^"]*)"', expression):
+        assert set(code.split("|")) <= {camel_case(name) for name in CODES}
+    for reason in re.findall(r'reason=~?"([^"]*)"', expression):
+        assert set(reason.split("|")) <= set(get_args(Refusal))
+    assert expression.count("(") == expression.count(")")
+
+
+def test_the_dashboard_asks_for_what_there_is(exported: dict[str, set[str]]) -> None:
+    """Every series and label of every panel; panels do not lie over each other."""
+    expressions = list(dashboard_expressions())
+    assert len(expressions) > 20
+    for expression in expressions:
+        check_expression(expression, exported)
+    dashboard = json.loads((DEPLOY / "grafana.json").read_text())
+    assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"])
+    cells = [
+        (x, y)
+        for place in (panel["gridPos"] for panel in dashboard["panels"])
+        for x in range(place["x"], place["x"] + place["w"])
+        for y in range(place["y"], place["y"] + place["h"])
+    ]
+    assert len(cells) == len(set(cells))
+    assert max(x for x, _ in cells) < 24
+
+
+def test_every_series_of_ours_is_on_the_dashboard(exported: dict[str, set[str]]) -> None:
+    """What is exported can be seen."""
+    parts = re.compile(r"_(bucket|sum|count)$")
+    shown = {parts.sub("", name) for name in METRIC.findall(" ".join(dashboard_expressions()))}
+    there = {parts.sub("", name) for name in exported if not name.endswith("_created")}
+    # Counts of what is shown in bytes or by outcome already.
+    left_out = {
+        "cascade_contexts",
+        "cascade_results",
+        "cascade_stage_info",
+        "cascade_requests_total",
+        "grpc_server_started_total",
+    }
+    assert there - shown == left_out
+
+
+def test_alerts_ask_for_what_there_is(exported: dict[str, set[str]]) -> None:
+    """And each has a severity and says what to do."""
+    rules = alert_rules()
+    assert len({rule["alert"] for rule in rules}) == len(rules)
+    for rule in rules:
+        check_expression(rule["expr"], exported)
+        assert rule["labels"]["severity"] in ("page", "ticket")
+        assert rule["annotations"]["summary"]
+
+
+def port_of(listen: str) -> int:
+    """The port of an address."""
+    return int(listen.rpartition(":")[2])
+
+
+def test_prometheus_scrapes_the_port_of_the_container() -> None:
+    """And reads the alerts that lie beside it."""
+    (document,) = read_yaml("prometheus.yml")
+    (job,) = document["scrape_configs"]
+    (target,) = job["static_configs"][0]["targets"]
+    container = load_config(DEPLOY / "container.toml", {})
+    assert target == container.metrics_listen
+    assert all((DEPLOY / name).is_file() for name in document["rule_files"])
+
+
+def test_the_image_serves_as_its_settings_say() -> None:
+    """No secret and no root; the ports are those of the file that it copies."""
+    text = (DEPLOY / "Dockerfile").read_text()
+    config = load_config(DEPLOY / "container.toml", {})
+    instructions = [
+        line.split(maxsplit=1) for line in text.splitlines() if re.match("[A-Z]+ ", line)
+    ]
+    by_name: dict[str, list[str]] = {}
+    for name, rest in instructions:
+        by_name.setdefault(name, []).append(rest)
+    assert by_name["EXPOSE"] == [f"{port_of(config.listen)} {port_of(config.metrics_listen)}"]
+    (user,) = by_name["USER"]
+    assert user.split(":")[0] not in ("0", "root")
+    assert "useradd --uid " + user.split(":")[0] in text
+    assert f"http://{config.metrics_listen}/readyz" in text
+    (command,) = by_name["ENTRYPOINT"]
+    program, *arguments = json.loads(command)
+    assert program == "cascade"
+    assert parsed(arguments).config == Path("/etc/cascade/server.toml")
+    assert "COPY deploy/container.toml /etc/cascade/server.toml" in text
+    assert f"COPY bundles/emoji-1 {config.bundle}" in text
+    root = DEPLOY.parent
+    for source in by_name["COPY"]:
+        if not source.startswith("--from"):
+            assert all((root / name).exists() for name in source.split()[:-1])
+    packages = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]
+    copied = {name for source in by_name["COPY"] for name in source.split()}
+    assert {name.split(".")[0] for name in packages["packages"]} <= copied
+    assert not re.search(r"(?i)password|secret_key|ARG .*token", text)
+
+
+def parsed(arguments: list[str]) -> argparse.Namespace:
+    """A command line after `cascade`."""
+    parser = argparse.ArgumentParser()
+    register(parser.add_subparsers())
+    return parser.parse_args(arguments)
+
+
+def test_the_unit_is_hardened_and_calls_what_there_is() -> None:
+    """SIGTERM drains in time, reload is SIGHUP, and the command line is one that parses."""
+    unit = configparser.RawConfigParser(strict=False, interpolation=None)
+    unit.optionxform = str  # type: ignore[assignment,method-assign]
+    unit.read_string((DEPLOY / "cascade.service").read_text())
+    service = unit["Service"]
+    for key in ("ExecStart", "ExecStartPre"):
+        program, *arguments = shlex.split(service[key])
+        assert program.endswith("/cascade")
+        assert parsed(arguments).dry_run == (key == "ExecStartPre")
+    assert service["ExecReload"].endswith("-HUP $MAINPID")
+    assert service["KillSignal"] == "SIGTERM"
+    grace_s = load_config(DEPLOY / "server.toml", {}).drain_grace_s
+    assert float(service["TimeoutStopSec"]) > grace_s
+    wanted = {
+        "DynamicUser": "yes",
+        "ProtectSystem": "strict",
+        "NoNewPrivileges": "yes",
+        "PrivateTmp": "yes",
+        "CapabilityBoundingSet": "",
+    }
+    assert {key: service[key] for key in wanted} == wanted
+
+
+def test_the_manifest_for_kubernetes_fits_the_server(tmp_path: Path) -> None:
+    """Ports, probes, grace and settings are the server's; the pod may do little."""
+    documents = {document["kind"]: document for document in read_yaml("kubernetes.yaml")}
+    file = tmp_path / "server.toml"
+    file.write_text(documents["ConfigMap"]["data"]["server.toml"])
+    config = load_config(file, {})
+    pod = documents["Deployment"]["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    assert ports == {"grpc": port_of(config.listen), "metrics": port_of(config.metrics_listen)}
+    annotations = documents["Deployment"]["spec"]["template"]["metadata"]["annotations"]
+    assert int(annotations["prometheus.io/port"]) == ports["metrics"]
+    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+        assert container[probe]["grpc"]["port"] == ports["grpc"]
+        assert container[probe]["grpc"].get("service", SERVICE_NAME) == SERVICE_NAME
+    arguments = [*container["command"], *container["args"]]
+    assert arguments[0] == "cascade"
+    assert parsed(arguments[1:]).config == Path("/etc/cascade/server.toml")
+    pause_s = float(container["lifecycle"]["preStop"]["exec"]["command"][1])
+    assert pod["terminationGracePeriodSeconds"] > pause_s + config.drain_grace_s
+    assert pod["securityContext"]["runAsNonRoot"]
+    security = container["securityContext"]
+    assert security["readOnlyRootFilesystem"]
+    assert not security["allowPrivilegeEscalation"]
+    assert security["capabilities"]["drop"] == ["ALL"]
+    assert set(container["resources"]) == {"requests", "limits"}
+    mounted = {mount["name"] for mount in container["volumeMounts"]}
+    assert mounted == {volume["name"] for volume in pod["volumes"]}
+    (port,) = documents["Service"]["spec"]["ports"]
+    assert port["targetPort"] in ports

@@ -1,0 +1,54 @@
+"""Write again what is made from the settings: the table in the manual, and the example file.
+
+`python -m tests.settings_table` after a field was added to `ServerConfig`; a test compares.
+"""
+
+from pathlib import Path
+
+from runtime_server.config import ServerConfig
+from runtime_server.config_file import write_config, write_value
+from runtime_server.settings import Setting, settings
+
+ROOT = Path(__file__).parents[1]
+MANUAL = ROOT / "docs" / "operations.md"
+EXAMPLE = ROOT / "deploy" / "server.toml"
+BEGIN, END = "<!-- settings -->", "<!-- end of settings -->"
+HEADER = """\
+# Every setting of `cascade serve --config FILE`. What is commented out shows the default.
+# Unknown keys are refused; relative paths are relative to this file; a flag overrides it:
+# --max-in-flight for max_in_flight. Made with: cascade serve --print-config
+
+"""
+
+
+def table() -> str:
+    """The settings as a table of Markdown."""
+    rows = ["| setting and flag | default | what it is |", "|---|---|---|"]
+    return "\n".join([*rows, *(row(setting) for setting in settings())])
+
+
+def row(setting: Setting) -> str:
+    """One line of it."""
+    default = "" if setting.default is None else f"`{write_value(setting.default)}`"
+    if setting.kind is bool:
+        flag = f"`{setting.flag}`, `{setting.flag.replace('--', '--no-')}`"
+    else:
+        flag = f"`{setting.flag}`"
+    return f"| `{setting.name}` {flag} | {default} | {setting.help} |"
+
+
+def manual() -> str:
+    """The manual with the present table."""
+    before, rest = MANUAL.read_text().split(BEGIN)
+    _, after = rest.split(END)
+    return f"{before}{BEGIN}\n{table()}\n{END}{after}"
+
+
+def example() -> str:
+    """The example with every present setting."""
+    return HEADER + write_config(ServerConfig(bundle=Path("../bundles/emoji-1")))
+
+
+if __name__ == "__main__":
+    MANUAL.write_text(manual())
+    EXAMPLE.write_text(example())

@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import batch_invariance, footprint, host_share, latency
-from benchmarks import footprint, host_share, latency, metrics_plot
+from benchmarks import batch_invariance, footprint, host_share, latency, metrics_plot
 from benchmarks.contest import line_up, race
 from benchmarks.contestants import Contestant, EngineWay, Subject, engine_contestants
 from benchmarks.stage_engines import best_of_each, bundle_graphs, figures_of, stage_inputs

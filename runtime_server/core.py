@@ -295,12 +295,17 @@ def load_core(
         load_codecs()
         warmed = {} if warm_up is None else warm_up(stages, bundle.manifest)
         core = Core(bundle, stages, plan, config, time.monotonic, observer)
-        if warm_up is not None:
-            core.measure(warmed)
-        return core
     except Exception:
         close_stages(stages)
         raise
+    try:
+        if warm_up is not None:
+            core.measure(warmed)
+    except Exception:
+        # Its threads are at work already; a reload that is refused must leave none behind.
+        core.close()
+        raise
+    return core
 
 
 def open_verified(

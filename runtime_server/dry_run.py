@@ -50,7 +50,7 @@ def describe(core: Core, bundle_mib: float) -> Iterator[str]:
     yield f"           {config.bundle}, verified, {bundle_mib:.0f} MiB in memory"
     yield f"listens    {config.listen}, {protection(config)}"
     yield f"operator   {config.metrics_listen or 'no port'}"
-    yield "hosts      component       engine      precision    size  steps    ms a step"
+    yield "hosts      component       engine      precision    size  steps    ms a step  rows"
     for component in core.info().components:
         yield describe_component(component, core.warmed.get(component.name, 0.0))
     for setting in settings():
@@ -64,7 +64,8 @@ def describe_component(component: HostedComponent, warmed_s: float) -> str:
     time = f"{1000 * warmed_s:9.1f}" if warmed_s else "not tried"
     return (
         f"  {component.position:>7}  {component.name:<15} {component.computed.engine:<11} "
-        f"{component.computed.precision:<9} {size!s:>7} {component.default_steps:>6}    {time}"
+        f"{component.computed.precision:<9} {size!s:>7} {component.default_steps:>6}    {time}  "
+        f"{component.max_batch_rows:>4}"
     )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from cascade.bundle import Bundle
-from tests.faults.victim import ALIVE, Victim, victim
+from tests.faults.victim import ALIVE, BRIEFLY, Victim, victim
 from tests.serving import Caller, connect
 from tests.tiny_bundle import write_tiny_bundle
 
@@ -25,7 +25,7 @@ def slow_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 @pytest.fixture(scope="session")
 def quick(bundle: Bundle) -> Iterator[Victim]:
     """A server process of the quick bundle, shared by all tests of faults."""
-    with victim(bundle) as server:
+    with victim(bundle, *BRIEFLY) as server:
         yield server
 
 
@@ -35,9 +35,23 @@ def slow(slow_bundle: Bundle) -> Iterator[Victim]:
 
     What would be late is let in, so that deadlines pass inside; other tests see it refused.
     """
-    options = ("--max-queued-per-stage", "2", "--max-running", "1", "--no-refuse-late")
+    options = ("--max-queued-per-stage", "2", "--max-running", "1", "--no-refuse-late", *BRIEFLY)
     with victim(slow_bundle, *options) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def shared(slow_bundle: Bundle) -> Iterator[Victim]:
+    """One of the slow bundle where up to four requests share each run."""
+    with victim(slow_bundle, "--max-batch-rows", "4", *BRIEFLY) as server:
+        yield server
+
+
+@pytest.fixture
+def shared_caller(shared: Victim) -> Iterator[Caller]:
+    """A connection of its own to the one where requests share runs."""
+    with connect(shared.address) as caller:
+        yield caller
 
 
 @pytest.fixture
@@ -60,4 +74,4 @@ def nothing_is_left() -> Iterator[None]:
     yield
     for server in ALIVE:
         assert server.process.poll() is None, f"the server died: {server.lines[-5:]}"
-        server.wait_until_idle()
+        server.wait_until_empty()

@@ -3,6 +3,7 @@
 Seeded and endless. Knows bytes; the server that gets them is elsewhere.
 """
 
+import itertools
 import random
 from collections.abc import Callable, Iterator
 
@@ -30,11 +31,15 @@ NASTY = (
 Message = tuple[str, bytes]
 """Method and body."""
 
+ID = b"mutant-000000000000"
+"""Stands in every request of the corpus; each mutant begins with an id of its own in its place."""
+
 
 def corpus(bundle: Bundle) -> list[Message]:
     """Real requests of every kind: each start, each format, options, contexts."""
     reference = pb.ContextReference(tensor=tensor_message(CONTEXT))
-    found = [("Generate", asking(bundle, **start)) for start in starts()]
+    name_it = {"request_id": ID.decode()}
+    found = [("Generate", asking(bundle, **name_it, **start)) for start in starts()]
     for name, number in (
         ("png", pb.IMAGE_FORMAT_PNG),
         ("webp", pb.IMAGE_FORMAT_WEBP),
@@ -44,8 +49,8 @@ def corpus(bundle: Bundle) -> list[Message]:
         image = pb.Image(width=8, height=8, format=number, data=data)
         start = pb.ImageStart(context=reference, image=image)
         output = pb.OutputOptions(format=number, preview_every=1)
-        found.append(("Generate", asking(bundle, image=start, output=output)))
-    full = asking(bundle, seed=2**64 - 1, image_index=7, last_stage="sr16")
+        found.append(("Generate", asking(bundle, image=start, output=output, **name_it)))
+    full = asking(bundle, seed=2**64 - 1, image_index=7, last_stage="sr16", **name_it)
     full.options["sr16"].CopyFrom(pb.StageOptions(steps=3, guidance=1.5, augmentation=0.2))
     full.precisions["sr16"] = pb.PRECISION_FP32
     found.append(("Generate", full))
@@ -56,12 +61,12 @@ def corpus(bundle: Bundle) -> list[Message]:
 
 
 def mutants(bundle: Bundle, seed: int) -> Iterator[Message]:
-    """Changed requests without end; the same for the same seed, but for their request ids."""
+    """Changed requests without end; the same for the same seed."""
     chance = random.Random(seed)
     whole = corpus(bundle)
-    while True:
+    for number in itertools.count(seed * 10**8):
         method, data = chance.choice(whole)
-        body = bytearray(data)
+        body = bytearray(data.replace(ID, b"mutant-%012d" % number))
         for _ in range(chance.choice((1, 1, 1, 2, 3, 8))):
             chance.choice(CHANGES)(body, chance)
         if chance.random() < 0.05:

@@ -1,9 +1,6 @@
 """What goes in comes out: every request is accounted for, and memory stays where it was."""
 
-import contextlib
 import random
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -12,10 +9,10 @@ import grpc
 import pytest
 
 from protos.cascade.v1 import cascade_pb2 as pb
-from tests.faults.asking import LONG_STEPS, START, answer, asking, differs, starts
-from tests.faults.test_cancelling import DOOMED
+from tests.faults.asking import answer, asking, differs, starts
+from tests.faults.mixture import expired, given_up, killed, one_of_a_mix, refused, served, torn
 from tests.faults.victim import Victim
-from tests.serving import Caller, connect, pixels, request_message, results_of, wait_until
+from tests.serving import Caller, connect, pixels, results_of, wait_until
 
 GROWTH = 150
 """Requests per measurement of memory; `benchmarks/memory_growth.py` does 10,000."""
@@ -23,56 +20,6 @@ MIX_S = 4.0
 """Of the mixed load here; `make soak` has its minutes."""
 
 Scenario = Callable[[Victim, Caller], None]
-
-
-def served(server: Victim, caller: Caller, **fields: object) -> None:
-    """One that goes well."""
-    assert results_of(caller.generate(asking(server.bundle, **fields)))
-
-
-def refused(server: Victim, caller: Caller, **fields: object) -> None:
-    """One that is wrong."""
-    message = request_message(server.bundle, **{"prompt": START, **fields})
-    with pytest.raises(grpc.RpcError):
-        list(caller.generate(message))
-
-
-def given_up(server: Victim, caller: Caller, events: int) -> None:
-    """One that is cancelled after so many events."""
-    call = caller.generate(asking(server.bundle, LONG_STEPS))
-    for _ in range(events):
-        next(call)
-    call.cancel()
-
-
-def expired(server: Victim, caller: Caller, timeout_s: float) -> None:
-    """One whose time is over too early."""
-    with pytest.raises(grpc.RpcError) as late:
-        list(caller.generate(asking(server.bundle, LONG_STEPS), timeout_s=timeout_s))
-    assert late.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
-
-
-def killed(server: Victim, caller: Caller) -> None:
-    """One whose client dies."""
-    del caller
-    with subprocess.Popen(
-        [sys.executable, "-c", DOOMED, server.address],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    ) as client:
-        assert client.stdin is not None
-        assert client.stdout is not None
-        client.stdin.write(asking(server.bundle, LONG_STEPS).SerializeToString())
-        client.stdin.close()
-        client.stdout.readline()
-        client.kill()
-
-
-def torn(server: Victim, caller: Caller) -> None:
-    """One whose channel is closed around it."""
-    del caller
-    with connect(server.address) as another:
-        next(another.generate(asking(server.bundle, LONG_STEPS)))
 
 
 SCENARIOS: dict[str, Scenario] = {
@@ -108,22 +55,6 @@ def test_every_scenario_leaves_the_accounts_at_zero(
     picture = pixels(results_of(quick_caller.generate(asking(quick.bundle)))["sr32"].image)
     assert not differs(picture, answer(quick.bundle))
     wait_until(lambda: quick.open_files <= files + 1)
-
-
-def one_of_a_mix(server: Victim, caller: Caller, chance: random.Random) -> None:
-    """Good, cancelled, expired or malformed, as chance has it."""
-    kind = chance.randrange(4)
-    if kind == 0:
-        with contextlib.suppress(grpc.RpcError):
-            served(server, caller, **chance.choice(starts()))
-    elif kind == 1:
-        with contextlib.suppress(grpc.RpcError):
-            given_up(server, caller, chance.randrange(6))
-    elif kind == 2:
-        with contextlib.suppress(grpc.RpcError):
-            list(caller.generate(asking(server.bundle, LONG_STEPS), chance.random() * 0.02))
-    else:
-        refused(server, caller, bundle_id="0" * 64)
 
 
 def test_memory_does_not_grow_with_requests(quick: Victim, quick_caller: Caller) -> None:

@@ -11,7 +11,8 @@ from cascade.bundle import Bundle
 from cascade.engines.choice import EngineChoice, open_engine
 from cascade.errors import EngineError
 from cascade.types import Array
-from tests.faults.asking import LONG_STEPS, Steps, answer, asking, differs
+from protos.cascade.v1 import cascade_pb2 as pb
+from tests.faults.asking import CONTEXT, LONG_STEPS, Steps, answer, asking, differs
 from tests.faults.leaks import check_silence
 from tests.faults.victim import Victim
 from tests.serving import (
@@ -21,9 +22,13 @@ from tests.serving import (
     pixels,
     results_of,
     running,
+    tensor_message,
     wait_until,
 )
 
+POISON = 42.0
+ROUNDS = 20
+"""Until the poison and others were in one run; usually the first."""
 STEPS: Steps = (("base", 2), ("sr16", 12), ("sr32", 12))
 
 
@@ -70,26 +75,88 @@ def test_an_engine_that_fails_costs_its_requests_only(bundle: Bundle) -> None:
         wait_until(lambda: server.core.executor.counts.idle)
 
 
+class PoisonedEngine(FailingEngine):
+    """The true engine, which fails whenever a row of its batch holds the poison."""
+
+    together = 0
+    """Most rows beside the poison that one run had."""
+
+    def run(self, inputs: Any) -> dict[str, Array]:
+        """Run, or fail."""
+        if "low_res" in inputs and (inputs["context"] == POISON).any():
+            kind = type(self)
+            kind.together = max(kind.together, len(inputs["context"]) - 1)
+            raise EngineError("not a number at /secret/conv.cu:3")
+        return super().run(inputs)
+
+
+def test_a_poisoned_row_fails_alone(bundle: Bundle) -> None:
+    """15. A request whose inputs break the engine fails; those that shared its runs are right."""
+    steps = {"base": 1, "sr16": 30, "sr32": 2}
+    poisoned = CONTEXT.copy()
+    poisoned[0, 0] = POISON
+    PoisonedEngine.failures = PoisonedEngine.together = 0
+    codes: list[str] = []
+
+    def good(caller: Caller, seed: int) -> Array:
+        call = caller.generate(from_context(bundle, CONTEXT, steps, seed))
+        return pixels(results_of(call)["sr32"].image)
+
+    def company(address: str, truths: list[Array]) -> None:
+        def one(seed: int) -> None:
+            with connect(address) as caller:
+                if differs(good(caller, seed), truths[seed]):
+                    codes.append("pixels")
+
+        threads = [threading.Thread(target=one, args=(seed,)) for seed in range(len(truths))]
+        for thread in threads:
+            thread.start()
+        with connect(address) as caller, pytest.raises(grpc.RpcError) as failed:
+            list(caller.generate(from_context(bundle, poisoned, steps, 9)))
+        codes.append(details_of(failed.value)[1])
+        for thread in threads:
+            thread.join()
+
+    with (
+        running(bundle, PoisonedEngine, max_batch_rows="4", result_lifetime_s=0) as server,
+        connect(server.address) as caller,
+    ):
+        truths = [good(caller, seed) for seed in range(3)]
+        rounds = 0
+        while not PoisonedEngine.together and rounds < ROUNDS:
+            company(server.address, truths)
+            rounds += 1
+        wait_until(lambda: server.core.executor.counts.idle)
+    assert PoisonedEngine.together > 0
+    assert codes == ["ENGINE_ERROR"] * rounds
+
+
+def from_context(bundle: Bundle, context: Array, steps: dict[str, int], seed: int) -> Any:
+    """A request that starts from embeddings."""
+    reference = pb.ContextReference(tensor=tensor_message(context))
+    return asking(bundle, steps, context=pb.ContextStart(context=reference), prompt=None, seed=seed)
+
+
 @pytest.mark.parametrize("mates", [2, 4])
-def test_company_changes_no_picture(mates: int, slow: Victim, slow_caller: Caller) -> None:
+def test_company_changes_no_picture(mates: int, shared: Victim, shared_caller: Caller) -> None:
     """31. Alone, among others, joining in mid-flight, beside a cancelled one: the same pixels."""
     pictures: dict[int, Array] = {}
 
     def ask(seed: int) -> None:
-        with connect(slow.address) as caller:
+        with connect(shared.address) as caller:
             while seed not in pictures:
                 with contextlib.suppress(grpc.RpcError):
-                    call = caller.generate(asking(slow.bundle, dict(STEPS), seed=seed))
+                    call = caller.generate(asking(shared.bundle, dict(STEPS), seed=seed))
                     pictures[seed] = pixels(results_of(call)["sr32"].image)
 
-    doomed = slow_caller.generate(asking(slow.bundle, LONG_STEPS), timeout_s=None)
+    doomed = shared_caller.generate(asking(shared.bundle, LONG_STEPS), timeout_s=None)
     next(doomed)
     threads = [threading.Thread(target=ask, args=(seed,)) for seed in range(mates)]
     for thread in threads:
         thread.start()
-    wait_until(lambda: sum(slow.queued().values()) + len(pictures) > 0)
+    wait_until(lambda: shared.gauge("in_flight") > 1 or bool(pictures))
     doomed.cancel()
     for thread in threads:
         thread.join()
     for seed, picture in pictures.items():
-        assert not differs(picture, answer(slow.bundle, seed, STEPS)), seed
+        assert not differs(picture, answer(shared.bundle, seed, STEPS)), seed

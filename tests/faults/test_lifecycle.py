@@ -6,6 +6,8 @@ import shutil
 import signal
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack, closing
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from cascade.bundle import Bundle
+from cascade.bundle import Bundle, open_bundle
 from tests.faults.asking import answer, asking, asking_long, differs
 from tests.faults.victim import Victim, serve_command, victim
 from tests.serving import Caller, connect, details_of, pixels, results_of, wait_until
@@ -116,18 +118,19 @@ BREAKAGES: dict[str, Callable[[Path], Any]] = {
 
 def test_a_broken_bundle_is_one_line_and_an_exit_code(tmp_path: Path) -> None:
     """12. Missing, altered, cut short, of other inputs: exit 2 and one line that says so."""
-    started = {}
-    for number, (name, breakage) in enumerate(BREAKAGES.items()):
-        broken = write_tiny_bundle(tmp_path / str(number))
-        breakage(broken.folder)
-        started[name] = Victim(broken)
     codes = {}
-    for name, server in started.items():
-        codes[name] = server.wait()
-        (line,) = server.lines
-        assert line.startswith("error: "), name
-        assert len(line) < 600, name
-        server.kill()
+    with ExitStack() as stack:
+        started = {}
+        for number, (name, breakage) in enumerate(BREAKAGES.items()):
+            broken = write_tiny_bundle(tmp_path / str(number))
+            breakage(broken.folder)
+            started[name] = Victim(broken)
+            stack.callback(started[name].kill)
+        for name, server in started.items():
+            codes[name] = server.wait(120)
+            (line,) = (line for line in server.lines if not line.startswith("{"))
+            assert line.startswith("error: "), name
+            assert len(line) < 600, name
     assert set(codes.values()) == {2}, codes
 
 
@@ -142,6 +145,41 @@ def test_an_unwritable_cache_is_no_obstacle(bundle: Bundle, tmp_path: Path) -> N
     ):
         picture = pixels(results_of(caller.generate(asking(bundle)))["sr32"].image)
         assert not differs(picture, answer(bundle))
+
+
+def reload(server: Victim) -> tuple[int, dict[str, Any]]:
+    """Ask for a reload at the operator's port: HTTP status and answer."""
+    host, _, port = server.window.rpartition(":")
+    connection = HTTPConnection(host, int(port), timeout=60)
+    with closing(connection):
+        connection.request("POST", "/reload")
+        answered = connection.getresponse()
+        return answered.status, json.load(answered)
+
+
+def test_a_bad_bundle_does_not_replace_a_good_one(tmp_path: Path) -> None:
+    """13. Each breakage of 12 at a reload: refused, and the old bundle goes on serving."""
+    good = write_tiny_bundle(tmp_path / "good")
+    kept = tmp_path / "kept"
+    shutil.copytree(good.folder, kept)
+    with victim(good) as server, connect(server.address) as caller:
+        for name, breakage in BREAKAGES.items():
+            breakage(good.folder)
+            status, told = reload(server)
+            assert (status, told["outcome"]) == (422, "refused"), name
+            assert told["bundle_id"] == good.bundle_id, name
+            picture = pixels(results_of(caller.generate(asking(good)))["sr32"].image)
+            assert not differs(picture, answer_of(kept)), name
+            shutil.rmtree(good.folder, ignore_errors=True)
+            shutil.copytree(kept, good.folder)
+        assert reload(server)[1]["outcome"] == "unchanged"
+        assert server.total("cascade_reloads_total", outcome="refused") == len(BREAKAGES)
+        assert server.gauge("bundles") == 1
+
+
+def answer_of(folder: Path) -> Any:
+    """The right picture of the bundle in a folder."""
+    return answer(open_bundle(folder))
 
 
 def test_a_watcher_hears_of_the_drain(slow_bundle: Bundle) -> None:

@@ -1,6 +1,5 @@
 """More work than there is time for: refusals, deadlines, slow readers, floods of calls."""
 
-import contextlib
 import socket
 import statistics
 import threading
@@ -13,11 +12,13 @@ import pytest
 from cascade.bundle import Bundle
 from protos.cascade.v1 import cascade_pb2 as pb
 from tests.faults.asking import LONG_STEPS, answer, asking, asking_long, differs
-from tests.faults.test_cancelling import running_call
+from tests.faults.test_cancelling import SHALLOW, running_call
 from tests.faults.victim import Victim, victim
 from tests.serving import Caller, connect, details_of, pixels, results_of, wait_until
 
 RESETS = 3000
+MAX_WAITING_BETWEEN = 2
+"""The server's default."""
 IDLE_CONNECTIONS = 200
 """The server holds a descriptor for each; `ulimit -n` is often 1024."""
 
@@ -36,6 +37,20 @@ def test_a_deadline_ends_work_at_a_step(slow: Victim, slow_caller: Caller) -> No
     assert refusal(slow_caller.generate(request, timeout_s=0.5))[0] == "DEADLINE_EXCEEDED"
     assert time.monotonic() - begun < 3
     slow.wait_until_idle()
+
+
+def test_what_would_be_late_is_refused_at_once(shared: Victim, shared_caller: Caller) -> None:
+    """5. Shorter than the estimate: refused before any step, with the time that it would take."""
+    begun = time.monotonic()
+    code, reason, _, retry_s = refusal(
+        shared_caller.generate(asking_long(shared.bundle), timeout_s=1)
+    )
+    assert (code, reason) in (
+        ("DEADLINE_EXCEEDED", "DEADLINE_EXCEEDED"),
+        ("RESOURCE_EXHAUSTED", "SERVER_BUSY"),
+    )
+    assert time.monotonic() - begun < 0.9
+    assert retry_s is None or retry_s > 0
 
 
 def test_a_waiting_deadline_is_answered_on_time(slow: Victim, slow_caller: Caller) -> None:
@@ -69,12 +84,34 @@ def test_a_queue_holds_its_limit_and_not_one_more(slow: Victim, slow_caller: Cal
         call.cancel()
 
 
+def test_the_urgent_goes_first_and_nobody_starves(slow: Victim, slow_caller: Caller) -> None:
+    """8. The earlier deadline overtakes the queue; the one without a deadline is served."""
+    order: list[str] = []
+    steps = {"base": 1, "sr16": 1, "sr32": 8}
+
+    def ask(name: str, timeout_s: float | None) -> None:
+        with connect(slow.address) as caller:
+            assert results_of(caller.generate(asking(slow.bundle, steps), timeout_s=timeout_s))
+        order.append(name)
+
+    busy = running_call(slow_caller, asking_long(slow.bundle))
+    patient = threading.Thread(target=ask, args=("patient", None))
+    urgent = threading.Thread(target=ask, args=("urgent", 20))
+    for number, thread in enumerate((patient, urgent), start=1):
+        thread.start()
+        wait_until(lambda: slow.gauge("queue_depth") == number)  # noqa: B023 - asked at once
+    busy.cancel()
+    for thread in (patient, urgent):
+        thread.join()
+    assert order == ["urgent", "patient"]
+
+
 def test_overload_refuses_quickly_and_recovers(slow_bundle: Bundle) -> None:
     """7. Five times what it can do for 3 s: served ones right, refusals quick, then normal."""
     steps = (("base", 1), ("sr16", 4), ("sr32", 4))
     truth = answer(slow_bundle, 0, steps)
     refused_s: list[float] = []
-    served = [0]
+    served_s: list[float] = []
     with victim(slow_bundle, "--max-queued-per-stage", "4") as server:
         before = server.rss_mib
         until = time.monotonic() + 3
@@ -91,17 +128,17 @@ def test_overload_refuses_quickly_and_recovers(slow_bundle: Bundle) -> None:
                         time.sleep(0.02)
                         continue
                     assert not differs(pixels(results["sr32"].image), truth)
-                    served[0] += 1
+                    served_s.append(time.monotonic() - begun)
 
         threads = [threading.Thread(target=press) for _ in range(12)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        assert served[0] > 3
+        assert len(served_s) > 3
         assert len(refused_s) > 10
-        # The machine is as overloaded as the server: the median, not the tail, is the server's.
-        assert statistics.median(refused_s) < 0.25
+        # The clients' machine is as busy as the server: `benchmarks.overload` has milliseconds.
+        assert statistics.median(refused_s) < statistics.median(served_s)
         server.wait_until_idle()
         assert server.rss_mib - before < 60
         with connect(server.address) as caller:
@@ -117,9 +154,7 @@ def test_a_slow_reader_loses_previews_never_the_result(quick: Victim) -> None:
     output = pb.OutputOptions(preview_every=1)
     request = asking(quick.bundle, dict(steps), output=output)
     before = quick.rss_mib
-    # Without probing for bandwidth, gRPC takes no more than 64 KiB that nobody reads.
-    options = [("grpc.http2.bdp_probe", 0), ("grpc.use_local_subchannel_pool", 1)]
-    with grpc.insecure_channel(quick.address, options) as channel, connect(quick.address) as other:
+    with grpc.insecure_channel(quick.address, SHALLOW) as channel, connect(quick.address) as other:
         call = Caller(channel).generate(request, timeout_s=90)
         assert next(call).WhichOneof("event") == "accepted"
         # Nothing is read until a twin that came later is through, and so are this one's steps.
@@ -134,24 +169,21 @@ def test_a_slow_reader_loses_previews_never_the_result(quick: Victim) -> None:
     assert not differs(picture, answer(quick.bundle, 0, steps))
 
 
-def test_between_stages_little_waits(slow: Victim, slow_caller: Caller) -> None:
-    """10. A quick stage before a slow one: what waits between them stays bounded."""
-    calls = [
-        slow_caller.generate(asking(slow.bundle, {"base": 1, "sr16": 1, "sr32": 15}), timeout_s=60)
-        for _ in range(3)
-    ]
+def test_between_stages_little_waits(shared: Victim) -> None:
+    """10. A quick stage before a slow one: what waits between them stays within its bound."""
+    steps = {"base": 1, "sr16": 1, "sr32": 12}
     most = 0
 
-    def read(call: Any) -> None:
-        with contextlib.suppress(grpc.RpcError):
-            list(call)
+    def ask() -> None:
+        with connect(shared.address) as caller:
+            assert results_of(caller.generate(asking(shared.bundle, steps), timeout_s=90))
 
-    threads = [threading.Thread(target=read, args=(call,)) for call in calls]
+    threads = [threading.Thread(target=ask) for _ in range(10)]
     for thread in threads:
         thread.start()
     while any(thread.is_alive() for thread in threads):
-        most = max(most, slow.queued()["sr32"])
-    assert most <= 2
+        most = max(most, int(shared.total("cascade_queue_depth", stage="sr32")))
+    assert most <= MAX_WAITING_BETWEEN
 
 
 def test_a_rapid_reset_holds_nothing(quick: Victim) -> None:

@@ -25,6 +25,11 @@ IDLE_WITHIN_S = 15.0
 ALIVE: "list[Victim]" = []
 """Those that run now; after every test each of them must be empty."""
 
+WORK = ("in_flight", "running", "in_flight_bytes", "queue_depth")
+KEPT = ("results", "result_bytes", "contexts", "context_bytes")
+BRIEFLY = ("--result-lifetime-s", "0.2", "--context-lifetime-s", "0.2")
+"""For victims of which also what they keep must be gone soon."""
+
 SAMPLE = re.compile(r"^(\w+)(?:\{(.*)\})? (\S+)$")
 LABEL = re.compile(r'(\w+)="([^"]*)"')
 Labels = frozenset[tuple[str, str]]
@@ -80,7 +85,8 @@ class Victim:
             assert time.monotonic() < until, f"not ready in time: {self.lines}"
             time.sleep(0.005)
         self.address = found[0]["address"]
-        self.window = found[0].get("metrics_address", "")
+        for port in self.log("operators_port"):
+            self.window = port["address"]
 
     def log(self, event: str) -> list[dict[str, Any]]:
         """The log's entries of one kind, in order."""
@@ -113,14 +119,34 @@ class Victim:
         with connect(self.address) as caller:
             return {c.name: c.queued for c in caller.server_info().components}
 
+    def gauge(self, name: str) -> float:
+        """One of the server's gauges of the present load, summed over stages."""
+        return self.total(f"cascade_{name}")
+
     @property
     def is_idle(self) -> bool:
         """Whether every gauge of work in progress is at zero."""
-        return not any(self.queued().values())
+        return not self._any_of(WORK)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing at all is in it, nor kept of what was."""
+        return not self._any_of((*WORK, *KEPT))
+
+    def _any_of(self, gauges: Sequence[str]) -> bool:
+        """Whether one of those gauges is not at zero."""
+        wanted = {f"cascade_{name}" for name in gauges}
+        found = [(name, value) for (name, _), value in self.samples().items() if name in wanted]
+        assert {name for name, _ in found} == wanted
+        return any(value for _, value in found)
 
     def wait_until_idle(self) -> None:
         """Until nothing is in it any more."""
         wait_until(lambda: self.is_idle, IDLE_WITHIN_S)
+
+    def wait_until_empty(self) -> None:
+        """Until nothing is kept either; short lifetimes make that soon."""
+        wait_until(lambda: self.is_empty, IDLE_WITHIN_S)
 
     @property
     def rss_mib(self) -> float:
@@ -161,7 +187,8 @@ class Victim:
 def serve_command(bundle: Bundle, *options: str) -> list[str]:
     """`cascade serve` on a free port of loopback, one engine thread."""
     command = [sys.executable, "-m", "cascade.cli", "serve", "--bundle", str(bundle.folder)]
-    return [*command, "--listen", "127.0.0.1:0", "--threads", "1", *options]
+    command += ["--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0", "--threads", "1"]
+    return [*command, *options]
 
 
 @contextmanager
@@ -170,9 +197,10 @@ def victim(bundle: Bundle, *options: str, **more: Any) -> Iterator[Victim]:
     server = Victim(bundle, *options, **more)
     try:
         server.wait_until_listening()
-        ALIVE.append(server)
+        if server.window:
+            ALIVE.append(server)
         yield server
-        if server.process.poll() is None:
+        if server.window and server.process.poll() is None:
             server.wait_until_idle()
     finally:
         if server in ALIVE:

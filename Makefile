@@ -2,14 +2,17 @@
 #   make demo    a prompt to demo.png through the real split
 #   make test    all tests: once without torch, once with it
 #   make check   format, lint, types, import contracts, generated code
+#   make soak    the long runs of docs/reliability.md, about 20 minutes; SOAK_MINUTES is the mixed load's part
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PROMPT ?= a red apple, noto style
+SOAK_MINUTES ?= 5
+SOAK   := build/soak
 VENV   := .venv
 LIGHT  := $(VENV)/light
 PIP    := -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test check protos pictures clean
+.PHONY: demo test check soak protos pictures clean
 
 demo: $(VENV)/.runtime
 	$(VENV)/bin/cascade generate "$(PROMPT)" -o demo.png
@@ -24,6 +27,18 @@ check: $(VENV)/.dev
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 	$(VENV)/bin/python -m tests.regenerate_protos --check
+
+# One after another, on a machine that does nothing else; figures and plots go to build/soak.
+soak: $(VENV)/.dev
+	@echo "soak: about $$(( 15 + $(SOAK_MINUTES) )) minutes on two cores; $(SOAK_MINUTES) of them a mixed load"
+	mkdir -p $(SOAK)
+	$(VENV)/bin/python -m benchmarks.overload --json $(SOAK)/overload.json --plot $(SOAK)/overload.png
+	$(VENV)/bin/python -m benchmarks.cancel_race --json $(SOAK)/cancel_race.json
+	$(VENV)/bin/python -m benchmarks.memory_growth --json $(SOAK)/memory.json --plot $(SOAK)/memory.png
+	$(VENV)/bin/python -m benchmarks.mutations --json $(SOAK)/mutations.json
+	$(VENV)/bin/python -m benchmarks.front_door --json $(SOAK)/front_door.json
+	$(VENV)/bin/python -m benchmarks.memory_growth --requests 100000000 --minutes $(SOAK_MINUTES) \
+		--json $(SOAK)/mix.json --plot $(SOAK)/mix.png
 
 # Generated with the oldest tools we support; checked in.
 protos: $(VENV)/.dev

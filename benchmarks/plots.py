@@ -1,4 +1,4 @@
-"""Pictures of measurements: bars per way to run a stage, and a metric over evaluations.
+"""Pictures of measurements: bars per way to run a stage, lines over evaluations, requests or time.
 
 The only file that imports matplotlib. Knows rows of figures; not how they were measured.
 """
@@ -105,4 +105,57 @@ def plot_dashboard(
     for axis in axes[-1]:
         axis.set_xlabel("seconds")
     figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def plot_memory(readings: Sequence[Sequence[float]], warm_up: int, path: Path) -> None:
+    """Resident memory, MiB, over requests.
+
+    Args:
+        readings: request number, MiB, and what else was read.
+        warm_up: requests before the slope is taken; shaded.
+        path: the PNG to write.
+    """
+    figure, axes = plt.subplots(figsize=(7, 3.4), layout="constrained")
+    axes.plot([r[0] for r in readings], [r[1] for r in readings], color=OURS)
+    axes.axvspan(0, warm_up, color=THEIRS, alpha=0.25, lw=0, label="warm-up")
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("requests: good, cancelled, expired, malformed")
+    axes.set_ylabel("resident memory, MiB")
+    axes.legend(loc="lower right", frameon=False)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def plot_overload(figures: Mapping[str, Any], path: Path) -> None:
+    """Four panels over seconds: what is inside, served and refused, latencies, memory.
+
+    Args:
+        figures: as `benchmarks.overload` records them.
+        path: the PNG to write.
+    """
+    readings, seconds = figures["readings"], figures["seconds"]
+    at = [reading["at_s"] for reading in readings]
+    edges = np.arange(0, np.ceil(seconds) + 1)
+    figure, panels = plt.subplots(4, 1, figsize=(8, 8.6), sharex=True, layout="constrained")
+    for name, colour in (("in_flight", THEIRS), ("queue_depth", OURS)):
+        panels[0].plot(at, [r[name] for r in readings], color=colour, label=f"cascade_{name}")
+    panels[0].set_ylabel("requests inside")
+    for name, colour in (("served", OURS), ("refused", THEIRS)):
+        counts, _ = np.histogram([when for when, _ in figures[f"{name}_at"]], edges)
+        panels[1].stairs(counts, edges, color=colour, label=f"{name} per second")
+    panels[1].axhline(figures["capacity_per_s"], color="black", lw=0.8, ls=":", label="capacity")
+    panels[1].set_yscale("symlog", linthresh=10)
+    for name, colour in (("served", OURS), ("refused", THEIRS)):
+        points = np.array(figures[f"{name}_at"] or [(0, np.nan)])
+        panels[2].plot(points[:, 0], 1000 * points[:, 1], ".", ms=2, color=colour, label=name)
+    panels[2].set_yscale("log")
+    panels[2].set_ylabel("latency, ms")
+    panels[3].plot(at, [r["rss_mib"] for r in readings], color=OURS)
+    panels[3].set_ylim(bottom=0)
+    panels[3].set_ylabel("resident memory, MiB")
+    panels[3].set_xlabel("seconds since the load began")
+    for axes in panels[:3]:
+        axes.legend(loc="upper right", fontsize=8)
+    figure.savefig(path, dpi=120)
     plt.close(figure)

@@ -14,9 +14,8 @@ TURN, SHIFT, ZOOM = math.radians(10), 0.12, 0.15
 """Largest turn, largest shift as a share of half the picture, largest change of size."""
 VIVID, BRIGHT, TINT = 0.4, 0.25, 0.12
 """Largest change of saturation, of distance to white, and of that distance in one channel."""
-ROLL = 8
-"""Largest shift of a picture whose style is asked, in pixels; it is not turned or sized, which
-would blur what tells the styles apart."""
+OFF_COLOUR = 0.02
+"""Largest change of a channel's distance to white where colours are to stay what they are."""
 
 
 def moved(pixels: Tensor, generator: torch.Generator) -> Tensor:
@@ -40,13 +39,11 @@ def moved(pixels: Tensor, generator: torch.Generator) -> Tensor:
     return worn(out, generator, blur=1.0, noise=0.1)
 
 
-def nudged(pixels: Tensor, generator: torch.Generator) -> Tensor:
-    """Every picture shifted by whole pixels, half of them mirrored, a little blur and noise."""
-    mirrored = torch.rand(len(pixels), generator=generator)[:, None, None, None] < 0.5
-    out = torch.where(mirrored, pixels.flip(3), pixels)
-    shifts = torch.randint(-ROLL, ROLL + 1, (len(pixels), 2), generator=generator).tolist()
-    rolled = [torch.roll(one, tuple(by), (1, 2)) for one, by in zip(out, shifts, strict=True)]
-    return worn(torch.stack(rolled), generator, blur=0.5, noise=0.06)
+def faded(pixels: Tensor, generator: torch.Generator) -> Tensor:
+    """Every picture a little blurred, noisy and off in colour: what a good copy may be."""
+    out = worn(pixels, generator, blur=0.5, noise=0.06)
+    off = 1 + OFF_COLOUR * (2 * torch.rand(len(pixels), 3, 1, 1, generator=generator) - 1)
+    return (out - 1) * off + 1
 
 
 def worn(pixels: Tensor, generator: torch.Generator, *, blur: float, noise: float) -> Tensor:

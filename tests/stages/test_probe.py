@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from stages.checkpoint import save_checkpoint
-from stages.picture_changes import moved, nudged, tinted
+from stages.picture_changes import faded, moved, tinted
 from stages.probe import (
+    COLOURS,
     Labelled,
     Probe,
     at_probe_size,
@@ -18,21 +19,21 @@ from stages.probe import (
     judge,
     judge_tensors,
     load_probe,
+    palette,
     style_of_unseen,
     train_probe,
 )
 
 
 def coloured(kept: bool) -> Labelled:  # noqa: FBT001
-    """Six concepts, each one colour, in three styles that differ in the width of their stripes."""
-    generator = torch.Generator().manual_seed(0)
-    colours = 1.6 * torch.rand(6, 3, generator=generator) - 0.8
+    """Six concepts, each a place of a square, in three styles that differ in its colour."""
+    colours = torch.tensor([[0.8, -0.6, -0.6], [0.7, 0.2, -0.6], [-0.5, -0.5, 0.6]])
     pixels, concepts, styles, held = [], [], [], []
     for concept in range(6):
         for style in range(3):
-            picture = colours[concept][:, None, None].expand(3, 64, 64).clone()
-            stripes = torch.arange(64) // (1 << (2 * style)) % 2 == 0
-            picture[:, 8:56][:, stripes[8:56], 16:48] = 1.0
+            picture = torch.ones(3, 64, 64)
+            top, left = 22 * (concept // 3) + 8, 18 * (concept % 3) + 4
+            picture[:, top : top + 14, left : left + 14] = colours[style][:, None, None]
             pixels.append(picture)
             concepts.append(concept)
             styles.append(style)
@@ -57,7 +58,20 @@ def test_it_learns_concepts_and_styles() -> None:
     assert found["learnt, moved anew"].top1 > 0.8
     assert found["kept"].top5 == found["kept, moved"].top5 == 1.0
     assert found["kept"].style == style_of_unseen(probe, known) == 1.0
-    assert lines[0].startswith("step 0: loss")
+    assert lines[0].startswith("concept step 0: loss")
+    assert any(line.startswith("style step 0: loss") for line in lines)
+
+
+def test_the_palette_of_two_colours() -> None:
+    """Shares of the ink, white left out, as square roots; a colour of the grid is one entry but for rounding."""
+    picture = torch.ones(1, 3, 64, 64)
+    middle = (2 * 5 + 1) / COLOURS - 1  # level 5 of the grid
+    picture[:, :, :10] = -1 + 1 / COLOURS  # level 0
+    picture[:, :, 10:40] = middle
+    found = palette(picture)[0]
+    assert (found > 0.01).nonzero().flatten().tolist() == [0, 5 * (COLOURS**2 + COLOURS + 1)]
+    assert found[found > 0.01].tolist() == pytest.approx([0.25**0.5, 0.75**0.5], abs=1e-3)
+    assert palette(torch.ones(1, 3, 64, 64)).sum() == 0
 
 
 def test_counting() -> None:
@@ -86,7 +100,7 @@ def test_pictures_as_bytes() -> None:
     assert 0 <= found.top1 <= found.top5 == 1.0
 
 
-@pytest.mark.parametrize("change", [moved, nudged, tinted])
+@pytest.mark.parametrize("change", [moved, faded, tinted])
 def test_changes_keep_white_white(change: Callable[..., torch.Tensor]) -> None:
     """The ground stays white where nothing was, within blur and noise."""
     out = change(torch.ones(8, 3, 64, 64), torch.Generator().manual_seed(1))

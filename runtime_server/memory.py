@@ -10,6 +10,9 @@ import sys
 from pathlib import Path
 
 STATM = Path("/proc/self/statm")
+M_ARENA_MAX = -8
+"""The number of that option in glibc's malloc.h."""
+ARENAS = 1
 
 
 def resident_bytes() -> int:
@@ -19,6 +22,16 @@ def resident_bytes() -> int:
     except OSError:
         scale = 1 if sys.platform == "darwin" else 1024
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
+
+
+def share_arenas() -> None:
+    """Let all threads take their memory from the same pools, where the C library can be told so.
+
+    Each thread would get a pool of its own, and what a network leaves behind in the pool of a
+    thread that is gone is not given back: 30 MiB more with every reload of the reference bundle.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).mallopt(M_ARENA_MAX, ARENAS)
 
 
 def give_back() -> None:

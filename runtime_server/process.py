@@ -16,6 +16,7 @@ from runtime_server.config import ServerConfig
 from runtime_server.core import Core, load_core
 from runtime_server.instruments import open_instruments
 from runtime_server.logs import log_event
+from runtime_server.memory import share_arenas
 from runtime_server.observer import Observer
 from runtime_server.reload import Reloader, Reread
 from runtime_server.server import FLUSH_S, CascadeServer
@@ -121,4 +122,5 @@ def watch_for_eof(descriptor: int, then: Callable[[], object]) -> None:
 
 def run_server(config: ServerConfig, reread: Reread) -> int:
     """`serve` on an event loop of its own; the signals of the process are taken over."""
+    share_arenas()
     return asyncio.run(serve(config, reread))

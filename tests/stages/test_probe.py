@@ -63,7 +63,7 @@ def test_it_learns_concepts_and_styles() -> None:
 
 
 def test_the_palette_of_two_colours() -> None:
-    """Shares of the ink, white left out, as square roots; a colour of the grid is one entry but for rounding."""
+    """Shares of the ink, white left out, as square roots, but for rounding."""
     picture = torch.ones(1, 3, 64, 64)
     middle = (2 * 5 + 1) / COLOURS - 1  # level 5 of the grid
     picture[:, :, :10] = -1 + 1 / COLOURS  # level 0

@@ -31,8 +31,8 @@ from tests.serving import CHANNEL_OPTIONS, SERVICE, pixels
 from tests.tiny_bundle import write_tiny_bundle
 
 STEPS = (("base", 1), ("sr16", 4), ("sr32", 4))
-CLIENTS = 3
-"""That measure capacity: one runs, one is next, one is on its way."""
+CLIENTS = 8
+"""That measure capacity: as many as the server runs at once."""
 DEADLINE_S = 30.0
 READ_EVERY_S = 0.25
 LONE = 10

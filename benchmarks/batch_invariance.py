@@ -42,6 +42,9 @@ PROMPTS = (
     "apple",
     "a red apple",
 )
+EQUAL = tuple(
+    f"a {colour} {thing}" for colour in ("red", "green") for thing in ("apple", "cat", "dog", "car")
+)
 ALONE = "alone"
 
 
@@ -80,6 +83,7 @@ class Company:
         starts: what each row starts from.
         steps: of every row; 0 for the bundle's default.
         alone: each row's picture by itself.
+        pads: whether contexts of unequal length share runs.
     """
 
     stage: EngineStage
@@ -88,6 +92,7 @@ class Company:
     starts: Sequence[Handoff]
     steps: int = 0
     alone: dict[int, ImageU8] = field(default_factory=dict)
+    pads: bool = True
 
     def request(self, row: int) -> GenerateRequest:
         """The request of one row."""
@@ -116,7 +121,7 @@ class Company:
 
     def make(self, case: Case, rows: Sequence[int]) -> tuple[Rehearsal, dict[int, ImageU8]]:
         """Pictures by row, of those that are not cancelled."""
-        rehearsal = Rehearsal(self.stage.engine, 2 * case.rows)
+        rehearsal = Rehearsal(self.stage.engine, 2 * case.rows, pads=self.pads)
         after = dict(zip(rows, case.join_after or [0] * len(rows), strict=True))
         gates = {row: threading.Event() for row in rows}
 
@@ -176,12 +181,14 @@ def cases_of(rows: int, steps: int) -> list[Case]:
     ]
 
 
-def companies(bundle: Bundle, plan: EnginePlan, rows: int, steps: int) -> list[Company]:
+def companies(
+    bundle: Bundle, plan: EnginePlan, rows: int, steps: int, prompts: Sequence[str] = PROMPTS
+) -> list[Company]:
     """Every diffusion stage with rows of true inputs: each stage's come from the one before."""
     count = len(bundle.manifest.components)
     stages = open_stages(bundle, range(count), plan)
     handoffs = []
-    for prompt in PROMPTS[:rows]:
+    for prompt in prompts[:rows]:
         events = stages[0].run(GenerateRequest(prompt=prompt), Handoff(prompt=prompt))
         handoffs += [e.handoff for e in events if isinstance(e, StageFinished)]
     stages[0].close()
@@ -198,11 +205,16 @@ def companies(bundle: Bundle, plan: EnginePlan, rows: int, steps: int) -> list[C
 
 
 def invariance(
-    bundle: Bundle, plan: EnginePlan, *, rows: int, steps: int = 0
+    bundle: Bundle,
+    plan: EnginePlan,
+    *,
+    rows: int,
+    steps: int = 0,
+    prompts: Sequence[str] = PROMPTS,
 ) -> dict[str, Mapping[str, Outcome]]:
     """Stage to case to outcome."""
     table: dict[str, Mapping[str, Outcome]] = {}
-    group = companies(bundle, plan, rows, steps)
+    group = companies(bundle, plan, rows, steps, prompts)
     try:
         for company in group:
             cases = cases_of(rows, steps or company.spec.steps)
@@ -233,13 +245,17 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--rows", type=int, default=4, help="the most at once, 3 to 8")
     parser.add_argument("--steps", type=int, default=0, help="of every stage; 0: the bundle's")
+    parser.add_argument(
+        "--equal-lengths", action="store_true", help="prompts of equal length: nothing is padded"
+    )
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     bundle = open_bundle(args.bundle)
     wish = parse_wish(args.engine, args.precision, args.threads)
     positions = range(len(bundle.manifest.components))
     plan = plan_here(bundle.manifest, wish, positions)
-    table = invariance(bundle, plan, rows=args.rows, steps=args.steps)
+    prompts = EQUAL if args.equal_lengths else PROMPTS
+    table = invariance(bundle, plan, rows=args.rows, steps=args.steps, prompts=prompts)
     ways = {
         c.name: f"{plan.of(c.name).kind} {plan.of(c.name).precision}"
         for c in bundle.manifest.components

@@ -38,18 +38,19 @@ class RunSizes(Observer):
 class Rehearsal:
     """One device, one stage's engine and a metronome."""
 
-    def __init__(self, engine: Engine, max_rows: int) -> None:
+    def __init__(self, engine: Engine, max_rows: int, *, pads: bool = True) -> None:
         """Nobody there yet.
 
         Args:
             engine: of the stage; not closed.
             max_rows: more than ever ask at once.
+            pads: whether contexts of unequal length share runs.
         """
         self.runs = RunSizes()
         self._engine = engine
         self._lock = threading.Lock()
         self._live = self._held = 0
-        limits = BatchLimits(max_rows=max_rows, max_bytes=1 << 40)
+        limits = BatchLimits(max_rows=max_rows, max_bytes=1 << 40, pads=pads)
         self.device = Device(
             {BEAT: Call(self._beat), STAGE: Call(self._play, engine)},
             {BEAT: limits, STAGE: limits},

@@ -159,3 +159,32 @@ def plot_overload(figures: Mapping[str, Any], path: Path) -> None:
         axes.legend(loc="upper right", fontsize=8)
     figure.savefig(path, dpi=120)
     plt.close(figure)
+
+
+COLOURS = (THEIRS, "#c98b2b", OURS)
+
+
+def plot_waits(cases: Mapping[str, Mapping[str, Mapping[str, Any]]], path: Path) -> None:
+    """The p95 wait over the load, one panel per case and one line per policy.
+
+    Args:
+        cases: case to policy to load, as text, to figures with `p95_s`.
+        path: the PNG to write.
+    """
+    figure, panels = plt.subplots(
+        1, len(cases), figsize=(3.6 * len(cases), 3.4), squeeze=False, layout="constrained"
+    )
+    for axes, (name, policies) in zip(panels[0], cases.items(), strict=True):
+        for (policy, by_load), colour in zip(policies.items(), COLOURS, strict=True):
+            loads = [100 * float(load) for load in by_load]
+            seconds = [max(0.0, figures["p95_s"]) for figures in by_load.values()]
+            width = 3.5 if colour == THEIRS else 1.6
+            axes.plot(loads, seconds, color=colour, label=policy, marker="o", ms=3, lw=width)
+        axes.set_yscale("symlog", linthresh=0.1)
+        axes.set_title(name, size=10)
+        axes.set_xlabel("load, % of one at a time")
+        axes.tick_params(labelsize=8)
+    panels[0][0].set_ylabel("p95 wait, s")
+    panels[0][0].legend(fontsize=8)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)

@@ -1,8 +1,8 @@
 """Inputs of several rows joined into one run of the engine, and its outputs cut apart again.
 
 Every input has its batch axis first and is given per sample, so joining is concatenating. Contexts
-of unequal length are filled with zeros that the mask leaves out; a graph that takes no mask takes
-only equal lengths together. Knows arrays by name; not who asks.
+of unequal length can be filled with zeros that the mask leaves out, where the engine makes the same
+of them; a graph that takes no mask takes only equal lengths. Knows arrays by name; not who asks.
 """
 
 from collections.abc import Hashable, Mapping, Sequence
@@ -22,9 +22,14 @@ def rows_of(inputs: Arrays) -> int:
     return max((len(value) for value in inputs.values()), default=0)
 
 
-def kind_of(inputs: Arrays) -> Hashable:
-    """Equal for inputs that may be joined."""
-    free = MASKED if all(name in inputs for name in MASKED) else ()
+def kind_of(inputs: Arrays, *, pads: bool) -> Hashable:
+    """Equal for inputs that may be joined.
+
+    Args:
+        inputs: of one ask.
+        pads: whether contexts of unequal length may be.
+    """
+    free = MASKED if pads and all(name in inputs for name in MASKED) else ()
     return tuple(
         (name, value.dtype.str, value.shape[2:] if name in free else value.shape[1:])
         for name, value in sorted(inputs.items())

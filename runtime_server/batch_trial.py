@@ -1,28 +1,39 @@
 """Measured at start: how long a component's engine takes for 1, 2, 4, ... rows at once.
 
 With made-up inputs, and only as far as it pays: a component where two rows in one run take as long
-as two runs is left after two sizes. Knows a device and a manifest; what follows from the times is
-decided in `batching`.
+as two runs is left after two sizes. Where it pays, rows are compared with themselves alone: an
+engine of which they come out differently runs them one by one. Knows a device and a manifest; what
+follows from the times is decided in `batching`.
 """
 
 import math
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
+
+import numpy as np
 
 from cascade.engines.engine import Engine
 from cascade.errors import CascadeError, InvalidRequest
 from cascade.made_up_inputs import free_axes, made_up_inputs
 from cascade.manifest import Component, Manifest
+from cascade.types import Array
+from runtime_server.batch_arrays import MASKED, cut, joined
 from runtime_server.batching import ALL, parse_caps, row_cap
 from runtime_server.budgeted_store import Clock
 from runtime_server.logs import log_event
 from runtime_server.meeting_point import Device, Seat
 
+SAME = 1e-4
+"""Of the largest output: what company may change. float32 engines stay a hundred times below it; in
+8 bits one value that is rounded the other way is a hundred times above, and twenty steps make
+another picture of it."""
 QUICK_S = 0.03
 """Components with shorter steps are measured before the server listens: a quarter of a second."""
 TOKENS = 8
 """Of the made-up prompt."""
+UNEQUAL = (8, 5, 6, 8, 3, 7, 4, 8)
+"""Of made-up prompts that are joined with each other."""
 MOST_ROWS = 8
 """Not measured beyond; an operator may set more."""
 ROUNDS = 5
@@ -129,7 +140,12 @@ class RowTrials:
         with closing(self._device.seat(position, due=math.inf, name="trial", runs=1)) as seat:
             self._seat = seat
             run_s = measure_rows(spec, seat, lambda: self._clock() - seat.waited_s)
-        self._device.learn(position, run_s, row_cap(run_s))
+            rows, pads = row_cap(run_s), False
+            if rows > 1:
+                rows = alike_up_to(spec, seat, (TOKENS,) * rows)
+                masked = set(MASKED) <= {tensor.name for tensor in spec.graph.inputs}
+                pads = masked and rows > 1 and alike_up_to(spec, seat, UNEQUAL[:rows]) == rows
+        self._device.learn(position, run_s, max_rows=rows, pads=pads)
 
 
 def measure_rows(component: Component, engine: Engine, clock: Clock) -> dict[int, float]:
@@ -156,6 +172,46 @@ def measure_rows(component: Component, engine: Engine, clock: Clock) -> dict[int
             break
         rows *= 2
     return found
+
+
+def alike_up_to(component: Component, engine: Engine, tokens: Sequence[int]) -> int:
+    """How many rows may be in one run so that each comes out as it does alone.
+
+    Every number of rows is tried: an engine may choose other kernels for six than for four.
+
+    Args:
+        component: whose graph the engine runs.
+        engine: runs the component's graph.
+        tokens: of each row's context; as many as are tried at most.
+
+    Returns:
+        At least 1: a row alone is always itself.
+    """
+    parts = [one_row(component, row, length) for row, length in enumerate(tokens)]
+    alone = [engine.run(inputs) for inputs in parts]
+    for rows in range(2, len(parts) + 1):
+        together = cut(engine.run(joined(parts[:rows])), [1] * rows)
+        if not all(is_same(*pair) for pair in zip(together, alone[:rows], strict=True)):
+            return rows - 1
+    return len(parts)
+
+
+def one_row(component: Component, row: int, tokens: int) -> dict[str, Array]:
+    """Made-up inputs of one row; no two rows are equal."""
+    axes = free_axes(component, batch=row + 1, tokens=tokens)
+    inputs = {name: value[row:] for name, value in made_up_inputs(component, axes).items()}
+    if MASKED[1] in inputs:
+        inputs[MASKED[1]] = np.ones_like(inputs[MASKED[1]])
+    return inputs
+
+
+def is_same(found: Mapping[str, Array], alone: Mapping[str, Array]) -> bool:
+    """Whether outputs are equal but for the last bits of float32."""
+    return all(
+        float(np.abs(found[name] - value).max(initial=0.0))
+        <= SAME * float(np.abs(value).max(initial=0.0))
+        for name, value in alone.items()
+    )
 
 
 def shortest_s(run: Callable[[], object], clock: Clock) -> float:

@@ -54,6 +54,8 @@ class BatchLimits:
 
     max_rows: int
     max_bytes: int
+    pads: bool = False
+    """Whether contexts of unequal length may share a run."""
     step_s: float = 0.0
     """Seconds of a run of one ask; 0 before anything is known."""
     saving_s: float = 0.0

@@ -138,19 +138,29 @@ class Device:
         with self._lock:
             return self._limits[position]
 
-    def learn(self, position: int, run_s: Mapping[int, float], max_rows: int | None = None) -> None:
+    def learn(
+        self,
+        position: int,
+        run_s: Mapping[int, float],
+        *,
+        max_rows: int | None = None,
+        pads: bool = False,
+    ) -> None:
         """Take over measurements; they count more than what was seen so far.
 
         Args:
             position: the component.
             run_s: rows to seconds of one run.
             max_rows: the new cap; None leaves it.
+            pads: whether contexts of unequal length may share a run.
         """
         with self._lock:
             for rows, seconds in run_s.items():
                 self._run_s.restart((position, rows), seconds)
-            if max_rows is not None:
-                self._limits[position] = replace(self._limits[position], max_rows=max_rows)
+            limits = self._limits[position]
+            self._limits[position] = replace(
+                limits, max_rows=limits.max_rows if max_rows is None else max_rows, pads=pads
+            )
             self._refresh(position)
 
     def run_seconds(self, position: int) -> dict[int, float]:
@@ -210,7 +220,7 @@ class Device:
                 due=seat.due,
                 rows=rows_of(inputs),
                 size_bytes=size_bytes_of(inputs),
-                kind=kind_of(inputs),
+                kind=kind_of(inputs, pads=self._limits[seat.position].pads),
                 since=now,
             )
             waiting = Waiting(ask, seat, inputs, threading.Condition(self._lock))

@@ -7,7 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import batch_invariance, footprint, host_share, latency, metrics_plot
+from benchmarks import (
+    batch_invariance,
+    batching_policy,
+    footprint,
+    host_share,
+    latency,
+    metrics_plot,
+)
 from benchmarks.contest import line_up, race
 from benchmarks.contestants import Contestant, EngineWay, Subject, engine_contestants
 from benchmarks.stage_engines import best_of_each, bundle_graphs, figures_of, stage_inputs
@@ -92,6 +99,53 @@ def test_batch_invariance(
         assert [case["most_rows"] for case in cases.values()] == [2, 3, 3, 3]
         assert all(case["largest"] == 0 for case in cases.values())
     assert "joined in mid-flight" in capsys.readouterr().out
+
+
+def test_batching_policy(
+    bundle: Bundle,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """What issue 5 asks of step joining holds in the simulation, and the plot is drawn."""
+    plot = tmp_path / "p.png"
+    arguments = ["--bundle", str(bundle.folder), "--requests", "120", "--loads", "0.5", "0.8"]
+    arguments += ["--threads", "1", "--plot", str(plot)]
+    written = run_main(batching_policy, arguments, monkeypatch, tmp_path / "r.json")
+    cases = written["cases"]
+    assert isinstance(cases, dict)
+    assert cases["GPU, gains"]["claims"]["p95_wait_ratio_at_80"] <= 0.5
+    assert cases["GPU, cascade"]["claims"]["p95_wait_ratio_at_80"] <= 0.5
+    nothing = cases["GPU, gains nothing"]["claims"]
+    assert nothing["rows"] == 1
+    assert nothing["worst_loss"] <= 0.02
+    assert plot.stat().st_size > 5000
+    assert "step joining against one at a time" in capsys.readouterr().out
+    arguments = ["--bundle", str(bundle.folder), "--measured", str(tmp_path / "r.json")]
+    arguments += ["--requests", "50", "--loads", "0.8"]
+    again = run_main(batching_policy, arguments, monkeypatch, tmp_path / "again.json")
+    kept = again["cases"]
+    assert isinstance(kept, dict)
+    assert kept["this machine"]["stations"] == cases["this machine"]["stations"]
+
+
+def test_batching_policy_against_a_real_server(
+    bundle: Bundle,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Real and simulated waits stand side by side for both ways to run rows."""
+    arguments = ["--bundle", str(bundle.folder), "--real", "--loads", "0.5", "--rows", "2"]
+    arguments += ["--real-requests", "4", "--threads", "1", "--last-stage", "sr16"]
+    written = run_main(batching_policy, arguments, monkeypatch, tmp_path / "r.json")
+    real = written["real"]
+    assert isinstance(real, dict)
+    assert list(real) == ["one by one", "sharing runs"]
+    for worlds in real.values():
+        assert [s["name"] for s in worlds["stations"]] == ["base", "sr16"]
+        assert list(worlds["real"]["loads"]) == list(worlds["simulated"]["loads"]) == ["0.5"]
+    assert "simulated" in capsys.readouterr().out
 
 
 def test_psnr_by_hand() -> None:

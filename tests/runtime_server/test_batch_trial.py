@@ -9,7 +9,14 @@ import pytest
 from cascade.bundle import Bundle
 from cascade.errors import InvalidRequest
 from cascade.types import Array
-from runtime_server.batch_trial import ENOUGH_S, MOST_ROWS, RowTrials, measure_rows, row_caps
+from runtime_server.batch_trial import (
+    ENOUGH_S,
+    MOST_ROWS,
+    RowTrials,
+    alike_up_to,
+    measure_rows,
+    row_caps,
+)
 from runtime_server.batching import BatchLimits
 from runtime_server.meeting_point import Device
 from tests.serving import wait_until
@@ -106,3 +113,88 @@ def test_a_trial_in_progress_is_ended(bundle: Bundle) -> None:
     trials.stop()
     assert device.inside == 0
     assert device.limits(3).max_rows == 1
+
+
+class Rounding:
+    """An engine whose rows come out a little differently in company, or where they were padded."""
+
+    def __init__(self, *, in_company: float = 0.0, padded: float = 0.0, company: int = 2) -> None:
+        self._in_company, self._padded, self._company = in_company, padded, company
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """The noisy image, changed."""
+        found = np.array(inputs["x_t"])
+        if len(found) >= self._company:
+            found += self._in_company
+        found[inputs["context_mask"].min(axis=1) == 0] += self._padded
+        return {"prediction": found}
+
+    def terminate(self) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        """Nothing."""
+
+
+@pytest.mark.parametrize(
+    ("engine", "expected"),
+    [
+        (Rounding(), (4, 2)),
+        (Rounding(in_company=1e-6, padded=1e-6), (4, 2)),
+        (Rounding(padded=0.01), (4, 1)),
+        (Rounding(in_company=0.01), (1, 1)),
+        (Rounding(in_company=0.01, company=4), (3, 2)),
+    ],
+)
+def test_rows_are_compared_with_themselves_alone(
+    bundle: Bundle, engine: Rounding, expected: tuple[int, int]
+) -> None:
+    """Of equal and of unequal length; the last bits of float32 are no difference."""
+    spec = bundle.manifest.stages[1]
+    found = tuple(alike_up_to(spec, engine, tokens) for tokens in ((8, 8, 8, 8), (8, 5)))
+    assert found == expected
+
+
+class Quick(Rounding):
+    """Every run takes the same."""
+
+    now = 0.0
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        self.now += 0.01
+        return super().run(inputs)
+
+
+def test_an_engine_of_which_company_changes_the_pictures_runs_rows_one_by_one(
+    bundle: Bundle,
+) -> None:
+    """However much it would gain; and lengths are mixed only where that changes nothing."""
+
+    for engine, cap, pads in (
+        (Quick(), MOST_ROWS, True),
+        (Quick(padded=0.01), MOST_ROWS, False),
+        (Quick(in_company=0.01), 1, False),
+        (Quick(in_company=0.01, company=6), 5, True),
+    ):
+        clock = lambda engine=engine: engine.now  # noqa: E731
+        limits = BatchLimits(max_rows=1, max_bytes=1)
+        device = Device({1: engine}, {1: limits}, {1: "base"}, clock=clock)
+        RowTrials(device, bundle.manifest, {1: None}, clock).run_quick({})
+        assert (device.limits(1).max_rows, device.limits(1).pads) == (cap, pads)
+
+
+def test_lengths_that_no_mask_leaves_out_are_never_mixed(bundle: Bundle) -> None:
+    """The text encoder's tokens: rows share runs, of equal length only."""
+
+    class Encoder(Quick):
+        """Every run takes the same and says nothing."""
+
+        def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+            self.now += 0.01
+            return {"context": np.zeros((len(inputs["token_ids"]), 1), np.float32)}
+
+    engine = Encoder()
+    clock = lambda: engine.now  # noqa: E731
+    device = Device({0: engine}, {0: BatchLimits(max_rows=1, max_bytes=1)}, {0: "t"}, clock=clock)
+    RowTrials(device, bundle.manifest, {0: None}, clock).run_quick({})
+    assert (device.limits(0).max_rows, device.limits(0).pads) == (MOST_ROWS, False)

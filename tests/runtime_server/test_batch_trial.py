@@ -161,6 +161,7 @@ class Quick(Rounding):
     now = 0.0
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Ten milliseconds."""
         self.now += 0.01
         return super().run(inputs)
 
@@ -169,7 +170,6 @@ def test_an_engine_of_which_company_changes_the_pictures_runs_rows_one_by_one(
     bundle: Bundle,
 ) -> None:
     """However much it would gain; and lengths are mixed only where that changes nothing."""
-
     for engine, cap, pads in (
         (Quick(), MOST_ROWS, True),
         (Quick(padded=0.01), MOST_ROWS, False),
@@ -190,6 +190,7 @@ def test_lengths_that_no_mask_leaves_out_are_never_mixed(bundle: Bundle) -> None
         """Every run takes the same and says nothing."""
 
         def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+            """Ten milliseconds."""
             self.now += 0.01
             return {"context": np.zeros((len(inputs["token_ids"]), 1), np.float32)}
 

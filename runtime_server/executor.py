@@ -35,7 +35,9 @@ from runtime_server.scheduling import (
 from runtime_server.step_times import StepTimes
 
 STALE_S = 30.0
-"""Step times older than this refuse nobody: after a slow hour an idle server tries again."""
+"""Step times older than this, and those of the warm-up, count `STALE_SHARE` where they would refuse
+somebody: a machine that was busy then may be idle now, and a server that refuses learns nothing."""
+STALE_SHARE = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,20 +245,24 @@ class Executor:
 
     def _check_time(self, job: Job, now: float, alone_s: float, forecast: float) -> None:
         """Refuse a job that cannot be through in time, where step times are known."""
-        steps = [p for p, n in job.work.steps.items() if n]
-        known = all(self._times.seconds((position, 1)) for position in steps)
-        stale = not known or now - self._timed_at > STALE_S
-        if job.deadline is None or stale or not self._limits.refuse_late:
+        known = all(self._step_s(position) for position, n in job.work.steps.items() if n)
+        if job.deadline is None or not known or not self._limits.refuse_late:
             return
+        share = 1.0 if now - self._timed_at <= STALE_S else STALE_SHARE
         with counted(self._observer, "deadline"):
-            refuse_when_late(job.deadline - now, alone_s, forecast)
+            refuse_when_late(job.deadline - now, share * alone_s, share * forecast)
+
+    def _step_s(self, position: int) -> float:
+        """Seconds of a step: of the last ones, else of the trial before the first; 0 unknown."""
+        known = self.device.run_seconds(position)
+        return self._times.seconds((position, 1)) or min(known.values(), default=0.0)
 
     def _forecast_s(self, job: Job, ahead: list[Job]) -> float:
         """Seconds until a job is through behind these others."""
         return forecast_s(
             left_of(job),
             [left_of(other) for other in ahead],
-            {position: self._times.seconds((position, 1)) for position in self._stages},
+            {position: self._step_s(position) for position in self._stages},
             {
                 position: {
                     rows: seconds

@@ -322,3 +322,24 @@ def test_a_stage_without_a_result_is_a_bug_of_the_stage(bench: Bench) -> None:
     assert isinstance(bench.end_of(1).error, StageError)
     executor.release(job)
     executor.close()
+
+
+def test_old_step_times_refuse_only_the_hopeless() -> None:
+    """An idle server that was slow an hour ago tries again; ten times too long is too long."""
+    now = [1000.0]
+    stage = SteppedStage("first")
+    limits = QueueLimits(max_queued_per_stage=2, max_in_flight=4)
+    executor = Executor({0: stage}, limits, clock=lambda: now[0])
+    executor.device.learn(0, {1: 4.0})
+    bench = Bench(limits)
+
+    def job(allowed_s: float) -> Job:
+        return bench.job(1, last=0, deadline=now[0] + allowed_s)
+
+    # Three steps of 4 s as measured at start: a tenth of that counts.
+    with pytest.raises(DeadlineExceeded, match="this takes 1\\.2 s here"):
+        executor.submit(job(1.1))
+    executor.submit(waiting := job(1.3))
+    executor.release(waiting)
+    executor.close()
+    bench.executor.close()

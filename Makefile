@@ -18,8 +18,8 @@ demo: $(VENV)/.runtime
 	$(VENV)/bin/cascade generate "$(PROMPT)" -o demo.png
 
 test: $(VENV)/.dev $(LIGHT)/.runtime
-	$(LIGHT)/bin/python -m pytest -q
-	$(VENV)/bin/python -m pytest -q tests/stages tests/export tests/cascade/test_build_engines.py
+	$(LIGHT)/bin/python -m pytest -q -n 2 --dist loadfile
+	$(VENV)/bin/python -m pytest -q -n 2 --dist loadfile tests/stages tests/export tests/cascade/test_build_engines.py
 
 check: $(VENV)/.dev
 	$(VENV)/bin/ruff format --check .

@@ -18,7 +18,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks.plots import plot_waits
 from benchmarks.policy_simulation import (
     Policy,
     Station,
@@ -187,6 +186,8 @@ def main() -> None:
             "claims": found,
         }
     if args.plot:
+        from benchmarks.plots import plot_waits  # noqa: PLC0415  matplotlib is an extra
+
         plot_waits({name: case["policies"] for name, case in record.items()}, args.plot)
     write_record(args.json, {"source": SOURCE, "requests": args.requests, "cases": record})
 

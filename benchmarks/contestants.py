@@ -24,8 +24,8 @@ class Subject:
     """One stage as every contestant sees it."""
 
     stage: str
-    checkpoints: Path | None
-    """None: the preset's network with made-up weights."""
+    checkpoint: Path | None
+    """Folder of its network; None for the preset's with made-up weights."""
     storage: str
     """What the bundle rounded the weights to."""
     inputs: dict[str, Array]

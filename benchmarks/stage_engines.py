@@ -8,8 +8,8 @@ at a time, in interleaved rounds after two evaluations of warm-up; compiling is 
 row has several settings (torch.compile) all of them run and the best median stands for it; the JSON
 has all. Whoever needs more than 10 s for an evaluation gets 3 rounds only, and the table says so.
 
-Inputs: the stage's resolution, two rows (with and without text) where its default guidance asks for
-both, eight tokens. Parity is against eager float32 torch: the largest difference as a share of the
+Inputs: the stage's resolution, two rows (with and without text) where its guidance asks for both,
+eight tokens. Parity is against eager float32 torch: the largest difference as a share of the
 output's range, and the PSNR with that range as peak. Without `--checkpoints` the network's weights
 are made up and the bundle's graphs are only timed. Needs the extras train, export, openvino and
 (for the plot) bench; exports the plain graph itself, which takes minutes, unless `--plain DIR` has
@@ -41,7 +41,8 @@ PATIENCE_S = 900.0
 def stage_inputs(spec: DiffusionSpec, width: int) -> dict[str, Array]:
     """Inputs of one step as the stage runs it, from a fixed seed."""
     rng = np.random.default_rng(0)
-    rows = 1 if spec.guidance.weight == 1.0 else 2
+    taught = bool(spec.guidance.taught)
+    rows = 1 if taught or spec.guidance.weight == 1.0 else 2
     size = spec.output_resolution
     image = (rows, 3, size, size)
     mask = np.ones((rows, TOKENS), np.float32)
@@ -52,6 +53,8 @@ def stage_inputs(spec: DiffusionSpec, width: int) -> dict[str, Array]:
         "context": rng.standard_normal((rows, TOKENS, width)).astype(np.float32),
         "context_mask": mask,
     }
+    if taught:
+        inputs["guidance"] = np.full(rows, spec.guidance.weight, np.float32)
     if spec.input_resolution is not None:
         inputs["low_res"] = rng.uniform(-1, 1, image).astype(np.float32)
         inputs["aug_level"] = np.full(rows, 0.05, np.float32)
@@ -145,9 +148,10 @@ def run_stage(
     """One stage's race."""
     from benchmarks.torch_ways import best_gemm_rate, export_plain, gigaflop  # noqa: PLC0415
 
+    folder_of = {spec.name: spec.name, **dict(entry.split("=", 1) for entry in args.networks)}
     subject = Subject(
         stage=spec.name,
-        checkpoints=args.checkpoints,
+        checkpoint=None if args.checkpoints is None else args.checkpoints / folder_of[spec.name],
         storage=spec.graph.storage,
         inputs=stage_inputs(spec, bundle.manifest.text_encoder.context_width),
         threads=args.threads,
@@ -180,6 +184,9 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--bundle", type=Path, default=Path("bundles/emoji-1"))
     parser.add_argument("--checkpoints", type=Path, help="folder of the bundle's checkpoints")
+    parser.add_argument(
+        "--networks", nargs="*", default=[], help="students in place of stages: base=base.guided.4"
+    )
     parser.add_argument("--plain", type=Path, help="folder of plain exports of the same networks")
     parser.add_argument("--stages", nargs="*", help="names; all by default")
     parser.add_argument("--skip", nargs="*", default=[], help="leave out whoever's name has this")

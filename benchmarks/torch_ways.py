@@ -6,6 +6,7 @@ The only benchmark module that imports torch. Knows one stage at a time.
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,20 +20,26 @@ from benchmarks.contestants import Run, Subject, TorchWay
 from export.graphs import export_graph
 from export.rounding import Storage, release
 from stages.efficient_unet import EfficientUNet
-from stages.presets import PRESETS
+from stages.presets import PRESETS, StagePreset
 from stages.sampling import graph_inputs, graph_outputs, load_network
 
 GEMM_SIZES = (512, 1024, 2048)
 """Square matrices whose product is timed for the machine's best rate."""
 
 
+def preset_of_subject(subject: Subject) -> StagePreset:
+    """The stage's preset; a student of guidance is told from its inputs."""
+    preset = PRESETS[subject.stage]
+    if "guidance" not in subject.inputs:
+        return preset
+    return replace(preset, unet=preset.unet.with_guidance())
+
+
 def stage_network(subject: Subject) -> EfficientUNet:
     """The checkpoint's network as it was released, or one of made-up weights."""
-    preset = PRESETS[subject.stage]
-    if subject.checkpoints is not None:
-        return release(
-            load_network(preset, subject.checkpoints / subject.stage), Storage(subject.storage)
-        )
+    preset = preset_of_subject(subject)
+    if subject.checkpoint is not None:
+        return release(load_network(preset, subject.checkpoint), Storage(subject.storage))
     torch.manual_seed(0)
     network = EfficientUNet(preset.unet)
     with torch.no_grad():
@@ -74,7 +81,7 @@ def open_torch(way: TorchWay, subject: Subject) -> Run:
 
 def export_plain(subject: Subject, folder: Path) -> Path:
     """The network as `torch.onnx.export` writes it; takes minutes."""
-    preset = PRESETS[subject.stage]
+    preset = preset_of_subject(subject)
     path = folder / f"{subject.stage}.onnx"
     model = export_graph(stage_network(subject), graph_inputs(preset), graph_outputs(preset))
     onnx.save(model, path)

@@ -33,9 +33,9 @@ class SamplingDefaults:
 
 
 SAMPLING = {
-    "base": SamplingDefaults(sampler="ddim", steps=20, guidance=2.0),
+    "base": SamplingDefaults(sampler="ddim", steps=4, guidance=2.0),
     "sr256": SamplingDefaults(sampler="ddim", steps=2, guidance=1.0, augmentation=0.1),
-    "sr1024": SamplingDefaults(sampler="ddim", steps=2, guidance=1.0),
+    "sr1024": SamplingDefaults(sampler="ddim", steps=1, guidance=1.0),
 }
 
 

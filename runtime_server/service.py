@@ -125,6 +125,9 @@ class CascadeService:
             if call.start == "resume":
                 house.core.check_resume(call)
                 return house.reception.resume(key, call.results_held)
+        if not house.reception.ledger.knows(key):
+            house.core.check_room(call)
+        with self._counting_refusals():
             work, means = await asyncio.to_thread(admit)
         # From here to the listening without a pause, so that no twin comes between.
         return house.reception.take(key, call, work, means, context.time_remaining())

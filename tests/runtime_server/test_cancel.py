@@ -213,3 +213,24 @@ def test_a_full_queue_answers_at_once_with_a_delay(
     waiting.cancel()
     running_call.cancel()
     wait_until(lambda: executor.counts.idle)
+
+
+def test_a_full_server_looks_no_further(
+    slow_server: RunningServer, slow_caller: Caller, slow_bundle: Bundle
+) -> None:
+    """A call that is wrong as well hears first that there is no room: refusing costs little."""
+    executor = slow_server.core.executor
+    running_call = begun(slow_caller.generate(long_request(slow_bundle)))
+    waiting = slow_caller.generate(short_request(slow_bundle))
+    wait_until(lambda: executor.counts.queued == 1)
+    wrong = request_message(slow_bundle, prompt=START, options={"sr16": pb.StageOptions(steps=0)})
+    with pytest.raises(grpc.RpcError) as busy:
+        list(slow_caller.generate(wrong))
+    assert details_of(busy.value)[:2] == ("RESOURCE_EXHAUSTED", "SERVER_BUSY")
+    waiting.cancel()
+    running_call.cancel()
+    wait_until(lambda: executor.counts.idle)
+    wrong.request_id = "test-wrong-again"
+    with pytest.raises(grpc.RpcError) as invalid:
+        list(slow_caller.generate(wrong))
+    assert details_of(invalid.value)[:2] == ("INVALID_ARGUMENT", "INVALID_REQUEST")

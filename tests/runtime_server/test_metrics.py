@@ -87,7 +87,7 @@ def test_counters_equal_what_happened(
     keys = tmp_path / "keys.toml"
     keys.write_text(f'ann = "{hash_token(BEARER)}"\n')
     watched = watch(
-        max_queued_per_stage=1,
+        max_queued_per_stage=2,
         max_running=1,
         max_in_flight_per_identity=2,
         token_keys=keys,

@@ -95,7 +95,7 @@ class OpenVinoEngine:
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_PRECISION_HINT": hint_of(precision, this_processor()),
             "INFERENCE_NUM_THREADS": threads or this_processor().cores,
-            # Weights that lie in 8 bits are widened exactly; by default OpenVINO would round what they
+            # Weights that lie in 8 bits are widened exactly; by default OpenVINO rounds what they
             # are multiplied with to 8 bits too, and call that float32.
             "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,
             # Client and server share a machine: two processes pinned to the same cores would wait.

@@ -1,6 +1,8 @@
 """What every test session shares: without torch, the packages that need it are left out."""
 
+import os
 from importlib.util import find_spec
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -11,6 +13,13 @@ collect_ignore = ["stages", "export"] if WITHOUT_TORCH else []
 
 
 NO_GPU = "needs a card, tensorrt and pycuda"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """An empty cache: what was tuned on this machine must decide no test, nor be left behind."""
+    cache = TemporaryDirectory(prefix="cascade-cache-")
+    config.add_cleanup(cache.cleanup)
+    os.environ["XDG_CACHE_HOME"] = cache.name
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

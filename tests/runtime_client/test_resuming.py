@@ -26,6 +26,7 @@ from tests.breakable_wire import BreakableWire
 from tests.counting_engine import CountingEngine
 from tests.serving import RunningServer, local_results, running, wait_until
 from tests.tiny_bundle import write_tiny_bundle
+from tests.unhurried_engine import UnhurriedEngine
 
 STEPS = {"base": 1, "sr16": 60, "sr32": 60}
 OPTIONS = {name: StageOptions(steps=steps, guidance=1.0) for name, steps in STEPS.items()}
@@ -254,9 +255,10 @@ def test_left_work_can_be_ended(server: RunningServer, steady_bundle: Bundle) ->
 def test_left_work_ends_at_its_own_deadline(steady_bundle: Bundle) -> None:
     """And who fetches it hears why there is nothing.
 
-    On a server that knows no step times yet: another one would refuse at once.
+    On a server that knows no step times yet: another one would refuse at once. Its steps last at
+    least ten milliseconds, 2,000 of them, so that no machine is done in time.
     """
-    with running(steady_bundle) as server:
+    with running(steady_bundle, UnhurriedEngine) as server:
         with Client(steady_bundle, server=server.address, threads=1, timeout_s=2.5) as client:
             request_id = client.submit(LONG)
         wait_until(lambda: server.is_at_rest)

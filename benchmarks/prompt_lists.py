@@ -1,7 +1,7 @@
 """What the base stage is asked when its quality is measured: lists of prompts, the same every time.
 
-Captions as trained, keywords that no caption has, the name in other words, and the fixed list of
-the sheets. Knows words; not who draws.
+Captions as trained, by name and by keywords, keywords that no caption uses, the name in other
+words, and the fixed list of the sheets. Knows words; not who draws.
 """
 
 from collections import Counter
@@ -46,17 +46,25 @@ def spread(items: Sequence[Item], count: int) -> list[Item]:
     return [items[i * len(items) // count] for i in range(count)]
 
 
-def trained_captions(data: Dataset, count: int) -> list[Question]:
-    """Captions as trained: concepts spread over the list, styles and ways of saying it in turn."""
+def trained_captions(data: Dataset, count: int, *, named: bool = True) -> list[Question]:
+    """Captions as trained: concepts spread over the list, styles and ways of saying it in turn.
+
+    Args:
+        data: the prepared data.
+        count: of concepts, at most.
+        named: captions that have the name; else those of keywords alone, where there are any.
+    """
     shown = [example for example in data.examples if not example.held_out]
     icons = spread(list(dict.fromkeys(example.icon for example in shown)), count)
     found: dict[tuple[str, str], Example] = {(e.icon, e.style): e for e in shown}
     questions = []
     for number, icon in enumerate(icons):
         example = of_style(found, icon, number)
-        styled = example.captions[:-1]
-        caption = styled[number // len(STYLES) % len(styled)]
-        questions.append(Question(data.captions[caption], icon, example.style))
+        styled = [data.captions[n] for n in example.captions[:-1]]
+        fitting = [said for said in styled if (concept_name(icon) in said) is named]
+        if fitting:
+            caption = fitting[number // len(STYLES) % len(fitting)]
+            questions.append(Question(caption, icon, example.style))
     return questions
 
 
@@ -70,7 +78,7 @@ def of_style(found: Mapping[tuple[str, str], Example], icon: str, number: int) -
 
 
 def read_keywords(path: Path = KEYWORDS) -> dict[str, list[str]]:
-    """The keywords of each concept that are in no training caption of it."""
+    """The keywords of each concept that are a keyword in no training caption."""
     lines = (line.partition(":") for line in path.read_text().splitlines() if line[:1] != "#")
     return {icon: [word.strip() for word in words.split(",")] for icon, _, words in lines}
 

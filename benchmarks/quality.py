@@ -56,7 +56,7 @@ class Counts:
     """How many pictures each figure is made of."""
 
     captions: int = 130
-    keywords: int = 60
+    keywords: int = 130
     reworded: int = 60
     combinations: int = 16
     variety_prompts: int = 6
@@ -105,6 +105,7 @@ def base_figures(what: Measured) -> dict[str, Any]:
     captions = answer(draw, trained_captions(what.data, counts.captions))
     keywords = {icon: words for icon, words in read_keywords().items() if icon in judged.names}
     others = {
+        "trained_keywords": trained_captions(what.data, counts.keywords, named=False),
         "keywords": keyword_questions(keywords, counts.keywords),
         "reworded": reworded_questions(judged.names, counts.reworded),
     }

@@ -9,7 +9,8 @@ from typing import Any
 Figures = Mapping[str, Any]
 ASKED_AS = {
     "captions": "captions as trained",
-    "keywords": "keywords that no caption of the concept has",
+    "trained_keywords": "keywords as trained",
+    "keywords": "keywords that no caption uses",
     "reworded": "the name in other words",
 }
 ON_REAL = {

@@ -28,7 +28,7 @@ def register(subparsers: Any) -> None:
     for parser, run in ((fetch, run_fetch), (prepare, run_prepare)):
         parser.add_argument("--packages", type=Path, default=FETCH_FOLDER, help="npm archives")
         parser.set_defaults(run=run)
-    keywords = kinds.add_parser("keywords", help="write the keywords that no training caption has")
+    keywords = kinds.add_parser("keywords", help="write the keywords that no training caption uses")
     keywords.add_argument("--packages", type=Path, default=FETCH_FOLDER, help="npm archives")
     keywords.add_argument("--out", type=Path, default=KEYWORDS, help="file to write (%(default)s)")
     keywords.set_defaults(run=run_keywords)
@@ -115,7 +115,7 @@ def run_fetch(args: argparse.Namespace) -> int:
 def run_prepare(args: argparse.Namespace) -> int:
     """Make the prepared data file."""
     icons = import_icons()
-    from stages.dataset import keyword_lookup, prepare
+    from stages.dataset import prepare
     from stages.prompts import encode_prompt
 
     run_fetch(args)
@@ -123,11 +123,10 @@ def run_prepare(args: argparse.Namespace) -> int:
         s.style: icons.read_json(icons.fetch_package(s.package, args.packages), "icons.json")
         for s in icons.ICON_SETS
     }
-    words = icons.fetch_package(icons.KEYWORDS_PACKAGE, args.packages)
     prepare(
         args.data,
         draw=lambda icon, style: icons.draw(icons.svg_text(sets[style], icon)),
-        tags=keyword_lookup(icons.read_json(words, "en/data.json")),
+        words=icons.words_for(args.packages),
         encode=encode_prompt,
         large=args.large,
         report=print,
@@ -137,18 +136,16 @@ def run_prepare(args: argparse.Namespace) -> int:
 
 
 def run_keywords(args: argparse.Namespace) -> int:
-    """Write a line per concept: its name and the emojibase keywords left for paraphrases."""
+    """Write a line per concept: its name and the keywords kept back for paraphrases."""
     icons = import_icons()
-    from stages.captions import unused_tags
-    from stages.dataset import is_held_out, keyword_lookup, read_concepts
+    from stages.captions import make_keywords
+    from stages.dataset import is_held_out, read_concepts
 
-    words = icons.fetch_package(icons.KEYWORDS_PACKAGE, args.packages)
-    tags = keyword_lookup(icons.read_json(words, "en/data.json"))
-    lines = ["# Concept: emojibase keywords (MIT) that no training caption has."]
-    for icon in read_concepts():
-        left = unused_tags(icon, tags(icon))
-        if left and not is_held_out(icon):
-            lines.append(f"{icon}: {', '.join(left)}")
+    concepts = [icon for icon in read_concepts() if not is_held_out(icon)]
+    keywords = make_keywords(concepts, icons.words_for(args.packages))
+    lines = ["# Concept: emojibase keywords (MIT) that are a keyword in no training caption."]
+    kept_back = {icon: keywords.kept_back(icon) for icon in concepts}
+    lines += [f"{icon}: {', '.join(words)}" for icon, words in kept_back.items() if words]
     args.out.write_text("\n".join(lines) + "\n")
     print(f"{args.out}: {len(lines) - 1} concepts")
     return 0

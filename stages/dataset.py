@@ -6,7 +6,7 @@ that a training machine needs nothing else. Knows no network and no noise.
 
 import hashlib
 import io
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -15,7 +15,14 @@ import numpy as np
 from PIL import Image
 
 from cascade.types import Array, ImageU8
-from stages.captions import STYLES, concept_name, plain_caption, styled_captions
+from stages.captions import (
+    STYLES,
+    concept_name,
+    keyword_captions,
+    make_keywords,
+    named_captions,
+    plain_caption,
+)
 
 HELD_OUT_SHARE = 16
 """One concept in so many is never trained on; which ones, a hash decides once and for all."""
@@ -33,7 +40,8 @@ class Example:
     style: str
     held_out: bool
     captions: tuple[int, ...]
-    """Numbers of its captions, the plain one first, the one without a style last."""
+    """Numbers of its captions: the plain one first, others with the name, some made of keywords
+    alone, and last the one without a style."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +88,7 @@ def box_average(image: ImageU8, factor: int) -> ImageU8:
 def prepare(
     path: Path,
     draw: Callable[[str, str], ImageU8],
-    tags: Callable[[str], list[str]],
+    words: Callable[[str], list[str]],
     encode: Encode,
     *,
     large: int,
@@ -91,12 +99,14 @@ def prepare(
     Args:
         path: the file to write, `.npz` without pickled objects.
         draw: icon and style to a `[1024, 1024, 3]` picture.
-        tags: icon to its keywords.
+        words: icon to its keywords.
         encode: caption to embeddings.
         large: how many pictures to keep at 1024 (they are the bulk of the file).
         report: called with a line of progress now and then.
     """
-    jobs = [(icon, style) for icon in read_concepts() for style in STYLES]
+    icons = read_concepts()
+    keywords = make_keywords(icons, words)
+    jobs = [(icon, style) for icon in icons for style in STYLES]
     # Large ones spread evenly over the list; every held-out picture is kept for evaluation.
     wanted = np.linspace(0, len(jobs) - 1, min(large, len(jobs))).round().astype(int)
     keep_large = set(wanted.tolist())
@@ -107,8 +117,11 @@ def prepare(
         small.append(pack_image(box_average(pixels, 4)))
         keep = index in keep_large or is_held_out(icon)
         big.append(pack_image(pixels) if keep else b"")
-        captions = styled_captions(icon, style, tags(icon))
-        captions.append(plain_caption(icon))
+        captions = [
+            *named_captions(icon, style, keywords.taught(icon)),
+            *keyword_captions(icon, style, keywords),
+            plain_caption(icon),
+        ]
         rows.append([numbers.setdefault(caption, len(numbers)) for caption in captions])
         if index % 100 == 0:
             report(f"drawn {index} of {len(jobs)}")
@@ -203,10 +216,31 @@ def split(data: Array, offsets: Array) -> list[bytes]:
     return [raw[a:b] for a, b in pairwise(offsets.tolist())]
 
 
-def keyword_lookup(emojibase: list[dict[str, list[str] | str]]) -> Callable[[str], list[str]]:
-    """Icon name to emojibase keywords, matched by label; no keywords for icons without a match."""
+Shortcodes = Mapping[str, str | list[str]]
+"""Unicode number of an emoji to the short names that people type for it."""
+
+
+def keyword_lookup(
+    emojibase: list[dict[str, list[str] | str]], shortcodes: Sequence[Shortcodes]
+) -> Callable[[str], list[str]]:
+    """Icon name to words for it, matched by label: emojibase keywords, then short names.
+
+    Args:
+        emojibase: entries of emojibase's `data.json`.
+        shortcodes: its lists of short names.
+    """
     by_label = {
-        str(entry["label"]).lower().replace("’", "").replace(":", ""): entry.get("tags", [])
-        for entry in emojibase
+        str(entry["label"]).lower().replace("’", "").replace(":", ""): entry for entry in emojibase
     }
-    return lambda icon: [str(tag) for tag in by_label.get(concept_name(icon), [])]
+
+    def look_up(icon: str) -> list[str]:
+        entry = by_label.get(concept_name(icon))
+        if entry is None:
+            return []
+        words = list(entry.get("tags", []))
+        for codes in shortcodes:
+            short = codes.get(str(entry["hexcode"]), [])
+            words += [short] if isinstance(short, str) else short
+        return list(dict.fromkeys(word.replace("_", " ").lower() for word in words))
+
+    return look_up

@@ -7,7 +7,7 @@ import io
 import json
 import subprocess
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import resvg_py
 from PIL import Image
 
 from cascade.types import ImageU8
+from stages.dataset import keyword_lookup
 
 RENDER_SIZE = 1024
 """Every picture is drawn at this size; smaller ones are its box averages."""
@@ -37,6 +38,8 @@ ICON_SETS = (
     IconSet("twemoji", "@iconify-json/twemoji@1.2.5", "CC-BY-4.0"),
 )
 KEYWORDS_PACKAGE = "emojibase-data@17.0.0"
+SHORTCODES = ("cldr", "emojibase", "github", "joypixels")
+"""Its lists of short names that are read."""
 
 
 def fetch_package(package: str, folder: Path) -> Path:
@@ -59,6 +62,19 @@ def read_json(archive: Path, member: str) -> Any:
         if file is None:
             raise FileNotFoundError(f"{archive.name} holds no {member}")
         return json.load(io.TextIOWrapper(file, "utf-8"))
+
+
+def words_for(packages: Path) -> Callable[[str], list[str]]:
+    """Icon name to the words that emojibase has for it.
+
+    Args:
+        packages: folder of npm archives; the package is fetched if it is not there.
+    """
+    archive = fetch_package(KEYWORDS_PACKAGE, packages)
+    return keyword_lookup(
+        read_json(archive, "en/data.json"),
+        [read_json(archive, f"en/shortcodes/{name}.json") for name in SHORTCODES],
+    )
 
 
 def svg_text(icons: Mapping[str, Any], name: str) -> str:

@@ -15,7 +15,7 @@ from stages.dataset import Dataset, Example, box_average
 from stages.objective import TrainingBatch
 from stages.presets import StagePreset
 
-PLAIN_SHARE = 0.55
+PLAIN_SHARE = 0.35
 """Share of draws that show the plain caption; the others share the rest."""
 MARGIN = 2
 """Low-resolution pixels around a crop that the cubic kernel reads."""

@@ -105,7 +105,8 @@ def tiny_dataset(
 ) -> Dataset:
     """Six pictures of `size`, each with three captions; the last two are held out.
 
-    Caption `n` has `2 + n % 3` tokens.
+    One caption has the name, one a keyword, one leaves the style open. Caption `n` has `2 + n % 3`
+    tokens.
     """
     pictures = pictures or [smooth_picture(size, seed) for seed in range(6)]
     count = len(pictures)
@@ -119,7 +120,11 @@ def tiny_dataset(
             Example(f"icon-{n}", "noto", n >= 4, (3 * n, 3 * n + 1, 3 * n + 2))
             for n in range(count)
         ),
-        captions=tuple(f"caption {n}" for n in range(3 * count)),
+        captions=tuple(
+            caption
+            for n in range(count)
+            for caption in (f"icon {n}, noto style", f"word {n}, noto style", f"icon {n}")
+        ),
         pictures_256=packed,
         pictures_1024=(b"",) * count,
         embeddings=tuple(embeddings),

@@ -9,7 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cascade.types import Array, ImageU8
-from stages.captions import STYLES, plain_caption, styled_captions, with_article
+from stages.captions import (
+    STYLES,
+    keyword_captions,
+    make_keywords,
+    named_captions,
+    plain_caption,
+)
 from stages.dataset import (
     HELD_OUT_SHARE,
     Dataset,
@@ -35,6 +41,11 @@ def drawing(icon: str, style: str) -> ImageU8:
     return np.full((16, 16, 3), (number % 256, number // 256, STYLES.index(style)), np.uint8)
 
 
+def words_for(icon: str) -> list[str]:
+    """Two words of its own and two that every concept has."""
+    return [f"one-{icon}", f"two-{icon}", "more", "last"]
+
+
 def encode(caption: str) -> Array:
     """As many rows as words; the first number of each is the largest."""
     rows = np.random.default_rng(len(caption)).uniform(-1, 1, (len(caption.split()), 5))
@@ -48,8 +59,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("data") / "deep" / "emoji.npz"
     lines: list[str] = []
     prepare(
-        path, drawing, lambda icon: [f"tag-{icon}", "more", "last"], encode, large=10,
-        report=lines.append,
+        path, drawing, words_for, encode, large=10, report=lines.append,
     )  # fmt: skip
     assert lines[-1].startswith("256: ")
     return path
@@ -87,12 +97,13 @@ def test_large_pictures_are_some_and_all_held_out(data: Dataset) -> None:
 
 
 def test_captions_go_with_their_pictures(data: Dataset) -> None:
-    """The plain styled caption first, the one without a style last, each known by its number."""
+    """Named ones first, then those of keywords, the one without a style last."""
+    keywords = make_keywords(CONCEPTS, words_for)
     for example in data.examples[:7]:
         said = [data.captions[n] for n in example.captions]
-        tags = [f"tag-{example.icon}", "more", "last"]
         assert said == [
-            *styled_captions(example.icon, example.style, tags),
+            *named_captions(example.icon, example.style, keywords.taught(example.icon)),
+            *keyword_captions(example.icon, example.style, keywords),
             plain_caption(example.icon),
         ]
     assert len(set(data.captions)) == len(data.captions)
@@ -181,35 +192,17 @@ def test_the_concept_list_has_no_doubles() -> None:
 
 
 def test_keywords_are_found_by_label() -> None:
-    """Icons without an entry have no keywords; quotes and colons do not matter."""
+    """Short names follow the keywords, once each; icons without an entry have none."""
     look: Callable[[str], list[str]] = keyword_lookup(
-        [{"label": "Red Apple", "tags": ["fruit"]}, {"label": "face: cat’s"}]
+        [
+            {"label": "Red Apple", "hexcode": "1F34E", "tags": ["fruit"]},
+            {"label": "face: cat’s", "hexcode": "1F431"},
+        ],
+        [{"1F34E": "red_apple"}, {"1F34E": ["apple", "red_apple", "Fruit"]}],
     )
-    assert look("red-apple") == ["fruit"]
+    assert look("red-apple") == ["fruit", "red apple", "apple"]
     assert look("face-cats") == []
     assert look("dog") == []
-
-
-@pytest.mark.parametrize(
-    ("name", "said"),
-    [
-        ("cat", "a cat"),
-        ("apple", "an apple"),
-        ("unicorn", "a unicorn"),
-        ("grapes", "grapes"),
-    ],
-)
-def test_articles(name: str, said: str) -> None:
-    """Vowels take `an`, plurals and mass nouns nothing."""
-    assert with_article(name) == said
-
-
-def test_captions_by_hand() -> None:
-    """Words that the name holds already are left out of the keywords, two of the rest are used."""
-    assert styled_captions("red-apple", "noto", ["red", "fruit", "food", "more"]) == [
-        "a red apple, noto style", "noto style red apple", "red apple, fruit food, noto style"
-    ]  # fmt: skip
-    assert len(styled_captions("red-apple", "noto", ["red"])) == 2
 
 
 def test_the_tiny_data_set_is_one() -> None:

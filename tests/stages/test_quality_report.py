@@ -64,7 +64,7 @@ def test_all_figures(bundle: Bundle, cascade: LocalCascade, data: Dataset, tmp_p
     judged = make_judge(Probe(4).eval(), names(data), data, 8)
     said: list[str] = []
     found = measure(Measured(cascade, data, judged, tmp_path, COUNTS), said.append)
-    assert set(found["base"]["named"]) == {"captions", "reworded"}
+    assert set(found["base"]["named"]) == {"captions", "trained_keywords", "reworded"}
     assert [line.split(":")[0] for line in said] == ["base", "held out", "continued"]
     tasks = [(row["task"], row["style"], row["pictures"]) for row in found["held_out"]]
     assert tasks == [
@@ -151,11 +151,11 @@ def test_spread() -> None:
 
 
 def test_captions_asked_are_captions_of_what_is_asked(data: Dataset) -> None:
-    """No held-out concept, and the caption that leaves the style open is not asked."""
-    for question in trained_captions(data, 9):
-        example = next(e for e in data.examples if e.icon == question.icon)
-        assert not example.held_out
-        assert data.captions.index(question.prompt) in example.captions[:-1]
+    """No held-out concept; by name or by keywords, as wanted, and never without a style."""
+    for named, form in ((True, "icon {}, noto style"), (False, "word {}, noto style")):
+        asked = trained_captions(data, 9, named=named)
+        assert [q.prompt for q in asked] == [form.format(n) for n in range(4)]
+        assert [q.icon for q in asked] == [f"icon-{n}" for n in range(4)]
 
 
 def test_keywords_that_many_share_are_not_asked() -> None:

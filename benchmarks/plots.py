@@ -188,3 +188,27 @@ def plot_waits(cases: Mapping[str, Mapping[str, Mapping[str, Any]]], path: Path)
     panels[0][0].legend(fontsize=8)
     figure.savefig(path, dpi=120)
     plt.close(figure)
+
+
+def plot_learning(
+    rows: Sequence[Mapping[str, Any]], wanted: Mapping[str, float], before: int, path: Path
+) -> None:
+    """Shares over samples seen, what is wanted as a dashed line of the same colour.
+
+    Args:
+        rows: of `benchmarks.learning_curve`.
+        wanted: names in the rows, and the share wanted of each.
+        before: samples seen before those that the rows count.
+        path: the PNG to write.
+    """
+    figure, axes = plt.subplots(figsize=(7.5, 4.5), layout="constrained")
+    samples = [(before + row["samples"]) / 1000 for row in rows]
+    for name, share in wanted.items():
+        (line,) = axes.plot(samples, [row[name] for row in rows], marker="o", label=name)
+        axes.axhline(share, color=line.get_color(), linestyle="--", linewidth=0.8)
+    axes.set_xlabel("samples seen, thousands")
+    axes.set_ylabel("share of the pictures; dashed: wanted")
+    axes.set_ylim(0, 1.02)
+    axes.legend(fontsize=8)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)

@@ -12,7 +12,7 @@ import numpy as np
 
 from benchmarks.base_quality import Answers, Judge, make_judge, named
 from benchmarks.local_cascade import finished
-from benchmarks.prompt_lists import Question, trained_captions
+from benchmarks.prompt_lists import Question, keyword_questions, read_keywords, trained_captions
 from benchmarks.upscaling_quality import held_out_examples, true_picture
 from cascade.bundle import open_bundle
 from cascade.diffusion_stage import DiffusionStage
@@ -32,6 +32,7 @@ from stages.dataset import Dataset, box_average
 from stages.metrics import psnr_db, sharpness
 from stages.presets import PRESETS
 from stages.probe import load_probe
+from stages.prompts import encode_prompt
 from stages.sampling import load_network, preset_of, torch_spec
 from stages.torch_engine import TorchEngine
 
@@ -121,22 +122,50 @@ def scorer(
     if stage == "base":
         probe, facts = load_probe(checkpoints / "probe")
         judged = make_judge(probe, facts["names"], data, opened.subjects[0].spec.output_resolution)
-        return "top5", base_score(data, trained_captions(data, pictures), judged)
+        return "top5", base_score(asked_of_base(data, judged, pictures), judged)
     return "psnr_db", upscaling_score(stage, opened, data, pictures)
 
 
-def base_score(data: Dataset, asked: Sequence[Question], judged: Judge) -> Score:
-    """Top-1, top-5 and style by the probe, sharpness as a share of the truth's."""
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Questions and the embeddings of their prompts."""
+
+    questions: Sequence[Question]
+    contexts: Sequence[ContextF16]
+
+
+def asked_of_base(data: Dataset, judged: Judge, count: int) -> dict[str, Asked]:
+    """Captions as trained and keywords that no caption uses, at most `count` of each."""
     numbers = {caption: number for number, caption in enumerate(data.captions)}
+    captions = trained_captions(data, count)
+    known = {icon: words for icon, words in read_keywords().items() if icon in judged.names}
+    keywords = keyword_questions(known, count)
+    stored = [data.embeddings[numbers[q.prompt]].astype(np.float16) for q in captions]
+    new = [encode_prompt(q.prompt).astype(np.float16) for q in keywords]
+    return {"captions": Asked(captions, stored), "keywords": Asked(keywords, new)}
+
+
+def base_score(asked: Mapping[str, Asked], judged: Judge) -> Score:
+    """Top-1, top-5, style and sharpness of captions; top-5 of keywords."""
 
     def score(stage: DiffusionStage, options: StageOptions) -> dict[str, float]:
-        drawn = []
-        for seed, question in enumerate(asked):
-            context = data.embeddings[numbers[question.prompt]].astype(np.float16)
-            request = GenerateRequest(seed=seed, options={stage.names[0]: options})
-            drawn.append(finished(stage, request, Handoff(context=context)))
-        found = named(judged, Answers(asked, drawn))
-        return {**found, "sharpness": round(float(np.mean([sharpness(p) for p in drawn])), 2)}
+        def drawn(questions: Asked) -> list[ImageU8]:
+            return [
+                finished(
+                    stage,
+                    GenerateRequest(seed=seed, options={stage.names[0]: options}),
+                    Handoff(context=context),
+                )
+                for seed, context in enumerate(questions.contexts)
+            ]
+
+        pictures = drawn(asked["captions"])
+        found = named(judged, Answers(asked["captions"].questions, pictures))
+        found["sharpness"] = round(float(np.mean([sharpness(p) for p in pictures])), 2)
+        if asked["keywords"].questions:
+            reached = Answers(asked["keywords"].questions, drawn(asked["keywords"]))
+            found["keywords_top5"] = named(judged, reached)["top5"]
+        return found
 
     return score
 

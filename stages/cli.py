@@ -100,6 +100,7 @@ def add_run_options(parser: Any) -> None:
     add("--bf16",          action="store_true",      help="mixed precision, if the chip has it")
     add("--threads",       type=int,   default=0,    help="CPU threads, 0 for all (%(default)s)")
     add("--seed",          type=int,   default=0,    help="of weights and draws (%(default)s)")
+    add("--keep-minutes",  type=float, default=0.0,  help="keep the weights so often, 0 for never")
     add("--sheet-minutes", type=float, default=15.0, help="a sample sheet so often, 0 for none")
     # fmt: on
 
@@ -252,6 +253,7 @@ def run_options(args: argparse.Namespace, **more: Any) -> Any:
         minutes=args.minutes,
         steps=args.steps,
         cool_down=args.cool_down,
+        keep_minutes=args.keep_minutes,
         optimizer=args.optimizer,
         learning_rate=args.learning_rate,
         batch=args.batch,

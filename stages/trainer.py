@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +29,8 @@ OptimizerName = Literal["muon", "adamw", "adafactor"]
 WARM_UP_STEPS = 100
 EMA_DECAY = 0.999
 CLIP_NORM = 1.0
+KEPT_AT = ".at."
+"""Between a stage and the samples it had seen, in the names of folders kept for good."""
 FINAL_SHARE = 0.05
 """The learning rate falls to this share of itself during the cool-down."""
 
@@ -47,6 +49,8 @@ class TrainOptions:
     cool_down: float = 0.25
     """Last share of the run's minutes in which the learning rate falls."""
     checkpoint_minutes: float = 5.0
+    keep_minutes: float = 0.0
+    """How often the averaged weights are kept for good, in `STAGE.at.SAMPLES`; 0 for never."""
     optimizer: OptimizerName = "muon"
     learning_rate: float | None = None
     """None takes the preset's."""
@@ -164,6 +168,24 @@ class Trainer:
                 kept["state"].setdefault(int(number), {})[key] = tensor
         self.optimizer.load_state_dict(kept)
 
+    def keep(self) -> None:
+        """The averaged weights as they are now, beside the checkpoint, for good."""
+        folder = self.checkpoint.with_name(f"{self.checkpoint.name}{KEPT_AT}{self.samples}")
+        save_checkpoint(folder, {"ema": self.ema.state_dict()}, self.described())
+
+    def described(self) -> dict[str, Any]:
+        """What is kept with the weights."""
+        return {
+            "stage": self.preset.name,
+            "step": self.step,
+            "samples": self.samples,
+            "minutes": round(self.minutes, 2),
+            "loss": self.loss,
+            "optimizer": self.options.optimizer,
+            "pictures": len(self.loader.pictures),
+            **self.facts,
+        }
+
     def save(self) -> None:
         """Write a checkpoint."""
         state: dict[str, Tensor] = {"generator": self.generator.get_state()}
@@ -171,20 +193,8 @@ class Trainer:
         for number, values in self.optimizer.state_dict()["state"].items():
             for key, value in values.items():
                 state[f"optimizer.{number}.{key}"] = torch.as_tensor(value)
-        save_checkpoint(
-            self.checkpoint,
-            {"ema": self.ema.state_dict(), "state": state},
-            {
-                "stage": self.preset.name,
-                "step": self.step,
-                "samples": self.samples,
-                "minutes": round(self.minutes, 2),
-                "loss": self.loss,
-                "optimizer": self.options.optimizer,
-                "pictures": len(self.loader.pictures),
-                **self.facts,
-            },
-        )
+        parts = {"ema": self.ema.state_dict(), "state": state}
+        save_checkpoint(self.checkpoint, parts, self.described())
 
     def run(self) -> Iterator[Progress]:
         """Train until the minutes or the steps are over; yields a report now and then.
@@ -193,7 +203,7 @@ class Trainer:
         """
         started = time.monotonic()
         before = self.minutes
-        saved = reported = started
+        saved = kept = reported = started
         samples = self.samples
         try:
             while self.options.steps is None or self.step < self.options.steps:
@@ -205,6 +215,9 @@ class Trainer:
                 if now - saved > 60 * self.options.checkpoint_minutes:
                     self.save()
                     saved = now
+                if 0 < 60 * self.options.keep_minutes < now - kept:
+                    self.keep()
+                    kept = now
                 if now - reported > 20:
                     rate = (self.samples - samples) / (now - reported)
                     yield Progress(self.step, self.samples, self.minutes, self.loss, rate)

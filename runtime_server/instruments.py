@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from runtime_server.admin import AdminServer, Panel
 from runtime_server.config import ServerConfig
-from runtime_server.load import read_load
+from runtime_server.load_reader import read_load
 from runtime_server.logs import log_event
 from runtime_server.observer import Everybody, NullObserver, Observer
 from runtime_server.reload import ReloadAnswer, Reloader

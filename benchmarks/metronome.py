@@ -13,9 +13,9 @@ from contextlib import closing
 
 from cascade.engines.engine import Engine
 from cascade.types import Array
-from runtime_server.batching import BatchLimits
-from runtime_server.meeting_point import Device, Seat
-from runtime_server.observer import Observer
+from runtime_server.batching.meeting_point import Device, Seat
+from runtime_server.batching.next_run import BatchLimits
+from runtime_server.watching.observer import Observer
 
 Run = Callable[[Mapping[str, Array]], dict[str, Array]]
 BEAT, STAGE = 0, 1

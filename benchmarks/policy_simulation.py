@@ -13,8 +13,17 @@ from itertools import count
 
 import numpy as np
 
-from runtime_server.batching import Ask, BatchLimits, Coming, Run, Wait, decide, row_cap, saving_s
-from runtime_server.scheduling import due_of, next_to_start
+from runtime_server.batching.next_run import (
+    Ask,
+    BatchLimits,
+    Coming,
+    Run,
+    Wait,
+    decide,
+    row_cap,
+    saving_s,
+)
+from runtime_server.batching.scheduling import due_of, next_to_start
 
 PATIENCE_S = 30.0
 MAX_RUNNING = 8

@@ -16,7 +16,7 @@ from cascade.manifest import DiffusionSpec
 from cascade.request import GenerateRequest, Handoff
 from cascade.stage import EngineStage
 from cascade.wishes import parse_wish
-from runtime_server.batch_trial import measure_rows
+from runtime_server.batching.batch_trial import measure_rows
 
 TOKENS = 8
 

@@ -1,7 +1,8 @@
 """The cloud half: hosts components of a bundle behind gRPC.
 
-Only the configuration is named here, so that importing the package costs nothing; `server.serve`
-runs it, `cli.register` adds it to the `cascade` command.
+Only the configuration is named here, so that importing the package costs nothing;
+`operating.process` runs it, `cli.register` adds it to the `cascade` command. Its rooms import
+downwards only; docs/architecture.md lists them in that order.
 """
 
-from runtime_server.config import ServerConfig as ServerConfig
+from runtime_server.configuration.config import ServerConfig as ServerConfig

@@ -9,12 +9,12 @@ import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from runtime_server.core import Core
-from runtime_server.ledger import RequestKey
-from runtime_server.logs import log_event
+from runtime_server.hosting.core import Core
 from runtime_server.memory import give_back
-from runtime_server.observer import Observer
-from runtime_server.reception import Reception
+from runtime_server.requests.ledger import RequestKey
+from runtime_server.requests.reception import Reception
+from runtime_server.watching.logs import log_event
+from runtime_server.watching.observer import Observer
 
 POLL_S = 0.05
 """How often a house that is left is looked at."""

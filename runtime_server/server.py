@@ -14,18 +14,18 @@ import grpc
 
 from cascade.agreement import MAX_MESSAGE_BYTES, MAX_METADATA_BYTES
 from cascade.errors import MissingExtra, TransportError
-from runtime_server.access import Access
-from runtime_server.config import ServerConfig
-from runtime_server.core import Core
+from runtime_server.configuration.config import ServerConfig
 from runtime_server.health_board import HEALTH_SERVICE, HealthBoard
+from runtime_server.hosting.core import Core
 from runtime_server.houses import Houses
-from runtime_server.identity import Gate
-from runtime_server.logs import LogLevel, log_event
-from runtime_server.metering import Metering
-from runtime_server.observer import NullObserver, Observer
+from runtime_server.identity.access import Access
+from runtime_server.identity.gate import Gate
+from runtime_server.identity.tls import read_credentials
+from runtime_server.protocol.wire import SERVICE_NAME
 from runtime_server.service import CascadeService
-from runtime_server.tls import read_credentials
-from runtime_server.wire import SERVICE_NAME
+from runtime_server.watching.logs import LogLevel, log_event
+from runtime_server.watching.metering import Metering
+from runtime_server.watching.observer import NullObserver, Observer
 
 try:
     from grpc_reflection.v1alpha import reflection

@@ -13,19 +13,19 @@ from typing import Any
 import grpc
 
 from cascade.errors import CascadeError
-from runtime_server import wire
-from runtime_server.admission import REQUEST_ID, Work, check_request_id
-from runtime_server.calls import GenerateCall
-from runtime_server.fingerprint import fingerprint
+from runtime_server.admission.checks import REQUEST_ID, Work, check_request_id
+from runtime_server.admission.fingerprint import fingerprint
 from runtime_server.houses import House, Houses
-from runtime_server.identity import CALLER, Gate
-from runtime_server.ledger import RequestKey
-from runtime_server.logs import log_event, reason_of
-from runtime_server.observer import Observer
-from runtime_server.reception import Reception, Seat
-from runtime_server.refusal import refuse
-from runtime_server.response_stream import ResponseStream
-from runtime_server.status import OPAQUE_CODES
+from runtime_server.identity.gate import CALLER, Gate
+from runtime_server.protocol import wire
+from runtime_server.protocol.calls import GenerateCall
+from runtime_server.protocol.refusal import refuse
+from runtime_server.protocol.status import OPAQUE_CODES
+from runtime_server.requests.ledger import RequestKey
+from runtime_server.requests.reception import Reception, Seat
+from runtime_server.requests.response_stream import ResponseStream
+from runtime_server.watching.logs import log_event, reason_of
+from runtime_server.watching.observer import Observer
 
 Handler = Callable[[bytes, Any], Awaitable[Any]]
 

@@ -31,11 +31,11 @@ from cascade.request import GenerateRequest
 from cascade.tensor_codec import pack_tensor
 from cascade.types import Array
 from protos.cascade.v1 import cascade_pb2 as pb
-from runtime_server.config import ServerConfig
-from runtime_server.core import Core, load_core
-from runtime_server.observer import Observer
-from runtime_server.reception import Reception
+from runtime_server.configuration.config import ServerConfig
+from runtime_server.hosting.core import Core, load_core
+from runtime_server.requests.reception import Reception
 from runtime_server.server import CascadeServer
+from runtime_server.watching.observer import Observer
 
 SERVICE = "/cascade.v1.CascadeService/"
 PROMPT = "a red apple, noto style"

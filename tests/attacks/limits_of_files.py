@@ -21,23 +21,23 @@ from cascade.manifest import FileEntry
 from cascade.signature import MAX_KEY_BYTES, make_key
 from runtime_client.config import MAX_THREADS, ClientConfig
 from runtime_client.credentials import BearerToken
-from runtime_server.access import find_token, name_in
-from runtime_server.config import MAX_PORT, MAX_SOCKET_PATH, ServerConfig
-from runtime_server.config_file import MAX_CONFIG_BYTES, read_config_file
-from runtime_server.jwt_tokens import (
+from runtime_server.configuration.config import MAX_PORT, MAX_SOCKET_PATH, ServerConfig
+from runtime_server.configuration.config_file import MAX_CONFIG_BYTES, read_config_file
+from runtime_server.identity.access import find_token, name_in
+from runtime_server.identity.jwt_tokens import (
     LEEWAY_S,
     MIN_SECRET_BYTES,
     JwtRules,
     read_jwt_keys,
     read_subject,
 )
-from runtime_server.static_keys import MAX_KEYS, check_name, read_keys
-from runtime_server.watched_file import MAX_WATCHED_BYTES, read_setting
+from runtime_server.identity.static_keys import MAX_KEYS, check_name, read_keys
+from runtime_server.identity.watched_file import MAX_WATCHED_BYTES, read_setting
 from tests.attacks.limits import Ground, Limit, raised_by
 from tests.tiny_bundle import write_tiny_bundle
 from tests.tokens import AUDIENCE, SECRET, Issuer
 
-KEYS, JWT = "runtime_server/static_keys.py", "runtime_server/jwt_tokens.py"
+KEYS, JWT = "runtime_server/identity/static_keys.py", "runtime_server/identity/jwt_tokens.py"
 ISSUER = Issuer()
 RULES = JwtRules(keys=read_jwt_keys(SECRET, "HS256"), audience=AUDIENCE)
 
@@ -151,14 +151,14 @@ FILES = [
     Limit(
         name="config-bytes", what="configuration of a server",
         bound=f"{MAX_CONFIG_BYTES >> 20} MiB",
-        set_by=("runtime_server/config_file.py:MAX_CONFIG_BYTES",),
+        set_by=("runtime_server/configuration/config_file.py:MAX_CONFIG_BYTES",),
         probe=of_size(read_config_file, b"cut = 0\n"),
         within=MAX_CONFIG_BYTES, beyond=MAX_CONFIG_BYTES + 1, refused="INVALID_REQUEST config",
     ),
     Limit(
         name="key-file-bytes", what="file of certificates or keys",
         bound=f"{MAX_WATCHED_BYTES >> 20} MiB",
-        set_by=("runtime_server/watched_file.py:MAX_WATCHED_BYTES",),
+        set_by=("runtime_server/identity/watched_file.py:MAX_WATCHED_BYTES",),
         probe=of_size(lambda path: read_setting(path, "tls_cert"), b""),
         within=MAX_WATCHED_BYTES, beyond=MAX_WATCHED_BYTES + 1, refused="INVALID_REQUEST tls_cert",
     ),
@@ -214,19 +214,19 @@ FILES = [
     Limit(
         name="certificate-name", what="name in a client certificate",
         bound="1 to 128 printable characters",
-        set_by=("runtime_server/access.py:CERTIFICATE_NAME",),
+        set_by=("runtime_server/identity/access.py:CERTIFICATE_NAME",),
         probe=lambda g, n: raised_by(lambda: name_in({"x509_common_name": [b"x" * n]})),
         within=128, beyond=129, refused="PERMISSION_DENIED certificate",
     ),
     Limit(
         name="socket-path", what="path of a Unix socket", bound=f"1 to {MAX_SOCKET_PATH} bytes",
-        set_by=("runtime_server/config.py:MAX_SOCKET_PATH",),
+        set_by=("runtime_server/configuration/config.py:MAX_SOCKET_PATH",),
         probe=lambda g, n: server(g, listen="unix:" + "x" * n),
         within=MAX_SOCKET_PATH, beyond=MAX_SOCKET_PATH + 1, refused="INVALID_REQUEST listen",
     ),
     Limit(
         name="port", what="port", bound=f"0 to {MAX_PORT}",
-        set_by=("runtime_server/config.py:MAX_PORT",),
+        set_by=("runtime_server/configuration/config.py:MAX_PORT",),
         probe=lambda g, n: server(g, listen=f"127.0.0.1:{n}"),
         within=MAX_PORT, beyond=MAX_PORT + 1, refused="INVALID_REQUEST listen",
     ),

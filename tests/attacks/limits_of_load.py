@@ -9,8 +9,8 @@ import grpc
 import numpy as np
 
 from protos.cascade.v1 import cascade_pb2 as pb
-from runtime_server.config import ServerConfig
-from runtime_server.production import MAX_LISTENERS
+from runtime_server.configuration.config import ServerConfig
+from runtime_server.requests.production import MAX_LISTENERS
 from runtime_server.server import GRPC_OPTIONS
 from tests.attacks.limits import OK, Ground, Holding, Limit, answer_of, held, once
 from tests.serving import (
@@ -198,7 +198,7 @@ LOAD = [
     ),
     Limit(
         name="listeners", what="calls that listen to one request", bound=f"{MAX_LISTENERS}",
-        set_by=("runtime_server/production.py:MAX_LISTENERS",), probe=listeners,
+        set_by=("runtime_server/requests/production.py:MAX_LISTENERS",), probe=listeners,
         within=MAX_LISTENERS, beyond=MAX_LISTENERS + 1, refused="CANCELLED",
     ),
     Limit(

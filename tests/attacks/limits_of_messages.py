@@ -31,8 +31,8 @@ from cascade.request import (
 from cascade.tensor_codec import MAX_ELEMENTS, MAX_RANK, PackedTensor, unpack_tensor
 from protos.cascade.v1 import cascade_pb2 as pb
 from runtime_client.transport import Security, Transport
-from runtime_server.admission import MAX_ENCODED_IMAGE_BYTES
-from runtime_server.status import MAX_MESSAGE_CHARACTERS, status_of
+from runtime_server.admission.checks import MAX_ENCODED_IMAGE_BYTES
+from runtime_server.protocol.status import MAX_MESSAGE_CHARACTERS, status_of
 from tests.attacks.limits import OK, Ground, Limit, answer_of, generated, once, raised_by
 from tests.serving import SERVICE, tensor_message
 from tests.tiny_bundle import MAX_TOKENS, WIDTH
@@ -258,7 +258,7 @@ MESSAGES = [
     Limit(
         name="image-bytes", what="bytes of an encoded image",
         bound=f"{MAX_ENCODED_IMAGE_BYTES >> 10} KiB",
-        set_by=("runtime_server/admission.py:MAX_ENCODED_IMAGE_BYTES",), probe=padded,
+        set_by=("runtime_server/admission/checks.py:MAX_ENCODED_IMAGE_BYTES",), probe=padded,
         within=MAX_ENCODED_IMAGE_BYTES, beyond=MAX_ENCODED_IMAGE_BYTES + 1,
         refused="IMAGE_CODEC_ERROR image.image.data",
     ),
@@ -281,7 +281,7 @@ MESSAGES = [
     Limit(
         name="error-text", what="text of an error",
         bound=f"{MAX_MESSAGE_CHARACTERS} characters, what a caller wrote 64 of them",
-        set_by=("runtime_server/status.py:MAX_MESSAGE_CHARACTERS",), probe=told,
+        set_by=("runtime_server/protocol/status.py:MAX_MESSAGE_CHARACTERS",), probe=told,
         within=MAX_MESSAGE_CHARACTERS, beyond=MAX_MESSAGE_CHARACTERS + 1,
         refused=f"cut to {MAX_MESSAGE_CHARACTERS}",
     ),

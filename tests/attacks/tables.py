@@ -51,7 +51,7 @@ SHOWN_ELSEWHERE = {
         f"{SERVER_TESTS}/test_slow_readers.py",
         "test_who_reads_nothing_is_cut_off_and_its_result_kept",
     ),
-    "runtime_server/quota.py:MAX_IDENTITIES": (
+    "runtime_server/admission/quota.py:MAX_IDENTITIES": (
         f"{SERVER_TESTS}/test_quota.py",
         "test_memory_is_bounded",
     ),

@@ -25,7 +25,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
 from cascade.agreement import MAX_TOKEN_CHARACTERS
 from cascade.bundle import Bundle
 from protos.cascade.v1 import cascade_pb2 as pb
-from runtime_server.static_keys import hash_token, make_token
+from runtime_server.identity.static_keys import hash_token, make_token
 from tests.serving import (
     PROMPT,
     SERVICE,

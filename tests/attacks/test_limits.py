@@ -25,7 +25,7 @@ NO_LIMITS_OF_A_CALL = {
     "cascade/engines/trt_options.py:MAX_BATCH",
     "cascade/engines/trt_options.py:MAX_TOKENS",
     "cascade/engines/engine_cache.py:MAX_HEADER_BYTES",
-    "runtime_server/logs.py:MAX_FRAMES",
+    "runtime_server/watching/logs.py:MAX_FRAMES",
 }
 """Formats of files, and what only ever comes from who runs the command."""
 

@@ -12,7 +12,7 @@ from cascade.errors import InvalidRequest, Unauthenticated
 from runtime_client.client import Client
 from runtime_client.config import ClientConfig
 from runtime_client.credentials import TOKEN_VARIABLE, BearerToken
-from runtime_server.static_keys import hash_token, make_token
+from runtime_server.identity.static_keys import hash_token, make_token
 from tests.certificates import Authority
 from tests.serving import running
 

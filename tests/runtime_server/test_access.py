@@ -8,8 +8,8 @@ import pytest
 
 from cascade.errors import CascadeError, PermissionDenied, Unauthenticated
 from runtime_server import ServerConfig
-from runtime_server.access import Access, find_token, name_in
-from runtime_server.static_keys import hash_token, make_token
+from runtime_server.identity.access import Access, find_token, name_in
+from runtime_server.identity.static_keys import hash_token, make_token
 from tests.tokens import AUDIENCE, Issuer
 
 TOKEN, ISSUER = make_token(), Issuer()

@@ -11,7 +11,7 @@ from cascade.bundle import Bundle
 from cascade.engine_plan import EnginePlan
 from cascade.request import GenerateRequest
 from protos.cascade.v1 import cascade_pb2 as pb
-from runtime_server.observer import Observer
+from runtime_server.watching.observer import Observer
 from tests.serving import connect, local_results, pixels, request_message, results_of, running
 
 ROWS = 8

@@ -9,7 +9,7 @@ import pytest
 from cascade.bundle import Bundle
 from cascade.errors import InvalidRequest
 from cascade.types import Array
-from runtime_server.batch_trial import (
+from runtime_server.batching.batch_trial import (
     ENOUGH_S,
     MOST_ROWS,
     RowTrials,
@@ -17,8 +17,8 @@ from runtime_server.batch_trial import (
     measure_rows,
     row_caps,
 )
-from runtime_server.batching import BatchLimits
-from runtime_server.meeting_point import Device
+from runtime_server.batching.meeting_point import Device
+from runtime_server.batching.next_run import BatchLimits
 from tests.serving import wait_until
 
 

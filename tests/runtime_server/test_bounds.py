@@ -11,8 +11,8 @@ import pytest
 
 from cascade.bundle import Bundle
 from protos.cascade.v1 import cascade_pb2 as pb
-from runtime_server.refusal import PUSHBACK
-from runtime_server.static_keys import hash_token
+from runtime_server.identity.static_keys import hash_token
+from runtime_server.protocol.refusal import PUSHBACK
 from tests.serving import (
     PROMPT,
     Caller,

@@ -4,7 +4,7 @@ import numpy as np
 
 from cascade.agreement import context_handle
 from cascade.types import ContextF16
-from runtime_server.contexts import ContextStore
+from runtime_server.admission.contexts import ContextStore
 
 
 class FakeClock:

@@ -20,9 +20,9 @@ from cascade.errors import (
 from cascade.events import Event, Progress, StageFinished
 from cascade.request import GenerateRequest, Handoff
 from cascade.types import Array
-from runtime_server.admission import Work
-from runtime_server.executor import Executor, QueueLimits
-from runtime_server.jobs import Delivery, Ended, Job, make_job
+from runtime_server.admission.checks import Work
+from runtime_server.hosting.executor import Executor, QueueLimits
+from runtime_server.hosting.jobs import Delivery, Ended, Job, make_job
 from tests.serving import wait_until
 
 STEPS = 3

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cascade.errors import InvalidRequest, Unauthenticated
-from runtime_server.jwt_tokens import ALGORITHMS, JwtRules, read_jwt_keys, read_subject
+from runtime_server.identity.jwt_tokens import ALGORITHMS, JwtRules, read_jwt_keys, read_subject
 from tests.tokens import AUDIENCE, SECRET, Issuer, claims_of, unsigned
 
 ISSUER = Issuer()

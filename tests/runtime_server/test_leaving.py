@@ -13,7 +13,7 @@ from cascade.engines.choice import EngineChoice
 from cascade.errors import EngineError
 from cascade.types import Array
 from protos.cascade.v1 import cascade_pb2 as pb
-from runtime_server.reception import Stay
+from runtime_server.requests.reception import Stay
 from tests.serving import (
     PROMPT,
     Caller,

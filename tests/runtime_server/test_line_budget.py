@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from cascade.bundle import Bundle
-from runtime_server.identity import LOG_LINES
-from runtime_server.line_budget import LineBudget
+from runtime_server.identity.gate import LOG_LINES
+from runtime_server.watching.line_budget import LineBudget
 from tests.serving import connect, running
 
 

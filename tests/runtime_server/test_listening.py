@@ -16,8 +16,8 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
 
 from cascade.bundle import Bundle
 from cascade.errors import InvalidRequest, TransportError
-from runtime_server.config import ServerConfig
-from runtime_server.core import load_core
+from runtime_server.configuration.config import ServerConfig
+from runtime_server.hosting.core import load_core
 from runtime_server.server import CascadeServer, clear_stale_socket
 from tests.serving import Caller, RunningServer, connect, running
 

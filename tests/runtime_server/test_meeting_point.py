@@ -11,8 +11,8 @@ import pytest
 
 from cascade.errors import Cancelled, EngineError
 from cascade.types import Array
-from runtime_server.batching import BatchLimits
-from runtime_server.meeting_point import Device, Seat
+from runtime_server.batching.meeting_point import Device, Seat
+from runtime_server.batching.next_run import BatchLimits
 from tests.serving import wait_until
 
 NAN = float("nan")

@@ -12,9 +12,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from cascade.bundle import Bundle
 from protos.cascade.v1 import cascade_pb2 as pb
-from runtime_server.load_reader import read_load
-from runtime_server.metrics import PrometheusObserver, call_labels, camel_case
-from runtime_server.static_keys import hash_token
+from runtime_server.identity.static_keys import hash_token
+from runtime_server.operating.load_reader import read_load
+from runtime_server.watching.metrics import PrometheusObserver, call_labels, camel_case
 from tests.serving import (
     PROMPT,
     RunningServer,

@@ -8,7 +8,7 @@ import pytest
 
 from cascade.bundle import Bundle
 from protos.cascade.v1 import cascade_pb2 as pb
-from runtime_server.observer import NullObserver, Place, Refusal
+from runtime_server.watching.observer import NullObserver, Place, Refusal
 from tests.serving import (
     PROMPT,
     Caller,

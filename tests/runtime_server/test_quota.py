@@ -13,10 +13,10 @@ from cascade.bundle import Bundle
 from cascade.errors import QuotaExceeded
 from protos.cascade.v1 import cascade_pb2 as pb
 from runtime_client.client import Client
-from runtime_server import quota
-from runtime_server.observer import NullObserver
-from runtime_server.quota import Bucket, Quota, filled, megapixels_of, wait_for
-from runtime_server.static_keys import hash_token, make_token
+from runtime_server.admission import quota
+from runtime_server.admission.quota import Bucket, Quota, filled, megapixels_of, wait_for
+from runtime_server.identity.static_keys import hash_token, make_token
+from runtime_server.watching.observer import NullObserver
 from tests.serving import PROMPT, connect, details_of, request_message, results_of, running
 
 COST = 3 * (8 * 8 + 16 * 16 + 32 * 32) / 1e6

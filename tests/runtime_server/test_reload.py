@@ -20,11 +20,11 @@ from cascade.bundle import Bundle, open_bundle
 from cascade.errors import InvalidRequest
 from cascade.request import GenerateRequest, StageOptions
 from protos.cascade.v1 import cascade_pb2 as pb
-from runtime_server.config import ServerConfig
-from runtime_server.core import Core, load_core
-from runtime_server.observer import NullObserver
-from runtime_server.reload import Reloader, check_same_cut
-from runtime_server.warm_up import warm_up
+from runtime_server.configuration.config import ServerConfig
+from runtime_server.hosting.core import Core, load_core
+from runtime_server.hosting.warm_up import warm_up
+from runtime_server.operating.reload import Reloader, check_same_cut
+from runtime_server.watching.observer import NullObserver
 from tests.serving import (
     PROMPT,
     RunningServer,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import pytest
 
 from cascade.errors import Cancelled, DeadlineExceeded, ServerBusy
-from runtime_server.scheduling import (
+from runtime_server.batching.scheduling import (
     SHORTEST_RETRY_S,
     due_of,
     forecast_s,
@@ -16,7 +16,7 @@ from runtime_server.scheduling import (
     remaining_steps,
     stop_reason,
 )
-from runtime_server.step_times import MEASURED_STEPS, StepTimes
+from runtime_server.batching.step_times import MEASURED_STEPS, StepTimes
 
 
 @dataclass(frozen=True)

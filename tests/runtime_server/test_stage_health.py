@@ -11,8 +11,8 @@ from cascade.bundle import Bundle
 from cascade.engines.choice import EngineChoice, open_engine
 from cascade.errors import EngineError
 from protos.cascade.v1 import cascade_pb2 as pb
-from runtime_server.observer import Failure
-from runtime_server.stage_health import StageHealth
+from runtime_server.hosting.stage_health import StageHealth
+from runtime_server.watching.observer import Failure
 from tests.serving import PROMPT, Caller, connect, request_message, results_of, running, wait_until
 
 SERVICE = "cascade.v1.CascadeService"

@@ -6,7 +6,7 @@ import pytest
 
 from cascade.cli import main
 from cascade.errors import InvalidRequest
-from runtime_server.static_keys import (
+from runtime_server.identity.static_keys import (
     MAX_KEYS,
     TOKEN_PREFIX,
     hash_token,

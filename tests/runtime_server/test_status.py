@@ -7,7 +7,7 @@ from google.rpc import code_pb2, error_details_pb2
 
 from cascade.agreement import ERROR_DOMAIN, error_classes
 from cascade.errors import CascadeError, EngineError, InvalidRequest, ServerBusy
-from runtime_server.status import MAX_MESSAGE_CHARACTERS, OPAQUE_CODES, status_of
+from runtime_server.protocol.status import MAX_MESSAGE_CHARACTERS, OPAQUE_CODES, status_of
 
 
 def details(status: Any) -> dict[str, Any]:

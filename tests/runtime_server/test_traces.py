@@ -15,7 +15,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from cascade.bundle import Bundle
 from protos.cascade.v1 import cascade_pb2 as pb
-from runtime_server.traces import CODE_ATTRIBUTE, TraceObserver, context_of, open_provider
+from runtime_server.watching.traces import CODE_ATTRIBUTE, TraceObserver, context_of, open_provider
 from tests.serving import (
     PROMPT,
     RunningServer,

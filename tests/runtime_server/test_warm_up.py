@@ -13,9 +13,9 @@ from cascade.engines.choice import EngineChoice, open_engine
 from cascade.errors import EngineError, ManifestError
 from cascade.hosting import open_stages
 from cascade.made_up_inputs import made_up_handoff
-from runtime_server.config import ServerConfig
-from runtime_server.core import load_core
-from runtime_server.warm_up import warm_up
+from runtime_server.configuration.config import ServerConfig
+from runtime_server.hosting.core import load_core
+from runtime_server.hosting.warm_up import warm_up
 from tests.serving import child_server
 from tests.tiny_bundle import write_tiny_bundle
 

@@ -1,0 +1,313 @@
+"""Everything that is checked before a request may wait in a queue.
+
+A call from the wire goes in; work that the stages can run without another question comes out, or a
+typed error that names the field. Knows the bundle's manifest and the limits; no queue, no socket.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from cascade.agreement import HANDLE_BYTES, MAX_CONTEXT_TOKENS, MAX_LINGER_S, MAX_REQUEST_ID
+from cascade.errors import (
+    BundleMismatch,
+    ImageCodecError,
+    InvalidRequest,
+    ManifestError,
+    PrecisionMismatch,
+    TensorCodecError,
+    UnknownContext,
+)
+from cascade.image_codec import ImageFormat, decode_image
+from cascade.manifest import DiffusionSpec, Manifest
+from cascade.precision import Precision
+from cascade.request import GenerateRequest, Handoff
+from cascade.run_plan import check_context, check_image, plan_run
+from cascade.tensor_codec import PackedTensor, unpack_tensor
+from cascade.tokenizer import PromptTokenizer
+from cascade.types import ContextF16, ImageU8
+from runtime_server.admission.contexts import ContextStore
+from runtime_server.protocol.calls import ANONYMOUS, ContextReference, GenerateCall, PackedImage
+
+REQUEST_ID = re.compile(rf"[A-Za-z0-9._-]{{1,{MAX_REQUEST_ID}}}")
+MAX_ENCODED_IMAGE_BYTES = 256 << 10
+"""A 256x256 picture of pure noise takes less as PNG; more is not worth decoding."""
+SHOWN = 64
+"""Characters of a caller's own text that an error quotes."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Work:
+    """A checked request: what to run, from what, to where."""
+
+    request_id: str
+    request: GenerateRequest
+    start: Handoff
+    first: int
+    """Position of the first component to run."""
+    last: int
+    """Position of the last one."""
+    steps: Mapping[int, int]
+    """Steps per position, from `first` to `last`; the text encoder counts as one."""
+    format: ImageFormat
+    """How the pictures travel back."""
+
+
+class Admission:
+    """The checks of one server."""
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        cut: int,
+        tokenizer: PromptTokenizer | None,
+        contexts: ContextStore,
+        precisions: Mapping[str, Precision],
+    ) -> None:
+        """The checks.
+
+        Args:
+            manifest: the bundle's table of contents.
+            cut: the first hosted position.
+            tokenizer: measures prompts; None where the text encoder is not hosted.
+            contexts: resolves handles.
+            precisions: what every component computes in here.
+        """
+        self._manifest = manifest
+        self._bundle_id = manifest.bundle_id
+        self._cut = cut
+        self._tokenizer = tokenizer
+        self._contexts = contexts
+        self._precisions = precisions
+
+    def check_bundle(self, bundle_id: str) -> None:
+        """Raise `BundleMismatch` unless both sides hold the same bundle."""
+        if bundle_id != self._bundle_id:
+            raise BundleMismatch(
+                f"bundle_id: this server has {self._bundle_id}, the request was made with "
+                f"{bundle_id[:SHOWN]!r}: use the same bundle on both sides",
+                field="bundle_id",
+            )
+
+    def context(self, packed: PackedTensor, field: str) -> ContextF16:
+        """Embeddings from outside.
+
+        Raises:
+            InvalidRequest: not `[1 to MAX_CONTEXT_TOKENS, width]` finite float16.
+        """
+        if packed.dtype != "float16":
+            raise TensorCodecError(
+                f"{field}.dtype: expected float16, got {packed.dtype or 'none that we know'}",
+                field=f"{field}.dtype",
+            )
+        width = self._manifest.text_encoder.context_width
+        shape = packed.shape
+        if len(shape) != 2 or not 1 <= shape[0] <= MAX_CONTEXT_TOKENS or shape[1] != width:
+            raise TensorCodecError(
+                f"{field}.shape: expected [1 to {MAX_CONTEXT_TOKENS}, {width}], got "
+                f"{list(shape)[:4]}",
+                field=f"{field}.shape",
+            )
+        return unpack_tensor(packed, field=field)
+
+    def work(self, call: GenerateCall, identity: str = ANONYMOUS) -> Work:
+        """A call as work that can be queued.
+
+        Args:
+            call: what was asked for.
+            identity: by whom.
+
+        Raises:
+            InvalidRequest: a field is wrong; the error names it.
+            BundleMismatch: made for another bundle.
+            UnknownContext: the handle is not held here.
+            PrecisionMismatch: a component would be computed in another precision than asked for.
+        """
+        check_request_id(call.request_id)
+        self.check_bundle(call.bundle_id)
+        request = self._request(call)
+        check_presence(call)
+        start, first = self._start(call, identity)
+        last = self._last(call.last_stage, first)
+        self._check_hosted(call, first)
+        self._check_precisions(call.precisions, first, last)
+        return Work(
+            request_id=call.request_id,
+            request=request,
+            start=start,
+            first=first,
+            last=last,
+            steps=self._steps(request, start, first, last),
+            format=call.format,
+        )
+
+    def likely_first(self, call: GenerateCall) -> int | None:
+        """Position of the component that a call begins with, nothing checked; None if unclear."""
+        if call.start == "prompt":
+            return 0
+        if call.start == "context":
+            return 1
+        if call.image is None:
+            return None
+        for spec in self._manifest.stages:
+            if spec.input_resolution == call.image.width:
+                return self._manifest.position(spec.name)
+        return None
+
+    def _request(self, call: GenerateCall) -> GenerateRequest:
+        """The bounds that need no stage, and that every component named in the options exists."""
+        names = [component.name for component in self._manifest.components]
+        for name in call.options:
+            if name not in names:
+                raise InvalidRequest(
+                    f"options: no component {name[:SHOWN]!r}; there are {', '.join(names)}",
+                    field="options",
+                )
+        return GenerateRequest(
+            prompt=call.prompt if call.start == "prompt" else None,
+            seed=call.seed,
+            image_index=call.image_index,
+            last_stage=call.last_stage or None,
+            preview_every=call.preview_every,
+            options=call.options,
+        )
+
+    def _start(self, call: GenerateCall, identity: str) -> tuple[Handoff, int]:
+        """What the work starts from, and the position that comes next."""
+        if call.start == "prompt":
+            return Handoff(prompt=call.prompt), 0
+        if call.start == "context":
+            return Handoff(context=self._resolve(call.context, "context.context", identity)), 1
+        if call.start == "image" and call.image is not None:
+            spec = self._stage_after(call.image)
+            context = self._resolve(call.context, "image.context", identity)
+            image = read_image(call.image)
+            return Handoff(context=context, image=image), self._manifest.position(spec.name)
+        raise InvalidRequest("start: give a prompt, a context or an image", field="start")
+
+    def _resolve(self, reference: ContextReference, field: str, identity: str) -> ContextF16:
+        """The embeddings that a reference means."""
+        if reference.tensor is not None:
+            return self.context(reference.tensor, f"{field}.tensor")
+        if reference.handle is None:
+            raise InvalidRequest(f"{field}: give a handle or a tensor", field=field)
+        if len(reference.handle) != HANDLE_BYTES:
+            raise InvalidRequest(
+                f"{field}.handle: expected {HANDLE_BYTES} bytes, got {len(reference.handle)}",
+                field=f"{field}.handle",
+            )
+        context = self._contexts.get(reference.handle, identity)
+        if context is None:
+            raise UnknownContext(
+                f"{field}.handle: not held here (any more): send the embeddings inline",
+                field=f"{field}.handle",
+            )
+        return context
+
+    def _stage_after(self, image: PackedImage) -> DiffusionSpec:
+        """The component that starts from a picture of that size."""
+        fitting = [s for s in self._manifest.stages if s.input_resolution is not None]
+        for spec in fitting:
+            if image.width == image.height == spec.input_resolution:
+                return spec
+        sizes = ", ".join(f"{s.input_resolution}x{s.input_resolution}" for s in fitting)
+        raise InvalidRequest(
+            f"image.image: {image.width}x{image.height} fits no component; expected {sizes}",
+            field="image.image",
+        )
+
+    def _last(self, last_stage: str, first: int) -> int:
+        """Position to stop after."""
+        if not last_stage:
+            return len(self._manifest.components) - 1
+        try:
+            last = self._manifest.position(last_stage)
+        except ManifestError as exc:
+            raise InvalidRequest(
+                f"last_stage: no component {last_stage[:SHOWN]!r}", field="last_stage"
+            ) from exc
+        if last < first:
+            raise InvalidRequest(
+                f"last_stage: {last_stage} is not after the starting point", field="last_stage"
+            )
+        return last
+
+    def _check_hosted(self, call: GenerateCall, first: int) -> None:
+        """Refuse a start whose next component does not run here."""
+        if first < self._cut:
+            name = self._manifest.components[first].name
+            raise InvalidRequest(
+                f"{call.start}: {name} does not run here, this server starts with "
+                f"{self._manifest.components[self._cut].name}",
+                field=call.start or "start",
+            )
+        if first == 0 and self._tokenizer is not None:
+            self._tokenizer(call.prompt)
+
+    def _check_precisions(self, asked: Mapping[str, Precision], first: int, last: int) -> None:
+        """Refuse components that compute in another precision here than the client counts on."""
+        names = [component.name for component in self._manifest.components]
+        for name, precision in asked.items():
+            if name not in names:
+                raise InvalidRequest(
+                    f"precisions: no component {name[:SHOWN]!r}; there are {', '.join(names)}",
+                    field="precisions",
+                )
+            here = self._precisions[name]
+            if first <= names.index(name) <= last and precision != here:
+                raise PrecisionMismatch(
+                    f"precisions.{name}: this server computes it in {here}, {precision} was asked "
+                    f"for: start the server with --precision {precision}, or ask for {here}",
+                    field=f"precisions.{name}",
+                )
+
+    def _steps(
+        self, request: GenerateRequest, start: Handoff, first: int, last: int
+    ) -> dict[int, int]:
+        """Steps per position, after checking that options and start fit the components."""
+        steps: dict[int, int] = {}
+        for position, spec in enumerate(self._manifest.components):
+            if not isinstance(spec, DiffusionSpec):
+                planned = 1
+            else:
+                planned = plan_run(spec, request.options_for(spec.name)).steps
+                if position == first:
+                    check_context(spec, start)
+                    if spec.input_resolution is not None:
+                        check_image(spec, start)
+            if first <= position <= last:
+                steps[position] = planned
+        return steps
+
+
+def check_request_id(request_id: str) -> None:
+    """Raise `InvalidRequest` unless the id is safe to write anywhere."""
+    if not REQUEST_ID.fullmatch(request_id):
+        raise InvalidRequest(
+            f"request_id: expected 1 to {MAX_REQUEST_ID} of [A-Za-z0-9._-]", field="request_id"
+        )
+
+
+def check_presence(call: GenerateCall) -> None:
+    """Raise `InvalidRequest` unless what is to happen without a caller makes sense."""
+    if not 0 <= call.linger_s <= MAX_LINGER_S:
+        raise InvalidRequest(
+            f"linger_seconds: expected 0 to {MAX_LINGER_S:g}, got {call.linger_s}",
+            field="linger_seconds",
+        )
+
+
+def read_image(image: PackedImage) -> ImageU8:
+    """The pixels of an image whose declared size was already found to fit.
+
+    Raises:
+        ImageCodecError: too many bytes, damaged, or of another size or format than declared.
+    """
+    if image.format != "raw" and len(image.data) > MAX_ENCODED_IMAGE_BYTES:
+        raise ImageCodecError(
+            f"image.image.data: {len(image.data)} bytes, at most {MAX_ENCODED_IMAGE_BYTES} are "
+            "decoded",
+            field="image.image.data",
+        )
+    size = (image.height, image.width)
+    return decode_image(image.data, image.format, size, field="image.image")

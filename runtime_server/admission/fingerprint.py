@@ -1,0 +1,43 @@
+"""What a request means, as 32 bytes: equal for a request that is asked again, whatever way it came.
+
+A context by handle and the same one inline are one meaning; what only concerns the listening
+(previews, detaching, results already held) is none. Knows checked work; no wire.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict
+
+from cascade.agreement import context_handle
+from runtime_server.admission.checks import Work
+
+
+def fingerprint(work: Work) -> bytes:
+    """The sha256 of everything that the result depends on.
+
+    Args:
+        work: as admission returned it, for a known bundle.
+    """
+    request, start = work.request, work.start
+    options = {name: asdict(chosen) for name, chosen in request.options.items()}
+    digest = hashlib.sha256()
+    said = {
+        "prompt": start.prompt,
+        "seed": request.seed,
+        "image_index": request.image_index,
+        "first": work.first,
+        "last": work.last,
+        "options": {name: chosen for name, chosen in options.items() if any_said(chosen)},
+        "format": work.format,
+        "context": None if start.context is None else context_handle(start.context).hex(),
+        "image": None if start.image is None else list(start.image.shape),
+    }
+    digest.update(json.dumps(said, sort_keys=True).encode())
+    if start.image is not None:
+        digest.update(start.image.tobytes())
+    return digest.digest()
+
+
+def any_said(chosen: dict[str, object]) -> bool:
+    """Whether options of a component say anything at all."""
+    return any(value is not None for value in chosen.values())

@@ -1,0 +1,104 @@
+"""How much may be inside at once: bytes of all requests together, and requests of one caller.
+
+What a request holds is counted before it is admitted and given back when it has left. Knows numbers
+and names; neither queues nor sockets.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from cascade.errors import ServerBusy
+from cascade.manifest import Manifest, TextEncoderSpec
+from runtime_server.admission.checks import Work
+from runtime_server.batching.scheduling import SHORTEST_RETRY_S
+from runtime_server.watching.observer import Observer
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RoomLimits:
+    """What fits."""
+
+    max_bytes: int
+    """Of all requests inside."""
+    max_per_identity: int
+    """Requests of one caller."""
+
+
+class Room:
+    """What is inside; used from one thread, its counts from any."""
+
+    def __init__(self, limits: RoomLimits, observer: Observer) -> None:
+        """An empty room.
+
+        Args:
+            limits: what fits.
+            observer: is told of every refusal.
+        """
+        self._limits = limits
+        self._observer = observer
+        self._of: Counter[str] = Counter()
+        self.size_bytes = 0
+
+    @property
+    def by_identity(self) -> Mapping[str, int]:
+        """Requests inside per caller; callers without any are left out."""
+        return dict(self._of)
+
+    def enter(self, identity: str, size_bytes: int, retry_after_s: float) -> None:
+        """Count a request in.
+
+        Args:
+            identity: whose it is.
+            size_bytes: what it holds while it is inside.
+            retry_after_s: when somebody is likely to have left.
+
+        Raises:
+            ServerBusy: it does not fit now.
+        """
+        delay_s = max(SHORTEST_RETRY_S, retry_after_s)
+        if self._of[identity] >= self._limits.max_per_identity:
+            self._observer.refused("identity")
+            raise ServerBusy(
+                f"{self._of[identity]} requests of this caller are inside, no more at once: wait "
+                "for one to end, or cancel one",
+                retry_after_s=delay_s,
+            )
+        if self.size_bytes + size_bytes > self._limits.max_bytes:
+            self._observer.refused("bytes")
+            raise ServerBusy(
+                f"the requests inside hold {self.size_bytes} bytes, {size_bytes} more do not fit",
+                retry_after_s=delay_s,
+            )
+        self._of[identity] += 1
+        self.size_bytes += size_bytes
+
+    def leave(self, identity: str, size_bytes: int) -> None:
+        """Count a request out."""
+        self._of[identity] -= 1
+        self._drop_zero(identity)
+        self.size_bytes -= size_bytes
+
+    def _drop_zero(self, identity: str) -> None:
+        """A caller without requests is no entry, however many callers there have been."""
+        if not self._of[identity]:
+            del self._of[identity]
+
+
+def held_bytes(work: Work, manifest: Manifest) -> int:
+    """What a request holds while it is inside: what it starts from, and every result to come.
+
+    Args:
+        work: the request.
+        manifest: of the bundle; gives the sizes of the pictures.
+    """
+    start = sum(
+        array.nbytes for array in (work.start.context, work.start.image) if array is not None
+    )
+    results = 0
+    for spec in manifest.components[work.first : work.last + 1]:
+        if isinstance(spec, TextEncoderSpec):
+            results += 2 * spec.max_tokens * spec.context_width
+        else:
+            results += 3 * spec.output_resolution**2
+    return start + results

@@ -1,0 +1,350 @@
+"""The server without its transport: contexts, admission and the executor of one bundle.
+
+Each method is what one call of the wire means. Knows neither protobuf nor gRPC nor asyncio.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from cascade.bundle import Bundle, open_bundle
+from cascade.engine_plan import EnginePlan, plan_here
+from cascade.errors import CascadeError, InvalidRequest
+from cascade.events import Accepted, Computed
+from cascade.hosting import EngineFactory, open_stages
+from cascade.image_codec import load_codecs
+from cascade.manifest import Component, Manifest, TextEncoderSpec
+from cascade.stage import EngineStage, Stage
+from cascade.tokenizer import PromptTokenizer
+from runtime_server.admission.checks import Admission, Work, check_request_id
+from runtime_server.admission.contexts import ContextStore
+from runtime_server.admission.quota import megapixels_of
+from runtime_server.admission.room import held_bytes
+from runtime_server.batching.batch_trial import RowTrials, row_caps
+from runtime_server.batching.next_run import BatchLimits
+from runtime_server.budgeted_store import Clock
+from runtime_server.configuration.config import ServerConfig
+from runtime_server.hosting.executor import Executor, QueueLimits
+from runtime_server.hosting.jobs import Deliver, Delivery, Ended, Job, make_job
+from runtime_server.hosting.stage_health import StageHealth
+from runtime_server.hosting.warm_up import probe_of
+from runtime_server.protocol.calls import ANONYMOUS, GenerateCall, PutContextCall
+from runtime_server.protocol.info import HostedComponent, ServerInfo
+from runtime_server.watching.observer import Everybody, NullObserver, Observer
+
+PROBE_ID = "probe"
+"""Request id of made-up work."""
+
+WarmUp = Callable[[Sequence[Stage], Manifest], Mapping[str, float]]
+"""Runs every stage once; the seconds of a step by component."""
+
+
+class Core:
+    """One bundle, hosted."""
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        stages: Sequence[EngineStage],
+        plan: EnginePlan,
+        config: ServerConfig,
+        clock: Clock,
+        observer: Observer | None = None,
+    ) -> None:
+        """A core whose executor is at work.
+
+        Args:
+            bundle: the opened bundle.
+            stages: its components from `config.cut` on; closed together with the core.
+            plan: how they are run.
+            config: limits.
+            clock: monotonic seconds.
+            observer: is told what happens.
+        """
+        self.warmed: Mapping[str, float] = {}
+        """Seconds of the step that each component was warmed up with, if it was."""
+        self.manifest: Manifest = bundle.manifest
+        self.health = StageHealth(config.stage_failures_in_row)
+        """Which components fail, once `observer` is told of it."""
+        self.observer: Observer = Everybody(observer or NullObserver(), self.health)
+        self._plan = plan
+        self.config = config
+        self._clock = clock
+        self.contexts = ContextStore(
+            budget_bytes=config.context_store_bytes,
+            lifetime_s=config.context_lifetime_s,
+            clock=clock,
+        )
+        tokenizer = None if config.cut else open_tokenizer(bundle)
+        precisions = {c.name: plan.of(c.name).precision for c in bundle.manifest.components}
+        self._admission = Admission(
+            bundle.manifest, config.cut, tokenizer, self.contexts, precisions
+        )
+        self.bundle_id = bundle.bundle_id
+        caps = row_caps(config.max_batch_rows, bundle.manifest, config.cut)
+        self.executor = Executor(
+            dict(enumerate(stages, start=config.cut)),
+            QueueLimits(
+                max_queued_per_stage=config.max_queued_per_stage,
+                max_in_flight=config.max_in_flight,
+                refuse_late=config.refuse_late,
+                max_running=config.max_running,
+                max_waiting_between=config.max_waiting_between,
+                patience_s=config.turn_after_s,
+            ),
+            {
+                position: BatchLimits(max_rows=cap or 1, max_bytes=config.max_batch_bytes)
+                for position, cap in caps.items()
+            },
+            clock=clock,
+            observer=self.observer,
+        )
+        self._trials = RowTrials(self.executor.device, bundle.manifest, caps, clock)
+        self.executor.start()
+
+    def measure(self, warmed: Mapping[str, float]) -> None:
+        """Find out where rows should share runs: of quick components now.
+
+        Args:
+            warmed: seconds of the step that each component was warmed up with.
+
+        Raises:
+            EngineError: a graph cannot be run.
+        """
+        self.warmed = warmed
+        self._trials.run_quick(warmed)
+
+    def measure_rest(self) -> None:
+        """Find it out of the other components too, in between requests; returns at once."""
+        if self.warmed:
+            self._trials.start()
+
+    @property
+    def run_s(self) -> dict[str, float]:
+        """Seconds of one run by component and rows, as far as known: `sr_256 x 2`."""
+        return {
+            f"{self.manifest.components[position].name} x {rows}": seconds
+            for position in range(self.config.cut, len(self.manifest.components))
+            for rows, seconds in sorted(self.executor.device.run_seconds(position).items())
+        }
+
+    def info(self) -> ServerInfo:
+        """Bundle, components and present load."""
+        hosted = list(enumerate(self.manifest.components))[self.config.cut :]
+        return ServerInfo(
+            bundle_id=self.bundle_id,
+            bundle_name=self.manifest.name,
+            components=tuple(self._hosted(position, spec) for position, spec in hosted),
+            config=self.config,
+        )
+
+    def put_context(self, call: PutContextCall, identity: str = ANONYMOUS) -> tuple[bytes, float]:
+        """Keep embeddings.
+
+        Returns:
+            Their handle, and the seconds that they are kept unused.
+        """
+        self._admission.check_bundle(call.bundle_id)
+        context = self._admission.context(call.context, "context")
+        return self.contexts.put(context, identity), self.config.context_lifetime_s
+
+    def admit(self, call: GenerateCall, identity: str = ANONYMOUS) -> Work:
+        """Check everything about a call; see `Admission.work`."""
+        return self._admission.work(call, identity)
+
+    def check_room(self, call: GenerateCall) -> None:
+        """Refuse a call for want of room before anything else about it is looked at.
+
+        Overload must cost less than work: what would be refused in the end is not decoded and
+        checked first. A call whose beginning is not clear passes, and `admit` says what is wrong.
+
+        Raises:
+            ServerBusy: no room; the error says when to come back.
+            TransportError: the server is shutting down.
+        """
+        position = self._admission.likely_first(call)
+        if position is not None and position >= self.config.cut:
+            self.executor.check_room(position)
+
+    def check_resume(self, call: GenerateCall) -> None:
+        """Check a call that only names an earlier one.
+
+        Raises:
+            InvalidRequest: the id is none.
+            BundleMismatch: made for another bundle.
+        """
+        check_request_id(call.request_id)
+        self._admission.check_bundle(call.bundle_id)
+
+    def held_bytes(self, work: Work) -> int:
+        """What checked work holds while it is inside; see `room.held_bytes`."""
+        return held_bytes(work, self.manifest)
+
+    def megapixels(self, work: Work) -> float:
+        """What checked work costs its caller's quota; see `quota.megapixels_of`."""
+        return megapixels_of(self.manifest, work.steps)
+
+    def own_s(self, work: Work) -> float:
+        """Seconds that the steps of checked work take, as far as steps were measured."""
+        return sum(n * self.executor.seconds_per_step(at) for at, n in work.steps.items())
+
+    def submit(
+        self,
+        work: Work,
+        deliver: Deliver,
+        allowed_s: float | None,
+        identity: str = ANONYMOUS,
+    ) -> tuple[Job, Accepted]:
+        """Queue checked work.
+
+        Args:
+            work: as `admit` returned it.
+            deliver: is told every event and, last, that the job ended.
+            allowed_s: seconds until its deadline; None is no limit.
+            identity: whose it is.
+        """
+        deadline = None if allowed_s is None else self._clock() + allowed_s
+        job = make_job(work, deliver, deadline, identity)
+        return job, self.executor.submit(job)
+
+    def stages_work(self) -> dict[str, bool]:
+        """Whether each hosted component works, by name."""
+        hosted = self.manifest.components[self.config.cut :]
+        return {spec.name: self.health.works(spec.name) for spec in hosted}
+
+    async def probe(self, name: str) -> None:
+        """Try a component with made-up work; how it went is seen like that of any request.
+
+        Returns when it is done, or at once when there is no room for it now.
+        """
+        loop = asyncio.get_running_loop()
+        ended = asyncio.Event()
+
+        def deliver(delivery: Delivery) -> None:
+            if isinstance(delivery, Ended):
+                loop.call_soon_threadsafe(ended.set)
+
+        try:
+            job, _ = self.submit(probe_work(self.manifest, name), deliver, None)
+        except CascadeError:
+            return
+        try:
+            await ended.wait()
+        finally:
+            self.executor.release(job)
+
+    def close(self) -> None:
+        """End everything."""
+        self._trials.stop()
+        self.executor.close()
+
+    def _hosted(self, position: int, spec: Component) -> HostedComponent:
+        """One component's line of the server info."""
+        choice = self._plan.of(spec.name)
+        return HostedComponent(
+            name=spec.name,
+            position=position,
+            family=spec.family,
+            output_resolution=0 if isinstance(spec, TextEncoderSpec) else spec.output_resolution,
+            milliseconds_per_step=1000 * self.executor.seconds_per_step(position),
+            queued=self.executor.queued(position),
+            max_batch_rows=self.executor.device.limits(position).max_rows,
+            default_steps=1 if isinstance(spec, TextEncoderSpec) else spec.steps,
+            computed=Computed(choice.kind.value, choice.precision),
+        )
+
+
+def probe_work(manifest: Manifest, name: str) -> Work:
+    """The least work that shows whether a component works."""
+    request, start = probe_of(manifest, name)
+    position = manifest.position(name)
+    return Work(
+        request_id=PROBE_ID,
+        request=request,
+        start=start,
+        first=position,
+        last=position,
+        steps={position: 1},
+        format="raw",
+    )
+
+
+def open_tokenizer(bundle: Bundle) -> PromptTokenizer:
+    """The tokenizer that measures prompts before they are queued."""
+    spec = bundle.manifest.text_encoder
+    return PromptTokenizer(bundle.read(spec.tokenizer_file), spec.max_tokens)
+
+
+def load_core(
+    config: ServerConfig,
+    make_engine: EngineFactory | None = None,
+    warm_up: WarmUp | None = None,
+    observer: Observer | None = None,
+) -> Core:
+    """Open and verify a bundle and host its components.
+
+    Args:
+        config: which bundle, from which component on.
+        make_engine: runs a graph; the engine that fits configuration and machine when None.
+        warm_up: runs every stage before any request can; nothing is run when None.
+        observer: is told what happens.
+
+    Raises:
+        ManifestError: the bundle is missing, incomplete or altered.
+        EngineError: a graph cannot be run.
+        InvalidRequest: the cut leaves nothing to host, or no engine here does what is asked for.
+    """
+    bundle = open_bundle(config.bundle, config.require_signature)
+    count = len(bundle.manifest.components)
+    if config.cut >= count:
+        raise InvalidRequest(
+            f"cut: this bundle has {count} components, a cut of {config.cut} hosts none of them",
+            field="cut",
+        )
+    hosted = range(config.cut, count)
+    plan = plan_here(bundle.manifest, config.wish, hosted)
+    stages = open_verified(bundle, hosted, plan, make_engine)
+    try:
+        load_codecs()
+        warmed = {} if warm_up is None else warm_up(stages, bundle.manifest)
+        core = Core(bundle, stages, plan, config, time.monotonic, observer)
+    except Exception:
+        close_stages(stages)
+        raise
+    try:
+        if warm_up is not None:
+            core.measure(warmed)
+    except Exception:
+        # Its threads are at work already; a reload that is refused must leave none behind.
+        core.close()
+        raise
+    return core
+
+
+def open_verified(
+    bundle: Bundle, hosted: Sequence[int], plan: EnginePlan, make_engine: EngineFactory | None
+) -> list[EngineStage]:
+    """Open the hosted components while every file of the bundle is checked.
+
+    Raises:
+        CascadeError: a file is not what the manifest says, or a component cannot be opened.
+    """
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="verify") as pool:
+        verified = pool.submit(bundle.verify_files)
+        try:
+            # What is opened was checked by itself; the rest is what might be asked for later.
+            stages = open_stages(bundle, hosted, plan, make_engine)
+        except Exception:
+            verified.result()
+            raise
+    if verified.exception() is not None:
+        close_stages(stages)
+    verified.result()
+    return stages
+
+
+def close_stages(stages: Sequence[Stage]) -> None:
+    """Release every stage."""
+    for stage in stages:
+        stage.close()

@@ -1,0 +1,120 @@
+"""The messages of one Generate call and what they cost; a reader that is too slow is cut off.
+
+Knows the call's context and what it listens to; nothing of the request's fate.
+"""
+
+import asyncio
+import time
+from typing import Any
+
+from cascade.errors import CascadeError, DeadlineExceeded
+from cascade.events import Preview, Progress
+from runtime_server.hosting.jobs import Delivery, Ended
+from runtime_server.protocol import wire
+from runtime_server.requests.ledger import RequestKey
+from runtime_server.requests.outbox import Recorded
+from runtime_server.requests.production import pack_image
+from runtime_server.requests.reception import Seat
+from runtime_server.watching.logs import log_event, reason_of
+from runtime_server.watching.metering import time_is_over
+
+
+class ResponseStream:
+    """One call's answer."""
+
+    def __init__(self, context: Any, key: RequestKey, bytes_received: int) -> None:
+        """Nothing sent yet.
+
+        Args:
+            context: the servicer context of the call.
+            key: who asks, for which request; for the log.
+            bytes_received: size of the request.
+        """
+        self._context = context
+        self._key = key
+        self._begun = time.monotonic()
+        self._encoding_s = 0.0
+        self.bytes_received = bytes_received
+        self.bytes_sent = 0
+        self.code = "CANCELLED"
+        """How the call ended, by name."""
+        self._outcome = "cancelled"
+
+    async def run(self, seat: Seat, patience_s: float) -> None:
+        """Write what happens until the request has ended.
+
+        Args:
+            seat: what to listen to.
+            patience_s: a message that is not taken for so long is the last one.
+
+        Raises:
+            Exception: whatever the request ended with.
+            DeadlineExceeded: the reader takes nothing.
+        """
+        try:
+            await self._write(wire.write_accepted(seat.accepted, joined=seat.joined), patience_s)
+            outbox = seat.listener.outbox
+            while not isinstance(delivery := await outbox.get(), Ended):
+                message = await self._message(delivery)
+                if message is not None:
+                    await self._write(message, patience_s)
+            if delivery.error is not None:
+                raise delivery.error
+            seconds = {**seat.seconds, "encode": seat.seconds["encode"] + self._encoding_s}
+            done = wire.write_done(seconds, self.bytes_received, self.bytes_sent)
+            await self._write(done, patience_s)
+        except Exception as exc:
+            self._outcome = reason_of(exc)
+            self.code = exc.code if isinstance(exc, CascadeError) else "INTERNAL"
+            raise
+        self._outcome, self.code = "ok", "OK"
+
+    async def _write(self, message: bytes, patience_s: float) -> None:
+        """Send one message; waits while the reader is slow."""
+        try:
+            async with asyncio.timeout(patience_s):
+                await self._context.write(message)
+        except TimeoutError as exc:
+            raise DeadlineExceeded(
+                f"the caller took no message for {patience_s:g} s; ask again with the same "
+                "request_id for what is kept"
+            ) from exc
+        self.bytes_sent += len(message)
+
+    async def _message(self, delivery: Delivery | Recorded) -> bytes | None:
+        """One delivery as one message; None for what is not told."""
+        if isinstance(delivery, Recorded):
+            return delivery.message
+        if isinstance(delivery, Progress):
+            return wire.write_progress(delivery)
+        if isinstance(delivery, Preview):
+            begun = time.monotonic()
+            image = await pack_image(delivery.image, "jpeg")
+            self._encoding_s += time.monotonic() - begun
+            return wire.write_preview(delivery.stage, delivery.step, image)
+        return None
+
+    def note_deadline(self) -> None:
+        """See whether a call that broke off did so because its time was over."""
+        if self.code == "CANCELLED" and time_is_over(self._context):
+            self._outcome, self.code = "deadline_exceeded", "DEADLINE_EXCEEDED"
+
+    def log(self, seat: Seat) -> None:
+        """One line about the call."""
+        spread: dict[str, Any] = {}
+        if seat.stay is not None:
+            work = seat.stay.production.work
+            spread = {"first": work.first, "last": work.last}
+        gone_on = seat.stay is not None and seat.stay.detach and self._outcome == "cancelled"
+        log_event(
+            "generate",
+            request_id=self._key.request_id,
+            identity=self._key.identity,
+            outcome="left" if gone_on else self._outcome,
+            **spread,
+            joined=seat.joined,
+            total_s=time.monotonic() - self._begun,
+            seconds={name: round(s, 6) for name, s in seat.seconds.items()},
+            bytes_received=self.bytes_received,
+            bytes_sent=self.bytes_sent,
+        )

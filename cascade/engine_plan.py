@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cascade.bundle import Bundle
+from cascade.engine_preference import default_steps, distant, preferred, request_ms
 from cascade.engines.choice import EngineChoice
 from cascade.engines.gpu_graph import gpu_graph
 from cascade.engines.kinds import OWN_PRECISIONS, EngineKind, installed_kinds
@@ -17,11 +18,13 @@ from cascade.errors import InvalidRequest
 from cascade.manifest import Component, Manifest
 from cascade.precision import Precision
 from cascade.processor import Processor
-from cascade.tuning import Tuning, fastest, read_tuning, tuning_key
+from cascade.tuning import Tuning, read_tuning, tuning_key
 from cascade.user_cache import user_cache_folder
 from cascade.wishes import EngineWish
 
 Pair = tuple[EngineKind, Precision]
+TILED = frozenset({EngineKind.OPENVINO})
+"""Engines whose bfloat16 is the processor's."""
 READ_GPU_FORMS = frozenset({EngineKind.TENSORRT})
 """Engines that take a graph in the form that the bundle keeps for compilers of GPUs."""
 
@@ -97,10 +100,10 @@ def make_plan(
     planned = components if positions is None else [components[at] for at in positions]
     choices = {}
     for component in planned:
-        pairs = list(possible(component, wish, demanded.get(component.name), machine.kinds))
+        pairs = list(possible(component, wish, demanded.get(component.name), machine))
         if not pairs:
             raise impossible(component, wish, demanded.get(component.name))
-        kind, precision = choose(component.name, pairs, machine)
+        kind, precision = choose(manifest, component, pairs, machine)
         choices[component.name] = EngineChoice(kind, precision, wish.threads)
     return EnginePlan(choices, cache)
 
@@ -159,36 +162,48 @@ def graph_for(bundle: Bundle, component: Component, choice: EngineChoice) -> byt
     return bundle.read_graph(component.graph, choice.precision)
 
 
+def compared(component: Component, kind: EngineKind, processor: Processor) -> list[Precision]:
+    """The precisions that `cascade tune` measures and `auto` may then take, float32 first.
+
+    Those with a file, for the exporter has compared their pictures; and bfloat16 of OpenVINO where
+    the processor multiplies it in tiles, for the trial compares its steps.
+    """
+    found = set(file_precisions(component, kind))
+    if kind in TILED and processor.has_bf16_tiles:
+        found.add(Precision.BF16)
+    return [precision for precision in Precision if precision in found]
+
+
 def possible(
-    component: Component,
-    wish: EngineWish,
-    precision: Precision | None,
-    kinds: tuple[EngineKind, ...],
+    component: Component, wish: EngineWish, precision: Precision | None, machine: Machine
 ) -> Iterator[Pair]:
     """Engine and precision pairs that fit a wish, in the order in which they are preferred.
 
-    Without a wish only precisions whose pictures the exporter has compared: those with a file.
+    Without a wish only precisions that somebody has compared with float32, and found close.
     """
     wanted = wish.kind_for(component.name)
-    for kind in kinds if wanted is None else (wanted,):
-        files = file_precisions(component, kind)
-        for candidate in files if precision is None else (precision,):
-            if candidate in files or candidate in OWN_PRECISIONS[kind]:
-                yield kind, candidate
+    for kind in machine.kinds if wanted is None else (wanted,):
+        if precision is None:
+            close = set(compared(component, kind, machine.processor)) - distant(component)
+            yield from ((kind, candidate) for candidate in Precision if candidate in close)
+        elif precision in file_precisions(component, kind) or precision in OWN_PRECISIONS[kind]:
+            yield kind, precision
 
 
-def choose(component: str, pairs: list[Pair], machine: Machine) -> Pair:
-    """The fastest that was measured; without a measurement what is safe everywhere.
+def choose(manifest: Manifest, component: Component, pairs: list[Pair], machine: Machine) -> Pair:
+    """The most exact of the fast ones that were measured; else what is safe everywhere.
 
     Unmeasured: the first engine in the order of `EngineKind` (ONNX Runtime where it is installed),
     and 8-bit arithmetic only on processors with instructions for it. OpenVINO is never taken
     unmeasured where there is another: on some graphs it ends the process, and only trying tells.
+    Nor is bfloat16: only the trial says how close it is.
     """
     if machine.tuning is not None:
-        times = machine.tuning.usable(component)
+        times = machine.tuning.usable(component.name)
         measured = {pair: times[pair] for pair in pairs if pair in times}
         if measured:
-            return fastest(measured)
+            whole = request_ms(manifest, machine.tuning)
+            return preferred(measured, default_steps(component), whole)
     kind = pairs[0][0]
     precisions = [precision for other, precision in pairs if other is kind]
     if Precision.INT8 in precisions and machine.processor.has_int8_dot:

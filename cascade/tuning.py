@@ -2,13 +2,12 @@
 
 A record in the user's cache folder under a key of all that the times depend on. Knows how to keep
 and find it; not how to measure (`cascade.engine_commands`) nor what to conclude
-(`cascade.engine_plan`).
+(`cascade.engine_preference`).
 """
 
 import hashlib
 import json
 import secrets
-from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -127,8 +126,3 @@ def write_tuning(folder: Path, tuning: Tuning) -> Path:
     finally:
         temporary.unlink(missing_ok=True)
     return path
-
-
-def fastest(times: Mapping[tuple[EngineKind, Precision], float]) -> tuple[EngineKind, Precision]:
-    """The pair with the shortest step."""
-    return min(times, key=lambda pair: times[pair])

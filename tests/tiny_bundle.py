@@ -193,7 +193,12 @@ def tokenizer_json() -> bytes:
 
 
 def write_tiny_bundle(
-    folder: Path, *, slow_layers: int = 0, steps: int = 3, int8: bool = False
+    folder: Path,
+    *,
+    slow_layers: int = 0,
+    steps: int = 3,
+    int8: bool = False,
+    picture_db: float = 40.0,
 ) -> Bundle:
     """Write and open a bundle with components `text_encoder`, `base`, `sr16`, `sr32`.
 
@@ -202,6 +207,7 @@ def write_tiny_bundle(
         slow_layers: extra wide convolutions per step of the super-resolution stages.
         steps: default steps of every stage.
         int8: with an 8-bit file beside the float32 one of every stage.
+        picture_db: what the manifest says of the worst picture of those files.
     """
     folder.mkdir(parents=True, exist_ok=True)
     files: dict[str, bytes] = {"tokenizer.json": tokenizer_json()}
@@ -213,7 +219,9 @@ def write_tiny_bundle(
             name = file.replace(".onnx", ".int8.onnx")
             # As in a true bundle, a weight that the float32 file holds is not stored again.
             files[name] = without(eight_bit(files[file]), "colours")
-            variants = (VariantSpec(precision=INT8, file=name, parity=PARITY, picture_db=30.0),)
+            variants = (
+                VariantSpec(precision=INT8, file=name, parity=PARITY, picture_db=picture_db),
+            )
         return GraphSpec(
             file=file,
             inputs=ins,

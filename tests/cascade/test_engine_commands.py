@@ -9,13 +9,22 @@ from pathlib import Path
 import pytest
 
 from cascade.bundle import Bundle
-from cascade.engine_commands import Effort, candidates, measure, relative_rms, run, run_rounds
+from cascade.engine_commands import (
+    Effort,
+    candidates,
+    measure,
+    objection,
+    relative_rms,
+    run,
+    run_rounds,
+)
 from cascade.engine_plan import plan_here
+from cascade.engine_preference import default_steps, preferred, request_ms
 from cascade.engine_trial import Order, Trial
 from cascade.engines.choice import EngineKind, installed_kinds
 from cascade.errors import EngineError, ManifestError
 from cascade.precision import Precision
-from cascade.tuning import fastest, read_tuning, tuning_key
+from cascade.tuning import read_tuning, tuning_key
 from cascade.user_cache import user_cache_folder
 from cascade.wishes import parse_wish
 from tests.tiny_bundle import write_tiny_bundle
@@ -47,7 +56,7 @@ def test_tuning_is_followed(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    """Every engine and file of a component is measured; the fastest is what `auto` then takes."""
+    """Every engine and precision of a component is measured; `auto` then prefers among them."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     args = argparse.Namespace(bundle=bundle.folder, threads=1, seconds=0.0, component=["base"])
     assert run(args) == 0
@@ -62,7 +71,8 @@ def test_tuning_is_followed(
     assert by_pair[ORT, FP32].difference == 0.0
     assert 0.001 < by_pair[ORT, Precision.INT8].difference < 0.1
     choice = plan_here(bundle.manifest, parse_wish("auto", "auto", 1)).of("base")
-    assert (choice.kind, choice.precision) == fastest(usable)
+    steps, whole = default_steps(base), request_ms(bundle.manifest, tuning)
+    assert (choice.kind, choice.precision) == preferred(usable, steps, whole)
     printed = capsys.readouterr().out.splitlines()
     assert len(printed) == len(candidates(base)) + 2
     assert run(argparse.Namespace(**{**vars(args), "component": ["text_encoder"]})) == 0
@@ -114,3 +124,14 @@ def test_a_broken_engine_is_not_usable(bundle: Bundle, tmp_path: Path) -> None:
     text = bundle.manifest.components[0]
     found = list(measure(bundle, text, Effort(threads=1, seconds=0.0, cache=tmp_path)))
     assert [m.failed for m in found if m.kind is ORT] == [""]
+
+
+def test_a_precision_without_a_file_has_more_to_prove(bundle: Bundle) -> None:
+    """No exporter has seen its pictures; the trial of one step is all there is."""
+    base = bundle.manifest.components[1]
+    held, made = (ORT, Precision.INT8), (EngineKind.OPENVINO, Precision.BF16)
+    assert [objection(base, *held, d) for d in (None, 0.01, 0.2)] == ["", "", ""]
+    assert objection(base, *held, 0.3) == "too far from float32: 0.30"
+    assert objection(base, *made, 0.01) == ""
+    assert objection(base, *made, 0.04) == "too far from float32: 0.04"
+    assert "to compare it with" in objection(base, *made, None)

@@ -10,6 +10,7 @@ from cascade.bundle import Bundle
 from cascade.engine_plan import (
     EnginePlan,
     Machine,
+    compared,
     demanded_precisions,
     file_precisions,
     make_plan,
@@ -34,6 +35,7 @@ from tests.tiny_bundle import write_tiny_bundle
 
 PLAIN = Processor(model="old", flags=("avx2",), cores=2)
 VNNI = Processor(model="new", flags=("avx2", "avx512_vnni"), cores=2)
+TILES = Processor(model="newest", flags=("amx_bf16", "amx_int8"), cores=2)
 ORT, OPENVINO = EngineKind.ORT, EngineKind.OPENVINO
 FP32, INT8, BF16 = Precision.FP32, Precision.INT8, Precision.BF16
 STAGES = ("base", "sr16", "sr32")
@@ -113,6 +115,45 @@ def test_what_was_measured_fastest_is_taken_and_what_failed_is_not(bundle: Bundl
     assert found["base"] == (OPENVINO, INT8)
     assert found["sr16"] == (ORT, FP32)
     assert found["sr32"] == (ORT, FP32)
+
+
+def test_bfloat16_is_taken_where_it_was_measured_in_tiles(bundle: Bundle) -> None:
+    """Exact before 8 bits where both take the same time; never untried, never without tiles."""
+    tuning = measured(
+        ("base", ORT, FP32, 9.0, ""),
+        ("base", OPENVINO, BF16, 5.2, ""),
+        ("base", OPENVINO, INT8, 5.0, ""),
+        ("sr16", ORT, FP32, 9.0, ""),
+        ("sr16", OPENVINO, BF16, 5.0, "too far from float32: 0.04"),
+    )
+    auto = parse_wish("auto", "auto")
+    found = pairs(make_plan(bundle.manifest, auto, machine(TILES, tuning=tuning)))
+    assert (found["base"], found["sr16"]) == ((OPENVINO, BF16), (ORT, FP32))
+    found = pairs(make_plan(bundle.manifest, auto, machine(VNNI, tuning=tuning)))
+    assert found["base"] == (OPENVINO, INT8)
+    for wish in (auto, parse_wish("openvino", "auto")):
+        untried = pairs(make_plan(bundle.manifest, wish, machine(TILES)))
+        assert BF16 not in {precision for _, precision in untried.values()}
+
+
+def test_eight_bits_that_change_pictures_are_taken_only_when_asked_for(tmp_path: Path) -> None:
+    """Measured fastest or not, on a processor with their instructions."""
+    manifest = write_tiny_bundle(tmp_path / "far", int8=True, picture_db=32.0).manifest
+    tuning = measured(("base", ORT, FP32, 9.0, ""), ("base", ORT, INT8, 1.0, ""))
+    for known in (None, tuning):
+        here = machine(VNNI, tuning=known)
+        assert pairs(make_plan(manifest, parse_wish("auto", "auto"), here))["base"] == (ORT, FP32)
+        asked = pairs(make_plan(manifest, parse_wish("auto", "base=int8"), here))
+        assert asked["base"] == (ORT, INT8)
+
+
+def test_what_tune_measures(bundle: Bundle) -> None:
+    """Files, and bfloat16 of the engine that uses the processor's tiles."""
+    base = bundle.manifest.components[1]
+    assert compared(base, ORT, TILES) == [FP32, INT8]
+    assert compared(base, OPENVINO, TILES) == [FP32, BF16, INT8]
+    assert compared(base, OPENVINO, VNNI) == [FP32, INT8]
+    assert compared(base, EngineKind.ORT_TENSORRT, TILES) == [FP32, INT8]
 
 
 def test_a_wish_narrows_what_was_measured(bundle: Bundle) -> None:

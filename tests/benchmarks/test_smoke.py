@@ -15,6 +15,7 @@ from benchmarks import (
     host_share,
     latency,
     metrics_plot,
+    precision_pictures,
 )
 from benchmarks.contest import line_up, race
 from benchmarks.contestants import Contestant, EngineWay, Subject, engine_contestants
@@ -81,6 +82,27 @@ def test_latency_of_two_precisions(
     assert isinstance(sides, list)
     assert [len(side["cold_s"]) for side in sides] == [1, 1]
     assert "PSNR between the two" in capsys.readouterr().out
+
+
+def test_precisions_against_float32(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The reference is equal to itself, 8 bits are not, and a stage alone starts from float32."""
+    folder = write_tiny_bundle(tmp_path / "b", steps=2, int8=True).folder
+    arguments = ["--bundle", str(folder), "--engine", "ort", "--threads", "1", "--prompts", "2"]
+    arguments += ["--wishes", "fp32", "int8", "sr32=int8,base=fp32,sr16=fp32"]
+    written = run_main(precision_pictures, arguments, monkeypatch, tmp_path / "r.json")
+    wishes = written["wishes"]
+    assert isinstance(wishes, list)
+    same, all_int8, last = wishes
+    for stage in ("base", "sr16", "sr32"):
+        assert same["alone"][stage] == same["in_a_row"][stage] == [99.0, 99.0]
+        assert all(10 < db < 99 for db in all_int8["in_a_row"][stage])
+    assert all_int8["alone"]["base"] == all_int8["in_a_row"]["base"]
+    assert all_int8["alone"]["sr32"] == last["alone"]["sr32"] == last["in_a_row"]["sr32"]
+    assert last["in_a_row"]["sr16"] == [99.0, 99.0]
+    assert all_int8["run"]["base"] == "ort int8"
+    assert capsys.readouterr().out.count("sr32 ort int8") == 2
 
 
 def test_batch_invariance(

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import Any
 
-from benchmarks.contestants import Contestant, Subject, open_run
+from benchmarks.contestants import Contestant, Subject
+from benchmarks.opening import open_run
 from cascade.types import Array
 
 SLOW_S, SLOW_ROUNDS = 10.0, 3

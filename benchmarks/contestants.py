@@ -1,16 +1,14 @@
-"""Ways to run one stage's network, as data, and how each is opened in the process that runs it.
+"""Ways to run one stage's network, as data.
 
 A family is a row of the table; where it can be set up in several ways, all of them race and the
-best one stands for it. Knows how to open one way; not how the ways are timed or compared.
+best one stands for it. Knows what there is; not how a way is opened (`benchmarks.opening`), timed
+or compared.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from cascade.engines.choice import EngineChoice, open_engine
 from cascade.engines.kinds import EngineKind
 from cascade.precision import Precision
 from cascade.types import Array
@@ -123,6 +121,7 @@ def engine_contestants(
         ("plain export, OpenVINO bf16", plain, openvino, bf16, True),
         ("ours fp32, ONNX Runtime", ours[fp32], ort, fp32, same_weights),
         ("ours fp32, OpenVINO", ours[fp32], openvino, fp32, same_weights),
+        ("ours bf16, OpenVINO", ours[fp32], openvino, bf16, same_weights),
     ]
     found = [
         Contestant(
@@ -144,15 +143,3 @@ def engine_contestants(
             for kind in (ort, openvino)
         ]
     return found
-
-
-def open_run(contestant: Contestant, subject: Subject) -> Run:
-    """Open one way, in the process that will run it."""
-    way = contestant.way
-    if isinstance(way, TorchWay):
-        from benchmarks.torch_ways import open_torch  # noqa: PLC0415  engines must not load torch
-
-        return open_torch(way, subject)
-    choice = EngineChoice(kind=way.kind, precision=way.precision, threads=subject.threads)
-    engine = open_engine(way.graph.read_bytes(), choice)
-    return lambda: np.asarray(engine.run(subject.inputs)["prediction"])

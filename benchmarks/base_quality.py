@@ -76,14 +76,32 @@ def answer(draw: Draw, asked: Sequence[Question]) -> Answers:
 
 
 def named(judged: Judge, answers: Answers) -> dict[str, float]:
-    """Top-1, top-5 and style as shares of the pictures, and how many there were."""
+    """Top-1, top-5 and style as shares of the pictures, and how many there were.
+
+    Style twice: by the probe's palette, which a colour that is a little off misleads, and as
+    `drawn_in_style`, see there.
+    """
     verdict = judge(
         judged.probe,
         answers.pictures,
         [judged.names.index(question.icon) for question in answers.asked],
         [STYLES.index(question.style) for question in answers.asked],
     )
-    return {name: round(value, 3) for name, value in asdict(verdict).items()}
+    found = {**asdict(verdict), "drawn_in_style": drawn_in_style(judged, answers)}
+    return {name: round(value, 3) for name, value in found.items()}
+
+
+def drawn_in_style(judged: Judge, answers: Answers) -> float:
+    """Share of the pictures that are nearest to the rendering in the style asked for.
+
+    Of the true renderings of the concept that was asked, one in each style: chance is one in three.
+    """
+    right = []
+    for question, picture in zip(answers.asked, answers.pictures, strict=True):
+        mine = [i for i, (icon, _) in enumerate(judged.shown) if icon == question.icon]
+        place = min(mine, key=lambda i: distance(picture, judged.real[i]))
+        right.append(judged.shown[place][1] == question.style)
+    return float(np.mean(right))
 
 
 def looks(judged: Judge, answers: Answers) -> dict[str, float]:

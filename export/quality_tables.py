@@ -51,20 +51,28 @@ def percent(share: float) -> str:
 
 
 def probe_table(figures: Figures) -> str:
-    """How often the probe names what was asked; last, how often it names real renderings."""
+    """How often the probe names what was asked; last, how often it names real renderings.
+
+    Drawn in style: of the true renderings of the concept, nearest to that in the style asked for.
+    """
     rows = [(ASKED_AS[name], found) for name, found in figures["base"]["named"].items()]
     real = figures["probe"]["on_real_renderings"]
     rows += [(ON_REAL.get(name, name), found) for name, found in real.items()]
     cells = [
-        (name, f["pictures"], percent(f["top1"]), percent(f["top5"]), percent(f["style"]))
+        (
+            name,
+            f["pictures"],
+            *(percent(f[kind]) for kind in ("top1", "top5")),
+            percent(f["drawn_in_style"]) if "drawn_in_style" in f else NOTHING,
+            percent(f["style"]),
+        )
         for name, f in rows
     ]
     probe = figures["probe"]
     unseen = (percent(probe["style_of_unseen_concepts"]), probe["unseen_renderings"])
-    cells.append(
-        ("real renderings of concepts never shown", unseen[1], NOTHING, NOTHING, unseen[0])
-    )
-    return table(("asked as", "pictures", "top-1", "top-5", "style"), cells)
+    cells.append(("real renderings of concepts never shown", unseen[1], *[NOTHING] * 3, unseen[0]))
+    head = ("asked as", "pictures", "top-1", "top-5", "drawn in style", "style by palette")
+    return table(head, cells)
 
 
 def looks_table(looks: Figures) -> str:

@@ -7,7 +7,15 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmarks.base_quality import Answers, closeness, looks, make_judge
+from benchmarks.base_quality import (
+    Answers,
+    Judge,
+    closeness,
+    drawn_in_style,
+    looks,
+    make_judge,
+    named,
+)
 from benchmarks.local_cascade import LocalCascade, open_cascade
 from benchmarks.prompt_lists import (
     Question,
@@ -85,7 +93,7 @@ def test_all_figures(bundle: Bundle, cascade: LocalCascade, data: Dataset, tmp_p
         **found,
     }
     text = quality_tables(figures)
-    assert "| real renderings kept from the probe | 2 | 50.0 % | 100.0 % | 100.0 % |" in text
+    assert "| real renderings kept from the probe | 2 | 50.0 % | 100.0 % | - | 100.0 % |" in text
     assert "| 8 -> 32 | all | 2 |" in text
     assert "Plain regression not trained: sr16, sr32." in text
     assert figures["bundle"]["stages"]["base"]["evaluations"] == 4
@@ -144,6 +152,19 @@ def test_a_true_picture_is_near_and_looks_true(data: Dataset) -> None:
     assert all(first[name] == first[f"{name}_true"] for name in ("sharpness", "chroma"))
 
 
+def test_style_is_that_of_the_nearest_rendering_of_the_concept() -> None:
+    """However far the picture is, and whatever other concepts look like."""
+    rng = np.random.default_rng(3)
+    real = tuple(rng.integers(0, 256, (32, 32, 3), np.uint8) for _ in range(4))
+    shown = (("cat", "noto"), ("cat", "fluent"), ("cat", "twemoji"), ("dog", "fluent"))
+    judged = Judge(Probe(2).eval(), ("cat", "dog"), real, shown, unseen=())
+    near = ((real[1].astype(int) + 3 * real[3]) // 4).astype(np.uint8)
+    asked = [Question("", "cat", style) for style in ("fluent", "noto", "twemoji", "fluent")]
+    pictures = [near, near, real[2], real[0]]
+    assert drawn_in_style(judged, Answers(asked, pictures)) == 0.5
+    assert named(judged, Answers(asked[:1], [near]))["drawn_in_style"] == 1.0
+
+
 def test_spread() -> None:
     """Evenly, in order, never more than there are."""
     assert spread(range(10), 5) == [0, 2, 4, 6, 8]
@@ -152,8 +173,8 @@ def test_spread() -> None:
 
 def test_captions_asked_are_captions_of_what_is_asked(data: Dataset) -> None:
     """No held-out concept; by name or by keywords, as wanted, and never without a style."""
-    for named, form in ((True, "icon {}, noto style"), (False, "word {}, noto style")):
-        asked = trained_captions(data, 9, named=named)
+    for by_name, form in ((True, "icon {}, noto style"), (False, "word {}, noto style")):
+        asked = trained_captions(data, 9, named=by_name)
         assert [q.prompt for q in asked] == [form.format(n) for n in range(4)]
         assert [q.icon for q in asked] == [f"icon-{n}" for n in range(4)]
 

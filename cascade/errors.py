@@ -28,6 +28,7 @@
 The module knows names and codes, not gRPC: the wire modules translate.
 """
 
+from functools import cache
 from typing import ClassVar
 
 
@@ -52,8 +53,13 @@ class CascadeError(Exception):
     @property
     def reason(self) -> str:
         """Stable machine-readable name: the class name in upper snake case."""
-        name = type(self).__name__
-        return "".join(f"_{c}" if c.isupper() and i else c for i, c in enumerate(name)).upper()
+        return upper_snake(type(self).__name__)
+
+
+@cache
+def upper_snake(name: str) -> str:
+    """`ServerBusy` as `SERVER_BUSY`; an overloaded server asks it of the same few names."""
+    return "".join(f"_{c}" if c.isupper() and i else c for i, c in enumerate(name)).upper()
 
 
 class InvalidRequest(CascadeError):

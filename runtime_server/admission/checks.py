@@ -27,7 +27,13 @@ from cascade.tensor_codec import PackedTensor, unpack_tensor
 from cascade.tokenizer import PromptTokenizer
 from cascade.types import ContextF16, ImageU8
 from runtime_server.admission.contexts import ContextStore
-from runtime_server.protocol.calls import ANONYMOUS, ContextReference, GenerateCall, PackedImage
+from runtime_server.protocol.calls import (
+    ANONYMOUS,
+    Beginning,
+    ContextReference,
+    GenerateCall,
+    PackedImage,
+)
 
 REQUEST_ID = re.compile(rf"[A-Za-z0-9._-]{{1,{MAX_REQUEST_ID}}}")
 MAX_ENCODED_IMAGE_BYTES = 256 << 10
@@ -141,16 +147,16 @@ class Admission:
             format=call.format,
         )
 
-    def likely_first(self, call: GenerateCall) -> int | None:
+    def likely_first(self, beginning: Beginning) -> int | None:
         """Position of the component that a call begins with, nothing checked; None if unclear."""
-        if call.start == "prompt":
+        if beginning.start == "prompt":
             return 0
-        if call.start == "context":
+        if beginning.start == "context":
             return 1
-        if call.image is None:
+        if beginning.start != "image":
             return None
         for spec in self._manifest.stages:
-            if spec.input_resolution == call.image.width:
+            if spec.input_resolution == beginning.image_width:
                 return self._manifest.position(spec.name)
         return None
 

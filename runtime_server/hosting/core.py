@@ -29,7 +29,7 @@ from runtime_server.hosting.executor import Executor, QueueLimits
 from runtime_server.hosting.jobs import Deliver, Delivery, Ended, Job, make_job
 from runtime_server.hosting.stage_health import StageHealth
 from runtime_server.hosting.warm_up import probe_of
-from runtime_server.protocol.calls import ANONYMOUS, GenerateCall, PutContextCall
+from runtime_server.protocol.calls import ANONYMOUS, Beginning, GenerateCall, PutContextCall
 from runtime_server.protocol.info import HostedComponent, ServerInfo
 from runtime_server.watching.observer import Everybody, NullObserver, Observer
 
@@ -153,17 +153,17 @@ class Core:
         """Check everything about a call; see `Admission.work`."""
         return self._admission.work(call, identity)
 
-    def check_room(self, call: GenerateCall) -> None:
+    def check_room(self, beginning: Beginning) -> None:
         """Refuse a call for want of room before anything else about it is looked at.
 
-        Overload must cost less than work: what would be refused in the end is not decoded and
+        Overload must cost less than work: what would be refused in the end is not read, decoded and
         checked first. A call whose beginning is not clear passes, and `admit` says what is wrong.
 
         Raises:
             ServerBusy: no room; the error says when to come back.
             TransportError: the server is shutting down.
         """
-        position = self._admission.likely_first(call)
+        position = self._admission.likely_first(beginning)
         if position is not None and position >= self.config.cut:
             self.executor.check_room(position)
 

@@ -267,8 +267,8 @@ class Executor:
 
     def _step_s(self, position: int) -> float:
         """Seconds of a step: of the last ones, else of the trial before the first; 0 unknown."""
-        known = self.device.run_seconds(position)
-        return self._times.seconds((position, 1)) or min(known.values(), default=0.0)
+        seen = self._times.seconds((position, 1))
+        return seen or min(self.device.run_seconds(position).values(), default=0.0)
 
     def _forecast_s(self, job: Job, ahead: list[Job]) -> float:
         """Seconds until a job is through behind these others."""
@@ -287,8 +287,11 @@ class Executor:
         )
 
     def _left_s(self, job: Job) -> float:
-        """Seconds of work left in a job by itself."""
-        return self._forecast_s(job, [])
+        """Seconds of work left in a job by itself: its forecast behind nobody, only cheaper.
+
+        Every refusal asks it of everybody inside.
+        """
+        return sum(n * self._step_s(position) for position, n in left_of(job).items())
 
     def _count_queued(self, position: int) -> int:
         """Requests waiting for one component."""

@@ -44,6 +44,17 @@ class PutContextCall:
     context: PackedTensor
 
 
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """As much of a request for a picture as decides whether there is room for it."""
+
+    request_id: str
+    start: StartKind | None
+    """Which starting point was given; None when the client forgot it."""
+    image_width: int
+    """Of the picture that it starts from; 0 where it starts from none."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GenerateCall:
     """One picture asked for over the wire."""

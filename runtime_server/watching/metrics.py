@@ -5,6 +5,7 @@ from fixed sets: a caller can make no new series. The one file that knows promet
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache
 
 from cascade.errors import MissingExtra
 from runtime_server.watching.load import Load
@@ -68,6 +69,13 @@ class PrometheusObserver(Observer):
             "cascade_stage_failures", "Components that began and did not end.", ["stage", "code"]
         )
         self._reloads = self._counter("cascade_reloads", "Reloads of the bundle.", ["outcome"])
+        # Finding a series by its labels costs more than counting: each is looked up once.
+        self._started_by = cache(lambda method: self._started.labels(*call_labels(method)))
+        self._handled_by = cache(
+            lambda method, code: self._handled.labels(*call_labels(method), camel_case(code))
+        )
+        self._handling_by = cache(lambda method: self._handling.labels(*call_labels(method)))
+        self._refused_by = cache(self._refused.labels)
 
     def _counter(self, name: str, text: str, labels: Sequence[str]) -> Counter:
         return Counter(name, text, labels, registry=self._registry)
@@ -87,13 +95,12 @@ class PrometheusObserver(Observer):
 
     def call_started(self, method: str) -> None:
         """Count it."""
-        self._started.labels(*call_labels(method)).inc()
+        self._started_by(method).inc()
 
     def call_handled(self, method: str, code: str, seconds: float) -> None:
         """Count and time it."""
-        labels = call_labels(method)
-        self._handled.labels(*labels, camel_case(code)).inc()
-        self._handling.labels(*labels).observe(seconds)
+        self._handled_by(method, code).inc()
+        self._handling_by(method).observe(seconds)
 
     def bytes_moved(self, received: int, sent: int) -> None:
         """Count them."""
@@ -102,7 +109,7 @@ class PrometheusObserver(Observer):
 
     def refused(self, why: Refusal) -> None:
         """Count it."""
-        self._refused.labels(why).inc()
+        self._refused_by(why).inc()
 
     def entered(self, request_id: str) -> None:
         """Count it; the id would be a series of its own."""

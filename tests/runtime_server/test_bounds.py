@@ -85,6 +85,20 @@ def test_one_caller_does_not_take_the_place_of_another(
             call.cancel()
 
 
+def test_who_is_refused_for_want_of_room_is_not_read(slow_bundle: Bundle) -> None:
+    """A wrong field of a request that finds no room is found only when there is room."""
+    wrong = pb.OutputOptions(format=99)  # type: ignore[arg-type]
+    with running(slow_bundle, max_in_flight=1) as server, at_rest_after(server) as caller:
+        code, reason, retry_s, _ = refusal_of(caller.generate(request(slow_bundle, output=wrong)))
+        assert (code, reason, retry_s) == ("INVALID_ARGUMENT", "INVALID_REQUEST", None)
+        call = caller.generate(request(slow_bundle))
+        next(call)
+        code, reason, retry_s, _ = refusal_of(caller.generate(request(slow_bundle, output=wrong)))
+        assert (code, reason) == ("RESOURCE_EXHAUSTED", "SERVER_BUSY")
+        assert retry_s is not None
+        call.cancel()
+
+
 def test_joining_a_twin_takes_no_place(two_callers: RunningServer, slow_bundle: Bundle) -> None:
     """Asking again for what is inside is not one request more."""
     with at_rest_after(two_callers) as caller:

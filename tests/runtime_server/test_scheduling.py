@@ -105,6 +105,8 @@ def test_a_forecast_knows_that_rows_share_runs() -> None:
     assert pace(2, shared[1]) == pace(7, shared[1]) == pytest.approx(0.75)
     assert forecast_s({1: 10}, [{1: 10}], {1: 0.1}, shared) == pytest.approx(1.5)
     assert forecast_s({1: 10}, [{1: 1}], {1: 0.1}, shared) == pytest.approx(1.0)
+    # Behind nobody it is one's own steps, as the delay of a refusal counts them.
+    assert forecast_s({1: 10, 2: 3}, [], {1: 0.1, 2: 1.0}, shared) == pytest.approx(4.0)
 
 
 def test_who_cannot_be_in_time_is_refused_with_the_reason() -> None:

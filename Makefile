@@ -30,9 +30,10 @@ check: $(VENV)/.dev
 
 # One after another, on a machine that does nothing else; figures and plots go to build/soak.
 soak: $(VENV)/.dev
-	@echo "soak: about $$(( 15 + $(SOAK_MINUTES) )) minutes on two cores; $(SOAK_MINUTES) of them a mixed load"
+	@echo "soak: about $$(( 17 + $(SOAK_MINUTES) )) minutes on two cores; $(SOAK_MINUTES) of them a mixed load"
 	mkdir -p $(SOAK)
 	$(VENV)/bin/python -m benchmarks.overload --json $(SOAK)/overload.json --plot $(SOAK)/overload.png
+	$(VENV)/bin/python -m benchmarks.overload --bundle bundles/emoji-1 --json $(SOAK)/overload_emoji.json
 	$(VENV)/bin/python -m benchmarks.cancel_race --json $(SOAK)/cancel_race.json
 	$(VENV)/bin/python -m benchmarks.memory_growth --json $(SOAK)/memory.json --plot $(SOAK)/memory.png
 	$(VENV)/bin/python -m benchmarks.mutations --json $(SOAK)/mutations.json

@@ -1,12 +1,17 @@
 """What does a server do with five times the work it can do, and how soon is it normal again?
 
-    python -m benchmarks.overload [--factor 5] [--seconds 60] [--json FILE] [--plot FILE]
+    python -m benchmarks.overload [--bundle FOLDER --cut 2] [--factor 5] [--seconds 60]
+                                  [--json FILE] [--plot FILE]
 
 First its capacity: a few clients that always have one request each. Then arrivals of a Poisson
 process at `factor` times that rate, whatever becomes of them (open loop), from a process that only
-sends. Then, when what was accepted is done, single requests as before. Goodput is pictures
-delivered per second over capacity; a refusal's latency is from the moment the call is made to its
-error. On two cores: the server on the last one, the load on the first, unless `--together`.
+sends. Then, when what was accepted is done, single requests as before, and the capacity once more:
+a machine drifts, and goodput is pictures delivered per second over the mean of both capacities. A
+refusal's latency is from the moment the call is made to its error.
+
+By default a bundle in miniature, a picture of which costs no more than thirty refusals: the harder
+case. The server has the last core, the load the first, unless `--together`. With `--bundle` a true
+one from what a device sends at `--cut`, and every core for the server, as an operator runs it.
 """
 
 import argparse
@@ -22,15 +27,14 @@ from typing import Any
 import grpc
 import numpy as np
 
+from benchmarks.questions import Question, ask_from_cut, ask_tiny
 from benchmarks.record import write_record
-from cascade.bundle import Bundle
+from cascade.bundle import Bundle, open_bundle
 from protos.cascade.v1 import cascade_pb2 as pb
-from tests.faults.asking import answer, asking, differs
 from tests.faults.victim import Victim, victim
-from tests.serving import CHANNEL_OPTIONS, SERVICE, pixels
+from tests.serving import CHANNEL_OPTIONS, SERVICE
 from tests.tiny_bundle import write_tiny_bundle
 
-STEPS = (("base", 1), ("sr16", 4), ("sr32", 4))
 CLIENTS = 8
 """That measure capacity: as many as the server runs at once."""
 DEADLINE_S = 30.0
@@ -59,22 +63,21 @@ class Seen:
 class Load:
     """Requests over a few connections, and what became of them."""
 
-    def __init__(self, server: Victim, channels: list[Any]) -> None:
-        self._server = server
+    def __init__(self, question: Question, channels: list[Any]) -> None:
+        self._question = question
         self._calls = [
             channel.unary_stream(
                 SERVICE + "Generate", response_deserializer=pb.GenerateResponse.FromString
             )
             for channel in channels
         ]
-        self._truth = answer(server.bundle, 0, STEPS)
         self._sent = 0
         self.begun = time.monotonic()
         self.seen = Seen()
 
     async def one(self) -> None:
         """Send one request and wait for its end."""
-        message = asking(self._server.bundle, dict(STEPS)).SerializeToString()
+        message = self._question.message()
         self._sent += 1
         made = time.monotonic()
         image = None
@@ -82,7 +85,7 @@ class Load:
             async for response in self._calls[self._sent % len(self._calls)](
                 message, timeout=DEADLINE_S
             ):
-                if response.stage_result.stage == "sr32":
+                if response.stage_result.stage == self._question.last:
                     image = response.stage_result.image
         except grpc.RpcError as error:
             now = time.monotonic()
@@ -93,7 +96,7 @@ class Load:
             return
         now = time.monotonic()
         self.seen.served.append((now - self.begun, now - made))
-        self.seen.wrong += image is None or differs(pixels(image), self._truth)
+        self.seen.wrong += not self._question.is_answer(image)
 
     async def closed(self, clients: int, seconds: float) -> None:
         """Clients that each wait for one request before they send the next."""
@@ -135,35 +138,58 @@ def read_gauges(server: Victim) -> dict[str, float]:
     return {**gauges, "rss_mib": server.rss_mib}
 
 
-async def measure(server: Victim, factor: float, seconds: float, seed: int) -> dict[str, Any]:
-    """The three parts of the experiment, one after another."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """How long what is done.
+
+    Attributes:
+        factor: arrivals over capacity.
+        seconds: of the overload; capacity is measured for a sixth of it before and after.
+        seed: of the arrivals.
+    """
+
+    factor: float
+    seconds: float
+    seed: int
+
+    @property
+    def capacity_s(self) -> float:
+        """Seconds of each measurement of capacity."""
+        return self.seconds / 6
+
+
+async def measure(server: Victim, question: Question, plan: Plan) -> dict[str, Any]:
+    """The parts of the experiment, one after another."""
     channels = [grpc.aio.insecure_channel(server.address, CHANNEL_OPTIONS) for _ in range(CLIENTS)]
     readings: list[dict[str, float]] = []
     try:
-        warm = Load(server, channels)
-        await warm.closed(CLIENTS, min(2.0, seconds))
-        before = await lone(server, channels)
-        capacity = Load(server, channels)
-        await capacity.closed(CLIENTS, seconds / 3)
-        rate = len(capacity.seen.served) / (capacity.seen.served[-1][0])
-        load = Load(server, channels)
-        memory = server.rss_mib
+        await Load(question, channels).closed(CLIENTS, min(2.0, plan.seconds))
+        lone_before = await lone(question, channels)
+        before, busy_before = await capacity(server, question, channels, plan.capacity_s)
+        load = Load(question, channels)
+        memory, spent = server.rss_mib, Spent(server)
         watcher = asyncio.create_task(watch(server, readings, load.begun))
-        await load.open(factor * rate, seconds, random.Random(seed))
+        rate = plan.factor * before
+        await load.open(rate, plan.seconds, random.Random(plan.seed))
+        busy = spent.shares()
         drained = time.monotonic() - load.begun
-        after = await lone(server, channels)
+        lone_after = await lone(question, channels)
         watcher.cancel()
+        after, busy_after = await capacity(server, question, channels, plan.capacity_s)
     finally:
         for channel in channels:
             await channel.close()
+    mean = (before + after) / 2
     return {
-        "capacity_per_s": rate,
-        "arrivals_per_s": factor * rate,
-        "seconds": seconds,
-        **account(load.seen, seconds, rate),
-        "drained_after_s": drained - seconds,
-        "lone_before_ms": 1000 * float(np.median(before)),
-        "lone_after_ms": [1000 * s for s in after],
+        "capacity_per_s": mean,
+        "capacities_per_s": [before, after],
+        "arrivals_per_s": rate,
+        "seconds": plan.seconds,
+        **account(load.seen, plan.seconds, mean),
+        "busy": {"capacity": [busy_before, busy_after], "overload": busy},
+        "drained_after_s": drained - plan.seconds,
+        "lone_before_ms": 1000 * float(np.median(lone_before)),
+        "lone_after_ms": [1000 * s for s in lone_after],
         "rss_mib": [memory, server.rss_mib],
         "readings": readings,
         "served_at": load.seen.served,
@@ -171,9 +197,40 @@ async def measure(server: Victim, factor: float, seconds: float, seed: int) -> d
     }
 
 
-async def lone(server: Victim, channels: list[Any]) -> list[float]:
+async def capacity(
+    server: Victim, question: Question, channels: list[Any], seconds: float
+) -> tuple[float, dict[str, float]]:
+    """Pictures per second of a few clients that always wait for one, and how busy the server is."""
+    load, spent = Load(question, channels), Spent(server)
+    await load.closed(CLIENTS, seconds)
+    return len(load.seen.served) / load.seen.served[-1][0], spent.shares()
+
+
+class Spent:
+    """What a server spends from now on."""
+
+    def __init__(self, server: Victim) -> None:
+        self._server = server
+        self._begun = self._now()
+
+    def _now(self) -> tuple[float, float, float]:
+        """The time, seconds of processor of the server, seconds in which an engine of it ran."""
+        fields = Path(f"/proc/{self._server.process.pid}/stat").read_text().rpartition(")")[2]
+        ticks = sum(int(field) for field in fields.split()[11:13])
+        engine_s = self._server.total("cascade_step_milliseconds_sum") / 1000
+        return time.monotonic(), ticks / os.sysconf("SC_CLK_TCK"), engine_s
+
+    def shares(self) -> dict[str, float]:
+        """Of the time since: cores kept busy, and the share in which an engine ran."""
+        passed_s, cpu_s, engine_s = (
+            now - then for now, then in zip(self._now(), self._begun, strict=True)
+        )
+        return {"cores": cpu_s / passed_s, "engine": engine_s / passed_s}
+
+
+async def lone(question: Question, channels: list[Any]) -> list[float]:
     """Seconds of single requests, one after another."""
-    load = Load(server, channels)
+    load = Load(question, channels)
     for _ in range(LONE):
         await load.one()
     return [took_s for _, took_s in load.seen.served]
@@ -198,22 +255,29 @@ def account(seen: Seen, seconds: float, rate: float) -> dict[str, Any]:
 
 def run(bundle: Bundle, args: argparse.Namespace) -> dict[str, Any]:
     """The experiment on a server of its own."""
+    plan = Plan(factor=args.factor, seconds=args.seconds, seed=args.seed)
     cores = sorted(os.sched_getaffinity(0))
-    apart = len(cores) > 1 and not args.together
-    with victim(bundle, "--max-queued-per-stage", str(args.queue)) as server:
+    apart = len(cores) > 1 and not args.together and args.bundle is None
+    question = ask_tiny(bundle) if args.bundle is None else ask_from_cut(bundle, args.cut)
+    threads = "1" if args.bundle is None else "0"
+    with victim(bundle, "--max-queued-per-stage", str(args.queue), "--threads", threads) as server:
         if apart:
             os.sched_setaffinity(server.process.pid, cores[-1:])
             os.sched_setaffinity(0, cores[:-1])
         try:
-            figures = asyncio.run(measure(server, args.factor, args.seconds, args.seed))
+            figures = asyncio.run(measure(server, question, plan))
         finally:
             os.sched_setaffinity(0, cores)
-    return {"cores_apart": apart, "queue": args.queue, **figures}
+    message_bytes = len(question.message())
+    told = {"bundle": bundle.manifest.name, "message_bytes": message_bytes, "queue": args.queue}
+    return {**told, "cores_apart": apart, **figures}
 
 
 def parse_arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--bundle", type=Path, help="overload a true bundle; else one in miniature")
+    parser.add_argument("--cut", type=int, default=2, help="components that ran before, from 1 on")
     parser.add_argument("--factor", type=float, default=5.0)
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--queue", type=int, default=8, help="requests that may wait per component")
@@ -229,10 +293,25 @@ def main() -> None:
     """Measure and print."""
     args = parse_arguments()
     with tempfile.TemporaryDirectory() as folder:
-        bundle = write_tiny_bundle(Path(folder) / "bundle", slow_layers=args.slow_layers)
+        if args.bundle is None:
+            bundle = write_tiny_bundle(Path(folder) / "bundle", slow_layers=args.slow_layers)
+        else:
+            bundle = open_bundle(args.bundle)
         figures = run(bundle, args)
-    print(f"capacity              {figures['capacity_per_s']:8.1f} pictures per second")
-    print(f"arrivals              {figures['arrivals_per_s']:8.1f} per second, {args.seconds:g} s")
+    report(figures)
+    if args.plot is not None:
+        from benchmarks.plots import plot_overload  # noqa: PLC0415 - matplotlib is an extra
+
+        plot_overload(figures, args.plot)
+    write_record(args.json, figures)
+
+
+def report(figures: dict[str, Any]) -> None:
+    """The table."""
+    before, after = figures["capacities_per_s"]
+    print(f"capacity              {before:8.1f} before, {after:.1f} after, pictures per second")
+    print(f"arrivals              {figures['arrivals_per_s']:8.1f} per second, ", end="")
+    print(f"{figures['message_bytes']} bytes each, {figures['seconds']:g} s")
     print(f"goodput               {100 * figures['goodput']:8.1f} % of capacity")
     for name in ("served", "refusal"):
         row = figures[f"{name}_ms"]
@@ -244,11 +323,10 @@ def main() -> None:
     print(f"accepted work done    {figures['drained_after_s']:8.2f} s after the last arrival")
     first, *_ = figures["lone_after_ms"]
     print(f"a lone request        {figures['lone_before_ms']:8.1f} ms before, {first:.1f} ms after")
-    if args.plot is not None:
-        from benchmarks.plots import plot_overload  # noqa: PLC0415 - matplotlib is an extra
-
-        plot_overload(figures, args.plot)
-    write_record(args.json, figures)
+    for kind, unit in (("cores", "cores busy"), ("engine", "share of engine")):
+        shares = [share[kind] for share in figures["busy"]["capacity"]]
+        print(f"{unit:21} {np.mean(shares):8.2f} at capacity, ", end="")
+        print(f"{figures['busy']['overload'][kind]:.2f} overloaded")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The long runs of reliability, with tiny counts."""
 
 import json
+import os
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -76,12 +77,36 @@ def test_overload(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     plot = tmp_path / "overload.png"
     options = ["--seconds", "1.5", "--queue", "2", "--slow-layers", "20", *plotting(plot)]
     figures = figures_of(overload, options, monkeypatch, tmp_path)
-    assert figures["arrivals_per_s"] == pytest.approx(5 * figures["capacity_per_s"])
-    assert figures["wrong_pictures"] == 0
+    check_overload(figures)
+    assert figures["cores_apart"] == (len(os.sched_getaffinity(0)) > 1)
     assert figures["failed_count"] == 0
     assert figures["served_count"] > 0
     assert figures["readings"]
     assert plot.exists() == PLOTS
+
+
+def test_overload_of_a_true_bundle(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """From what a device sends that ran two components, on every core."""
+    options = ["--bundle", str(bundle.folder), "--cut", "2", "--seconds", "1", "--queue", "1"]
+    figures = figures_of(overload, options, monkeypatch, tmp_path)
+    check_overload(figures)
+    assert not figures["cores_apart"]
+    # A context of float16 and an 8x8 picture, beside names and numbers.
+    assert 8 * 8 * 3 < figures["message_bytes"] < 1000
+
+
+def check_overload(figures: dict[str, Any]) -> None:
+    """What holds of any overload: rates by their definition, right pictures, shares of a whole."""
+    before, after = figures["capacities_per_s"]
+    assert figures["arrivals_per_s"] == pytest.approx(5 * before)
+    assert figures["capacity_per_s"] == pytest.approx((before + after) / 2)
+    assert figures["wrong_pictures"] == 0
+    for shares in (*figures["busy"]["capacity"], figures["busy"]["overload"]):
+        # Ticks of 10 ms count the processor.
+        assert 0 < shares["cores"] < 1.1 * (os.cpu_count() or 1)
+        assert 0 < shares["engine"] <= 1
 
 
 def test_front_door(bundle: Bundle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

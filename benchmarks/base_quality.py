@@ -14,12 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.prompt_lists import Question
+from benchmarks.prompt_lists import ColourQuestion, Question
 from cascade.types import ImageU8
 from stages.captions import STYLES
 from stages.dataset import Dataset, box_average
 from stages.metrics import chroma, distance, diversity, nearest, off_white, sharpness
 from stages.probe import Probe, judge
+from stages.recolour import main_hue, nearest_colour
 
 Draw = Callable[[str, int], ImageU8]
 """A prompt and a seed to the base stage's picture."""
@@ -102,6 +103,26 @@ def drawn_in_style(judged: Judge, answers: Answers) -> float:
         place = min(mine, key=lambda i: distance(picture, judged.real[i]))
         right.append(judged.shown[place][1] == question.style)
     return float(np.mean(right))
+
+
+def colours(judged: Judge, draw: Draw, asked: Sequence[ColourQuestion]) -> dict[str, float]:
+    """Colours that the concept never had: the share of pictures whose main hue is the one asked.
+
+    The concept is judged by the probe, whose training saw small changes of colour only.
+    """
+    pictures = [draw(item.question.prompt, seed) for seed, item in enumerate(asked)]
+    hues = [main_hue(picture) for picture in pictures]
+    right = [
+        hue is not None and nearest_colour(hue) == item.colour
+        for hue, item in zip(hues, asked, strict=True)
+    ]
+    verdict = named(judged, Answers([item.question for item in asked], pictures))
+    return {
+        "pictures": len(pictures),
+        "colour": mean([float(hit) for hit in right], digits=3),
+        "top1": verdict["top1"],
+        "top5": verdict["top5"],
+    }
 
 
 def looks(judged: Judge, answers: Answers) -> dict[str, float]:

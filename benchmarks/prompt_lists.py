@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from stages.captions import STYLES, concept_name, with_article
 from stages.dataset import Dataset, Example
+from stages.recolour import bare_name, coloured_caption, is_kept_pair, other_colours
 
 SHEET_PROMPTS = Path(__file__).with_name("sheet_prompts.txt")
 KEYWORDS = Path(__file__).with_name("keywords.txt")
@@ -75,6 +76,32 @@ def of_style(found: Mapping[tuple[str, str], Example], icon: str, number: int) -
         if example is not None:
             return example
     raise ValueError(f"{icon}: no rendering in any of {', '.join(STYLES)}")
+
+
+@dataclass(frozen=True, slots=True)
+class ColourQuestion:
+    """A concept in a colour that it never had in training."""
+
+    question: Question
+    colour: str
+
+
+def colour_questions(data: Dataset, count: int) -> list[ColourQuestion]:
+    """Pairs of a colour and a concept that are kept from every caption, spread over the list.
+
+    Only where the true rendering could be turned to that colour: a zebra has none.
+    """
+    icons = list(dict.fromkeys(example.icon for example in data.examples))
+    found = []
+    for index, example in enumerate(data.examples):
+        if example.held_out:
+            continue
+        for colour in other_colours(example.icon, data.picture(index, 256), icons):
+            if is_kept_pair(colour, bare_name(example.icon)):
+                prompt = coloured_caption(colour, example.icon, example.style)
+                asked = Question(prompt, example.icon, example.style)
+                found.append(ColourQuestion(asked, colour))
+    return spread(found, count)
 
 
 def read_keywords(path: Path = KEYWORDS) -> dict[str, list[str]]:

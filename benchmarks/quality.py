@@ -21,6 +21,7 @@ from benchmarks.base_quality import (
     Judge,
     answer,
     closeness,
+    colours,
     looks,
     make_judge,
     named,
@@ -30,6 +31,7 @@ from benchmarks.base_quality import (
 from benchmarks.local_cascade import LocalCascade, open_cascade
 from benchmarks.prompt_lists import (
     Question,
+    colour_questions,
     keyword_questions,
     read_keywords,
     read_sheet_prompts,
@@ -58,6 +60,7 @@ class Counts:
     captions: int = 130
     keywords: int = 130
     reworded: int = 60
+    colours: int = 70
     combinations: int = 16
     variety_prompts: int = 6
     held_out_small: int = 54
@@ -71,7 +74,7 @@ class Counts:
 
 
 QUICK = Counts(
-    captions=30, keywords=18, reworded=18, combinations=8, variety_prompts=2,
+    captions=30, keywords=18, reworded=18, colours=14, combinations=8, variety_prompts=2,
     held_out_small=12, held_out_large=3, continued=3,
 )  # fmt: skip
 
@@ -113,10 +116,12 @@ def base_figures(what: Measured) -> dict[str, Any]:
         "captions": captions,
         **{name: answer(draw, asked) for name, asked in others.items() if asked},
     }
+    recoloured = colour_questions(what.data, counts.colours)
     combined = spread(read_sheet_prompts()["combinations"], counts.combinations)
     prompts = [q.prompt for q in spread(captions.asked, counts.variety_prompts)]
     return {
         "named": {name: named(judged, found) for name, found in answers.items()},
+        "colours": colours(judged, draw, recoloured) if recoloured else None,
         "looks": looks(judged, captions),
         "nearest": closeness(judged, captions, [draw(p, i) for i, p in enumerate(combined)]),
         "variety": variety(judged, draw, prompts, SEEDS_ASKED),

@@ -32,7 +32,7 @@ BESIDE = 208
 GAP = 6
 """White pixels around a pair."""
 SEEDS, SEEDS_OF = 8, "a panda, fluent style"
-WEIGHTS, WEIGHTS_OF = (1.0, 1.5, 2.0, 3.0, 5.0), "a red apple, noto style"
+WEIGHTS, WEIGHTS_OF = (1.0, 1.5, 2.0, 2.5, 3.0), "a red apple, noto style"
 CROPS, CROP = (0, 13, 16, 28, 33), 320
 """Prompts by number of which a piece from the middle is shown in full size."""
 JPEG_QUALITY = 88

@@ -31,6 +31,7 @@ def quality_tables(figures: Figures) -> str:
     """All tables, a heading over each."""
     parts = [
         ("The base stage, named by the probe", probe_table(figures)),
+        ("Colours that no caption gives the concept", colour_table(figures["base"]["colours"])),
         ("The look of its pictures", looks_table(figures["base"]["looks"])),
         ("Variety, as distances", distance_table(figures["base"])),
         ("Super-resolution of held-out concepts", held_out_table(figures)),
@@ -73,6 +74,15 @@ def probe_table(figures: Figures) -> str:
     cells.append(("real renderings of concepts never shown", unseen[1], *[NOTHING] * 3, unseen[0]))
     head = ("asked as", "pictures", "top-1", "top-5", "drawn in style", "style by palette")
     return table(head, cells)
+
+
+def colour_table(found: Figures | None) -> str:
+    """How often colour and concept are right where training kept the pair apart."""
+    if found is None:
+        return "Not asked: no picture of the data is of one hue.\n"
+    shares = [percent(found[name]) for name in ("colour", "top1", "top5")]
+    head = ("pictures", "main hue is the one asked for", "concept top-1", "concept top-5")
+    return table(head, [(found["pictures"], *shares)])
 
 
 def looks_table(looks: Figures) -> str:

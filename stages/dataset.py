@@ -23,10 +23,12 @@ from stages.captions import (
     named_captions,
     plain_caption,
 )
+from stages.recolour import HUES, bare_name, coloured_caption, is_kept_pair, other_colours
 
 HELD_OUT_SHARE = 16
 """One concept in so many is never trained on; which ones, a hash decides once and for all."""
 
+COLOURS = tuple(HUES)
 CONCEPTS_FILE = Path(__file__).with_name("concepts.txt")
 Encode = Callable[[str], Array]
 """A caption to its token embeddings, `[tokens, width]` float."""
@@ -42,6 +44,8 @@ class Example:
     captions: tuple[int, ...]
     """Numbers of its captions: the plain one first, others with the name, some made of keywords
     alone, and last the one without a style."""
+    coloured: tuple[tuple[str, int], ...] = ()
+    """Colours that it can be turned to, each with the number of the caption that says so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +115,12 @@ def prepare(
     wanted = np.linspace(0, len(jobs) - 1, min(large, len(jobs))).round().astype(int)
     keep_large = set(wanted.tolist())
     numbers: dict[str, int] = {}
+
+    def number(caption: str) -> int:
+        return numbers.setdefault(caption, len(numbers))
+
     small, big, rows = [], [], []
+    coloured: list[tuple[int, int, int]] = []
     for index, (icon, style) in enumerate(jobs):
         pixels = draw(icon, style)
         small.append(pack_image(box_average(pixels, 4)))
@@ -122,7 +131,12 @@ def prepare(
             *keyword_captions(icon, style, keywords),
             plain_caption(icon),
         ]
-        rows.append([numbers.setdefault(caption, len(numbers)) for caption in captions])
+        rows.append([number(caption) for caption in captions])
+        if not is_held_out(icon):
+            for colour in other_colours(icon, box_average(pixels, 4), icons):
+                if not is_kept_pair(colour, bare_name(icon)):
+                    said = number(coloured_caption(colour, icon, style))
+                    coloured.append((index, COLOURS.index(colour), said))
         if index % 100 == 0:
             report(f"drawn {index} of {len(jobs)}")
     report(f"encoding {len(numbers)} captions")
@@ -131,7 +145,7 @@ def prepare(
         f"256: {sum(map(len, small)) / 1e6:.1f} MB, 1024: {sum(map(len, big)) / 1e6:.1f} MB, "
         f"text: {sum(e.size for e in embeddings) / 1e6:.1f} MB"
     )
-    write_dataset(path, small, big, rows, list(numbers), embeddings)
+    write_dataset(path, small, big, rows, coloured, list(numbers), embeddings)
 
 
 def pack_image(pixels: ImageU8) -> bytes:
@@ -148,15 +162,19 @@ def join(blobs: Iterable[bytes]) -> tuple[Array, Array]:
     return np.frombuffer(b"".join(listed), np.uint8), offsets
 
 
-def write_dataset(
+def write_dataset(  # noqa: PLR0913  one argument for each array of the file
     path: Path,
     small: list[bytes],
     big: list[bytes],
     rows: list[list[int]],
+    coloured: list[tuple[int, int, int]],
     captions: list[str],
     embeddings: list[Array],
 ) -> None:
-    """The `.npz` file; embeddings are stored as int8 with one scale per token."""
+    """The `.npz` file; embeddings are stored as int8 with one scale per token.
+
+    `coloured` holds triples: example, number of the colour, number of the caption.
+    """
     flat = np.concatenate(embeddings).astype(np.float32)
     scales = np.abs(flat).max(axis=1, keepdims=True) / 127.0
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -173,6 +191,7 @@ def write_dataset(
         words=words,
         word_offsets=word_offsets,
         rows=np.array([row[:-1] + [-1] * (longest - len(row)) + row[-1:] for row in rows]),
+        coloured=np.array(coloured, np.int64).reshape(-1, 3),
         text=np.round(flat / scales).astype(np.int8),
         text_scales=scales.astype(np.float32),
         text_lengths=np.array([len(e) for e in embeddings]),
@@ -191,17 +210,24 @@ def open_dataset(path: Path) -> Dataset:
     with np.load(path, allow_pickle=False) as stored:
         held = {name: stored[name] for name in stored.files}
     jobs = [(icon, style) for icon in read_concepts() for style in STYLES]
+    if "coloured" not in held:
+        raise ValueError(f"{path} knows no other colours: run `cascade data prepare` again")
     if len(jobs) != len(held["rows"]):
         raise ValueError(
             f"{path} holds {len(held['rows'])} pictures, the concept list asks for {len(jobs)}: "
             "run `cascade data prepare` again"
         )
+    coloured: list[list[tuple[str, int]]] = [[] for _ in jobs]
+    for index, colour, said in held["coloured"].tolist():
+        coloured[index].append((COLOURS[colour], said))
     text = held["text"].astype(np.float32) * held["text_scales"]
     ends = np.cumsum(held["text_lengths"])[:-1]
     return Dataset(
         examples=tuple(
-            Example(icon, style, is_held_out(icon), tuple(int(n) for n in row if n >= 0))
-            for (icon, style), row in zip(jobs, held["rows"], strict=True)
+            Example(
+                icon, style, is_held_out(icon), tuple(int(n) for n in row if n >= 0), tuple(others)
+            )
+            for (icon, style), row, others in zip(jobs, held["rows"], coloured, strict=True)
         ),
         captions=tuple(blob.decode() for blob in split(held["words"], held["word_offsets"])),
         pictures_256=tuple(split(held["small"], held["small_offsets"])),

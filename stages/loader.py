@@ -3,7 +3,7 @@
 Knows the data set and a stage's sizes; not networks, noise levels or optimizers.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -14,9 +14,12 @@ from cascade.types import Array, ImageU8
 from stages.dataset import Dataset, Example, box_average
 from stages.objective import TrainingBatch
 from stages.presets import StagePreset
+from stages.recolour import main_hue, recoloured
 
 PLAIN_SHARE = 0.35
 """Share of draws that show the plain caption; the others share the rest."""
+COLOURED_SHARE = 0.25
+"""Share of the draws of a picture of one hue that show it in another colour, and say so."""
 MARGIN = 2
 """Low-resolution pixels around a crop that the cubic kernel reads."""
 REDRAWS = 4
@@ -36,6 +39,8 @@ class Picture:
     pixels: ImageU8
     low: ImageU8 | None
     """The smaller picture that a super-resolution stage starts from."""
+    hue: float | None = None
+    """Base stage: its main hue in degrees, if it is shown in other colours too."""
 
 
 class Loader:
@@ -58,10 +63,12 @@ class Loader:
             if preset.resolution == 1024 and not data.pictures_1024[index]:
                 continue
             pixels = data.picture(index, preset.resolution)
-            low = None
+            low = hue = None
             if preset.low_resolution is not None:
                 low = box_average(pixels, preset.resolution // preset.low_resolution)
-            self.pictures.append(Picture(example, pixels, low))
+            elif example.coloured:
+                hue = main_hue(data.picture(index, 256))
+            self.pictures.append(Picture(example, pixels, low, hue))
 
     def batch(self, count: int, generator: torch.Generator, *, shrink: int = 1) -> TrainingBatch:
         """A batch of `count` random samples.
@@ -74,12 +81,12 @@ class Loader:
         chosen = torch.randint(len(self.pictures), (count,), generator=generator).tolist()
         images, lows, texts = [], [], []
         for index in chosen:
-            picture = self.pictures[index]
+            picture, text = self.coloured(self.pictures[index], generator)
             image, low = self.sample(picture, generator, shrink)
             images.append(image)
             if low is not None:
                 lows.append(low)
-            texts.append(self.text(picture.example, generator))
+            texts.append(self.text(picture.example, generator) if text is None else text)
         context, mask = pad(texts)
         return TrainingBatch(
             x0=torch.from_numpy(np.stack(images)),
@@ -87,6 +94,17 @@ class Loader:
             context=context,
             context_mask=mask,
         )
+
+    def coloured(
+        self, picture: Picture, generator: torch.Generator
+    ) -> tuple[Picture, Array | None]:
+        """Now and then the picture in another colour and what it is called then."""
+        if picture.hue is None or float(torch.rand((), generator=generator)) >= COLOURED_SHARE:
+            return picture, None
+        others = picture.example.coloured
+        colour, said = others[int(torch.randint(len(others), (), generator=generator))]
+        pixels = recoloured(picture.pixels, picture.hue, colour)
+        return replace(picture, pixels=pixels), self.data.embeddings[said]
 
     def sample(
         self, picture: Picture, generator: torch.Generator, shrink: int

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from cascade.schedule import ScheduleKind
 from stages.efficient_unet import BlockConfig, UNetConfig
 
-GUIDANCE_WEIGHTS = (1.0, 5.0)
+GUIDANCE_WEIGHTS = (1.0, 3.0)
 """Guidance weights that a student of guidance is asked for, evenly drawn."""
 
 

@@ -34,6 +34,7 @@ def figures(bundle: Bundle) -> dict[str, Any]:
                   "style_of_unseen_concepts": 0.981, "unseen_renderings": 54},
         "base": {
             "named": {"captions": verdict},
+            "colours": {"pictures": 7, "colour": 0.857, "top1": 0.5, "top5": 0.75},
             "looks": {f"{n}{t}": 1.5 for n in ("sharpness", "chroma", "off_white")
                       for t in ("", "_true")},
             "nearest": {"combinations": 40.0, "captions": 20.0, "captions_nearest_is_asked": 0.5,
@@ -74,6 +75,7 @@ def test_a_card_lies_in_the_bundle(
     for line in (
         "# Model card: tiny",
         "| captions as trained | 12 | 25.0 % | 83.1 % | 99.0 % | 97.0 % |",
+        "| 7 | 85.7 % | 50.0 % | 75.0 % |",
         "| 8 -> 16 | all | 2 | 31.25 | 31.25 | 0.9123 | 0.9123 |",
         "| base | ddim | 8 | 2.0 | - | 16 |",
         "| base | 0.0e+00 | 200.0 | 40.0 |",

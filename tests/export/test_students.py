@@ -44,7 +44,7 @@ def test_a_student_of_guidance_is_exported(tmp_path: Path) -> None:
             GenerateRequest(options={"base": StageOptions(steps=2, guidance=weight)}),
             Handoff(context=context),
         )
-        for weight in (1.0, 4.0)
+        for weight in GUIDANCE_WEIGHTS
     ]
     assert (pictures[0] != pictures[1]).any()
 

@@ -30,6 +30,7 @@ from stages.dataset import (
     split,
     write_dataset,
 )
+from stages.recolour import bare_name, coloured_caption, is_kept_pair, other_colours
 from tests.tiny_training import smooth_picture, tiny_dataset
 
 CONCEPTS = read_concepts()
@@ -125,11 +126,13 @@ def test_rows_of_different_lengths(tmp_path: Path) -> None:
     blob = pack_image(smooth_picture(8, 0))
     path = tmp_path / "data.npz"
     write_dataset(
-        path, [blob] * count, [b""] * count, rows, ["a", "b", "c", "ü"],
+        path, [blob] * count, [b""] * count, rows, [(1, 4, 3), (1, 0, 2)], ["a", "b", "c", "ü"],
         [np.ones((1, 2), np.float32)] * 4,
     )  # fmt: skip
     opened = open_dataset(path)
     assert [list(e.captions) for e in opened.examples] == rows
+    assert opened.examples[0].coloured == ()
+    assert opened.examples[1].coloured == (("blue", 3), ("red", 2))
     assert opened.captions == ("a", "b", "c", "ü")
 
 
@@ -143,9 +146,32 @@ def test_a_file_of_another_list_is_refused(tmp_path: Path) -> None:
     """A file with another number of pictures than the list asks for is refused."""
     path = tmp_path / "data.npz"
     blob = pack_image(smooth_picture(8, 0))
-    write_dataset(path, [blob], [b""], [[0, 0]], ["a"], [np.ones((1, 2), np.float32)])
+    write_dataset(path, [blob], [b""], [[0, 0]], [], ["a"], [np.ones((1, 2), np.float32)])
     with pytest.raises(ValueError, match="holds 1 pictures"):
         open_dataset(path)
+
+
+def test_a_file_without_other_colours_is_refused(prepared: Path, tmp_path: Path) -> None:
+    """One that was prepared before there were any says how to make it anew."""
+    with np.load(prepared) as stored:
+        older = {name: stored[name] for name in stored.files if name != "coloured"}
+    np.savez(tmp_path / "older.npz", **older)
+    with pytest.raises(ValueError, match="run `cascade data prepare` again"):
+        open_dataset(tmp_path / "older.npz")
+
+
+def test_other_colours_are_captioned(data: Dataset) -> None:
+    """What has a hue is called by every other colour that is not kept back, if it is trained on."""
+    told = 0
+    for index, example in enumerate(data.examples):
+        found = other_colours(example.icon, data.picture(index, 256), CONCEPTS)
+        name = bare_name(example.icon)
+        wanted = [c for c in found if not is_kept_pair(c, name) and not example.held_out]
+        assert [colour for colour, _ in example.coloured] == wanted
+        for colour, said in example.coloured:
+            assert data.captions[said] == coloured_caption(colour, example.icon, example.style)
+        told += len(wanted)
+    assert told > 100
 
 
 @settings(derandomize=True, deadline=None, max_examples=40)

@@ -9,7 +9,8 @@ import torch
 from cascade.conditioning import enlarge
 from cascade.image_codec import to_network
 from stages.dataset import box_average
-from stages.loader import PLAIN_SHARE, REDRAWS, Loader, Picture, pad, to_planar
+from stages.loader import COLOURED_SHARE, PLAIN_SHARE, REDRAWS, Loader, Picture, pad, to_planar
+from stages.recolour import main_hue, nearest_colour
 from tests.tiny_training import TINY_BASE, TINY_SR, WIDTH, smooth_picture, tiny_dataset
 
 DATA = tiny_dataset()
@@ -133,6 +134,25 @@ def test_captions_are_mixed_as_documented() -> None:
     bound = 5 * 0.5 / count**0.5
     assert sum(shares) == pytest.approx(1)
     assert shares == pytest.approx([PLAIN_SHARE, others, others], abs=bound)
+
+
+def test_other_colours_are_shown_in_their_share() -> None:
+    """With the caption that says so, and the picture turned to that colour; else as it is."""
+    pixels = np.full((32, 32, 3), 255, np.uint8)
+    pixels[8:24, 8:24] = (200, 20, 10)
+    plain = tiny_dataset(pictures=[pixels])
+    example = replace(plain.examples[0], coloured=(("blue", 1), ("green", 2)))
+    loader = Loader(replace(plain, examples=(example,)), TINY_BASE)
+    source, count = generator(3), 2000
+    shown = [loader.coloured(loader.pictures[0], source) for _ in range(count)]
+    as_it_is = [picture for picture, text in shown if text is None]
+    bound = 5 * 0.5 / count**0.5
+    assert len(as_it_is) / count == pytest.approx(1 - COLOURED_SHARE, abs=bound)
+    assert all(picture is loader.pictures[0] for picture in as_it_is)
+    for colour, said in example.coloured:
+        mine = [picture for picture, text in shown if text is plain.embeddings[said]]
+        assert len(mine) / count == pytest.approx(COLOURED_SHARE / 2, abs=bound)
+        assert nearest_colour(main_hue(mine[0].pixels) or 0.0) == colour
 
 
 def test_texts_are_padded_and_masked() -> None:

@@ -1,5 +1,6 @@
 """The quality report on a tiny bundle: every figure there, those with a known answer right."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from benchmarks.base_quality import (
     Answers,
     Judge,
     closeness,
+    colours,
     drawn_in_style,
     looks,
     make_judge,
@@ -18,7 +20,9 @@ from benchmarks.base_quality import (
 )
 from benchmarks.local_cascade import LocalCascade, open_cascade
 from benchmarks.prompt_lists import (
+    ColourQuestion,
     Question,
+    colour_questions,
     keyword_questions,
     read_keywords,
     read_sheet_prompts,
@@ -29,16 +33,18 @@ from benchmarks.prompt_lists import (
 from benchmarks.quality import Counts, Measured, described, evaluations, measure
 from benchmarks.upscaling_quality import held_out_figures, tasks_of
 from cascade.bundle import Bundle
+from cascade.types import ImageU8
 from cascade.wishes import EngineWish
 from export.quality_tables import quality_tables
 from stages.dataset import Dataset, box_average
 from stages.metrics import psnr_db
 from stages.probe import Probe
+from stages.recolour import is_kept_pair, main_hue, recoloured
 from tests.tiny_bundle import write_tiny_bundle
 from tests.tiny_training import tiny_dataset
 
 COUNTS = Counts(
-    captions=3, keywords=2, reworded=2, combinations=2, variety_prompts=1,
+    captions=3, keywords=2, reworded=2, colours=2, combinations=2, variety_prompts=1,
     held_out_small=2, held_out_large=2, continued=2,
 )  # fmt: skip
 
@@ -163,6 +169,46 @@ def test_style_is_that_of_the_nearest_rendering_of_the_concept() -> None:
     pictures = [near, near, real[2], real[0]]
     assert drawn_in_style(judged, Answers(asked, pictures)) == 0.5
     assert named(judged, Answers(asked[:1], [near]))["drawn_in_style"] == 1.0
+
+
+def red_data() -> Dataset:
+    """Two concepts in a red of their own, one of them held out, and a grey one."""
+    disc = np.full((32, 32, 3), 255, np.uint8)
+    disc[8:24, 8:24] = (210, 30, 20)
+    grey = np.full((32, 32, 3), 90, np.uint8)
+    data = tiny_dataset(pictures=[disc, grey, disc])
+    mine, other, held = data.examples
+    return replace(data, examples=(mine, other, replace(held, held_out=True)))
+
+
+def test_colours_asked_are_those_kept_back() -> None:
+    """Of a trained concept that can be turned; neither of a grey one nor of a held-out one."""
+    asked = colour_questions(red_data(), 9)
+    expected = [
+        colour for colour in ("yellow", "green", "blue", "purple", "pink")
+        if is_kept_pair(colour, "icon 0")
+    ]  # fmt: skip
+    assert expected
+    assert [item.colour for item in asked] == expected
+    assert [item.question.prompt for item in asked] == [
+        f"a {colour} icon 0, noto style" for colour in expected
+    ]
+
+
+def test_colours_are_judged_by_their_hue() -> None:
+    """A picture turned to what was asked is right, the red one is not."""
+    data = red_data()
+    judged = make_judge(Probe(2).eval(), ["icon-0", "icon-1"], data, 32)
+    asked = [ColourQuestion(Question(c, "icon-0", "noto"), c) for c in ("blue", "green", "pink")]
+
+    def draw(prompt: str, seed: int) -> ImageU8:
+        red = data.picture(0, 256)
+        return red if seed == 0 else recoloured(red, main_hue(red) or 0.0, prompt)
+
+    found = colours(judged, draw, asked)
+    assert (found["pictures"], found["colour"]) == (3, 0.667)
+    # Of two names the best five are all.
+    assert found["top5"] == 1.0
 
 
 def test_spread() -> None:

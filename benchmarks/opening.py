@@ -7,6 +7,7 @@ import numpy as np
 
 from benchmarks.contestants import Contestant, Run, Subject, TorchWay
 from cascade.engines.choice import EngineChoice, open_engine
+from cascade.types import Array
 
 
 def open_run(contestant: Contestant, subject: Subject) -> Run:
@@ -16,6 +17,13 @@ def open_run(contestant: Contestant, subject: Subject) -> Run:
         from benchmarks.torch_ways import open_torch  # noqa: PLC0415  engines must not load torch
 
         return open_torch(way, subject)
-    choice = EngineChoice(kind=way.kind, precision=way.precision, threads=subject.threads)
+    usual = {name: usual_shape(name, value) for name, value in subject.inputs.items()}
+    choice = EngineChoice(way.kind, way.precision, subject.threads, usual)
     engine = open_engine(way.graph.read_bytes(), choice)
     return lambda: np.asarray(engine.run(subject.inputs)["prediction"])
+
+
+def usual_shape(name: str, value: Array) -> tuple[int | None, ...]:
+    """As the product tells its engines: texts differ in length."""
+    free = name.startswith("context")
+    return tuple(None if free and axis == 1 else size for axis, size in enumerate(value.shape))

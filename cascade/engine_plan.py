@@ -15,7 +15,8 @@ from cascade.engines.choice import EngineChoice
 from cascade.engines.gpu_graph import gpu_graph
 from cascade.engines.kinds import OWN_PRECISIONS, EngineKind, installed_kinds
 from cascade.errors import InvalidRequest
-from cascade.manifest import Component, Manifest
+from cascade.made_up_inputs import usual_shapes
+from cascade.manifest import Component, DiffusionSpec, Manifest
 from cascade.precision import Precision
 from cascade.processor import Processor
 from cascade.tuning import Tuning, read_tuning, tuning_key
@@ -104,7 +105,8 @@ def make_plan(
         if not pairs:
             raise impossible(component, wish, demanded.get(component.name))
         kind, precision = choose(manifest, component, pairs, machine)
-        choices[component.name] = EngineChoice(kind, precision, wish.threads)
+        usual = usual_shapes(component)
+        choices[component.name] = EngineChoice(kind, precision, wish.threads, usual)
     return EnginePlan(choices, cache)
 
 
@@ -165,11 +167,13 @@ def graph_for(bundle: Bundle, component: Component, choice: EngineChoice) -> byt
 def compared(component: Component, kind: EngineKind, processor: Processor) -> list[Precision]:
     """The precisions that `cascade tune` measures and `auto` may then take, float32 first.
 
-    Those with a file, for the exporter has compared their pictures; and bfloat16 of OpenVINO where
-    the processor multiplies it in tiles, for the trial compares its steps.
+    Those with a file, for the exporter has compared their pictures; and of stages bfloat16 of
+    OpenVINO where the processor multiplies it in tiles, for the trial compares its steps. Not of
+    the text encoder: what it gives is kept in a finer format, and its time is next to nothing.
     """
     found = set(file_precisions(component, kind))
-    if kind in TILED and processor.has_bf16_tiles:
+    tiled = kind in TILED and processor.has_bf16_tiles
+    if tiled and isinstance(component, DiffusionSpec):
         found.add(Precision.BF16)
     return [precision for precision in Precision if precision in found]
 

@@ -23,7 +23,7 @@ from cascade.engine_plan import graph_for
 from cascade.engines.choice import EngineChoice, open_engine
 from cascade.engines.kinds import EngineKind
 from cascade.errors import CascadeError, EngineError
-from cascade.made_up_inputs import free_axes, made_up_inputs
+from cascade.made_up_inputs import free_axes, made_up_inputs, usual_shapes
 from cascade.precision import Precision
 from cascade.types import Array
 
@@ -116,7 +116,8 @@ def serve(order: Order) -> None:
     """The child: open, say so, and run once for every line on standard input."""
     bundle = open_bundle(order.bundle)
     component = bundle.manifest.components[bundle.manifest.position(order.component)]
-    choice = EngineChoice(order.kind, order.precision, order.threads)
+    usual = usual_shapes(component)
+    choice = EngineChoice(order.kind, order.precision, order.threads, usual)
     graph = graph_for(bundle, component, choice)
     inputs = made_up_inputs(component, free_axes(component, batch=order.batch, tokens=TOKENS))
     begun = time.perf_counter()

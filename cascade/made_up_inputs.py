@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from cascade.manifest import Component, Manifest, TensorSpec, TextEncoderSpec
+from cascade.manifest import Component, DiffusionSpec, Manifest, TensorSpec, TextEncoderSpec
 from cascade.request import Handoff
 from cascade.types import Array
 
@@ -16,6 +16,23 @@ def free_axes(component: Component, *, batch: int, tokens: int) -> dict[str, int
     """Sizes of the free axes: the component's own resolution for height and width."""
     size = 64 if isinstance(component, TextEncoderSpec) else component.output_resolution
     return {"batch": batch, "tokens": tokens, "height": size, "width": size}
+
+
+def default_batch(component: Component) -> int:
+    """Rows of one run with the manifest's defaults: guidance doubles them, unless it is taught."""
+    if not isinstance(component, DiffusionSpec) or component.guidance.taught:
+        return 1
+    return 1 if component.guidance.weight == 1.0 else 2
+
+
+def usual_shapes(component: Component) -> dict[str, tuple[int | None, ...]]:
+    """Input shapes of a run with the manifest's defaults; None where texts differ in length."""
+    sizes = free_axes(component, batch=default_batch(component), tokens=0)
+    axes: dict[str, int | None] = {**sizes, "tokens": None}
+    return {
+        tensor.name: tuple(axes[n] if isinstance(n, str) else n for n in tensor.shape)
+        for tensor in component.graph.inputs
+    }
 
 
 def shape_of(tensor: TensorSpec, axes: Mapping[str, int]) -> tuple[int, ...]:

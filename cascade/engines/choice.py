@@ -4,12 +4,15 @@ Imports only the chosen engine's module, when it is chosen: a light client never
 that it does not use. Which choice is best is not known here (`cascade.engine_plan`).
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from cascade.engines.engine import Engine
 from cascade.engines.kinds import EngineKind, installed_kinds
 from cascade.precision import Precision
+
+UsualShapes = Mapping[str, Sequence[int | None]]
 
 __all__ = ["EngineChoice", "EngineKind", "installed_kinds", "open_engine"]
 
@@ -23,6 +26,9 @@ class EngineChoice:
     """Of the file that is opened, or what the engine makes of the float32 file by itself."""
     threads: int = 0
     """Threads of one run on a CPU; 0 takes one per core."""
+    usual: UsualShapes | None = field(default=None, compare=False, repr=False)
+    """Input shapes of most runs, for engines that are faster when they know; None in an axis that
+    varies. No part of what makes two choices equal: any shape can be run."""
 
 
 def open_engine(graph: bytes, choice: EngineChoice, *, cache: Path | None = None) -> Engine:
@@ -41,7 +47,11 @@ def open_engine(graph: bytes, choice: EngineChoice, *, cache: Path | None = None
         from cascade.engines.openvino import OpenVinoEngine  # noqa: PLC0415  see the top
 
         return OpenVinoEngine(
-            graph, threads=choice.threads, precision=choice.precision, cache=cache
+            graph,
+            threads=choice.threads,
+            precision=choice.precision,
+            cache=cache,
+            usual=choice.usual,
         )
     if choice.kind is EngineKind.TENSORRT:
         from cascade.engines.trt import TensorRtEngine  # noqa: PLC0415

@@ -1,57 +1,42 @@
 """OpenVINO: the engine of x86 processors, for float32 graphs and for 8-bit ones.
 
-The only file that imports openvino, and where its exceptions become ours. Knows bytes of a graph
-and arrays; not what the graph is for.
+Where its exceptions become ours. Knows bytes of a graph and arrays; not what the graph is for. A
+graph is compiled for the shapes that most runs have, and once more, on demand, for all others.
 
-Three things of OpenVINO 2026.4 are worked around here. Importing it reports that import to its
-makers over the network, unless its telemetry package is missing: for the length of the import it
-is. Compiling a graph whose shapes are all fixed ends the process with a segmentation fault where a
-GroupNormalization is multiplied by a sum (its "snippets" pass): that pass is switched off for such
-graphs. Graphs with a free axis, as every bundle's are, do not meet the fault; there the pass stays
-on. The third stands at `terminate`.
+Two things of OpenVINO 2026.4 are worked around here. Compiling a graph whose shapes are all fixed
+ends the process with a segmentation fault where a GroupNormalization is multiplied by a sum (its
+"snippets" pass): that pass is switched off for such graphs, and graphs with that operator keep
+their free axes. The other stands at `terminate`.
 """
 
 import hashlib
 import io
-import sys
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cascade.engines.engine_cache import EngineCache, EngineKey, Made
-from cascade.errors import Cancelled, EngineError, MissingExtra
+from cascade.engines.openvino_library import ov
+from cascade.engines.openvino_shapes import (
+    UsualShapes,
+    can_be_pinned,
+    fits,
+    normalise_in_place,
+    pin,
+)
+from cascade.errors import Cancelled, EngineError
 from cascade.onnx_files import input_names, output_names
 from cascade.precision import Precision
 from cascade.processor import Processor, this_processor
 from cascade.types import Array
 
-TELEMETRY = "openvino_telemetry"
-
-
-@contextmanager
-def no_telemetry() -> Iterator[None]:
-    """Make the telemetry package look missing; openvino then imports its own silent stand-in."""
-    before = sys.modules.get(TELEMETRY)
-    sys.modules[TELEMETRY] = None  # type: ignore[assignment]  # an import of it raises
-    try:
-        yield
-    finally:
-        del sys.modules[TELEMETRY]
-        if before is not None:
-            sys.modules[TELEMETRY] = before
-
-
-try:
-    with no_telemetry():
-        import openvino as ov
-except ImportError as exc:
-    raise MissingExtra("OpenVINO is not installed: pip install 'edge-cascade[openvino]'") from exc
-
 DEVICE = "CPU"
+FORM = 2
+"""Of what is done to a graph before it is compiled: cached work of other forms is left alone."""
+NO_SNIPPETS = {"SNIPPETS_MODE": "DISABLE"}
 HINTS = {
     Precision.FP32: "f32",
     # What an 8-bit graph leaves in float stays float32; but see `hint_of`.
@@ -73,6 +58,7 @@ class OpenVinoEngine:
         threads: int = 0,
         precision: Precision = Precision.FP32,
         cache: Path | None = None,
+        usual: UsualShapes | None = None,
     ) -> None:
         """Compile a graph, or take it from the cache.
 
@@ -82,16 +68,18 @@ class OpenVinoEngine:
             precision: float32 unless asked otherwise; INT8 is for a graph that holds 8-bit layers.
             cache: a folder that only this user may change; None, or a folder that others could
                 write to, keeps nothing.
+            usual: shapes of most runs, which are the faster for it; runs of other shapes work too,
+                after another compilation. Without it all shapes are free.
 
         Raises:
             EngineError: not a graph that OpenVINO can run, or a precision that this processor or
                 OpenVINO does not have.
         """
         self._outputs = output_names(graph)
-        names = input_names(graph)
         self._core = ov.Core()
         check_precision(precision, self._core)
-        config = {
+        self._graph, self._precision, self._cache = graph, precision, cache
+        self._config = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_PRECISION_HINT": hint_of(precision, this_processor()),
             "INFERENCE_NUM_THREADS": threads or this_processor().cores,
@@ -101,21 +89,23 @@ class OpenVinoEngine:
             # Client and server share a machine: two processes pinned to the same cores would wait.
             "ENABLE_CPU_PINNING": False,
         }
-        try:
-            self._compiled = self._from_cache(graph, precision, config, cache)
-            self._request: Any = self._compiled.create_infer_request()
-        except RuntimeError as exc:
-            raise EngineError(f"OpenVINO cannot load the graph: {brief(exc)}") from exc
-        self._dtypes = {n: self._compiled.input(n).element_type.to_dtype() for n in names}
+        self._usual = usual if usual is not None and can_be_pinned(graph) else None
+        self._requests: dict[bool, Any] = {}
+        compiled = self._open_first()
+        names = input_names(graph)
+        self._dtypes = {n: compiled.input(n).element_type.to_dtype() for n in names}
         self._lock = threading.Lock()
-        self._running = self._ended = False
+        self._running = self._ended = self._closed = False
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """All outputs by name; see `Engine.run`."""
-        request = self._request
-        if request is None:
+        if self._closed:
             raise EngineError("the engine was closed: open the stage again")
         self._check_inputs(inputs)
+        pinned = self._usual is not None and fits(inputs, self._usual)
+        if pinned not in self._requests:
+            self._open(pinned=pinned)
+        request = self._requests[pinned]
         with self._lock:
             self._running, self._ended = True, False
         try:
@@ -147,7 +137,9 @@ class OpenVinoEngine:
     def close(self) -> None:
         """Drop the compiled graph; a second call is harmless."""
         self.terminate()
-        self._request = self._compiled = None
+        self._closed = True
+        self._requests.clear()
+        self._graph = b""
 
     def _check_inputs(self, inputs: Mapping[str, Array]) -> None:
         """Raise unless names and dtypes fit: OpenVINO would convert, and make up the missing."""
@@ -158,42 +150,61 @@ class OpenVinoEngine:
                 f"{described(found)}"
             )
 
-    def _from_cache(
-        self, graph: bytes, precision: Precision, config: dict[str, Any], folder: Path | None
-    ) -> Any:
+    def _open_first(self) -> Any:
+        """For the usual shapes; for all where there are none, or the graph cannot have them."""
+        if self._usual is not None:
+            try:
+                return self._open(pinned=True)
+            except EngineError:
+                self._usual = None
+        return self._open(pinned=False)
+
+    def _open(self, *, pinned: bool) -> Any:
+        """The graph compiled for the usual shapes or for all, ready to run."""
+        try:
+            compiled = self._from_cache(pinned=pinned)
+            self._requests[pinned] = compiled.create_infer_request()
+        except RuntimeError as exc:
+            raise EngineError(f"OpenVINO cannot load the graph: {brief(exc)}") from exc
+        return compiled
+
+    def _from_cache(self, *, pinned: bool) -> Any:
         """The compiled graph: from the folder where it holds one that fits and still loads."""
-        cache = open_cache(folder)
+        cache = open_cache(self._cache)
         if cache is None:
-            return self._compile(graph, config)
+            return self._compile(pinned=pinned)
         key = EngineKey(
-            graph_sha256=hashlib.sha256(graph).hexdigest(),
+            graph_sha256=hashlib.sha256(self._graph).hexdigest(),
             library="openvino",
             library_version=ov.get_version(),
             target=str(this_processor()),
-            profile="as exported",
-            precision=precision,
-            flags=tuple(f"{name}={value}" for name, value in sorted(config.items())),
+            profile=f"{FORM}: {sorted((self._usual or {}).items()) if pinned else 'as exported'}",
+            precision=self._precision,
+            flags=tuple(f"{name}={value}" for name, value in sorted(self._config.items())),
         )
         made: list[Any] = []
 
         def build() -> Made:
-            made.append(self._compile(graph, config))
+            made.append(self._compile(pinned=pinned))
             return Made(made[0].export_model().getvalue(), {})
 
         entry = cache.get_or_build(key, build)
         if made:
             return made[0]
         try:
-            return self._core.import_model(io.BytesIO(entry.payload), DEVICE, config)
+            return self._core.import_model(io.BytesIO(entry.payload), DEVICE, self._config)
         except RuntimeError:
             cache.write(key, build())
             return made[0]
 
-    def _compile(self, graph: bytes, config: dict[str, Any]) -> Any:
+    def _compile(self, *, pinned: bool) -> Any:
         """The graph compiled from its ONNX bytes."""
-        model = self._core.read_model(graph)
-        if not model.is_dynamic():
-            config = {**config, "SNIPPETS_MODE": "DISABLE"}
+        model = self._core.read_model(self._graph)
+        if pinned and self._usual is not None:
+            pin(model, self._usual)
+            if self._config["INFERENCE_PRECISION_HINT"] == HINTS[Precision.BF16]:
+                normalise_in_place(model)
+        config = self._config if model.is_dynamic() else {**self._config, **NO_SNIPPETS}
         return self._core.compile_model(model, DEVICE, config)
 
 

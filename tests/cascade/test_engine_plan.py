@@ -154,6 +154,7 @@ def test_what_tune_measures(bundle: Bundle) -> None:
     assert compared(base, OPENVINO, TILES) == [FP32, BF16, INT8]
     assert compared(base, OPENVINO, VNNI) == [FP32, INT8]
     assert compared(base, EngineKind.ORT_TENSORRT, TILES) == [FP32, INT8]
+    assert compared(bundle.manifest.text_encoder, OPENVINO, TILES) == [FP32]
 
 
 def test_a_wish_narrows_what_was_measured(bundle: Bundle) -> None:

@@ -13,6 +13,8 @@ NETWORK = ("grpc", "google.protobuf", "protos")
 
 EXTRAS = {
     "cascade.engines.openvino": ("openvino",),
+    "cascade.engines.openvino_library": ("openvino",),
+    "cascade.engines.openvino_shapes": ("openvino",),
     "cascade.engines.trt": ("pycuda", "tensorrt"),
     "cascade.engines.trt_build": ("tensorrt", "tensorrt_rtx", "tensorrt_rtx_bindings"),
     "cascade.engines.trt_library": ("tensorrt", "tensorrt_rtx", "tensorrt_rtx_bindings"),

@@ -6,8 +6,13 @@ import numpy as np
 import pytest
 
 from cascade.bundle import Bundle
-from cascade.engine_commands import default_batch
-from cascade.made_up_inputs import free_axes, made_up_inputs, waves
+from cascade.made_up_inputs import (
+    default_batch,
+    free_axes,
+    made_up_inputs,
+    usual_shapes,
+    waves,
+)
 from tests.tiny_bundle import SIZES, write_tiny_bundle
 
 
@@ -43,3 +48,13 @@ def test_guidance_doubles_rows_unless_it_is_taught(bundle: Bundle) -> None:
     assert default_batch(replace(guided, guidance=replace(guided.guidance, weight=1.0))) == 1
     taught = replace(guided, guidance=replace(guided.guidance, taught=(1.0, 5.0)))
     assert default_batch(taught) == 1
+
+
+def test_usual_shapes_leave_the_length_of_texts_open(bundle: Bundle) -> None:
+    """Batch and size are those of the defaults."""
+    last, base = bundle.manifest.stages[-1], bundle.manifest.stages[0]
+    shapes = usual_shapes(last)
+    assert shapes["low_res"] == shapes["x_t"] == (default_batch(last), 3, SIZES[-1], SIZES[-1])
+    assert shapes["context"][:2] == shapes["context_mask"] == (default_batch(last), None)
+    assert usual_shapes(base).keys() == {tensor.name for tensor in base.graph.inputs}
+    assert usual_shapes(bundle.manifest.text_encoder)["token_ids"] == (1, None)

@@ -25,6 +25,8 @@ if importlib.util.find_spec("openvino") is None:
     pytest.skip("OpenVINO is not installed: its engine is not tested", allow_module_level=True)
 
 from cascade.engines.openvino import OpenVinoEngine, hint_of
+from cascade.engines.openvino_library import ov
+from cascade.engines.openvino_shapes import normalise_in_place, pin
 
 
 def stage_inputs(*, upscales: bool, batch: int = 1, size: int = 16) -> dict[str, Array]:
@@ -72,6 +74,88 @@ def test_answers_are_those_of_onnx_runtime(*, upscales: bool) -> None:
         kept.append(found)
         copies.append(found.copy())
     assert all(np.array_equal(a, b) for a, b in zip(kept, copies, strict=True))
+
+
+USUAL = {
+    "x_t": (1, 3, 16, 16),
+    "t": (1,),
+    "context": (1, None, WIDTH),
+    "context_mask": (1, None),
+    "low_res": (1, 3, 16, 16),
+    "aug_level": (1,),
+}
+"""Of `stage_inputs(upscales=True)`, whatever the text."""
+
+
+def test_usual_shapes_are_compiled_once_and_others_on_demand(tmp_path: Path) -> None:
+    """The same answers in both; texts of all lengths share the usual one."""
+    graph = stage_graph(2, upscales=True, slow_layers=1)[0]
+    engine = OpenVinoEngine(graph, threads=1, cache=tmp_path / "c", usual=USUAL)
+    theirs = OrtEngine(graph, threads=1)
+    for batch, size, tokens, forms in (
+        (1, 16, 5, 1),
+        (1, 16, 3, 1),
+        (2, 16, 5, 2),
+        (1, 24, 5, 2),
+        (1, 16, 5, 2),
+    ):
+        inputs = stage_inputs(upscales=True, batch=batch, size=size)
+        for name in ("context", "context_mask"):
+            inputs[name] = inputs[name][:, :tokens]
+        found = engine.run(inputs)["prediction"]
+        np.testing.assert_allclose(found, theirs.run(inputs)["prediction"], atol=2e-5)
+        assert len(list((tmp_path / "c").glob("*.engine"))) == forms
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 15, 16), (1, 3)], ids=["impossible", "rank"])
+def test_shapes_that_a_graph_cannot_have_are_not_used(shape: tuple[int, ...]) -> None:
+    """They are there to save time: without them the engine runs as before."""
+    graph = stage_graph(2, upscales=True, slow_layers=0)[0]
+    engine = OpenVinoEngine(graph, threads=1, usual={**USUAL, "x_t": shape})
+    inputs = stage_inputs(upscales=True)
+    expected = OrtEngine(graph, threads=1).run(inputs)["prediction"]
+    np.testing.assert_allclose(engine.run(inputs)["prediction"], expected, atol=2e-5)
+
+
+def norm_graph(groups: int) -> bytes:
+    """A group norm as `export.passes.group_norm` writes it: mean and variance of each group."""
+    shape = ["batch", 8, 6, 6]
+    values = [helper.make_tensor_value_info(n, TensorProto.FLOAT, shape) for n in ("x", "y")]
+    weights = {
+        "cut": np.array([0, groups, -1]),
+        "ones": np.ones(groups, np.float32),
+        "zeros": np.zeros(groups, np.float32),
+        "whole": np.array([-1, 8, 6, 6]),
+    }
+    nodes = [
+        helper.make_node("Reshape", ["x", "cut"], ["rows"]),
+        helper.make_node("InstanceNormalization", ["rows", "ones", "zeros"], ["n"], epsilon=1e-5),
+        helper.make_node("Reshape", ["n", "whole"], ["y"]),
+    ]
+    stored = [numpy_helper.from_array(value, name) for name, value in weights.items()]
+    graph = helper.make_graph(nodes, "norm", values[:1], values[1:], stored)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)])
+    model.ir_version = 10
+    data: bytes = model.SerializeToString()
+    return data
+
+
+@pytest.mark.parametrize("groups", [1, 2, 8])
+def test_norms_of_a_pinned_graph_are_the_same_function(groups: int) -> None:
+    """Means of a thousand deviations do not hurt it: the mean goes first."""
+    graph = norm_graph(groups)
+    model = ov.Core().read_model(graph)
+    assert normalise_in_place(model) == 0
+    pin(model, {"x": (1, 8, 6, 6)})
+    assert normalise_in_place(model) == 1
+    hints = {"INFERENCE_PRECISION_HINT": "f32"}
+    compiled = ov.Core().compile_model(model, "CPU", hints)
+    rng = np.random.default_rng(0)
+    x = (rng.standard_normal((1, 8, 6, 6)) + 1000).astype(np.float32)
+    found = compiled({"x": x})["y"]
+    rows = x.astype(np.float64).reshape(groups, -1)
+    expected = (rows - rows.mean(1, keepdims=True)) / np.sqrt(rows.var(1, keepdims=True) + 1e-5)
+    np.testing.assert_allclose(found.reshape(groups, -1), expected, atol=1e-3)
 
 
 def test_an_eight_bit_graph_runs_in_eight_bits() -> None:
@@ -301,15 +385,16 @@ def crashing_graph(batch: int | str) -> bytes:
     return data
 
 
+@pytest.mark.parametrize("usual", ["None", "{'x': (1, 64, 8, 8), 'm': (1, 64, 1, 1)}"])
 @pytest.mark.parametrize("batch", [1, "batch"])
-def test_the_graph_that_crashed_openvino_runs(tmp_path: Path, batch: int | str) -> None:
+def test_the_graph_that_crashed_openvino_runs(tmp_path: Path, batch: int | str, usual: str) -> None:
     """In a process of its own, for a crash would end this one."""
     path = tmp_path / "graph.onnx"
     path.write_bytes(crashing_graph(batch))
     code = (
         "import sys, numpy as np\n"
         "from cascade.engines.openvino import OpenVinoEngine, hint_of\n"
-        "e = OpenVinoEngine(open(sys.argv[1], 'rb').read(), threads=1)\n"
+        f"e = OpenVinoEngine(open(sys.argv[1], 'rb').read(), threads=1, usual={usual})\n"
         "x = np.ones((1, 64, 8, 8), np.float32)\n"
         "print(e.run({'x': x, 'm': x[:, :, :1, :1]})['y'].shape)\n"
     )

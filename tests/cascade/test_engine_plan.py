@@ -121,16 +121,22 @@ def test_bfloat16_is_taken_where_it_was_measured_in_tiles(bundle: Bundle) -> Non
     """Exact before 8 bits where both take the same time; never untried, never without tiles."""
     tuning = measured(
         ("base", ORT, FP32, 9.0, ""),
-        ("base", OPENVINO, BF16, 5.2, ""),
-        ("base", OPENVINO, INT8, 5.0, ""),
+        ("base", OPENVINO, BF16, 5.0, ""),
         ("sr16", ORT, FP32, 9.0, ""),
-        ("sr16", OPENVINO, BF16, 5.0, "too far from float32: 0.04"),
+        ("sr16", OPENVINO, BF16, 5.2, ""),
+        ("sr16", OPENVINO, INT8, 5.0, ""),
+        ("sr32", ORT, FP32, 9.0, ""),
+        ("sr32", OPENVINO, BF16, 5.0, "too far from float32: 0.06"),
     )
     auto = parse_wish("auto", "auto")
     found = pairs(make_plan(bundle.manifest, auto, machine(TILES, tuning=tuning)))
-    assert (found["base"], found["sr16"]) == ((OPENVINO, BF16), (ORT, FP32))
+    expected = {"base": (ORT, FP32), "sr16": (OPENVINO, BF16), "sr32": (ORT, FP32)}
+    assert {name: found[name] for name in STAGES} == expected
+    asked = parse_wish("auto", "base=bf16")
+    found = pairs(make_plan(bundle.manifest, asked, machine(TILES, tuning=tuning)))
+    assert found["base"] == (OPENVINO, BF16)
     found = pairs(make_plan(bundle.manifest, auto, machine(VNNI, tuning=tuning)))
-    assert found["base"] == (OPENVINO, INT8)
+    assert found["sr16"] == (OPENVINO, INT8)
     for wish in (auto, parse_wish("openvino", "auto")):
         untried = pairs(make_plan(bundle.manifest, wish, machine(TILES)))
         assert BF16 not in {precision for _, precision in untried.values()}
@@ -149,12 +155,13 @@ def test_eight_bits_that_change_pictures_are_taken_only_when_asked_for(tmp_path:
 
 def test_what_tune_measures(bundle: Bundle) -> None:
     """Files, and bfloat16 of the engine that uses the processor's tiles."""
-    base = bundle.manifest.components[1]
-    assert compared(base, ORT, TILES) == [FP32, INT8]
-    assert compared(base, OPENVINO, TILES) == [FP32, BF16, INT8]
-    assert compared(base, OPENVINO, VNNI) == [FP32, INT8]
-    assert compared(base, EngineKind.ORT_TENSORRT, TILES) == [FP32, INT8]
-    assert compared(bundle.manifest.text_encoder, OPENVINO, TILES) == [FP32]
+    text, base, upscaler, _ = bundle.manifest.components
+    assert compared(upscaler, ORT, TILES) == [FP32, INT8]
+    assert compared(upscaler, OPENVINO, TILES) == [FP32, BF16, INT8]
+    assert compared(upscaler, OPENVINO, VNNI) == [FP32, INT8]
+    assert compared(upscaler, EngineKind.ORT_TENSORRT, TILES) == [FP32, INT8]
+    assert compared(base, OPENVINO, TILES) == [FP32, INT8]
+    assert compared(text, OPENVINO, TILES) == [FP32]
 
 
 def test_a_wish_narrows_what_was_measured(bundle: Bundle) -> None:

@@ -40,6 +40,7 @@ def expected_fusions(network: EfficientUNet, resolution: int | None) -> dict[str
         "pixel_shuffle": spreads,
         # Undoing the augmentation's shrinking, before `alpha` and before the output's weight.
         "sample_factors": 2 * upscales,
+        "straight_path": int(upscales and network.gate_out is not None),
         "split_convolutions": cuts,
         "group_norm": count(network, nn.GroupNorm) + joined_levels,
         "attention": len(attentions),

@@ -19,6 +19,7 @@ from export.passes.pixel_shuffle import split_pixel_shuffles
 from export.passes.projections import join_projections
 from export.passes.sample_factors import gather_sample_factors
 from export.passes.split_concat import split_concats
+from export.passes.straight_path import join_straight_path
 from export.passes.swish import fuse_swish
 
 PASSES: Mapping[str, Callable[[onnx.ModelProto], int]] = {
@@ -27,6 +28,8 @@ PASSES: Mapping[str, Callable[[onnx.ModelProto], int]] = {
     "conditioning": join_conditioning,
     "pixel_shuffle": split_pixel_shuffles,
     "sample_factors": gather_sample_factors,
+    # After the factors are gathered: what is left of them is one per picture.
+    "straight_path": join_straight_path,
     "split_convolutions": split_concats,
     "group_norm": split_group_norms,
     "attention": fuse_attention,

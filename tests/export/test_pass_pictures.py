@@ -10,6 +10,7 @@ from export.passes.axis_names import name_feature_axes
 from export.passes.pixel_shuffle import split_pixel_shuffles
 from export.passes.sample_factors import gather_sample_factors
 from export.passes.split_concat import SMALL_MAP, split_concats
+from export.passes.straight_path import join_straight_path
 from export.passes.swish import fuse_swish
 from tests.export.pass_graphs import (
     Recipe,
@@ -118,6 +119,42 @@ def test_factors_meet_before_they_meet_the_picture() -> None:
     inputs = random_inputs(model, batch=2, height=4, width=4)
     # Two roundings in another order.
     assert_equivalent(model, changed, inputs, atol=1e-6)
+
+
+def prediction_of(recipe: Recipe, *, gated: bool, turned: bool) -> onnx.ModelProto:
+    """A super-resolution prediction from inputs alone, operands in either order."""
+
+    def op(kind: str, *inputs: str) -> str:
+        """A node; its operands turned around where that changes nothing."""
+        return str(recipe.op(kind, *(inputs[::-1] if turned and kind != "Sub" else inputs)))
+
+    pictures = ["batch", 3, "height", "width"]
+    x, low, out = (recipe.input(name, pictures) for name in ("x_t", "low", "out"))
+    gate = recipe.input("gate", ["batch", 1, "height", "width"])
+    a, b, k, m, s = (recipe.input(name, ["batch", 1, 1, 1]) for name in "abkms")
+    seen = op("Mul", recipe.op("Sub", x, op("Mul", low, a)), recipe.op("Exp", b))
+    inner = op("Add", out, op("Mul", gate, seen)) if gated else out
+    straight = op("Add", op("Mul", k, x), op("Mul", low, m))
+    return recipe.model(op("Add", straight, op("Mul", s, inner)), seen)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_gated_prediction_is_made_of_what_was_seen(*, turned: bool) -> None:
+    """The noisy image is read once, by what the network sees; every sample has its own factors."""
+    model = prediction_of(Recipe(), gated=True, turned=turned)
+    changed, count = rewritten(model, join_straight_path)
+    assert count == 1
+    assert sum("x_t" in node.input for node in changed.graph.node) == 1
+    assert [o.name for o in changed.graph.output] == [o.name for o in model.graph.output]
+    inputs = random_inputs(model, batch=3, height=4, width=6)
+    assert_equivalent(model, changed, inputs, TOLERANCE)
+    assert rewritten(changed, join_straight_path)[1] == 0
+
+
+def test_a_prediction_without_a_gate_is_left() -> None:
+    """There is nothing to save."""
+    model = prediction_of(Recipe(), gated=False, turned=False)
+    assert rewritten(model, join_straight_path)[1] == 0
 
 
 def residual(size: int | None) -> onnx.ModelProto:

@@ -32,13 +32,14 @@ from benchmarks.record import write_record
 from cascade.bundle import Bundle, open_bundle
 from protos.cascade.v1 import cascade_pb2 as pb
 from tests.faults.victim import Victim, victim
-from tests.serving import CHANNEL_OPTIONS, SERVICE
+from tests.serving import CHANNEL_OPTIONS, SERVICE, wait_until
 from tests.tiny_bundle import write_tiny_bundle
 
 CLIENTS = 8
 """That measure capacity: as many as the server runs at once."""
 DEADLINE_S = 30.0
 READ_EVERY_S = 0.25
+MEASURED_WITHIN_S = 60.0
 LONE = 10
 """Single requests before and after."""
 
@@ -265,12 +266,19 @@ def run(bundle: Bundle, args: argparse.Namespace) -> dict[str, Any]:
             os.sched_setaffinity(server.process.pid, cores[-1:])
             os.sched_setaffinity(0, cores[:-1])
         try:
+            wait_until_measured(server)
             figures = asyncio.run(measure(server, question, plan))
         finally:
             os.sched_setaffinity(0, cores)
     message_bytes = len(question.message())
     told = {"bundle": bundle.manifest.name, "message_bytes": message_bytes, "queue": args.queue}
     return {**told, "cores_apart": apart, **figures}
+
+
+def wait_until_measured(server: Victim) -> None:
+    """Until it knows of every component whether rows should share runs."""
+    count = len(server.bundle.manifest.components)
+    wait_until(lambda: len(server.log("rows_measured")) == count, MEASURED_WITHIN_S)
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -63,16 +63,35 @@ def open_stages(
     positions: Sequence[int],
     plan: EnginePlan,
     make_engine: EngineFactory | None = None,
+    then: Callable[[EngineStage], object] | None = None,
 ) -> list[EngineStage]:
     """Several components as stages here, in order; opened side by side, for engines take long.
+
+    Args:
+        bundle: an opened bundle.
+        positions: which components.
+        plan: how their graphs are run.
+        make_engine: see `open_stage`.
+        then: is called with each stage on the thread that opened it, while others are still opened.
 
     Raises:
         CascadeError: see `open_stage`; those that could be opened are closed again.
     """
+
+    def open_one(position: int) -> EngineStage:
+        stage = open_stage(bundle, position, plan, make_engine)
+        try:
+            if then is not None:
+                then(stage)
+        except Exception:
+            stage.close()
+            raise
+        return stage
+
     with ThreadPoolExecutor(max_workers=max(1, len(positions)), thread_name_prefix="open") as pool:
-        opening = [
-            pool.submit(open_stage, bundle, position, plan, make_engine) for position in positions
-        ]
+        # The last component has the largest pictures and takes longest: it begins first.
+        begun = {position: pool.submit(open_one, position) for position in reversed(positions)}
+    opening = [begun[position] for position in positions]
     try:
         return [future.result() for future in opening]
     except Exception:

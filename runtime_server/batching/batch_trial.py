@@ -1,4 +1,4 @@
-"""Measured at start: how long a component's engine takes for 1, 2, 4, ... rows at once.
+"""Measured once a server listens: how long an engine takes for 1, 2, 4, ... rows at once.
 
 With made-up inputs, and only as far as it pays: a component where two rows in one run take as long
 as two runs is left after two sizes. Where it pays, rows are compared with themselves alone: an
@@ -6,7 +6,6 @@ engine of which they come out differently runs them one by one. Knows a device a
 follows from the times is decided in `next_run`.
 """
 
-import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
@@ -28,8 +27,6 @@ SAME = 1e-4
 """Of the largest output: what company may change. float32 engines stay a hundred times below it; in
 8 bits one value that is rounded the other way is a hundred times above, and twenty steps make
 another picture of it."""
-QUICK_S = 0.03
-"""Components with shorter steps are measured before the server listens: a quarter of a second."""
 TOKENS = 8
 """Of the made-up prompt."""
 UNEQUAL = (8, 5, 6, 8, 3, 7, 4, 8)
@@ -66,12 +63,19 @@ def row_caps(text: str, manifest: Manifest, cut: int) -> dict[int, int | None]:
 class RowTrials:
     """The trials of the components whose cap is not set, one after the other.
 
-    They are rows like any other at the device, with the least urgency: a request waits for one run
-    of a trial at most.
+    They are rows like any other at the device, with little urgency: a request waits for one run of
+    a trial at most. But a server that is busy from its first moment on must learn too what would
+    save it work: in the end trials have their turn.
     """
 
     def __init__(
-        self, device: Device, manifest: Manifest, caps: Mapping[int, int | None], clock: Clock
+        self,
+        device: Device,
+        manifest: Manifest,
+        caps: Mapping[int, int | None],
+        clock: Clock,
+        *,
+        gives_way_s: float,
     ) -> None:
         """Nothing measured yet.
 
@@ -80,31 +84,28 @@ class RowTrials:
             manifest: of the bundle.
             caps: by position; those that are None are measured.
             clock: monotonic seconds.
+            gives_way_s: a trial is due so long after it began; whoever is due earlier goes first.
         """
         self._device = device
         self._manifest = manifest
         self._clock = clock
+        self._gives_way_s = gives_way_s
         self._left = [position for position, cap in caps.items() if cap is None]
         self._seat: Seat | None = None
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run_left, name="row trials", daemon=True)
 
-    def run_quick(self, step_s: Mapping[str, float]) -> None:
-        """Measure the components whose steps are short, here and now.
-
-        Args:
-            step_s: roughly, by component.
+    def run(self) -> None:
+        """Measure here and now.
 
         Raises:
             EngineError: a graph cannot be run.
         """
-        for position in list(self._left):
-            if step_s.get(self._manifest.components[position].name, 0.0) < QUICK_S:
-                self._left.remove(position)
-                self._measure(position)
+        for position in self._left:
+            self._measure(position)
 
     def start(self) -> None:
-        """Measure the others in the background; until then their rows run one by one."""
+        """Measure in the background; until then rows run one by one."""
         if self._left:
             self._thread.start()
 
@@ -137,7 +138,8 @@ class RowTrials:
     def _measure(self, position: int) -> None:
         """One component."""
         spec = self._manifest.components[position]
-        with closing(self._device.seat(position, due=math.inf, name="trial", runs=1)) as seat:
+        due = self._clock() + self._gives_way_s
+        with closing(self._device.seat(position, due=due, name="trial", runs=1)) as seat:
             self._seat = seat
             run_s = measure_rows(spec, seat, lambda: self._clock() - seat.waited_s)
             rows, pads = row_cap(run_s), False

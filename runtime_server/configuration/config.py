@@ -84,7 +84,7 @@ class ServerConfig:
     max_waiting_between: int = 2
     """No request begins a component while more than so many wait for the one after it."""
     max_batch_rows: str = AUTO
-    """Rows that share a run: `auto` (measured in the warm-up), a number, or `COMPONENT=N,...`."""
+    """Rows that share a run: `auto` (measured once it listens), a number, or `COMPONENT=N,...`."""
     max_batch_bytes: int = 256 << 20
     """Inputs and outputs of one shared run; a row larger than that runs alone."""
     turn_after_s: float = 30.0

@@ -36,8 +36,8 @@ from runtime_server.watching.observer import Everybody, NullObserver, Observer
 PROBE_ID = "probe"
 """Request id of made-up work."""
 
-WarmUp = Callable[[Sequence[Stage], Manifest], Mapping[str, float]]
-"""Runs every stage once; the seconds of a step by component."""
+WarmUp = Callable[[Stage, Manifest], Mapping[str, float]]
+"""Runs a stage once; the seconds of a step by component."""
 
 
 class Core:
@@ -100,34 +100,23 @@ class Core:
             clock=clock,
             observer=self.observer,
         )
-        self._trials = RowTrials(self.executor.device, bundle.manifest, caps, clock)
+        self._trials = RowTrials(
+            self.executor.device, bundle.manifest, caps, clock, gives_way_s=2 * config.turn_after_s
+        )
         self.executor.start()
 
-    def measure(self, warmed: Mapping[str, float]) -> None:
-        """Find out where rows should share runs: of quick components now.
-
-        Args:
-            warmed: seconds of the step that each component was warmed up with.
+    def measure_now(self) -> None:
+        """Find out where rows should share runs.
 
         Raises:
             EngineError: a graph cannot be run.
         """
-        self.warmed = warmed
-        self._trials.run_quick(warmed)
+        self._trials.run()
 
-    def measure_rest(self) -> None:
-        """Find it out of the other components too, in between requests; returns at once."""
+    def measure_beside(self) -> None:
+        """The same in between requests, where components were warmed up; returns at once."""
         if self.warmed:
             self._trials.start()
-
-    @property
-    def run_s(self) -> dict[str, float]:
-        """Seconds of one run by component and rows, as far as known: `sr_256 x 2`."""
-        return {
-            f"{self.manifest.components[position].name} x {rows}": seconds
-            for position in range(self.config.cut, len(self.manifest.components))
-            for rows, seconds in sorted(self.executor.device.run_seconds(position).items())
-        }
 
     def info(self) -> ServerInfo:
         """Bundle, components and present load."""
@@ -304,37 +293,47 @@ def load_core(
         )
     hosted = range(config.cut, count)
     plan = plan_here(bundle.manifest, config.wish, hosted)
-    stages = open_verified(bundle, hosted, plan, make_engine)
+    warmed: dict[str, float] = {}
+
+    def run_once(stage: EngineStage) -> None:
+        if warm_up is not None:
+            warmed.update(warm_up(stage, bundle.manifest))
+
+    stages = open_verified(bundle, hosted, plan, make_engine, run_once)
     try:
-        load_codecs()
-        warmed = {} if warm_up is None else warm_up(stages, bundle.manifest)
         core = Core(bundle, stages, plan, config, time.monotonic, observer)
     except Exception:
         close_stages(stages)
         raise
-    try:
-        if warm_up is not None:
-            core.measure(warmed)
-    except Exception:
-        # Its threads are at work already; a reload that is refused must leave none behind.
-        core.close()
-        raise
+    core.warmed = {name: warmed[name] for stage in stages for name in stage.names if warmed}
     return core
 
 
 def open_verified(
-    bundle: Bundle, hosted: Sequence[int], plan: EnginePlan, make_engine: EngineFactory | None
+    bundle: Bundle,
+    hosted: Sequence[int],
+    plan: EnginePlan,
+    make_engine: EngineFactory | None,
+    then: Callable[[EngineStage], object],
 ) -> list[EngineStage]:
     """Open the hosted components while every file of the bundle is checked.
+
+    Args:
+        bundle: an opened bundle.
+        hosted: positions of the components.
+        plan: how they are run.
+        make_engine: see `load_core`.
+        then: is called with each stage as soon as it is open.
 
     Raises:
         CascadeError: a file is not what the manifest says, or a component cannot be opened.
     """
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="verify") as pool:
         verified = pool.submit(bundle.verify_files)
+        pool.submit(load_codecs)
         try:
             # What is opened was checked by itself; the rest is what might be asked for later.
-            stages = open_stages(bundle, hosted, plan, make_engine)
+            stages = open_stages(bundle, hosted, plan, make_engine, then)
         except Exception:
             verified.result()
             raise

@@ -1,12 +1,11 @@
 """One made-up step through every hosted component, before anybody may wait for one.
 
-What an engine does only at its first run (memory, kernels chosen by shape) is done here, a graph
-that loads and cannot run is found here, and here each component is first timed. Knows stages; not
-who serves them.
+What an engine does only at its first run (memory, kernels chosen by shape) is done here, and a
+graph that loads and cannot run is found here. Knows stages; not who serves them.
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import closing
 from typing import Any, cast
 
@@ -21,20 +20,20 @@ TOKENS = 8
 """Length of the made-up context: that of a short prompt."""
 
 
-def warm_up(stages: Sequence[Stage], manifest: Manifest) -> Mapping[str, float]:
-    """Run every stage for one step, with the options that most requests have.
+def warm_up(stage: Stage, manifest: Manifest) -> Mapping[str, float]:
+    """Run a stage for one step, with the options that most requests have.
 
     Args:
-        stages: one per component, at rest.
-        manifest: of their bundle.
+        stage: at rest; others may be opened and warmed up beside it.
+        manifest: of its bundle.
 
     Returns:
         Seconds of that step per component.
 
     Raises:
-        CascadeError: a stage cannot run.
+        CascadeError: the stage cannot run.
     """
-    return {name: time_step(stage, manifest, name) for stage in stages for name in stage.names}
+    return {name: time_step(stage, manifest, name) for name in stage.names}
 
 
 def time_step(stage: Stage, manifest: Manifest, name: str) -> float:

@@ -32,6 +32,8 @@ def dry_run(config: ServerConfig) -> Iterator[str]:
     before = resident_bytes()
     core = load_warm(config, NullObserver())
     try:
+        if config.warm_up:
+            core.measure_now()
         yield from describe(core, (resident_bytes() - before) / MIB)
         yield f"memory     {resident_bytes() / MIB:.0f} MiB resident"
     finally:

@@ -77,11 +77,8 @@ async def serve_until(stops: Stops, server: CascadeServer) -> int:
         address=server.address,
         bundle_id=core.bundle_id,
         warm_up_s=dict(core.warmed),
-        run_s=core.run_s,
-        max_batch_rows={c.name: c.max_batch_rows for c in core.info().components},
-        one_by_one=[c.name for c in core.info().components if c.max_batch_rows == 1],
     )
-    core.measure_rest()
+    core.measure_beside()
     await stops.soon.wait()
     log_event("draining")
     drained = await server.drain(give_up=stops.now)

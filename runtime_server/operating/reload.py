@@ -114,7 +114,7 @@ class Reloader:
             await asyncio.to_thread(core.close)
         else:
             self._houses.move(core)
-            core.measure_rest()
+            core.measure_beside()
         outcome: Outcome = "unchanged" if same else "reloaded"
         return ReloadAnswer(outcome=outcome, bundle_id=core.bundle_id, need_restart=late)
 

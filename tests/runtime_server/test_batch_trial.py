@@ -17,7 +17,7 @@ from runtime_server.batching.batch_trial import (
     measure_rows,
     row_caps,
 )
-from runtime_server.batching.meeting_point import Device
+from runtime_server.batching.meeting_point import Device, Seat
 from runtime_server.batching.next_run import BatchLimits
 from tests.serving import wait_until
 
@@ -85,21 +85,41 @@ def table(engines: dict[int, Timed]) -> Device:
     )
 
 
-def test_quick_components_are_measured_first_and_others_beside(bundle: Bundle) -> None:
-    """Caps that are set stay; those of long steps change when the background is through."""
+def test_components_are_measured_beside_unless_their_cap_is_set(bundle: Bundle) -> None:
+    """One after the other in the background; until then rows run one by one."""
     engines = {1: Timed(0.01, 0.001), 2: Timed(0.01, 0.001), 3: Timed(0.1, 0.02)}
     device = table(engines)
     caps = {1: None, 2: 3, 3: None}
     clock = lambda: sum(engine.now for engine in engines.values())  # noqa: E731
-    trials = RowTrials(device, bundle.manifest, caps, clock)
-    trials.run_quick({"base": 0.01, "sr16": 0.01, "sr32": 0.2})
-    assert [device.limits(p).max_rows for p in (1, 2, 3)] == [MOST_ROWS, 1, 1]
-    assert not engines[2].sizes
-    assert not engines[3].sizes
+    trials = RowTrials(device, bundle.manifest, caps, clock, gives_way_s=60)
+    assert not engines[1].sizes
     trials.start()
     wait_until(lambda: device.limits(3).max_rows == MOST_ROWS)
+    assert [device.limits(p).max_rows for p in (1, 2)] == [MOST_ROWS, 1]
     assert not engines[2].sizes
     trials.stop()
+
+
+class Diary(Device):
+    """A device that remembers when its rows are due."""
+
+    dues: tuple[float, ...] = ()
+
+    def seat(self, position: int, *, due: float, name: str, runs: int) -> Seat:
+        """Write it down."""
+        self.dues += (due,)
+        return super().seat(position, due=due, name=name, runs=runs)
+
+
+def test_a_trial_gives_way_but_not_for_ever(bundle: Bundle) -> None:
+    """It is due so long after it began, so it goes before whoever comes much later."""
+    engines = {1: Timed(0.01, 0.001), 3: Timed(0.1, 0.02)}
+    clock = lambda: sum(engine.now for engine in engines.values())  # noqa: E731
+    limits = BatchLimits(max_rows=1, max_bytes=10**9)
+    device = Diary(engines, dict.fromkeys(engines, limits), {1: "base", 3: "sr32"}, clock=clock)
+    engines[3].now = 100.0
+    RowTrials(device, bundle.manifest, {1: None, 3: None}, clock, gives_way_s=60).run()
+    assert device.dues == pytest.approx((160.0, 160.0 + engines[1].now))
 
 
 def test_a_trial_in_progress_is_ended(bundle: Bundle) -> None:
@@ -107,7 +127,7 @@ def test_a_trial_in_progress_is_ended(bundle: Bundle) -> None:
     engines = {3: Timed(0.1, 0.1)}
     engines[3].gate = threading.Event()
     device = table(engines)
-    trials = RowTrials(device, bundle.manifest, {3: None}, lambda: engines[3].now)
+    trials = RowTrials(device, bundle.manifest, {3: None}, lambda: engines[3].now, gives_way_s=60)
     trials.start()
     wait_until(lambda: device.inside == 1)
     trials.stop()
@@ -179,7 +199,7 @@ def test_an_engine_of_which_company_changes_the_pictures_runs_rows_one_by_one(
         clock = lambda engine=engine: engine.now  # noqa: E731
         limits = BatchLimits(max_rows=1, max_bytes=1)
         device = Device({1: engine}, {1: limits}, {1: "base"}, clock=clock)
-        RowTrials(device, bundle.manifest, {1: None}, clock).run_quick({})
+        RowTrials(device, bundle.manifest, {1: None}, clock, gives_way_s=60).run()
         assert (device.limits(1).max_rows, device.limits(1).pads) == (cap, pads)
 
 
@@ -197,5 +217,5 @@ def test_lengths_that_no_mask_leaves_out_are_never_mixed(bundle: Bundle) -> None
     engine = Encoder()
     clock = lambda: engine.now  # noqa: E731
     device = Device({0: engine}, {0: BatchLimits(max_rows=1, max_bytes=1)}, {0: "t"}, clock=clock)
-    RowTrials(device, bundle.manifest, {0: None}, clock).run_quick({})
+    RowTrials(device, bundle.manifest, {0: None}, clock, gives_way_s=60).run()
     assert (device.limits(0).max_rows, device.limits(0).pads) == (MOST_ROWS, False)

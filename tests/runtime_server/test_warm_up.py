@@ -1,6 +1,7 @@
 """Warming up: every hosted component runs once before the server is ready, or it is not ready."""
 
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,31 @@ def test_every_hosted_component_runs_once(bundle: Bundle, cut: int) -> None:
         assert all(seconds > 0 for seconds in core.warmed.values())
         assert [engine.runs for engine in factory.engines] == [1] * (4 - cut)
         assert core.executor.counts.idle
+    finally:
+        core.close()
+
+
+def test_components_warm_up_while_others_are_opened(bundle: Bundle) -> None:
+    """One that opens only once another has run is opened all the same; both are timed in order."""
+    has_run = threading.Event()
+    slow_to_open = bundle.read(bundle.manifest.components[1].graph.file)
+
+    class Telling(CountingEngine):
+        """Says that it runs."""
+
+        def run(self, inputs: Any) -> Any:
+            """Tell, and run."""
+            has_run.set()
+            return super().run(inputs)
+
+    def opened(graph: bytes, choice: EngineChoice) -> CountingEngine:
+        if graph == slow_to_open:
+            assert has_run.wait(20), "nothing ran before everything was open"
+        return Telling(graph, choice, broken=False)
+
+    core = load_core(ServerConfig(bundle=bundle.folder, threads=1), opened, warm_up)
+    try:
+        assert list(core.warmed) == NAMES
     finally:
         core.close()
 

@@ -22,6 +22,8 @@ from protos.cascade.v1 import cascade_pb2 as pb
 from tests.faults.asking import answer, asking, differs
 from tests.serving import PROMPT, pixels, raw_image, tensor_message
 
+FAR = pb.OutputOptions(format=pb.IMAGE_FORMAT_WEBP)
+"""What a client on another machine asks for."""
 TINY_STEPS = (("base", 1), ("sr16", 4), ("sr32", 4))
 
 
@@ -84,7 +86,7 @@ def ask_from_cut(bundle: Bundle, cut: int) -> Question:
     assert truth is not None
 
     def message() -> bytes:
-        return bytes(asking(bundle, {}, prompt=None, **start).SerializeToString())
+        return bytes(asking(bundle, {}, prompt=None, output=FAR, **start).SerializeToString())
 
     return Question(message, last, truth, set())
 

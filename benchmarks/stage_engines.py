@@ -3,10 +3,12 @@
     python -m benchmarks.stage_engines --checkpoints DIR [--json FILE] [--plot FILE]
 
 For every stage: torch eager and compiled in float32 and bfloat16, the plain export in ONNX Runtime
-and OpenVINO, the bundle's graphs in float32 and int8. Everybody runs in a process of its own, one
-at a time, in interleaved rounds after two evaluations of warm-up; compiling is not counted. Where a
-row has several settings (torch.compile) all of them run and the best median stands for it; the JSON
-has all. Whoever needs more than 10 s for an evaluation gets 3 rounds only, and the table says so.
+and OpenVINO, the bundle's graphs in float32, bfloat16 and int8; those know the usual shapes, as in
+the product, while a plain export with norms in it stays free (decision 9). Everybody runs in a
+process of its own, one at a time, in interleaved rounds after two evaluations of warm-up; compiling
+is not counted. Where a row has several settings (torch.compile) all of them run and the best median
+stands for it; the JSON has all. Whoever needs more than 10 s for an evaluation gets 3 rounds only,
+and the table says so.
 
 Inputs: the stage's resolution, two rows (with and without text) where its guidance asks for both,
 eight tokens. Parity is against eager float32 torch: the largest difference as a share of the

@@ -19,9 +19,11 @@ from benchmarks import (
 )
 from benchmarks.contest import line_up, race
 from benchmarks.contestants import Contestant, EngineWay, Subject, engine_contestants
+from benchmarks.opening import usual_shape
 from benchmarks.stage_engines import best_of_each, bundle_graphs, figures_of, stage_inputs
 from cascade.bundle import Bundle
 from cascade.engines.kinds import EngineKind
+from cascade.made_up_inputs import usual_shapes
 from cascade.precision import Precision
 from protos.cascade.v1 import cascade_pb2 as pb
 from tests.serving import PROMPT, child_server, connect, request_message, wait_until
@@ -214,6 +216,14 @@ def test_a_race_of_engines(bundle: Bundle, tmp_path: Path) -> None:
         assert row["parity"] == {"max_abs": 0.0, "of_range": 0.0, "psnr_db": 200.0}
     assert all(not racer.process.is_alive() for racer in racers)
     assert len(said) == 3
+
+
+def test_engines_that_race_know_the_shapes_that_they_know_in_the_product(bundle: Bundle) -> None:
+    """Batch and size are fixed, texts are not."""
+    spec = bundle.manifest.stages[1]
+    inputs = stage_inputs(spec, WIDTH)
+    found = {name: usual_shape(name, value) for name, value in inputs.items()}
+    assert found == {name: shape for name, shape in usual_shapes(spec).items() if name in inputs}
 
 
 def test_the_best_setting_stands_for_its_family() -> None:

@@ -316,7 +316,7 @@ def open_verified(
     make_engine: EngineFactory | None,
     then: Callable[[EngineStage], object],
 ) -> list[EngineStage]:
-    """Open the hosted components while every file of the bundle is checked.
+    """Open the hosted components while codecs are loaded and every file of the bundle is checked.
 
     Args:
         bundle: an opened bundle.
@@ -328,9 +328,13 @@ def open_verified(
     Raises:
         CascadeError: a file is not what the manifest says, or a component cannot be opened.
     """
+
+    def prepare() -> None:
+        load_codecs()
+        bundle.verify_files()
+
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="verify") as pool:
-        verified = pool.submit(bundle.verify_files)
-        pool.submit(load_codecs)
+        verified = pool.submit(prepare)
         try:
             # What is opened was checked by itself; the rest is what might be asked for later.
             stages = open_stages(bundle, hosted, plan, make_engine, then)

@@ -1,6 +1,7 @@
 """What every test session shares: without torch, the packages that need it are left out."""
 
 import os
+import signal
 from importlib.util import find_spec
 from tempfile import TemporaryDirectory
 
@@ -16,7 +17,12 @@ NO_GPU = "needs a card, tensorrt and pycuda"
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """An empty cache: what was tuned on this machine must decide no test, nor be left behind."""
+    """An empty cache, and children that mind Ctrl-C.
+
+    What was tuned on this machine must decide no test, nor be left behind. And what a shell
+    starts in the background ignores SIGINT, as do its children: tests that send it would wait.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     cache = TemporaryDirectory(prefix="cascade-cache-")
     config.add_cleanup(cache.cleanup)
     os.environ["XDG_CACHE_HOME"] = cache.name

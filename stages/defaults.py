@@ -33,7 +33,7 @@ class SamplingDefaults:
 
 
 SAMPLING = {
-    "base": SamplingDefaults(sampler="ddim", steps=4, guidance=2.0),
+    "base": SamplingDefaults(sampler="stochastic", steps=8, guidance=1.0),
     "sr256": SamplingDefaults(sampler="ddim", steps=2, guidance=1.0, augmentation=0.1),
     "sr1024": SamplingDefaults(sampler="ddim", steps=1, guidance=1.0),
 }

@@ -66,6 +66,8 @@ class Material:
     calibration: Sequence[Handoff]
     proof: Sequence[Handoff]
     """Starts that share nothing with those of the calibration."""
+    pictures: Sequence[ImageU8]
+    """What the float32 graph paints from those."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,10 +76,6 @@ class Int8Graph:
 
     graph: bytes
     picture_db: float
-    starts: tuple[Handoff, ...]
-    """Where the runs of the proof began."""
-    pictures: tuple[ImageU8, ...]
-    """What the float32 graph painted from there."""
     counts: Counts
     share: float
     """Share of the layers' multiply-accumulates that is in eight bits."""
@@ -92,7 +90,6 @@ def make_int8(material: Material, options: QuantizeOptions, report: Report) -> I
     spec, model = material.spec, material.model
     engine = OrtEngine(model.SerializeToString())
     cases = trajectory_cases(spec, engine, material.calibration, limit=options.calibration)
-    pictures = paint(spec, engine, material.proof)
     engine.close()
     layers = [layer for layer in find_layers(model) if layer.kind in options.kinds]
     seen = observe(model, layers, cases)
@@ -103,10 +100,10 @@ def make_int8(material: Material, options: QuantizeOptions, report: Report) -> I
     def picture_db(chosen: Sequence[Layer]) -> float:
         graph, _ = plan.write(chosen)
         few = options.search_pictures
-        reached = worst_picture(spec, graph, material.proof[:few], pictures[:few])
+        reached = worst_picture(spec, graph, material.proof[:few], material.pictures[:few])
         if reached < options.floor_db:
             return reached
-        return worst_picture(spec, graph, material.proof, pictures)
+        return worst_picture(spec, graph, material.proof, material.pictures)
 
     chosen, frontier = choose_layers(costs, picture_db, options.floor_db)
     for point in frontier:
@@ -123,8 +120,6 @@ def make_int8(material: Material, options: QuantizeOptions, report: Report) -> I
     return Int8Graph(
         graph=graph,
         picture_db=round(frontier[-1].picture_db, 2),
-        starts=tuple(material.proof),
-        pictures=tuple(pictures),
         counts=counts,
         share=frontier[-1].share,
     )

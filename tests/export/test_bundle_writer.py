@@ -18,12 +18,14 @@ from cascade.hosting import open_stages
 from cascade.manifest import FileEntry, Manifest, VariantSpec
 from cascade.precision import Precision
 from cascade.request import GenerateRequest, Handoff
+from export import stage_component
 from export.bundle_folder import write_bundle
-from export.bundle_parts import BundleParts
+from export.bundle_parts import BundleParts, ExportOptions
 from export.bundle_writer import prove_end_to_end
 from export.parity import compare_engines, stage_cases
 from export.quantize.shared_weights import leave_out
-from export.stage_component import training_facts
+from export.rounding import Storage
+from export.stage_component import StageSource, add_stage, training_facts
 from export.text_component import CONTEXT_WIDTH
 from stages.checkpoint import save_checkpoint
 from stages.presets import PRESETS
@@ -94,6 +96,28 @@ def test_a_stage_is_exported_with_its_facts(one_stage: tuple[BundleParts, list[s
     assert spec.training["final_loss"] == 0.1235
     assert lines[0].startswith("base ")
     assert lines[-1].startswith("base          int8: ")
+
+
+def test_a_stage_that_does_not_survive_eight_bits_goes_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No variant, no file, a line that says why; its float32 pictures still feed the next stage."""
+    monkeypatch.setattr(stage_component, "MIN_PICTURE_DB", {64: 200.0})
+    folder = tmp_path / "base"
+    save_checkpoint(folder, {"ema": stirred(SELF_BASE.unet).state_dict()}, FACTS)
+    parts, lines = BundleParts(), list[str]()
+    source = StageSource(preset=SELF_BASE, checkpoint=folder, data=tiny_dataset())
+    add_stage(parts, source, ExportOptions(storage=Storage.FLOAT16), lines.append)
+    (spec,) = parts.stages
+    assert spec.graph.variants == ()
+    assert "base.int8.onnx" not in parts.files
+    assert "without int8: base: int8 reaches" in lines[-1]
+    assert lines[-1].endswith("the floor is 200.0")
+    (stage,) = parts.eight_bit
+    start, *_ = parts.painted
+    assert isinstance(stage, DiffusionStage)
+    again = run_stage(stage, GenerateRequest(), replace(start, image=None))
+    np.testing.assert_array_equal(again, start.image)
 
 
 def test_both_versions_of_a_stage_paint_the_same(one_stage: tuple[BundleParts, list[str]]) -> None:

@@ -20,7 +20,7 @@ from export.quantize.sensitivity import Cost, choose_layers, measure_costs
 from export.quantize.shared_weights import leave_out
 from export.quantize.static import LayerLevels
 from export.quantize.trajectories import CROP, cropped, trajectory_cases, true_starts
-from export.quantize.variant import Material, QuantizeOptions, make_int8, worst_picture
+from export.quantize.variant import Material, QuantizeOptions, make_int8, paint, worst_picture
 from tests.export.small_graphs import CHANNELS, random, two_readers
 from tests.tiny_training import SELF_BASE, TINY_SR, tiny_dataset
 
@@ -84,11 +84,13 @@ def material(one_stage: OneStage) -> Material:
     """The float32 graph of the tiny stage with two runs for each purpose."""
     parts, _ = one_stage
     data = tiny_dataset()
+    spec, proof = parts.stages[0], true_starts(SELF_BASE, data, 2, offset=0.5)
     return Material(
-        spec=parts.stages[0],
+        spec=spec,
         model=unstored(parts.files["base.onnx"]),
         calibration=true_starts(SELF_BASE, data, 2, offset=0.0),
-        proof=true_starts(SELF_BASE, data, 2, offset=0.5),
+        proof=proof,
+        pictures=paint(spec, OrtEngine(parts.files["base.onnx"], threads=1), proof),
     )
 
 

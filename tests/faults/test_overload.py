@@ -18,9 +18,9 @@ from tests.serving import Caller, connect, details_of, pixels, results_of, wait_
 
 RESETS = 3000
 MAX_WAITING_BETWEEN = 2
+"""The server's default."""
 SHARING = 4
 """Rows of the shared server that run a component together."""
-"""The server's default."""
 IDLE_CONNECTIONS = 200
 """The server holds a descriptor for each; `ulimit -n` is often 1024."""
 

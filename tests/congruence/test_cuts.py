@@ -79,14 +79,16 @@ def test_events_come_in_order(bundle: Bundle, unix_server: str, cut: int) -> Non
 
 
 def test_the_second_request_of_a_prompt_sends_less(bundle: Bundle, unix_server: str) -> None:
-    """The context goes up once; then its handle is enough."""
+    """The context goes up once; then its handle is enough.
+
+    What comes down is not compared: progress that nobody reads in time is left out.
+    """
     with Client(bundle, server=unix_server, cut=2, threads=1) as client:
         first = client.generate("a red apple , noto style", seed=1)
         second = client.generate("a red apple , noto style", seed=1)
         other = client.generate("a green apple , noto style", seed=1)
     assert second.bytes_up < first.bytes_up
     assert other.bytes_up > second.bytes_up
-    assert second.bytes_down < first.bytes_down
 
 
 def test_where_the_time_went_adds_up(bundle: Bundle, unix_server: str) -> None:

@@ -172,7 +172,8 @@ def test_the_layer_that_costs_most_comes_first() -> None:
 def test_calibration_sees_every_time_and_both_halves_of_guidance(one_stage: OneStage) -> None:
     """One run of 20 guided steps: 20 evaluations of two rows, one with every token masked out."""
     parts, _ = one_stage
-    stage = replace(parts.stages[0], steps=20)
+    guided = replace(parts.stages[0].guidance, weight=2.0)
+    stage = replace(parts.stages[0], steps=20, guidance=guided)
     engine = OrtEngine(parts.files["base.onnx"], threads=1)
     starts = true_starts(SELF_BASE, tiny_dataset(), 1, offset=0.0)
     cases = trajectory_cases(stage, engine, starts, limit=100)

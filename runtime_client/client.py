@@ -359,7 +359,12 @@ class Client:
                     token=BearerToken(token=config.token, file=config.token_file),
                 )
                 self._connection = Connection(
-                    locate, security, self.bundle.bundle_id, config.timeout_s
+                    locate,
+                    security,
+                    self.bundle.bundle_id,
+                    config.timeout_s,
+                    # A private server that is gone does not come back.
+                    0.0 if private is not None else config.linger_s,
                 )
             return self._connection
 

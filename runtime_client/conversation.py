@@ -7,6 +7,7 @@ again. Knows a connection and messages; not what they mean for a picture.
 import random
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from cascade.errors import Cancelled, TransportError
@@ -53,13 +54,29 @@ class Conversation:
         with self._traffic.timed("connect"):
             return self.wait_for(self._connection.begin())
 
+    @contextmanager
+    def placed(self, peer: Peer) -> Iterator[None]:
+        """Inside the block this is one of the requests that the server lets in at once.
+
+        Raises:
+            DeadlineExceeded: no place became free in time.
+            Cancelled: the talk was ended before.
+        """
+        place = peer.places.take()
+        try:
+            with self._traffic.timed("queue"):
+                self.wait_for(place)
+            yield
+        finally:
+            peer.places.give_back(place)
+
     def messages(self, ask: Callable[[], bytes]) -> Iterator[ServerEvent | Resumed | None]:
         """Everything that the server says, up to and with `Done`; None is of an unknown kind.
 
         Args:
             ask: one attempt at the call, which calls `send`; used again after every break.
         """
-        data: bytes | None = self._ask(ask)
+        data: bytes | None = self._ask(ask, None)
         while data is not None:
             self._traffic.bytes_down += len(data)
             with self._traffic.timed("serialise"):
@@ -75,8 +92,9 @@ class Conversation:
                 self._breaks += 1
                 if not self.resumes or self._breaks > MAX_RESUMES or self._ended.done():
                     raise
+                broken_at = self._deadline.clock()
                 yield Resumed(str(exc))
-                data = self._ask(ask)
+                data = self._ask(ask, broken_at)
         raise TransportError("the server ended the call before it was done")
 
     def send(self, peer: Peer, message: bytes) -> bytes:
@@ -95,10 +113,10 @@ class Conversation:
 
     def wait_for(self, future: "Future[T]") -> T:
         """A background result, unless the talk is ended or out of time before."""
-        waited: list[Future[Any]] = [future, self._ended]
+        ends = (self._ended, self._connection.closing)
+        waited: list[Future[Any]] = [future, *ends]
         done, _ = wait(waited, self._deadline.remaining_s(), FIRST_COMPLETED)
-        if self._ended.done():
-            raise Cancelled("the run was ended from outside")
+        self._refuse_ended()
         if not done:
             raise self._deadline.exceeded()
         try:
@@ -117,14 +135,19 @@ class Conversation:
         if self._stream is not None:
             self._stream.cancel()
 
-    def _ask(self, ask: Callable[[], bytes]) -> bytes:
-        """The first event's bytes mean that the server took the request."""
+    def _ask(self, ask: Callable[[], bytes], broken_at: float | None) -> bytes:
+        """The first event's bytes mean that the server took the request.
+
+        Args:
+            ask: one attempt.
+            broken_at: when the connection broke, if it did.
+        """
         return with_retries(
             ask,
             policy=self._connection.policy,
             budget=self._connection.budget,
             deadline=self._deadline,
-            pacing=Pacing(sleep=self._sleep, chance=random.random),
+            pacing=Pacing(sleep=self._sleep, chance=random.random, broken_at=broken_at),
         )
 
     def _next(self) -> bytes | None:
@@ -135,8 +158,13 @@ class Conversation:
             return next(self._stream, None)
 
     def _sleep(self, seconds: float) -> None:
-        """A pause between attempts that `end` cuts short."""
-        time_up: Future[None] = Future()
-        wait([time_up, self._ended], seconds, FIRST_COMPLETED)
+        """A pause between attempts that an end cuts short."""
+        wait([self._ended, self._connection.closing], seconds, FIRST_COMPLETED)
+        self._refuse_ended()
+
+    def _refuse_ended(self) -> None:
+        """Raise when there is nothing to wait for any more."""
         if self._ended.done():
             raise Cancelled("the run was ended from outside")
+        if self._connection.closing.done():
+            raise Cancelled("the client was closed")

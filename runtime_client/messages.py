@@ -28,6 +28,8 @@ class ServerInfo:
     """What each component computes in; one whose precision is not known here is left out."""
     image_formats: tuple[ImageFormat, ...]
     context_lifetime_s: float
+    max_open_requests: int = 0
+    """Requests of one caller that fit in at once, as far as the server's limits say; 0 unknown."""
 
 
 @dataclass(frozen=True, slots=True)

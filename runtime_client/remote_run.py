@@ -87,16 +87,12 @@ class RemoteRun:
             check_precisions(peer, self._plan.precisions)
             self._presence = presence_at(peer, self._plan.ticket.presence)
             self._talk.resumes = self._presence != Presence()
-            if self._talk.resumes and not self._presence.detach:
-                farewells.begin(request_id)
-            with self._traffic.timed("serialise"):
-                image = self._packed_image()
-            incoming = Incoming(self._plan.components, self._handoff, self._traffic)
-            for message in self._talk.messages(lambda: self._start(peer, image)):
-                event = incoming.event(message)
-                if isinstance(event, Transferred):
-                    farewells.end(request_id)
-                if event is not None:
+            with self._talk.placed(peer):
+                if self._talk.resumes and not self._presence.detach:
+                    farewells.begin(request_id)
+                for event in self._talk_through(peer):
+                    if isinstance(event, Transferred):
+                        farewells.end(request_id)
                     yield event
         except CascadeError as exc:
             if not isinstance(exc, LEFT_INSIDE):
@@ -109,6 +105,16 @@ class RemoteRun:
     def end(self) -> None:
         """Cancel, from another thread."""
         self._talk.end()
+
+    def _talk_through(self, peer: Peer) -> Iterator[Event]:
+        """Ask, and everything that is heard up to the end."""
+        with self._traffic.timed("serialise"):
+            image = self._packed_image()
+        incoming = Incoming(self._plan.components, self._handoff, self._traffic)
+        for message in self._talk.messages(lambda: self._start(peer, image)):
+            event = incoming.event(message)
+            if event is not None:
+                yield event
 
     def _start(self, peer: Peer, image: PackedImage | None) -> bytes:
         """Send the request; the first event's bytes mean that the server took it."""

@@ -85,7 +85,25 @@ def decode_info(data: bytes) -> ServerInfo:
         },
         image_formats=tuple(f for f in FORMATS if f in known),
         context_lifetime_s=reply.limits.context_lifetime_seconds,
+        max_open_requests=max_open_requests(reply),
     )
+
+
+def max_open_requests(reply: pb.GetServerInfoResponse) -> int:
+    """How many requests a server lets in at once when nobody else asks; 0 where it does not say.
+
+    As many as may wait for one component, so that none is refused even before the first has begun.
+    """
+    limits = reply.limits
+    held = 3 * sum(component.output_resolution**2 for component in reply.components)
+    by_bytes = max(1, limits.max_in_flight_bytes // held) if held else 0
+    said = (
+        limits.max_queued_per_stage,
+        limits.max_in_flight,
+        limits.max_in_flight_per_identity,
+        by_bytes if limits.max_in_flight_bytes else 0,
+    )
+    return min((limit for limit in said if limit), default=0)
 
 
 def encode_put_context(bundle_id: str, context: ContextF16) -> bytes:

@@ -224,6 +224,7 @@ def write_server_info(info: ServerInfo) -> bytes:
         max_in_flight_bytes=config.max_in_flight_bytes,
         max_in_flight_per_identity=config.max_in_flight_per_identity,
         max_linger_seconds=config.max_linger_s,
+        max_in_flight=config.max_in_flight,
     )
     return serialise(
         pb.GetServerInfoResponse(

@@ -115,7 +115,7 @@ class ComponentInfo(_message.Message):
     def __init__(self, name: _Optional[str] = ..., position: _Optional[int] = ..., family: _Optional[str] = ..., output_resolution: _Optional[int] = ..., milliseconds_per_step: _Optional[float] = ..., queued: _Optional[int] = ..., default_steps: _Optional[int] = ..., precision: _Optional[_Union[Precision, str]] = ..., engine: _Optional[str] = ..., max_batch_rows: _Optional[int] = ...) -> None: ...
 
 class Limits(_message.Message):
-    __slots__ = ("max_message_bytes", "max_prompt_characters", "max_steps", "max_queued_per_stage", "context_store_bytes", "context_lifetime_seconds", "result_store_bytes", "result_lifetime_seconds", "max_in_flight_bytes", "max_in_flight_per_identity", "max_linger_seconds")
+    __slots__ = ("max_message_bytes", "max_prompt_characters", "max_steps", "max_queued_per_stage", "context_store_bytes", "context_lifetime_seconds", "result_store_bytes", "result_lifetime_seconds", "max_in_flight_bytes", "max_in_flight_per_identity", "max_linger_seconds", "max_in_flight")
     MAX_MESSAGE_BYTES_FIELD_NUMBER: _ClassVar[int]
     MAX_PROMPT_CHARACTERS_FIELD_NUMBER: _ClassVar[int]
     MAX_STEPS_FIELD_NUMBER: _ClassVar[int]
@@ -127,6 +127,7 @@ class Limits(_message.Message):
     MAX_IN_FLIGHT_BYTES_FIELD_NUMBER: _ClassVar[int]
     MAX_IN_FLIGHT_PER_IDENTITY_FIELD_NUMBER: _ClassVar[int]
     MAX_LINGER_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    MAX_IN_FLIGHT_FIELD_NUMBER: _ClassVar[int]
     max_message_bytes: int
     max_prompt_characters: int
     max_steps: int
@@ -138,7 +139,8 @@ class Limits(_message.Message):
     max_in_flight_bytes: int
     max_in_flight_per_identity: int
     max_linger_seconds: float
-    def __init__(self, max_message_bytes: _Optional[int] = ..., max_prompt_characters: _Optional[int] = ..., max_steps: _Optional[int] = ..., max_queued_per_stage: _Optional[int] = ..., context_store_bytes: _Optional[int] = ..., context_lifetime_seconds: _Optional[float] = ..., result_store_bytes: _Optional[int] = ..., result_lifetime_seconds: _Optional[float] = ..., max_in_flight_bytes: _Optional[int] = ..., max_in_flight_per_identity: _Optional[int] = ..., max_linger_seconds: _Optional[float] = ...) -> None: ...
+    max_in_flight: int
+    def __init__(self, max_message_bytes: _Optional[int] = ..., max_prompt_characters: _Optional[int] = ..., max_steps: _Optional[int] = ..., max_queued_per_stage: _Optional[int] = ..., context_store_bytes: _Optional[int] = ..., context_lifetime_seconds: _Optional[float] = ..., result_store_bytes: _Optional[int] = ..., result_lifetime_seconds: _Optional[float] = ..., max_in_flight_bytes: _Optional[int] = ..., max_in_flight_per_identity: _Optional[int] = ..., max_linger_seconds: _Optional[float] = ..., max_in_flight: _Optional[int] = ...) -> None: ...
 
 class PutContextRequest(_message.Message):
     __slots__ = ("bundle_id", "context")

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Self, Unpack, cast
 
 from cascade.bundle import Bundle, open_bundle
 from cascade.engine_plan import EnginePlan, demanded_precisions, plan_here
-from cascade.errors import Cancelled, InvalidRequest, TransportError
+from cascade.errors import Cancelled, CascadeError, DeadlineExceeded, InvalidRequest, TransportError
 from cascade.events import Accepted, Event, FellBack, StageFinished
 from cascade.generate import generate
 from cascade.manifest import Manifest
@@ -26,7 +26,9 @@ from cascade.request import GenerateRequest, Handoff, StageOptions
 from cascade.stage import Stage
 from runtime_client.config import ClientChoices, ClientConfig
 from runtime_client.deadline import Deadline
+from runtime_client.local_times import LocalTimes, before_fallback
 from runtime_client.result import Collected, Result
+from runtime_client.retry import RETRIED
 
 if TYPE_CHECKING:
     from runtime_client.connection import Connection
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
     from runtime_client.remote_run import Ticket
 
 OnEvent = Callable[[Event], None]
+FALL_BACK_ON: tuple[type[CascadeError], ...] = (*RETRIED, DeadlineExceeded)
+"""Of a server; the rest may then run here."""
 
 
 class Client:
@@ -61,6 +65,7 @@ class Client:
         self.bundle = opened(bundle, self.config.require_signature)
         check_cut(self.bundle.manifest, self.config.cut)
         self._demanded = demanded_precisions(self.bundle.manifest, self.config.wish)
+        self._local_times = LocalTimes(self.bundle.manifest, self.config.wish)
         self._lock = threading.Lock()
         self._private: PrivateServer | None = None
         self._connection: Connection | None = None
@@ -249,8 +254,13 @@ class Client:
 
         last = check_request(self.bundle.manifest, request)
         handoff, done = Handoff(prompt=request.prompt), 0
+        limit = deadline
+        rest = range(self.config.cut, last + 1)
+        # A private server is this machine: what it has no time for, nobody here has.
+        if self.config.fallback == "local" and self.config.server is not None and rest:
+            limit = before_fallback(deadline, self._local_times.rest_s(request, rest))
         try:
-            for event in generate(self._stages(last, deadline, account), request, handoff):
+            for event in generate(self._stages(last, limit, account), request, handoff):
                 if isinstance(event, StageFinished):
                     handoff = event.handoff
                     done = self.bundle.manifest.position(event.stage) + 1
@@ -258,12 +268,14 @@ class Client:
                 deadline.remaining_s()
                 self._refuse_early()
             return
-        except TransportError as exc:
-            if self.config.fallback != "local" or done > last:
+        except FALL_BACK_ON as exc:
+            if self.config.fallback != "local" or done > last or deadline.is_over:
                 raise
             reason = str(exc)
         yield FellBack(self.bundle.manifest.components[done].name, reason)
         for event in generate(self._here(range(done, last + 1), account), request, handoff):
+            if isinstance(event, StageFinished):
+                self._local_times.note(event.stage, request, sum(event.seconds.values()))
             yield event
             deadline.remaining_s()
 
@@ -343,7 +355,7 @@ class Client:
         """The connection, made on first use."""
         from runtime_client.connection import Connection  # noqa: PLC0415
         from runtime_client.credentials import BearerToken  # noqa: PLC0415
-        from runtime_client.transport import Security  # noqa: PLC0415
+        from runtime_client.transport import Keepalive, Security  # noqa: PLC0415
 
         config = self.config
         address = config.server or ""
@@ -357,6 +369,7 @@ class Client:
                     client_cert=config.client_cert,
                     client_key=config.client_key,
                     token=BearerToken(token=config.token, file=config.token_file),
+                    keepalive=Keepalive.within(config.dead_link_s),
                 )
                 self._connection = Connection(
                     locate,

@@ -52,6 +52,8 @@ PUSHBACK_MS = re.compile(r"[0-9]{1,9}")
 TRIED_IN_VAIN = ("failed to connect", "DNS resolution failed")
 """In the details of calls for which there was no connection. The channel then fails every call at
 once, with the same words and without having tried, until its own pause is over."""
+DEAD_LINK = "ping timeout"
+"""A new attempt to connect on the same channel would take `CONNECT_PATIENCE_MS`."""
 TORN = "Stream removed ("
 """At the beginning of the details of calls whose connection broke, or whose stream was reset."""
 REFUSED_STREAM = "error code 7)"
@@ -82,13 +84,19 @@ class Keepalive:
     """How a link that is dead, and does not say so, is found while a call is open.
 
     After so long without a byte from the server a ping is sent, and after so long without an answer
-    the connection is given up: 15 s together. Servers must permit pings so often
-    (`runtime_server.server`); one that does not answers GOAWAY too_many_pings, the request is
-    resumed, and gRPC then pings half as often.
+    the connection is given up. Servers must permit pings so often (`runtime_server.server`); one
+    that does not answers GOAWAY too_many_pings, the request is resumed, and gRPC then pings half as
+    often.
     """
 
     time_ms: int = 10_000
     timeout_ms: int = 5_000
+
+    @classmethod
+    def within(cls, seconds: float) -> "Keepalive":
+        """That finds a dead link in that time: two thirds until the ping, one for the answer."""
+        timeout_ms = max(1, round(seconds * 1000 / 3))
+        return cls(time_ms=2 * timeout_ms, timeout_ms=timeout_ms)
 
     def options(self) -> list[tuple[str, int]]:
         """As channel options.
@@ -107,7 +115,7 @@ class Keepalive:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Security:
-    """How the connection is protected."""
+    """How the connection is protected and watched."""
 
     tls: bool = False
     ca_file: Path | None = None
@@ -117,6 +125,7 @@ class Security:
     client_key: Path | None = None
     token: BearerToken = field(default_factory=BearerToken)
     """Goes with every call."""
+    keepalive: Keepalive = Keepalive()
 
 
 class ByteStream:
@@ -170,19 +179,15 @@ class Posted:
 class Transport:
     """The way to one address. Calls may overlap and come from any thread."""
 
-    def __init__(
-        self, address: str, security: Security, keepalive: Keepalive | None = None
-    ) -> None:
+    def __init__(self, address: str, security: Security) -> None:
         """Create the first channel; nothing is sent yet.
 
         Args:
             address: `host:port` or `unix:PATH`.
-            security: TLS or none.
-            keepalive: how a dead link is found; in 15 s when None.
+            security: TLS or none, and how a dead link is found.
         """
         self._address = address
         self._security = security
-        self._keepalive = keepalive or Keepalive()
         self._lock = threading.Lock()
         self._closed = False
         # Also those that were given up, as long as a call on them lasts.
@@ -204,7 +209,7 @@ class Transport:
         except grpc.RpcError as exc:
             error = translate(exc, cancelled=self._closed)
             if isinstance(error, TransportError):
-                self._give_up_if_idle(channel, error)
+                self._give_up_if_dead(channel, error)
             raise judge_time(error, expires_at) from exc
         except ValueError as exc:
             raise Cancelled("the client was closed") from exc
@@ -232,7 +237,7 @@ class Transport:
             )
         except ValueError as exc:
             raise Cancelled("the client was closed") from exc
-        return ByteStream(call, expires_at, partial(self._give_up_if_idle, channel))
+        return ByteStream(call, expires_at, partial(self._give_up_if_dead, channel))
 
     def close(self) -> None:
         """End every call and every channel."""
@@ -251,21 +256,22 @@ class Transport:
                 self._channel = self._open(RECONNECT_PATIENCE_MS)
             return self._channel
 
-    def _give_up_if_idle(self, channel: Any, error: TransportError) -> None:
+    def _give_up_if_dead(self, channel: Any, error: TransportError) -> None:
         """Let the next call have a new channel, which tries to connect at once.
 
         Args:
             channel: on which a call failed.
-            error: how; only without any connection the channel is given up.
+            error: how; only without any connection the channel is given up, for gRPC remembers in
+                it that a server wants fewer pings.
         """
-        if any(words in str(error) for words in TRIED_IN_VAIN):
+        if any(words in str(error) for words in (*TRIED_IN_VAIN, DEAD_LINK)):
             with self._lock:
                 if self._channel is channel:
                     self._channel = None
 
     def _open(self, connect_patience_ms: int) -> Any:
         """A new channel."""
-        options = channel_options(self._address, self._keepalive, connect_patience_ms)
+        options = channel_options(self._address, self._security.keepalive, connect_patience_ms)
         if self._security.tls:
             credentials = channel_credentials(self._security)
             channel = grpc.secure_channel(self._address, credentials, options)

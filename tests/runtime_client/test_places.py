@@ -17,8 +17,8 @@ from runtime_client import wire
 from runtime_client.client import Client
 from runtime_client.places import Places
 from runtime_server.watching.observer import NullObserver, Refusal
+from tests.bare_server import BareServer
 from tests.counting_engine import CountingEngine
-from tests.refusing_streams import RefusingStreams
 from tests.serving import RunningServer, connect, local_results, running, wait_until
 from tests.tiny_bundle import SIZES, write_tiny_bundle
 
@@ -128,7 +128,7 @@ def test_streams_that_the_server_refuses_are_asked_for_again(
     """HTTP/2's REFUSED_STREAM, more often than a lost connection is tried again."""
     with (
         running(steady_bundle) as server,
-        RefusingStreams(server.address, refusals=5) as full,
+        BareServer(passes_on_to=server.address, refusals=5) as full,
         Client(steady_bundle, server=full.address, threads=1) as client,
     ):
         assert np.array_equal(client.run(asking(0)).image, expected[0])

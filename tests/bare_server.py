@@ -1,6 +1,6 @@
-"""An HTTP/2 server without room: it refuses its first streams, then passes bytes on to another.
+"""HTTP/2 servers that do one thing wrong: refuse streams, or fall silent after so many pings.
 
-Frames by hand, since no server that is installed here refuses a stream on demand. RFC 9113.
+Frames by hand, since no server that is installed here does so on demand. RFC 9113.
 """
 
 import contextlib
@@ -22,21 +22,26 @@ def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
     return struct.pack(">I", len(payload))[1:] + struct.pack(">BBI", kind, flags, stream) + payload
 
 
-class RefusingStreams:
+class BareServer:
     """Listens on a port of its own."""
 
-    def __init__(self, address: str, *, refusals: int) -> None:
+    def __init__(self, *, passes_on_to: str = "", refusals: int = 0, pongs: int = 0) -> None:
         """Listen.
 
         Args:
-            address: `host:port` of the server behind it.
-            refusals: calls of Generate that are refused.
+            passes_on_to: `host:port` of the server that takes over, on new connections, once all
+                refusals are used up.
+            refusals: streams that are refused; others are never answered.
+            pongs: pings that are answered.
         """
-        host, _, port = address.rpartition(":")
-        self._server = (host, int(port))
+        host, _, port = passes_on_to.rpartition(":")
+        self._server = (host, int(port or 0))
         self._left = refusals
+        self._pongs = pongs
         self.refused = 0
         """Streams so far."""
+        self.pings = 0
+        """Received so far."""
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
         self._open: list[socket.socket] = []
@@ -80,7 +85,7 @@ class RefusingStreams:
 
     def _serve(self, near: socket.socket) -> None:
         """Refuse what is to be refused; the next connection is passed on."""
-        if not self._left:
+        if not self._left and self._server[0]:
             far = socket.create_connection(self._server)
             self._open.append(far)
             self._spawn(self._pass_on, near, far)
@@ -89,17 +94,27 @@ class RefusingStreams:
         with contextlib.suppress(OSError), near.makefile("rb") as stream:
             near.sendall(frame(SETTINGS, 0, 0, b""))
             stream.read(PREFACE_BYTES)
-            while self._left and len(head := stream.read(9)) == 9:
+            while len(head := stream.read(9)) == 9:
                 kind, flags, number = struct.unpack(">BBI", head[3:])
                 payload = stream.read(int.from_bytes(head[:3], "big"))
-                if kind in (SETTINGS, PING) and not flags & ACK:
-                    near.sendall(frame(kind, ACK, 0, payload if kind == PING else b""))
-                elif kind == HEADERS:
-                    self._left -= 1
-                    self.refused += 1
-                    near.sendall(frame(RST_STREAM, 0, number, struct.pack(">I", REFUSED_STREAM)))
-            near.sendall(frame(GOAWAY, 0, 0, struct.pack(">II", number, 0)))
-            near.shutdown(socket.SHUT_RDWR)
+                if not flags & ACK or kind == HEADERS:
+                    near.sendall(self._answer(kind, number, payload))
+                if self.refused and not self._left:
+                    near.sendall(frame(GOAWAY, 0, 0, struct.pack(">II", number, 0)))
+                    near.shutdown(socket.SHUT_RDWR)
+
+    def _answer(self, kind: int, number: int, payload: bytes) -> bytes:
+        """What a frame is answered with; nothing for most."""
+        if kind == SETTINGS:
+            return frame(SETTINGS, ACK, 0, b"")
+        if kind == PING:
+            self.pings += 1
+            return frame(PING, ACK, 0, payload) if self.pings <= self._pongs else b""
+        if kind == HEADERS and self._left:
+            self._left -= 1
+            self.refused += 1
+            return frame(RST_STREAM, 0, number, struct.pack(">I", REFUSED_STREAM))
+        return b""
 
     @staticmethod
     def _pass_on(source: socket.socket, target: socket.socket) -> None:

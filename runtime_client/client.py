@@ -22,6 +22,7 @@ from cascade.errors import Cancelled, CascadeError, DeadlineExceeded, InvalidReq
 from cascade.events import Accepted, Event, FellBack, StageFinished
 from cascade.generate import generate
 from cascade.manifest import Manifest
+from cascade.owning_process import OwningProcess
 from cascade.request import GenerateRequest, Handoff, StageOptions
 from cascade.stage import Stage
 from runtime_client.config import ClientChoices, ClientConfig
@@ -42,7 +43,11 @@ FALL_BACK_ON: tuple[type[CascadeError], ...] = (*RETRIED, DeadlineExceeded)
 
 
 class Client:
-    """Makes pictures from prompts. Requests may come from several threads at once."""
+    """Makes pictures from prompts. Requests may come from several threads at once.
+
+    Belongs to the process that made it: in a forked child its methods raise `InvalidRequest`, and
+    closing it does nothing there.
+    """
 
     def __init__(
         self,
@@ -66,6 +71,7 @@ class Client:
         check_cut(self.bundle.manifest, self.config.cut)
         self._demanded = demanded_precisions(self.bundle.manifest, self.config.wish)
         self._local_times = LocalTimes(self.bundle.manifest, self.config.wish)
+        self._owner = OwningProcess()
         self._lock = threading.Lock()
         self._private: PrivateServer | None = None
         self._connection: Connection | None = None
@@ -123,6 +129,7 @@ class Client:
             InvalidRequest: no server is named, or nothing of the request runs there.
             CascadeError: see `run`.
         """
+        self._owner.check("this client")
         deadline = Deadline.after(self.config.timeout_s)
         from runtime_client.messages import Presence  # noqa: PLC0415
         from runtime_client.remote_run import Ticket  # noqa: PLC0415
@@ -189,6 +196,8 @@ class Client:
 
     def close(self) -> None:
         """End what is in progress, the private server included, and release everything."""
+        if not self._owner.is_this:
+            return
         with self._lock:
             self._closed = True
             private, connection, local = self._private, self._connection, self._local
@@ -243,12 +252,14 @@ class Client:
         Raises:
             InvalidRequest: there is none; a private server keeps nothing beyond its client.
         """
+        self._owner.check("this client")
         if self.config.server is None:
             raise InvalidRequest("server: name the server that has the request", field="server")
         return self._connect(None)
 
     def _events(self, request: GenerateRequest, account: Collected) -> Iterator[Event]:
         """The events of one request, with the fallback; loading is put on the account."""
+        self._owner.check("this client")
         deadline = Deadline.after(self.config.timeout_s)
         from runtime_client.request_checks import check_request  # noqa: PLC0415  see the top
 
@@ -265,6 +276,7 @@ class Client:
                     handoff = event.handoff
                     done = self.bundle.manifest.position(event.stage) + 1
                 yield event
+                self._owner.check("this request")
                 deadline.remaining_s()
                 self._refuse_early()
             return
@@ -277,6 +289,7 @@ class Client:
             if isinstance(event, StageFinished):
                 self._local_times.note(event.stage, request, sum(event.seconds.values()))
             yield event
+            self._owner.check("this request")
             deadline.remaining_s()
 
     def _stages(

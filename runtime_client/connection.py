@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from cascade.agreement import WIRE_VERSION
 from cascade.errors import BundleMismatch, Cancelled, VersionMismatch
+from cascade.owning_process import OwningProcess
 from cascade.types import ContextF16
 from runtime_client import wire
 from runtime_client.context_uploads import ContextUploads, Uploaded
@@ -63,6 +64,7 @@ class Connection:
         self._security = security
         self._bundle_id = bundle_id
         self._timeout_s = timeout_s
+        self.owner = OwningProcess()
         self._lock = threading.Lock()
         # Apart: a handshake queued behind uploads that wait for it would never start.
         self._greeter = ThreadPoolExecutor(1, "cascade-greet")

@@ -68,7 +68,9 @@ class Conversation:
                 self.wait_for(place)
             yield
         finally:
-            peer.places.give_back(place)
+            # The copy of a forked child may be locked for ever, and is nobody's.
+            if self._connection.owner.is_this:
+                peer.places.give_back(place)
 
     def messages(self, ask: Callable[[], bytes]) -> Iterator[ServerEvent | Resumed | None]:
         """Everything that the server says, up to and with `Done`; None is of an unknown kind.
@@ -131,8 +133,8 @@ class Conversation:
         self.hang_up()
 
     def hang_up(self) -> None:
-        """End the call in progress; harmless when it is over."""
-        if self._stream is not None:
+        """End the call in progress; harmless when it is over, nothing in another process."""
+        if self._stream is not None and self._connection.owner.is_this:
             self._stream.cancel()
 
     def _ask(self, ask: Callable[[], bytes], broken_at: float | None) -> bytes:

@@ -99,8 +99,10 @@ class RemoteRun:
                 farewells.end(request_id)
             raise
         finally:
-            farewells.abandon(request_id)
-            self._talk.hang_up()
+            # A forked child that drops its copy of a request must not end the true one.
+            if self._plan.connection.owner.is_this:
+                farewells.abandon(request_id)
+                self._talk.hang_up()
 
     def end(self) -> None:
         """Cancel, from another thread."""

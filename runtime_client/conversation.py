@@ -10,12 +10,13 @@ from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from cascade.errors import Cancelled, TransportError
+from cascade.agreement import MAX_MESSAGE_BYTES, max_joined_bytes
+from cascade.errors import Cancelled, MessageTooLarge, TransportError
 from cascade.events import Accepted, Resumed
 from runtime_client import wire
 from runtime_client.connection import Connection, Peer
 from runtime_client.deadline import Deadline
-from runtime_client.messages import Done, ServerEvent, StageResult
+from runtime_client.messages import Done, Fragment, ServerEvent, StageResult
 from runtime_client.retry import MAX_RESUMES, Pacing, with_retries
 from runtime_client.traffic import Traffic
 from runtime_client.transport import ByteStream
@@ -42,6 +43,9 @@ class Conversation:
         """Results that have come."""
         self.resumes = False
         """Whether it asks again after a break in the middle."""
+        self.largest_picture = 0
+        """Width and height; bounds what is joined from fragments."""
+        self._joining = bytearray()
         self._connection = connection
         self._deadline = deadline
         self._traffic = traffic
@@ -81,8 +85,7 @@ class Conversation:
         data: bytes | None = self._ask(ask, None)
         while data is not None:
             self._traffic.bytes_down += len(data)
-            with self._traffic.timed("serialise"):
-                message = wire.decode_event(data)
+            message = self._decoded(data)
             self.held += isinstance(message, StageResult)
             if not (self._breaks and isinstance(message, Accepted)):
                 yield message
@@ -95,6 +98,7 @@ class Conversation:
                 if not self.resumes or self._breaks > MAX_RESUMES or self._ended.done():
                     raise
                 broken_at = self._deadline.clock()
+                self._joining.clear()
                 yield Resumed(str(exc))
                 data = self._ask(ask, broken_at)
         raise TransportError("the server ended the call before it was done")
@@ -103,15 +107,33 @@ class Conversation:
         """One attempt at the call; returns its first event."""
         self._traffic.bytes_up += len(message)
         with self._traffic.timed("first"):
-            self._stream = peer.transport.stream(
-                wire.GENERATE, message, timeout_s=self._deadline.remaining_s()
-            )
+            path, data = in_fragments(peer, message)
+            self._stream = peer.transport.stream(path, data, timeout_s=self._deadline.remaining_s())
             if self._ended.done():
                 self._stream.cancel()
-            data = next(self._stream, None)
-        if data is None:
+            first = next(self._stream, None)
+        if first is None:
             raise TransportError("the server ended the call without an event")
-        return data
+        return first
+
+    def _decoded(self, data: bytes) -> ServerEvent | None:
+        """A message as an event; None for an unknown kind, and for a fragment that is not the last.
+
+        Raises:
+            TransportError: more fragments than any answer of this bundle has.
+        """
+        with self._traffic.timed("serialise"):
+            message = wire.decode_event(data)
+            if not isinstance(message, Fragment):
+                return message
+            if len(self._joining) + len(message.data) > max_joined_bytes(self.largest_picture):
+                raise TransportError("the server sent more than the largest picture takes")
+            self._joining += message.data
+            if not message.is_last:
+                return None
+            whole = wire.decode_event(bytes(self._joining))
+            self._joining.clear()
+            return None if isinstance(whole, Fragment) else whole
 
     def wait_for(self, future: "Future[T]") -> T:
         """A background result, unless the talk is ended or out of time before."""
@@ -170,3 +192,21 @@ class Conversation:
             raise Cancelled("the run was ended from outside")
         if self._connection.closing.done():
             raise Cancelled("the client was closed")
+
+
+def in_fragments(peer: Peer, message: bytes) -> tuple[str, bytes | list[bytes]]:
+    """The method and the message, or the messages, that carry a request up.
+
+    Raises:
+        MessageTooLarge: the server takes none so large.
+    """
+    if len(message) <= MAX_MESSAGE_BYTES:
+        return wire.GENERATE, message
+    limit = peer.info.max_joined_bytes
+    if len(message) > limit:
+        raise MessageTooLarge(
+            f"image: the request takes {len(message)} bytes, the server takes "
+            f"{max(limit, MAX_MESSAGE_BYTES)}: update it, or use a lower cut",
+            field="image.image.data",
+        )
+    return wire.GENERATE_FROM_FRAGMENTS, wire.encode_fragments(message)

@@ -5,7 +5,7 @@ stands for and the ways to send what they start from; not what ran before.
 """
 
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from cascade.errors import (
@@ -76,6 +76,7 @@ class RemoteRun:
             plan.ticket.request_id or uuid.uuid4().hex,
         )
         self._presence = Presence()
+        self._talk.largest_picture = largest_picture(plan.components)
 
     def events(self) -> Iterator[Event]:
         """Everything that happens on the server; closing the iterator cancels the call."""
@@ -181,6 +182,12 @@ class RemoteRun:
         if self._handoff.image is None or not isinstance(first, DiffusionSpec):
             return None
         return pack_smallest(self._handoff.image) if first.input_resolution is not None else None
+
+
+def largest_picture(components: Sequence[Component]) -> int:
+    """Width and height of the largest picture that components make; 0 for none."""
+    sizes = [c.output_resolution for c in components if isinstance(c, DiffusionSpec)]
+    return max(sizes, default=0)
 
 
 def presence_at(peer: Peer, wished: Presence) -> Presence:

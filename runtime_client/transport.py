@@ -227,13 +227,17 @@ class Transport:
             return None
         return Posted(call)
 
-    def stream(self, path: str, data: bytes, *, timeout_s: float) -> ByteStream:
-        """One message there, a stream back; errors come from the stream."""
+    def stream(self, path: str, data: bytes | list[bytes], *, timeout_s: float) -> ByteStream:
+        """One message there, or several, a stream back; errors come from the stream."""
         expires_at = time.monotonic() + timeout_s
         channel = self._open_channel()
+        several = isinstance(data, list)
         try:
-            call = channel.unary_stream(path)(
-                data, timeout=timeout_s, metadata=self._security.token.metadata()
+            start = (channel.stream_stream if several else channel.unary_stream)(path)
+            call = start(
+                iter(data) if several else data,
+                timeout=timeout_s,
+                metadata=self._security.token.metadata(),
             )
         except ValueError as exc:
             raise Cancelled("the client was closed") from exc

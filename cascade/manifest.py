@@ -278,12 +278,6 @@ class Manifest:
                     f"{stage.input_resolution}",
                     field=f"manifest.stages[{index}].input_resolution",
                 )
-            if before is not None and stage.output_resolution % before:
-                raise ManifestError(
-                    f"manifest.stages[{index}].output_resolution: {stage.name} enlarges {before} "
-                    f"to {stage.output_resolution}, expected a whole multiple",
-                    field=f"manifest.stages[{index}].output_resolution",
-                )
             before = stage.output_resolution
         if len({component.name for component in self.components}) != len(self.components):
             raise ManifestError("manifest.stages: two components share a name")

@@ -6,7 +6,7 @@ no picture is computed and then lost. Knows the manifest and the agreed limits; 
 
 from cascade.agreement import MAX_CONTEXT_TOKENS, MAX_MESSAGE_BYTES, MAX_RESOLUTION
 from cascade.errors import ManifestError
-from cascade.manifest import Manifest
+from cascade.manifest import DiffusionSpec, Manifest
 from cascade.request import MAX_STEPS
 
 ENVELOPE_BYTES = 64 << 10
@@ -23,12 +23,7 @@ def check_wire_limits(manifest: Manifest) -> None:
     starts: dict[int | None, str] = {}
     for index, stage in enumerate(manifest.stages):
         path = f"manifest.stages[{index}]"
-        if not 1 <= stage.output_resolution <= MAX_RESOLUTION:
-            raise ManifestError(
-                f"{path}.output_resolution: {stage.name} makes pictures of "
-                f"{stage.output_resolution}, 1 to {MAX_RESOLUTION} can be sent",
-                field=f"{path}.output_resolution",
-            )
+        check_sizes(stage, path)
         if not 1 <= stage.steps <= MAX_STEPS:
             raise ManifestError(
                 f"{path}.steps: {stage.name} takes {stage.steps} by default, 1 to {MAX_STEPS} can "
@@ -42,6 +37,24 @@ def check_wire_limits(manifest: Manifest) -> None:
                 field=f"{path}.input_resolution",
             )
         starts[stage.input_resolution] = stage.name
+
+
+def check_sizes(stage: DiffusionSpec, path: str) -> None:
+    """Refuse pictures that cannot be sent, or not be made from those before.
+
+    Raises:
+        ManifestError: naming the field under `path`.
+    """
+    size, before = stage.output_resolution, stage.input_resolution
+    wrong = ""
+    if not 1 <= size <= MAX_RESOLUTION:
+        wrong = f"makes pictures of {size}, 1 to {MAX_RESOLUTION} can be sent"
+    elif before is not None and size % before:
+        wrong = f"enlarges {before} to {size}, expected a whole multiple"
+    if wrong:
+        raise ManifestError(
+            f"{path}.output_resolution: {stage.name} {wrong}", field=f"{path}.output_resolution"
+        )
 
 
 def check_context_fits(manifest: Manifest) -> None:

@@ -106,10 +106,10 @@ def check_bytes_suffice(manifest: Manifest, config: ServerConfig) -> None:
     Raises:
         InvalidRequest: naming the setting and the least it must be.
     """
-    hosted = manifest.components[config.cut :]
-    results = sum(result_bytes(spec) for spec in hosted)
-    first = manifest.components[config.cut - 1] if config.cut > 1 else None
-    start = result_bytes(manifest.text_encoder) + (result_bytes(first) if first else 0)
+    results = sum(result_bytes(spec) for spec in manifest.components[config.cut :])
+    # The context comes with the request, or is a result; so is the picture before the first stage.
+    start = sum(result_bytes(spec) for spec in manifest.components[: config.cut][:1])
+    start += sum(result_bytes(spec) for spec in manifest.components[1 : config.cut][-1:])
     if config.max_in_flight_bytes < start + results:
         raise InvalidRequest(
             f"max_in_flight_bytes: one request of {manifest.name} holds up to {start + results} "

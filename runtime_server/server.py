@@ -21,6 +21,7 @@ from runtime_server.houses import Houses
 from runtime_server.identity.access import Access
 from runtime_server.identity.gate import Gate
 from runtime_server.identity.tls import read_credentials
+from runtime_server.protocol.foreign_messages import ForeignMessages
 from runtime_server.protocol.wire import SERVICE_NAME
 from runtime_server.service import CascadeService
 from runtime_server.watching.logs import LogLevel, log_event
@@ -73,9 +74,8 @@ class CascadeServer:
         observer = observer or NullObserver()
         self.houses = Houses(core, observer)
         gate = Gate(Access(config), observer)
-        self._server: Any = grpc.aio.server(
-            options=GRPC_OPTIONS, interceptors=(Metering(observer), gate)
-        )
+        interceptors = (Metering(observer), gate, ForeignMessages())
+        self._server: Any = grpc.aio.server(options=GRPC_OPTIONS, interceptors=interceptors)
         self.service = CascadeService(self.houses, gate, observer)
         self._server.add_generic_rpc_handlers((self.service.handlers(),))
         self._health = HealthBoard(self._server)

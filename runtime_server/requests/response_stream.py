@@ -7,7 +7,8 @@ import asyncio
 import time
 from typing import Any
 
-from cascade.errors import CascadeError, DeadlineExceeded
+from cascade.agreement import MAX_MESSAGE_BYTES
+from cascade.errors import CascadeError, DeadlineExceeded, MessageTooLarge
 from cascade.events import Preview, Progress
 from runtime_server.hosting.jobs import Delivery, Ended
 from runtime_server.protocol import wire
@@ -15,6 +16,7 @@ from runtime_server.requests.ledger import RequestKey
 from runtime_server.requests.outbox import Recorded
 from runtime_server.requests.production import pack_image
 from runtime_server.requests.reception import Seat
+from runtime_server.watching.departures import cancelled_if_gone
 from runtime_server.watching.logs import log_event, reason_of
 from runtime_server.watching.metering import time_is_over
 
@@ -70,9 +72,17 @@ class ResponseStream:
         self._outcome, self.code = "ok", "OK"
 
     async def _write(self, message: bytes, patience_s: float) -> None:
-        """Send one message; waits while the reader is slow."""
+        """Send one message; waits while the reader is slow.
+
+        gRPC would refuse a message over the limit as it does one to a caller that is gone.
+        """
+        if len(message) > MAX_MESSAGE_BYTES:
+            raise MessageTooLarge(
+                f"a result has {len(message)} bytes, a message at most {MAX_MESSAGE_BYTES}: ask "
+                "for a format that takes less"
+            )
         try:
-            async with asyncio.timeout(patience_s):
+            async with cancelled_if_gone(), asyncio.timeout(patience_s):
                 await self._context.write(message)
         except TimeoutError as exc:
             raise DeadlineExceeded(

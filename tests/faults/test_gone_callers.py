@@ -2,6 +2,7 @@
 
 import contextlib
 import random
+import re
 import signal
 import socket
 import struct
@@ -30,8 +31,9 @@ chance: of as many it was always several times the write."""
 FULL_AFTER_S = 0.4
 """Longer than a connection takes to fill up with previews; where it is not, less is tested."""
 STARTED, HANDLED = "grpc_server_started_total", "grpc_server_handled_total"
-FAULTS = ("Unknown", "Internal", "DataLoss")
-"""Codes that deploy/alerts.yml pages for."""
+ALERTS = (Path(__file__).parents[2] / "deploy" / "alerts.yml").read_text()
+(FAULTS,) = (codes.split("|") for codes in re.findall(r'grpc_code=~"([^"]*)"', ALERTS))
+"""Codes that somebody is woken for."""
 
 FIN, RST = struct.pack("ii", 0, 0), struct.pack("ii", 1, 0)
 """SO_LINGER: how the kernel ends a connection."""

@@ -76,9 +76,10 @@ class LineBudget:
             self._ends_at = now + self._window_s
             return self._spent()
 
-    def close(self) -> Mapping[LineKind, int]:
-        """What the present window did without, whether it is over or not."""
+    def settle_now(self) -> Mapping[LineKind, int]:
+        """Begin a new window, whether this one is over or not; what it did without."""
         with self._lock:
+            self._ends_at = self._clock() + self._window_s
             return self._spent()
 
     def _spent(self) -> Mapping[LineKind, int]:

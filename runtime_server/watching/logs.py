@@ -81,12 +81,12 @@ class BudgetHandler(logging.StreamHandler[TextIO]):
         """Write what is still to be told."""
         if self._timer is not None:
             self._timer.cancel()
-        self._locked(lambda: self._tell(self._budget.close()))
+        self._locked(lambda: self._tell(self._budget.settle_now()))
         super().close()
 
     def _settle_later(self) -> None:
         self._timer = None
-        self._locked(lambda: self._tell(self._budget.settle()))
+        self._locked(lambda: self._tell(self._budget.settle_now()))
 
     def _locked(self, action: Callable[[], None]) -> None:
         """Do something while no other thread writes."""

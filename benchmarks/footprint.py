@@ -29,8 +29,8 @@ loaded = [name for name in ("torch", "onnx", "stages", "export") if name in sys.
 print(peak, ",".join(loaded) or "none")
 """
 
-TOOLS = ("pip", "setuptools", "wheel")
-"""What every environment holds; not counted."""
+TOOLS = ("pip", "setuptools", "wheel", "pkg_resources", "_distutils_hack", "distutils")
+"""What every environment holds, by the first part of its names; not counted."""
 
 
 def installed_megabytes() -> dict[str, float]:

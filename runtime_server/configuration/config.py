@@ -59,7 +59,7 @@ class ServerConfig:
     bundle: Path
     """Folder of the bundle."""
     listen: str = "127.0.0.1:7860"
-    """`host:port` (port 0 takes a free one) or `unix:PATH`."""
+    """`host:port`, at every address that the host has (port 0 takes a free one), or `unix:PATH`."""
     cut: int = 0
     """Host only the components from this position on; 0 hosts all."""
     threads: int = 0
@@ -295,6 +295,9 @@ def is_loopback(host: str) -> bool:
     if host == "localhost":
         return True
     try:
-        return ipaddress.ip_address(host).is_loopback
+        address = ipaddress.ip_address(host)
     except ValueError:
         return False
+    # What a caller over IPv4 is called by a socket that takes both.
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return (mapped or address).is_loopback

@@ -10,7 +10,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Self, Unpack, cast
 
 from cascade.bundle import Bundle, open_bundle
 from cascade.engine_plan import EnginePlan, demanded_precisions, plan_here
-from cascade.errors import Cancelled, InvalidRequest, TransportError
+from cascade.errors import Cancelled, CascadeError, InvalidRequest, TransportError
 from cascade.events import Accepted, Event, FellBack, StageFinished
 from cascade.generate import generate
 from cascade.manifest import Manifest
@@ -26,13 +26,12 @@ from cascade.request import GenerateRequest, Handoff, StageOptions
 from cascade.stage import Stage
 from runtime_client.config import ClientChoices, ClientConfig
 from runtime_client.deadline import Deadline
-from runtime_client.result import Collected, Result
+from runtime_client.result import HERE, PRIVATE, SERVER, Collected, Result
 
 if TYPE_CHECKING:
     from runtime_client.connection import Connection
     from runtime_client.local_stages import LocalStages
     from runtime_client.private_server import PrivateServer
-    from runtime_client.remote_run import Ticket
 
 OnEvent = Callable[[Event], None]
 
@@ -98,7 +97,7 @@ class Client:
             TransportError: the server is gone and `fallback` is `error`.
             CascadeError: see `cascade.errors`.
         """
-        collected = Collected()
+        collected = Collected(request_id=uuid.uuid4().hex)
         self._collect(self._events(request, collected), collected, on_event)
         return self._result(collected, request)
 
@@ -119,24 +118,23 @@ class Client:
             CascadeError: see `run`.
         """
         deadline = Deadline.after(self.config.timeout_s)
-        from runtime_client.messages import Presence  # noqa: PLC0415
-        from runtime_client.remote_run import Ticket  # noqa: PLC0415
+        account = Collected(request_id=uuid.uuid4().hex)
         from runtime_client.request_checks import check_request  # noqa: PLC0415
 
         last = check_request(self.bundle.manifest, request)
         check_leaves_work(self.config, last)
-        ticket = Ticket(request_id=uuid.uuid4().hex, presence=Presence(detach=True))
-        stages = self._stages(last, deadline, Collected(), ticket)
-        events = generate(stages, request, Handoff(prompt=request.prompt))
-        with closing(cast(Generator[Event, None, None], events)):
-            for event in events:
-                if on_event is not None:
-                    on_event(event)
-                if isinstance(event, Accepted):
-                    return ticket.request_id
-                deadline.remaining_s()
-                self._refuse_early()
-        raise TransportError("the server did not say that it took the request")
+        with naming_errors(account.request_id):
+            stages = self._stages(last, deadline, account, detach=True)
+            events = generate(stages, request, Handoff(prompt=request.prompt))
+            with closing(cast(Generator[Event, None, None], events)):
+                for event in events:
+                    if on_event is not None:
+                        on_event(event)
+                    if isinstance(event, Accepted):
+                        return account.request_id
+                    deadline.remaining_s()
+                    self._refuse_early()
+            raise TransportError("the server did not say that it took the request")
 
     def fetch(self, request_id: str, *, on_event: OnEvent | None = None) -> Result:
         """The picture of a request that was left to the server; waits until it is made.
@@ -156,10 +154,11 @@ class Client:
         deadline = Deadline.after(self.config.timeout_s)
         from runtime_client.fetched_run import FetchedRun  # noqa: PLC0415
 
-        connection = self._connect_to_named()
-        run = FetchedRun(connection, self.bundle.manifest, request_id, deadline)
-        collected = Collected()
-        self._collect(run.events(), collected, on_event)
+        collected = Collected(request_id=request_id)
+        with naming_errors(request_id):
+            connection = self._connect_to_named()
+            run = FetchedRun(connection, self.bundle.manifest, request_id, deadline)
+            self._collect(run.events(), collected, on_event)
         # Spent before, and not by this call.
         names = [component.name for component in self.bundle.manifest.components]
         for name in (*names, "tokenise", "encode", "queue"):
@@ -172,7 +171,8 @@ class Client:
         Returns:
             Whether there was anything.
         """
-        return self._connect_to_named().cancel(request_id)
+        with naming_errors(request_id):
+            return self._connect_to_named().cancel(request_id)
 
     def events(self, request: GenerateRequest) -> Iterator[Event]:
         """Everything that happens while one picture is made; closing the iterator cancels.
@@ -180,7 +180,7 @@ class Client:
         Raises:
             CascadeError: see `run`.
         """
-        return self._events(request, Collected())
+        return self._events(request, Collected(request_id=uuid.uuid4().hex))
 
     def close(self) -> None:
         """End what is in progress, the private server included, and release everything."""
@@ -230,7 +230,23 @@ class Client:
             cut=self.config.cut,
             fell_back=collected.fell_back,
             computed=dict(collected.computed),
+            request_id=collected.request_id,
+            sides=self._sides(collected, request),
+            server_version=self._connection.software_version if self._connection else "",
         )
+
+    def _sides(self, collected: Collected, request: GenerateRequest | None) -> dict[str, str]:
+        """Where each component ran; what was fetched ran on the server."""
+        components = self.bundle.manifest.components
+        there = PRIVATE if self.config.server is None else SERVER
+        here = 0 if request is None else self.config.cut
+        back = len(components)
+        if collected.fell_back_at:
+            back = self.bundle.manifest.position(collected.fell_back_at)
+        return {
+            component.name: HERE if position < here or position >= back else there
+            for position, component in enumerate(components)
+        }
 
     def _connect_to_named(self) -> "Connection":
         """The connection to the server of the configuration.
@@ -243,6 +259,11 @@ class Client:
         return self._connect(None)
 
     def _events(self, request: GenerateRequest, account: Collected) -> Iterator[Event]:
+        """The events of one request; its errors name it."""
+        with naming_errors(account.request_id):
+            yield from self._with_fallback(request, account)
+
+    def _with_fallback(self, request: GenerateRequest, account: Collected) -> Iterator[Event]:
         """The events of one request, with the fallback; loading is put on the account."""
         deadline = Deadline.after(self.config.timeout_s)
         from runtime_client.request_checks import check_request  # noqa: PLC0415  see the top
@@ -263,17 +284,18 @@ class Client:
                 raise
             reason = str(exc)
         yield FellBack(self.bundle.manifest.components[done].name, reason)
-        for event in generate(self._here(range(done, last + 1), account), request, handoff):
+        here = self._here(range(done, last + 1), account, deadline)
+        for event in generate(here, request, handoff):
             yield event
             deadline.remaining_s()
 
     def _stages(
-        self, last: int, deadline: Deadline, account: Collected, ticket: "Ticket | None" = None
+        self, last: int, deadline: Deadline, account: Collected, *, detach: bool = False
     ) -> list[Stage]:
         """The list that makes a picture: stages here, then a remote one for the rest."""
         cut = self.config.cut
         if last < cut:
-            return self._here(range(last + 1), account)
+            return self._here(range(last + 1), account, deadline)
         begun = time.perf_counter()
         # The server first: it loads while the stages here do.
         private = self._start_private()
@@ -284,17 +306,22 @@ class Client:
         connection = self._connect(private)
         connection.begin()
         account.seconds["load"] += time.perf_counter() - begun
+        presence = Presence(detach=True) if detach else Presence(linger_s=self.config.linger_s)
         remote = RemoteStage(
             connection,
             self.bundle.manifest,
             range(cut, last + 1),
             deadline,
             self._demanded,
-            ticket or Ticket(presence=Presence(linger_s=self.config.linger_s)),
+            Ticket(request_id=account.request_id, presence=presence),
         )
-        return [*self._here(range(cut), account), remote]
+        here = self._here(range(cut), account, deadline)
+        if private is None and self.config.fallback == "error":
+            # What is wrong with it shows before any work; meanwhile the stages here were opened.
+            remote.require_fit()
+        return [*here, remote]
 
-    def _here(self, positions: range, account: Collected) -> list[Stage]:
+    def _here(self, positions: range, account: Collected, deadline: Deadline) -> list[Stage]:
         """Components as stages on this machine."""
         if not positions:
             return []
@@ -306,7 +333,7 @@ class Client:
             if self._local is None:
                 self._local = LocalStages(self.bundle, self.config.wish)
             local = self._local
-        stages = [local.at(position) for position in positions]
+        stages = [local.at(position, deadline) for position in positions]
         account.seconds["load"] += time.perf_counter() - begun
         return stages
 
@@ -372,6 +399,16 @@ class Client:
     def _refuse_when_closed(self) -> None:
         if self._closed:
             raise Cancelled("the client was closed")
+
+
+@contextmanager
+def naming_errors(request_id: str) -> Iterator[None]:
+    """Put a request's id on what it ends with."""
+    try:
+        yield
+    except CascadeError as exc:
+        exc.request_id = request_id
+        raise
 
 
 def opened(bundle: Bundle | Path | str, signed_by: Path | None) -> Bundle:

@@ -11,6 +11,9 @@ from typing import Any, NoReturn
 
 from cascade.errors import InvalidRequest
 
+MOST_FLAGS = 4
+"""More of them in a usage line are no help."""
+
 
 class CommandParser(argparse.ArgumentParser):
     """argparse, strict; also what its `add_subparsers` makes."""
@@ -27,6 +30,14 @@ class CommandParser(argparse.ArgumentParser):
         if args is not None and self._subparsers is None:
             self._refuse_unknown_flags(args)
         return super().parse_known_args(args, namespace)
+
+    def format_help(self) -> str:
+        """As argparse's; where there are many flags, the first line leaves them to the list."""
+        flags = [a for a in self._actions if a.option_strings]
+        if self.usage is None and self._subparsers is None and len(flags) > MOST_FLAGS:
+            words = [in_usage(action) for action in self._actions]
+            self.usage = " ".join([self.prog, *filter(None, words), "[flags]"])
+        return super().format_help()
 
     def error(self, message: str) -> NoReturn:
         """One line for the command's rim to print.
@@ -60,6 +71,14 @@ class CommandParser(argparse.ArgumentParser):
         raise argparse.ArgumentError(
             None if what == "command" else action, f"unknown {what} {value!r}{hint}"
         )
+
+
+def in_usage(action: argparse.Action) -> str:
+    """A word of the command line as its usage shows it; empty for a flag that may be left out."""
+    value = str(action.metavar or action.dest.upper())
+    if action.option_strings:
+        return f"{action.option_strings[0]} {value}" if action.required else ""
+    return f"[{value}]" if action.nargs == "?" else value
 
 
 def meant(word: str, known: Collection[str]) -> str:

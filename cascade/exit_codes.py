@@ -5,6 +5,7 @@ One table for every subcommand; docs/command-line.md shows it. Knows errors; not
 
 from cascade.errors import (
     CascadeError,
+    EngineError,
     InvalidRequest,
     ManifestError,
     MissingExtra,
@@ -23,9 +24,11 @@ SIGNALLED = 128
 OUTPUT_CLOSED = 141
 """Whoever reads standard output has closed it, as `| head` does: what SIGPIPE would return."""
 
+# An engine that names a flag was asked for what it cannot do.
 INPUT_ERRORS = (InvalidRequest, ManifestError, MissingExtra, UnsupportedModel)
 
 
 def exit_code(error: CascadeError) -> int:
     """The exit code of a command that ended with an error."""
-    return BAD_INPUT if isinstance(error, INPUT_ERRORS) else FAILED
+    named = isinstance(error, EngineError) and error.field
+    return BAD_INPUT if named or isinstance(error, INPUT_ERRORS) else FAILED

@@ -34,7 +34,8 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 def register_generate(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add `generate`."""
-    parser = subparsers.add_parser("generate", help="make a picture from a prompt")
+    usage = "%(prog)s PROMPT -o FILE [flags]\n       %(prog)s --from PICTURE -o FILE [flags]"
+    parser = subparsers.add_parser("generate", help="make a picture from a prompt", usage=usage)
     add = parser.add_argument
     per_stage: dict[str, Any] = {"nargs": "+", "action": "extend", "default": []}
     # fmt: off

@@ -14,7 +14,7 @@ from cascade.cli import GROUP, build_parser, main
 from cascade.command_errors import describe
 from cascade.command_parser import CommandParser
 from cascade.completion import script
-from cascade.errors import CascadeError, InvalidRequest
+from cascade.errors import CascadeError, EngineError, InvalidRequest
 from cascade.exit_codes import BAD_INPUT, FAILED, exit_code
 from tests.command_line import cascade
 
@@ -47,6 +47,12 @@ def test_every_error_has_the_exit_code_of_its_row() -> None:
             listed[name] = int(row[1]) if row else 0
     assert listed == {kind.__name__: exit_code(kind("message")) for kind in tree()}
     assert set(listed.values()) == {BAD_INPUT, FAILED}
+
+
+def test_an_engine_that_names_a_flag_is_the_flags_fault() -> None:
+    """It fails again; one that names none may not."""
+    assert exit_code(EngineError("no such card", field="engine")) == BAD_INPUT
+    assert exit_code(EngineError("out of memory")) == FAILED
 
 
 def test_the_page_lists_every_exit_code() -> None:
@@ -100,6 +106,15 @@ def test_the_version_is_printed(arguments: list[str]) -> None:
     found = cascade(*arguments)
     assert (found.returncode, found.stdout) == (0, f"edge-cascade {__version__}\n")
     assert found.stderr == ""
+
+
+def test_a_usage_is_one_line() -> None:
+    """Where there are many flags it names what must be given, and leaves them to the list."""
+    for parser in parsers(build_parser()):
+        usage, _, rest = parser.format_help().partition("\n\n")
+        assert len(usage.splitlines()) <= 4, usage
+        flags = {f for a in parser._actions for f in a.option_strings if f.startswith("--")}
+        assert all(flag in rest or flag in usage for flag in flags)
 
 
 def complete(*words: str) -> list[str]:

@@ -81,11 +81,11 @@ def run_command(words: "Sequence[str]", ready: "Callable[[], None]") -> int:
             # Also after `--help`, which leaves by an exception.
             sys.stdout.flush()
     except CascadeError as exc:
-        return report_error(exc, as_json="--json" in words)
+        return report_error(exc, words)
     except OutputLost as exc:
         return report_lost_output(exc)
     except (OSError, MemoryError) as exc:
-        return report_error(exc, as_json="--json" in words)
+        return report_error(exc, words)
     except KeyboardInterrupt as exc:
         return report_interruption(exc, getattr(args, "interrupted", ""))
     return code

@@ -6,6 +6,7 @@ Knows errors and two streams; not what was attempted.
 import json
 import math
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from cascade.errors import CascadeError, EngineError, InvalidRequest
@@ -15,20 +16,22 @@ from cascade.standard_streams import OutputLost
 CTRL_C = 2
 
 
-def report_error(error: Exception, *, as_json: bool) -> int:
+def report_error(error: Exception, words: Sequence[str]) -> int:
     """Say what is wrong; returns the exit code.
 
     Args:
         error: ours, or what the system refused.
-        as_json: whether standard output gets an object too.
+        words: the command line, which may not have been understood: with `--json` in it there is an
+            object too, on standard output unless a picture was to go there.
     """
     known = error if isinstance(error, CascadeError) else of_the_system(error)
     sys.stderr.write(describe(known) + "\n")
     code = exit_code(known)
-    if as_json:
+    if "--json" in words:
+        out = sys.stderr if "-" in words else sys.stdout
         try:
-            sys.stdout.write(json.dumps({"error": as_object(known, code)}) + "\n")
-            sys.stdout.flush()
+            out.write(json.dumps({"error": as_object(known, code)}) + "\n")
+            out.flush()
         except OutputLost:
             # There was no more to say there.
             return code

@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, Unpack, cast
@@ -374,7 +375,9 @@ class Client:
 
         config = self.config
         address = config.server or ""
-        locate = private.wait_until_ready if private is not None else lambda: address
+        locate: Callable[[], str] = lambda: address  # noqa: E731 - one of two
+        if private is not None:
+            locate = partial(private.wait_until_ready, config.timeout_s)
         with self._lock:
             self._refuse_when_closed()
             if self._connection is None:

@@ -96,8 +96,11 @@ class PrivateServer:
         """The child's process id."""
         return self._child.pid
 
-    def wait_until_ready(self) -> str:
+    def wait_until_ready(self, allowed_s: float = START_TIMEOUT_S) -> str:
         """The address, once the child accepts connections.
+
+        Args:
+            allowed_s: how long that may take.
 
         Raises:
             TransportError: it ended or took too long; the message has its last words.
@@ -107,10 +110,9 @@ class PrivateServer:
         while not accepts_connections(self._path):
             if not self.is_alive:
                 raise TransportError(f"the private server did not start: {self._last_words()}")
-            if time.monotonic() - begun > START_TIMEOUT_S:
+            if time.monotonic() - begun > allowed_s:
                 raise TransportError(
-                    f"the private server was not ready within {START_TIMEOUT_S:g} s: "
-                    f"{self._last_words()}"
+                    f"the private server was not ready within {allowed_s:g} s: {self._last_words()}"
                 )
             if self._closing.wait(POLL_S):
                 raise Cancelled("the client was closed")

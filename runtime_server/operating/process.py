@@ -69,7 +69,6 @@ async def serve(config: ServerConfig, reread: Reread) -> int:
             return await serve_until(stops, server)
         finally:
             await server.close()
-            leave_no_folder(config)
 
 
 async def loaded(loading: Coroutine[None, None, Core], stops: Stops, config: ServerConfig) -> Core:
@@ -148,4 +147,7 @@ def watch_for_eof(descriptor: int, then: Callable[[], object]) -> None:
 def run_server(config: ServerConfig, reread: Reread) -> int:
     """`serve` on an event loop of its own; the signals of the process are taken over."""
     share_arenas()
-    return asyncio.run(serve(config, reread))
+    try:
+        return asyncio.run(serve(config, reread))
+    finally:
+        leave_no_folder(config)

@@ -153,6 +153,9 @@ def test_errors_are_objects_for_programs(bundle: Bundle, tmp_path: Path) -> None
     assert found.returncode == error["exit_code"] == 3
     assert error["reason"] == "TRANSPORT_ERROR"
     assert len(error["request_id"]) == 32
+    found = cascade(*generate_here(bundle.folder, Path("-"), "--json", *nowhere))
+    assert found.stdout == ""
+    assert json.loads(found.stderr.splitlines()[-1])["error"]["exit_code"] == 3
     found = cascade(*generate_here(bundle.folder, output, "--json", "--sed", "1"))
     error = json.loads(found.stdout)["error"]
     assert found.returncode == error["exit_code"] == 2

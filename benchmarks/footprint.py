@@ -53,7 +53,7 @@ def output_of(code: str) -> str:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(allow_abbrev=False, description=__doc__.splitlines()[0])
     parser.add_argument("--bundle", type=Path, default=Path("bundles/emoji-1"))
     parser.add_argument("--server", help="a running server; a private one by default")
     parser.add_argument("--runs", type=int, default=7, help="imports timed")

@@ -84,8 +84,9 @@ def plan_here(
     """
     cache = user_cache_folder()
     key = tuning_key(manifest.bundle_id, wish.threads)
-    machine = Machine(installed_kinds(), key.processor, read_tuning(cache / "tuning", key))
-    return make_plan(manifest, wish, machine, positions, cache / "engines")
+    tuning = None if cache is None else read_tuning(cache / "tuning", key)
+    machine = Machine(installed_kinds(), key.processor, tuning)
+    return make_plan(manifest, wish, machine, positions, cache and cache / "engines")
 
 
 def make_plan(

@@ -21,6 +21,8 @@ UNIX_PREFIX = "unix:"
 MAX_SOCKET_PATH = 107
 """The kernel's limit on the path of a Unix socket, in bytes."""
 MAX_PORT = 65535
+MOST_SECONDS = 1e9
+"""Of any time: a system's clocks overflow a little above, in the midst of a request."""
 LEAST: Mapping[str, float] = {
     "cut": 0,
     "threads": 0,
@@ -255,9 +257,13 @@ def check_metrics(config: ServerConfig) -> None:
 
 
 def check_at_least(name: str, value: float, least: float) -> None:
-    """Raise `InvalidRequest` when `value` is smaller, or not a number."""
+    """Raise `InvalidRequest` when `value` is smaller, not a number, or a time beyond all clocks."""
     if not value >= least:
         raise InvalidRequest(f"{name}: expected at least {least}, got {value}", field=name)
+    if name.endswith("_s") and value > MOST_SECONDS:
+        raise InvalidRequest(
+            f"{name}: expected at most {MOST_SECONDS:.0f} seconds, got {value:g}", field=name
+        )
 
 
 def check_one_of(name: str, value: str, choices: Sequence[str]) -> None:

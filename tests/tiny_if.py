@@ -129,17 +129,18 @@ def stirred(network: Any, amount: float) -> Any:
     return network
 
 
-def scheduler(cap: float) -> DDPMScheduler:
+def scheduler(cap: float, **changes: Any) -> DDPMScheduler:
     """The published stages' scheduler, with their cap on dynamic thresholding."""
-    return DDPMScheduler(
-        num_train_timesteps=1000,
-        beta_schedule="squaredcos_cap_v2",
-        variance_type="learned_range",
-        prediction_type="epsilon",
-        thresholding=True,
-        dynamic_thresholding_ratio=0.95,
-        sample_max_value=cap,
-    )
+    published: dict[str, Any] = {
+        "num_train_timesteps": 1000,
+        "beta_schedule": "squaredcos_cap_v2",
+        "variance_type": "learned_range",
+        "prediction_type": "epsilon",
+        "thresholding": True,
+        "dynamic_thresholding_ratio": 0.95,
+        "sample_max_value": cap,
+    }
+    return DDPMScheduler(**{**published, **changes})
 
 
 def base_pipeline(folder: Path, size: int = 64) -> IFPipeline:

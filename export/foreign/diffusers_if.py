@@ -118,6 +118,13 @@ def read_upscaler(folder: Path, low: int) -> StageDescription:
         )
     noising = read_noising(folder / "image_noising_scheduler")
     levels = len(noising.alpha_bar)
+    if parts.noise_level >= levels:
+        path = folder / "image_noising_scheduler" / "scheduler_config.json"
+        raise UnsupportedModel(
+            f"{path}: num_train_timesteps is {levels}; supported: more than the pipeline's default "
+            f"noise_level of {parts.noise_level}",
+            field=f"{path}:num_train_timesteps",
+        )
     network = IfUpscaler(
         parts.unet,
         parts.train_steps,
@@ -149,7 +156,7 @@ def describe_stage(name: str, network: nn.Module, parts: StageParts) -> StageDes
         schedule=choices.schedule,
         prediction=choices.prediction,
         learned_variance=choices.learned_variance,
-        sampler="ddpm",
+        sampler=choices.sampler,
         gamma=choices.gamma,
         guidance=GuidanceSpec(kind="constant", weight=parts.guidance),
         null_text="",

@@ -23,7 +23,7 @@ from cascade.noise import AUGMENTATION, START, normals
 from cascade.request import GenerateRequest, Handoff, StageOptions
 from cascade.schedule import TableSpec, make_schedule
 from cascade.types import ImageU8
-from export.foreign.command import ForeignSource, describe
+from export.foreign.command import ForeignSource, describe, export_foreign
 from export.parity import pictures
 from runtime_client.client import Client
 from stages.metrics import psnr_db
@@ -137,6 +137,31 @@ def test_a_bundle_paints_what_the_pipelines_paint(
         assert psnr_db(image, expected[name]) > 50
 
 
+def test_a_run_that_ends_in_noise_ends_in_the_pipeline_s_noise(
+    saved: Pipelines, folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`fixed_large` above training step 0 at the end: over 50 dB; 46 dB without that noise."""
+    noisy = {"variance_type": "fixed_large", "timestep_spacing": "leading", "steps_offset": 1}
+    pipelines = []
+    for pipeline, folder, cap in zip(
+        (saved.base, saved.upscaler), folders, (1.5, 1.0), strict=True
+    ):
+        changed = tiny_if.scheduler(cap, **noisy)
+        changed.save_pretrained(folder / "scheduler")
+        pipelines.append(type(pipeline)(**{**pipeline.components, "scheduler": changed}))
+        pipelines[-1].set_progress_bar_config(disable=True)
+    out = folders[0].parent / "bundle"
+    source = ForeignSource(kind="diffusers-if", where=str(folders[0]), upscalers=folders[1:])
+    export_foreign(source, out, report=lambda _line: None)
+    opened = open_bundle(out)
+    options = {"base": StageOptions(steps=4), f"sr{HIGH}": StageOptions(steps=3)}
+    request = GenerateRequest(prompt=PROMPT, seed=7, options=options)
+    found = pictures(open_stages(opened, range(3), EnginePlan(threads=1)), request)
+    expected = reference((pipelines[0], pipelines[1]), request, monkeypatch)
+    for name, image in found.items():
+        assert psnr_db(image, expected[name]) > 50
+
+
 def test_the_bundle_runs_through_the_real_split(bundle: Bundle) -> None:
     """Base here, super-resolution on a private server: byte for byte the picture of one process."""
     options = {"base": StageOptions(steps=3), f"sr{HIGH}": StageOptions(steps=2)}
@@ -241,6 +266,12 @@ JSON_EDITS = {
     "scheduler": ("I/scheduler/scheduler_config.json", "_class_name", "EulerDiscreteScheduler"),
     "variance": ("I/scheduler/scheduler_config.json", "variance_type", "learned"),
     "prediction": ("I/scheduler/scheduler_config.json", "prediction_type", "flow"),
+    "noise_level": (
+        "II/image_noising_scheduler/scheduler_config.json",
+        "num_train_timesteps",
+        250,
+    ),
+    "unknown": ("II/image_noising_scheduler/scheduler_config.json", "shift", 3.0),
     "spacing": ("I/scheduler/scheduler_config.json", "timestep_spacing", "trailing"),
     "model_type": ("I/text_encoder/config.json", "model_type", "clip"),
     "remote_code": ("I/text_encoder/config.json", "auto_map", {"AutoModel": "evil.Model"}),
@@ -257,6 +288,20 @@ def test_what_a_manifest_cannot_say_is_refused(folders: tuple[Path, Path], name:
     with pytest.raises(UnsupportedModel, match=field) as caught:
         describe(source)
     assert caught.value.field == f"{path}:{field}"
+
+
+def test_a_default_run_that_cannot_be_made_is_refused(folders: tuple[Path, Path]) -> None:
+    """A hundred steps of a schedule of fifty, or an offset beyond its end, in diffusers as here."""
+    path = folders[0] / "scheduler" / "scheduler_config.json"
+    source = ForeignSource(kind="diffusers-if", where=str(folders[0]))
+    for fields in (
+        {"num_train_timesteps": 50},
+        {"variance_type": "fixed_small", "steps_offset": 200},
+    ):
+        edited(path, **fields)
+        with pytest.raises(UnsupportedModel, match="the default run cannot be made") as caught:
+            describe(source)
+        assert caught.value.field == "base.steps"
 
 
 def pickled(folder: Path) -> Path:

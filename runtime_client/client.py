@@ -29,6 +29,7 @@ from runtime_client.deadline import Deadline
 from runtime_client.result import Collected, Result
 
 if TYPE_CHECKING:
+    from cascade.run_start import LateStart
     from runtime_client.connection import Connection
     from runtime_client.local_stages import LocalStages
     from runtime_client.private_server import PrivateServer
@@ -182,6 +183,18 @@ class Client:
         """
         return self._events(request, Collected())
 
+    def warnings(self, request: GenerateRequest) -> "tuple[LateStart, ...]":
+        """What a request asks for that its stages were hardly trained for; most ask for nothing.
+
+        Raises:
+            InvalidRequest: the request does not fit the bundle.
+        """
+        from cascade.run_start import late_starts  # noqa: PLC0415
+        from runtime_client.request_checks import check_request  # noqa: PLC0415
+
+        check_request(self.bundle.manifest, request)
+        return late_starts(self.bundle.manifest, request)
+
     def close(self) -> None:
         """End what is in progress, the private server included, and release everything."""
         with self._lock:
@@ -230,6 +243,7 @@ class Client:
             cut=self.config.cut,
             fell_back=collected.fell_back,
             computed=dict(collected.computed),
+            warnings=() if request is None else self.warnings(request),
         )
 
     def _connect_to_named(self) -> "Connection":

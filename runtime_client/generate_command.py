@@ -59,6 +59,7 @@ def carry_out(order: Order) -> None:
 
     try:
         with Client(order.bundle, order.config) as client:
+            warn(client, order)
             if order.request_id:
                 result = client.fetch(order.request_id, on_event=on_event)
             else:
@@ -79,11 +80,19 @@ def leave(order: Order) -> None:
     bars = ProgressBars(sys.stderr, interactive=sys.stderr.isatty())
     try:
         with Client(order.bundle, order.config) as client:
+            warn(client, order)
             request_id = client.submit(order.request, on_event=bars.show)
     finally:
         bars.close()
     line = json.dumps({"request_id": request_id}) if order.as_json else request_id
     sys.stdout.write(line + "\n")
+
+
+def warn(client: Client, order: Order) -> None:
+    """Say on standard error, before any work, what the request asks for at its own risk."""
+    if not order.request_id:
+        for warning in client.warnings(order.request):
+            sys.stderr.write(f"warning: {warning}\n")
 
 
 def target_of(order: Order) -> Path:
@@ -143,6 +152,7 @@ def print_account(order: Order, result: Result, seconds: dict[str, float]) -> No
         "bundle_id": result.bundle_id,
         "cut": result.cut,
         "fell_back": result.fell_back,
+        "warnings": [str(warning) for warning in result.warnings],
         "computed": {
             name: {"engine": computed.engine, "precision": computed.precision.value}
             for name, computed in result.computed.items()

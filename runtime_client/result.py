@@ -6,10 +6,14 @@ Collected from events alone. Knows no stage.
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from cascade.errors import StageError
 from cascade.events import Computed, Event, FellBack, StageFinished, Transferred
 from cascade.types import ImageU8
+
+if TYPE_CHECKING:
+    from cascade.run_start import LateStart
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,6 +38,8 @@ class Result:
     """Whether the server was gone and the rest ran here."""
     computed: Mapping[str, Computed]
     """By component: the engine that ran it and in which precision, as far as that is known."""
+    warnings: "tuple[LateStart, ...]" = ()
+    """Runs that started in the middle of their schedule: see `cascade.run_start`."""
 
 
 @dataclass(slots=True)

@@ -25,6 +25,7 @@ from cascade.manifest import (
     TextEncoderSpec,
 )
 from cascade.request import GenerateRequest, Handoff, StageOptions
+from cascade.run_start import late_start
 from cascade.text_stage import TextEncoderStage, token_inputs
 from cascade.tokenizer import PromptTokenizer
 from cascade.types import Array, ContextF16
@@ -137,6 +138,9 @@ class ForeignBundle:
         if stored is not None and null is not None:
             self.parts.files[stored.file] = null.astype("<f2").tobytes()
         spec = stage_entry(stage, graph, stored)
+        late = late_start(spec, spec.steps)
+        if late is not None:
+            self._report(f"warning       {late}")
         position = len(self.parts.exported)
         self.parts.stages.append(spec)
         for stages, engine in ((self.parts.original, original), (self.parts.exported, exported)):

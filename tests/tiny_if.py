@@ -50,12 +50,12 @@ def write_tokenizer(folder: Path) -> T5Tokenizer:
     return T5Tokenizer.from_pretrained(str(folder), extra_ids=0, local_files_only=True)
 
 
-def text_encoder() -> T5EncoderModel:
+def text_encoder(width: int = WIDTH) -> T5EncoderModel:
     """Two layers of T5 v1.1: gated gelu, as the published encoder has."""
     torch.manual_seed(0)
     config = T5Config(
         vocab_size=40,
-        d_model=WIDTH,
+        d_model=width,
         d_kv=8,
         d_ff=37,
         num_layers=2,

@@ -120,3 +120,14 @@ class CascadeDescription:
     """None for the one that `--text-encoder` gives, or the frozen one of the reference cascade."""
     prompts: tuple[str, ...] = ("a red apple", "two cats on a green chair")
     """What the text encoder and the whole cascade are compared on."""
+
+    def __post_init__(self) -> None:
+        """Refuse what no bundle can hold before anything is exported."""
+        names = [stage.name for stage in self.stages]
+        for index, name in enumerate(names):
+            if name in names[:index]:
+                raise UnsupportedModel(
+                    f"stages: two stages are called {name}: each needs a name of its own; is one "
+                    "folder named twice?",
+                    field="stages",
+                )

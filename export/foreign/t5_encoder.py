@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from cascade.errors import UnsupportedModel
 from export.foreign.description import TextEncoderDescription
-from export.foreign.local_folder import expect, model_folder, read_json, weights_variant
+from export.foreign.loaded_network import load_network
+from export.foreign.local_folder import expect, model_folder, read_json
 from export.foreign.offline import offline_import
 from export.foreign.t5_tokenizer import FoundTokenizer, read_tokenizer
 
@@ -61,23 +62,19 @@ def t5_text_encoder(
         "mt5": transformers.MT5EncoderModel,
         "umt5": transformers.UMT5EncoderModel,
     }[kind]
-    encoder = loader.from_pretrained(
-        str(encoder_folder),
-        variant=weights_variant(encoder_folder, "model"),
-        local_files_only=True,
-        use_safetensors=True,
-        dtype=torch.float32,
-        attn_implementation="eager",
+    encoder = load_network(
+        loader, encoder_folder, "model", dtype=torch.float32, attn_implementation="eager"
     )
+    width, layers = int(encoder.config.d_model), encoder.config.num_layers
     found = read_tokenizer(tokenizer_folder, lower=lower)
     check_rows(found, int(encoder.get_input_embeddings().num_embeddings))
     return TextEncoderDescription(
         network=T5Network(encoder).eval().requires_grad_(requires_grad=False),
         tokenizer=found.definition,
         max_tokens=max_tokens,
-        context_width=int(config["d_model"]),
+        context_width=width,
         pad_token=found.pad_token if pad else None,
-        provenance=f"{kind} encoder of {config['num_layers']} layers, {config['d_model']} wide",
+        provenance=f"{kind} encoder of {layers} layers, {width} wide",
     )
 
 

@@ -12,7 +12,7 @@ set -u
 folder=$(mktemp -d) || exit 2
 trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/venv" || exit 2
-"$folder/venv/bin/pip" install --quiet "diffusers==0.42.1" "torch==2.13.0" "numpy==2.4.6" || exit 2
+"$folder/venv/bin/pip" install --quiet --no-compile "diffusers==0.42.1" "torch==2.13.0" "numpy==2.4.6" || exit 2
 HF_HUB_OFFLINE=1 DIFFUSERS_VERBOSITY=error "$folder/venv/bin/python" - <<'PYTHON'
 import sys
 

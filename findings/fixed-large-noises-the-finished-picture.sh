@@ -39,8 +39,6 @@ for variance in ("fixed_small", "fixed_large"):
         left[name] = found.prev_sample.std().item()
         print(f"  {name:28} last step {last:2}: {left[name]:.4f} of [-1, 1]")
 found = left["fixed_large, leading 1"] > 0.01 and left["fixed_large, trailing"] > 0.05
-sys.exit(0 if found and left["fixed_small, trailing"] < 1e-6 and left["fixed_large, leading 0"] == 0 else 1)
+sys.exit(0 if found and left["fixed_small, trailing"] < 1e-6 and left["fixed_large, leading 0"] == 0 else 10)
 PYTHON
-code=$?
-[ "$code" -le 1 ] && exit "$code"
-exit 2
+case $? in 0) exit 0 ;; 10) exit 1 ;; *) exit 2 ;; esac

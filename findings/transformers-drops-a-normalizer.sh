@@ -30,7 +30,7 @@ print("A Lowercase normalizer of tokenizer.json is dropped; a folder without spi
 Path("words").mkdir()
 Path("text").write_text("\n".join(["a red apple on a table", "two cats on a green chair"] * 40))
 sentencepiece.SentencePieceTrainer.train(
-    input="text", model_prefix="words/spiece", vocab_size=30, pad_id=0, eos_id=1, unk_id=2, bos_id=-1,
+    input="text", model_prefix="words/spiece", vocab_size=24, pad_id=0, eos_id=1, unk_id=2, bos_id=-1,
     minloglevel=2,
 )
 T5Tokenizer.from_pretrained("words", extra_ids=0).save_pretrained("t5")
@@ -53,8 +53,6 @@ empty = T5Tokenizer.from_pretrained("renamed")
 ids = empty("a red apple").input_ids
 print(f"renamed       {ids} of {len(empty)} tokens: {empty.convert_ids_to_tokens(ids)}")
 unknown = empty.unk_token_id in ids and len(empty.get_vocab()) < 110
-sys.exit(0 if dropped and unknown else 1)
+sys.exit(0 if dropped and unknown else 10)
 PYTHON
-code=$?
-[ "$code" -le 1 ] && exit "$code"
-exit 2
+case $? in 0) exit 0 ;; 10) exit 1 ;; *) exit 2 ;; esac

@@ -18,6 +18,7 @@ from cascade.made_up_inputs import free_axes, made_up_inputs, shape_of
 from cascade.manifest import Component, TextEncoderSpec
 from cascade.precision import Precision
 from cascade.record import to_json
+from cascade.run_start import late_start
 from cascade.schedule import ScheduleSpec, TableSpec
 from cascade.wire_limits import check_wire_limits
 
@@ -95,6 +96,9 @@ def describe(component: Component) -> list[str]:
         f"{component.guidance.weight:g} ({component.guidance.convention}), "
         f"{component.threshold.kind} thresholding, {component.variance} variance"
     )
+    late = late_start(component, component.steps)
+    if late is not None:
+        lines.append(f"warning  {late}")
     if component.augmentation is not None:
         a = component.augmentation
         lines.append(f"augment  {a.default:g} by default, {a.lowest:g} to {a.highest:g}")

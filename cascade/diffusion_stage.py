@@ -22,7 +22,7 @@ from cascade.request import GenerateRequest, Handoff
 from cascade.run_plan import RunPlan, check_context, check_image, plan_run, run_times
 from cascade.samplers.choice import SamplerInputs, sample
 from cascade.samplers.sampling import DenoiserAt, SamplerStep
-from cascade.schedule import make_schedule
+from cascade.schedule import first_time, make_schedule
 from cascade.thresholding import thresholded
 from cascade.types import Array, Batch, ContextF16, ImageU8
 
@@ -142,6 +142,7 @@ class DiffusionStage:
             times=run_times(spec, self._schedule, plan.steps),
             noise=noise,
             gamma=spec.gamma,
+            first_time=first_time(spec.schedule),
         )
         return sample(spec.sampler, inputs)
 

@@ -20,7 +20,9 @@ from cascade.schedule import ScheduleSpec, TableSpec, training_steps
 FORMAT_VERSION = 2
 """Raised whenever an older reader would misread a newer manifest."""
 
-SamplerKind = Literal["ddim", "ddpm", "stochastic"]
+SamplerKind = Literal["ddim", "ddpm", "ddpm_final_noise", "stochastic"]
+"""`ddpm_final_noise` is `ddpm` with noise at the last step too, unless that is training step 0; a
+reader that does not know it refuses the bundle."""
 DtypeName = Literal["float32", "float16", "int64", "int8", "uint8"]
 
 
@@ -319,8 +321,15 @@ def check_choices(spec: DiffusionSpec, path: str) -> None:
             field=f"{path}.variance",
         )
     check_taught(spec, path)
+    known = training_steps(spec.schedule)
+    noisy = spec.sampler == "ddpm_final_noise"
+    if noisy and (spec.gamma != 1 or known is None):
+        raise ManifestError(
+            f"{path}.sampler: ddpm_final_noise needs gamma 1 and a schedule of training steps; "
+            f"here are {spec.gamma:g} and {known}",
+            field=f"{path}.sampler",
+        )
     if spec.timesteps:
-        known = training_steps(spec.schedule)
         kept = (*spec.timesteps, -1)
         falling = all(a > b for a, b in pairwise(kept))
         if known is None or not falling or kept[0] >= known or len(kept) - 1 != spec.steps:

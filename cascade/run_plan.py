@@ -12,7 +12,7 @@ from cascade.errors import InvalidRequest
 from cascade.guidance import ConstantGuidance, GuidanceWeight, OscillatingGuidance
 from cascade.manifest import DiffusionSpec
 from cascade.request import Handoff, StageOptions
-from cascade.schedule import Schedule, listed_times, training_steps
+from cascade.schedule import Schedule, listed_times, make_schedule, training_steps
 from cascade.types import Array, ImageU8, Times
 
 
@@ -59,6 +59,7 @@ def plan_run(spec: DiffusionSpec, options: StageOptions) -> RunPlan:
     if known is not None and steps > known:
         field = f"options.{spec.name}.steps"
         raise InvalidRequest(f"{field}: expected 1 to {known}, got {steps}", field=field)
+    check_times(spec, steps)
     return RunPlan(steps=steps, weight=weight, augmentation=level)
 
 
@@ -75,6 +76,19 @@ def check_weight(spec: DiffusionSpec, options: StageOptions) -> None:
             f"{field}: {spec.name} was taught {taught[0]:g} to {taught[1]:g}, got {weight:g}",
             field=field,
         )
+
+
+def check_times(spec: DiffusionSpec, steps: int) -> None:
+    """Refuse a number of steps that the schedule cannot space.
+
+    Raises:
+        InvalidRequest: an offset takes the run beyond the last training step.
+    """
+    try:
+        run_times(spec, make_schedule(spec.schedule), steps)
+    except InvalidRequest as exc:
+        field = f"options.{spec.name}.steps"
+        raise InvalidRequest(f"{field}: {exc}", field=field) from exc
 
 
 def run_times(spec: DiffusionSpec, schedule: Schedule, steps: int) -> Times:

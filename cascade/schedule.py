@@ -201,6 +201,12 @@ def training_steps(spec: ScheduleSpec) -> int | None:
     return LinearSchedule().train_steps if spec == "linear" else None
 
 
+def first_time(spec: ScheduleSpec) -> float:
+    """Time of training step 0; 0 where time is continuous."""
+    known = training_steps(spec)
+    return 0.0 if known is None else 1 / known
+
+
 def listed_times(train_steps: int, kept: Sequence[int]) -> Times:
     """The times of a run over listed training steps, and 0 at the end.
 

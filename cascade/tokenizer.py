@@ -31,6 +31,16 @@ class PromptTokenizer:
         self._tokenizer.no_truncation()
         self._max_tokens = max_tokens
 
+    @property
+    def largest_number(self) -> int:
+        """The largest number in the vocabulary, added tokens included."""
+        return max(self._tokenizer.get_vocab(with_added_tokens=True).values(), default=0)
+
+    def number_of(self, token: str) -> int | None:
+        """A token's number; None where the vocabulary does not hold it."""
+        number: int | None = self._tokenizer.token_to_id(token)
+        return number
+
     def __call__(self, prompt: str) -> TokenIds:
         """Token numbers of a prompt, `[L]` int64, special tokens included, no padding.
 

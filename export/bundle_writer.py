@@ -10,7 +10,7 @@ from pathlib import Path
 from cascade.errors import InvalidRequest, ParityError
 from cascade.manifest import FORMAT_VERSION, FileEntry, Manifest
 from cascade.precision import Precision
-from export.bundle_folder import write_bundle
+from export.bundle_folder import check_out, write_bundle
 from export.bundle_parts import BundleParts, ExportOptions, Report
 from export.parity import compare_cascades
 from export.stage_component import StageSource, add_stage
@@ -46,8 +46,10 @@ def export_bundle(
         report: called with lines for the person who waits.
 
     Raises:
+        InvalidRequest: `out` holds something else than a bundle.
         ParityError: a component or the whole cascade is too far from its original.
     """
+    check_out(out)
     data = open_dataset(data_file)
     parts = BundleParts()
     encoder = add_text_encoder(parts, options, report)

@@ -147,7 +147,7 @@ def run_weights(args: argparse.Namespace) -> int:
             )
         folder = args.checkpoints / name
         write_checkpoint(bundle, PRESETS[name], folder)
-        print(f"{folder}: cascade train {name} --start {folder}")
+        print(f"{folder}: cascade train {name} --start {folder} --checkpoints ANOTHER")
     return 0
 
 

@@ -2,10 +2,12 @@
 
 Read from the form of the graph that keeps its blocks whole: there most weights still bear their
 names in the network, and matrices stand in the order in which the network asks for them. What was
-read is proven before it is handed out: the network must answer as the bundle's own graph does.
-Knows graphs and networks; not training.
+read is proven before it is handed out: it lies on the grid of the bundle's storage, number for
+number, and the network answers as the bundle's own graph does. Knows graphs and networks; not
+training.
 """
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,12 +26,17 @@ from cascade.manifest import DiffusionSpec
 from cascade.precision import Precision
 from cascade.types import Array
 from export.parity import compare_engines
+from export.rounding import Storage, release
+from export.stage_component import FACT_NAMES
 from stages.checkpoint import save_checkpoint
 from stages.efficient_unet import EfficientUNet, UNetConfig
 from stages.presets import StagePreset
 from stages.torch_engine import TorchEngine
 
 TOKENS = 5
+MARGIN, LEAST_TOLERANCE = 10.0, 1e-4
+"""The network may be so many times as far from the graph as at its export, on other inputs and
+another processor; float32 in another order of summation is not closer than the second."""
 BIAS = 2
 """Place among the inputs of a convolution."""
 Attributes = dict[str, object]
@@ -84,9 +91,18 @@ def widened(inputs: list[Array], attributes: Attributes) -> Array:
     return np.asarray(values * scale)
 
 
+def cast(inputs: list[Array], attributes: Attributes) -> Array:
+    """A Cast, unless it takes bits away: the form computes in sixteen, the file holds more."""
+    kind = helper.tensor_dtype_to_np_dtype(int(str(attributes["to"])))
+    value = inputs[0]
+    if value.dtype == np.float32 and kind.itemsize < value.itemsize:
+        return value
+    return value.astype(kind)
+
+
 OPERATORS: dict[str, Callable[[list[Array], Attributes], Array]] = {
     "Constant": lambda _, a: numpy_helper.to_array(a["value"]),  # type: ignore[arg-type]
-    "Cast": lambda i, a: i[0].astype(helper.tensor_dtype_to_np_dtype(int(str(a["to"])))),
+    "Cast": cast,
     "Reshape": lambda i, _: i[0].reshape(i[1]),
     "Transpose": lambda i, a: np.transpose(i[0], a["perm"]),  # type: ignore[call-overload]
     "Mul": lambda i, _: np.asarray(i[0] * i[1]),
@@ -117,6 +133,7 @@ def released_network(bundle: Bundle, preset: StagePreset) -> EfficientUNet:
             f"{preset.name}: the bundle's network is not the one of this version: {exc}",
             field="bundle",
         ) from exc
+    check_grid(network, spec)
     prove(network, bundle.read(spec.graph.file), spec)
     return network.eval()
 
@@ -180,17 +197,37 @@ def matrix_names(config: UNetConfig) -> list[str]:
     return names
 
 
+def check_grid(network: EfficientUNet, spec: DiffusionSpec) -> None:
+    """Releasing the network again must move nothing: its weights are those that were released.
+
+    Outputs cannot tell: rounding to half precision changes them by less than other inputs do.
+
+    Raises:
+        ParityError: a weight is off the grid of the bundle's storage.
+    """
+    again = release(copy.deepcopy(network), Storage(spec.graph.storage))
+    wanted = dict(network.named_parameters())
+    moved = [name for name, p in again.named_parameters() if not torch.equal(p, wanted[name])]
+    if moved:
+        raise ParityError(
+            f"{spec.name}: {moved[0]} and {len(moved) - 1} others are not on the grid of "
+            f"{spec.graph.storage}: they are not the weights that were released"
+        )
+
+
 def prove(network: EfficientUNet, graph: bytes, spec: DiffusionSpec) -> None:
     """Compare with the bundle's own graph.
 
     Raises:
-        ParityError: they differ by more than the exporter allows.
+        ParityError: they differ by more than `MARGIN` times what the manifest records.
     """
+    tolerance = max(MARGIN * spec.graph.parity.max_abs_error, LEAST_TOLERANCE)
     inputs = made_up_inputs(spec, free_axes(spec, batch=1, tokens=TOKENS))
     (output,) = (tensor.name for tensor in spec.graph.outputs)
     engine = OrtEngine(graph)
     try:
-        compare_engines(TorchEngine(network, output), engine, [inputs], output)
+        original = TorchEngine(network, output)
+        compare_engines(original, engine, [inputs], output, tolerance_abs=tolerance)
     except ParityError as exc:
         raise ParityError(
             f"{spec.name}: the weights read are not those of the graph: {exc}"
@@ -200,7 +237,9 @@ def prove(network: EfficientUNet, graph: bytes, spec: DiffusionSpec) -> None:
 
 
 def write_checkpoint(bundle: Bundle, preset: StagePreset, folder: Path) -> None:
-    """A stage's released weights as a checkpoint for `cascade train --start`.
+    """A stage's released weights as a checkpoint for `cascade train --start` and `cascade export`.
+
+    It says of the training what the manifest says, so that exporting it again makes the same entry.
 
     Args:
         bundle: an opened bundle.
@@ -217,6 +256,8 @@ def write_checkpoint(bundle: Bundle, preset: StagePreset, folder: Path) -> None:
         "stage": preset.name,
         "released_in": bundle.bundle_id,
         "guided": float(bool(spec.guidance.taught)),
+        **{name: spec.training[e] for e, name in FACT_NAMES.items() if e in spec.training},
+        **({"teacher": spec.training["teacher"]} if "teacher" in spec.training else {}),
     }
     network = released_network(bundle, preset)
     save_checkpoint(folder, {"ema": network.state_dict()}, facts)

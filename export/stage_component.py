@@ -11,7 +11,7 @@ import onnx
 from cascade.borrowed_weights import with_borrowed
 from cascade.diffusion_stage import DiffusionStage
 from cascade.engines.ort import OrtEngine
-from cascade.errors import ParityError
+from cascade.errors import InvalidRequest, ParityError
 from cascade.manifest import DiffusionSpec, GraphSpec, VariantSpec
 from cascade.precision import Precision
 from cascade.request import Handoff
@@ -27,7 +27,7 @@ from export.quantize.shared_weights import leave_out
 from export.quantize.trajectories import continued, true_starts
 from export.quantize.variant import Int8Graph, Material, QuantizeOptions, make_int8, paint
 from export.rounding import release
-from stages.checkpoint import load_facts
+from stages.checkpoint import FACTS, load_facts
 from stages.dataset import Dataset
 from stages.defaults import stage_spec
 from stages.efficient_unet import EfficientUNet
@@ -45,6 +45,16 @@ INT8_TOLERANCE_ABS = 8.0
 cleanest times v is noise that the network guesses and eight bits guess otherwise (single values:
 2.1 on the base stage at t = 0.02, 0.35 at t = 0.25; 3.4 on SR 256); the picture sees it times
 sigma, 0.03 there. What the pictures lose is `picture_db`."""
+
+
+FACT_NAMES = {
+    "steps": "step",
+    "samples": "samples",
+    "minutes": "minutes",
+    "final_loss": "loss",
+    "pictures": "pictures",
+}
+"""Entries of a manifest's `training`, and what a checkpoint calls them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -208,15 +218,24 @@ def report_int8(name: str, made: Int8Graph, size_bytes: int, report: Report) -> 
 def training_facts(
     preset: StagePreset, network: EfficientUNet, checkpoint: Path
 ) -> dict[str, str | float]:
-    """What the manifest says of how a stage was trained."""
+    """What the manifest says of how a stage was trained.
+
+    Raises:
+        InvalidRequest: the checkpoint does not say it.
+    """
     facts = load_facts(checkpoint)
+    missing = [name for name in FACT_NAMES.values() if name not in facts]
+    if missing:
+        raise InvalidRequest(
+            f"{checkpoint / FACTS}: {missing[0]} is missing: train the stage, or read it back from "
+            "its bundle again with `cascade weights`",
+            field=f"checkpoints.{missing[0]}",
+        )
+    said = {entry: float(facts[name]) for entry, name in FACT_NAMES.items()}
     return {
+        **said,
         "parameters": float(sum(p.numel() for p in network.parameters())),
-        "steps": float(facts["step"]),
-        "samples": float(facts["samples"]),
-        "minutes": float(facts["minutes"]),
-        "final_loss": round(float(facts["loss"]), 4),
-        "pictures": float(facts["pictures"]),
+        "final_loss": round(said["final_loss"], 4),
         "crop": float(preset.crop),
         **({"teacher": str(facts["teacher"])} if "teacher" in facts else {}),
     }

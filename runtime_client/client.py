@@ -33,6 +33,7 @@ from runtime_client.result import HERE, PRIVATE, SERVER, Collected, Result
 from runtime_client.retry import RETRIED
 
 if TYPE_CHECKING:
+    from cascade.run_start import LateStart
     from runtime_client.connection import Connection
     from runtime_client.local_stages import LocalStages
     from runtime_client.private_server import PrivateServer
@@ -195,6 +196,18 @@ class Client:
         """
         return self._events(request, Collected(request_id=uuid.uuid4().hex))
 
+    def warnings(self, request: GenerateRequest) -> "tuple[LateStart, ...]":
+        """What a request asks for that its stages were hardly trained for; most ask for nothing.
+
+        Raises:
+            InvalidRequest: the request does not fit the bundle.
+        """
+        from cascade.run_start import late_starts  # noqa: PLC0415
+        from runtime_client.request_checks import check_request  # noqa: PLC0415
+
+        check_request(self.bundle.manifest, request)
+        return late_starts(self.bundle.manifest, request)
+
     def close(self) -> None:
         """End what is in progress, the private server included, and release everything."""
         if not self._owner.is_this:
@@ -248,6 +261,7 @@ class Client:
             request_id=collected.request_id,
             sides=self._sides(collected, request),
             server_version=self._connection.software_version if self._connection else "",
+            warnings=() if request is None else self.warnings(request),
         )
 
     def _sides(self, collected: Collected, request: GenerateRequest | None) -> dict[str, str]:

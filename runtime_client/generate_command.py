@@ -61,6 +61,8 @@ def carry_out(order: Order) -> None:
     try:
         client, request, remake = prepared(order)
         with client:
+            if not order.request_id:
+                warn(client, request)
             watchers = watchers_of(order, client, bars, remake)
 
             def on_event(event: Event) -> None:
@@ -92,12 +94,19 @@ def leave(order: Order) -> None:
     bars = progress_of(order)
     try:
         with Client(order.bundle, order.config) as client:
+            warn(client, order.request)
             bars.begin()
             request_id = client.submit(order.request, on_event=bars.show)
     finally:
         bars.close()
     line = json.dumps({"request_id": request_id}) if order.as_json else request_id
     sys.stdout.write(line + "\n")
+
+
+def warn(client: Client, request: GenerateRequest) -> None:
+    """Say on standard error, before any work, what the request asks for at its own risk."""
+    for warning in client.warnings(request):
+        sys.stderr.write(f"warning: {warning}\n")
 
 
 def target_of(order: Order) -> Path:
@@ -190,6 +199,7 @@ def as_object(
         "cut": result.cut,
         **story,
         "request_id": result.request_id,
+        "warnings": [str(warning) for warning in result.warnings],
         "seconds": {name: round(spent, 6) for name, spent in table.items()},
         "bytes_up": result.bytes_up,
         "bytes_down": result.bytes_down,

@@ -6,6 +6,7 @@ Collected from events alone. Knows no stage.
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from cascade.errors import StageError
 from cascade.events import Computed, Event, FellBack, StageFinished, Transferred
@@ -13,6 +14,8 @@ from cascade.types import ImageU8
 
 HERE, PRIVATE, SERVER = "here", "private server", "server"
 """Where a component ran: in this process, beside it, or on a server that was named."""
+if TYPE_CHECKING:
+    from cascade.run_start import LateStart
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,6 +46,8 @@ class Result:
     """By component: `here`, `private server` or `server`."""
     server_version: str
     """Of a server's software; empty where none was asked."""
+    warnings: "tuple[LateStart, ...]" = ()
+    """Runs that started in the middle of their schedule: see `cascade.run_start`."""
 
 
 @dataclass(slots=True)

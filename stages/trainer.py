@@ -18,6 +18,7 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
+from cascade.errors import InvalidRequest
 from stages.checkpoint import has_checkpoint, load_facts, load_part, save_checkpoint
 from stages.efficient_unet import EfficientUNet
 from stages.loader import Loader
@@ -148,6 +149,12 @@ class Trainer:
     def resume(self) -> None:
         """Take up the last checkpoint."""
         facts = load_facts(self.checkpoint)
+        if "state" not in facts["pieces"]:
+            raise InvalidRequest(
+                f"{self.checkpoint} holds weights alone, nothing to resume: begin with them by "
+                f"--start {self.checkpoint}, in another --checkpoints folder",
+                field="checkpoints",
+            )
         if facts["optimizer"] != self.options.optimizer:
             raise ValueError(
                 f"{self.checkpoint} was trained with {facts['optimizer']}: "

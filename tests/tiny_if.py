@@ -50,12 +50,12 @@ def write_tokenizer(folder: Path) -> T5Tokenizer:
     return T5Tokenizer.from_pretrained(str(folder), extra_ids=0, local_files_only=True)
 
 
-def text_encoder() -> T5EncoderModel:
+def text_encoder(width: int = WIDTH) -> T5EncoderModel:
     """Two layers of T5 v1.1: gated gelu, as the published encoder has."""
     torch.manual_seed(0)
     config = T5Config(
         vocab_size=40,
-        d_model=WIDTH,
+        d_model=width,
         d_kv=8,
         d_ff=37,
         num_layers=2,
@@ -129,17 +129,18 @@ def stirred(network: Any, amount: float) -> Any:
     return network
 
 
-def scheduler(cap: float) -> DDPMScheduler:
+def scheduler(cap: float, **changes: Any) -> DDPMScheduler:
     """The published stages' scheduler, with their cap on dynamic thresholding."""
-    return DDPMScheduler(
-        num_train_timesteps=1000,
-        beta_schedule="squaredcos_cap_v2",
-        variance_type="learned_range",
-        prediction_type="epsilon",
-        thresholding=True,
-        dynamic_thresholding_ratio=0.95,
-        sample_max_value=cap,
-    )
+    published: dict[str, Any] = {
+        "num_train_timesteps": 1000,
+        "beta_schedule": "squaredcos_cap_v2",
+        "variance_type": "learned_range",
+        "prediction_type": "epsilon",
+        "thresholding": True,
+        "dynamic_thresholding_ratio": 0.95,
+        "sample_max_value": cap,
+    }
+    return DDPMScheduler(**{**published, **changes})
 
 
 def base_pipeline(folder: Path, size: int = 64) -> IFPipeline:

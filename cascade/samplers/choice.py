@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 from cascade.manifest import SamplerKind
 from cascade.samplers.ddim import ddim
-from cascade.samplers.ddpm import ddpm
+from cascade.samplers.ddpm import ddpm, final_noise
 from cascade.samplers.sampling import DenoiserAt, NoiseAt, SamplerStep
 from cascade.samplers.stochastic import stochastic
 from cascade.schedule import Schedule
-from cascade.types import Batch, Times
+from cascade.types import Batch, Time, Times
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,11 +26,16 @@ class SamplerInputs:
     times: Times
     noise: NoiseAt
     gamma: float
+    first_time: Time = 0.0
+    """Of the cleanest training step; 0 where time is continuous."""
 
 
 SAMPLERS: dict[SamplerKind, Callable[[SamplerInputs], Generator[SamplerStep, None, None]]] = {
     "ddim": lambda i: ddim(i.denoise, i.start, i.schedule, i.times),
     "ddpm": lambda i: ddpm(i.denoise, i.start, i.schedule, i.times, i.noise, i.gamma),
+    "ddpm_final_noise": lambda i: final_noise(
+        SAMPLERS["ddpm"](i), i.schedule, i.times, i.noise, i.first_time
+    ),
     "stochastic": lambda i: stochastic(i.denoise, i.start, i.schedule, i.times, i.noise),
 }
 

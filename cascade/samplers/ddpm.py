@@ -5,11 +5,12 @@ References:
     stochasticity gamma as in US 11978141 and Nichol and Dhariwal 2021 (arXiv 2102.09672), eq. 15.
 """
 
-from collections.abc import Generator
-from dataclasses import dataclass
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from cascade.pieces import weighted_sum
 from cascade.samplers.sampling import DenoiserAt, NoiseAt, SamplerStep, times_of
 from cascade.schedule import Schedule
 from cascade.types import Array, Batch, Time, Times
@@ -89,3 +90,33 @@ def ddpm(
         else:
             x = x0
         yield SamplerStep(index + 1, total, x, x0)
+
+
+def final_noise(
+    steps: Iterator[SamplerStep],
+    schedule: Schedule,
+    times: Times,
+    noise: NoiseAt,
+    first_time: Time,
+) -> Generator[SamplerStep, None, None]:
+    """The steps of `ddpm` with gamma 1, the last one with noise of its upper variance as well.
+
+    The lower variance of a step to the clean image is 0, the upper one `sigma_t^2`. Ancestral
+    samplers that ask whether the training step is above 0, rather than whether a step follows, add
+    it to the finished picture.
+
+    Args:
+        steps: of `ddpm`.
+        schedule: what the times mean.
+        times: as `ddpm` was given them.
+        noise: step index to standard normal noise.
+        first_time: time of training step 0: a run that ends there ends without noise.
+    """
+    t = times[-2]
+    for step in steps:
+        if step.index < step.total or t <= first_time:
+            yield step
+        else:
+            deviation = float(schedule.sigma(t))
+            drawn = (deviation, noise(step.index - 1))
+            yield replace(step, x_t=weighted_sum((1.0, step.x_t), drawn))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from cascade.errors import UnsupportedModel
+from export.bundle_folder import check_out
 from export.bundle_parts import Report
 from export.foreign.description import CascadeDescription, TextEncoderDescription
 from export.foreign.diffusers_if import TOKENS, describe_if
@@ -37,9 +38,11 @@ def export_foreign(source: ForeignSource, out: Path, *, report: Report) -> None:
     """Write a bundle from somebody else's cascade.
 
     Raises:
+        InvalidRequest: `out` holds something else than a bundle.
         UnsupportedModel: the source asks for what no bundle can say.
         ParityError: an exported graph is not its original.
     """
+    check_out(out)
     write_cascade(describe(source), out, report=report)
 
 

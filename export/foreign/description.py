@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from torch import nn
 
 from cascade.conditioning import EnlargeKind
-from cascade.errors import UnsupportedModel
+from cascade.errors import InvalidRequest, UnsupportedModel
 from cascade.manifest import AugmentationSpec, GuidanceSpec, SamplerKind, ThresholdSpec
 from cascade.parametrization import Prediction
-from cascade.schedule import ScheduleSpec
+from cascade.schedule import ScheduleSpec, make_schedule
 from cascade.types import Array
 
 
@@ -91,6 +91,14 @@ class StageDescription:
                 f"got {self.output_resolution}",
                 field=f"{self.name}.output_resolution",
             )
+        try:
+            make_schedule(self.schedule).timesteps(self.steps)
+        except InvalidRequest as exc:
+            raise UnsupportedModel(
+                f"{self.name}.steps: the default run cannot be made: {exc}: fewer steps, or the "
+                "schedule that goes with them",
+                field=f"{self.name}.steps",
+            ) from exc
         if not self.uses_mask and self.null_text is None:
             raise UnsupportedModel(
                 f"{self.name}.null_text: a network without a mask needs the text of its "
@@ -112,3 +120,14 @@ class CascadeDescription:
     """None for the one that `--text-encoder` gives, or the frozen one of the reference cascade."""
     prompts: tuple[str, ...] = ("a red apple", "two cats on a green chair")
     """What the text encoder and the whole cascade are compared on."""
+
+    def __post_init__(self) -> None:
+        """Refuse what no bundle can hold before anything is exported."""
+        names = [stage.name for stage in self.stages]
+        for index, name in enumerate(names):
+            if name in names[:index]:
+                raise UnsupportedModel(
+                    f"stages: two stages are called {name}: each needs a name of its own; is one "
+                    "folder named twice?",
+                    field="stages",
+                )

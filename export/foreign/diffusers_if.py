@@ -21,7 +21,8 @@ from cascade.manifest import AugmentationSpec, GuidanceSpec
 from export.foreign.description import CascadeDescription, StageDescription, TextEncoderDescription
 from export.foreign.diffusers_scheduler import SchedulerChoices, read_noising, read_scheduler
 from export.foreign.if_networks import IfNetwork, IfUpscaler
-from export.foreign.local_folder import expect, model_folder, read_json, weights_variant
+from export.foreign.loaded_network import load_network
+from export.foreign.local_folder import expect, model_folder, read_json
 from export.foreign.offline import offline_import
 from export.foreign.t5_encoder import t5_text_encoder
 
@@ -80,12 +81,28 @@ def describe_if(
         stages.append(read_upscaler(upscaler, stages[-1].output_resolution))
     if text_encoder is None:
         text_encoder = read_text_encoder(folder)
+    for place, stage in zip((folder, *upscalers), stages, strict=True):
+        check_width(place / "unet" / "config.json", stage.network.unet, text_encoder.context_width)
     return CascadeDescription(
         stages=with_timesteps(stages, timesteps or {}),
         licence="the model's own: see where its folders come from",
         provenance=f"diffusers folders {', '.join(p.name for p in (folder, *upscalers))}",
         text_encoder=text_encoder,
     )
+
+
+def check_width(path: Path, unet: Any, width: int) -> None:
+    """Refuse a stage that reads embeddings of another width than the text encoder makes.
+
+    Raises:
+        UnsupportedModel: naming the field of the stage's configuration.
+    """
+    field = "encoder_hid_dim" if unet.config.encoder_hid_dim_type else "cross_attention_dim"
+    if unet.config[field] != width:
+        raise UnsupportedModel(
+            f"{path}: {field} is {unet.config[field]}; supported: the text encoder's {width}",
+            field=f"{path}:{field}",
+        )
 
 
 def read_text_encoder(folder: Path) -> TextEncoderDescription:
@@ -118,6 +135,13 @@ def read_upscaler(folder: Path, low: int) -> StageDescription:
         )
     noising = read_noising(folder / "image_noising_scheduler")
     levels = len(noising.alpha_bar)
+    if parts.noise_level >= levels:
+        path = folder / "image_noising_scheduler" / "scheduler_config.json"
+        raise UnsupportedModel(
+            f"{path}: num_train_timesteps is {levels}; supported: more than the pipeline's default "
+            f"noise_level of {parts.noise_level}",
+            field=f"{path}:num_train_timesteps",
+        )
     network = IfUpscaler(
         parts.unet,
         parts.train_steps,
@@ -149,7 +173,7 @@ def describe_stage(name: str, network: nn.Module, parts: StageParts) -> StageDes
         schedule=choices.schedule,
         prediction=choices.prediction,
         learned_variance=choices.learned_variance,
-        sampler="ddpm",
+        sampler=choices.sampler,
         gamma=choices.gamma,
         guidance=GuidanceSpec(kind="constant", weight=parts.guidance),
         null_text="",
@@ -184,21 +208,17 @@ def read_parts(
     expect(config_path, config, "class_embed_type", (class_embed,))
     expect(config_path, config, "addition_embed_type", (None, "text"))
     expect(config_path, config, "encoder_hid_dim_type", (None, "text_proj"))
-    if not isinstance(config.get("sample_size"), int):
+    size = config.get("sample_size")
+    if not isinstance(size, int) or isinstance(size, bool) or size < 1:
         raise UnsupportedModel(
-            f"{config_path}: sample_size is {config.get('sample_size')!r}; supported: a number",
+            f"{config_path}: sample_size is {size!r}; supported: a positive whole number",
             field=f"{config_path}:sample_size",
         )
-    unet = offline_import("diffusers").UNet2DConditionModel.from_pretrained(
-        str(folder / "unet"),
-        variant=weights_variant(folder / "unet", "diffusion_pytorch_model"),
-        local_files_only=True,
-        use_safetensors=True,
-        torch_dtype=torch.float32,
-    )
+    kind = offline_import("diffusers").UNet2DConditionModel
+    unet = load_network(kind, folder / "unet", "diffusion_pytorch_model", torch_dtype=torch.float32)
     return StageParts(
         unet=unet,
-        size=config["sample_size"],
+        size=size,
         choices=choices,
         steps=pipeline_default(pipelines[0], "num_inference_steps"),
         guidance=float(pipeline_default(pipelines[0], "guidance_scale")),

@@ -5,15 +5,17 @@ project has to be known at run time. Knows scheduler configurations; not network
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from cascade.errors import UnsupportedModel
-from cascade.manifest import ThresholdSpec
+from cascade.manifest import SamplerKind, ThresholdSpec
 from cascade.parametrization import Prediction
 from cascade.schedule import TableSpec
 from export.foreign.local_folder import expect, read_json
 from export.foreign.offline import offline_import
+from export.foreign.scheduler_fields import check_fields
 
 PREDICTIONS: dict[str, Prediction] = {
     "epsilon": "epsilon",
@@ -33,6 +35,7 @@ class SchedulerChoices:
     schedule: TableSpec
     prediction: Prediction
     learned_variance: bool
+    sampler: SamplerKind
     gamma: float
     threshold: ThresholdSpec
 
@@ -50,6 +53,7 @@ def read_scheduler(folder: Path) -> SchedulerChoices:
     variance = expect(path, config, "variance_type", (*GAMMAS, "learned_range"))
     schedule = read_table(path, scheduler)
     learned = variance == "learned_range"
+    noisy = variance == "fixed_large"
     if learned and schedule.timesteps_end_above_zero:
         raise UnsupportedModel(
             f"{path}: timestep_spacing and steps_offset end a run above training step 0, where "
@@ -61,6 +65,9 @@ def read_scheduler(folder: Path) -> SchedulerChoices:
         schedule=schedule.spec,
         prediction=PREDICTIONS[prediction],
         learned_variance=learned,
+        # diffusers asks whether the training step is above 0, not whether a step follows: only the
+        # lower variance is nothing there.
+        sampler="ddpm_final_noise" if noisy and schedule.timesteps_end_above_zero else "ddpm",
         gamma=0.0 if learned else GAMMAS[variance],
         threshold=read_threshold(path, config),
     )
@@ -84,22 +91,44 @@ def load_scheduler(path: Path) -> Any:
     """A DDPM scheduler, the library's defaults in the gaps of its configuration."""
     given = read_json(path)
     expect(path, given, "_class_name", ("DDPMScheduler",))
+    check_fields(path, given)
     return offline_import("diffusers").DDPMScheduler.from_config(given)
 
 
 def read_table(path: Path, scheduler: Any) -> Table:
     """The powers that the scheduler itself computes, in the single precision that it uses."""
+    config = dict(scheduler.config)
     powers = tuple(float(power) for power in scheduler.alphas_cumprod)
-    if powers[-1] <= 0:
-        raise UnsupportedModel(
-            f"{path}: the last training step keeps no signal (rescale_betas_zero_snr); supported: "
-            "schedules that keep some",
-            field=f"{path}:rescale_betas_zero_snr",
-        )
-    spacing = expect(path, dict(scheduler.config), "timestep_spacing", SPACINGS)
-    offset = int(scheduler.config["steps_offset"])
+    check_powers(path, config, powers)
+    spacing = expect(path, config, "timestep_spacing", SPACINGS)
+    offset = int(config["steps_offset"])
     spec = TableSpec(alpha_bar=powers, spacing=spacing, offset=offset)
     return Table(spec, spacing == "trailing" or (spacing == "leading" and offset > 0))
+
+
+def check_powers(path: Path, config: dict[str, Any], powers: tuple[float, ...]) -> None:
+    """Refuse powers that no manifest can hold, by the field that made them."""
+    field = "rescale_betas_zero_snr" if config["rescale_betas_zero_snr"] else "beta_schedule"
+    if config["trained_betas"] is not None:
+        field = "trained_betas"
+        if len(powers) != config["num_train_timesteps"]:
+            raise UnsupportedModel(
+                f"{path}: trained_betas has {len(powers)} numbers for "
+                f"{config['num_train_timesteps']} num_train_timesteps; supported: one for each",
+                field=f"{path}:{field}",
+            )
+    if powers[-1] <= 0:
+        raise UnsupportedModel(
+            f"{path}: the last training step keeps no signal ({field}); supported: schedules that "
+            "keep some",
+            field=f"{path}:{field}",
+        )
+    if any(a <= b for a, b in pairwise((1.0, *powers))):
+        raise UnsupportedModel(
+            f"{path}: {field} adds nothing at some training step, in single precision; supported: "
+            "schedules that lose signal at each",
+            field=f"{path}:{field}",
+        )
 
 
 def read_threshold(path: Path, config: dict[str, Any]) -> ThresholdSpec:

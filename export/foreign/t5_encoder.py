@@ -1,28 +1,21 @@
 """Any T5 encoder from a transformers folder as a text encoder of ours.
 
-The folder's fast tokenizer, or the one that transformers makes of its sentencepiece model, becomes
-`tokenizer.json`, so that the runtime needs neither library. Knows T5 folders; not who reads the
-embeddings.
+Knows T5 folders; not who reads the embeddings.
 """
 
-import json
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from cascade.errors import UnsupportedModel
 from export.foreign.description import TextEncoderDescription
-from export.foreign.local_folder import expect, model_folder, read_json, weights_variant
+from export.foreign.loaded_network import load_network
+from export.foreign.local_folder import expect, model_folder, read_json
 from export.foreign.offline import offline_import
+from export.foreign.t5_tokenizer import FoundTokenizer, read_tokenizer
 
 MODEL_TYPES = ("t5", "mt5", "umt5")
-LOWER_AND_STRIP = (
-    {"type": "Lowercase"},
-    {"type": "Strip", "strip_left": True, "strip_right": True},
-)
-"""What DeepFloyd IF's pipelines do to a prompt without `clean_caption`."""
 
 
 class T5Network(nn.Module):
@@ -69,49 +62,33 @@ def t5_text_encoder(
         "mt5": transformers.MT5EncoderModel,
         "umt5": transformers.UMT5EncoderModel,
     }[kind]
-    encoder = loader.from_pretrained(
-        str(encoder_folder),
-        variant=weights_variant(encoder_folder, "model"),
-        local_files_only=True,
-        use_safetensors=True,
-        dtype=torch.float32,
-        attn_implementation="eager",
+    encoder = load_network(
+        loader, encoder_folder, "model", dtype=torch.float32, attn_implementation="eager"
     )
-    definition, pad_token = tokenizer_json(tokenizer_folder, lower=lower)
+    width, layers = int(encoder.config.d_model), encoder.config.num_layers
+    found = read_tokenizer(tokenizer_folder, lower=lower)
+    check_rows(found, int(encoder.get_input_embeddings().num_embeddings))
     return TextEncoderDescription(
         network=T5Network(encoder).eval().requires_grad_(requires_grad=False),
-        tokenizer=definition,
+        tokenizer=found.definition,
         max_tokens=max_tokens,
-        context_width=int(config["d_model"]),
-        pad_token=pad_token if pad else None,
-        provenance=f"{kind} encoder of {config['num_layers']} layers, {config['d_model']} wide",
+        context_width=width,
+        pad_token=found.pad_token if pad else None,
+        provenance=f"{kind} encoder of {layers} layers, {width} wide",
     )
 
 
-def tokenizer_json(folder: Path, *, lower: bool) -> tuple[bytes, int]:
-    """A folder's tokenizer as the bytes of a `tokenizer.json`, and its padding token.
+def check_rows(found: FoundTokenizer, rows: int) -> None:
+    """Refuse a tokenizer with numbers for which the encoder has no embedding.
 
     Raises:
-        UnsupportedModel: there is none, or it has no padding token.
+        UnsupportedModel: naming the file and the field that decide the numbers.
     """
-    names = ("tokenizer.json", "spiece.model", "sentencepiece.model")
-    if not any((model_folder(folder, "tokenizer") / name).is_file() for name in names):
+    if found.largest >= rows:
+        file, _, field = found.source.rpartition(":")
         raise UnsupportedModel(
-            f"{folder}: neither {' nor '.join(names)} is there", field=str(folder)
+            f"{file}: {field} leads to token number {found.largest}, and the encoder embeds "
+            f"{rows}: a prompt with that token would fail; take the tokens out or enlarge the "
+            "embedding",
+            field=found.source,
         )
-    for name in ("tokenizer_config.json", "special_tokens_map.json"):
-        if (folder / name).is_file():
-            read_json(folder / name)
-    tokenizer = offline_import("transformers").T5Tokenizer.from_pretrained(
-        str(folder), local_files_only=True
-    )
-    if tokenizer.pad_token_id is None:
-        raise UnsupportedModel(f"{folder}: the tokenizer has no pad_token", field=str(folder))
-    definition: dict[str, Any] = json.loads(tokenizer.backend_tokenizer.to_str())
-    definition["padding"] = definition["truncation"] = None
-    if lower:
-        own = definition.get("normalizer")
-        steps = [*LOWER_AND_STRIP, *([] if own is None else [own])]
-        definition["normalizer"] = {"type": "Sequence", "normalizers": steps}
-    text = json.dumps(definition, ensure_ascii=False, separators=(",", ":"))
-    return text.encode("utf-8"), int(tokenizer.pad_token_id)

@@ -25,9 +25,10 @@ from cascade.manifest import (
     TextEncoderSpec,
 )
 from cascade.request import GenerateRequest, Handoff, StageOptions
+from cascade.run_start import late_start
 from cascade.text_stage import TextEncoderStage, token_inputs
 from cascade.tokenizer import PromptTokenizer
-from cascade.types import ContextF16
+from cascade.types import Array, ContextF16
 from export.bundle_folder import write_bundle
 from export.bundle_parts import BundleParts, Report
 from export.exact_storage import store_exactly
@@ -79,6 +80,7 @@ class ForeignBundle:
         original = TorchEngine(encoder.network, "context")
         exported = self._engine("text_encoder", model)
         cases = [token_inputs(words(prompt), encoder) for prompt in prompts]
+        cases.append(hardest_prompt(encoder, words.largest_number, original))
         parity = compare_engines(original, exported, cases, "context")
         self._report(f"text_encoder  {parity.max_abs_error:.1e} max abs error, {storage}")
         self.parts.files["tokenizer.json"] = encoder.tokenizer
@@ -136,6 +138,9 @@ class ForeignBundle:
         if stored is not None and null is not None:
             self.parts.files[stored.file] = null.astype("<f2").tobytes()
         spec = stage_entry(stage, graph, stored)
+        late = late_start(spec, spec.steps)
+        if late is not None:
+            self._report(f"warning       {late}")
         position = len(self.parts.exported)
         self.parts.stages.append(spec)
         for stages, engine in ((self.parts.original, original), (self.parts.exported, exported)):
@@ -245,6 +250,39 @@ def stage_entry(
         skip_scale="inside",
         training=dict(stage.training),
     )
+
+
+def hardest_prompt(
+    encoder: TextEncoderDescription, largest: int, original: TorchEngine
+) -> dict[str, Array]:
+    """Inputs of the longest prompt, all of the vocabulary's last token: what a table may not hold.
+
+    Args:
+        encoder: as described.
+        largest: its tokenizer's largest number.
+        original: runs its network.
+
+    Raises:
+        UnsupportedModel: the network takes no such token, or no prompt of that length.
+    """
+    for count, field, remedy in (
+        (
+            1,
+            "tokenizer",
+            f"its largest token is {largest}: is this the tokenizer it was trained on?",
+        ),
+        (encoder.max_tokens, "max_tokens", "fewer are needed where positions have a table"),
+    ):
+        inputs = token_inputs(np.full(count, largest, np.int64), encoder)
+        try:
+            original.run(inputs)
+        except (IndexError, RuntimeError) as exc:
+            raise UnsupportedModel(
+                f"text_encoder.{field}: the network cannot encode {count} of {encoder.max_tokens} "
+                f"tokens ({exc}); {remedy}",
+                field=f"text_encoder.{field}",
+            ) from exc
+    return inputs
 
 
 def check_size(name: str, network: object) -> None:

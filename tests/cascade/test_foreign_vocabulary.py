@@ -36,8 +36,9 @@ from cascade.noise import AUGMENTATION, normals
 from cascade.null_context import read_stored_context, with_null_half
 from cascade.request import GenerateRequest, Handoff, StageOptions
 from cascade.run_plan import check_context, plan_run, run_times
+from cascade.samplers.choice import SamplerInputs, sample
 from cascade.samplers.ddpm import ddpm, posterior
-from cascade.schedule import CosineSchedule, LinearSchedule, TableSpec, make_schedule
+from cascade.schedule import CosineSchedule, LinearSchedule, TableSpec, first_time, make_schedule
 from cascade.text_stage import TextEncoderStage
 from cascade.thresholding import thresholded
 from cascade.tokenizer import PromptTokenizer
@@ -104,6 +105,32 @@ def test_a_learned_variance_is_each_pixel_s_own() -> None:
     mean = (0.5 * lower.from_x0 + lower.from_x_t) * x
     expected = mean + np.exp(log_variance / 2) * draw(0)
     np.testing.assert_allclose(runs(variance, 0.0)[0], expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("times", "added"), [((1.0, 0.5, 0.2, 0.0), True), ((0.9, 0.1, 0.0), False)]
+)
+def test_noise_at_the_last_step_is_the_upper_variance(
+    times: tuple[float, ...], *, added: bool
+) -> None:
+    """The finished picture gets sigma_t of fresh noise, or none where the run ends at step 0."""
+    schedule, x0 = make_schedule(TABLE), np.full(SHAPE, 0.25, np.float32)
+    inputs = SamplerInputs(
+        denoise=lambda _: Fixed(Estimate(x0)),
+        start=draw(99),
+        schedule=schedule,
+        times=np.array(times),
+        noise=draw,
+        gamma=1.0,
+        first_time=first_time(TABLE),
+    )
+    noisy, plain = (list(sample(kind, inputs)) for kind in ("ddpm_final_noise", "ddpm"))
+    for state, expected in zip(noisy[:-1], plain[:-1], strict=True):
+        np.testing.assert_array_equal(state.x_t, expected.x_t)
+    deviation = math.sqrt(1 - TABLE.alpha_bar[1]) if added else 0.0
+    last = len(times) - 2
+    np.testing.assert_allclose(noisy[-1].x_t, x0 + deviation * draw(last), rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(noisy[-1].x0, x0)
 
 
 def test_guidance_takes_the_variance_of_the_conditional_half() -> None:
@@ -271,6 +298,18 @@ def test_more_steps_than_were_trained_are_refused_early(tiny: Manifest) -> None:
     ("changes", "field"),
     [
         ({"sampler": "ddim"}, "variance"),
+        ({"sampler": "ddpm_final_noise", "gamma": 1.0}, "variance"),
+        ({"sampler": "ddpm_final_noise", "variance": "fixed", "gamma": 0.5}, "sampler"),
+        (
+            {
+                "sampler": "ddpm_final_noise",
+                "variance": "fixed",
+                "gamma": 1.0,
+                "schedule": "cosine",
+                "timesteps": (),
+            },
+            "sampler",
+        ),
         ({"timesteps": (4, 9, 0)}, "timesteps"),
         ({"timesteps": (10, 4, 0)}, "timesteps"),
         ({"timesteps": (9, 4)}, "timesteps"),

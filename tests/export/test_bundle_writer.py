@@ -15,7 +15,7 @@ from cascade.engine_plan import EnginePlan
 from cascade.engines.ort import OrtEngine
 from cascade.errors import ParityError
 from cascade.hosting import open_stages
-from cascade.manifest import FileEntry, Manifest, VariantSpec
+from cascade.manifest import FileEntry, Manifest, VariantSpec, write_manifest
 from cascade.precision import Precision
 from cascade.request import GenerateRequest, Handoff
 from export import stage_component
@@ -66,6 +66,7 @@ def test_an_older_bundle_is_replaced_as_a_whole(tmp_path: Path, material: Materi
     out = tmp_path / "bundle"
     out.mkdir()
     (out / "old.onnx").write_bytes(b"old")
+    (out / "manifest.json").write_text(write_manifest(material.manifest))
     write_bundle(out, material.manifest, material.files)
     assert {p.name for p in out.iterdir()} == {"manifest.json", *material.files}
     open_bundle(out).verify_files()

@@ -23,7 +23,7 @@ from cascade.noise import AUGMENTATION, START, normals
 from cascade.request import GenerateRequest, Handoff, StageOptions
 from cascade.schedule import TableSpec, make_schedule
 from cascade.types import ImageU8
-from export.foreign.command import ForeignSource, describe
+from export.foreign.command import ForeignSource, describe, export_foreign
 from export.parity import pictures
 from runtime_client.client import Client
 from stages.metrics import psnr_db
@@ -137,6 +137,31 @@ def test_a_bundle_paints_what_the_pipelines_paint(
         assert psnr_db(image, expected[name]) > 50
 
 
+def test_a_run_that_ends_in_noise_ends_in_the_pipeline_s_noise(
+    saved: Pipelines, folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`fixed_large` above training step 0 at the end: over 50 dB; 46 dB without that noise."""
+    noisy = {"variance_type": "fixed_large", "timestep_spacing": "leading", "steps_offset": 1}
+    pipelines = []
+    for pipeline, folder, cap in zip(
+        (saved.base, saved.upscaler), folders, (1.5, 1.0), strict=True
+    ):
+        changed = tiny_if.scheduler(cap, **noisy)
+        changed.save_pretrained(folder / "scheduler")
+        pipelines.append(type(pipeline)(**{**pipeline.components, "scheduler": changed}))
+        pipelines[-1].set_progress_bar_config(disable=True)
+    out = folders[0].parent / "bundle"
+    source = ForeignSource(kind="diffusers-if", where=str(folders[0]), upscalers=folders[1:])
+    export_foreign(source, out, report=lambda _line: None)
+    opened = open_bundle(out)
+    options = {"base": StageOptions(steps=4), f"sr{HIGH}": StageOptions(steps=3)}
+    request = GenerateRequest(prompt=PROMPT, seed=7, options=options)
+    found = pictures(open_stages(opened, range(3), EnginePlan(threads=1)), request)
+    expected = reference((pipelines[0], pipelines[1]), request, monkeypatch)
+    for name, image in found.items():
+        assert psnr_db(image, expected[name]) > 50
+
+
 def test_the_bundle_runs_through_the_real_split(bundle: Bundle) -> None:
     """Base here, super-resolution on a private server: byte for byte the picture of one process."""
     options = {"base": StageOptions(steps=3), f"sr{HIGH}": StageOptions(steps=2)}
@@ -237,10 +262,17 @@ JSON_EDITS = {
     "channels": ("I/unet/config.json", "in_channels", 4),
     "outputs": ("I/unet/config.json", "out_channels", 3),
     "image_condition": ("I/unet/config.json", "addition_embed_type", "image"),
+    "no_size": ("I/unet/config.json", "sample_size", [16, 16]),
     "size": ("II/unet/config.json", "sample_size", 40),
     "scheduler": ("I/scheduler/scheduler_config.json", "_class_name", "EulerDiscreteScheduler"),
     "variance": ("I/scheduler/scheduler_config.json", "variance_type", "learned"),
     "prediction": ("I/scheduler/scheduler_config.json", "prediction_type", "flow"),
+    "noise_level": (
+        "II/image_noising_scheduler/scheduler_config.json",
+        "num_train_timesteps",
+        250,
+    ),
+    "unknown": ("II/image_noising_scheduler/scheduler_config.json", "shift", 3.0),
     "spacing": ("I/scheduler/scheduler_config.json", "timestep_spacing", "trailing"),
     "model_type": ("I/text_encoder/config.json", "model_type", "clip"),
     "remote_code": ("I/text_encoder/config.json", "auto_map", {"AutoModel": "evil.Model"}),
@@ -257,6 +289,20 @@ def test_what_a_manifest_cannot_say_is_refused(folders: tuple[Path, Path], name:
     with pytest.raises(UnsupportedModel, match=field) as caught:
         describe(source)
     assert caught.value.field == f"{path}:{field}"
+
+
+def test_a_default_run_that_cannot_be_made_is_refused(folders: tuple[Path, Path]) -> None:
+    """A hundred steps of a schedule of fifty, or an offset beyond its end, in diffusers as here."""
+    path = folders[0] / "scheduler" / "scheduler_config.json"
+    source = ForeignSource(kind="diffusers-if", where=str(folders[0]))
+    for fields in (
+        {"num_train_timesteps": 50},
+        {"variance_type": "fixed_small", "steps_offset": 200},
+    ):
+        edited(path, **fields)
+        with pytest.raises(UnsupportedModel, match="the default run cannot be made") as caught:
+            describe(source)
+        assert caught.value.field == "base.steps"
 
 
 def pickled(folder: Path) -> Path:
@@ -311,6 +357,92 @@ def test_files_that_are_missing_or_could_run_are_refused(
         describe(ForeignSource(kind="diffusers-if", where=str(folders[0])))
     assert str(path) in str(caught.value)
     assert caught.value.field == str(path)
+
+
+def without(path: Path, part: str) -> str:
+    """Take one weight out of a safetensors file; its name."""
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(path)
+    name = next(name for name in weights if part in name)
+    del weights[name]
+    save_file(weights, path, metadata={"format": "pt"})
+    return name
+
+
+@pytest.mark.parametrize(
+    ("place", "part"),
+    [
+        ("unet/diffusion_pytorch_model.safetensors", "conv_in"),
+        ("text_encoder/model.safetensors", ".q."),
+    ],
+)
+def test_a_weight_that_is_missing_is_not_made_up(
+    folders: tuple[Path, Path], place: str, part: str
+) -> None:
+    """Both libraries would fill it with random numbers; the error names it."""
+    path = folders[0] / place
+    name = without(path, part)
+    with pytest.raises(UnsupportedModel, match="would be random") as caught:
+        describe(ForeignSource(kind="diffusers-if", where=str(folders[0])))
+    assert caught.value.field == f"{path.parent}:{name}"
+
+
+def cut_short(path: Path) -> None:
+    """Keep the first thousand bytes of a file."""
+    path.write_bytes(path.read_bytes()[:1000])
+
+
+@pytest.mark.parametrize(
+    "breaking",
+    [
+        lambda folder: cut_short(folder / "unet" / "diffusion_pytorch_model.safetensors"),
+        lambda folder: edited(folder / "unet" / "config.json", down_block_types=["Nothing", "No"]),
+        lambda folder: edited(folder / "unet" / "config.json", block_out_channels=[16, 64]),
+        lambda folder: cut_short(folder / "text_encoder" / "model.safetensors"),
+        lambda folder: edited(folder / "text_encoder" / "config.json", d_model=64),
+    ],
+    ids=["unet_cut", "unet_blocks", "unet_widths", "encoder_cut", "encoder_width"],
+)
+def test_a_network_that_cannot_be_made_is_a_typed_error(
+    folders: tuple[Path, Path], breaking: Callable[[Path], None]
+) -> None:
+    """The component's folder is named, not a line of another library's code."""
+    breaking(folders[0])
+    with pytest.raises(UnsupportedModel, match=r"can be made of config\.json") as caught:
+        describe(ForeignSource(kind="diffusers-if", where=str(folders[0])))
+    assert Path(caught.value.field).parent == folders[0]
+
+
+def test_a_text_encoder_of_another_width_is_refused(saved: Pipelines, tmp_path: Path) -> None:
+    """Before anything is exported, naming the field of the stage that reads it."""
+    wide = tiny_if.text_encoder(width=48)
+    wide.save_pretrained(tmp_path)
+    saved.base.tokenizer.save_pretrained(tmp_path)
+    source = ForeignSource(kind="diffusers-if", where=str(saved.folders[0]), text_encoder=tmp_path)
+    with pytest.raises(UnsupportedModel, match="the text encoder's 48") as caught:
+        describe(source)
+    assert caught.value.field == f"{saved.folders[0] / 'unet' / 'config.json'}:encoder_hid_dim"
+
+
+def test_the_same_upscaler_twice_is_refused(saved: Pipelines) -> None:
+    """Two stages of one name have no place in a bundle: said before the first is exported."""
+    upscalers = (saved.folders[1], saved.folders[1])
+    source = ForeignSource(kind="diffusers-if", where=str(saved.folders[0]), upscalers=upscalers)
+    with pytest.raises(UnsupportedModel, match=f"two stages are called sr{HIGH}") as caught:
+        describe(source)
+    assert caught.value.field == "stages"
+
+
+def test_what_is_no_bundle_is_not_replaced(saved: Pipelines, tmp_path: Path) -> None:
+    """A folder of pictures named as --out by mistake stays, and a file does."""
+    (tmp_path / "cat.png").write_bytes(b"meow")
+    source = ForeignSource(kind="diffusers-if", where=str(saved.folders[0]))
+    for out in (tmp_path, tmp_path / "cat.png", Path()):
+        with pytest.raises(InvalidRequest, match="name a new") as caught:
+            export_foreign(source, out, report=print)
+        assert caught.value.field == "out"
+    assert (tmp_path / "cat.png").read_bytes() == b"meow"
 
 
 def test_a_folder_that_is_not_here_is_not_fetched(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """T5 encoders of transformers as text encoders beside a user's own stages."""
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,8 @@ from cascade.engines.ort import OrtEngine
 from cascade.errors import UnsupportedModel
 from cascade.tokenizer import PromptTokenizer
 from export.foreign.command import T5_TOKENS, ForeignSource, describe
-from export.foreign.t5_encoder import t5_text_encoder, tokenizer_json
+from export.foreign.t5_encoder import t5_text_encoder
+from export.foreign.t5_tokenizer import read_tokenizer
 from export.foreign.writer import ForeignBundle
 
 pytest.importorskip("transformers", reason="THE FOREIGN EXTRA IS MISSING: T5 was not compared")
@@ -70,10 +73,133 @@ def test_padding_is_seen_by_no_real_token(folder: Path) -> None:
 def test_cleaning_is_part_of_the_tokenizer(folder: Path) -> None:
     """Lower case and stripped ends, only where they were asked for."""
     plain, cleaned = (
-        Tokenizer.from_buffer(tokenizer_json(folder, lower=lower)[0]) for lower in (False, True)
+        Tokenizer.from_buffer(read_tokenizer(folder, lower=lower).definition)
+        for lower in (False, True)
     )
     assert cleaned.encode("  A Red APPLE ").ids == plain.encode("a red apple").ids
     assert plain.encode("A Red APPLE").ids != plain.encode("a red apple").ids
+
+
+def change(path: Path, **fields: object) -> dict[str, Any]:
+    """Change fields of a JSON file; the whole object is returned."""
+    value: dict[str, Any] = {**json.loads(path.read_text()), **fields}
+    path.write_text(json.dumps(value))
+    return value
+
+
+@pytest.fixture
+def copy(folder: Path, tmp_path: Path) -> Path:
+    """A copy of the folder, to change."""
+    shutil.copytree(folder, tmp_path / "t5")
+    return tmp_path / "t5"
+
+
+def test_a_folder_s_own_tokenizer_is_taken_byte_for_byte(copy: Path) -> None:
+    """Its Lowercase normalizer too, which transformers does not take over."""
+    path = copy / "tokenizer.json"
+    own = json.loads(path.read_text())["normalizer"]
+    change(path, normalizer={"type": "Sequence", "normalizers": [{"type": "Lowercase"}, own]})
+    encoder = t5_text_encoder(copy, copy, max_tokens=32, pad=False, lower=False)
+    assert encoder.tokenizer == path.read_bytes()
+    words = PromptTokenizer(encoder.tokenizer, 32)
+    np.testing.assert_array_equal(words("A Red APPLE"), words("a red apple"))
+    assert words("a red apple").max() > 2
+
+
+def test_a_pre_tokenizer_and_no_end_token_of_one_s_own_are_kept(copy: Path) -> None:
+    """Nothing is added that the file does not say: no `</s>` where there is no post-processor."""
+    path = copy / "tokenizer.json"
+    change(path, post_processor=None, pre_tokenizer={"type": "WhitespaceSplit"})
+    words = PromptTokenizer(read_tokenizer(copy, lower=False).definition, 32)
+    ids = Tokenizer.from_file(str(path)).encode("a red apple").ids
+    assert words("a red apple").tolist() == ids
+    assert ids[-1] != 1
+
+
+def test_padding_and_truncation_of_a_file_are_the_encoder_s_to_decide(copy: Path) -> None:
+    """Switched off in the bundle, whoever reads it; everything else stays."""
+    padding = {"strategy": {"Fixed": 20}, "direction": "Right", "pad_to_multiple_of": None}
+    padding |= {"pad_id": 0, "pad_type_id": 0, "pad_token": "<pad>"}
+    truncation = {"max_length": 3, "stride": 0, "strategy": "LongestFirst", "direction": "Right"}
+    given = change(copy / "tokenizer.json", padding=padding, truncation=truncation)
+    found = json.loads(read_tokenizer(copy, lower=False).definition)
+    assert found == {**given, "padding": None, "truncation": None}
+
+
+def test_cleaning_comes_before_a_normalizer_of_the_file(copy: Path) -> None:
+    """Stages that were trained on lower case get it whatever the file does then."""
+    change(copy / "tokenizer.json", normalizer={"type": "Prepend", "prepend": "Z"})
+    found = json.loads(read_tokenizer(copy, lower=True).definition)["normalizer"]
+    assert [step["type"] for step in found["normalizers"]] == ["Lowercase", "Strip", "Prepend"]
+
+
+def added(copy: Path, number: int) -> None:
+    """Give the folder's tokenizer one token more."""
+    tokens = json.loads((copy / "tokenizer.json").read_text())["added_tokens"]
+    more = {**tokens[-1], "id": number, "content": "<extra_id_0>"}
+    change(copy / "tokenizer.json", added_tokens=[*tokens, more])
+
+
+def test_numbers_beyond_the_embedding_are_refused(copy: Path) -> None:
+    """The error names the file and the field that lead to them."""
+    added(copy, 40)
+    with pytest.raises(
+        UnsupportedModel, match="token number 40, and the encoder embeds 40"
+    ) as caught:
+        t5_text_encoder(copy, copy, max_tokens=8, pad=False, lower=False)
+    assert caught.value.field == f"{copy / 'tokenizer.json'}:added_tokens"
+
+
+def test_a_vocabulary_beyond_the_embedding_is_refused(copy: Path) -> None:
+    """Another model's tokenizer in the folder: the field is its model."""
+    path = copy / "tokenizer.json"
+    model = json.loads(path.read_text())["model"]
+    change(path, model={**model, "vocab": [*model["vocab"], ["zz", -9.0]]})
+    with pytest.raises(UnsupportedModel, match="token number 40") as caught:
+        t5_text_encoder(copy, copy, max_tokens=8, pad=False, lower=False)
+    assert caught.value.field == f"{path}:model"
+
+
+def sentencepiece_only(folder: Path, **notes: object) -> Path:
+    """A folder with no tokenizer but a sentencepiece model."""
+    tiny_if.write_tokenizer(folder)
+    if notes:
+        (folder / "tokenizer_config.json").write_text(json.dumps(notes))
+    return folder
+
+
+def test_a_sentencepiece_model_gets_a_hundred_more_tokens(folder: Path, tmp_path: Path) -> None:
+    """As transformers adds them; refused where the encoder has no rows for them."""
+    words = sentencepiece_only(tmp_path / "words")
+    with pytest.raises(UnsupportedModel, match="token number 139") as caught:
+        t5_text_encoder(folder, words, max_tokens=8, pad=False, lower=False)
+    assert caught.value.field == f"{words / 'tokenizer_config.json'}:extra_ids"
+    bare = sentencepiece_only(tmp_path / "bare", extra_ids=0)
+    encoder = t5_text_encoder(folder, bare, max_tokens=32, pad=False, lower=False)
+    expected = PromptTokenizer((folder / "tokenizer.json").read_bytes(), 32)(PROMPTS[0])
+    np.testing.assert_array_equal(PromptTokenizer(encoder.tokenizer, 32)(PROMPTS[0]), expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("tokenizer.json", b'{"version": "1.0"}'), ("spiece.model", b"no protobuf at all")],
+)
+def test_a_tokenizer_that_cannot_be_read_is_refused(
+    folder: Path, tmp_path: Path, name: str, content: bytes
+) -> None:
+    """Named by its path."""
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UnsupportedModel) as caught:
+        t5_text_encoder(folder, tmp_path, max_tokens=8, pad=False, lower=False)
+    assert caught.value.field == str(tmp_path / name)
+
+
+def test_a_padding_token_that_is_not_there_is_refused(copy: Path) -> None:
+    """The error names the file that names the token."""
+    change(copy / "tokenizer_config.json", pad_token="<nothing>")  # noqa: S106
+    with pytest.raises(UnsupportedModel, match="<nothing>") as caught:
+        t5_text_encoder(copy, copy, max_tokens=8, pad=True, lower=False)
+    assert caught.value.field == f"{copy / 'tokenizer_config.json'}:pad_token"
 
 
 def test_it_stands_beside_a_user_s_own_stages(folder: Path) -> None:
@@ -86,7 +212,13 @@ def test_it_stands_beside_a_user_s_own_stages(folder: Path) -> None:
 
 
 def test_a_folder_without_a_tokenizer_is_refused(folder: Path, tmp_path: Path) -> None:
-    """The error names the folder and the files that were looked for."""
+    """The error names the folder and the files that were looked for, however others are called.
+
+    Of a `sentencepiece.model` transformers would make a tokenizer without words.
+    """
+    shutil.copy(
+        sentencepiece_only(tmp_path / "words") / "spiece.model", tmp_path / "sentencepiece.model"
+    )
     with pytest.raises(UnsupportedModel, match=r"tokenizer\.json nor spiece\.model") as caught:
         t5_text_encoder(folder, tmp_path, max_tokens=8, pad=False, lower=False)
     assert caught.value.field == str(tmp_path)

@@ -177,6 +177,45 @@ def test_a_network_beyond_one_file_is_refused_before_it_is_exported() -> None:
         writer.check_size("base", huge)
 
 
+class Positions(nn.Module):
+    """Rows of two tables, of words and of places, as many encoders have them."""
+
+    def __init__(self, words: int, places: int) -> None:
+        super().__init__()
+        self.words = nn.Embedding(words, my_cascade.WIDTH)
+        self.places = nn.Embedding(places, my_cascade.WIDTH)
+
+    def forward(self, token_ids: Tensor, token_mask: Tensor) -> Tensor:
+        """`[B, L]` to `[B, L, WIDTH]`."""
+        where = torch.arange(token_ids.shape[1])
+        return (self.words(token_ids) + self.places(where)) * token_mask[:, :, None]
+
+
+@pytest.mark.parametrize(
+    ("words", "places", "field"),
+    [(len(my_cascade.WORDS) - 1, 16, "tokenizer"), (len(my_cascade.WORDS), 15, "max_tokens")],
+)
+def test_a_text_encoder_without_a_row_for_a_prompt_is_refused(
+    words: int, places: int, field: str
+) -> None:
+    """A token beyond the table of words or of places would fail at the first such prompt."""
+    described = my_cascade.describe().text_encoder
+    assert described is not None
+    short = replace(described, network=Positions(words, places), max_tokens=16)
+    with pytest.raises(UnsupportedModel, match=field) as caught:
+        writer.ForeignBundle(short, report=lambda _line: None).add_text_encoder(("a red circle",))
+    assert caught.value.field == f"text_encoder.{field}"
+
+
+def test_a_text_encoder_is_compared_on_its_longest_prompt() -> None:
+    """Tables that are just large enough pass: the two prompts and the longest one are compared."""
+    described = my_cascade.describe().text_encoder
+    assert described is not None
+    enough = replace(described, network=Positions(len(my_cascade.WORDS), 16), max_tokens=16)
+    bundle = writer.ForeignBundle(enough, report=lambda _line: None)
+    assert bundle.add_text_encoder(("a red circle", "a")).graph.parity.samples == 3
+
+
 def test_options_go_with_their_source(capsys: pytest.CaptureFixture[str]) -> None:
     """`--upscaler` without `--from`, and `--from` without `--out`, end with one line."""
     assert main(["export", "--upscaler", "x"]) != 0

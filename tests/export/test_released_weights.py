@@ -9,25 +9,51 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
+from benchmarks.stage_engines import stage_inputs
 from cascade.bundle import Bundle, open_bundle
 from cascade.cli import main as cascade
+from cascade.engines.ort import OrtEngine
 from cascade.errors import InvalidRequest, ParityError
 from cascade.manifest import FileEntry
+from cascade.precision import Precision
 from export.bundle_folder import write_bundle
-from export.bundle_parts import BundleParts
-from export.released_weights import Constants, prove, released_network, write_checkpoint
+from export.bundle_parts import BundleParts, ExportOptions
+from export.released_weights import (
+    Constants,
+    check_grid,
+    prove,
+    released_network,
+    write_checkpoint,
+)
 from export.rounding import Storage, release
-from stages.checkpoint import load_facts, load_part
+from export.stage_component import StageSource, add_stage, training_facts
+from stages.checkpoint import load_facts, load_part, save_checkpoint
+from stages.efficient_unet import BlockConfig
+from stages.presets import PRESETS
 from stages.sampling import load_network
+from stages.torch_engine import TorchEngine
 from tests.tiny_bundle import write_tiny_bundle
-from tests.tiny_training import SELF_BASE, TINY_BASE, stirred
+from tests.tiny_training import FACTS, SELF_BASE, TINY_BASE, stirred, tiny_dataset
+
+WIDE = replace(
+    SELF_BASE,
+    unet=replace(
+        SELF_BASE.unet,
+        blocks=(BlockConfig(channels=32, res_blocks=1, attention="self"),),
+    ),
+)
+"""Its matrices of attention hold 1024 numbers and more: eight bits each."""
 
 
 @pytest.fixture
 def bundle(one_stage: tuple[BundleParts, list[str]], tmp_path: Path) -> Bundle:
     """A bundle of a text encoder and the one stage that the tests of export share."""
+    return bundle_of(one_stage[0], tmp_path)
+
+
+def bundle_of(parts: BundleParts, tmp_path: Path) -> Bundle:
+    """The stage of `parts` beside the tiny bundle's text encoder."""
     tiny = write_tiny_bundle(tmp_path / "tiny")
-    parts, _ = one_stage
     files = dict(parts.files)
     for name in tiny.manifest.text_encoder.files:
         files[name] = tiny.read(name)
@@ -60,6 +86,83 @@ def test_they_make_a_checkpoint_to_start_from(bundle: Bundle, tmp_path: Path) ->
     assert torch.equal(network.conv_out.weight, load_part(folder, "ema")["conv_out.weight"])
     with pytest.raises(InvalidRequest, match="exists"):
         write_checkpoint(bundle, SELF_BASE, folder)
+
+
+@pytest.fixture(scope="module")
+def eight_bits(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, BundleParts]:
+    """A stage whose attention is wide enough for eight-bit weights, and its checkpoint's folder."""
+    folder = tmp_path_factory.mktemp("trained") / "base"
+    save_checkpoint(folder, {"ema": stirred(WIDE.unet).state_dict()}, FACTS)
+    return folder, parts_of(folder, Storage.INT8)
+
+
+def parts_of(checkpoint: Path, storage: Storage) -> BundleParts:
+    """`WIDE` exported from a checkpoint."""
+    parts: BundleParts = BundleParts()
+    source = StageSource(preset=WIDE, checkpoint=checkpoint, data=tiny_dataset())
+    options = ExportOptions(storage=storage, precisions=frozenset({Precision.FP32}))
+    add_stage(parts, source, options, lambda _line: None)
+    return parts
+
+
+def test_eight_bit_weights_come_back_bit_for_bit(
+    eight_bits: tuple[Path, BundleParts], tmp_path: Path
+) -> None:
+    """Also those that the graph it is read from computes with in half precision."""
+    folder, parts = eight_bits
+    network = stirred(WIDE.unet)
+    network.load_state_dict(load_part(folder, "ema"))
+    expected = release(network, Storage.INT8).state_dict()
+    found = released_network(bundle_of(parts, tmp_path), WIDE).state_dict()
+    different = [name for name in expected if not torch.equal(found[name], expected[name])]
+    assert different == []
+
+
+def test_a_stage_read_back_is_exported_again_as_it_was(
+    eight_bits: tuple[Path, BundleParts], tmp_path: Path
+) -> None:
+    """Weights, then export: the same graphs to the byte and the same entry, parity included."""
+    _, parts = eight_bits
+    folder = tmp_path / "back" / "base"
+    write_checkpoint(bundle_of(parts, tmp_path), WIDE, folder)
+    again = parts_of(folder, Storage.INT8)
+    assert again.stages == parts.stages
+    assert again.files == parts.files
+
+
+def test_weights_off_the_grid_are_not_handed_out(
+    eight_bits: tuple[Path, BundleParts], tmp_path: Path
+) -> None:
+    """One matrix rounded to half precision: no output shows it, the grid does."""
+    _, parts = eight_bits
+    network = released_network(bundle_of(parts, tmp_path), WIDE)
+    weight = network.get_parameter("down.0.attention.query.weight")
+    weight.data = weight.data.half().float()
+    with pytest.raises(ParityError, match=r"down\.0\.attention\.query\.weight"):
+        check_grid(network, parts.stages[0])
+
+
+def test_a_checkpoint_that_says_nothing_of_its_training_is_refused(tmp_path: Path) -> None:
+    """Named by the file and the fact that is missing."""
+    folder = tmp_path / "base"
+    save_checkpoint(folder, {"ema": stirred(WIDE.unet).state_dict()}, {"stage": "base"})
+    with pytest.raises(InvalidRequest, match=r"checkpoint\.json: step is missing") as caught:
+        training_facts(WIDE, stirred(WIDE.unet), folder)
+    assert caught.value.field == "checkpoints.step"
+
+
+@pytest.mark.parametrize("name", ["base", "sr256"])
+def test_the_reference_bundle_gives_the_weights_of_its_graphs(name: str) -> None:
+    """On inputs of another kind than the proof's: as close as the record of its parity says."""
+    bundle = open_bundle(Path(__file__).parents[2] / "bundles" / "emoji-1")
+    spec = bundle.manifest.stages[bundle.manifest.position(name) - 1]
+    network = released_network(bundle, PRESETS[name])
+    inputs = stage_inputs(spec, bundle.manifest.text_encoder.context_width)
+    engine = OrtEngine(bundle.read(spec.graph.file), threads=1)
+    found = engine.run(inputs)["prediction"]
+    engine.close()
+    expected = TorchEngine(network, "prediction").run(inputs)["prediction"]
+    assert np.abs(found - expected).max() < 5 * spec.graph.parity.max_abs_error
 
 
 def test_another_network_is_refused(bundle: Bundle) -> None:

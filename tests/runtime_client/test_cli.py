@@ -2,16 +2,20 @@
 
 import json
 import os
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from cascade.bundle import Bundle
+from cascade.bundle import Bundle, open_bundle
 from cascade.cli import main
 from cascade.command_errors import describe
 from cascade.errors import ServerBusy
+from cascade.manifest import write_manifest
+from cascade.schedule import TableSpec
 
 PROMPT = "a red apple, noto style"
 
@@ -64,6 +68,26 @@ def test_json_is_one_object(
     account = json.loads(capsys.readouterr().out)
     assert (account["width"], account["bytes_up"], account["fell_back"]) == (16, 0, False)
     assert account["seconds"]["total"] > account["seconds"]["sr16"] > 0
+
+
+def test_a_run_that_starts_late_is_warned_about_once(
+    bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On standard error before any work, in the account, and not without a reason."""
+    powers = tuple(1 - (k + 1) / 101 for k in range(100))
+    base = replace(bundle.manifest.stages[0], schedule=TableSpec(alpha_bar=powers), steps=100)
+    late = tmp_path / "late"
+    shutil.copytree(bundle.folder, late)
+    manifest = replace(bundle.manifest, stages=(base, *bundle.manifest.stages[1:]))
+    (late / "manifest.json").write_text(write_manifest(manifest))
+    for steps, words in (("60", ["base: a run of 60 steps starts at time 0.600"]), ("100", [])):
+        more = ["--json", "--last-stage", "base", "--steps", f"base={steps}"]
+        assert generate_here(open_bundle(late), tmp_path / "a.png", *more) == 0
+        captured = capsys.readouterr()
+        said = [line for line in captured.err.splitlines() if line.startswith("warning: ")]
+        told = json.loads(captured.out)["warnings"]
+        assert [line.removeprefix("warning: ") for line in said] == told
+        assert [line[: len(word)] for line, word in zip(told, words, strict=True)] == words
 
 
 def test_previews_are_written_as_they_come(bundle: Bundle, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """A time limit ends a request when it says, inside a step too; a wrong server shows at once."""
 
 import hashlib
+import re
 import signal
 import subprocess
 import threading
@@ -149,7 +150,8 @@ def test_a_step_without_end_ends_with_the_time(
     arguments = generate_here(endless_bundle.folder, output, "--cut", cut, "--timeout", "4")
     found = cascade(*arguments)
     assert found.returncode == 3
-    assert "allowed for the request are over" in found.stderr.splitlines()[-1]
+    # The client's own clock, or the call's, which ends in the same instant.
+    assert re.search(r"allowed for the request (are|is) over", found.stderr.splitlines()[-1])
     assert list(tmp_path.iterdir()) == []
 
 

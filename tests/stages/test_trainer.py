@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 import torch
 
-from stages.checkpoint import load_facts, load_part
+from cascade.errors import InvalidRequest
+from stages.checkpoint import load_facts, load_part, save_checkpoint
 from stages.efficient_unet import EfficientUNet
 from stages.loader import Loader
 from stages.presets import StagePreset
 from stages.sampling import load_network
 from stages.trainer import FINAL_SHARE, WARM_UP_STEPS, Trainer, TrainOptions, train
-from tests.tiny_training import TINY_BASE, TINY_SR, smooth_picture, tiny_dataset
+from tests.tiny_training import FACTS, TINY_BASE, TINY_SR, smooth_picture, tiny_dataset
 
 
 def trainer(folder: Path, preset: StagePreset = TINY_SR, **options: Any) -> Trainer:
@@ -95,6 +96,16 @@ def test_another_optimizer_is_refused(tmp_path: Path) -> None:
     finish(trainer(tmp_path, steps=1).run())
     with pytest.raises(ValueError, match="go on with --optimizer muon"):
         trainer(tmp_path, optimizer="adafactor")
+
+
+def test_weights_alone_are_not_resumed(tmp_path: Path) -> None:
+    """A stage read back from a bundle has no optimizer: the error says how to begin with it."""
+    save_checkpoint(
+        tmp_path / TINY_SR.name, {"ema": EfficientUNet(TINY_SR.unet).state_dict()}, FACTS
+    )
+    with pytest.raises(InvalidRequest, match="--start") as caught:
+        trainer(tmp_path)
+    assert caught.value.field == "checkpoints"
 
 
 def test_the_rate_warms_up_and_cools_down(tmp_path: Path) -> None:

@@ -1,0 +1,98 @@
+"""Every field of a scheduler's configuration, known by its name and of a kind that makes sense.
+
+A field that nobody here knows could change the pictures; one of the wrong kind would end in a
+traceback of somebody else's. Knows names and kinds; not what diffusers makes of them.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cascade.errors import UnsupportedModel
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """What one field may hold."""
+
+    words: str
+    fits: Callable[[Any], bool]
+
+
+def number(value: Any) -> bool:
+    """A number as JSON has it; neither `true` nor NaN nor infinity."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e9
+
+
+def whole(value: Any) -> bool:
+    """A whole number, from 0."""
+    return number(value) and isinstance(value, int) and value >= 0
+
+
+def share(value: Any) -> bool:
+    """A number above 0 and below 1."""
+    return number(value) and 0 < value < 1
+
+
+TRUTH = Field("true or false", lambda v: isinstance(v, bool))
+SHARE = Field("a number between 0 and 1", share)
+NAME = Field("a name", lambda v: isinstance(v, str))
+POSITIVE = Field("a positive number", lambda v: number(v) and v > 0)
+
+FIELDS = {
+    "num_train_timesteps": Field("a positive whole number", lambda v: whole(v) and v > 0),
+    "beta_start": SHARE,
+    "beta_end": SHARE,
+    "beta_schedule": Field(
+        "linear, scaled_linear, squaredcos_cap_v2, sigmoid, laplace",
+        lambda v: v in ("linear", "scaled_linear", "squaredcos_cap_v2", "sigmoid", "laplace"),
+    ),
+    "trained_betas": Field(
+        "null or a list of numbers between 0 and 1",
+        lambda v: v is None or (isinstance(v, list) and all(map(share, v))),
+    ),
+    "variance_type": NAME,
+    "clip_sample": TRUTH,
+    "clip_sample_range": POSITIVE,
+    "prediction_type": NAME,
+    "thresholding": TRUTH,
+    "dynamic_thresholding_ratio": Field(
+        "a number from 0 to 1", lambda v: number(v) and 0 <= v <= 1
+    ),
+    "sample_max_value": POSITIVE,
+    "timestep_spacing": NAME,
+    "steps_offset": Field("a whole number from 0", whole),
+    "rescale_betas_zero_snr": TRUTH,
+}
+"""What `DDPMScheduler` takes."""
+
+UNREAD = ("set_alpha_to_one", "skip_prk_steps")
+"""Of related schedulers; carried along by many folders, read by no step of this one."""
+
+
+def check_fields(path: Path, config: dict[str, Any]) -> None:
+    """Refuse a field that is unknown, or whose value is of no use.
+
+    Args:
+        path: of the configuration, for errors.
+        config: what it holds. Names with an underscore in front are notes of diffusers' own.
+
+    Raises:
+        UnsupportedModel: naming the file and the field.
+    """
+    for name, value in config.items():
+        if name.startswith("_") or name in UNREAD:
+            continue
+        known = FIELDS.get(name)
+        if known is None:
+            raise UnsupportedModel(
+                f"{path}: {name} is not known here, and what it changes would be lost: remove it "
+                f"if the stage was trained without it; known: {', '.join(FIELDS)}",
+                field=f"{path}:{name}",
+            )
+        if not known.fits(value):
+            raise UnsupportedModel(
+                f"{path}: {name} is {str(value)[:80]!r}; supported: {known.words}",
+                field=f"{path}:{name}",
+            )

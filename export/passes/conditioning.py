@@ -74,7 +74,9 @@ def find_site(editor: GraphEditor, norm: NodeProto) -> Site | None:
     if len(editor.shape(norm.input[0]) or ()) != 4 or shift.output[1] not in shifted.input:
         return None
     one = editor.constant(other_input(plus_one, shift.output[0]))
-    if one is None or one.size != 1 or one.item() != 1.0 or shift.output[0] not in plus_one.input:
+    if one is None or one.size != 1 or one.item() != 1.0 or one.ndim > 4:
+        return None
+    if shift.output[0] not in plus_one.input:
         return None
     layer = projection(editor, shift.input[0])
     return None if layer is None else Site(norm, scaled, shifted, *layer, gain, offset)

@@ -40,7 +40,8 @@ def fold(node: NodeProto, constant: Callable[[str], NDArray[Any] | None]) -> NDA
         inputs[name] = value
     if node.op_type in ("ConstantOfShape", "Expand") and not small_target(node, inputs):
         return None
-    (result,) = ReferenceEvaluator(node).run(None, inputs)
+    with np.errstate(all="ignore"):  # a constant may be infinite: masks are
+        (result,) = ReferenceEvaluator(node).run(None, inputs)
     return np.asarray(result)
 
 

@@ -341,12 +341,6 @@ NETWORKS: list[Network] = [
         lambda: qkv(v2=nn.Linear(32, 64), o2=nn.Linear(64, 32)),
     ),
     net(
-        "sdpa_three_axes",
-        {"x": TOKENS},
-        lambda m, x: m.o(sdpa(m.q(x), m.k(x), m.v(x))),
-        qkv,
-    ),
-    net(
         "sdpa_learned_query",
         {"x": TOKENS, "mask": MASK},
         lambda m, x, mask: m.o(

@@ -93,7 +93,8 @@ class GraphSpec:
     """How most weights lie in the file; they compute in float32."""
     parity: ParityRecord
     fusions: dict[str, int] = field(default_factory=dict)
-    """How often each graph pass found what it looks for; the exporter fails when one finds less."""
+    """How often each graph pass found what it looks for; the exporter fails when one finds less in
+    a stage of its own. A pass that was undone for a network has 0, and 1 under `NAME_undone`."""
     variants: tuple[VariantSpec, ...] = ()
     gpu_forms: tuple[GpuFormSpec, ...] = ()
 

@@ -7,16 +7,29 @@ speed is untouched. Knows ONNX graphs; not which networks they are.
 """
 
 from collections import Counter
+from dataclasses import dataclass
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
+from export.fresh_names import FreshNames
 from export.weight_grid import GridWeight, along, find_grid
 
 SMALL = 256
 """Initialisers of fewer elements stay as they are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Widened:
+    """A weight stored as levels and steps, by the names of what gives it back."""
+
+    levels: str
+    wide: str
+    steps: str
+    by_row: bool
+    """Whether the steps are one per row."""
 
 
 def store_exactly(model: onnx.ModelProto) -> Counter[str]:
@@ -26,6 +39,8 @@ def store_exactly(model: onnx.ModelProto) -> Counter[str]:
         Bytes by storage format, for the report.
     """
     graph = model.graph
+    names = FreshNames(model)
+    widened: dict[str, Widened] = {}
     bytes_by_format: Counter[str] = Counter()
     nodes: list[NodeProto] = []
     kept: list[TensorProto] = []
@@ -37,13 +52,12 @@ def store_exactly(model: onnx.ModelProto) -> Counter[str]:
             continue
         grid = eight_bit_grid(value)
         if grid is not None:
-            added, stored = widen_grid(tensor.name, grid)
+            widened[tensor.name], added, stored = widen_grid(tensor.name, grid, names)
             nodes += added
         elif np.array_equal(to_half(value), value):
-            stored = [numpy_helper.from_array(to_half(value), f"{tensor.name}_f16")]
-            nodes.append(
-                helper.make_node("Cast", [stored[0].name], [tensor.name], to=TensorProto.FLOAT)
-            )
+            half = names.fresh(f"{tensor.name}_f16")
+            stored = [numpy_helper.from_array(to_half(value), half)]
+            nodes.append(helper.make_node("Cast", [half], [tensor.name], to=TensorProto.FLOAT))
         else:
             stored = [tensor]
         kept += stored
@@ -55,7 +69,7 @@ def store_exactly(model: onnx.ModelProto) -> Counter[str]:
     body = list(graph.node)
     del graph.node[:]
     graph.node.extend(nodes + body)
-    gather_before_widening(model)
+    gather_before_widening(model, widened, names)
     onnx.checker.check_model(model)
     return bytes_by_format
 
@@ -80,45 +94,48 @@ def eight_bit_grid(value: NDArray[np.float32]) -> GridWeight | None:
     return None
 
 
-def widen_grid(name: str, grid: GridWeight) -> tuple[list[NodeProto], list[TensorProto]]:
+def widen_grid(
+    name: str, grid: GridWeight, names: FreshNames
+) -> tuple[Widened, list[NodeProto], list[TensorProto]]:
     """Nodes and initialisers that give `levels * steps` under the old name."""
     steps = along(grid.steps, grid.axis, grid.levels.ndim)
-    stored = [
-        numpy_helper.from_array(grid.levels, f"{name}_i8"),
-        numpy_helper.from_array(steps, f"{name}_scale"),
-    ]
+    levels, scale, wide = (names.fresh(f"{name}_{end}") for end in ("i8", "scale", "wide"))
+    stored = [numpy_helper.from_array(grid.levels, levels), numpy_helper.from_array(steps, scale)]
     nodes = [
-        helper.make_node("Cast", [f"{name}_i8"], [f"{name}_wide"], to=TensorProto.FLOAT),
-        helper.make_node("Mul", [f"{name}_wide", f"{name}_scale"], [name]),
+        helper.make_node("Cast", [levels], [wide], to=TensorProto.FLOAT),
+        helper.make_node("Mul", [wide, scale], [name]),
     ]
-    return nodes, stored
+    return Widened(levels, wide, scale, steps.shape[1:] == (1,)), nodes, stored
 
 
-def gather_before_widening(model: onnx.ModelProto) -> None:
+def gather_before_widening(
+    model: onnx.ModelProto, widened: dict[str, Widened], names: FreshNames
+) -> None:
     """Look rows up while they are still small: an embedding table never becomes float32 as a whole.
 
-    Requires: `Gather(Mul(Cast(levels), scales), ids)` on axis 0 with scales per row. Ensures:
-    `Mul(Cast(Gather(levels, ids)), Gather(scales, ids))`, the same numbers.
+    Requires: `Gather(Mul(Cast(levels), scales), ids)` on axis 0 with scales per row, read by nobody
+    else. Ensures: `Mul(Cast(Gather(levels, ids)), Gather(scales, ids))`, the same numbers.
     """
     graph = model.graph
     users: Counter[str] = Counter(name for node in graph.node for name in node.input)
-    sizes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
+    users.update(info.name for info in graph.output)
     rebuilt: list[NodeProto] = []
     dropped: set[str] = set()
     for node in graph.node:
         table = node.input[0] if node.op_type == "Gather" else ""
         axis = next((a.i for a in node.attribute if a.name == "axis"), 0)
-        scale = f"{table}_scale"
-        if not table or axis or scale not in sizes or sizes[scale][1:] != (1,) or users[table] > 1:
+        stored = widened.get(table)
+        if stored is None or axis or not stored.by_row or users[table] > 1:
             rebuilt.append(node)
             continue
         ids, out = node.input[1], node.output[0]
-        dropped |= {table, f"{table}_wide"}
+        dropped |= {table, stored.wide}
+        levels, wide, scale = (names.fresh(f"{out}_{end}") for end in ("i8", "wide", "scale"))
         rebuilt += [
-            helper.make_node("Gather", [f"{table}_i8", ids], [f"{out}_i8"], axis=0),
-            helper.make_node("Cast", [f"{out}_i8"], [f"{out}_wide"], to=TensorProto.FLOAT),
-            helper.make_node("Gather", [scale, ids], [f"{out}_scale"], axis=0),
-            helper.make_node("Mul", [f"{out}_wide", f"{out}_scale"], [out]),
+            helper.make_node("Gather", [stored.levels, ids], [levels], axis=0),
+            helper.make_node("Cast", [levels], [wide], to=TensorProto.FLOAT),
+            helper.make_node("Gather", [stored.steps, ids], [scale], axis=0),
+            helper.make_node("Mul", [wide, scale], [out]),
         ]
     del graph.node[:]
     graph.node.extend(node for node in rebuilt if node.output[0] not in dropped)

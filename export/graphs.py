@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from cascade.manifest import TensorSpec
+from export.own_weights import own_weights
 
 OPSET = 21
 """The oldest operator set in which GroupNormalization has the meaning that torch gives it."""
@@ -87,6 +88,7 @@ def export_graph(
     del model.graph.metadata_props[:]
     del model.metadata_props[:]
     del model.graph.value_info[:]
+    own_weights(model)
     return model
 
 

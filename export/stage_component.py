@@ -20,9 +20,10 @@ from export.exact_storage import store_exactly
 from export.gpu_form.proven import FormSource
 from export.gpu_forms import add_gpu_forms
 from export.graphs import export_graph
-from export.parity import TIMES, compare_engines, stage_cases
+from export.parity import TIMES, stage_cases
 from export.passes.expectations import check_fusions
 from export.passes.pipeline import optimize
+from export.proof import Claim, prove
 from export.quantize.shared_weights import leave_out
 from export.quantize.trajectories import continued, true_starts
 from export.quantize.variant import Int8Graph, Material, QuantizeOptions, make_int8, paint
@@ -75,7 +76,7 @@ def add_stage(
     model = export_graph(network, graph_inputs(preset), graph_outputs(preset))
     untouched = onnx.ModelProto()
     untouched.CopyFrom(model)
-    fusions = optimize(model)
+    fusions = optimize(model, report)
     check_fusions(fusions, network, fixed_size(preset))
     plain = onnx.ModelProto()
     plain.CopyFrom(model)
@@ -83,7 +84,10 @@ def add_stage(
     graph = model.SerializeToString()
     original, exported = TorchEngine(network, "prediction"), OrtEngine(graph)
     cases = stage_cases(preset, source.data, TIMES)
-    parity = compare_engines(original, exported, cases, "prediction")
+    claim = Claim(
+        name=preset.name, original=original, graph=graph, cases=cases, outputs=("prediction",)
+    )
+    parity = prove(claim, report)
     report(
         f"{preset.name:13} max abs error {parity.max_abs_error:.1e}, {parity.psnr_db:.1f} dB, "
         f"{len(model.graph.node)} nodes, {dict(sizes)}, "
@@ -174,16 +178,21 @@ def add_int8(
     thin = onnx.load_from_string(made.graph)
     leave_out(thin, onnx.load_from_string(parts.files[spec.graph.file]))
     parts.files[file] = thin.SerializeToString()
-    engine = OrtEngine(with_borrowed(parts.files[file], parts.files[spec.graph.file], file))
-    parity = compare_engines(
-        original.network,
-        engine,
-        # The first row only: the second shows an image at another row's time, which sampling never
-        # does, and values beyond everything calibrated are cut.
-        [{k: v[:1] for k, v in case.items()} for case in stage_cases(preset, source.data, TIMES)],
-        "prediction",
+    whole = with_borrowed(parts.files[file], parts.files[spec.graph.file], file)
+    engine = OrtEngine(whole)
+    # The first row only: the second shows an image at another row's time, which sampling never
+    # does, and values beyond everything calibrated are cut.
+    cases = stage_cases(preset, source.data, TIMES)
+    claim = Claim(
+        name=f"{preset.name} int8",
+        original=original.network,
+        graph=whole,
+        cases=[{k: v[:1] for k, v in case.items()} for case in cases],
+        outputs=("prediction",),
+        precision=Precision.INT8,
         tolerance_abs=INT8_TOLERANCE_ABS,
     )
+    parity = prove(claim, report)
     report_int8(preset.name, made, len(parts.files[file]), report)
     variant = VariantSpec(
         precision=Precision.INT8, file=file, parity=parity, picture_db=made.picture_db

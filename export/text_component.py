@@ -16,7 +16,7 @@ from export.exact_storage import store_exactly
 from export.gpu_form.proven import FormSource
 from export.gpu_forms import add_gpu_forms
 from export.graphs import export_graph
-from export.parity import compare_engines
+from export.proof import Claim, prove
 from stages.prompts import TOKENIZER_FILE, text_encoder, tokenizer
 from stages.text_encoder import model_folder
 from stages.torch_engine import TorchEngine
@@ -46,7 +46,10 @@ def add_text_encoder(parts: BundleParts, options: ExportOptions, report: Report)
     for prompt in PROMPTS:
         ids = np.array([tokenizer().encode(prompt).ids], np.int64)
         cases.append({"token_ids": ids, "token_mask": np.ones(ids.shape, np.float32)})
-    parity = compare_engines(original, exported, cases, "context")
+    claim = Claim(
+        name="text_encoder", original=original, graph=graph, cases=cases, outputs=("context",)
+    )
+    parity = prove(claim, report)
     report(
         f"text_encoder  max abs error {parity.max_abs_error:.1e}, {parity.psnr_db:.1f} dB, "
         f"{dict(sizes)}"

@@ -21,8 +21,9 @@ STEP_BITS = 16
 """Significant bits of a chosen step. With the 7 of a level they fit the 24 of a float32: level
 times step is exact, and so is finding the step again by division."""
 
-STRETCHES = np.linspace(0.7, 1.6, 37)
-"""Steps that are tried, as multiples of largest weight / 127."""
+STRETCHES = np.linspace(0.7, 2.1, 57)
+"""Steps that are tried, as multiples of largest weight / 127. At 2 x 127 / 128 two neighbours that
+are both the largest weight fit into `PAIR_LEVELS`: beyond that nothing is cut any more."""
 
 Floats = NDArray[np.float32]
 Levels = NDArray[np.int8]
@@ -58,6 +59,8 @@ def find_grid(value: Floats, axis: int) -> GridWeight | None:
 
     A channel's largest weight may have any level: the weight may have been cut out of a larger one.
     """
+    if not np.isfinite(value).all():
+        return None
     rows = np.moveaxis(value, axis, 0).reshape(value.shape[axis], -1)
     largest = np.abs(rows).max(axis=1).astype(np.float32)
     steps = np.ones(len(rows), np.float32)

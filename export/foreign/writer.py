@@ -4,6 +4,7 @@ The same gates as the reference cascade passes. Knows descriptions; not which ad
 """
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -11,6 +12,7 @@ import numpy as np
 import onnx
 
 from cascade.diffusion_stage import DiffusionStage
+from cascade.engines.engine import Engine
 from cascade.engines.ort import OrtEngine
 from cascade.errors import ParityError, UnsupportedModel
 from cascade.events import StageFinished
@@ -20,6 +22,7 @@ from cascade.manifest import (
     FileEntry,
     GraphSpec,
     Manifest,
+    ParityRecord,
     StoredContext,
     TensorSpec,
     TextEncoderSpec,
@@ -39,8 +42,9 @@ from export.foreign.description import (
 )
 from export.foreign.made_up import made_up_cases, stage_inputs, stage_outputs
 from export.graphs import export_graph
-from export.parity import compare_engines, pictures
+from export.parity import pictures
 from export.passes.pipeline import optimize
+from export.proof import Claim, prove
 from stages.metrics import psnr_db
 from stages.torch_engine import TorchEngine
 
@@ -81,7 +85,7 @@ class ForeignBundle:
         exported = self._engine("text_encoder", model)
         cases = [token_inputs(words(prompt), encoder) for prompt in prompts]
         cases.append(hardest_prompt(encoder, words.largest_number, original))
-        parity = compare_engines(original, exported, cases, "context")
+        parity = self._prove("text_encoder", original, cases, ["context"])
         self._report(f"text_encoder  {parity.max_abs_error:.1e} max abs error, {storage}")
         self.parts.files["tokenizer.json"] = encoder.tokenizer
         spec = TextEncoderSpec(
@@ -112,13 +116,12 @@ class ForeignBundle:
         outputs = stage_outputs(stage)
         names = [output.name for output in outputs]
         model = export_graph(stage.network, inputs, outputs)
-        fusions = optimize(model)
+        fusions = optimize(model, self._report)
         storage = most_common_storage(store_exactly(model))
         original = TorchEngine(stage.network, *names)
         exported = self._engine(stage.name, model)
         cases = list(stage.samples) or made_up_cases(stage, context)
-        records = [compare_engines(original, exported, cases, name) for name in names]
-        parity = max(records, key=lambda record: record.max_abs_error)
+        parity = self._prove(stage.name, original, cases, names)
         self._report(
             f"{stage.name:13} {parity.max_abs_error:.1e} max abs error, {parity.psnr_db:.1f} dB, "
             f"{len(model.graph.node)} nodes, {storage}"
@@ -180,6 +183,16 @@ class ForeignBundle:
         graph = model.SerializeToString()
         self.parts.files[f"{name}.onnx"] = graph
         return OrtEngine(graph)
+
+    def _prove(
+        self, name: str, original: Engine, cases: Sequence[Mapping[str, Array]], outputs: list[str]
+    ) -> ParityRecord:
+        """The graph's file against its network on every engine installed."""
+        graph = self.parts.files[f"{name}.onnx"]
+        return prove(
+            Claim(name=name, original=original, graph=graph, cases=cases, outputs=outputs),
+            self._report,
+        )
 
     def _null_context(self, stage: StageDescription) -> ContextF16 | None:
         """The embeddings of the stage's unconditional text; None where the mask asks instead."""

@@ -1,34 +1,34 @@
 """A form for GPUs that ONNX Runtime can compute on a CPU, to measure its parity.
 
-ONNX Runtime 1.31 refuses an attention bias with one row for all queries, which the operator's
-definition allows, and takes eight-bit weights behind DequantizeLinear as leave to multiply in eight
-bits. Requires: attention as `whole_attention` writes it. Ensures: the numbers that the form stands
-for, from a copy whose biases have one row per query and whose weights are widened. The copy is for
-measuring; bundles do not hold it.
+ONNX Runtime 1.31 refuses an attention bias with one row for all queries or one column for all keys,
+which the operator's definition allows, and takes eight-bit weights behind DequantizeLinear as leave
+to multiply in eight bits. Requires: attention as `whole_attention` writes it. Ensures: the numbers
+that the form stands for, from a copy whose biases have a row per query and a column per key and
+whose weights are widened. The copy is for measuring; bundles do not hold it.
 """
 
 import numpy as np
 import onnx
 from onnx import NodeProto, helper, numpy_helper
 
+from export.fresh_names import FreshNames
 from export.weight_grid import along
-
-ONES, ONE = "checkable_ones", "checkable_one"
 
 
 def checkable(model: onnx.ModelProto) -> onnx.ModelProto:
     """The copy."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    for name, ones in ((ONES, [1, 1]), (ONE, [1])):
-        copy.graph.initializer.append(numpy_helper.from_array(np.array(ones, np.int64), name))
+    names = FreshNames(model)
+    ones = names.fresh("checkable_ones")
+    copy.graph.initializer.append(numpy_helper.from_array(np.ones(2, np.int64), ones))
     weights = {tensor.name: tensor for tensor in copy.graph.initializer}
     nodes: list[NodeProto] = []
     for node in model.graph.node:
         if node.op_type == "DequantizeLinear" and node.input[0] in weights:
             copy.graph.initializer.append(widened(node, weights))
         elif node.op_type == "Attention" and len(node.input) > 3:
-            nodes += with_full_bias(node)
+            nodes += with_full_bias(node, ones, names)
         else:
             nodes.append(node)
     del copy.graph.node[:]
@@ -44,15 +44,17 @@ def widened(node: NodeProto, weights: dict[str, onnx.TensorProto]) -> onnx.Tenso
     return numpy_helper.from_array(value, node.output[0])
 
 
-def with_full_bias(node: NodeProto) -> list[NodeProto]:
-    """An attention and the nodes that give its bias a row per query."""
-    rows, shape, wide = (f"{node.output[0]}_{end}" for end in ("rows", "shape", "bias"))
+def with_full_bias(node: NodeProto, ones: str, names: FreshNames) -> list[NodeProto]:
+    """An attention and the nodes that give its bias a row per query and a column per key."""
+    ends = ("rows", "columns", "shape", "bias")
+    rows, columns, shape, wide = (names.fresh(f"{node.output[0]}_{end}") for end in ends)
     changed = NodeProto()
     changed.CopyFrom(node)
     changed.input[3] = wide
     return [
         helper.make_node("Shape", [node.input[0]], [rows], start=2, end=3),
-        helper.make_node("Concat", [ONES, rows, ONE], [shape], axis=0),
+        helper.make_node("Shape", [node.input[1]], [columns], start=2, end=3),
+        helper.make_node("Concat", [ones, rows, columns], [shape], axis=0),
         helper.make_node("Expand", [node.input[3], shape], [wide]),
         changed,
     ]

@@ -11,6 +11,7 @@ from cascade.precision import Precision
 from export.gpu_form.borrow import borrow
 from export.gpu_form.half import halve
 from export.gpu_form.whole_attention import restore_attention
+from export.gpu_form.whole_norms import restate_single_groups
 
 NORMS = ("GroupNormalization", "LayerNormalization")
 
@@ -51,6 +52,7 @@ def gpu_form(plain: onnx.ModelProto, precision: Precision) -> GpuForm:
     """
     model = onnx.ModelProto()
     model.CopyFrom(plain)
+    restate_single_groups(model)
     counts = {"attention": restore_attention(model)}
     counts["norms"] = sum(node.op_type in NORMS for node in model.graph.node)
     if precision is not Precision.FP32:

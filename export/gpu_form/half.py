@@ -12,20 +12,16 @@ import onnx
 from onnx import NodeProto, TensorProto, helper
 
 from cascade.precision import Precision
+from export.fresh_names import FreshNames
+from export.gpu_form.element_types import can_be, float_outputs, narrow_inputs
 
 KINDS = {Precision.FP16: TensorProto.FLOAT16, Precision.BF16: TensorProto.BFLOAT16}
 CONVOLUTIONS = frozenset({"Conv", "ConvTranspose"})
 PRODUCTS = frozenset({"MatMul", "Gemm"})
-IN_FLOAT = frozenset(
-    {"GroupNormalization", "LayerNormalization", "Cast", "Constant", "ConstantOfShape"}
-)
-"""Normalisations, and nodes whose output type their input does not decide."""
+IN_FLOAT = frozenset({"GroupNormalization", "LayerNormalization"})
+"""Normalisations. Nodes whose output type their inputs do not decide stay too."""
 REFUSED = {Precision.FP16: frozenset[str](), Precision.BF16: frozenset({"ConvTranspose"})}
 """TensorRT for RTX 1.7 cannot build a transposed convolution in bfloat16."""
-NEVER_FLOAT = frozenset(
-    {"Shape", "Size", "NonZero", "ArgMax", "ArgMin", "Not", "And", "Or", "Equal"}
-    | {"Greater", "GreaterOrEqual", "Less", "LessOrEqual", "IsNaN", "IsInf"}
-)
 
 
 def halve(model: onnx.ModelProto, precision: Precision) -> int:
@@ -44,20 +40,25 @@ def halve(model: onnx.ModelProto, precision: Precision) -> int:
     kind = KINDS.get(precision)
     if kind is None:
         raise ValueError(f"{precision} is not a type to convert to: choose fp16 or bf16")
-    floats = float_values(model)
+    version = standard_version(model)
     inside = region(model)
-    rewriter = Rewriter(model, floats, kind)
+    rewriter = Rewriter(model, kind, version)
     heavy = 0
     wide = IN_FLOAT | REFUSED[precision]
     for position, node in enumerate(list(model.graph.node)):
-        narrow = position in inside and node.op_type not in wide
+        narrow = position in inside and node.op_type not in wide and can_be(node, kind, version)
         rewriter.add(node, narrow=narrow)
         heavy += narrow and node.op_type in CONVOLUTIONS | PRODUCTS
     rewriter.finish()
     return heavy
 
 
-def float_values(model: onnx.ModelProto) -> set[str]:
+def standard_version(model: onnx.ModelProto) -> int:
+    """The version of the standard operator set."""
+    return max(entry.version for entry in model.opset_import if not entry.domain)
+
+
+def float_values(model: onnx.ModelProto, version: int) -> set[str]:
     """Names of all float32 values.
 
     (Not onnx's own inference: it stops at GroupNormalization.)
@@ -67,21 +68,8 @@ def float_values(model: onnx.ModelProto) -> set[str]:
         if info.type.tensor_type.elem_type == TensorProto.FLOAT:
             floats.add(info.name)
     for node in model.graph.node:
-        if gives_float(node, floats):
-            floats.update(name for name in node.output if name)
+        floats.update(float_outputs(node, floats, version))
     return floats
-
-
-def gives_float(node: NodeProto, floats: set[str]) -> bool:
-    """Whether a node's output is float32, known that of its inputs."""
-    if node.op_type in NEVER_FLOAT:
-        return False
-    if node.op_type in ("Cast", "Constant", "ConstantOfShape"):
-        to = {a.name: a for a in node.attribute}
-        kind = to["to"].i if "to" in to else to["value"].t.data_type if "value" in to else 1
-        return bool(kind == TensorProto.FLOAT)
-    deciding = 1 if node.op_type == "Where" else 0
-    return node.input[deciding] in floats
 
 
 def region(model: onnx.ModelProto) -> set[int]:
@@ -114,10 +102,11 @@ def reach(nodes: Sequence[NodeProto], heavy: frozenset[str], *, forwards: bool) 
 class Rewriter:
     """Puts a graph's nodes one after the other, casts where types meet."""
 
-    def __init__(self, model: onnx.ModelProto, floats: set[str], kind: int) -> None:
+    def __init__(self, model: onnx.ModelProto, kind: int, version: int) -> None:
         self.graph = model.graph
-        self.floats = floats
-        self.kind = kind
+        self.floats = float_values(model, version)
+        self.kind, self.version = kind, version
+        self.names = FreshNames(model)
         self.narrow: set[str] = set()
         self.casts: dict[tuple[str, bool], str] = {}
         self.nodes: list[NodeProto] = []
@@ -126,9 +115,10 @@ class Rewriter:
         """One node, computing in the narrow type or not."""
         copy = NodeProto()
         copy.CopyFrom(node)
+        places = narrow_inputs(node, self.kind, self.version) if narrow else set()
         for i, name in enumerate(node.input):
             if name in self.floats:
-                copy.input[i] = self.cast(name, narrow=narrow)
+                copy.input[i] = self.cast(name, narrow=i in places)
         if narrow:
             self.narrow.update(name for name in node.output if name in self.floats)
         self.nodes.append(copy)
@@ -139,7 +129,7 @@ class Rewriter:
             return name
         known = self.casts.get((name, narrow))
         if known is None:
-            known = f"{name}_narrow" if narrow else f"{name}_float"
+            known = self.names.fresh(f"{name}_narrow" if narrow else f"{name}_float")
             to = self.kind if narrow else TensorProto.FLOAT
             self.nodes.append(
                 helper.make_node("Cast", [name], [known], name=f"cast_{known}", to=to)
@@ -151,7 +141,7 @@ class Rewriter:
         """Give the outputs their types back and put the nodes in place."""
         for info in self.graph.output:
             if info.name in self.narrow:
-                inner = f"{info.name}_inner"
+                inner = self.names.fresh(f"{info.name}_inner")
                 for node in self.nodes:
                     for names in (node.input, node.output):
                         for i, name in enumerate(names):

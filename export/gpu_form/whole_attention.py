@@ -10,6 +10,8 @@ import numpy as np
 import onnx
 from onnx import NodeProto, helper, numpy_helper
 
+from export.passes.editor import GraphEditor
+
 OPSET = 23
 """The first operator set with Attention. Between 21 and 23 no other operator that the exporter
 emits changes its meaning: 22 and 23 add types."""
@@ -53,9 +55,11 @@ def restore_attention(model: onnx.ModelProto) -> int:
     """
     found = Producers(model)
     whole: dict[str, NodeProto] = {}
+    editor = GraphEditor(model)
     for node in model.graph.node:
         if node.op_type == "MatMul" and kind_of(found, node.input[0]) == "Softmax":
             whole[node.output[0]] = attention(found, node)
+            refuse_one_for_all(whole[node.output[0]], editor)
     rebuilt = [
         whole.get(node.output[0], node) if node.output else node for node in model.graph.node
     ]
@@ -98,6 +102,14 @@ def attention(found: Producers, product: NodeProto) -> NodeProto:
         name=product.name,
         scale=float(scale),
     )
+
+
+def refuse_one_for_all(node: NodeProto, editor: GraphEditor) -> None:
+    """Raise where one text serves a batch: products broadcast it, the operator does not."""
+    shapes = [editor.shape(name) for name in node.input[:3]]
+    rows = {shape[0] for shape in shapes if shape}
+    if 1 in rows and len(rows) > 1:
+        raise ValueError(f"{node.name}: queries and keys have different batches")
 
 
 def drop_unused(model: onnx.ModelProto) -> None:

@@ -1,10 +1,10 @@
 """The scales and shifts of all CombineEmbs at once: one matrix product, one scale, one shift.
 
-Requires: `GroupNormalization -> Mul(1 + scale) -> Add(shift)`, scale and shift the halves of a
-`Gemm` of a vector `[B, E]` with constant weights. Ensures: one `Gemm` per vector makes all of them;
-the norm's own weight and bias are folded into them (`w (1 + s)` and `b (1 + s) + t`), so that a
-single multiplication and addition per channel is left. Weight rows are moved, not changed: what lay
-on a storage grid still does. Does not know how the norm itself is computed.
+Requires: `GroupNormalization -> Mul(1 + scale) -> Add(shift)` of feature maps, scale and shift the
+halves of a `Gemm` of a vector `[B, E]` with constant weight and bias. Ensures: one `Gemm` per
+vector makes all of them; the norm's own weight and bias are folded into them (`w (1 + s)` and `b (1
++ s) + t`), so that a single multiplication and addition per channel is left. Weight rows are moved,
+not changed: what lay on a storage grid still does. Does not know how the norm itself is computed.
 """
 
 from dataclasses import dataclass
@@ -18,6 +18,9 @@ from onnx import NodeProto
 from export.passes.editor import GraphEditor, attribute
 
 Array = NDArray[Any]
+
+SCALES = ("alpha", "beta")
+"""Factors of a Gemm."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,19 +69,40 @@ def find_site(editor: GraphEditor, norm: NodeProto) -> Site | None:
         return None
     plus_one = editor.maker(other_input(scaled, norm.output[0]), "Add")
     shift = editor.maker(other_input(shifted, scaled.output[0]), "Split")
-    if plus_one is None or shift is None or shift.output[1] not in shifted.input:
+    if plus_one is None or shift is None or not halves(editor, shift, gain.size):
+        return None
+    if len(editor.shape(norm.input[0]) or ()) != 4 or shift.output[1] not in shifted.input:
         return None
     one = editor.constant(other_input(plus_one, shift.output[0]))
-    if one is None or one.size != 1 or one.item() != 1.0 or shift.output[0] not in plus_one.input:
+    if one is None or one.size != 1 or one.item() != 1.0 or one.ndim > 4:
         return None
-    spread = editor.maker(shift.input[0], "Unsqueeze")
-    product = spread and editor.maker(spread.input[0], "Gemm")
-    if product is None or attribute(shift, "axis", 0) != 1 or not attribute(product, "transB", 0):
+    if shift.output[0] not in plus_one.input:
+        return None
+    layer = projection(editor, shift.input[0])
+    return None if layer is None else Site(norm, scaled, shifted, *layer, gain, offset)
+
+
+def halves(editor: GraphEditor, split: NodeProto, channels: int) -> bool:
+    """Whether a split gives two values per sample and channel."""
+    shapes = {(editor.shape(name) or ())[1:] for name in split.output}
+    equal = len(split.output) == 2 and shapes == {(channels, 1, 1)}
+    return equal and attribute(split, "axis", 0) == 1
+
+
+def projection(editor: GraphEditor, spread: str) -> tuple[str, Array, Array] | None:
+    """Vector, weight and bias of the layer whose result `[B, 2 C, 1, 1]` is."""
+    unsqueezed = editor.maker(spread, "Unsqueeze")
+    product = unsqueezed and editor.maker(unsqueezed.input[0], "Gemm")
+    if product is None or len(product.input) < 3 or not attribute(product, "transB", 0):
+        return None
+    if attribute(product, "transA", 0) or {attribute(product, n, 1.0) for n in SCALES} != {1.0}:
         return None
     weight, bias = editor.constant(product.input[1]), editor.constant(product.input[2])
-    if weight is None or bias is None or weight.shape[0] != 2 * gain.size:
+    if weight is None or bias is None or bias.shape != weight.shape[:1]:
         return None
-    return Site(norm, scaled, shifted, product.input[0], weight, bias, gain, offset)
+    if (editor.shape(spread) or ())[1:] != (len(bias), 1, 1):
+        return None
+    return str(product.input[0]), weight, bias
 
 
 def other_input(node: NodeProto, name: str) -> str:

@@ -10,15 +10,14 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import NodeProto, helper, numpy_helper, shape_inference
+from onnx import NodeProto, helper, numpy_helper
+
+from export.passes.constants import fold
+from export.passes.shape_rules import Shape
+from export.passes.shapes import Shapes
 
 MICROSOFT = "com.microsoft"
 """ONNX Runtime's own operator domain."""
-
-SHAPE_KEEPING = frozenset({"GroupNormalization", "QuickGelu"})
-"""Operators whose output has the shape of their first input and that inference does not know."""
-
-Shape = tuple[int | str | None, ...]
 
 
 class GraphEditor:
@@ -36,7 +35,8 @@ class GraphEditor:
                 self._users.setdefault(name, []).append(node)
         self._outputs = {info.name for info in self.graph.output}
         self._names = {*self._makers, *self._initializers, *(i.name for i in self.graph.input)}
-        self._shapes: dict[str, Shape] | None = None
+        self._shapes: Shapes | None = None
+        self._folded: dict[str, NDArray[Any]] | None = None
         self._made: dict[tuple[Any, ...], str] = {}
 
     def of_type(self, *kinds: str) -> Iterator[NodeProto]:
@@ -60,16 +60,24 @@ class GraphEditor:
         return users[0]
 
     def constant(self, name: str) -> NDArray[Any] | None:
-        """The value of a constant; None if it is not one."""
+        """The value of a constant, or of what nodes make of small ones; None if it is neither."""
         if name in self._initializers:
             return numpy_helper.to_array(self._initializers[name])
-        return None
+        if self._folded is None:
+            self._folded = {}
+            for node in self.model.graph.node:
+                value = fold(node, self.constant)
+                if value is not None:
+                    self._folded[node.output[0]] = value
+        return self._folded.get(name)
 
     def shape(self, name: str) -> Shape | None:
-        """Axes of a value: sizes, names of free axes, None for what is not known."""
-        if self._shapes is None:
-            self._shapes = inferred_shapes(self.model)
-        return self._shapes.get(name)
+        """Axes of a value as they were when a pass first asked: what is equal is proven equal."""
+        return self._known().shape(name)
+
+    def is_float(self, name: str) -> bool:
+        """Whether a value is proven to be of float32."""
+        return self._known().is_float(name)
 
     def add_constant(self, value: NDArray[Any], hint: str) -> str:
         """A new constant; the same value is stored once."""
@@ -111,6 +119,9 @@ class GraphEditor:
     def replace(self, old: str, new: str) -> None:
         """Let everyone who reads `old` read `new`; an output of the graph keeps its name."""
         if old in self._outputs:
+            if new in self._outputs or new not in self._makers:
+                # It bears a name already that must stay: of another output, an input, a constant.
+                (new,) = self.add_many("Identity", [new], 1)
             maker = self._makers[new]
             self._rename_output(self._makers[old], old, self._fresh(f"{old}_before"))
             self._rename_output(maker, new, old)
@@ -134,6 +145,12 @@ class GraphEditor:
         if MICROSOFT in domains and MICROSOFT not in {o.domain for o in self.model.opset_import}:
             self.model.opset_import.append(helper.make_opsetid(MICROSOFT, 1))
 
+    def _known(self) -> Shapes:
+        """What is proven of the graph that the pass began with."""
+        if self._shapes is None:
+            self._shapes = Shapes(self.model, self.constant)
+        return self._shapes
+
     def _fresh(self, hint: str) -> str:
         """A name that nothing has yet."""
         number = len(self._names)
@@ -146,6 +163,8 @@ class GraphEditor:
         """Give one output of a node another name, for its readers too."""
         node.output[list(node.output).index(old)] = new
         self._makers[new] = self._makers.pop(old)
+        # Who asks for an equal node later must find it under its name of now.
+        self._made = {key: new if made == old else made for key, made in self._made.items()}
         for user in self._users.pop(old, []):
             for index, name in enumerate(user.input):
                 if name == old:
@@ -182,26 +201,3 @@ def in_order(makers: dict[str, NodeProto], outputs: Sequence[str]) -> list[NodeP
         stack.append((node, True))
         stack += [(makers[name], False) for name in reversed(node.input) if name in makers]
     return ordered
-
-
-def inferred_shapes(model: onnx.ModelProto) -> dict[str, Shape]:
-    """What ONNX's own inference says of every value.
-
-    It stops at group norms, which it knows only by definition, and at other domains' operators:
-    those that leave a shape as it is stand in as identities.
-    """
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    for node in copy.graph.node:
-        if node.op_type in SHAPE_KEEPING:
-            node.op_type, node.domain = "Identity", ""
-            del node.input[1:], node.attribute[:]
-    graph = shape_inference.infer_shapes(copy, data_prop=True).graph
-    return {
-        info.name: tuple(
-            dim.dim_param or (dim.dim_value if dim.HasField("dim_value") else None)
-            for dim in info.type.tensor_type.shape.dim
-        )
-        for info in (*graph.value_info, *graph.input, *graph.output)
-        if info.type.tensor_type.HasField("shape")
-    }

@@ -1,12 +1,12 @@
 """Group normalisation as two kernels: the statistics, then one multiplication and addition.
 
 ONNX Runtime has no kernel for GroupNormalization on a processor: it runs some 20 nodes in its
-place. Requires: `GroupNormalization` with constant weight and bias, optionally (weight 1, bias 0)
-followed by `Mul` and `Add` with values per sample and channel. Ensures: InstanceNormalization over
-each group, whose kernel takes mean and variance in two passes and so bears large means, then one
-BatchNormalization with mean 0 and variance 1, the one kernel that multiplies and adds per channel
-in a single pass; samples become channels for it, so that each has its own values. Does not know
-what follows.
+place. Requires: `GroupNormalization`; where its weight is 1 and its bias 0, optionally followed by
+`Mul` and `Add` with values per sample and channel, of as many samples as the map. Ensures:
+InstanceNormalization over each group, whose kernel takes mean and variance in two passes and so
+bears large means, then one BatchNormalization with mean 0 and variance 1, the one kernel that
+multiplies and adds per channel in a single pass; samples become channels for it, so that each has
+its own values. Does not know what follows.
 """
 
 from dataclasses import dataclass
@@ -40,34 +40,55 @@ def split_group_norms(model: onnx.ModelProto) -> int:
     editor = GraphEditor(model)
     count = 0
     for node in editor.of_type("GroupNormalization"):
-        gain, offset = editor.constant(node.input[1]), editor.constant(node.input[2])
-        if gain is None or offset is None:
+        channels = channel_count(editor, node)
+        if channels is None:
             continue
         count += 1
-        plain = bool((gain == 1).all() and (offset == 0).all())
-        affine = find_affine(editor, node, gain.size) if plain else None
+        affine = find_affine(editor, node, channels)
         if affine is None:
-            normalised = normalise(editor, node, picture_shape(editor, node, gain.size))
-            constants = [node.input[1], node.input[2], *unit_statistics(editor, gain.size)]
-            result = editor.add("BatchNormalization", [normalised, *constants], epsilon=0.0)
-            editor.replace(node.output[0], result)
+            editor.replace(node.output[0], per_channel(editor, node, channels))
         else:
-            per_sample(editor, node, gain.size, affine)
+            per_sample(editor, node, channels, affine)
     editor.finish()
     return count
 
 
+def channel_count(editor: GraphEditor, norm: NodeProto) -> int | None:
+    """Channels of a norm, if they are known."""
+    shape = editor.shape(norm.input[1])
+    channels = shape[0] if shape is not None and len(shape) == 1 else None
+    return channels if isinstance(channels, int) else None
+
+
+def is_plain(editor: GraphEditor, norm: NodeProto) -> bool:
+    """Whether a norm's weight is 1 and its bias 0."""
+    gain, offset = editor.constant(norm.input[1]), editor.constant(norm.input[2])
+    return gain is not None and offset is not None and not ((gain != 1).any() or offset.any())
+
+
+def per_channel(editor: GraphEditor, norm: NodeProto, channels: int) -> str:
+    """The norm, then its own weight and bias if it has some; these may be computed."""
+    normalised = normalise(editor, norm, picture_shape(editor, norm, channels))
+    if is_plain(editor, norm):
+        return normalised
+    weights = [norm.input[1], norm.input[2], *unit_statistics(editor, channels)]
+    return editor.add("BatchNormalization", [normalised, *weights], epsilon=0.0)
+
+
 def find_affine(editor: GraphEditor, norm: NodeProto, channels: int) -> Affine | None:
-    """What one `Mul` and one `Add` per sample and channel do to a norm's output."""
+    """What one `Mul` and one `Add` per sample and channel do to a plain norm's output."""
+    if not is_plain(editor, norm):
+        return None
+    picture = editor.shape(norm.input[0])
     product = editor.only_user(norm.output[0], "Mul")
     total = product and editor.only_user(product.output[0], "Add")
-    if product is None or total is None:
+    if product is None or total is None or picture is None or len(picture) != 4:
         return None
     scale = next((n for n in product.input if n != norm.output[0]), "")
     shift = next((n for n in total.input if n != product.output[0]), "")
     for name in (scale, shift):
-        shape = editor.shape(name)
-        if shape is None or shape[1:] != (channels, 1, 1):
+        # A style of one sample for many maps, or many styles for one map, is a Mul and an Add.
+        if editor.shape(name) != (picture[0], channels, 1, 1):
             return None
     return Affine(scale, shift, total.output[0])
 

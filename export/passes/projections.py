@@ -60,8 +60,13 @@ def join_projections(model: onnx.ModelProto) -> int:
 
 def parts(editor: GraphEditor, name: str) -> tuple[str, ...]:
     """What a value is cut into on its last axis in equal parts; itself if it is not."""
-    cut = editor.only_user(name, "Split")
-    if cut is None or len(cut.input) != 1 or attribute(cut, "axis", 0) not in (-1, 2):
+    cut, shape = editor.only_user(name, "Split"), editor.shape(name)
+    if cut is None or shape is None or len(cut.input) != 1 or "" in cut.output:
+        return (name,)
+    width = shape[-1]
+    last = attribute(cut, "axis", 0) % len(shape) == len(shape) - 1
+    # Where it does not divide, the last part is smaller.
+    if not last or not isinstance(width, int) or width % len(cut.output):
         return (name,)
     return tuple(cut.output)
 

@@ -8,7 +8,8 @@ the factors mean.
 import onnx
 from onnx import NodeProto
 
-from export.passes.editor import GraphEditor, Shape
+from export.passes.editor import GraphEditor
+from export.passes.shape_rules import Shape
 
 
 def gather_sample_factors(model: onnx.ModelProto) -> int:

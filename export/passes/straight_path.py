@@ -1,11 +1,11 @@
 """The prediction of a gated super-resolution network from what the network saw of the noisy image.
 
 Requires: `seen = (x_t - a low) b` and `k x_t + l low + s (out + gate seen)`, in any order of the
-operands, with one number per sample for each of a, b, k, l and s. Ensures: `(s gate + k / b) seen +
+operands, with one number per sample for each of a, b, k, l and s, and b a reciprocal: that is not
+0, where any other number may be. Ensures: `(s gate + k / b) seen +
 s out + (l + k a) low`: x_t is put together again from what was seen and the enlarged image, so it
 is read once, and two passes over a picture of full size become passes over the gate's single
-channel. The same sum in another order; b is never 0, it divides by a standard deviation. Does not
-know what the factors mean.
+channel. The same sum in another order. Does not know what the factors mean.
 """
 
 from collections.abc import Iterator
@@ -60,7 +60,7 @@ def find_path(editor: GraphEditor, prediction: str) -> StraightPath | None:
                 difference, seen_scale = weighted(editor, seen)
                 x_t, clean = sum_of(editor, difference, "Sub") or ("", "")
                 low, low_in_seen = weighted(editor, clean)
-                if low and known.keys() == {x_t, low}:
+                if low and known.keys() == {x_t, low} and never_zero(editor, seen_scale):
                     return StraightPath(
                         seen=seen,
                         low=low,
@@ -86,6 +86,14 @@ def rewrite(editor: GraphEditor, path: StraightPath) -> str:
     clean = editor.add("Mul", [path.low, weight_of_low])
     rest = editor.add("Add", [out, clean])
     return editor.add("Add", [editor.add("Mul", [gate, path.seen]), rest])
+
+
+def never_zero(editor: GraphEditor, name: str) -> bool:
+    """Whether a factor is one over something.
+
+    (An exponential, a sigmoid or a product is not enough: float32 rounds small ones to 0.)
+    """
+    return editor.maker(name, "Reciprocal") is not None
 
 
 def operands(node: NodeProto | None) -> Iterator[tuple[str, str]]:

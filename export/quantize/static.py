@@ -15,6 +15,7 @@ import numpy as np
 import onnx
 from onnx import NodeProto, helper, numpy_helper
 
+from export.fresh_names import FreshNames
 from export.quantize.layers import Layer, array, constants
 from export.quantize.ranges import Quantization
 from export.weight_grid import GridWeight, choose_grid, find_grid
@@ -69,6 +70,7 @@ class Writer:
     def __init__(self, model: onnx.ModelProto) -> None:
         self.model = model
         self.stored = constants(model)
+        self.names = FreshNames(model)
         self.nodes: list[NodeProto] = []
         self.pairs: dict[str, str] = {}
         self.paired_outputs: set[str] = set()
@@ -83,6 +85,7 @@ class Writer:
 
     def add(self, name: str, value: np.ndarray) -> str:
         """A new initialiser."""
+        name = self.names.fresh(name)
         self.model.graph.initializer.append(numpy_helper.from_array(value, name))
         return name
 
@@ -99,7 +102,7 @@ class Writer:
         if name in self.paired_outputs:
             return name
         if name not in self.pairs:
-            self.pairs[name] = self.write_pair(name, f"{name}_dq", levels)
+            self.pairs[name] = self.write_pair(name, self.names.fresh(f"{name}_dq"), levels)
         return self.pairs[name]
 
     def write_pair(self, source: str, result: str, levels: Quantization) -> str:
@@ -108,20 +111,22 @@ class Writer:
         ends = [self.add(f"{result}_{i}", np.array(v, np.float32)) for i, v in limits(levels)]
         if ends:
             # The type has 256 levels; only the lower half may occur.
-            self.nodes.append(helper.make_node("Clip", [source, *ends], [f"{result}_cut"]))
-            source = f"{result}_cut"
+            cut = self.names.fresh(f"{result}_cut")
+            self.nodes.append(helper.make_node("Clip", [source, *ends], [cut]))
+            source = cut
+        quantized = self.names.fresh(f"{result}_q")
         self.nodes += [
-            helper.make_node("QuantizeLinear", [source, *rest], [f"{result}_q"]),
-            helper.make_node("DequantizeLinear", [f"{result}_q", *rest], [result]),
+            helper.make_node("QuantizeLinear", [source, *rest], [quantized]),
+            helper.make_node("DequantizeLinear", [quantized, *rest], [result]),
         ]
         return result
 
     def pair_after(self, node: NodeProto, levels: Quantization) -> None:
         """A pair on a layer's output, under the output's old name."""
         name = node.output[0]
-        node.output[0] = f"{name}_float"
+        node.output[0] = self.names.fresh(f"{name}_float")
         self.paired_outputs.add(name)
-        self.write_pair(f"{name}_float", name, levels)
+        self.write_pair(node.output[0], name, levels)
 
     def weight(self, layer: Layer) -> tuple[GridWeight, str]:
         """The weight's grid and the name of its dequantised form."""
@@ -132,6 +137,7 @@ class Writer:
             name = f"{layer.weight}_dq"
             if [k for k in self.weights if k[0] == layer.weight]:
                 name = f"{name}{layer.channel_axis}"
+            name = self.names.fresh(name)
             inputs = [
                 self.add(f"{name}_levels", grid.levels),
                 self.add(f"{name}_steps", grid.steps),
@@ -147,7 +153,7 @@ class Writer:
         value = array(self.stored[str(layer.bias)]).astype(np.float64)
         limit = float(np.iinfo(np.int32).max)
         levels = np.clip(np.rint(value / steps), -limit, limit).astype(np.int32)
-        name = f"{layer.name}_bias"
+        name = self.names.fresh(f"{layer.name}_bias")
         inputs = [self.add(f"{name}_levels", levels), self.add(f"{name}_steps", steps)]
         self.nodes.append(helper.make_node("DequantizeLinear", inputs, [name], axis=0))
         return name

@@ -1,6 +1,6 @@
 """What the tests of export share: one thread, and the few graphs that take seconds to make."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import onnx
@@ -16,6 +16,7 @@ from stages.checkpoint import save_checkpoint
 from stages.efficient_unet import EfficientUNet
 from stages.presets import StagePreset
 from stages.sampling import graph_inputs, graph_outputs
+from tests.export.foreign_networks.one_registry import keep_registry
 from tests.tiny_training import FACTS, SELF_BASE, TINY_SR, stirred, tiny_dataset, tiny_unet
 
 
@@ -41,6 +42,14 @@ def exported(preset: StagePreset) -> Exported:
 def one_thread() -> None:
     """Sums in one order, and no contention."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_registry() -> Iterator[None]:
+    """Exports of one process share torch's table of operators: it takes half a second to read."""
+    with pytest.MonkeyPatch.context() as patch:
+        keep_registry(patch)
+        yield
 
 
 @pytest.fixture(scope="session")

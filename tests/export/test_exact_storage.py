@@ -188,3 +188,49 @@ def test_a_whole_network_gives_the_same_numbers(upscaler: Any) -> None:
     np.testing.assert_array_equal(new, old)
     assert report["float16"] > report["float32"]
     assert len(after) < len(before)
+
+
+TAKEN = ["w_f16", "w_i8", "w_scale", "w_wide"]
+
+
+@pytest.mark.parametrize("taken", TAKEN)
+@pytest.mark.parametrize("weight", [half(random(40, 16)), on_rows(random(40, 16))])
+def test_a_network_s_own_names_are_left_to_it(taken: str, weight: Floats) -> None:
+    """A weight beside one called as its stored form would be: the answers stay, to the bit."""
+    model = matmul(weight)
+    own = random(16, seed=2)
+    model.graph.initializer.append(numpy_helper.from_array(own, taken))
+    model.graph.node.append(helper.make_node("Mul", ["y", taken], ["z"]))
+    model.graph.output[0].name = "z"
+    x = random(3, 40, seed=1)
+    before = OrtEngine(model.SerializeToString(), threads=1).run({"x": x})["z"]
+    store_exactly(model)
+    after = OrtEngine(model.SerializeToString(), threads=1).run({"x": x})["z"]
+    np.testing.assert_array_equal(after, before)
+    assert stored(model)[taken] == "float32"
+
+
+def test_a_table_beside_a_scale_of_that_name_is_looked_up_as_it_is() -> None:
+    """Only a table that was widened is looked up in eight bits, whatever stands beside it."""
+    table, scale = random(100, 24), random(100, 1)
+    model = lookup(table)
+    model.graph.initializer.append(numpy_helper.from_array(scale, "w_scale"))
+    model.graph.node.append(helper.make_node("Gather", ["w_scale", "x"], ["s"]))
+    model.graph.node.append(helper.make_node("Mul", ["y", "s"], ["z"]))
+    model.graph.output[0].name = "z"
+    ids = np.array([[1, 2, 99]], np.int64)
+    store_exactly(model)
+    found = OrtEngine(model.SerializeToString(), threads=1).run({"x": ids})["z"]
+    np.testing.assert_array_equal(found, table[ids] * scale[ids])
+
+
+def test_a_table_that_is_an_output_too_is_kept() -> None:
+    """What the graph gives is widened as a whole, whoever looks rows up in it."""
+    table = on_rows(random(100, 24))
+    model = lookup(table)
+    model.graph.output.append(helper.make_tensor_value_info("w", TensorProto.FLOAT, [100, 24]))
+    store_exactly(model)
+    ids = np.array([[1, 2]], np.int64)
+    found = OrtEngine(model.SerializeToString(), threads=1).run({"x": ids})
+    np.testing.assert_array_equal(found["w"], table)
+    np.testing.assert_array_equal(found["y"], table[ids])

@@ -195,6 +195,8 @@ def test_levels_are_lent_exactly(axis: int) -> None:
     lender = product(np.eye(2, dtype=np.float32))
     lender.graph.initializer.append(numpy_helper.from_array(levels, "W_i8"))
     lender.graph.initializer.append(numpy_helper.from_array(steps, "W_scale"))
+    lender.graph.node.append(helper.make_node("Cast", ["W_i8"], ["W_wide"], to=TensorProto.FLOAT))
+    lender.graph.node.append(helper.make_node("Mul", ["W_wide", "W_scale"], ["stored"]))
     model = product(weight)
     assert borrow(model, lender) < levels.nbytes
     assert missing(model.SerializeToString()) == {"W_i8"}

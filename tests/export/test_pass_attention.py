@@ -76,6 +76,173 @@ def test_a_softmax_alone_is_left() -> None:
     assert rewritten(model, fuse_attention)[1] == 0
 
 
+N, KEYS = 24, 5
+"""As many queries as channels: an axis taken for another fits, and the numbers are wrong."""
+BIASES = ([1], ["keys"], ["n", "keys"], [N, 1], [HEADS, 1, 1], [1, HEADS, N, 1])
+BIASES += (["b", 1, 1, 1], ["b", 1, N, 1], ["b", HEADS, 1, "keys"], ["b", HEADS, N, KEYS])
+
+
+def parts(recipe: Recipe, *, key_rows: int | str = "b") -> tuple[str, str, str]:
+    """Query `[b, heads, 24, 8]`, keys turned, and values, from tokens `[b, n, 24]`."""
+    x = recipe.input("x", ["b", N, WIDTH])
+    text = recipe.input("text", [key_rows, KEYS, WIDTH])
+    key = recipe.op("Transpose", heads(recipe, linear(recipe, text, WIDTH)), perm=[0, 1, 3, 2])
+    return heads(recipe, linear(recipe, x, WIDTH)), key, heads(recipe, linear(recipe, text, WIDTH))
+
+
+def weights(recipe: Recipe, query: str, key: str, bias: str = "", axis: int = -1) -> str:
+    """What a softmax gives; its bias is one number unless given."""
+    logits = recipe.op("MatMul", query, key)
+    return str(recipe.op("Softmax", recipe.op("Add", logits, bias or recipe.normal(1)), axis=axis))
+
+
+def merged(recipe: Recipe, mixed: str, *shape: int, perm: list[int] | None = None) -> str:
+    """Heads put together; in another order or to another shape if asked."""
+    turned = recipe.op("Transpose", mixed, perm=perm or [0, 2, 1, 3])
+    return str(recipe.op("Reshape", turned, recipe.ints(*(shape or (0, -1, WIDTH)))))
+
+
+@pytest.mark.parametrize("shape", BIASES, ids=str)
+def test_a_bias_broadcasts_along_any_axis(shape: list[int | str]) -> None:
+    """Per key, query, head, sample, or one for all: one operator, the same answers."""
+    recipe = Recipe()
+    query, key, value = parts(recipe)
+    shape = [{"n": N, "keys": KEYS}.get(str(axis), axis) for axis in shape]
+    mixed = recipe.op("MatMul", weights(recipe, query, key, recipe.input("bias", shape)), value)
+    model = recipe.model(merged(recipe, mixed), rank=3)
+    changed, count = rewritten(model, fuse_attention)
+    assert count == 1
+    for batch in (1, 3):
+        assert_equivalent(model, changed, random_inputs(model, b=batch), TOLERANCE)
+
+
+def otherwise_merged(*shape: int, perm: list[int] | None = None) -> onnx.ModelProto:
+    """An attention but for what is made of its heads."""
+    recipe = Recipe()
+    query, key, value = parts(recipe)
+    mixed = recipe.op("MatMul", weights(recipe, query, key), value)
+    return recipe.model(merged(recipe, mixed, *shape, perm=perm), rank=len(shape))
+
+
+def grouped_tokens() -> onnx.ModelProto:
+    """Groups of eight tokens become rows where the heads are cut."""
+    recipe = Recipe()
+    x = recipe.input("x", ["b", N, WIDTH])
+
+    def groups(name: str) -> str:
+        cut = recipe.op("Reshape", name, recipe.ints(-1, 8, HEADS, WIDTH // HEADS))
+        return str(recipe.op("Transpose", cut, perm=[0, 2, 1, 3]))
+
+    key = recipe.op("Transpose", groups(linear(recipe, x, WIDTH)), perm=[0, 1, 3, 2])
+    softmax = weights(recipe, groups(linear(recipe, x, WIDTH)), key)
+    mixed = recipe.op("MatMul", softmax, groups(linear(recipe, x, WIDTH)))
+    return recipe.model(merged(recipe, mixed, -1, N, WIDTH), rank=3)
+
+
+def one_key_head() -> onnx.ModelProto:
+    """Keys and values of one head for all queries'."""
+    recipe = Recipe()
+    query, _, _ = parts(recipe)
+    x = recipe.input("tokens", ["b", KEYS, WIDTH])
+
+    def single(perm: list[int]) -> str:
+        product = recipe.op("MatMul", x, recipe.normal(WIDTH, WIDTH // HEADS, scale=0.2))
+        cut = recipe.op("Reshape", product, recipe.ints(0, -1, 1, WIDTH // HEADS))
+        return str(recipe.op("Transpose", cut, perm=perm))
+
+    softmax = weights(recipe, query, single([0, 2, 3, 1]))
+    mixed = recipe.op("MatMul", softmax, single([0, 2, 1, 3]))
+    return recipe.model(merged(recipe, mixed), rank=3)
+
+
+def other_softmax(axis: int) -> onnx.ModelProto:
+    """A softmax along another axis: over queries, or over heads."""
+    recipe = Recipe()
+    query, key, value = parts(recipe)
+    mixed = recipe.op("MatMul", weights(recipe, query, key, axis=axis), value)
+    return recipe.model(merged(recipe, mixed), rank=3)
+
+
+def weights_second() -> onnx.ModelProto:
+    """The softmax is the right-hand side of the product."""
+    recipe = Recipe()
+    query, key, _ = parts(recipe)
+    turned = recipe.op("Transpose", query, perm=[0, 1, 3, 2])
+    mixed = recipe.op("MatMul", turned, weights(recipe, query, key))
+    return recipe.model(merged(recipe, mixed, 0, -1, HEADS * KEYS), rank=3)
+
+
+def keys_for_all_rows() -> onnx.ModelProto:
+    """One text for every sample: the operator would want one each."""
+    recipe = Recipe()
+    query, key, value = parts(recipe, key_rows=1)
+    mixed = recipe.op("MatMul", weights(recipe, query, key), value)
+    return recipe.model(merged(recipe, mixed), rank=3)
+
+
+def bias_of_more_rows() -> onnx.ModelProto:
+    """One sample and many masks: there are more answers than questions."""
+    recipe = Recipe()
+    query, key, value = parts(recipe)
+    bias = recipe.input("bias", ["masks", 1, 1, KEYS])
+    mixed = recipe.op("MatMul", weights(recipe, query, key, bias), value)
+    return recipe.model(merged(recipe, mixed), rank=3)
+
+
+LEFT = {
+    "channels first": lambda: otherwise_merged(0, WIDTH, N, perm=[0, 1, 3, 2]),
+    "flat rows": lambda: otherwise_merged(-1, WIDTH),
+    "a map": lambda: otherwise_merged(0, 4, 6, WIDTH),
+    "half the queries": lambda: otherwise_merged(0, N // 2, 2 * WIDTH),
+    "grouped tokens": grouped_tokens,
+    "one head of keys": one_key_head,
+    "softmax over queries": lambda: other_softmax(2),
+    "softmax over heads": lambda: other_softmax(1),
+    "weights second": weights_second,
+    "keys for all rows": keys_for_all_rows,
+    "bias of more rows": bias_of_more_rows,
+}
+
+
+@pytest.mark.parametrize("name", LEFT)
+def test_what_is_not_quite_an_attention_is_left(name: str) -> None:
+    """Each differs in one thing from what the operator computes; none is touched."""
+    model = LEFT[name]()
+    changed, count = rewritten(model, fuse_attention)
+    assert count == 0
+    assert kinds(changed).count("Softmax") == 1
+    for batch in (1, 3):
+        inputs = random_inputs(model, b=1 if "masks" in str(model.graph.input) else batch, masks=3)
+        assert_equivalent(model, changed, inputs, TOLERANCE)
+
+
+@pytest.mark.parametrize(("axis", "joined"), [(1, 2), (2, 2), (3, 3), (-1, 3)])
+def test_layers_of_a_map_may_be_cut_on_any_axis(axis: int, joined: int) -> None:
+    """A split of rows or columns is none of channels, though all are of one size."""
+    recipe = Recipe()
+    x = recipe.input("x", ["b", WIDTH, WIDTH, WIDTH])
+    first, second = (linear(recipe, x, WIDTH) for _ in range(2))
+    halves = recipe.op("Split", first, count=2, axis=axis, num_outputs=2)
+    model = recipe.model(*halves, second)
+    changed, count = rewritten(model, join_projections)
+    assert count == 2
+    assert_equivalent(model, changed, random_inputs(model, b=2), TOLERANCE)
+    widest = max(len(n.output) for n in changed.graph.node if n.op_type == "Split")
+    assert widest == joined
+
+
+def test_a_split_in_unequal_parts_stays_one() -> None:
+    """24 in five parts are five, five, five, five and four."""
+    recipe = Recipe()
+    x = recipe.input("x", ["b", "n", WIDTH])
+    first, second = (linear(recipe, x, WIDTH) for _ in range(2))
+    pieces = recipe.op("Split", first, count=5, axis=-1, num_outputs=5)
+    model = recipe.model(*pieces, second, rank=3)
+    changed, count = rewritten(model, join_projections)
+    assert count == 2
+    assert_equivalent(model, changed, random_inputs(model, b=2, n=4), TOLERANCE)
+
+
 def test_layers_on_the_same_tokens_are_joined() -> None:
     """Query, and keys with values: one product, one split in three; the text is alone."""
     model = attention()

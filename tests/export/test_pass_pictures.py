@@ -84,6 +84,42 @@ def test_a_join_that_someone_needs_whole_is_left() -> None:
     assert rewritten(model, split_concats)[1] == 0
 
 
+@pytest.mark.parametrize("group", [1, 2, 24])
+def test_only_convolutions_over_all_channels_are_cut(group: int) -> None:
+    """One in groups, or of each channel alone, needs the join whole."""
+    recipe = Recipe()
+    parts = [
+        recipe.input(name, ["batch", c, "height", "width"]) for name, c in (("a", 16), ("b", 8))
+    ]
+    both = recipe.op("Concat", *parts, axis=1)
+    weight = recipe.normal(24, 24 // group, 3, 3)
+    model = recipe.model(recipe.op("Conv", both, weight, group=group, pads=[1] * 4))
+    changed, count = rewritten(model, split_concats)
+    assert count == (group == 1)
+    inputs = random_inputs(model, batch=2, height=6, width=9)
+    assert_equivalent(model, changed, inputs, 10 * TOLERANCE)
+
+
+@pytest.mark.parametrize("weights", ["input", "filled"])
+def test_a_join_before_a_norm_of_computed_weights(weights: str) -> None:
+    """Weights that an input decides cannot be cut; those that nodes fill with ones can."""
+    recipe = Recipe()
+    parts = [recipe.input(name, ["batch", 8, "height", "width"]) for name in ("a", "b")]
+    both = recipe.op("Concat", *parts, axis=1)
+    if weights == "input":
+        gains = [recipe.input(name, [16]) for name in ("gain", "offset")]
+    else:
+        gains = [recipe.op("ConstantOfShape", recipe.ints(16)) for _ in range(2)]
+        gains[0] = recipe.op("Exp", gains[0])
+    normed = recipe.op("GroupNormalization", both, *gains, num_groups=4)
+    model = recipe.model(recipe.convolve(recipe.swish(normed), (16, 8)))
+    swished, _ = rewritten(model, fuse_swish)
+    changed, count = rewritten(swished, split_concats)
+    assert count == (weights == "filled")
+    inputs = random_inputs(model, batch=2, height=6, width=9)
+    assert_equivalent(model, changed, inputs, TOLERANCE)
+
+
 @pytest.mark.parametrize(("planes", "block"), [(3, 4), (1, 4), (2, 2)])
 def test_a_pixel_shuffle_is_two_transpositions(planes: int, block: int) -> None:
     """The very same numbers in the same places, for any batch and size."""
@@ -121,8 +157,13 @@ def test_factors_meet_before_they_meet_the_picture() -> None:
     assert_equivalent(model, changed, inputs, atol=1e-6)
 
 
-def prediction_of(recipe: Recipe, *, gated: bool, turned: bool) -> onnx.ModelProto:
-    """A super-resolution prediction from inputs alone, operands in either order."""
+def prediction_of(
+    recipe: Recipe, *, gated: bool, turned: bool, scale: str = "Reciprocal"
+) -> onnx.ModelProto:
+    """A super-resolution prediction from inputs alone, operands in either order.
+
+    The noisy image less the enlarged one is scaled by `scale` of an input above 0.
+    """
 
     def op(kind: str, *inputs: str) -> str:
         """A node; its operands turned around where that changes nothing."""
@@ -132,7 +173,7 @@ def prediction_of(recipe: Recipe, *, gated: bool, turned: bool) -> onnx.ModelPro
     x, low, out = (recipe.input(name, pictures) for name in ("x_t", "low", "out"))
     gate = recipe.input("gate", ["batch", 1, "height", "width"])
     a, b, k, m, s = (recipe.input(name, ["batch", 1, 1, 1]) for name in "abkms")
-    seen = op("Mul", recipe.op("Sub", x, op("Mul", low, a)), recipe.op("Exp", b))
+    seen = op("Mul", recipe.op("Sub", x, op("Mul", low, a)), recipe.op(scale, recipe.op("Exp", b)))
     inner = op("Add", out, op("Mul", gate, seen)) if gated else out
     straight = op("Add", op("Mul", k, x), op("Mul", low, m))
     return recipe.model(op("Add", straight, op("Mul", s, inner)), seen)
@@ -154,6 +195,13 @@ def test_a_gated_prediction_is_made_of_what_was_seen(*, turned: bool) -> None:
 def test_a_prediction_without_a_gate_is_left() -> None:
     """There is nothing to save."""
     model = prediction_of(Recipe(), gated=False, turned=False)
+    assert rewritten(model, join_straight_path)[1] == 0
+
+
+@pytest.mark.parametrize("scale", ["Identity", "Neg", "Sigmoid"])
+def test_a_prediction_whose_scale_may_be_zero_is_left(scale: str) -> None:
+    """It would have to be divided by: only what is one over something is known not to be 0."""
+    model = prediction_of(Recipe(), gated=True, turned=False, scale=scale)
     assert rewritten(model, join_straight_path)[1] == 0
 
 

@@ -44,6 +44,14 @@ def test_numbers_on_no_grid_have_none() -> None:
     assert find_grid(value, 0) is None
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_masks_of_infinities_have_no_grid(value: float) -> None:
+    """A causal mask is a constant too."""
+    mask = np.zeros((16, 16), np.float32)
+    mask[np.triu_indices(16, 1)] = value
+    assert find_grid(mask, 0) is None
+
+
 @pytest.mark.parametrize("axis", [0, 1])
 def test_neighbours_never_overflow(axis: int) -> None:
     """Two neighbouring input channels of one sign stay below 2^15 / 255 together."""
@@ -60,6 +68,18 @@ def test_a_grid_is_near() -> None:
     gaussian = random(16, 64, 3, 3)
     relative = np.square(choose_grid(gaussian, 0).value - gaussian).mean() / gaussian.var()
     assert relative < 4e-4
+
+
+@pytest.mark.parametrize("shape", [(64, 64, 1, 1), (8, 8, 1, 1), (16, 3, 3, 3)])
+def test_neighbours_that_are_both_large_are_not_cut(shape: tuple[int, ...]) -> None:
+    """Uniform weights have such pairs in every channel: 1 % of their spread is lost, not 3 to 8 %.
+
+    Rounding alone costs step / sqrt(12) with a step of largest x 2 / 128; uniform numbers spread
+    by largest / sqrt(3).
+    """
+    value = np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
+    missed = np.sqrt(np.square(choose_grid(value, 0).value - value).mean() / value.var())
+    assert missed < 1.1 / 128
 
 
 def test_an_outlier_costs_little() -> None:

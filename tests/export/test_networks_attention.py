@@ -1,0 +1,14 @@
+"""Attention stays right on every engine, whatever surrounds it."""
+
+import pytest
+
+from tests.export.foreign_networks.attention import NETWORKS
+from tests.export.foreign_networks.judge import judge
+from tests.export.foreign_networks.network import Network
+
+
+@pytest.mark.parametrize("network", NETWORKS, ids=lambda network: network.name)
+def test_nothing_breaks_it(network: Network) -> None:
+    """Passes, storage, forms for GPUs and int8: right or refused, and no pass is undone."""
+    verdict = judge(network, eight_bits=True)
+    assert (verdict.faults, verdict.undone) == ([], [])

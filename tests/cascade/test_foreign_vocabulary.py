@@ -417,4 +417,6 @@ def test_a_bundle_with_a_stored_context_opens(tmp_path: Path) -> None:
     engine = FakeEngine(prediction=image)
     stage = open_stage(opened, 1, EnginePlan(), lambda _graph, _choice: engine)
     list(stage.run(GenerateRequest(), Handoff(context=np.zeros((2, WIDTH), np.float16))))
-    np.testing.assert_array_equal(engine.asked[0]["context"][1], np.ones((2, WIDTH)))
+    np.testing.assert_array_equal(engine.asked[0]["context"][1, :2], np.ones((2, WIDTH)))
+    assert engine.asked[0]["context_mask"][1].tolist() == [1, 1, 0, 0, 0, 0, 0, 0]
+    assert not engine.asked[0]["context"][1, 2:].any()

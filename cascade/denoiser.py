@@ -13,6 +13,7 @@ import numpy as np
 
 from cascade.engines.engine import Engine
 from cascade.errors import StageError
+from cascade.finite import is_finite
 from cascade.parametrization import Prediction, x0_weights
 from cascade.pieces import weighted_sum
 from cascade.schedule import Schedule
@@ -67,7 +68,13 @@ class EngineDenoiser:
     conditioning: Mapping[str, Array]
 
     def __call__(self, x_t: Batch, t: PerSample) -> Estimate:
-        """Run the graph once and convert its prediction to `x0`."""
+        """Run the graph once and convert its prediction to `x0`.
+
+        Raises:
+            StageError: the noisy images or the estimate hold NaN or infinity, or an output has
+                another shape.
+        """
+        check_finite("x_t", x_t)
         outputs = self.engine.run({"x_t": x_t, "t": np.asarray(t, np.float32), **self.conditioning})
         prediction, variance = outputs["prediction"], outputs.get("variance")
         for name, value in (("prediction", prediction), ("variance", variance)):
@@ -75,7 +82,26 @@ class EngineDenoiser:
                 raise StageError(f"{name}: expected shape {x_t.shape}, got {value.shape}")
         times = np.asarray(t, np.float64)
         alpha, sigma = self.schedule.alpha(times), self.schedule.sigma(times)
-        return Estimate(x0_of(self.prediction, prediction, x_t, alpha, sigma), variance)
+        x0 = x0_of(self.prediction, prediction, x_t, alpha, sigma)
+        check_finite("prediction", x0)
+        return Estimate(x0, variance)
+
+
+def check_finite(name: str, images: Batch) -> None:
+    """Refuse what is no picture, on both sides of an engine.
+
+    Its output alone would be no alarm: 8-bit graphs, and OpenVINO's Clip and Max, make ordinary
+    numbers of NaN; and thresholding, which comes next, makes one of infinity.
+
+    Raises:
+        StageError: naming the tensor.
+    """
+    if not is_finite(images):
+        raise StageError(
+            f"{name}: holds NaN or infinity: the network overflowed, in this step or the one "
+            "before; try another precision or engine, or less guidance",
+            field=name,
+        )
 
 
 def x0_of(kind: Prediction, prediction: Batch, x_t: Batch, alpha: Times, sigma: Times) -> Batch:

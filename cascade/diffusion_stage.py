@@ -91,7 +91,11 @@ class DiffusionStage:
         self._engine.close()
 
     def run(self, request: GenerateRequest, handoff: Handoff) -> Iterator[Event]:
-        """Denoise from noise to a picture; see `Stage.run`."""
+        """Denoise from noise to a picture; see `Stage.run`.
+
+        Raises:
+            StageError: the network has no finite answer, or one of another shape.
+        """
         begun = time.perf_counter()
         name = self._spec.name
         plan = plan_run(self._spec, request.options_for(name))

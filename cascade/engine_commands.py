@@ -59,7 +59,12 @@ def register(subparsers: Any) -> None:
     parser = subparsers.add_parser("tune", help=words, description=words)
     add = parser.add_argument
     add("bundle", nargs="?", type=Path, default=DEFAULT_BUNDLE)
-    add("--threads", type=int, default=0, help="threads of one run; 0 is one per core (default: 0)")
+    add(
+        "--threads",
+        type=int,
+        default=0,
+        help="threads of one run; 0 is one per core allowed (default: 0)",
+    )
     add("--seconds", type=float, default=DEFAULT_SECONDS, help="time to run each component (20)")
     add("--component", nargs="+", metavar="NAME", help="measure only these anew (default: all)")
     parser.set_defaults(run=run)

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from cascade.errors import ManifestError
+from cascade.lengths import lengthened
 from cascade.manifest import StoredContext
 from cascade.types import Array, ContextF16
 
@@ -38,7 +39,7 @@ def with_null_half(conditioning: Mapping[str, Array], null: ContextF16 | None) -
     """The conditioning of a batch of twice the size: the text's half, then the one without.
 
     Args:
-        conditioning: graph inputs of one request, batch axis first; `context_mask` is all ones.
+        conditioning: graph inputs of one request, batch axis first.
         null: the embeddings to ask with; None masks the text's own tokens out.
 
     Returns:
@@ -59,10 +60,3 @@ def with_null_half(conditioning: Mapping[str, Array], null: ContextF16 | None) -
     for text, empty, name in halves:
         doubled[name] = np.concatenate([lengthened(text, length), lengthened(empty, length)])
     return doubled
-
-
-def lengthened(rows: Array, length: int) -> Array:
-    """`[B, tokens, ...]` filled with zeros to `length` tokens."""
-    missing = [(0, 0)] * rows.ndim
-    missing[1] = (0, length - rows.shape[1])
-    return np.pad(rows, missing)

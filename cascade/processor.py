@@ -3,10 +3,11 @@
 Reads what the operating system says; measures nothing and knows no engine.
 """
 
-import os
 import platform
 from dataclasses import dataclass
 from pathlib import Path
+
+from cascade.cores import usable_cores
 
 CPUINFO = Path("/proc/cpuinfo")
 FIRST_PROCESSOR_BYTES = 16 << 10
@@ -23,7 +24,7 @@ class Processor:
     flags: tuple[str, ...]
     """Instruction sets by the names of Linux, sorted; empty where the system does not tell."""
     cores: int
-    """That this process may use."""
+    """That this process may keep busy."""
 
     @property
     def has_int8_dot(self) -> bool:
@@ -47,7 +48,7 @@ def this_processor() -> Processor:
     return Processor(
         model=model or platform.processor() or platform.machine(),
         flags=flags,
-        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else cpu_count(),
+        cores=usable_cores(),
     )
 
 
@@ -63,8 +64,3 @@ def read_cpuinfo(text: str) -> tuple[str, tuple[str, ...]]:
     named = [found[n] for n in ("model name", *numbers, *parts) if n in found]
     flags = found.get("flags") or found.get("Features") or ""
     return " ".join(named), tuple(sorted(set(flags.split())))
-
-
-def cpu_count() -> int:
-    """Cores of the machine, at least one."""
-    return os.cpu_count() or 1

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from cascade.errors import InvalidRequest
+from cascade.finite import is_finite
 from cascade.guidance import ConstantGuidance, GuidanceWeight, OscillatingGuidance
+from cascade.lengths import lengthened, rounded_length
 from cascade.manifest import DiffusionSpec
 from cascade.request import Handoff, StageOptions
 from cascade.schedule import Schedule, listed_times, make_schedule, training_steps
@@ -100,10 +102,11 @@ def run_times(spec: DiffusionSpec, schedule: Schedule, steps: int) -> Times:
 
 
 def check_context(spec: DiffusionSpec, handoff: Handoff) -> dict[str, Array]:
-    """The context as graph inputs.
+    """The context as graph inputs, at a length of `cascade.lengths` where the graph has a mask.
 
     Raises:
-        InvalidRequest: there is none, or its shape does not fit the graph.
+        InvalidRequest: there is none, its shape does not fit the graph, or it holds NaN or
+            infinity.
     """
     context = handoff.context
     if context is None:
@@ -116,9 +119,17 @@ def check_context(spec: DiffusionSpec, handoff: Handoff) -> dict[str, Array]:
             f"context.shape: expected [{expected}, {width}], got {list(context.shape)}",
             field="context.shape",
         )
+    if not is_finite(context):
+        raise InvalidRequest(
+            f"context.data: holds NaN or infinity; {spec.name} needs finite text embeddings",
+            field="context.data",
+        )
+    masked = any(i.name == "context_mask" for i in spec.graph.inputs)
+    free = masked and not isinstance(tokens, int)
+    length = rounded_length(len(context)) if free else len(context)
     return {
-        "context": context[None].astype(np.float32),
-        "context_mask": np.ones((1, len(context)), np.float32),
+        "context": lengthened(context[None].astype(np.float32), length),
+        "context_mask": lengthened(np.ones((1, len(context)), np.float32), length),
     }
 
 

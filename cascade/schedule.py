@@ -2,20 +2,34 @@
 
 Time `t` runs from 0 (clean) to 1 (noise). A schedule gives `alpha(t)` and `sigma(t)` of the
 variance-preserving forward process `x_t = alpha x_0 + sigma epsilon` and the log signal-to-noise
-ratio `log(alpha^2 / sigma^2)`. It does not know networks, samplers or images.
+ratio `log(alpha^2 / sigma^2)`. Both sides of a cut must arrive at the same numbers to the last bit,
+so none of them comes from a library's logarithms and cosines. It does not know networks, samplers
+or images.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 
+from cascade.elementary import (
+    cosine,
+    exponential,
+    exponential_minus_1,
+    logarithm,
+    logarithm_of_1_plus,
+    sine,
+)
 from cascade.errors import InvalidRequest
 from cascade.types import Array, Time, Times
 
 LOG_SNR_LIMIT = 20.0
 """Cosine log-SNR is kept in [-20, 20], as in progressive distillation's released configuration."""
+
+ANGLES = (float.fromhex("0x1.7cd79b51e3f99p-15"), float.fromhex("0x1.921cbb950c2dcp+0"))
+"""`arctan(e^(-x/2))` and `arctan(e^(x/2))` of that limit `x`."""
 
 ScheduleKind = Literal["cosine", "linear"]
 
@@ -56,21 +70,21 @@ class CosineSchedule:
 
     def angle(self, t: Time) -> Times:
         """The angle whose cosine is the signal scale, in radians."""
-        low = np.arctan(np.exp(-0.5 * LOG_SNR_LIMIT))
-        high = np.arctan(np.exp(0.5 * LOG_SNR_LIMIT))
+        low, high = ANGLES
         return np.asarray(low + (high - low) * np.asarray(t, np.float64))
 
     def alpha(self, t: Time) -> Times:
         """Signal scale at times `t`."""
-        return np.cos(self.angle(t))
+        return cosine(self.angle(t))
 
     def sigma(self, t: Time) -> Times:
         """Noise scale at times `t`."""
-        return np.sin(self.angle(t))
+        return sine(self.angle(t))
 
     def log_snr(self, t: Time) -> Times:
         """Log signal-to-noise ratio at times `t`."""
-        return -2.0 * np.log(np.tan(self.angle(t)))
+        angle = self.angle(t)
+        return -2.0 * logarithm(sine(angle) / cosine(angle))
 
     def timesteps(self, steps: int) -> Times:
         """The `steps + 1` evenly spaced times from 1 down to 0."""
@@ -91,27 +105,34 @@ class LinearSchedule:
 
     def log_alpha_bar(self, t: Time) -> Times:
         """Log of the cumulated signal power, `log prod(1 - beta)`, at times `t`."""
-        betas = np.linspace(self.beta_first, self.beta_last, self.train_steps)
-        known = np.concatenate([[0.0], np.cumsum(np.log1p(-betas))])
-        return np.asarray(np.interp(t, np.linspace(0.0, 1.0, self.train_steps + 1), known))
+        known = linear_log_alpha_bars(self.train_steps, self.beta_first, self.beta_last)
+        places = np.clip(np.asarray(t, np.float64), 0, 1) * self.train_steps
+        below = np.minimum(places.astype(int), self.train_steps - 1)
+        return np.asarray(known[below] + (places - below) * (known[below + 1] - known[below]))
 
     def alpha(self, t: Time) -> Times:
         """Signal scale at times `t`."""
-        return np.exp(0.5 * self.log_alpha_bar(t))
+        return exponential(0.5 * self.log_alpha_bar(t))
 
     def sigma(self, t: Time) -> Times:
         """Noise scale at times `t`."""
-        return np.sqrt(-np.expm1(self.log_alpha_bar(t)))
+        return np.sqrt(-exponential_minus_1(self.log_alpha_bar(t)))
 
     def log_snr(self, t: Time) -> Times:
         """Log signal-to-noise ratio at times `t`; infinite at 0."""
         log_alpha_bar = self.log_alpha_bar(t)
-        with np.errstate(divide="ignore"):
-            return log_alpha_bar - np.log(-np.expm1(log_alpha_bar))
+        return log_alpha_bar - logarithm(-exponential_minus_1(log_alpha_bar))
 
     def timesteps(self, steps: int) -> Times:
         """The `steps + 1` times of a run that keeps `steps` training steps, evenly spaced."""
         return respaced(self.train_steps, (checked_steps(steps),))
+
+
+@lru_cache(maxsize=4)
+def linear_log_alpha_bars(train_steps: int, first: float, last: float) -> Times:
+    """Log of the cumulated signal power before the first and after every training step."""
+    betas = np.linspace(first, last, train_steps)
+    return np.concatenate([[0.0], np.cumsum(logarithm_of_1_plus(-betas))])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -167,8 +188,7 @@ class TableSchedule:
     def log_snr(self, t: Time) -> Times:
         """Log signal-to-noise ratio at times `t`; infinite at 0."""
         power = self.power(t)
-        with np.errstate(divide="ignore"):
-            return np.log(power) - np.log1p(-power)
+        return logarithm(power) - logarithm_of_1_plus(-power)
 
     def timesteps(self, steps: int) -> Times:
         """The `steps + 1` times of a run that keeps `steps` training steps."""

@@ -14,6 +14,7 @@ import numpy as np
 from cascade.engines.engine import Engine
 from cascade.errors import InvalidRequest, StageError
 from cascade.events import Computed, Event, StageFinished
+from cascade.lengths import rounded_length
 from cascade.manifest import TextEncoderSpec
 from cascade.request import GenerateRequest, Handoff
 from cascade.tokenizer import PromptTokenizer
@@ -72,12 +73,14 @@ class TextEncoderStage:
         if handoff.prompt is None:
             raise InvalidRequest("prompt: the text encoder needs one", field="prompt")
         begun = time.perf_counter()
-        inputs = token_inputs(self._tokenizer(handoff.prompt), self._spec)
+        ids = self._tokenizer(handoff.prompt)
+        inputs = token_inputs(ids, self._spec)
         tokenised = time.perf_counter()
         outputs = self._engine.run(inputs)
-        context = outputs["context"][0].astype(np.float16)
-        if context.shape != (inputs["token_ids"].shape[1], self._spec.context_width):
-            raise StageError(f"context: unexpected shape {context.shape}")
+        whole = outputs["context"][0]
+        if whole.shape != (inputs["token_ids"].shape[1], self._spec.context_width):
+            raise StageError(f"context: unexpected shape {whole.shape}")
+        context = np.array(kept_rows(whole, len(ids), self._spec), np.float16)
         encoded = time.perf_counter()
         yield StageFinished(
             self._spec.name,
@@ -96,13 +99,23 @@ class TextEncoderStage:
 
 
 def token_inputs(ids: TokenIds, spec: Padding) -> dict[str, Array]:
-    """Token numbers as the graph takes them, `[1, tokens]`; padded where the manifest says so.
+    """Token numbers as the graph takes them, `[1, tokens]`, masked beyond the real ones.
+
+    Filled with the manifest's token to the manifest's length where it says so, else with any token
+    to a length of `cascade.lengths`.
 
     Args:
         ids: the real tokens, at most `spec.max_tokens`.
         spec: the text encoder's entry in the manifest, or what will become one.
     """
-    missing = 0 if spec.pad_token is None else spec.max_tokens - len(ids)
+    padded = spec.pad_token is not None
+    length = spec.max_tokens if padded else rounded_length(len(ids), spec.max_tokens)
+    missing = length - len(ids)
     mask = np.pad(np.ones(len(ids), np.float32), (0, missing))
     filled = np.pad(ids, (0, missing), constant_values=spec.pad_token or 0)
     return {"token_ids": filled[None], "token_mask": mask[None]}
+
+
+def kept_rows(context: Array, tokens: int, spec: Padding) -> Array:
+    """The embeddings that leave the stage: of the real tokens, or of the manifest's padding too."""
+    return context if spec.pad_token is not None else context[:tokens]

@@ -51,7 +51,7 @@ def register_generate(subparsers: "argparse._SubParsersAction[argparse.ArgumentP
     add("--last-stage", metavar="NAME", help="stop after this stage (default: the bundle's last)")
     add("--preview", type=Path, metavar="DIR", help="write previews and every stage's picture there (default: none)")
     add("--fallback", choices=FALLBACKS, default="error", help="when the server is gone: fail, or run the rest here (default: error)")
-    add("--threads", type=int, default=0, metavar="N", help="threads of the engines here; 0 is one per core (default: 0)")
+    add("--threads", type=int, default=0, metavar="N", help="threads of the engines here; 0 is one per core allowed (default: 0)")
     add("--engine", default=AUTO, metavar="E", help=f"what runs the stages: auto, {', '.join(EngineKind)}, or STAGE=E,... (default: auto, the fastest that `cascade tune` found)")
     add("--precision", default=AUTO, metavar="P", help=f"what they compute in: auto, {', '.join(Precision)}, or STAGE=P,...; a server that differs is refused (default: auto)")
     add("--json", action="store_true", help="print one JSON object instead of the table, of an error too (default: off)")

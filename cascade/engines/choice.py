@@ -26,7 +26,7 @@ class EngineChoice:
     precision: Precision
     """Of the file that is opened, or what the engine makes of the float32 file by itself."""
     threads: int = 0
-    """Threads of one run on a CPU; 0 takes one per core."""
+    """Threads of one run on a CPU; 0 takes one per core that this process may use."""
     usual: UsualShapes | None = field(default=None, compare=False, repr=False)
     """Input shapes of most runs, for engines that are faster when they know; None in an axis that
     varies. No part of what makes two choices equal: any shape can be run."""

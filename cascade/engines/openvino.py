@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from cascade.cores import engine_threads
 from cascade.engines.engine_cache import EngineKey, Made, open_cache
 from cascade.engines.openvino_library import ov
 from cascade.engines.openvino_shapes import (
@@ -64,7 +65,7 @@ class OpenVinoEngine:
 
         Args:
             graph: an ONNX file's bytes, without external data.
-            threads: threads of one run; 0 takes one per core.
+            threads: threads of one run; 0 takes one per core that this process may use.
             precision: float32 unless asked otherwise; INT8 is for a graph that holds 8-bit layers.
             cache: a folder that only this user may change; None, or a folder that others could
                 write to, keeps nothing.
@@ -82,7 +83,7 @@ class OpenVinoEngine:
         self._config = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_PRECISION_HINT": hint_of(precision, this_processor()),
-            "INFERENCE_NUM_THREADS": threads or this_processor().cores,
+            "INFERENCE_NUM_THREADS": engine_threads(threads),
             # Weights that lie in 8 bits are widened exactly; by default OpenVINO rounds what they
             # are multiplied with to 8 bits too, and call that float32.
             "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from cascade.cores import engine_threads
 from cascade.errors import Cancelled, EngineError, MissingExtra
 from cascade.types import Array
 
@@ -57,7 +58,7 @@ class OrtEngine:
 
         Args:
             graph: an ONNX file's bytes, without external data.
-            threads: threads of one run; 0 takes one per core.
+            threads: threads of one run; 0 takes one per core that this process may use.
             provider: what does the work; single operators that it lacks run on the CPU.
 
         Raises:
@@ -70,7 +71,9 @@ class OrtEngine:
                 field="engine",
             )
         options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
+        # A number, never 0: ONNX Runtime would pin its threads, and to processors that this process
+        # may not use.
+        options.intra_op_num_threads = engine_threads(threads)
         options.inter_op_num_threads = 1
         options.log_severity_level = FATAL
         # Idle pools that spin triple the time of every other session on the machine.

@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from cascade.pieces import weighted_sum
+from cascade.elementary import exponential, exponential_minus_1, logarithm
+from cascade.pieces import pieces, weighted_sum
 from cascade.samplers.sampling import DenoiserAt, NoiseAt, SamplerStep, times_of
 from cascade.schedule import Schedule
 from cascade.types import Array, Batch, Time, Times
@@ -45,15 +46,32 @@ def posterior(schedule: Schedule, t: Time, s: Time, gamma: float | Array) -> Pos
     alpha_t, alpha_s = float(schedule.alpha(t)), float(schedule.alpha(s))
     sigma_t, sigma_s = float(schedule.sigma(t)), float(schedule.sigma(s))
     # 1 - exp(log-SNR(t) - log-SNR(s)): the share of the noise at t that was added since s.
-    added = -np.expm1(float(schedule.log_snr(t)) - float(schedule.log_snr(s)))
+    added = -float(exponential_minus_1(float(schedule.log_snr(t)) - float(schedule.log_snr(s))))
     upper = sigma_t**2 * added
     lower = sigma_s**2 * added
     ratio = alpha_t / alpha_s
     return Posterior(
         from_x0=alpha_s * added,
         from_x_t=(1 - added) / ratio,
-        log_variance=gamma * np.log(upper) + (1 - gamma) * np.log(lower),
+        log_variance=gamma * logarithm(upper) + (1 - gamma) * logarithm(lower),
     )
+
+
+def noised(step: Posterior, x0: Batch, x_t: Batch, noise: Batch) -> Batch:
+    """The step taken: the mean, and noise of the variance around it."""
+    log_variance = np.broadcast_to(step.log_variance, x_t.shape).reshape(-1)
+    out = np.empty(x_t.shape, np.float32)
+    lines = [images.reshape(-1) for images in (out, x0, x_t, noise)]
+    one = exponential(0.5 * log_variance[:1]).astype(np.float32)
+    for part in pieces(x_t.size):
+        total, estimate, noisy, draws = (line[part] for line in lines)
+        deviation = one
+        if np.ndim(step.log_variance):
+            deviation = exponential(0.5 * log_variance[part]).astype(np.float32)
+        np.multiply(estimate, np.float32(step.from_x0), out=total)
+        total += np.float32(step.from_x_t) * noisy
+        total += deviation * draws
+    return out
 
 
 def ddpm(
@@ -84,9 +102,7 @@ def ddpm(
             # A learned variance goes from -1 at the lower bound to 1 at the upper.
             share = gamma if estimate.variance is None else (estimate.variance + 1) / 2
             step = posterior(schedule, t, s, share)
-            mean = np.float32(step.from_x0) * x0 + np.float32(step.from_x_t) * x
-            deviation = np.asarray(np.exp(0.5 * step.log_variance), np.float32)
-            x = mean + deviation * noise(index)
+            x = noised(step, x0, x, noise(index))
         else:
             x = x0
         yield SamplerStep(index + 1, total, x, x0)

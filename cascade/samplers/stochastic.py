@@ -8,10 +8,10 @@ References:
     for the idea of noise added back between deterministic steps.
 """
 
+import math
 from collections.abc import Generator
 
-import numpy as np
-
+from cascade.elementary import exponential_minus_1
 from cascade.pieces import weighted_sum
 from cascade.samplers.ddim import ddim_step
 from cascade.samplers.sampling import DenoiserAt, NoiseAt, SamplerStep, times_of
@@ -22,8 +22,8 @@ from cascade.types import Batch, Time, Times
 def add_noise(schedule: Schedule, x_s: Batch, s: Time, t: Time, noise: Batch) -> Batch:
     """Move `x_s` from time `s` forward to the later time `t` by the diffusion process."""
     ratio = float(schedule.alpha(t)) / float(schedule.alpha(s))
-    added = -np.expm1(float(schedule.log_snr(t)) - float(schedule.log_snr(s)))
-    scale = float(schedule.sigma(t)) * np.sqrt(added)
+    added = -exponential_minus_1(float(schedule.log_snr(t)) - float(schedule.log_snr(s)))
+    scale = float(schedule.sigma(t)) * math.sqrt(added)
     return weighted_sum((ratio, x_s), (scale, noise))
 
 

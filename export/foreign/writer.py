@@ -41,6 +41,7 @@ from export.foreign.description import (
     TextEncoderDescription,
 )
 from export.foreign.made_up import made_up_cases, stage_inputs, stage_outputs
+from export.foreign.mask_proof import prove_mask
 from export.graphs import export_graph
 from export.parity import pictures
 from export.passes.pipeline import optimize
@@ -86,6 +87,8 @@ class ForeignBundle:
         cases = [token_inputs(words(prompt), encoder) for prompt in prompts]
         cases.append(hardest_prompt(encoder, words.largest_number, original))
         parity = self._prove("text_encoder", original, cases, ["context"])
+        if not padded:
+            prove_mask("text_encoder", original, cases[0], "context", per_token=True)
         self._report(f"text_encoder  {parity.max_abs_error:.1e} max abs error, {storage}")
         self.parts.files["tokenizer.json"] = encoder.tokenizer
         spec = TextEncoderSpec(
@@ -122,6 +125,10 @@ class ForeignBundle:
         exported = self._engine(stage.name, model)
         cases = list(stage.samples) or made_up_cases(stage, context)
         parity = self._prove(stage.name, original, cases, names)
+        if fixed is None:
+            prove_mask(
+                stage.name, original, made_up_cases(stage, context)[0], names[0], per_token=False
+            )
         self._report(
             f"{stage.name:13} {parity.max_abs_error:.1e} max abs error, {parity.psnr_db:.1f} dB, "
             f"{len(model.graph.node)} nodes, {storage}"

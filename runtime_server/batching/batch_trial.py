@@ -29,8 +29,8 @@ SAME = 1e-4
 another picture of it."""
 TOKENS = 8
 """Of the made-up prompt."""
-UNEQUAL = (8, 5, 6, 8, 3, 7, 4, 8)
-"""Of made-up prompts that are joined with each other."""
+UNEQUAL = (8, 16, 24, 8, 16, 8, 24, 16)
+"""Of made-up prompts that are joined with each other, as `cascade.lengths` rounds them."""
 MOST_ROWS = 8
 """Not measured beyond; an operator may set more."""
 ROUNDS = 5

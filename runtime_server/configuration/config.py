@@ -65,7 +65,7 @@ class ServerConfig:
     cut: int = 0
     """Host only the components from this position on; 0 hosts all."""
     threads: int = 0
-    """Threads of one engine run; 0 takes one per core."""
+    """Threads of one engine run; 0 takes one per core that affinity and the control group allow."""
     engine: str = AUTO
     """What runs the graphs: `auto`, an engine's name, or `COMPONENT=NAME,...`."""
     precision: str = AUTO

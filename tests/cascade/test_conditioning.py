@@ -8,16 +8,16 @@ import pytest
 
 from cascade.conditioning import (
     AUGMENTATION,
-    MATRICES,
+    TAPPED,
     EnlargeKind,
     augment,
-    bands,
     cubic_kernel,
+    cubic_phases,
     enlarge,
-    enlarging_matrix,
 )
 from cascade.noise import normals
 from cascade.types import Array, Batch
+from tests.cascade.enlarging_matrices import enlarged_by_matrices
 
 FACTORS = pytest.mark.parametrize("factor", [2, 3, 4])
 
@@ -51,12 +51,16 @@ def test_kernel_weights_sum_to_one() -> None:
     np.testing.assert_allclose(cubic_kernel(places - np.arange(-2, 4)).sum(axis=1), 1, atol=1e-14)
 
 
-@FACTORS
-@pytest.mark.parametrize("size", [1, 2, 5, 64])
-def test_matrix_rows_sum_to_one(size: int, factor: int) -> None:
-    """Every enlarged pixel is an average of the small ones, at the edges too."""
-    sums = enlarging_matrix(size, factor).sum(axis=1)
-    np.testing.assert_allclose(sums, 1.0, rtol=0, atol=3e-7)
+@pytest.mark.parametrize("factor", [1, 2, 3, 4, 5, 8])
+def test_weights_of_every_phase_sum_to_one(factor: int) -> None:
+    """Every enlarged pixel is an average of four small ones; phases mirror each other."""
+    phases = cubic_phases(factor)
+    assert len(phases) == factor
+    for phase, mirrored in zip(phases, reversed(phases), strict=True):
+        assert sum(map(float, phase.weights)) == pytest.approx(1, abs=1e-7)
+        assert len(phase.weights) == 4
+        if phase is not mirrored:
+            assert phase.weights == tuple(reversed(mirrored.weights))
 
 
 @pytest.mark.parametrize("value", [-1.0, 0.0, 0.7])
@@ -184,23 +188,50 @@ def test_augmentation_of_a_flat_picture_has_the_variance_of_its_level(level: flo
     assert result.var() == pytest.approx(sigma**2, rel=5 * math.sqrt(2 / noise.size))
 
 
+SIZES = ((64, 48), 4), ((100, 37), 3), ((5, 200), 2), ((1, 1), 4), ((2, 3), 4), ((1, 9), 3)
+
+
 @pytest.mark.parametrize("kind", ["cubic", "bilinear_corners"])
-@pytest.mark.parametrize(("size", "factor"), [((64, 48), 4), ((100, 37), 3), ((5, 200), 2)])
+@pytest.mark.parametrize(("size", "factor"), [*SIZES, ((256, 256), 4)])
 def test_enlarging_is_the_product_with_both_matrices(
     size: tuple[int, int], factor: int, kind: EnlargeKind
 ) -> None:
-    """Leaving out blocks of zeros changes nothing, also where the last block is short."""
-    small = picture((2, 3, *size))
-    rows, columns = MATRICES[kind](size[0], factor), MATRICES[kind](size[1], factor)
-    whole = rows.astype(np.float64) @ small.astype(np.float64) @ columns.T.astype(np.float64)
-    np.testing.assert_allclose(enlarge(small, factor, kind), whole, atol=2e-6)
+    """As a product with every weight, zeros included, in double precision would have it."""
+    small = picture((2, 3, *size)).clip(-1, 1)
+    whole = enlarged_by_matrices(small, factor, kind)
+    np.testing.assert_allclose(enlarge(small, factor, kind), whole, rtol=0, atol=1e-6)
 
 
-def test_few_products_are_left_of_a_large_enlargement() -> None:
-    """Of a matrix of 1024 rows a twelfth is multiplied, and every entry lies in some block."""
-    matrix = enlarging_matrix(256, 4)
-    left = np.zeros(matrix.shape, bool)
-    for large, small in bands(matrix):
-        left[large, small] = True
-    assert not matrix[~left].any()
-    assert left.mean() < 1 / 12
+def test_pieces_change_no_bit() -> None:
+    """A picture worked on in several pieces holds one that was worked on in a single piece."""
+    small = picture((1, 3, TAPPED // 512, 64))
+    height = small.shape[2]
+    long = enlarge(np.concatenate([small] * 3, axis=2), 4)
+    inside = slice(4 * 2, 4 * (height - 2))
+    middle = long[:, :, 4 * height : 8 * height]
+    np.testing.assert_array_equal(middle[:, :, inside], enlarge(small, 4)[:, :, inside])
+
+
+def by_hand(pixels: list[float], place: int) -> np.float32:
+    """One of four times as many pixels of a row: four products and three sums in float32."""
+    centre = (place + 0.5) / 4 - 0.5
+    base = math.floor(centre)
+    total = np.float32(0)
+    for tap in range(-1, 3):
+        weight = np.float32(cubic_kernel(np.array([centre - base - tap]))[0])
+        pixel = np.float32(pixels[min(max(base + tap, 0), len(pixels) - 1)])
+        total = weight * pixel if tap == -1 else total + weight * pixel
+    return total
+
+
+def test_the_order_of_the_sums_is_written_down() -> None:
+    """Left to right, every product and sum rounded by itself: by hand the same bits come out."""
+    row = picture((7,)).tolist()
+    wide = enlarge(np.array(row, np.float32).reshape(1, 1, 1, 7), 1)
+    np.testing.assert_array_equal(wide.reshape(-1), np.array(row, np.float32))
+    # A picture of one row, repeated: the vertical weights see equal values.
+    tall = enlarge(np.array(row, np.float32).reshape(1, 1, 1, 7), 4)
+    horizontal = [by_hand(row, place) for place in range(28)]
+    for phase in range(4):
+        expected = [by_hand([value], phase) for value in horizontal]
+        np.testing.assert_array_equal(tall[0, 0, phase], np.array(expected))

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from cascade.bundle import open_bundle
-from cascade.conditioning import augment, corner_matrix, enlarge
+from cascade.conditioning import augment, enlarge
 from cascade.denoiser import EngineDenoiser, Estimate
 from cascade.diffusion_stage import DiffusionStage
 from cascade.engine_plan import EnginePlan
@@ -232,12 +232,13 @@ def test_a_broken_stored_context_names_its_file(tokens: int, data: bytes) -> Non
 
 @pytest.mark.parametrize(("size", "factor"), [(4, 4), (5, 3), (1, 4), (7, 1)])
 def test_corners_stay_on_corners(size: int, factor: int) -> None:
-    """Rows sum to one, the ends are the ends, and a ramp stays a straight ramp."""
-    matrix = corner_matrix(size, factor)
-    np.testing.assert_allclose(matrix.sum(1), 1, rtol=1e-6)
-    ramp = matrix @ np.linspace(0, 1, size, dtype=np.float32)
+    """The ends are the ends, a colour stays a colour, and a ramp stays a straight ramp."""
+    ramp = np.linspace(0, 1, size, dtype=np.float32)
+    tall = enlarge(np.broadcast_to(ramp[:, None], (1, 3, size, 2)), factor, "bilinear_corners")
     expected = np.linspace(0, 1, size * factor) if size > 1 else np.zeros(factor)
-    np.testing.assert_allclose(ramp, expected, atol=1e-6)
+    np.testing.assert_allclose(tall, np.broadcast_to(expected[:, None], tall.shape), atol=1e-6)
+    flat = enlarge(np.full((1, 3, size, 2), 0.7, np.float32), factor, "bilinear_corners")
+    np.testing.assert_allclose(flat, 0.7, rtol=1e-6)
 
 
 def test_enlarge_takes_the_named_kind() -> None:
@@ -455,4 +456,6 @@ def test_a_bundle_with_a_stored_context_opens(tmp_path: Path) -> None:
     engine = FakeEngine(prediction=image)
     stage = open_stage(opened, 1, EnginePlan(), lambda _graph, _choice: engine)
     list(stage.run(GenerateRequest(), Handoff(context=np.zeros((2, WIDTH), np.float16))))
-    np.testing.assert_array_equal(engine.asked[0]["context"][1], np.ones((2, WIDTH)))
+    np.testing.assert_array_equal(engine.asked[0]["context"][1, :2], np.ones((2, WIDTH)))
+    assert engine.asked[0]["context_mask"][1].tolist() == [1, 1, 0, 0, 0, 0, 0, 0]
+    assert not engine.asked[0]["context"][1, 2:].any()

@@ -86,6 +86,9 @@ class FlatEncoder:
         """Nothing to release."""
 
 
+THREE_OF_EIGHT = [1.0] * 3 + [0.0] * 5
+"""The mask of three tokens, shown to the engine at the next full length."""
+
 LOCAL = EnginePlan(threads=1)
 """How these tests run graphs: ONNX Runtime in float32."""
 
@@ -200,11 +203,14 @@ def test_large_previews_are_thinned(bundle: Bundle) -> None:
 
 
 def test_without_guidance_the_network_sees_one_row(bundle: Bundle) -> None:
-    """Weight 1 runs the network once per step, on one row with the whole text."""
+    """Weight 1 runs the network once per step, on one row with the whole text and a full length."""
     engine = CountingEngine()
     run(DiffusionStage(spec_of(bundle, 1), 1, engine), StageOptions(steps=5, guidance=1.0))
     assert [len(call["x_t"]) for call in engine.calls] == [1] * 5
-    assert all(call["context_mask"].all() for call in engine.calls)
+    assert all(call["context_mask"].tolist() == [THREE_OF_EIGHT] for call in engine.calls)
+    for call in engine.calls:
+        np.testing.assert_array_equal(call["context"][0, :3], CONTEXT)
+        assert not call["context"][0, 3:].any()
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.5, 3.0])
@@ -214,7 +220,7 @@ def test_guidance_runs_two_rows(bundle: Bundle, weight: float) -> None:
     run(DiffusionStage(spec_of(bundle, 1), 1, engine), StageOptions(steps=4, guidance=weight))
     assert len(engine.calls) == 4
     for call in engine.calls:
-        assert call["context_mask"].tolist() == [[1.0] * 3, [0.0] * 3]
+        assert call["context_mask"].tolist() == [THREE_OF_EIGHT, [0.0] * 8]
         for name in ("x_t", "t", "context"):
             np.testing.assert_array_equal(*call[name])
 
@@ -419,14 +425,18 @@ def test_the_text_stage_needs_a_prompt(stages: list[Stage]) -> None:
         assert caught.value.field == "prompt"
 
 
-def test_the_text_stage_masks_nothing(bundle: Bundle) -> None:
-    """One batch row, every token real."""
+def test_the_text_stage_masks_what_it_adds(bundle: Bundle) -> None:
+    """One batch row, the real tokens, then masked ones up to the next full length."""
     spec = bundle.manifest.text_encoder
     engine = FlatEncoder(WIDTH)
     words = PromptTokenizer(bundle.read("tokenizer.json"), MAX_TOKENS)
-    list(TextEncoderStage(spec, words, engine).run(GenerateRequest(), Handoff(prompt="a cat")))
-    assert engine.calls[0]["token_ids"].tolist() == [[1, 5]]
-    assert engine.calls[0]["token_mask"].tolist() == [[1.0, 1.0]]
+    stage = TextEncoderStage(spec, words, engine)
+    (event,) = stage.run(GenerateRequest(), Handoff(prompt="a cat"))
+    assert engine.calls[0]["token_ids"].tolist() == [[1, 5, 0, 0, 0, 0, 0, 0]]
+    assert engine.calls[0]["token_mask"].tolist() == [[1.0] * 2 + [0.0] * 6]
+    assert isinstance(event, StageFinished)
+    assert event.handoff.context is not None
+    assert event.handoff.context.shape == (2, WIDTH)
 
 
 def test_a_context_of_another_width_is_a_broken_stage(bundle: Bundle) -> None:

@@ -1,11 +1,13 @@
 """What every test session shares: without torch, the packages that need it are left out."""
 
 import os
+import shutil
 import signal
 from importlib.util import find_spec
-from tempfile import TemporaryDirectory
+from tempfile import mkdtemp
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from cascade.engines.cuda_driver import find_device
 
@@ -17,15 +19,21 @@ NO_GPU = "needs a card, tensorrt and pycuda"
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """An empty cache, and children that mind Ctrl-C.
+    """An empty cache, children that mind Ctrl-C, and examples that may take their time.
 
     What was tuned on this machine must decide no test, nor be left behind. And what a shell
     starts in the background ignores SIGINT, as do its children: tests that send it would wait.
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    cache = TemporaryDirectory(prefix="cascade-cache-")
-    config.add_cleanup(cache.cleanup)
-    os.environ["XDG_CACHE_HOME"] = cache.name
+    # No `TemporaryDirectory`: at the end of a forked child that would remove its parent's folder.
+    cache = mkdtemp(prefix="cascade-cache-")
+    config.add_cleanup(lambda: shutil.rmtree(cache, ignore_errors=True))
+    os.environ["XDG_CACHE_HOME"] = cache
+    # Hypothesis fails what takes 200 ms, which on a busy machine is anything.
+    settings.register_profile(
+        "unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    )
+    settings.load_profile("unhurried")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

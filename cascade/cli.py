@@ -41,6 +41,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(args.run(args))
     except CascadeError as exc:
         print(f"error: {exc}", file=sys.stderr)
+    except OSError as exc:
+        # The rim: whatever file a flag names may be missing, a folder, or somebody else's.
+        if exc.strerror is None:
+            raise
+        where = "" if exc.filename is None else f"{exc.filename}: "
+        print(f"error: {where}{exc.strerror}", file=sys.stderr)
     except KeyboardInterrupt:
         return INTERRUPTED
     return BAD_INPUT

@@ -293,7 +293,7 @@ def main() -> int:
     args = parser.parse_args()
     try:
         return int(args.run(args))
-    except (CascadeError, FileNotFoundError, ValueError) as exc:
+    except (CascadeError, OSError) as exc:
         print(f"error: {exc}", file=sys.stderr)
         return 2
 

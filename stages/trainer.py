@@ -18,6 +18,7 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
+from cascade.errors import InvalidRequest
 from stages.checkpoint import has_checkpoint, load_facts, load_part, save_checkpoint
 from stages.efficient_unet import EfficientUNet
 from stages.loader import Loader
@@ -148,10 +149,17 @@ class Trainer:
     def resume(self) -> None:
         """Take up the last checkpoint."""
         facts = load_facts(self.checkpoint)
+        if "optimizer" not in facts:
+            raise InvalidRequest(
+                f"checkpoints: {self.checkpoint} holds released weights and no state of a training "
+                f"run: begin with them by --start {self.checkpoint}, in another --checkpoints",
+                field="checkpoints",
+            )
         if facts["optimizer"] != self.options.optimizer:
-            raise ValueError(
-                f"{self.checkpoint} was trained with {facts['optimizer']}: "
-                f"go on with --optimizer {facts['optimizer']} or choose another folder"
+            raise InvalidRequest(
+                f"optimizer: {self.checkpoint} was trained with {facts['optimizer']}: "
+                f"go on with --optimizer {facts['optimizer']} or choose another folder",
+                field="optimizer",
             )
         self.step, self.samples = facts["step"], facts["samples"]
         self.minutes, self.loss = facts["minutes"], facts["loss"]

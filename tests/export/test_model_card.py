@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from cascade.bundle import Bundle, open_bundle
+from cascade.cli import BAD_INPUT
 from cascade.cli import main as cascade
 from cascade.errors import InvalidRequest
 from export.model_card import CARD, add_card
@@ -118,3 +119,19 @@ def test_what_is_no_json(bundle: Bundle, tmp_path: Path) -> None:
     path.write_text("{")
     with pytest.raises(InvalidRequest, match="is not JSON"):
         add_card(bundle.folder, path)
+
+
+@pytest.mark.parametrize("content", [None, "not JSON", "[]", "{}", '{"bundle": {"files": {}}}'])
+def test_figures_that_are_none(
+    bundle: Bundle, tmp_path: Path, content: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Missing, no JSON or of another shape: one line that names the file; nothing changed."""
+    quality = tmp_path / "quality.json"
+    if content is not None:
+        quality.write_text(content)
+    assert cascade(["card", str(bundle.folder), "--quality", str(quality)]) == BAD_INPUT
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "quality" in error
+    assert (content is None) == ("python -m benchmarks.quality" in error)
+    assert open_bundle(bundle.folder) == bundle

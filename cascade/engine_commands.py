@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from cascade.bundle import Bundle, open_bundle
-from cascade.bundle_commands import DEFAULT_BUNDLE
+from cascade.default_bundle import add_bundle_argument, bundle_or_default
 from cascade.engine_plan import compared, file_precisions
 from cascade.engine_trial import Order, Trial
 from cascade.engines.kinds import EngineKind, installed_kinds
@@ -57,7 +57,7 @@ def register(subparsers: Any) -> None:
     words = "measure which engine runs each component fastest here, for --engine auto"
     parser = subparsers.add_parser("tune", help=words, description=words)
     add = parser.add_argument
-    add("bundle", nargs="?", type=Path, default=DEFAULT_BUNDLE)
+    add_bundle_argument(parser)
     add("--threads", type=int, default=0, help="threads of one run; 0 is one per core (default: 0)")
     add("--seconds", type=float, default=DEFAULT_SECONDS, help="time to run each component (20)")
     add("--component", nargs="+", metavar="NAME", help="measure only these anew (default: all)")
@@ -66,7 +66,7 @@ def register(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure, print the table and keep the record."""
-    bundle = open_bundle(args.bundle)
+    bundle = open_bundle(bundle_or_default(args.bundle))
     bundle.verify_files()
     folder = user_cache_folder()
     effort = Effort(threads=args.threads, seconds=args.seconds, cache=folder / "engines")

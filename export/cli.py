@@ -7,6 +7,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from cascade.default_bundle import REFERENCE, add_bundle_argument, bundle_or_default
 from cascade.errors import InvalidRequest, MissingExtra
 from cascade.precision import Precision
 
@@ -14,13 +15,13 @@ from cascade.precision import Precision
 def register(subparsers: Any) -> None:
     """Add the subcommands."""
     card = subparsers.add_parser("card", help="write the model card into a bundle")
-    card.add_argument("bundle", nargs="?", type=Path, default=Path("bundles/emoji-1"))
+    add_bundle_argument(card)
     card.add_argument(
         "--quality", type=Path, required=True, help="the quality.json of benchmarks.quality"
     )
     card.set_defaults(run=run_card)
     weights = subparsers.add_parser("weights", help="a bundle's weights as checkpoints again")
-    weights.add_argument("bundle", nargs="?", type=Path, default=Path("bundles/emoji-1"))
+    add_bundle_argument(weights)
     weights.add_argument("--stages", nargs="+", help="names (all)")
     weights.add_argument("--checkpoints", type=Path, required=True, help="folder to write into")
     weights.set_defaults(run=run_weights)
@@ -30,7 +31,7 @@ def register(subparsers: Any) -> None:
         description="Export every component to ONNX, prove parity with torch, write the bundle.",
     )
     parser.add_argument("--checkpoints", type=Path, default=Path("checkpoints"))
-    parser.add_argument("--out", type=Path, help="folder to write; default: bundles/emoji-1")
+    parser.add_argument("--out", type=Path, help=f"folder to write (default: {REFERENCE})")
     parser.add_argument("--data", type=Path, default=Path("data/emoji.npz"), help="prepared data")
     parser.add_argument(
         "--storage",
@@ -116,7 +117,7 @@ def run_export(args: argparse.Namespace) -> int:
         precisions=frozenset(map(Precision, args.precisions)),
         gpu_forms=frozenset(map(Precision, args.gpu_forms)),
     )
-    out = args.out or Path("bundles/emoji-1")
+    out = args.out or REFERENCE
     export_bundle(args.checkpoints, out, data_file=args.data, options=options, report=print)
     return 0
 
@@ -125,8 +126,9 @@ def run_card(args: argparse.Namespace) -> int:
     """Write the model card into a bundle."""
     from export.model_card import CARD, add_card
 
-    manifest = add_card(args.bundle, args.quality)
-    print(f"{args.bundle / CARD}: bundle id {manifest.bundle_id}")
+    folder = bundle_or_default(args.bundle)
+    manifest = add_card(folder, args.quality)
+    print(f"{folder / CARD}: bundle id {manifest.bundle_id}")
     return 0
 
 
@@ -139,7 +141,7 @@ def run_weights(args: argparse.Namespace) -> int:
     from cascade.bundle import open_bundle
     from stages.presets import PRESETS
 
-    bundle = open_bundle(args.bundle)
+    bundle = open_bundle(bundle_or_default(args.bundle))
     for name in args.stages or [spec.name for spec in bundle.manifest.stages]:
         if name not in PRESETS:
             raise InvalidRequest(

@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from cascade.default_bundle import bundle_or_default
 from cascade.engines.kinds import EngineKind
 from cascade.errors import CascadeError, InvalidRequest, ManifestError, MissingExtra
 from cascade.precision import Precision
@@ -93,7 +94,7 @@ def run_generate(args: argparse.Namespace) -> int:
 
     def work() -> None:
         order = Order(
-            bundle=args.bundle,
+            bundle=bundle_or_default(args.bundle),
             config=config_of(args),
             request=request_of(args),
             output=output_of(args),
@@ -111,7 +112,7 @@ def run_fetch(args: argparse.Namespace) -> int:
 
     def work() -> None:
         order = Order(
-            bundle=args.bundle,
+            bundle=bundle_or_default(args.bundle),
             config=connection_config(args),
             request=GenerateRequest(),
             request_id=args.request_id,
@@ -129,7 +130,7 @@ def run_cancel(args: argparse.Namespace) -> int:
     from runtime_client.client import Client
 
     def work() -> None:
-        with Client(args.bundle, connection_config(args)) as client:
+        with Client(bundle_or_default(args.bundle), connection_config(args)) as client:
             found = client.cancel(args.request_id)
         print("cancelled" if found else "the server knows nothing of that request")
 

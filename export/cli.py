@@ -11,6 +11,8 @@ from cascade.default_bundle import REFERENCE, add_bundle_argument, bundle_or_def
 from cascade.errors import InvalidRequest, MissingExtra
 from cascade.precision import Precision
 
+CHECKPOINTS, DATA = Path("checkpoints"), Path("data/emoji.npz")
+
 
 def register(subparsers: Any) -> None:
     """Add the subcommands."""
@@ -30,14 +32,15 @@ def register(subparsers: Any) -> None:
         help="write a bundle from trained checkpoints",
         description="Export every component to ONNX, prove parity with torch, write the bundle.",
     )
-    parser.add_argument("--checkpoints", type=Path, default=Path("checkpoints"))
+    parser.add_argument(
+        "--checkpoints", type=Path, help=f"folder with the trained stages (default: {CHECKPOINTS})"
+    )
     parser.add_argument("--out", type=Path, help=f"folder to write (default: {REFERENCE})")
-    parser.add_argument("--data", type=Path, default=Path("data/emoji.npz"), help="prepared data")
+    parser.add_argument("--data", type=Path, help=f"prepared data (default: {DATA})")
     parser.add_argument(
         "--storage",
         choices=("int8", "float16", "float32"),
-        default="int8",
-        help="how large weights lie in the float32 files; they are rounded to it first",
+        help="how large weights lie in the float32 files; rounded to it first (default: int8)",
     )
     parser.add_argument(
         "--precisions",
@@ -113,12 +116,13 @@ def run_export(args: argparse.Namespace) -> int:
         )
     options = ExportOptions(
         networks={stage: folder for stage, _, folder in pairs},
-        storage=Storage(args.storage),
+        storage=Storage(args.storage or "int8"),
         precisions=frozenset(map(Precision, args.precisions)),
         gpu_forms=frozenset(map(Precision, args.gpu_forms)),
     )
     out = args.out or REFERENCE
-    export_bundle(args.checkpoints, out, data_file=args.data, options=options, report=print)
+    checkpoints, data = args.checkpoints or CHECKPOINTS, args.data or DATA
+    export_bundle(checkpoints, out, data_file=data, options=options, report=print)
     return 0
 
 
@@ -161,6 +165,18 @@ def run_export_foreign(args: argparse.Namespace) -> int:
         raise MissingExtra(f"export needs: pip install 'edge-cascade[export]' ({exc})") from exc
     if args.out is None:
         raise InvalidRequest("--from needs --out FOLDER", field="out")
+    for name in ("checkpoints", "data", "storage", "networks"):
+        if getattr(args, name):
+            raise InvalidRequest(
+                f"{name}: it is for our own stages; what comes by --from says it itself",
+                field=name,
+            )
+    unclear = [entry for entry in args.timesteps if not all(entry.partition("="))]
+    if unclear:
+        raise InvalidRequest(
+            f"timesteps: expected STAGE=LIST, such as base=smart100, got {unclear[0]}",
+            field="timesteps",
+        )
     kind, where = args.source
     pairs = [entry.partition("=") for entry in args.timesteps]
     source = ForeignSource(

@@ -22,6 +22,7 @@ from cascade.request import GenerateRequest, StageOptions
 from cascade.wishes import AUTO
 from runtime_client.config import DEFAULT_CUT, DEFAULT_LINGER_S, FALLBACKS, ClientConfig
 from runtime_client.connection_flags import add_connection_flags, connection_config
+from runtime_client.contradictions import refuse_contradictions
 
 BAD_INPUT, SERVER_FAILED, INTERRUPTED = 2, 3, 130
 """Exit codes: an argument or a file is at fault; the server, the network or an engine; Ctrl-C."""
@@ -56,7 +57,7 @@ def register_generate(subparsers: "argparse._SubParsersAction[argparse.ArgumentP
     add("--engine", default=AUTO, metavar="E", help=f"what runs the stages: auto, {', '.join(EngineKind)}, or STAGE=E,... (default: auto, the fastest that `cascade tune` found)")
     add("--precision", default=AUTO, metavar="P", help=f"what they compute in: auto, {', '.join(Precision)}, or STAGE=P,...; a server that differs is refused (default: auto)")
     add("--json", action="store_true", help="print one JSON object instead of the table (default: off)")
-    add("--linger", type=float, default=DEFAULT_LINGER_S, metavar="S", help=f"how long a server on the network works on when the connection is lost, so that it can be resumed (default: {DEFAULT_LINGER_S:g})")
+    add("--linger", type=float, metavar="S", help=f"how long a server on the network works on when the connection is lost, so that it can be resumed (default: {DEFAULT_LINGER_S:g})")
     add("--detach", action="store_true", help="leave the rest to --server, print the request id and end; see `cascade fetch` (default: off)")
     # fmt: on
     add_connection_flags(
@@ -93,6 +94,7 @@ def run_generate(args: argparse.Namespace) -> int:
     from runtime_client.generate_command import Order, carry_out, leave
 
     def work() -> None:
+        refuse_contradictions(args)
         order = Order(
             bundle=bundle_or_default(args.bundle),
             config=config_of(args),
@@ -176,7 +178,7 @@ def config_of(args: argparse.Namespace) -> ClientConfig:
         engine=args.engine,
         precision=args.precision,
         fallback=args.fallback,
-        linger_s=args.linger,
+        linger_s=DEFAULT_LINGER_S if args.linger is None else args.linger,
     )
 
 

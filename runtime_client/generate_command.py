@@ -18,6 +18,7 @@ from cascade.request import GenerateRequest
 from cascade.types import ImageU8
 from runtime_client.client import Client
 from runtime_client.config import ClientConfig
+from runtime_client.contradictions import refuse_idle_server
 from runtime_client.picture_file import check_target, prepare_folder, write_whole
 from runtime_client.progress_bars import ProgressBars
 from runtime_client.result import Result
@@ -59,6 +60,8 @@ def carry_out(order: Order) -> None:
 
     try:
         with Client(order.bundle, order.config) as client:
+            count = len(client.bundle.manifest.components)
+            refuse_idle_server(order.config.cut, count, order.config.server)
             if order.request_id:
                 result = client.fetch(order.request_id, on_event=on_event)
             else:

@@ -29,10 +29,11 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "with underscores, in the file of --config; a flag overrides the file.",
     )
     parser.add_argument("--config", type=Path, metavar="FILE", help="TOML file with settings")
-    parser.add_argument(
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument(
         "--print-config", action="store_true", help="print every setting as such a file, and exit"
     )
-    parser.add_argument(
+    instead.add_argument(
         "--dry-run",
         action="store_true",
         help="load, verify and warm up everything, say what it is, and exit",

@@ -1,4 +1,4 @@
-"""A prepared data file of the true size without drawing anything: 834 pictures, few of them distinct.
+"""A prepared data file of the true size, nothing drawn: 834 pictures, few of them distinct.
 
 As large in number as the concept list asks for, so that the training commands take it; what is in
 the pictures means nothing.

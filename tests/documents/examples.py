@@ -5,6 +5,8 @@ folder that holds what a checkout holds. Where that would take minutes, `instead
 with smaller parameters; where a machine like CI's cannot run it, `NOT_RUN` says why.
 """
 
+# ruff: noqa: E501, S108  the documents' own lines, as they stand there
+
 from collections.abc import Mapping
 from dataclasses import dataclass
 

@@ -46,15 +46,15 @@ def register(subparsers: Any) -> None:
         "--precisions",
         nargs="+",
         choices=("fp32", "int8"),
-        default=("fp32", "int8"),
-        help="graphs of every diffusion stage; fp32 is always written",
+        help="graphs of every diffusion stage; fp32 is always written (default: fp32 int8, with "
+        "--from: fp32)",
     )
     parser.add_argument(
         "--gpu-forms",
         nargs="*",
         choices=("fp16", "fp32"),
-        default=("fp16",),
-        help="forms of every graph for compilers of GPUs, besides the weights a few percent larger",
+        help="forms of every graph for compilers of GPUs, besides the weights a few percent larger "
+        "(default: fp16, with --from: none)",
     )
     parser.add_argument(
         "--networks",
@@ -117,13 +117,18 @@ def run_export(args: argparse.Namespace) -> int:
     options = ExportOptions(
         networks={stage: folder for stage, _, folder in pairs},
         storage=Storage(args.storage or "int8"),
-        precisions=frozenset(map(Precision, args.precisions)),
-        gpu_forms=frozenset(map(Precision, args.gpu_forms)),
+        precisions=asked(args.precisions, "fp32", "int8"),
+        gpu_forms=asked(args.gpu_forms, "fp16"),
     )
     out = args.out or REFERENCE
     checkpoints, data = args.checkpoints or CHECKPOINTS, args.data or DATA
     export_bundle(checkpoints, out, data_file=data, options=options, report=print)
     return 0
+
+
+def asked(names: list[str] | None, *default: str) -> frozenset[Precision]:
+    """The precisions that a flag names; the default where it was not given."""
+    return frozenset(map(Precision, default if names is None else names))
 
 
 def run_card(args: argparse.Namespace) -> int:
@@ -160,6 +165,7 @@ def run_weights(args: argparse.Namespace) -> int:
 def run_export_foreign(args: argparse.Namespace) -> int:
     """Write a bundle from somebody else's cascade."""
     try:
+        from export.bundle_parts import ExportOptions
         from export.foreign.command import ForeignSource, export_foreign
     except ImportError as exc:
         raise MissingExtra(f"export needs: pip install 'edge-cascade[export]' ({exc})") from exc
@@ -186,5 +192,8 @@ def run_export_foreign(args: argparse.Namespace) -> int:
         text_encoder=args.text_encoder,
         timesteps={stage: name for stage, _, name in pairs},
     )
-    export_foreign(source, args.out, report=print)
+    options = ExportOptions(
+        precisions=asked(args.precisions, "fp32"), gpu_forms=asked(args.gpu_forms)
+    )
+    export_foreign(source, args.out, report=print, options=options)
     return 0

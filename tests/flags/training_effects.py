@@ -51,11 +51,10 @@ def weights(t: Trial, name: str, **facts: Any) -> None:
 def train(t: Trial, into: str, *flags: object, stage: str = "base", steps: int = 1) -> Any:
     """The averaged weights after a run, as one vector, and the facts of its checkpoint."""
     folder = t.folder / into
-    done = t.ok(
+    t.ok(
         "train", stage, "--checkpoints", folder, "--data", data(t), "--steps", steps,
         "--batch", 2, "--sheet-minutes", 0, "--threads", 1, *flags,
     )  # fmt: skip
-    assert done.out
     return vector(folder / stage), load_facts(folder / stage)
 
 
@@ -153,9 +152,20 @@ def keep_minutes(t: Trial) -> None:
 
 
 def sheet_minutes(t: Trial) -> None:
-    """A sheet of samples beside the checkpoint."""
-    train(t, "one", "--sheet-minutes", 1e-9, stage="base")
-    assert list((t.folder / "one").glob("base-*.png"))
+    """A sheet of samples once so many minutes are over, and not before.
+
+    Asked of the writer itself: a run tells it of its minutes every 20 seconds.
+    """
+    from stages.dataset import open_dataset
+    from stages.sheet import SheetWriter
+    from tests.flags.walk import parsed
+
+    every = parsed("train", "base", "--sheet-minutes", "5").sheet_minutes
+    writer = SheetWriter(SELF_BASE, open_dataset(data(t)), t.folder, every_minutes=every)
+    network = EfficientUNet(SELF_BASE.unet).eval()
+    for minutes_over, sheets in ((4.9, 0), (5.1, 1)):
+        writer(minutes_over, 1, network)
+        assert len(list(t.folder.glob("base-*.png"))) == sheets
 
 
 def cool_down(t: Trial) -> None:

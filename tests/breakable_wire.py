@@ -49,7 +49,7 @@ class BreakableWire:
         self._listener.close()
         self.cut()
         for thread in self._threads:
-            thread.join(timeout=5)
+            thread.join(timeout=60)
 
     def __enter__(self) -> Self:
         """The wire itself."""

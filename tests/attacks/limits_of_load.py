@@ -95,19 +95,23 @@ def megapixels(ground: Ground) -> float:
 
 
 def listeners(ground: Ground, count: int) -> str:
-    """What the first of so many calls that listen to one request comes to."""
+    """What becomes of the one that is cut off, where so many calls listen to one request.
+
+    Which one that is, the server does not promise: calls reach it in an order of their own.
+    """
     with running(ground.bundle, Holding) as server, connect(server.address) as caller:
         with held():
             calls = [caller.generate(message(ground, 1)) for _ in range(count)]
             assert [first_answer(call) for call in calls] == [OK] * count
         answers = [answer_of(call) for call in calls]
-    assert answers[1:] == [OK] * (count - 1)
-    return answers[0]
+    lost = [answer for answer in answers if answer != OK]
+    assert len(lost) <= 1
+    return lost[0] if lost else OK
 
 
 def streams(ground: Ground, others: int) -> str:
     """A call beside so many open ones on one connection."""
-    timeout_s = 20.0 if others < STREAMS else PATIENCE_S
+    timeout_s = 60.0 if others < STREAMS else PATIENCE_S
     with ExitStack() as stack:
         caller = stack.enter_context(ground.caller())
         for _ in range(others):

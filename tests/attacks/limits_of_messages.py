@@ -58,7 +58,7 @@ def reply_of(ground: Ground, size: int) -> str:
     with answering(bytes(size)) as address:
         transport = Transport(address, Security())
         try:
-            return raised_by(lambda: transport.unary("/a.B/C", b"", timeout_s=20))
+            return raised_by(lambda: transport.unary("/a.B/C", b"", timeout_s=120))
         finally:
             transport.close()
 
@@ -86,7 +86,7 @@ def metadata_of(ground: Ground, size: int) -> str:
     """Metadata of so many bytes, what gRPC itself sends left out of the count."""
     with ground.caller() as caller:
         call = caller.channel.unary_unary(SERVICE + "GetServerInfo")
-        return answer_of(once(lambda: call(b"", metadata=(("x-junk", "j" * size),), timeout=20)))
+        return answer_of(once(lambda: call(b"", metadata=(("x-junk", "j" * size),), timeout=120)))
 
 
 def options_of(ground: Ground, component: str, **chosen: Any) -> str:

@@ -209,7 +209,7 @@ def answer(address: str, header: str | None, method: str = "PutContext") -> tupl
     with connect(address) as caller:
         call = getattr(caller.channel, METHODS[method])(SERVICE + method)
         with pytest.raises(grpc.RpcError) as failed:
-            list(call(GARBAGE, metadata=metadata_of(header), timeout=20))
+            list(call(GARBAGE, metadata=metadata_of(header), timeout=120))
     return details_of(failed.value)[:2]
 
 
@@ -232,14 +232,14 @@ def test_two_tokens_are_refused(world: World, served: Served) -> None:
     """Whatever they are: which of them would count is nobody's guess."""
     twice = metadata_of(f"Bearer {world.alice}") * 2
     with connect(served("keys").address) as caller, pytest.raises(grpc.RpcError) as failed:
-        caller.channel.unary_unary(SERVICE + "PutContext")(GARBAGE, metadata=twice, timeout=20)
+        caller.channel.unary_unary(SERVICE + "PutContext")(GARBAGE, metadata=twice, timeout=120)
     assert details_of(failed.value)[:2] == REFUSED
 
 
 def test_nobody_without_a_token_learns_which_methods_exist(served: Served) -> None:
     """An unknown method is as unauthenticated as a known one."""
     with connect(served("keys").address) as caller, pytest.raises(grpc.RpcError) as failed:
-        caller.channel.unary_unary("/other.Service/Call")(b"", timeout=20)
+        caller.channel.unary_unary("/other.Service/Call")(b"", timeout=120)
     assert details_of(failed.value)[:2] == REFUSED
 
 
@@ -322,7 +322,7 @@ def test_the_name_goes_with_the_request(
     message = request_message(bundle, prompt=pb.PromptStart(prompt=PROMPT)).SerializeToString()
     with caplog.at_level(logging.INFO, "runtime_server"), connect(served(server).address) as caller:
         call = caller.channel.unary_stream(SERVICE + "Generate")
-        assert list(call(message, metadata=metadata_of(header(world)), timeout=20))
+        assert list(call(message, metadata=metadata_of(header(world)), timeout=120))
     lines = [getattr(r, "fields", {}) for r in caplog.records if r.getMessage() == "generate"]
     assert [line["identity"] for line in lines] == [identity]
 
@@ -348,7 +348,7 @@ def health(address: str, header: str | None) -> str:
         stub = health_pb2_grpc.HealthStub(caller.channel)
         request = health_pb2.HealthCheckRequest()
         try:
-            reply = stub.Check(request, metadata=metadata_of(header), timeout=20)
+            reply = stub.Check(request, metadata=metadata_of(header), timeout=120)
         except grpc.RpcError as exc:
             return str(exc.code().name)  # type: ignore[attr-defined]
     return health_pb2.HealthCheckResponse.ServingStatus.Name(reply.status)

@@ -221,7 +221,7 @@ def test_an_unsigned_bundle_cannot_be_brought_in_while_the_server_runs(
         assert main(["sign", str(unsigned_one.folder), "--key", str(keys["ours"])]) == 0
         assert reloaded(url) == ("reloaded", unsigned_one.bundle_id)
         child.terminate()
-        assert child.wait(timeout=20) == 0
+        assert child.wait(timeout=120) == 0
 
 
 def reloaded(url: str) -> tuple[str, str]:

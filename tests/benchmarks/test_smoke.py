@@ -255,7 +255,7 @@ def test_metrics_plot(bundle: Bundle, tmp_path: Path) -> None:
             before = len(recorder.readings)
             wait_until(lambda: len(recorder.readings) > before + 1)
         child.terminate()
-        assert child.wait(timeout=20) == 0
+        assert child.wait(timeout=120) == 0
     readings = recorder.readings
     assert readings[-1].total("grpc_server_handled_total", grpc_method="Generate") == 3
     assert "calls        OK 3" in metrics_plot.summary(readings)

@@ -293,7 +293,7 @@ def test_processes_build_once(cache: EngineCache, tmp_path: Path) -> None:
     for child in children:
         child.start()
     for child in children:
-        child.join(60)
+        child.join(120)
     assert [child.exitcode for child in children] == [0] * 4
     assert log.read_text() == "built\n"
 
@@ -304,12 +304,12 @@ def test_a_killed_builder_blocks_nobody(cache: EngineCache, tmp_path: Path) -> N
     spawn = multiprocessing.get_context("spawn")
     child = spawn.Process(target=build_forever, args=(cache.folder, started))
     child.start()
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while not started.exists() and time.monotonic() < deadline:
         time.sleep(0.01)
     assert started.exists()
     os.kill(child.pid or 0, signal.SIGKILL)
-    child.join(10)
+    child.join(120)
     assert cache.get_or_build(KEY, Builder()).built
 
 

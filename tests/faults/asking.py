@@ -27,6 +27,10 @@ Steps = tuple[tuple[str, int], ...]
 ANSWERS: dict[tuple[str, int, Steps], Array] = {}
 
 
+LITTLE = sum(LONG_STEPS.values()) // 2
+"""Fewer steps than this were done of a long request that was ended, however busy the machine."""
+
+
 def asking(bundle: Bundle, steps: Mapping[str, int] = QUICK_STEPS, **fields: Any) -> Any:
     """A request from a prompt under an id of its own."""
     options = {name: pb.StageOptions(steps=count) for name, count in steps.items()}

@@ -1,7 +1,6 @@
 """Image decoders fed with what decoders fear."""
 
 import contextlib
-import time
 
 import grpc
 import pytest
@@ -28,7 +27,7 @@ def test_bombs_are_refused_before_they_cost_memory(quick: Victim, quick_caller: 
     """19. Huge sizes, 224 MiB of text, cut files, formats not offered: refused, memory flat."""
     peak = before = quick.rss_mib
     for name, (format_, data) in bombs().items():
-        begun = time.monotonic()
+        begun_s = quick.cpu_s
         call = quick_caller.generate(from_image(quick, format_, data))
         with pytest.raises(grpc.RpcError) as refused:
             list(call)
@@ -36,7 +35,7 @@ def test_bombs_are_refused_before_they_cost_memory(quick: Victim, quick_caller: 
         found = (code, reason, field)
         assert found == ("INVALID_ARGUMENT", "IMAGE_CODEC_ERROR", "image.image.data"), name
         check_silence(refused.value)
-        assert time.monotonic() - begun < 1, name
+        assert quick.cpu_s - begun_s < 1, name
         peak = max(peak, quick.rss_mib)
     assert peak - before < GROWTH_MIB
 
@@ -45,11 +44,11 @@ def test_more_than_the_pixels_is_not_read(quick: Victim, quick_caller: Caller) -
     """19. What follows the pixels, and further frames, cost nothing; the right picture comes."""
     before = quick.rss_mib
     for name, (format_, data) in costly().items():
-        begun = time.monotonic()
+        begun_s = quick.cpu_s
         # Refused or read: either way at once and without the memory.
         with contextlib.suppress(grpc.RpcError):
             list(quick_caller.generate(from_image(quick, format_, data)))
-        assert time.monotonic() - begun < 1, name
+        assert quick.cpu_s - begun_s < 1, name
     assert quick.rss_mib - before < GROWTH_MIB
     picture = pixels(results_of(quick_caller.generate(asking(quick.bundle)))["sr32"].image)
     assert not differs(picture, answer(quick.bundle))

@@ -129,7 +129,7 @@ def test_a_connection_cut_after_the_end_gets_the_kept_result(
         for event in client.events(REQUEST):
             if isinstance(event, Progress) and (event.stage, event.step) == ("sr16", 5):
                 wire.cut()
-                wait_until(lambda: bool(server.reception.ledger.kept.count), timeout_s=60)
+                wait_until(lambda: bool(server.reception.ledger.kept.count), timeout_s=120)
             if isinstance(event, StageFinished):
                 picture = event.handoff.image
     assert picture is not None
@@ -199,7 +199,7 @@ def test_closing_while_another_thread_waits_tells_the_server(
     thread.start()
     wait_until(lambda: CountingEngine.runs > 3)
     client.close()
-    thread.join(timeout=20)
+    thread.join(timeout=120)
     assert len(heard) == 1
     wait_until(lambda: server.is_at_rest)
 

@@ -14,6 +14,7 @@ from cascade.bundle import Bundle
 from cascade.request import GenerateRequest, StageOptions
 from cascade.types import Array
 from protos.cascade.v1 import cascade_pb2 as pb
+from tests.counting_engine import CountingEngine
 from tests.serving import (
     PROMPT,
     Caller,
@@ -30,6 +31,8 @@ from tests.serving import (
 
 TRIALS = 100
 LONG = {"sr16": pb.StageOptions(steps=1000), "sr32": pb.StageOptions(steps=1000)}
+LITTLE = sum(stage.steps for stage in LONG.values()) // 2
+"""Fewer runs than this were done of a long request that was ended, however busy the machine."""
 SHORT_STEPS = {"base": 1, "sr16": 2, "sr32": 2}
 START = pb.PromptStart(prompt=PROMPT)
 
@@ -37,7 +40,7 @@ START = pb.PromptStart(prompt=PROMPT)
 @pytest.fixture(scope="module")
 def slow_server(slow_bundle: Bundle) -> Iterator[RunningServer]:
     """A server with one waiting place per component, where nobody overtakes."""
-    with running(slow_bundle, max_queued_per_stage=1, max_running=1) as server:
+    with running(slow_bundle, CountingEngine, max_queued_per_stage=1, max_running=1) as server:
         yield server
 
 
@@ -114,12 +117,12 @@ def test_cancelling_at_any_moment_leaves_nothing_behind(
 def test_a_cancelled_step_ends_at_once(
     slow_server: RunningServer, slow_caller: Caller, slow_bundle: Bundle
 ) -> None:
-    """The work stops in a small part of the seconds that it would have taken."""
+    """The work stops with most of its steps not done."""
     call = begun(slow_caller.generate(long_request(slow_bundle)))
-    cancelled_at = time.monotonic()
+    before = CountingEngine.runs
     call.cancel()
     wait_until(lambda: slow_server.core.executor.counts.idle)
-    assert time.monotonic() - cancelled_at < 1
+    assert CountingEngine.runs - before < LITTLE
 
 
 def test_cancelled_while_queued_does_not_disturb_the_running_one(
@@ -143,12 +146,12 @@ def test_a_deadline_ends_a_running_request(
     slow_server: RunningServer, slow_caller: Caller, slow_bundle: Bundle
 ) -> None:
     """The caller hears in time, and the server stops working on it."""
+    before = CountingEngine.runs
     with pytest.raises(grpc.RpcError) as late:
         list(slow_caller.generate(long_request(slow_bundle), timeout_s=0.3))
     assert late.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
-    ended_at = time.monotonic()
     wait_until(lambda: slow_server.core.executor.counts.idle)
-    assert time.monotonic() - ended_at < 1
+    assert CountingEngine.runs - before < LITTLE
 
 
 def test_a_deadline_ends_a_queued_request(slow_bundle: Bundle) -> None:
@@ -178,13 +181,13 @@ def test_what_cannot_be_in_time_is_refused_at_once(
     assert np.array_equal(pixels(results["sr32"].image), expected)
     wait_until(lambda: executor.counts.idle)
     with pytest.raises(grpc.RpcError) as hopeless:
-        list(slow_caller.generate(long_request(slow_bundle), timeout_s=1.0))
+        list(slow_caller.generate(long_request(slow_bundle), timeout_s=3.0))
     assert details_of(hopeless.value)[:2] == ("DEADLINE_EXCEEDED", "DEADLINE_EXCEEDED")
     assert details_of(hopeless.value)[3] is None
     assert executor.counts.idle
     first = begun(slow_caller.generate(long_request(slow_bundle)))
     with pytest.raises(grpc.RpcError) as busy:
-        list(slow_caller.generate(short_request(slow_bundle), timeout_s=2.0))
+        list(slow_caller.generate(short_request(slow_bundle), timeout_s=3.0))
     code, reason, _, retry_s = details_of(busy.value)
     assert (code, reason) == ("RESOURCE_EXHAUSTED", "SERVER_BUSY")
     assert retry_s is not None

@@ -39,7 +39,7 @@ class SteppedEngine:
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """One run, with the test's permission."""
         self.entered.release()
-        permit = self.permits.get(timeout=10)
+        permit = self.permits.get(timeout=60)
         if permit == "terminated":
             raise Cancelled("ended from outside")
         if permit == "fail":
@@ -102,7 +102,7 @@ class SteppedStage:
 
     def wait_entered(self) -> None:
         """Until a step waits for its permit."""
-        assert self.stepped.entered.acquire(timeout=10)
+        assert self.stepped.entered.acquire(timeout=60)
 
 
 class Bench:

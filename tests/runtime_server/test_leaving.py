@@ -14,6 +14,7 @@ from cascade.errors import EngineError
 from cascade.types import Array
 from protos.cascade.v1 import cascade_pb2 as pb
 from runtime_server.requests.reception import Stay
+from tests.counting_engine import CountingEngine
 from tests.serving import (
     PROMPT,
     Caller,
@@ -34,7 +35,7 @@ LONG = {"sr16": pb.StageOptions(steps=1000), "sr32": pb.StageOptions(steps=1000)
 @pytest.fixture(scope="module")
 def server(slow_bundle: Bundle) -> Iterator[RunningServer]:
     """A server that keeps results for as long as the module lasts."""
-    with running(slow_bundle, max_linger_s=20.0) as running_server:
+    with running(slow_bundle, CountingEngine, max_linger_s=60.0) as running_server:
         yield running_server
 
 
@@ -100,7 +101,7 @@ def test_a_caller_that_lingers_may_come_back(
     server: RunningServer, caller: Caller, slow_bundle: Bundle
 ) -> None:
     """Its work went on meanwhile: what it held is not sent again, and nothing is done twice."""
-    request = message(slow_bundle, SHORT, linger_seconds=10.0)
+    request = message(slow_bundle, SHORT, linger_seconds=60.0)
     with connect(server.address) as vanishing:
         held = 0
         for response in vanishing.generate(request):
@@ -118,17 +119,20 @@ def test_a_caller_that_does_not_come_back_is_given_up(
 ) -> None:
     """Not before the time it asked for, and then within a step."""
     request = message(slow_bundle, LONG, linger_seconds=0.4)
-    begin_and_vanish(server, request)
-    left_at = time.monotonic()
+    with connect(server.address) as vanishing:
+        call = vanishing.generate(request)
+        assert any(r.progress.stage.startswith("sr") for r in call)
+        # Taken before the connection closes, so that no pause of this process can shorten it.
+        left_at = time.monotonic()
     wait_until(lambda: server.is_at_rest)
-    assert time.monotonic() - left_at > 0.2
+    assert time.monotonic() - left_at >= 0.4
 
 
 def test_the_server_shortens_the_lingering(slow_bundle: Bundle) -> None:
     """Its own limit holds."""
     with running(slow_bundle, max_linger_s=0.05) as server:
         begin_and_vanish(server, message(slow_bundle, LONG, linger_seconds=3600.0))
-        wait_until(lambda: server.is_at_rest, timeout_s=10)
+        wait_until(lambda: server.is_at_rest)
 
 
 @pytest.mark.parametrize("linger_s", [-1.0, 3600.5, float("nan"), float("inf")])
@@ -153,7 +157,7 @@ def test_the_deadline_ends_detached_work_and_is_told_later(slow_bundle: Bundle) 
     request = message(slow_bundle, LONG, detach=True)
     with running(slow_bundle) as server, connect(server.address) as caller:
         with connect(server.address) as vanishing:
-            next(vanishing.generate(request, timeout_s=0.5))
+            next(vanishing.generate(request, timeout_s=3))
         wait_until(lambda: server.is_at_rest)
         with pytest.raises(grpc.RpcError) as late:
             list(caller.generate(resume(slow_bundle, request)))
@@ -173,14 +177,14 @@ def test_cancel_ends_running_work_for_everyone_who_listens(
     with connect(server.address) as other:
         twin = other.generate(request)
         next(twin)
-        cancelled_at = time.monotonic()
+        before = CountingEngine.runs
         assert caller.cancel(request.request_id)
         for listening in (call, twin):
             with pytest.raises(grpc.RpcError) as ended:
                 list(listening)
             assert details_of(ended.value)[:2] == ("CANCELLED", "CANCELLED")
     wait_until(lambda: server.is_at_rest)
-    assert time.monotonic() - cancelled_at < 2
+    assert CountingEngine.runs - before < LONG["sr16"].steps // 2
     with pytest.raises(grpc.RpcError):
         list(caller.generate(resume(slow_bundle, request)))
 

@@ -57,7 +57,7 @@ def test_tls_serves_who_trusts_the_certificate(
 def failure(caller: Caller) -> Any:
     """The code that GetServerInfo fails with."""
     with pytest.raises(grpc.RpcError) as failed:
-        caller.server_info(timeout_s=10)
+        caller.server_info(timeout_s=60)
     return failed.value.code()
 
 
@@ -136,13 +136,13 @@ def test_health_turns_when_the_server_drains(bundle: Bundle) -> None:
         def states() -> list[int]:
             names = ("", "cascade.v1.CascadeService")
             return [
-                stub.Check(health_pb2.HealthCheckRequest(service=name), timeout=10).status
+                stub.Check(health_pb2.HealthCheckRequest(service=name), timeout=60).status
                 for name in names
             ]
 
         assert states() == [health_pb2.HealthCheckResponse.SERVING] * 2
         with pytest.raises(grpc.RpcError) as unknown:
-            stub.Check(health_pb2.HealthCheckRequest(service="other"), timeout=10)
+            stub.Check(health_pb2.HealthCheckRequest(service="other"), timeout=60)
         assert unknown.value.code() == grpc.StatusCode.NOT_FOUND
         assert server.run(server.server.drain())
         assert states() == [health_pb2.HealthCheckResponse.NOT_SERVING] * 2

@@ -34,7 +34,7 @@ class PlusOne:
         assert self._busy == [self._name], "two engines ran at once"
         self.batches.append(inputs["x_t"][:, 0].tolist())
         self.entered.release()
-        permit = self.permits.get(timeout=10)
+        permit = self.permits.get(timeout=60)
         self._busy.pop()
         if permit == "terminated":
             raise Cancelled("ended")
@@ -80,7 +80,7 @@ class Table:
 
     def wait_entered(self, position: int = 1) -> None:
         """Until the engine is in a run."""
-        assert self.engines[position].entered.acquire(timeout=10)
+        assert self.engines[position].entered.acquire(timeout=60)
 
     def go(self, position: int = 1, runs: int = 1) -> None:
         """Let the engine finish so many runs."""
@@ -258,7 +258,7 @@ def test_rows_between_two_runs_are_waited_for_where_sharing_saves() -> None:
     def row(index: int) -> None:
         with closing(device.seat(1, due=float(index), name=str(index), runs=3)) as seat:
             for _ in range(3):
-                assert gates[index].acquire(timeout=10)
+                assert gates[index].acquire(timeout=60)
                 seat.run({"x_t": np.zeros((1, 1), np.float32)})
 
     with ThreadPoolExecutor(2) as pool:

@@ -130,7 +130,7 @@ def test_a_call_whose_time_is_over_is_told_as_such(
     server: RunningServer, caller: Caller, observer: Remembering, slow_bundle: Bundle
 ) -> None:
     """Once, whichever of the two sides noticed first."""
-    refuse(caller.generate(message(slow_bundle), timeout_s=0.5))
+    refuse(caller.generate(message(slow_bundle), timeout_s=3))
     wait_until(lambda: server.is_at_rest)
     assert observer.stops == [("running", "DEADLINE_EXCEEDED")]
 

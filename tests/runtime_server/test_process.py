@@ -34,7 +34,7 @@ NAMES = ("", "cascade.v1.CascadeService")
 def health_of(caller: Caller, name: str) -> str:
     """A service's state as its enum's name."""
     stub = health_pb2_grpc.HealthStub(caller.channel)
-    answer = stub.Check(health_pb2.HealthCheckRequest(service=name), timeout=10)
+    answer = stub.Check(health_pb2.HealthCheckRequest(service=name), timeout=60)
     return str(health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status))
 
 
@@ -67,7 +67,7 @@ def test_sigterm_drains(slow_bundle: Bundle, tmp_path: Path) -> None:
                 list(caller.generate(message))
             assert details_of(refused.value)[:2] == ("UNAVAILABLE", "TRANSPORT_ERROR")
             picture = pixels(results_of(call)["sr32"].image)
-        assert child.wait(timeout=20) == 0
+        assert child.wait(timeout=120) == 0
         assert child.stderr is not None
         log = child.stderr.read()
     assert not path.exists()
@@ -99,7 +99,7 @@ def test_a_second_signal_ends_at_once(slow_bundle: Bundle) -> None:
             with pytest.raises(grpc.RpcError) as dropped:
                 list(call)
             assert dropped.value.code() == grpc.StatusCode.UNAVAILABLE
-        assert child.wait(timeout=10) == 1
+        assert child.wait(timeout=60) == 1
 
 
 def test_a_private_child_ends_with_its_parent(bundle: Bundle, tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ def test_a_private_child_ends_with_its_parent(bundle: Bundle, tmp_path: Path) ->
         assert json.loads(line())["event"] == "listening"
         assert child.stdin is not None
         child.stdin.close()
-        assert child.wait(timeout=10) == 0
+        assert child.wait(timeout=60) == 0
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_what_cannot_be_served_exits_with_one_line(
 ) -> None:
     """Exit code 2, no traceback, and the way out is named."""
     with child_server(bundle.folder, *options) as (child, _):
-        assert child.wait(timeout=20) == 2
+        assert child.wait(timeout=120) == 2
         assert child.stderr is not None
         (only,) = child.stderr.read().splitlines()
         assert only.startswith("error: ")
@@ -141,7 +141,7 @@ def test_a_prompt_is_logged_only_when_asked_for(asked: bool, bundle: Bundle) -> 
         with connect(json.loads(line())["address"]) as caller:
             results_of(caller.generate(message))
         child.send_signal(signal.SIGTERM)
-        assert child.wait(timeout=20) == 0
+        assert child.wait(timeout=120) == 0
         assert child.stderr is not None
         lines = [json.loads(entry) for entry in child.stderr.read().splitlines()]
     holding = [entry for entry in lines if "kumquat" in json.dumps(entry)]

@@ -165,7 +165,7 @@ def test_a_caller_over_quota_is_told_when_to_come_back(bundle: Bundle, tmp_path:
                 response_deserializer=pb.GenerateResponse.FromString,
             )
             metadata = (("authorization", f"Bearer {tokens[name]}"),)
-            return call(message.SerializeToString(), metadata=metadata, timeout=20)
+            return call(message.SerializeToString(), metadata=metadata, timeout=120)
 
         assert "sr32" in results_of(generate("alice", "a1"))
         with pytest.raises(grpc.RpcError) as refused:

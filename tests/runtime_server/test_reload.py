@@ -253,7 +253,7 @@ def test_a_process_reloads_by_signal_and_by_the_operators_port(
         for outcome, count in (("reloaded", 2), ("refused", 1)):
             assert f'cascade_reloads_total{{outcome="{outcome}"}} {count}.0' in metrics
         child.terminate()
-        assert child.wait(timeout=20) == 0
+        assert child.wait(timeout=120) == 0
 
 
 def test_the_operators_port_is_for_this_machines_programs(bundle: Bundle) -> None:
@@ -270,7 +270,7 @@ def test_the_operators_port_is_for_this_machines_programs(bundle: Bundle) -> Non
         status, body = ask(url, "/reload", "POST")
         assert (status, json.loads(body)["outcome"]) == (200, "unchanged")
         child.terminate()
-        assert child.wait(timeout=20) == 0
+        assert child.wait(timeout=120) == 0
 
 
 def test_requests_are_found_across_a_reload_of_the_same_bundle(slow_bundle: Bundle) -> None:

@@ -46,7 +46,8 @@ def states(caller: Caller, *stages: str) -> list[str]:
     stub = health_pb2_grpc.HealthStub(caller.channel)
     names = ["", SERVICE, *(f"{SERVICE}/{stage}" for stage in stages)]
     numbers = [
-        stub.Check(health_pb2.HealthCheckRequest(service=name), timeout=20).status for name in names
+        stub.Check(health_pb2.HealthCheckRequest(service=name), timeout=120).status
+        for name in names
     ]
     return [str(health_pb2.HealthCheckResponse.ServingStatus.Name(n)) for n in numbers]
 

@@ -191,7 +191,7 @@ def test_log_lines_carry_the_trace(bundle: Bundle) -> None:
                 results_of(caller.generate(message(bundle, "one"), 60, metadata))
                 caller.server_info()
             child.terminate()
-            assert child.wait(timeout=20) == 0
+            assert child.wait(timeout=120) == 0
             assert child.stderr is not None
             lines = [json.loads(entry) for entry in child.stderr.read().splitlines()]
         (generate,) = [entry for entry in lines if entry.get("event") == "generate"]

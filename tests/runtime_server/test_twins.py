@@ -230,7 +230,7 @@ def test_callers_that_come_and_go_at_random_leave_nothing(
 
     with futures.ThreadPoolExecutor(6) as pool:
         for done in [pool.submit(come_and_go, seed) for seed in range(6)]:
-            done.result(timeout=120)
+            done.result(timeout=600)
     with connect(counted.address) as caller:
         for request in asked:
             caller.cancel(request.request_id)

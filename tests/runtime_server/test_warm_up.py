@@ -160,4 +160,4 @@ def test_the_server_listens_only_once_it_is_warm(bundle: Bundle, tmp_path: Path)
             assert started["event"] == "listening"
             assert list(started["warm_up_s"]) == warmed
             child.terminate()
-            assert child.wait(timeout=20) == 0
+            assert child.wait(timeout=120) == 0

@@ -94,7 +94,6 @@ def run_generate(args: argparse.Namespace) -> int:
     from runtime_client.generate_command import Order, carry_out, leave
 
     def work() -> None:
-        refuse_contradictions(args)
         order = Order(
             bundle=bundle_or_default(args.bundle),
             config=config_of(args),
@@ -103,6 +102,7 @@ def run_generate(args: argparse.Namespace) -> int:
             preview=args.preview,
             as_json=args.json,
         )
+        refuse_contradictions(args)
         (leave if args.detach else carry_out)(order)
 
     return exit_code(work, "no picture was written")

@@ -79,7 +79,13 @@ def test_what_a_command_is() -> None:
     assert commands(Block("x.md", "python", "cascade a")) == []
 
 
-@pytest.mark.parametrize("command", RUN, ids=lambda command: str(command)[:70])
+def marked(command: str) -> object:
+    """The command as a case; one that needs a package is to be run where torch is."""
+    marks = [pytest.mark.torch] if RUN[command].needs else []
+    return pytest.param(command, marks=marks, id=command[:70])
+
+
+@pytest.mark.parametrize("command", map(marked, RUN))
 def test_a_command_does_what_its_document_says(command: str, workspace: Path) -> None:
     """It ends with 0, says what it should, and leaves the files that it names."""
     example = RUN[command]

@@ -80,8 +80,9 @@ UNTRIED: Mapping[str, str] = {
 """Flags that no test tries, each with its reason."""
 
 
+@pytest.mark.torch
 def test_every_flag_has_an_effect() -> None:
-    """A new flag needs an entry; an entry needs its flag."""
+    """A new flag needs an entry; an entry needs its flag. With torch the subcommands of training too."""
     shown = {**light(), **torch_effects(), **ELSEWHERE, **UNTRIED}
     flags = all_flags()
     if not HAS_TORCH:
@@ -106,7 +107,13 @@ NAMED = {
 }
 
 
-@pytest.mark.parametrize("flag", TRIED)
+def marked(flag: str) -> object:
+    """The flag as a case; those of training are the ones to run where torch is."""
+    marks = [pytest.mark.torch] if flag.split()[0] in TRAINING else []
+    return pytest.param(flag, marks=marks)
+
+
+@pytest.mark.parametrize("flag", map(marked, TRIED))
 def test_a_flag_has_its_effect(flag: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The function that the table names for it passes."""
     monkeypatch.chdir(tmp_path)

@@ -85,7 +85,7 @@ def marked(command: str) -> object:
     return pytest.param(command, marks=marks, id=command[:70])
 
 
-@pytest.mark.parametrize("command", map(marked, RUN))
+@pytest.mark.parametrize("command", [marked(command) for command in RUN])
 def test_a_command_does_what_its_document_says(command: str, workspace: Path) -> None:
     """It ends with 0, says what it should, and leaves the files that it names."""
     example = RUN[command]

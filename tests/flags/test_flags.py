@@ -109,11 +109,11 @@ NAMED = {
 
 def marked(flag: str) -> object:
     """The flag as a case; those of training are the ones to run where torch is."""
-    marks = [pytest.mark.torch] if flag.split()[0] in TRAINING else []
+    marks = [pytest.mark.torch] if flag.split(maxsplit=1)[0] in TRAINING else []
     return pytest.param(flag, marks=marks)
 
 
-@pytest.mark.parametrize("flag", map(marked, TRIED))
+@pytest.mark.parametrize("flag", [marked(flag) for flag in TRIED])
 def test_a_flag_has_its_effect(flag: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The function that the table names for it passes."""
     monkeypatch.chdir(tmp_path)

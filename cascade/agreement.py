@@ -19,6 +19,13 @@ ERROR_DOMAIN = "cascade.v1"
 MAX_MESSAGE_BYTES = 8 << 20
 """Largest message in either direction: a raw 1024x1024 picture (3 MiB) with room to spare."""
 
+MAX_FRAGMENT_BYTES = 2 << 20
+"""Of a message that comes in fragments; what either side holds beside the message itself."""
+
+MAX_RESOLUTION = 8192
+"""Largest picture of a stage. As raw pixels it takes 192 MiB, in flight, in the store and, joined
+from fragments, at the client; decoders refuse more than 9459."""
+
 MAX_METADATA_BYTES = 8 << 10
 MAX_REQUEST_ID = 64
 MAX_CONTEXT_TOKENS = 512
@@ -30,6 +37,21 @@ MAX_LINGER_S = 3600.0
 shortens."""
 
 HANDLE_BYTES = 32
+
+
+def fragments(message: bytes) -> list[bytes]:
+    """A message that is larger than one may be, cut into parts of which each fits."""
+    parts = range(0, len(message), MAX_FRAGMENT_BYTES)
+    return [message[start : start + MAX_FRAGMENT_BYTES] for start in parts]
+
+
+def max_joined_bytes(largest_picture: int) -> int:
+    """Largest message that is joined from fragments.
+
+    Args:
+        largest_picture: width and height of the largest one that can be in it.
+    """
+    return 3 * largest_picture**2 + MAX_MESSAGE_BYTES
 
 
 def context_handle(context: ContextF16) -> bytes:

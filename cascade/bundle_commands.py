@@ -20,6 +20,7 @@ from cascade.manifest import Component, TextEncoderSpec
 from cascade.precision import Precision
 from cascade.record import to_json
 from cascade.schedule import ScheduleSpec, TableSpec
+from cascade.wire_limits import check_wire_limits
 
 
 def register(subparsers: Any) -> None:
@@ -113,6 +114,7 @@ def verify(args: argparse.Namespace) -> int:
 
     bundle = open_bundle(bundle_or_default(args.bundle), args.require_signature)
     bundle.verify_files()
+    check_wire_limits(bundle.manifest)
     if args.require_signature is not None:
         print(f"signature     that of {args.require_signature}")
     print(f"files         {len(bundle.manifest.files)} whole, hashes right")

@@ -170,9 +170,15 @@ class MessageTooLarge(CascadeError):
 
 
 class TransportError(CascadeError):
-    """The server cannot be reached or went away."""
+    """The server cannot be reached or went away.
+
+    Attributes:
+        was_answered: whether a server, or something in front of it, said so; false where the
+            connection was refused, torn or silent.
+    """
 
     code = "UNAVAILABLE"
+    was_answered = True
 
 
 class StageError(CascadeError):

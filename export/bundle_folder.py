@@ -8,10 +8,16 @@ import tempfile
 from pathlib import Path
 
 from cascade.manifest import Manifest, write_manifest
+from cascade.wire_limits import check_wire_limits
 
 
 def write_bundle(out: Path, manifest: Manifest, files: dict[str, bytes]) -> None:
-    """Write the folder beside its place, then let it take the place of an older one."""
+    """Write the folder beside its place, then let it take the place of an older one.
+
+    Raises:
+        ManifestError: the bundle could not be served; nothing was written.
+    """
+    check_wire_limits(manifest)
     out.parent.mkdir(parents=True, exist_ok=True)
     fresh = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
     fresh.chmod(0o755)

@@ -18,15 +18,18 @@ from typing import TYPE_CHECKING, Self, Unpack, cast
 
 from cascade.bundle import Bundle, open_bundle
 from cascade.engine_plan import EnginePlan, demanded_precisions, plan_here
-from cascade.errors import Cancelled, InvalidRequest, TransportError
+from cascade.errors import Cancelled, CascadeError, DeadlineExceeded, InvalidRequest, TransportError
 from cascade.events import Accepted, Event, FellBack, StageFinished
 from cascade.generate import generate
 from cascade.manifest import Manifest
+from cascade.owning_process import OwningProcess
 from cascade.request import GenerateRequest, Handoff, StageOptions
 from cascade.stage import Stage
 from runtime_client.config import ClientChoices, ClientConfig
 from runtime_client.deadline import Deadline
+from runtime_client.local_times import LocalTimes, before_fallback
 from runtime_client.result import Collected, Result
+from runtime_client.retry import RETRIED
 
 if TYPE_CHECKING:
     from runtime_client.connection import Connection
@@ -35,10 +38,16 @@ if TYPE_CHECKING:
     from runtime_client.remote_run import Ticket
 
 OnEvent = Callable[[Event], None]
+FALL_BACK_ON: tuple[type[CascadeError], ...] = (*RETRIED, DeadlineExceeded)
+"""Of a server; the rest may then run here."""
 
 
 class Client:
-    """Makes pictures from prompts. Requests may come from several threads at once."""
+    """Makes pictures from prompts. Requests may come from several threads at once.
+
+    Belongs to the process that made it: in a forked child its methods raise `InvalidRequest`, and
+    closing it does nothing there.
+    """
 
     def __init__(
         self,
@@ -61,6 +70,8 @@ class Client:
         self.bundle = opened(bundle, self.config.require_signature)
         check_cut(self.bundle.manifest, self.config.cut)
         self._demanded = demanded_precisions(self.bundle.manifest, self.config.wish)
+        self._local_times = LocalTimes(self.bundle.manifest, self.config.wish)
+        self._owner = OwningProcess()
         self._lock = threading.Lock()
         self._private: PrivateServer | None = None
         self._connection: Connection | None = None
@@ -118,6 +129,7 @@ class Client:
             InvalidRequest: no server is named, or nothing of the request runs there.
             CascadeError: see `run`.
         """
+        self._owner.check("this client")
         deadline = Deadline.after(self.config.timeout_s)
         from runtime_client.messages import Presence  # noqa: PLC0415
         from runtime_client.remote_run import Ticket  # noqa: PLC0415
@@ -184,6 +196,8 @@ class Client:
 
     def close(self) -> None:
         """End what is in progress, the private server included, and release everything."""
+        if not self._owner.is_this:
+            return
         with self._lock:
             self._closed = True
             private, connection, local = self._private, self._connection, self._local
@@ -238,33 +252,44 @@ class Client:
         Raises:
             InvalidRequest: there is none; a private server keeps nothing beyond its client.
         """
+        self._owner.check("this client")
         if self.config.server is None:
             raise InvalidRequest("server: name the server that has the request", field="server")
         return self._connect(None)
 
     def _events(self, request: GenerateRequest, account: Collected) -> Iterator[Event]:
         """The events of one request, with the fallback; loading is put on the account."""
+        self._owner.check("this client")
         deadline = Deadline.after(self.config.timeout_s)
         from runtime_client.request_checks import check_request  # noqa: PLC0415  see the top
 
         last = check_request(self.bundle.manifest, request)
         handoff, done = Handoff(prompt=request.prompt), 0
+        limit = deadline
+        rest = range(self.config.cut, last + 1)
+        # A private server is this machine: what it has no time for, nobody here has.
+        if self.config.fallback == "local" and self.config.server is not None and rest:
+            limit = before_fallback(deadline, self._local_times.rest_s(request, rest))
         try:
-            for event in generate(self._stages(last, deadline, account), request, handoff):
+            for event in generate(self._stages(last, limit, account), request, handoff):
                 if isinstance(event, StageFinished):
                     handoff = event.handoff
                     done = self.bundle.manifest.position(event.stage) + 1
                 yield event
+                self._owner.check("this request")
                 deadline.remaining_s()
                 self._refuse_early()
             return
-        except TransportError as exc:
-            if self.config.fallback != "local" or done > last:
+        except FALL_BACK_ON as exc:
+            if self.config.fallback != "local" or done > last or deadline.is_over:
                 raise
             reason = str(exc)
         yield FellBack(self.bundle.manifest.components[done].name, reason)
         for event in generate(self._here(range(done, last + 1), account), request, handoff):
+            if isinstance(event, StageFinished):
+                self._local_times.note(event.stage, request, sum(event.seconds.values()))
             yield event
+            self._owner.check("this request")
             deadline.remaining_s()
 
     def _stages(
@@ -343,7 +368,7 @@ class Client:
         """The connection, made on first use."""
         from runtime_client.connection import Connection  # noqa: PLC0415
         from runtime_client.credentials import BearerToken  # noqa: PLC0415
-        from runtime_client.transport import Security  # noqa: PLC0415
+        from runtime_client.transport import Keepalive, Security  # noqa: PLC0415
 
         config = self.config
         address = config.server or ""
@@ -357,9 +382,15 @@ class Client:
                     client_cert=config.client_cert,
                     client_key=config.client_key,
                     token=BearerToken(token=config.token, file=config.token_file),
+                    keepalive=Keepalive.within(config.dead_link_s),
                 )
                 self._connection = Connection(
-                    locate, security, self.bundle.bundle_id, config.timeout_s
+                    locate,
+                    security,
+                    self.bundle.bundle_id,
+                    config.timeout_s,
+                    # A private server that is gone does not come back.
+                    0.0 if private is not None else config.linger_s,
                 )
             return self._connection
 

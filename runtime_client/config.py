@@ -18,6 +18,8 @@ FALLBACKS: tuple[Fallback, ...] = ("error", "local")
 DEFAULT_CUT = 2
 DEFAULT_TIMEOUT_S = 300.0
 DEFAULT_LINGER_S = 5.0
+DEFAULT_DEAD_LINK_S = 15.0
+LEAST_DEAD_LINK_S, MOST_DEAD_LINK_S = 0.1, 600.0
 UNIX_PREFIX = "unix:"
 MAX_THREADS = 1024
 
@@ -39,12 +41,17 @@ class ClientConfig:
     """What they compute in: `auto`, a precision's name, or `COMPONENT=NAME,...`. Unless it is
     `auto`, a server that computes otherwise is refused."""
     fallback: Fallback = "error"
-    """What to do when the server is gone: raise, or run the rest here."""
+    """What to do when the server is gone, has no room, or is not done while the rest could still
+    run here in time: raise, or run the rest here."""
     timeout_s: float = DEFAULT_TIMEOUT_S
     """Longest time for one request, start of a private server included."""
     linger_s: float = DEFAULT_LINGER_S
     """How long a server reached over a network works on when the connection is lost, so that the
     request can be resumed; 0 resumes nothing. The server may allow less."""
+    dead_link_s: float = DEFAULT_DEAD_LINK_S
+    """A connection on which nothing comes, not even the answer to a ping, is given up after so long
+    while a call is open. Servers close connections that ping more often than every 5 s, which is
+    two thirds of it."""
     tls: bool = False
     """Encrypt the connection to `server`."""
     ca_file: Path | None = None
@@ -85,6 +92,12 @@ class ClientConfig:
                 f"linger_s: expected 0 to {MAX_LINGER_S:g} seconds, got {self.linger_s}",
                 field="linger_s",
             )
+        if not LEAST_DEAD_LINK_S <= self.dead_link_s <= MOST_DEAD_LINK_S:
+            raise InvalidRequest(
+                f"dead_link_s: expected {LEAST_DEAD_LINK_S:g} to {MOST_DEAD_LINK_S:g} seconds, got "
+                f"{self.dead_link_s}",
+                field="dead_link_s",
+            )
         if self.server is not None:
             check_address(self.server)
         check_security(self)
@@ -106,6 +119,7 @@ class ClientChoices(TypedDict, total=False):
     fallback: Fallback
     timeout_s: float
     linger_s: float
+    dead_link_s: float
     tls: bool
     ca_file: Path | None
     client_cert: Path | None

@@ -8,23 +8,24 @@ import random
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
 from cascade.agreement import WIRE_VERSION
 from cascade.errors import BundleMismatch, Cancelled, VersionMismatch
+from cascade.owning_process import OwningProcess
 from cascade.types import ContextF16
 from runtime_client import wire
 from runtime_client.context_uploads import ContextUploads, Uploaded
 from runtime_client.deadline import Deadline
 from runtime_client.farewells import FAREWELL_S, Farewells
 from runtime_client.messages import ServerInfo
+from runtime_client.places import Places
 from runtime_client.retry import Pacing, RetryBudget, RetryPolicy, with_retries
 from runtime_client.transport import Posted, Security, Transport
 
 UPLOAD_THREADS = 4
 """Contexts that may be on their way at once."""
-BACKGROUND = Pacing(sleep=time.sleep, chance=random.random)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +35,20 @@ class Peer:
     address: str
     transport: Transport
     info: ServerInfo
+    places: Places
+    """Requests that may be inside at once."""
 
 
 class Connection:
     """The way to one server."""
 
     def __init__(
-        self, locate: Callable[[], str], security: Security, bundle_id: str, timeout_s: float
+        self,
+        locate: Callable[[], str],
+        security: Security,
+        bundle_id: str,
+        timeout_s: float,
+        patience_s: float = 0.0,
     ) -> None:
         """Not connected yet.
 
@@ -49,11 +57,14 @@ class Connection:
             security: TLS or none.
             bundle_id: what this side holds.
             timeout_s: longest time for one handshake or upload.
+            patience_s: how long a server that was there and is gone is asked again, if that is
+                longer than one that never was.
         """
         self._locate = locate
         self._security = security
         self._bundle_id = bundle_id
         self._timeout_s = timeout_s
+        self.owner = OwningProcess()
         self._lock = threading.Lock()
         # Apart: a handshake queued behind uploads that wait for it would never start.
         self._greeter = ThreadPoolExecutor(1, "cascade-greet")
@@ -61,7 +72,11 @@ class Connection:
         self._greeting: Future[Peer] | None = None
         self._transport: Transport | None = None
         self._closed = False
-        self.policy = RetryPolicy()
+        self.closing: Future[None] = Future()
+        """Done once it is closed: whoever waits for something here stops waiting."""
+        self._first_policy = RetryPolicy()
+        self.policy = RetryPolicy(patience_s=max(patience_s, self._first_policy.patience_s))
+        """Towards a server that was there before."""
         self.budget = RetryBudget()
         self.farewells = Farewells(self._post_cancel)
         self.contexts = ContextUploads(self._uploader, self._put_context, time.monotonic)
@@ -89,6 +104,8 @@ class Connection:
         with self._lock:
             self._closed = True
             transport = self._transport
+        if not self.closing.done():
+            self.closing.set_result(None)
         self.farewells.close()
         if transport is not None:
             transport.close()
@@ -107,13 +124,13 @@ class Connection:
             )
 
         try:
-            reply = self._retried(ask, deadline)
+            reply = self._retried(ask, deadline, self._first_policy)
             info = wire.decode_info(reply)
             check_fits(info, self._bundle_id)
         except BaseException:
             transport.close()
             raise
-        return Peer(address, transport, info)
+        return Peer(address, transport, info, Places(info.max_open_requests))
 
     def _open(self, address: str) -> Transport:
         """A new channel that `close` can end at any time."""
@@ -125,11 +142,23 @@ class Connection:
         transport.close()
         raise Cancelled("the client was closed")
 
-    def _retried(self, call: Callable[[], bytes], deadline: Deadline) -> bytes:
+    def _retried(
+        self, call: Callable[[], bytes], deadline: Deadline, policy: RetryPolicy | None = None
+    ) -> bytes:
         """A call in the background, tried as often as policy and budget allow."""
         return with_retries(
-            call, policy=self.policy, budget=self.budget, deadline=deadline, pacing=BACKGROUND
+            call,
+            policy=policy or self.policy,
+            budget=self.budget,
+            deadline=deadline,
+            pacing=Pacing(sleep=self._sleep, chance=random.random),
         )
+
+    def _sleep(self, seconds: float) -> None:
+        """A pause between attempts that `close` cuts short."""
+        wait([self.closing], seconds)
+        if self.closing.done():
+            raise Cancelled("the client was closed")
 
     def cancel(self, request_id: str) -> bool:
         """End a request by its id, and have what is kept of it forgotten.

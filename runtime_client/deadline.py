@@ -37,6 +37,15 @@ class Deadline:
             raise self.exceeded()
         return left
 
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing is left."""
+        return self.ends_at <= self.clock()
+
+    def earlier(self, seconds: float) -> "Deadline":
+        """The deadline that many seconds before this one."""
+        return Deadline(self.allowed_s - seconds, self.ends_at - seconds, self.clock)
+
     def exceeded(self) -> DeadlineExceeded:
         """The error for a deadline that has passed."""
         return DeadlineExceeded(

@@ -37,6 +37,7 @@ class FetchedRun:
         self._traffic = Traffic()
         self._talk = Conversation(connection, deadline, self._traffic, request_id)
         self._talk.resumes = True
+        self._talk.largest_picture = manifest.stages[-1].output_resolution
 
     def events(self) -> Iterator[Event]:
         """Everything that is there and still to come; closing the iterator stops the listening.

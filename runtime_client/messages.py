@@ -28,6 +28,10 @@ class ServerInfo:
     """What each component computes in; one whose precision is not known here is left out."""
     image_formats: tuple[ImageFormat, ...]
     context_lifetime_s: float
+    max_open_requests: int = 0
+    """Requests of one caller that fit in at once, as far as the server's limits say; 0 unknown."""
+    max_joined_bytes: int = 0
+    """Largest request that may go up in fragments; 0 where the server knows none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +116,14 @@ class Done:
     """The end of a stream: seconds per hop on the server."""
 
     seconds: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Fragment:
+    """Part of a message that is too large for one."""
+
+    data: bytes
+    is_last: bool
 
 
 ServerEvent: TypeAlias = Accepted | Progress | PackedPreview | StageResult | Done

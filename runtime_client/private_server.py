@@ -5,16 +5,19 @@ closes, hence with this process however that ends. Knows the server's command li
 """
 
 import contextlib
+import shutil
 import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+import weakref
 from pathlib import Path
 
 from cascade.engine_plan import EnginePlan
 from cascade.errors import Cancelled, TransportError
+from cascade.owning_process import OwningProcess, do_in_children
 from runtime_client.config import UNIX_PREFIX
 
 START_TIMEOUT_S = 60.0
@@ -45,10 +48,13 @@ class PrivateServer:
         Raises:
             TransportError: the system refused to start it.
         """
+        self._owner = OwningProcess()
         self._closing = threading.Event()
-        self._folder = private_folder()
-        self._path = Path(self._folder.name) / SOCKET_NAME
-        self._log = Path(self._folder.name) / LOG_NAME
+        folder = private_folder()
+        # Also at the end of this process, but of no other one.
+        self._remove_folder = weakref.finalize(self, remove_folder, folder, self._owner)
+        self._path = folder / SOCKET_NAME
+        self._log = folder / LOG_NAME
         command = [sys.executable, "-m", "cascade.cli", "serve"]
         command += ["--bundle", str(bundle_folder.resolve()), "--listen", self.address]
         command += ["--cut", str(cut), "--until-stdin-closes"]
@@ -69,8 +75,9 @@ class PrivateServer:
                     start_new_session=True,
                 )
         except OSError as exc:
-            self._folder.cleanup()
+            self._remove_folder()
             raise TransportError(f"the private server cannot be started: {exc.strerror}") from exc
+        do_in_children(self, PrivateServer._let_go)
 
     @property
     def address(self) -> str:
@@ -112,7 +119,9 @@ class PrivateServer:
         self._closing.set()
 
     def close(self) -> None:
-        """End the child, gently first, and remove the folder."""
+        """End the child, gently first, and remove the folder; nothing in another process."""
+        if not self._owner.is_this:
+            return
         self.stop_waiting()
         if self._child.stdin is not None:
             with contextlib.suppress(OSError):
@@ -122,8 +131,12 @@ class PrivateServer:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._child.wait(STOP_PATIENCE_S)
                 break
-        with contextlib.suppress(OSError):
-            self._folder.cleanup()
+        self._remove_folder()
+
+    def _let_go(self) -> None:
+        """In a forked child: hold nothing open that keeps the server running."""
+        if self._child.stdin is not None:
+            self._child.stdin.close()
 
     def _last_words(self) -> str:
         """The last line that the child wrote to its standard error."""
@@ -135,13 +148,19 @@ class PrivateServer:
         return f"exit code {self._child.poll()}, nothing on its standard error"
 
 
-def private_folder() -> "tempfile.TemporaryDirectory[str]":
+def private_folder() -> Path:
     """A new folder that only this user may enter, with a path short enough for a socket in it."""
-    folder = tempfile.TemporaryDirectory(prefix="cascade-")
-    if len(folder.name) + len(SOCKET_NAME) < LONGEST_SOCKET_PATH:
+    folder = Path(tempfile.mkdtemp(prefix="cascade-"))
+    if len(str(folder)) + len(SOCKET_NAME) < LONGEST_SOCKET_PATH:
         return folder
-    folder.cleanup()
-    return tempfile.TemporaryDirectory(prefix="cascade-", dir="/tmp")
+    folder.rmdir()
+    return Path(tempfile.mkdtemp(prefix="cascade-", dir="/tmp"))
+
+
+def remove_folder(folder: Path, owner: OwningProcess) -> None:
+    """Remove a private server's folder, in the process that made it."""
+    if owner.is_this:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def accepts_connections(path: Path) -> bool:

@@ -5,7 +5,7 @@ stands for and the ways to send what they start from; not what ran before.
 """
 
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from cascade.errors import (
@@ -76,6 +76,7 @@ class RemoteRun:
             plan.ticket.request_id or uuid.uuid4().hex,
         )
         self._presence = Presence()
+        self._talk.largest_picture = largest_picture(plan.components)
 
     def events(self) -> Iterator[Event]:
         """Everything that happens on the server; closing the iterator cancels the call."""
@@ -87,28 +88,36 @@ class RemoteRun:
             check_precisions(peer, self._plan.precisions)
             self._presence = presence_at(peer, self._plan.ticket.presence)
             self._talk.resumes = self._presence != Presence()
-            if self._talk.resumes and not self._presence.detach:
-                farewells.begin(request_id)
-            with self._traffic.timed("serialise"):
-                image = self._packed_image()
-            incoming = Incoming(self._plan.components, self._handoff, self._traffic)
-            for message in self._talk.messages(lambda: self._start(peer, image)):
-                event = incoming.event(message)
-                if isinstance(event, Transferred):
-                    farewells.end(request_id)
-                if event is not None:
+            with self._talk.placed(peer):
+                if self._talk.resumes and not self._presence.detach:
+                    farewells.begin(request_id)
+                for event in self._talk_through(peer):
+                    if isinstance(event, Transferred):
+                        farewells.end(request_id)
                     yield event
         except CascadeError as exc:
             if not isinstance(exc, LEFT_INSIDE):
                 farewells.end(request_id)
             raise
         finally:
-            farewells.abandon(request_id)
-            self._talk.hang_up()
+            # A forked child that drops its copy of a request must not end the true one.
+            if self._plan.connection.owner.is_this:
+                farewells.abandon(request_id)
+                self._talk.hang_up()
 
     def end(self) -> None:
         """Cancel, from another thread."""
         self._talk.end()
+
+    def _talk_through(self, peer: Peer) -> Iterator[Event]:
+        """Ask, and everything that is heard up to the end."""
+        with self._traffic.timed("serialise"):
+            image = self._packed_image()
+        incoming = Incoming(self._plan.components, self._handoff, self._traffic)
+        for message in self._talk.messages(lambda: self._start(peer, image)):
+            event = incoming.event(message)
+            if event is not None:
+                yield event
 
     def _start(self, peer: Peer, image: PackedImage | None) -> bytes:
         """Send the request; the first event's bytes mean that the server took it."""
@@ -173,6 +182,12 @@ class RemoteRun:
         if self._handoff.image is None or not isinstance(first, DiffusionSpec):
             return None
         return pack_smallest(self._handoff.image) if first.input_resolution is not None else None
+
+
+def largest_picture(components: Sequence[Component]) -> int:
+    """Width and height of the largest picture that components make; 0 for none."""
+    sizes = [c.output_resolution for c in components if isinstance(c, DiffusionSpec)]
+    return max(sizes, default=0)
 
 
 def presence_at(peer: Peer, wished: Presence) -> Presence:

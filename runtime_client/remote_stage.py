@@ -78,8 +78,9 @@ class RemoteStage:
         try:
             yield from run.events()
         finally:
-            with self._lock:
-                self._runs.remove(run)
+            if self._plan.connection.owner.is_this:
+                with self._lock:
+                    self._runs.remove(run)
 
     def terminate(self) -> None:
         """Cancel the calls in progress, from another thread; harmless when idle."""

@@ -18,8 +18,9 @@ class Traffic:
     bytes_up: int = 0
     bytes_down: int = 0
     seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
-    """Measured here: `connect`, `serialise`, `upload` (of a context, as far as it was waited for),
-    and the waits for the first event (`first`) and for the later ones (`later`)."""
+    """Measured here: `connect`, `queue` (for a place among this client's requests), `serialise`,
+    `upload` (of a context, as far as it was waited for), and the waits for the first event
+    (`first`) and for the later ones (`later`)."""
     reported: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
     """What the components' results said; already passed on with them."""
 
@@ -54,8 +55,9 @@ class Traffic:
         """
         account = {name: self.seconds[name] for name in ("connect", "serialise", "upload")}
         others = sum(s for name, s in server.items() if name != "queue" and name not in components)
-        account["queue"] = max(0.0, server.get("queue", 0.0) - self.reported["queue"])
-        claimed = sum(self.reported.values()) + account["queue"] + others
+        queued = max(0.0, server.get("queue", 0.0) - self.reported["queue"])
+        account["queue"] = self.seconds["queue"] + queued
+        claimed = sum(self.reported.values()) + queued + others
         waited = self.seconds["first"] + self.seconds["later"]
         hidden = max(0.0, claimed - waited)
         account["serialise"] = max(0.0, account["serialise"] + others - hidden)

@@ -7,9 +7,12 @@ is retried here: a call that failed before it had an effect is tried again by `r
 import contextlib
 import math
 import re
+import threading
 import time
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,18 +37,29 @@ from cascade.errors import (
 from runtime_client.config import is_on_this_machine
 from runtime_client.credentials import BearerToken
 
-KEEPALIVE_TIME_MS = 60_000
-"""Not lower: servers answer more frequent pings with GOAWAY too_many_pings."""
-KEEPALIVE_TIMEOUT_MS = 20_000
 RECONNECT_FIRST_MS = 100
 """gRPC's own default of 1 s would let every retry within it fail without having tried."""
 RECONNECT_LONGEST_MS = 2_000
 CONNECT_PATIENCE_MS = 10_000
 """How long one attempt to connect may take, handshakes included; a far or busy server needs it."""
+RECONNECT_PATIENCE_MS = 5_000
+"""The same once a server was there: whoever waits for a dead link also waits for this."""
 
 PUSHBACK = "grpc-retry-pushback-ms"
 """Trailer with the milliseconds after which a retry is welcome; ours say it in RetryInfo too."""
 PUSHBACK_MS = re.compile(r"[0-9]{1,9}")
+
+TRIED_IN_VAIN = ("failed to connect", "DNS resolution failed")
+"""In the details of calls for which there was no connection. The channel then fails every call at
+once, with the same words and without having tried, until its own pause is over."""
+DEAD_LINK = "ping timeout"
+"""A new attempt to connect on the same channel would take `CONNECT_PATIENCE_MS`."""
+TORN = "Stream removed ("
+"""At the beginning of the details of calls whose connection broke, or whose stream was reset."""
+REFUSED_STREAM = "error code 7)"
+"""RFC 9113, 8.7: the stream was not processed; the server has as many as it takes."""
+TOO_MANY_REQUESTS = "header with status: 429"
+"""What proxies without room say in HTTP."""
 
 DEADLINE_SLACK_S = 0.05
 """A call that breaks off so close to its deadline broke off because of it."""
@@ -66,8 +80,42 @@ CODES: dict[str, type[CascadeError]] = {
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Keepalive:
+    """How a link that is dead, and does not say so, is found while a call is open.
+
+    After so long without a byte from the server a ping is sent, and after so long without an answer
+    the connection is given up. Servers must permit pings so often (`runtime_server.server`); one
+    that does not answers GOAWAY too_many_pings, the request is resumed, and gRPC then pings half as
+    often.
+    """
+
+    time_ms: int = 10_000
+    timeout_ms: int = 5_000
+
+    @classmethod
+    def within(cls, seconds: float) -> "Keepalive":
+        """That finds a dead link in that time: two thirds until the ping, one for the answer."""
+        timeout_ms = max(1, round(seconds * 1000 / 3))
+        return cls(time_ms=2 * timeout_ms, timeout_ms=timeout_ms)
+
+    def options(self) -> list[tuple[str, int]]:
+        """As channel options.
+
+        `keepalive_timeout_ms` alone changes nothing in gRPC 1.85: what ends a connection is the
+        time limit of a ping, 60 s by default. And after two pings without data of its own a client
+        sends one a minute, unless told that there is no such limit.
+        """
+        return [
+            ("grpc.keepalive_time_ms", self.time_ms),
+            ("grpc.keepalive_timeout_ms", self.timeout_ms),
+            ("grpc.http2.ping_timeout_ms", self.timeout_ms),
+            ("grpc.http2.max_pings_without_data", 0),
+        ]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Security:
-    """How the connection is protected."""
+    """How the connection is protected and watched."""
 
     tls: bool = False
     ca_file: Path | None = None
@@ -77,13 +125,17 @@ class Security:
     client_key: Path | None = None
     token: BearerToken = field(default_factory=BearerToken)
     """Goes with every call."""
+    keepalive: Keepalive = Keepalive()
 
 
 class ByteStream:
     """The events of one call in progress, as bytes."""
 
-    def __init__(self, call: Any, expires_at: float) -> None:
+    def __init__(
+        self, call: Any, expires_at: float, note_failure: Callable[[TransportError], None]
+    ) -> None:
         self._call = call
+        self._note_failure = note_failure
         self._expires_at = expires_at
         self._cancelled = False
 
@@ -101,6 +153,8 @@ class ByteStream:
             data: bytes = next(self._call)
         except grpc.RpcError as exc:
             error = translate(exc, cancelled=self._cancelled)
+            if isinstance(error, TransportError):
+                self._note_failure(error)
             raise judge_time(error, self._expires_at) from exc
         return data
 
@@ -123,23 +177,22 @@ class Posted:
 
 
 class Transport:
-    """One channel. Calls may overlap and come from any thread."""
+    """The way to one address. Calls may overlap and come from any thread."""
 
     def __init__(self, address: str, security: Security) -> None:
-        """Create the channel; nothing is sent yet.
+        """Create the first channel; nothing is sent yet.
 
         Args:
             address: `host:port` or `unix:PATH`.
-            security: TLS or none.
+            security: TLS or none, and how a dead link is found.
         """
-        options = channel_options(address)
-        self._token = security.token
-        if security.tls:
-            credentials = channel_credentials(security)
-            self._channel = grpc.secure_channel(address, credentials, options)
-        else:
-            self._channel = grpc.insecure_channel(address, options)
+        self._address = address
+        self._security = security
+        self._lock = threading.Lock()
         self._closed = False
+        # Also those that were given up, as long as a call on them lasts.
+        self._channels: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._channel: Any = self._open(CONNECT_PATIENCE_MS)
 
     def unary(self, path: str, data: bytes, *, timeout_s: float) -> bytes:
         """One message there, one back.
@@ -148,12 +201,15 @@ class Transport:
             CascadeError: as the server said, or as the connection failed.
         """
         expires_at = time.monotonic() + timeout_s
+        channel = self._open_channel()
         try:
-            reply: bytes = self._channel.unary_unary(path)(
-                data, timeout=timeout_s, metadata=self._token.metadata()
+            reply: bytes = channel.unary_unary(path)(
+                data, timeout=timeout_s, metadata=self._security.token.metadata()
             )
         except grpc.RpcError as exc:
             error = translate(exc, cancelled=self._closed)
+            if isinstance(error, TransportError):
+                self._give_up_if_dead(channel, error)
             raise judge_time(error, expires_at) from exc
         except ValueError as exc:
             raise Cancelled("the client was closed") from exc
@@ -162,28 +218,71 @@ class Transport:
     def post(self, path: str, data: bytes, *, timeout_s: float) -> Posted | None:
         """Send one message and go on; None when the channel is closed."""
         try:
-            call = self._channel.unary_unary(path).future(
-                data, timeout=timeout_s, metadata=self._token.metadata()
+            call = (
+                self._open_channel()
+                .unary_unary(path)
+                .future(data, timeout=timeout_s, metadata=self._security.token.metadata())
             )
-        except ValueError:
+        except (ValueError, Cancelled):
             return None
         return Posted(call)
 
-    def stream(self, path: str, data: bytes, *, timeout_s: float) -> ByteStream:
-        """One message there, a stream back; errors come from the stream."""
+    def stream(self, path: str, data: bytes | list[bytes], *, timeout_s: float) -> ByteStream:
+        """One message there, or several, a stream back; errors come from the stream."""
         expires_at = time.monotonic() + timeout_s
+        channel = self._open_channel()
+        several = isinstance(data, list)
         try:
-            call = self._channel.unary_stream(path)(
-                data, timeout=timeout_s, metadata=self._token.metadata()
+            start = (channel.stream_stream if several else channel.unary_stream)(path)
+            call = start(
+                iter(data) if several else data,
+                timeout=timeout_s,
+                metadata=self._security.token.metadata(),
             )
         except ValueError as exc:
             raise Cancelled("the client was closed") from exc
-        return ByteStream(call, expires_at)
+        return ByteStream(call, expires_at, partial(self._give_up_if_dead, channel))
 
     def close(self) -> None:
-        """End every call and the channel."""
-        self._closed = True
-        self._channel.close()
+        """End every call and every channel."""
+        with self._lock:
+            self._closed = True
+            channels = list(self._channels)
+        for channel in channels:
+            channel.close()
+
+    def _open_channel(self) -> Any:
+        """The channel for the next call."""
+        with self._lock:
+            if self._closed:
+                raise Cancelled("the client was closed")
+            if self._channel is None:
+                self._channel = self._open(RECONNECT_PATIENCE_MS)
+            return self._channel
+
+    def _give_up_if_dead(self, channel: Any, error: TransportError) -> None:
+        """Let the next call have a new channel, which tries to connect at once.
+
+        Args:
+            channel: on which a call failed.
+            error: how; only without any connection the channel is given up, for gRPC remembers in
+                it that a server wants fewer pings.
+        """
+        if any(words in str(error) for words in (*TRIED_IN_VAIN, DEAD_LINK)):
+            with self._lock:
+                if self._channel is channel:
+                    self._channel = None
+
+    def _open(self, connect_patience_ms: int) -> Any:
+        """A new channel."""
+        options = channel_options(self._address, self._security.keepalive, connect_patience_ms)
+        if self._security.tls:
+            credentials = channel_credentials(self._security)
+            channel = grpc.secure_channel(self._address, credentials, options)
+        else:
+            channel = grpc.insecure_channel(self._address, options)
+        self._channels.add(channel)
+        return channel
 
 
 def channel_credentials(security: Security) -> Any:
@@ -199,16 +298,17 @@ def channel_credentials(security: Security) -> Any:
         raise InvalidRequest(f"tls: {exc.filename}: {exc.strerror}", field="tls") from exc
 
 
-def channel_options(address: str) -> list[tuple[str, int]]:
+def channel_options(
+    address: str, keepalive: Keepalive, connect_patience_ms: int = CONNECT_PATIENCE_MS
+) -> list[tuple[str, int]]:
     """Every limit and interval of the channel, none left to gRPC's defaults."""
     options = [
+        *keepalive.options(),
         ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
         ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-        ("grpc.keepalive_time_ms", KEEPALIVE_TIME_MS),
-        ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
         ("grpc.initial_reconnect_backoff_ms", RECONNECT_FIRST_MS),
         # By its name a pause, by its effect the time limit of one attempt to connect.
-        ("grpc.min_reconnect_backoff_ms", CONNECT_PATIENCE_MS),
+        ("grpc.min_reconnect_backoff_ms", connect_patience_ms),
         ("grpc.max_reconnect_backoff_ms", RECONNECT_LONGEST_MS),
         # Otherwise channels to one address share their sockets, and one client's backoff is all's.
         ("grpc.use_local_subchannel_pool", 1),
@@ -284,13 +384,22 @@ def from_code(code: str, details: str, retry_after_s: float | None = None) -> Ca
         return MessageTooLarge(details)
     if code == "DEADLINE_EXCEEDED" or "Deadline Exceeded" in details:
         return DeadlineExceeded("the time allowed for the request is over")
-    # What is left of a stream when its server dies or gives it up.
-    if code == "CANCELLED" or "RST_STREAM" in details or "Stream removed" in details:
-        return TransportError(f"the server went away: {details}")
-    if code == "UNAVAILABLE":
-        return TransportError(
-            f"the server cannot be reached: {details}", retry_after_s=retry_after_s
-        )
+    crowded = REFUSED_STREAM in details or TOO_MANY_REQUESTS in details
+    if code == "RESOURCE_EXHAUSTED" or crowded:
+        return ServerBusy(f"the server has no room: {details}", retry_after_s=retry_after_s)
     if code == "UNIMPLEMENTED":
         return VersionMismatch(f"the server does not speak cascade.v1: {details}")
+    # What is left of a stream when its server dies or gives it up.
+    broken = code == "CANCELLED" or "RST_STREAM" in details or "Stream removed" in details
+    if broken or code == "UNAVAILABLE":
+        words = "went away" if broken else "cannot be reached"
+        gone = TransportError(f"the server {words}: {details}", retry_after_s=retry_after_s)
+        gone.was_answered = not is_without_connection(details)
+        return gone
     return CODES.get(code, CascadeError)(f"{code}: {details}", retry_after_s=retry_after_s)
+
+
+def is_without_connection(details: str) -> bool:
+    """Whether a call failed because no connection was there, or because it broke."""
+    torn = details.startswith(TORN) and "RST_STREAM" not in details
+    return torn or any(words in details for words in TRIED_IN_VAIN)

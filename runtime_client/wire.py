@@ -6,6 +6,7 @@ stay encoded: whoever knows the size to expect decodes them (`packed_pictures`).
 
 from google.protobuf.message import DecodeError
 
+from cascade.agreement import fragments
 from cascade.errors import InvalidRequest, StageError, TransportError
 from cascade.events import Accepted, Computed, Progress
 from cascade.image_codec import FORMATS, ImageFormat
@@ -16,6 +17,7 @@ from cascade.types import ContextF16
 from protos.cascade.v1 import cascade_pb2 as pb
 from runtime_client.messages import (
     Done,
+    Fragment,
     GenerateCall,
     PackedImage,
     PackedPreview,
@@ -30,6 +32,7 @@ SERVICE = "/cascade.v1.CascadeService/"
 GET_SERVER_INFO = SERVICE + "GetServerInfo"
 PUT_CONTEXT = SERVICE + "PutContext"
 GENERATE = SERVICE + "Generate"
+GENERATE_FROM_FRAGMENTS = SERVICE + "GenerateFromFragments"
 CANCEL = SERVICE + "Cancel"
 
 DTYPES = {
@@ -85,7 +88,26 @@ def decode_info(data: bytes) -> ServerInfo:
         },
         image_formats=tuple(f for f in FORMATS if f in known),
         context_lifetime_s=reply.limits.context_lifetime_seconds,
+        max_open_requests=max_open_requests(reply),
+        max_joined_bytes=reply.limits.max_joined_bytes,
     )
+
+
+def max_open_requests(reply: pb.GetServerInfoResponse) -> int:
+    """How many requests a server lets in at once when nobody else asks; 0 where it does not say.
+
+    As many as may wait for one component, so that none is refused even before the first has begun.
+    """
+    limits = reply.limits
+    held = 3 * sum(component.output_resolution**2 for component in reply.components)
+    by_bytes = max(1, limits.max_in_flight_bytes // held) if held else 0
+    said = (
+        limits.max_queued_per_stage,
+        limits.max_in_flight,
+        limits.max_in_flight_per_identity,
+        by_bytes if limits.max_in_flight_bytes else 0,
+    )
+    return min((limit for limit in said if limit), default=0)
 
 
 def encode_put_context(bundle_id: str, context: ContextF16) -> bytes:
@@ -118,7 +140,9 @@ def encode_generate(call: GenerateCall) -> bytes:
         image_index=request.image_index,
         last_stage=call.last_stage,
         output=pb.OutputOptions(
-            format=IMAGE_FORMATS[call.format], preview_every=request.preview_every
+            format=IMAGE_FORMATS[call.format],
+            preview_every=request.preview_every,
+            joins_fragments=True,
         ),
         detach=call.presence.detach,
         linger_seconds=call.presence.linger_s,
@@ -142,6 +166,15 @@ def encode_generate(call: GenerateCall) -> bytes:
     return data
 
 
+def encode_fragments(message: bytes) -> list[bytes]:
+    """The messages of `GenerateFromFragments` for one of `Generate`."""
+    parts = fragments(message)
+    return [
+        pb.Fragment(data=part, last=number == len(parts)).SerializeToString()
+        for number, part in enumerate(parts, start=1)
+    ]
+
+
 def encode_cancel(request_id: str) -> bytes:
     """The message of `Cancel`."""
     data: bytes = pb.CancelRequest(request_id=request_id).SerializeToString()
@@ -161,8 +194,8 @@ def decode_cancelled(data: bytes) -> bool:
     return found
 
 
-def decode_event(data: bytes) -> ServerEvent | None:
-    """One event of the stream; None for a kind that this client does not know.
+def decode_event(data: bytes) -> ServerEvent | Fragment | None:
+    """One event of the stream, or part of one; None for a kind that this client does not know.
 
     Raises:
         TransportError: the bytes are not an event, or hold a broken tensor or an unknown format.
@@ -182,6 +215,8 @@ def decode_event(data: bytes) -> ServerEvent | None:
         return PackedPreview(preview.stage, preview.step, packed_image(preview.image))
     if kind == "stage_result":
         return stage_result(reply.stage_result)
+    if kind == "fragment":
+        return Fragment(reply.fragment.data, reply.fragment.last)
     return Done(dict(reply.done.seconds)) if kind == "done" else None
 
 

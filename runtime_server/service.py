@@ -13,7 +13,7 @@ from typing import Any
 
 import grpc
 
-from cascade.errors import CascadeError, ServerBusy
+from cascade.errors import CascadeError, InvalidRequest, ServerBusy
 from runtime_server.admission.checks import REQUEST_ID, Work, check_request_id
 from runtime_server.admission.fingerprint import fingerprint
 from runtime_server.houses import House, Houses
@@ -66,6 +66,9 @@ class CascadeService:
                 ),
                 "PutContext": grpc.unary_unary_rpc_method_handler(self._guarded(self.put_context)),
                 "Generate": grpc.unary_stream_rpc_method_handler(self._guarded(self.generate)),
+                "GenerateFromFragments": grpc.stream_stream_rpc_method_handler(
+                    self._guarded(self.generate_from_fragments)
+                ),
                 "Cancel": grpc.unary_unary_rpc_method_handler(self._guarded(self.cancel)),
             },
         )
@@ -115,7 +118,7 @@ class CascadeService:
             seat = await self._seat(house, key, call, context)
             if house.core.config.log_prompts and call.start == "prompt":
                 log_event("prompt", request_id=call.request_id, prompt=call.prompt)
-            stream = ResponseStream(context, key, len(data))
+            stream = ResponseStream(context, key, len(data), in_fragments=call.joins_fragments)
             try:
                 await stream.run(seat, house.core.config.reader_patience_s)
             finally:
@@ -123,6 +126,32 @@ class CascadeService:
                 house.reception.leave(seat, stream.code)
                 self._observer.bytes_moved(stream.bytes_received, stream.bytes_sent)
                 stream.log(seat)
+
+    async def generate_from_fragments(self, messages: Any, context: Any) -> None:
+        """GenerateFromFragments: join the request, then as Generate."""
+        with self._counting_refusals():
+            data = await self._joined(messages)
+        await self.generate(data, context)
+
+    async def _joined(self, messages: Any) -> bytes:
+        """The request in a stream of fragments.
+
+        Raises:
+            InvalidRequest: larger than any request of this bundle can be, or without an end.
+        """
+        limit = self._houses.present.core.info().max_joined_bytes
+        whole = bytearray()
+        async for message in messages:
+            data, last = wire.read_fragment(message)
+            if len(whole) + len(data) > limit:
+                raise InvalidRequest(
+                    f"data: more than the {limit} bytes that a request of this bundle can have",
+                    field="data",
+                )
+            whole += data
+            if last:
+                return bytes(whole)
+        raise InvalidRequest("last: the fragments end without it", field="last")
 
     async def _seat(self, house: House, key: RequestKey, call: GenerateCall, context: Any) -> Seat:
         """Where the call listens."""
@@ -168,12 +197,13 @@ class CascadeService:
         Cancellation passes through.
         """
 
-        async def answer(data: bytes, context: Any) -> Any:
+        async def answer(data: Any, context: Any) -> Any:
             try:
                 CALLER.set(self._gate.caller(context))
                 return await handler(data, context)
             except Exception as exc:  # noqa: BLE001 - the rim: nothing internal may leave
-                request_id = wire.find_request_id(data)
+                # A request in fragments is not kept for its name.
+                request_id = wire.find_request_id(data) if isinstance(data, bytes) else ""
                 known = request_id if REQUEST_ID.fullmatch(request_id) else ""
                 self._log_refused(exc, known)
                 error = exc

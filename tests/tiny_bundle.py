@@ -199,6 +199,7 @@ def write_tiny_bundle(
     steps: int = 3,
     int8: bool = False,
     picture_db: float = 40.0,
+    sizes: Sequence[int] = SIZES,
 ) -> Bundle:
     """Write and open a bundle with components `text_encoder`, `base`, `sr16`, `sr32`.
 
@@ -207,6 +208,7 @@ def write_tiny_bundle(
         slow_layers: extra wide convolutions per step of the super-resolution stages.
         steps: default steps of every stage.
         int8: with an 8-bit file beside the float32 one of every stage.
+        sizes: of the pictures of the stages.
         picture_db: what the manifest says of the worst picture of those files.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -242,8 +244,8 @@ def write_tiny_bundle(
     )
     stages = []
     before: int | None = None
-    for position, size in enumerate(SIZES, start=1):
-        name = "base" if before is None else f"sr{size}"
+    for position, size in enumerate(sizes, start=1):
+        name = "base" if before is None else f"sr{size}" if size > before else f"same{size}"
         file = f"{name}.onnx"
         layers = 0 if before is None else slow_layers
         files[file], inputs, outputs = stage_graph(

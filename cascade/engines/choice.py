@@ -10,6 +10,7 @@ from pathlib import Path
 
 from cascade.engines.engine import Engine
 from cascade.engines.kinds import EngineKind, installed_kinds
+from cascade.owning_process import do_in_children, never_free
 from cascade.precision import Precision
 
 UsualShapes = Mapping[str, Sequence[int | None]]
@@ -43,6 +44,13 @@ def open_engine(graph: bytes, choice: EngineChoice, *, cache: Path | None = None
         MissingExtra: the engine's package is not installed; the message has the pip command.
         EngineError: the engine cannot run the graph, or not in that precision on this machine.
     """
+    engine = make_engine(graph, choice, cache)
+    do_in_children(engine, never_free)
+    return engine
+
+
+def make_engine(graph: bytes, choice: EngineChoice, cache: Path | None) -> Engine:
+    """The engine that a choice names; see `open_engine`."""
     if choice.kind is EngineKind.OPENVINO:
         from cascade.engines.openvino import OpenVinoEngine  # noqa: PLC0415  see the top
 

@@ -37,7 +37,9 @@ from runtime_server.protocol.calls import (
 
 REQUEST_ID = re.compile(rf"[A-Za-z0-9._-]{{1,{MAX_REQUEST_ID}}}")
 MAX_ENCODED_IMAGE_BYTES = 256 << 10
-"""A 256x256 picture of pure noise takes less as PNG; more is not worth decoding."""
+"""Of a picture up to 256x256: pure noise takes less as PNG; more is not worth decoding."""
+NOISE_AS_PNG = 1.01
+"""A larger picture may take so much of its raw pixels: encoders that find nothing add little."""
 SHOWN = 64
 """Characters of a caller's own text that an error quotes."""
 
@@ -309,10 +311,11 @@ def read_image(image: PackedImage) -> ImageU8:
     Raises:
         ImageCodecError: too many bytes, damaged, or of another size or format than declared.
     """
-    if image.format != "raw" and len(image.data) > MAX_ENCODED_IMAGE_BYTES:
+    noise_bytes = int(3 * image.width * image.height * NOISE_AS_PNG)
+    limit = max(MAX_ENCODED_IMAGE_BYTES, noise_bytes)
+    if image.format != "raw" and len(image.data) > limit:
         raise ImageCodecError(
-            f"image.image.data: {len(image.data)} bytes, at most {MAX_ENCODED_IMAGE_BYTES} are "
-            "decoded",
+            f"image.image.data: {len(image.data)} bytes, at most {limit} are decoded",
             field="image.image.data",
         )
     size = (image.height, image.width)

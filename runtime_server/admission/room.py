@@ -8,10 +8,11 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from cascade.errors import ServerBusy
-from cascade.manifest import Manifest, TextEncoderSpec
+from cascade.errors import InvalidRequest, ServerBusy
+from cascade.manifest import Component, Manifest, TextEncoderSpec
 from runtime_server.admission.checks import Work
 from runtime_server.batching.scheduling import SHORTEST_RETRY_S
+from runtime_server.configuration.config import ServerConfig
 from runtime_server.watching.observer import Observer
 
 
@@ -95,10 +96,36 @@ def held_bytes(work: Work, manifest: Manifest) -> int:
     start = sum(
         array.nbytes for array in (work.start.context, work.start.image) if array is not None
     )
-    results = 0
-    for spec in manifest.components[work.first : work.last + 1]:
-        if isinstance(spec, TextEncoderSpec):
-            results += 2 * spec.max_tokens * spec.context_width
-        else:
-            results += 3 * spec.output_resolution**2
-    return start + results
+    run = manifest.components[work.first : work.last + 1]
+    return start + sum(result_bytes(spec) for spec in run)
+
+
+def check_bytes_suffice(manifest: Manifest, config: ServerConfig) -> None:
+    """Refuse budgets of bytes in which not even one request of the bundle fits.
+
+    Raises:
+        InvalidRequest: naming the setting and the least it must be.
+    """
+    results = sum(result_bytes(spec) for spec in manifest.components[config.cut :])
+    # The context comes with the request, or is a result; so is the picture before the first stage.
+    start = sum(result_bytes(spec) for spec in manifest.components[: config.cut][:1])
+    start += sum(result_bytes(spec) for spec in manifest.components[1 : config.cut][-1:])
+    if config.max_in_flight_bytes < start + results:
+        raise InvalidRequest(
+            f"max_in_flight_bytes: one request of {manifest.name} holds up to {start + results} "
+            f"bytes, {config.max_in_flight_bytes} are allowed for all: allow more",
+            field="max_in_flight_bytes",
+        )
+    if 0 < config.result_store_bytes < results:
+        raise InvalidRequest(
+            f"result_store_bytes: the results of one request of {manifest.name} take up to "
+            f"{results} bytes, {config.result_store_bytes} are kept: allow more, or 0 to keep none",
+            field="result_store_bytes",
+        )
+
+
+def result_bytes(spec: Component) -> int:
+    """What the result of a component takes, as raw pixels or as the longest context."""
+    if isinstance(spec, TextEncoderSpec):
+        return 2 * spec.max_tokens * spec.context_width
+    return 3 * spec.output_resolution**2

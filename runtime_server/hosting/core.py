@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+from cascade.agreement import max_joined_bytes
 from cascade.bundle import Bundle, open_bundle
 from cascade.engine_plan import EnginePlan, plan_here
 from cascade.errors import CascadeError, InvalidRequest
@@ -17,10 +18,11 @@ from cascade.image_codec import load_codecs
 from cascade.manifest import Component, Manifest, TextEncoderSpec
 from cascade.stage import EngineStage, Stage
 from cascade.tokenizer import PromptTokenizer
+from cascade.wire_limits import check_wire_limits
 from runtime_server.admission.checks import Admission, Work, check_request_id
 from runtime_server.admission.contexts import ContextStore
 from runtime_server.admission.quota import megapixels_of
-from runtime_server.admission.room import held_bytes
+from runtime_server.admission.room import check_bytes_suffice, held_bytes
 from runtime_server.batching.batch_trial import RowTrials, row_caps
 from runtime_server.batching.next_run import BatchLimits
 from runtime_server.budgeted_store import Clock
@@ -127,6 +129,9 @@ class Core:
             bundle_name=self.manifest.name,
             components=tuple(self._hosted(position, spec) for position, spec in hosted),
             config=self.config,
+            max_joined_bytes=max_joined_bytes(
+                max(stage.output_resolution for stage in self.manifest.stages)
+            ),
         )
 
     def put_context(self, call: PutContextCall, identity: str = ANONYMOUS) -> tuple[bytes, float]:
@@ -285,7 +290,8 @@ def load_core(
     Raises:
         ManifestError: the bundle is missing, incomplete or altered.
         EngineError: a graph cannot be run.
-        InvalidRequest: the cut leaves nothing to host, or no engine here does what is asked for.
+        InvalidRequest: the cut leaves nothing to host, a budget of bytes holds not even one
+            request, or no engine here does what is asked for.
     """
     bundle = open_bundle(config.bundle, config.require_signature)
     count = len(bundle.manifest.components)
@@ -294,6 +300,8 @@ def load_core(
             f"cut: this bundle has {count} components, a cut of {config.cut} hosts none of them",
             field="cut",
         )
+    check_wire_limits(bundle.manifest)
+    check_bytes_suffice(bundle.manifest, config)
     hosted = range(config.cut, count)
     plan = plan_here(bundle.manifest, config.wish, hosted)
     warmed: dict[str, float] = {}

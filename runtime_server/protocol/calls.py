@@ -74,6 +74,8 @@ class GenerateCall:
     """What components must compute in, as far as the client cares."""
     format: ImageFormat
     preview_every: int = 0
+    joins_fragments: bool = False
+    """Whether the caller joins what is larger than a message."""
     detach: bool = False
     """Work on to the end when nobody listens any more."""
     linger_s: float = 0.0

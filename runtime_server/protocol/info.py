@@ -39,3 +39,5 @@ class ServerInfo:
     bundle_name: str
     components: tuple[HostedComponent, ...]
     config: ServerConfig
+    max_joined_bytes: int
+    """Of a request or an answer in fragments."""

@@ -10,10 +10,10 @@ from typing import Any
 from google.protobuf.message import DecodeError
 
 from cascade import __version__
-from cascade.agreement import MAX_MESSAGE_BYTES, WIRE_VERSION
-from cascade.errors import InvalidRequest
+from cascade.agreement import MAX_MESSAGE_BYTES, WIRE_VERSION, fragments
+from cascade.errors import InvalidRequest, MessageTooLarge
 from cascade.events import Accepted, Computed, Progress
-from cascade.image_codec import FORMATS, ImageFormat
+from cascade.image_codec import FORMATS, ImageFormat, decode_image, encode_image
 from cascade.precision import Precision
 from cascade.request import MAX_PROMPT_CHARACTERS, MAX_STEPS, StageOptions
 from cascade.tensor_codec import PackedTensor, pack_tensor
@@ -112,10 +112,17 @@ def read_generate(data: bytes) -> GenerateCall:
         },
         format=read_format(output.format, "output.format") if output.format else "png",
         preview_every=output.preview_every,
+        joins_fragments=output.joins_fragments,
         detach=message.detach,
         linger_s=message.linger_seconds,
         results_held=message.results_held,
     )
+
+
+def read_fragment(data: bytes) -> tuple[bytes, bool]:
+    """The bytes of a Fragment: its part of the message, and whether it is the last one."""
+    message = parse(pb.Fragment, data)
+    return message.data, message.last
 
 
 def read_cancel(data: bytes) -> str:
@@ -226,6 +233,8 @@ def write_server_info(info: ServerInfo) -> bytes:
         max_in_flight_bytes=config.max_in_flight_bytes,
         max_in_flight_per_identity=config.max_in_flight_per_identity,
         max_linger_seconds=config.max_linger_s,
+        max_in_flight=config.max_in_flight,
+        max_joined_bytes=info.max_joined_bytes,
     )
     return serialise(
         pb.GetServerInfoResponse(
@@ -289,6 +298,38 @@ def write_stage_result(
         engine=None if computed is None else computed.engine,
     )
     return serialise(pb.GenerateResponse(stage_result=result))
+
+
+def write_fragments(message: bytes) -> list[bytes]:
+    """A GenerateResponse that is larger than a message, as several that are not."""
+    parts = fragments(message)
+    return [
+        serialise(pb.GenerateResponse(fragment=pb.Fragment(data=part, last=number == len(parts))))
+        for number, part in enumerate(parts, start=1)
+    ]
+
+
+def encoded_smaller(message: bytes) -> bytes:
+    """A stage's result whose raw picture makes it larger than a message, encoded without loss.
+
+    Raises:
+        MessageTooLarge: it still is.
+    """
+    response = pb.GenerateResponse.FromString(message)
+    image = response.stage_result.image
+    if image.format == pb.IMAGE_FORMAT_RAW:
+        size = (image.height, image.width)
+        pixels = decode_image(image.data, "raw", size, field="image")
+        image.data, image.format = encode_image(pixels, "webp"), pb.IMAGE_FORMAT_WEBP
+    smaller = serialise(response)
+    if len(smaller) > MAX_MESSAGE_BYTES:
+        raise MessageTooLarge(
+            f"{response.stage_result.stage}: its result takes {len(smaller)} bytes, a message "
+            f"holds {MAX_MESSAGE_BYTES}: set output.joins_fragments and join them, or update the "
+            "client",
+            field="output.joins_fragments",
+        )
+    return smaller
 
 
 def write_done(seconds: Mapping[str, float], bytes_received: int, bytes_sent: int) -> bytes:

@@ -7,6 +7,7 @@ import asyncio
 import time
 from typing import Any
 
+from cascade.agreement import MAX_MESSAGE_BYTES
 from cascade.errors import CascadeError, DeadlineExceeded
 from cascade.events import Preview, Progress
 from runtime_server.hosting.jobs import Delivery, Ended
@@ -22,14 +23,18 @@ from runtime_server.watching.metering import time_is_over
 class ResponseStream:
     """One call's answer."""
 
-    def __init__(self, context: Any, key: RequestKey, bytes_received: int) -> None:
+    def __init__(
+        self, context: Any, key: RequestKey, bytes_received: int, *, in_fragments: bool = False
+    ) -> None:
         """Nothing sent yet.
 
         Args:
             context: the servicer context of the call.
             key: who asks, for which request; for the log.
             bytes_received: size of the request.
+            in_fragments: whether the caller joins what is larger than a message.
         """
+        self._in_fragments = in_fragments
         self._context = context
         self._key = key
         self._begun = time.monotonic()
@@ -57,7 +62,7 @@ class ResponseStream:
             while not isinstance(delivery := await outbox.get(), Ended):
                 message = await self._message(delivery)
                 if message is not None:
-                    await self._write(message, patience_s)
+                    await self._write_whole(message, patience_s)
             if delivery.error is not None:
                 raise delivery.error
             seconds = {**seat.seconds, "encode": seat.seconds["encode"] + self._encoding_s}
@@ -68,6 +73,23 @@ class ResponseStream:
             self.code = exc.code if isinstance(exc, CascadeError) else "INTERNAL"
             raise
         self._outcome, self.code = "ok", "OK"
+
+    async def _write_whole(self, message: bytes, patience_s: float) -> None:
+        """Send what may be larger than a message, in whichever way the caller understands.
+
+        Raises:
+            MessageTooLarge: in none.
+        """
+        if len(message) <= MAX_MESSAGE_BYTES:
+            await self._write(message, patience_s)
+        elif self._in_fragments:
+            for part in wire.write_fragments(message):
+                await self._write(part, patience_s)
+        else:
+            begun = time.monotonic()
+            smaller = await asyncio.to_thread(wire.encoded_smaller, message)
+            self._encoding_s += time.monotonic() - begun
+            await self._write(smaller, patience_s)
 
     async def _write(self, message: bytes, patience_s: float) -> None:
         """Send one message; waits while the reader is slow."""

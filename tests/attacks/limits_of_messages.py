@@ -257,7 +257,7 @@ MESSAGES = [
     ),
     Limit(
         name="image-bytes", what="bytes of an encoded image",
-        bound=f"{MAX_ENCODED_IMAGE_BYTES >> 10} KiB",
+        bound=f"{MAX_ENCODED_IMAGE_BYTES >> 10} KiB, of larger ones 1.01 times their raw pixels",
         set_by=("runtime_server/admission/checks.py:MAX_ENCODED_IMAGE_BYTES",), probe=padded,
         within=MAX_ENCODED_IMAGE_BYTES, beyond=MAX_ENCODED_IMAGE_BYTES + 1,
         refused="IMAGE_CODEC_ERROR image.image.data",

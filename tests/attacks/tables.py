@@ -59,6 +59,18 @@ SHOWN_ELSEWHERE = {
         "tests/runtime_client/test_resuming.py",
         "test_a_connection_that_keeps_breaking_is_given_up",
     ),
+    "cascade/agreement.py:MAX_FRAGMENT_BYTES": (
+        "tests/congruence/test_large_pictures.py",
+        "test_fragments_of_no_request_are_refused",
+    ),
+    "cascade/agreement.py:MAX_RESOLUTION": (
+        "tests/cascade/test_wire_limits.py",
+        "test_within_the_limits_nothing_is_refused",
+    ),
+    "runtime_server/server.py:MIN_PING_INTERVAL_MS": (
+        "tests/runtime_client/test_transport.py",
+        "test_a_dead_link_is_found_in_15_s_and_servers_permit_the_pings",
+    ),
     "cascade/onnx_files.py:MAX_DEPTH": (
         "tests/cascade/test_onnx_files.py",
         "test_bottomless_graphs_are_refused",

@@ -21,6 +21,8 @@ from runtime_client.request_checks import check_request
         ({"fallback": "maybe"}, "fallback"),
         ({"timeout_s": 0.0}, "timeout_s"),
         ({"timeout_s": float("nan")}, "timeout_s"),
+        ({"dead_link_s": 0.0}, "dead_link_s"),
+        ({"dead_link_s": float("nan")}, "dead_link_s"),
         ({"server": "nowhere"}, "server"),
         ({"server": "unix:"}, "server"),
         ({"server": "host:port"}, "server"),

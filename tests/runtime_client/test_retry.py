@@ -1,6 +1,7 @@
 """The retry decision, and the loop around it with a clock that does not wait."""
 
 from dataclasses import dataclass, field
+from functools import partial
 
 import pytest
 
@@ -10,6 +11,7 @@ from cascade.errors import (
     CascadeError,
     DeadlineExceeded,
     InvalidRequest,
+    QuotaExceeded,
     ServerBusy,
     StageError,
     TransportError,
@@ -65,21 +67,30 @@ def repeat(
     call: FailingCall,
     clock: FakeClock,
     allowed_s: float = 60.0,
+    *,
     budget: RetryBudget | None = None,
+    policy: RetryPolicy = POLICY,
 ) -> str:
     """`with_retries` on the fake clock, without jitter."""
     return with_retries(
         call,
-        policy=POLICY,
-        budget=RetryBudget() if budget is None else budget,
+        policy=policy,
+        budget=RetryBudget(clock) if budget is None else budget,
         deadline=Deadline.after(allowed_s, clock),
         pacing=Pacing(sleep=clock.sleep, chance=lambda: MIDDLE),
     )
 
 
 def pause(attempt: int, error: CascadeError, chance: float = MIDDLE) -> float | None:
-    """The decision with time to spare."""
-    return pause_before_retry(POLICY, attempt, error, chance=chance, remaining_s=60.0)
+    """The decision right after the first failure."""
+    return pause_before_retry(POLICY, attempt, error, chance=chance, spent_s=0.0)
+
+
+def unanswered() -> TransportError:
+    """A connection that is not there."""
+    error = TransportError("no connection")
+    error.was_answered = False
+    return error
 
 
 def test_pauses_double() -> None:
@@ -90,9 +101,10 @@ def test_pauses_double() -> None:
 
 def test_pauses_are_bounded() -> None:
     """However many attempts, no pause of its own is longer than 2 s."""
-    patient = RetryPolicy(attempts=100)
-    error = TransportError("gone")
-    assert pause_before_retry(patient, 30, error, chance=MIDDLE, remaining_s=60.0) == 2.0
+    patient = RetryPolicy(patience_s=1e9)
+    for attempt in (30, 100_000):
+        error = TransportError("gone")
+        assert pause_before_retry(patient, attempt, error, chance=MIDDLE, spent_s=60.0) == 2.0
 
 
 @pytest.mark.parametrize(("chance", "expected"), [(0.0, 0.08), (0.5, 0.1), (1.0, 0.12)])
@@ -101,9 +113,13 @@ def test_jitter_is_a_fifth(chance: float, expected: float) -> None:
     assert pause(1, TransportError("gone"), chance) == pytest.approx(expected)
 
 
-def test_the_last_attempt_is_the_fourth() -> None:
-    """After four failures nothing is tried again."""
-    assert pause(4, TransportError("gone")) is None
+def test_patience_is_at_its_end_after_a_second() -> None:
+    """With a server that is not there; one without room is asked as long as there is time."""
+    for spent_s, expected in ((0.2, 0.8), (0.3, None)):
+        error = TransportError("gone")
+        assert pause_before_retry(POLICY, 4, error, chance=MIDDLE, spent_s=spent_s) == expected
+    for kind in (ServerBusy, QuotaExceeded):
+        assert pause_before_retry(POLICY, 9, kind("full"), chance=MIDDLE, spent_s=250.0) == 2.0
 
 
 @pytest.mark.parametrize(
@@ -132,8 +148,44 @@ def test_the_servers_delay_is_honoured(chance: float) -> None:
 
 def test_no_pause_beyond_the_deadline() -> None:
     """A retry that would come too late is not waited for."""
-    error = ServerBusy("full", retry_after_s=5.0)
-    assert pause_before_retry(POLICY, 1, error, chance=MIDDLE, remaining_s=4.0) is None
+    clock, call = FakeClock(), FailingCall([ServerBusy("full", retry_after_s=5.0)] * 9)
+    with pytest.raises(ServerBusy):
+        repeat(call, clock, allowed_s=4.0)
+    assert (call.calls, clock.slept) == (1, [])
+
+
+def test_a_full_server_is_asked_until_the_deadline() -> None:
+    """As often as it takes, however small the hint of the server."""
+    clock, call = FakeClock(), FailingCall([ServerBusy("full", retry_after_s=0.1)] * 99)
+    assert repeat(call, clock, allowed_s=300.0) == "done"
+    assert max(clock.slept) == 2.0
+
+
+def test_a_server_that_was_there_is_asked_for_as_long_as_it_lingers() -> None:
+    """One that is back after 2 s is reached; one that stays away is given up after 5 s."""
+    patient = RetryPolicy(patience_s=5.0)
+    clock, down_until = FakeClock(), 102.0
+
+    def restarting() -> str:
+        if clock.now < down_until:
+            raise unanswered()
+        return "done"
+
+    deadline = Deadline.after(60.0, clock)
+    pacing = Pacing(sleep=clock.sleep, chance=lambda: MIDDLE, broken_at=clock.now)
+    call = partial(
+        with_retries,
+        restarting,
+        policy=patient,
+        budget=RetryBudget(clock),
+        deadline=deadline,
+        pacing=pacing,
+    )
+    assert call() == "done"
+    down_until = 1e9
+    with pytest.raises(TransportError):
+        call()
+    assert 104.0 <= clock.now <= 105.0
 
 
 def test_the_loop_returns_the_first_success() -> None:
@@ -172,24 +224,45 @@ def test_a_deadline_runs_out() -> None:
         deadline.remaining_s()
 
 
-def test_a_budget_bounds_what_a_broken_server_gets() -> None:
-    """Half of ten tokens, then one attempt per call; successes give tenths back."""
-    budget = RetryBudget()
+def test_a_budget_bounds_what_a_failing_server_gets() -> None:
+    """Half of ten tokens, then one attempt per call."""
+    clock, budget = FakeClock(), RetryBudget(lambda: 0.0)
     attempts = []
     for _ in range(4):
-        call = FailingCall([TransportError("gone")] * 9)
+        call = FailingCall([TransportError("failed")] * 9)
         with pytest.raises(TransportError):
-            repeat(call, FakeClock(), budget=budget)
+            repeat(call, clock, budget=budget)
         attempts.append(call.calls)
     assert attempts == [4, 1, 1, 1]
     for _ in range(100):
-        repeat(FailingCall([]), FakeClock(), budget=budget)
-    assert repeat(FailingCall([TransportError("gone")]), FakeClock(), budget=budget) == "done"
+        repeat(FailingCall([]), clock, budget=budget)
+    assert repeat(FailingCall([TransportError("gone")]), clock, budget=budget) == "done"
+
+
+def test_a_budget_refills_with_time() -> None:
+    """A quarter of a minute after the worst outage a failure is retried, without a good request."""
+    clock = FakeClock()
+    budget = RetryBudget(clock)
+    while budget.allows_retry(TransportError("failed")):
+        pass
+    for _ in range(20):
+        assert not budget.allows_retry(TransportError("failed"))
+    clock.sleep(11.9)
+    assert not budget.allows_retry(TransportError("failed"))
+    clock.sleep(2.2)
+    assert budget.allows_retry(TransportError("failed"))
+
+
+def test_a_lost_connection_costs_no_budget() -> None:
+    """It hits all requests at once, and trying it again burdens nobody."""
+    budget = RetryBudget(lambda: 0.0)
+    assert all(budget.allows_retry(unanswered()) for _ in range(100))
+    assert budget.allows_retry(TransportError("failed"))
 
 
 def test_a_server_that_says_when_costs_no_budget() -> None:
     """Whoever is asked to come back may, however often."""
-    budget = RetryBudget()
+    budget = RetryBudget(lambda: 0.0)
     for _ in range(30):
         busy = FailingCall([ServerBusy("full", retry_after_s=0.5)])
         assert repeat(busy, FakeClock(), budget=budget) == "done"

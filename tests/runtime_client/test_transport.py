@@ -26,8 +26,10 @@ from cascade.errors import (
 )
 from runtime_client.connection import check_fits
 from runtime_client.messages import ServerInfo
-from runtime_client.transport import PUSHBACK, channel_options, judge_time, translate
+from runtime_client.transport import PUSHBACK, Keepalive, channel_options, judge_time, translate
+from runtime_server.server import GRPC_OPTIONS
 
+RESET = "Stream removed (RST_STREAM (Received RST_STREAM with error code"
 STATUS_KEY = "grpc-status-details-bin"
 
 
@@ -104,6 +106,10 @@ def test_details_of_others_are_not_ours() -> None:
         ("INTERNAL", "Received RST_STREAM with error code 2", TransportError),
         ("CANCELLED", "Received RST_STREAM with error code 8", TransportError),
         ("UNKNOWN", "Stream removed", TransportError),
+        ("UNAVAILABLE", f"{RESET} 7))", ServerBusy),
+        ("RESOURCE_EXHAUSTED", f"{RESET} 11))", ServerBusy),
+        ("UNAVAILABLE", "Received http2 header with status: 429", ServerBusy),
+        ("UNAVAILABLE", "Received http2 header with status: 503", TransportError),
         ("INTERNAL", "boom", StageError),
         ("PERMISSION_DENIED", "no", PermissionDenied),
         ("UNAUTHENTICATED", "no", Unauthenticated),
@@ -129,13 +135,41 @@ def test_breaking_off_at_the_deadline_is_the_deadline() -> None:
     assert judge_time(wrong, now - 1) is wrong
 
 
+@pytest.mark.parametrize(
+    ("details", "answered"),
+    [
+        ("Stream removed (Socket closed)", False),
+        ("Stream removed (recvmsg:Connection reset by peer (104))", False),
+        ("Stream removed (ping timeout)", False),
+        ("failed to connect to all addresses; last error: UNKNOWN: refused", False),
+        ("DNS resolution failed for nowhere:1", False),
+        (f"{RESET} 2))", True),
+        ("overloaded", True),
+    ],
+)
+def test_whether_anybody_answered_is_known(details: str, answered: bool) -> None:  # noqa: FBT001
+    """As gRPC 1.85 words it; a failure that a server chose costs the budget of retries."""
+    error = translate(FailedCall("UNAVAILABLE", details), cancelled=False)
+    assert isinstance(error, TransportError)
+    assert error.was_answered == answered
+
+
 def test_limits_are_explicit() -> None:
-    """No message size and no ping interval is left to gRPC's defaults."""
-    options = dict(channel_options("host:1"))
+    """No message size is left to gRPC's defaults."""
+    options = dict(channel_options("host:1", Keepalive()))
     assert options["grpc.max_receive_message_length"] == MAX_MESSAGE_BYTES
     assert options["grpc.max_send_message_length"] == MAX_MESSAGE_BYTES
-    assert options["grpc.keepalive_time_ms"] == 60_000
-    assert options["grpc.keepalive_timeout_ms"] == 20_000
+
+
+def test_a_dead_link_is_found_in_15_s_and_servers_permit_the_pings() -> None:
+    """By arithmetic; with real sockets and shorter times in `test_dead_links`."""
+    options = dict(channel_options("host:1", Keepalive()))
+    # The ping's own limit is what ends a connection.
+    assert options["grpc.keepalive_time_ms"] + options["grpc.http2.ping_timeout_ms"] <= 15_000
+    assert options["grpc.keepalive_timeout_ms"] == options["grpc.http2.ping_timeout_ms"]
+    assert options["grpc.http2.max_pings_without_data"] == 0
+    permitted = dict(GRPC_OPTIONS)["grpc.http2.min_ping_interval_without_data_ms"]
+    assert options["grpc.keepalive_time_ms"] >= 2 * permitted
 
 
 def server_info(wire_version: int = WIRE_VERSION, bundle_id: str = "b") -> ServerInfo:

@@ -149,8 +149,12 @@ def test_the_context_of_another_opens_nothing(
 
 def test_bytes_up_to_the_bound_are_let_in_and_one_less_is_refused(slow_bundle: Bundle) -> None:
     """What two such requests hold is room for two, not for three; a byte less is room for one."""
+
+    def whole() -> Any:
+        return request_message(slow_bundle, prompt=START, options=LONG)
+
     with running(slow_bundle) as server, connect(server.address) as caller:
-        call = caller.generate(request(slow_bundle))
+        call = caller.generate(whole())
         next(call)
         one = server.reception.room.size_bytes
         call.cancel()
@@ -160,9 +164,9 @@ def test_bytes_up_to_the_bound_are_let_in_and_one_less_is_refused(slow_bundle: B
             running(slow_bundle, max_in_flight_bytes=bound) as server,
             at_rest_after(server) as caller,
         ):
-            calls = [caller.generate(request(slow_bundle)) for _ in range(fitting)]
+            calls = [caller.generate(whole()) for _ in range(fitting)]
             assert [next(call).WhichOneof("event") for call in calls] == ["accepted"] * fitting
-            refused = refusal_of(caller.generate(request(slow_bundle)))
+            refused = refusal_of(caller.generate(whole()))
             assert refused[:2] == ("RESOURCE_EXHAUSTED", "SERVER_BUSY")
             assert refused[2] is not None
             for call in calls:

@@ -175,8 +175,10 @@ def test_a_caller_over_quota_is_told_when_to_come_back(bundle: Bundle, tmp_path:
         assert retry_s is not None
         assert 0 < retry_s <= 20
         assert "sr32" in results_of(generate("bob", "b1"))
+        # With time to spare the client would wait and be served.
+        choices: Any = {"server": server.address, "token": tokens["alice"], "timeout_s": 2}
         with (
-            Client(bundle, server=server.address, token=tokens["alice"], threads=1) as client,
+            Client(bundle, threads=1, **choices) as client,
             pytest.raises(QuotaExceeded) as told,
         ):
             client.generate(PROMPT)

@@ -119,7 +119,7 @@ class ComponentInfo(_message.Message):
     def __init__(self, name: _Optional[str] = ..., position: _Optional[int] = ..., family: _Optional[str] = ..., output_resolution: _Optional[int] = ..., milliseconds_per_step: _Optional[float] = ..., queued: _Optional[int] = ..., default_steps: _Optional[int] = ..., precision: _Optional[_Union[Precision, str]] = ..., engine: _Optional[str] = ..., max_batch_rows: _Optional[int] = ..., device: _Optional[str] = ..., tuned: bool = ...) -> None: ...
 
 class Limits(_message.Message):
-    __slots__ = ("max_message_bytes", "max_prompt_characters", "max_steps", "max_queued_per_stage", "context_store_bytes", "context_lifetime_seconds", "result_store_bytes", "result_lifetime_seconds", "max_in_flight_bytes", "max_in_flight_per_identity", "max_linger_seconds")
+    __slots__ = ("max_message_bytes", "max_prompt_characters", "max_steps", "max_queued_per_stage", "context_store_bytes", "context_lifetime_seconds", "result_store_bytes", "result_lifetime_seconds", "max_in_flight_bytes", "max_in_flight_per_identity", "max_linger_seconds", "max_in_flight", "max_joined_bytes")
     MAX_MESSAGE_BYTES_FIELD_NUMBER: _ClassVar[int]
     MAX_PROMPT_CHARACTERS_FIELD_NUMBER: _ClassVar[int]
     MAX_STEPS_FIELD_NUMBER: _ClassVar[int]
@@ -131,6 +131,8 @@ class Limits(_message.Message):
     MAX_IN_FLIGHT_BYTES_FIELD_NUMBER: _ClassVar[int]
     MAX_IN_FLIGHT_PER_IDENTITY_FIELD_NUMBER: _ClassVar[int]
     MAX_LINGER_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    MAX_IN_FLIGHT_FIELD_NUMBER: _ClassVar[int]
+    MAX_JOINED_BYTES_FIELD_NUMBER: _ClassVar[int]
     max_message_bytes: int
     max_prompt_characters: int
     max_steps: int
@@ -142,7 +144,9 @@ class Limits(_message.Message):
     max_in_flight_bytes: int
     max_in_flight_per_identity: int
     max_linger_seconds: float
-    def __init__(self, max_message_bytes: _Optional[int] = ..., max_prompt_characters: _Optional[int] = ..., max_steps: _Optional[int] = ..., max_queued_per_stage: _Optional[int] = ..., context_store_bytes: _Optional[int] = ..., context_lifetime_seconds: _Optional[float] = ..., result_store_bytes: _Optional[int] = ..., result_lifetime_seconds: _Optional[float] = ..., max_in_flight_bytes: _Optional[int] = ..., max_in_flight_per_identity: _Optional[int] = ..., max_linger_seconds: _Optional[float] = ...) -> None: ...
+    max_in_flight: int
+    max_joined_bytes: int
+    def __init__(self, max_message_bytes: _Optional[int] = ..., max_prompt_characters: _Optional[int] = ..., max_steps: _Optional[int] = ..., max_queued_per_stage: _Optional[int] = ..., context_store_bytes: _Optional[int] = ..., context_lifetime_seconds: _Optional[float] = ..., result_store_bytes: _Optional[int] = ..., result_lifetime_seconds: _Optional[float] = ..., max_in_flight_bytes: _Optional[int] = ..., max_in_flight_per_identity: _Optional[int] = ..., max_linger_seconds: _Optional[float] = ..., max_in_flight: _Optional[int] = ..., max_joined_bytes: _Optional[int] = ...) -> None: ...
 
 class PutContextRequest(_message.Message):
     __slots__ = ("bundle_id", "context")
@@ -251,26 +255,38 @@ class StageOptions(_message.Message):
     def __init__(self, steps: _Optional[int] = ..., guidance: _Optional[float] = ..., augmentation: _Optional[float] = ...) -> None: ...
 
 class OutputOptions(_message.Message):
-    __slots__ = ("format", "preview_every")
+    __slots__ = ("format", "preview_every", "joins_fragments")
     FORMAT_FIELD_NUMBER: _ClassVar[int]
     PREVIEW_EVERY_FIELD_NUMBER: _ClassVar[int]
+    JOINS_FRAGMENTS_FIELD_NUMBER: _ClassVar[int]
     format: ImageFormat
     preview_every: int
-    def __init__(self, format: _Optional[_Union[ImageFormat, str]] = ..., preview_every: _Optional[int] = ...) -> None: ...
+    joins_fragments: bool
+    def __init__(self, format: _Optional[_Union[ImageFormat, str]] = ..., preview_every: _Optional[int] = ..., joins_fragments: bool = ...) -> None: ...
+
+class Fragment(_message.Message):
+    __slots__ = ("data", "last")
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    LAST_FIELD_NUMBER: _ClassVar[int]
+    data: bytes
+    last: bool
+    def __init__(self, data: _Optional[bytes] = ..., last: bool = ...) -> None: ...
 
 class GenerateResponse(_message.Message):
-    __slots__ = ("accepted", "progress", "preview", "stage_result", "done")
+    __slots__ = ("accepted", "progress", "preview", "stage_result", "done", "fragment")
     ACCEPTED_FIELD_NUMBER: _ClassVar[int]
     PROGRESS_FIELD_NUMBER: _ClassVar[int]
     PREVIEW_FIELD_NUMBER: _ClassVar[int]
     STAGE_RESULT_FIELD_NUMBER: _ClassVar[int]
     DONE_FIELD_NUMBER: _ClassVar[int]
+    FRAGMENT_FIELD_NUMBER: _ClassVar[int]
     accepted: Accepted
     progress: Progress
     preview: Preview
     stage_result: StageResult
     done: Done
-    def __init__(self, accepted: _Optional[_Union[Accepted, _Mapping]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., preview: _Optional[_Union[Preview, _Mapping]] = ..., stage_result: _Optional[_Union[StageResult, _Mapping]] = ..., done: _Optional[_Union[Done, _Mapping]] = ...) -> None: ...
+    fragment: Fragment
+    def __init__(self, accepted: _Optional[_Union[Accepted, _Mapping]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., preview: _Optional[_Union[Preview, _Mapping]] = ..., stage_result: _Optional[_Union[StageResult, _Mapping]] = ..., done: _Optional[_Union[Done, _Mapping]] = ..., fragment: _Optional[_Union[Fragment, _Mapping]] = ...) -> None: ...
 
 class Accepted(_message.Message):
     __slots__ = ("queue_position", "estimated_wait_seconds", "joined")

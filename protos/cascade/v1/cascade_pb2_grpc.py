@@ -50,6 +50,11 @@ class CascadeServiceStub(object):
                 request_serializer=protos_dot_cascade_dot_v1_dot_cascade__pb2.GenerateRequest.SerializeToString,
                 response_deserializer=protos_dot_cascade_dot_v1_dot_cascade__pb2.GenerateResponse.FromString,
                 _registered_method=True)
+        self.GenerateFromFragments = channel.stream_stream(
+                '/cascade.v1.CascadeService/GenerateFromFragments',
+                request_serializer=protos_dot_cascade_dot_v1_dot_cascade__pb2.Fragment.SerializeToString,
+                response_deserializer=protos_dot_cascade_dot_v1_dot_cascade__pb2.GenerateResponse.FromString,
+                _registered_method=True)
         self.Cancel = channel.unary_unary(
                 '/cascade.v1.CascadeService/Cancel',
                 request_serializer=protos_dot_cascade_dot_v1_dot_cascade__pb2.CancelRequest.SerializeToString,
@@ -83,6 +88,14 @@ class CascadeServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GenerateFromFragments(self, request_iterator, context):
+        """Generate for a request that is larger than a message: its bytes in order, in as many fragments as
+        it takes, at most Limits.max_joined_bytes together.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Cancel(self, request, context):
         """Ends a request by its id, also one that nobody listens to, and forgets what was kept of it.
         Idempotent. Whoever still listens to it gets CANCELLED.
@@ -107,6 +120,11 @@ def add_CascadeServiceServicer_to_server(servicer, server):
             'Generate': grpc.unary_stream_rpc_method_handler(
                     servicer.Generate,
                     request_deserializer=protos_dot_cascade_dot_v1_dot_cascade__pb2.GenerateRequest.FromString,
+                    response_serializer=protos_dot_cascade_dot_v1_dot_cascade__pb2.GenerateResponse.SerializeToString,
+            ),
+            'GenerateFromFragments': grpc.stream_stream_rpc_method_handler(
+                    servicer.GenerateFromFragments,
+                    request_deserializer=protos_dot_cascade_dot_v1_dot_cascade__pb2.Fragment.FromString,
                     response_serializer=protos_dot_cascade_dot_v1_dot_cascade__pb2.GenerateResponse.SerializeToString,
             ),
             'Cancel': grpc.unary_unary_rpc_method_handler(
@@ -196,6 +214,33 @@ class CascadeService(object):
             target,
             '/cascade.v1.CascadeService/Generate',
             protos_dot_cascade_dot_v1_dot_cascade__pb2.GenerateRequest.SerializeToString,
+            protos_dot_cascade_dot_v1_dot_cascade__pb2.GenerateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GenerateFromFragments(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/cascade.v1.CascadeService/GenerateFromFragments',
+            protos_dot_cascade_dot_v1_dot_cascade__pb2.Fragment.SerializeToString,
             protos_dot_cascade_dot_v1_dot_cascade__pb2.GenerateResponse.FromString,
             options,
             channel_credentials,

@@ -238,7 +238,7 @@ def print_table(table: Mapping[str, Mapping[str, Outcome]]) -> None:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(allow_abbrev=False, description=__doc__.splitlines()[0])
     parser.add_argument("--bundle", type=Path, default=Path("bundles/emoji-1"))
     parser.add_argument("--engine", default="auto")
     parser.add_argument("--precision", default="auto")

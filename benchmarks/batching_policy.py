@@ -130,7 +130,7 @@ def read_stations(path: Path) -> list[Station]:
 
 def parse_arguments() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(allow_abbrev=False, description=__doc__.splitlines()[0])
     parser.add_argument("--bundle", type=Path, default=Path("bundles/emoji-1"))
     parser.add_argument("--measured", type=Path, help="an earlier record of this machine")
     parser.add_argument("--requests", type=int, default=1000, help="of each simulation")

@@ -168,7 +168,7 @@ def measure(bundle: Bundle, races: int, seed: int) -> dict[str, Any]:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(allow_abbrev=False, description=__doc__.splitlines()[0])
     parser.add_argument("--races", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=3)
     parser.add_argument("--json", type=Path)

@@ -29,8 +29,8 @@ loaded = [name for name in ("torch", "onnx", "stages", "export") if name in sys.
 print(peak, ",".join(loaded) or "none")
 """
 
-TOOLS = ("pip", "setuptools", "wheel")
-"""What every environment holds; not counted."""
+TOOLS = ("pip", "setuptools", "wheel", "pkg_resources", "_distutils_hack", "distutils")
+"""What every environment holds, by the first part of its names; not counted."""
 
 
 def installed_megabytes() -> dict[str, float]:
@@ -53,7 +53,7 @@ def output_of(code: str) -> str:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(allow_abbrev=False, description=__doc__.splitlines()[0])
     parser.add_argument("--bundle", type=Path, default=Path("bundles/emoji-1"))
     parser.add_argument("--server", help="a running server; a private one by default")
     parser.add_argument("--runs", type=int, default=7, help="imports timed")

@@ -191,7 +191,7 @@ def ready_seconds(folder: Path, starts: int) -> list[float]:
 
 def parse_arguments() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(allow_abbrev=False, description=__doc__.splitlines()[0])
     parser.add_argument("--bundle", type=Path, default=Path("bundles/emoji-1"))
     parser.add_argument("--requests", type=int, default=2000, help="of each kind to each server")
     parser.add_argument("--starts", type=int, default=5)

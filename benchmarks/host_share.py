@@ -169,7 +169,7 @@ def measure(bundle: Bundle, rounds: int, plan: EnginePlan) -> dict[str, dict[str
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(allow_abbrev=False, description=__doc__.splitlines()[0])
     parser.add_argument("--bundle", type=Path, default=Path("bundles/emoji-1"))
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--engine", default="ort", help="as in `cascade generate`")

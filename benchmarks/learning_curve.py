@@ -92,7 +92,7 @@ def forecast(rows: Sequence[dict[str, Any]], before: int) -> dict[str, Any]:
 
 def main() -> None:
     """Measure, print, write, plot."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(allow_abbrev=False, description=__doc__.splitlines()[0])
     add = parser.add_argument
     add("--checkpoints", type=Path, default=Path("checkpoints"), help="kept networks and the probe")
     add("--networks", nargs="+", help="checkpoint folders (all that were kept)")

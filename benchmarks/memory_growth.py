@@ -114,7 +114,7 @@ def measure(bundle: Bundle, requests: int, seconds: float, seed: int) -> dict[st
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(allow_abbrev=False, description=__doc__.splitlines()[0])
     parser.add_argument("--requests", type=int, default=10_000)
     parser.add_argument("--minutes", type=float, default=0, help="stop earlier; 0: do not")
     parser.add_argument("--seed", type=int, default=25)

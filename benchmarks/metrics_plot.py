@@ -194,7 +194,9 @@ def write_run(readings: list[Reading], picture: Path | None, record: Path | None
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False, description=(__doc__ or "").partition("\n")[0]
+    )
     parser.add_argument("--address", default="127.0.0.1:9464", help="the operator's port")
     parser.add_argument("--seconds", type=float, default=60.0, help="how long to watch")
     parser.add_argument("--interval", type=float, default=0.5, help="seconds between readings")

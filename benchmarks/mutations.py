@@ -93,7 +93,7 @@ def measure(bundle: Bundle, messages: int, connections: int, seed: int) -> dict[
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(allow_abbrev=False, description=__doc__.splitlines()[0])
     parser.add_argument("--messages", type=int, default=100_000)
     parser.add_argument("--connections", type=int, default=4)
     parser.add_argument("--seed", type=int, default=17)

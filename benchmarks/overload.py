@@ -283,7 +283,7 @@ def wait_until_measured(server: Victim) -> None:
 
 def parse_arguments() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(allow_abbrev=False, description=__doc__.splitlines()[0])
     parser.add_argument("--bundle", type=Path, help="overload a true bundle; else one in miniature")
     parser.add_argument("--cut", type=int, default=2, help="components that ran before, from 1 on")
     parser.add_argument("--factor", type=float, default=5.0)

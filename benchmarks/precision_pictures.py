@@ -100,7 +100,7 @@ def measure(
 
 def parse_arguments() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(allow_abbrev=False, description=__doc__.splitlines()[0])
     add = parser.add_argument
     add("--bundle", type=Path, default=Path("bundles/emoji-1"))
     add("--wishes", nargs="+", default=list(WISHES), help="each as `--precision` takes it")

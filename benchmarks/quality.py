@@ -197,7 +197,7 @@ def evaluations(steps: int, weight: float, taught: Sequence[float]) -> int:
 
 def main() -> None:
     """Measure, print, write."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(allow_abbrev=False, description=__doc__.splitlines()[0])
     add = parser.add_argument
     add("--bundle", type=Path, default=Path("bundles/emoji-1"))
     add("--data", type=Path, default=Path("data/emoji.npz"), help="prepared data")

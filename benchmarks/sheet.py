@@ -136,7 +136,7 @@ def draw_all(
 
 def main() -> None:
     """Draw the sheets."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(allow_abbrev=False, description=__doc__.splitlines()[0])
     add = parser.add_argument
     add("--bundle", type=Path, default=Path("bundles/emoji-1"))
     add("--before", type=Path, help="another bundle, shown beside it")

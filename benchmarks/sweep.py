@@ -109,7 +109,7 @@ def winner(rows: Sequence[dict[str, Any]], metric: str, tolerance: float) -> dic
 
 def main() -> None:
     """Sweep, print, write, plot."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(allow_abbrev=False, description=__doc__.splitlines()[0])
     add = parser.add_argument
     add("stage", choices=tuple(GRIDS))
     add("--bundle", type=Path, help="a bundle's graphs instead of checkpoints")

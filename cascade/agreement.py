@@ -36,6 +36,10 @@ MAX_LINGER_S = 3600.0
 """Longest time that a caller may ask to be waited for; a server's own limit is lower and only
 shortens."""
 
+PRIVATE_FOLDER = "cascade-private-"
+"""How the name of a folder begins that a client made for the socket of a server of its own: that
+server removes it when its client is gone without having done so."""
+
 HANDLE_BYTES = 32
 
 

@@ -14,7 +14,7 @@ from cascade import sign_command
 from cascade.bundle import open_bundle
 from cascade.default_bundle import add_bundle_argument, bundle_or_default
 from cascade.engines.engine import Engine
-from cascade.errors import ManifestError
+from cascade.errors import EngineError, ManifestError
 from cascade.made_up_inputs import free_axes, made_up_inputs, shape_of
 from cascade.manifest import Component, TextEncoderSpec
 from cascade.precision import Precision
@@ -122,9 +122,12 @@ def verify(args: argparse.Namespace) -> int:
         graph = component.graph
         for precision in (Precision.FP32, *(v.precision for v in graph.variants)):
             file = graph.file_for(precision)
-            engine = OrtEngine(bundle.read_graph(graph, precision))
-            check_signature(component, engine)
-            run_one_step(component, engine)
+            try:
+                engine = OrtEngine(bundle.read_graph(graph, precision))
+                check_signature(component, engine)
+                run_one_step(component, engine)
+            except EngineError as exc:
+                raise ManifestError(f"{file}: {exc}") from exc
             engine.close()
             print(f"{component.name:13} {file}: signature right, one step gave finite numbers")
     print(f"ok            {bundle.bundle_id}")

@@ -2,54 +2,93 @@
 
 Each package registers its own subcommands through the entry point group `cascade.commands`; this
 file knows none of them. A package whose extra is missing says so when its subcommand is called.
+Here errors, signals and lost output become one line and an exit code. Everything but the signals is
+imported once they are taken over, so that Ctrl-C during imports shows no traceback.
 """
 
-import argparse
 import sys
-from collections.abc import Sequence
-from importlib.metadata import entry_points
+from typing import TYPE_CHECKING
 
-from cascade import __version__
-from cascade.errors import CascadeError
+from cascade.interruption import EndingSignals
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from cascade.command_parser import CommandParser
 
 GROUP = "cascade.commands"
-BAD_INPUT, INTERRUPTED = 2, 130
-"""Exit codes: the command line or an input is at fault; Ctrl-C."""
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> "CommandParser":
     """The parser with every registered subcommand."""
-    parser = argparse.ArgumentParser(
+    from importlib.metadata import entry_points
+
+    from cascade import __version__, completion
+    from cascade.command_parser import CommandParser
+
+    parser = CommandParser(
         prog="cascade",
         description="A text-to-image cascade, half on the device and half on a server.",
+        epilog="Exit codes, signals and streams: docs/command-line.md.",
     )
-    parser.add_argument("--version", action="version", version=f"edge-cascade {__version__}")
+    version = f"edge-cascade {__version__}"
+    parser.add_argument("-V", "--version", action="version", version=version)
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for entry in sorted(entry_points(group=GROUP), key=lambda e: e.name):
         entry.load()(subparsers)
+    completion.register(subparsers, parser)
     return parser
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: "Sequence[str] | None" = None) -> int:
     """Run one subcommand; returns the exit code.
 
     Args:
-        arguments: the command line without the program's name; `sys.argv` when None.
+        arguments: the command line without the program's name. None takes `sys.argv`, and this
+            process's signals and streams with it: they are the command's then.
     """
-    args = build_parser().parse_args(arguments)
+    if arguments is not None:
+        return run_command(arguments, lambda: None)
+    signals = EndingSignals()
+    signals.exit_at_once()
+    from cascade.standard_streams import prepare_streams
+
+    prepare_streams()
     try:
-        return int(args.run(args))
+        return run_command(sys.argv[1:], signals.raise_first)
+    finally:
+        signals.exit_at_once()
+
+
+def run_command(words: "Sequence[str]", ready: "Callable[[], None]") -> int:
+    """Parse and run; what is raised becomes one line and an exit code.
+
+    Args:
+        words: the command line.
+        ready: called when there may be something to clean up.
+    """
+    from cascade.command_errors import report_error, report_interruption, report_lost_output
+    from cascade.errors import CascadeError
+    from cascade.standard_streams import OutputLost
+
+    args = None
+    try:
+        try:
+            args = build_parser().parse_args(words)
+            ready()
+            code = int(args.run(args))
+        finally:
+            # Also after `--help`, which leaves by an exception.
+            sys.stdout.flush()
     except CascadeError as exc:
-        print(f"error: {exc}", file=sys.stderr)
-    except OSError as exc:
-        # The rim: whatever file a flag names may be missing, a folder, or somebody else's.
-        if exc.strerror is None:
-            raise
-        where = "" if exc.filename is None else f"{exc.filename}: "
-        print(f"error: {where}{exc.strerror}", file=sys.stderr)
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    return BAD_INPUT
+        return report_error(exc, words)
+    except OutputLost as exc:
+        return report_lost_output(exc)
+    except (OSError, MemoryError) as exc:
+        return report_error(exc, words)
+    except KeyboardInterrupt as exc:
+        return report_interruption(exc, getattr(args, "interrupted", ""))
+    return code
 
 
 if __name__ == "__main__":

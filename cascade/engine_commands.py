@@ -21,15 +21,16 @@ from cascade.default_bundle import add_bundle_argument, bundle_or_default
 from cascade.engine_plan import compared, file_precisions
 from cascade.engine_trial import Order, Trial
 from cascade.engines.kinds import EngineKind, installed_kinds
-from cascade.errors import CascadeError
+from cascade.errors import CascadeError, InvalidRequest
 from cascade.made_up_inputs import default_batch
 from cascade.manifest import Component
 from cascade.precision import Precision
 from cascade.processor import this_processor
 from cascade.tuning import Measurement, Tuning, read_tuning, tuning_key, write_tuning
-from cascade.user_cache import user_cache_folder
+from cascade.user_cache import required_cache_folder
 
 DEFAULT_SECONDS = 20.0
+MOST_SECONDS = 3600.0
 LEAST_ROUNDS, MOST_ROUNDS = 3, 50
 WARM_UP = 2
 LARGEST_DIFFERENCE = 0.25
@@ -66,9 +67,13 @@ def register(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure, print the table and keep the record."""
+    if not 0 <= args.seconds <= MOST_SECONDS:
+        raise InvalidRequest(
+            f"seconds: expected 0 to {MOST_SECONDS:g}, got {args.seconds:g}", field="seconds"
+        )
     bundle = open_bundle(bundle_or_default(args.bundle))
     bundle.verify_files()
-    folder = user_cache_folder()
+    folder = required_cache_folder()
     effort = Effort(threads=args.threads, seconds=args.seconds, cache=folder / "engines")
     print(COLUMNS.format(*TITLES))
     names = args.component or [component.name for component in bundle.manifest.components]

@@ -118,10 +118,11 @@ def plan_here(
     """
     cache = user_cache_folder()
     key = tuning_key(manifest.bundle_id, wish.threads)
-    kinds, tuning = installed_kinds(), read_tuning(cache / "tuning", key)
+    tuning = None if cache is None else read_tuning(cache / "tuning", key)
+    kinds = installed_kinds()
     gpus = gpus_here(kinds, measured=tuning is not None)
     machine = Machine(kinds, key.processor, tuning, gpus)
-    return make_plan(manifest, wish, machine, positions, cache / "engines")
+    return make_plan(manifest, wish, machine, positions, cache and cache / "engines")
 
 
 def make_plan(

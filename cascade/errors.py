@@ -39,6 +39,7 @@ class CascadeError(Exception):
         code: name of the gRPC status code that this error travels as.
         field: path of the request field at fault, empty when none is.
         retry_after_s: seconds after which a retry may succeed, None when a retry cannot help.
+        request_id: of the run that ended with it, where whoever ran it said so; else empty.
     """
 
     code: ClassVar[str] = "UNKNOWN"
@@ -49,6 +50,7 @@ class CascadeError(Exception):
         super().__init__(message)
         self.field = field
         self.retry_after_s = retry_after_s
+        self.request_id = ""
 
     @property
     def reason(self) -> str:

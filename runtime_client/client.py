@@ -10,8 +10,9 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, Unpack, cast
@@ -28,14 +29,13 @@ from cascade.stage import Stage
 from runtime_client.config import ClientChoices, ClientConfig
 from runtime_client.deadline import Deadline
 from runtime_client.local_times import LocalTimes, before_fallback
-from runtime_client.result import Collected, Result
+from runtime_client.result import HERE, PRIVATE, SERVER, Collected, Result
 from runtime_client.retry import RETRIED
 
 if TYPE_CHECKING:
     from runtime_client.connection import Connection
     from runtime_client.local_stages import LocalStages
     from runtime_client.private_server import PrivateServer
-    from runtime_client.remote_run import Ticket
 
 OnEvent = Callable[[Event], None]
 FALL_BACK_ON: tuple[type[CascadeError], ...] = (*RETRIED, DeadlineExceeded)
@@ -109,7 +109,7 @@ class Client:
             TransportError: the server is gone and `fallback` is `error`.
             CascadeError: see `cascade.errors`.
         """
-        collected = Collected()
+        collected = Collected(request_id=uuid.uuid4().hex)
         self._collect(self._events(request, collected), collected, on_event)
         return self._result(collected, request)
 
@@ -131,24 +131,23 @@ class Client:
         """
         self._owner.check("this client")
         deadline = Deadline.after(self.config.timeout_s)
-        from runtime_client.messages import Presence  # noqa: PLC0415
-        from runtime_client.remote_run import Ticket  # noqa: PLC0415
+        account = Collected(request_id=uuid.uuid4().hex)
         from runtime_client.request_checks import check_request  # noqa: PLC0415
 
         last = check_request(self.bundle.manifest, request)
         check_leaves_work(self.config, last)
-        ticket = Ticket(request_id=uuid.uuid4().hex, presence=Presence(detach=True))
-        stages = self._stages(last, deadline, Collected(), ticket)
-        events = generate(stages, request, Handoff(prompt=request.prompt))
-        with closing(cast(Generator[Event, None, None], events)):
-            for event in events:
-                if on_event is not None:
-                    on_event(event)
-                if isinstance(event, Accepted):
-                    return ticket.request_id
-                deadline.remaining_s()
-                self._refuse_early()
-        raise TransportError("the server did not say that it took the request")
+        with naming_errors(account.request_id):
+            stages = self._stages(last, deadline, account, detach=True)
+            events = generate(stages, request, Handoff(prompt=request.prompt))
+            with closing(cast(Generator[Event, None, None], events)):
+                for event in events:
+                    if on_event is not None:
+                        on_event(event)
+                    if isinstance(event, Accepted):
+                        return account.request_id
+                    deadline.remaining_s()
+                    self._refuse_early()
+            raise TransportError("the server did not say that it took the request")
 
     def fetch(self, request_id: str, *, on_event: OnEvent | None = None) -> Result:
         """The picture of a request that was left to the server; waits until it is made.
@@ -168,10 +167,11 @@ class Client:
         deadline = Deadline.after(self.config.timeout_s)
         from runtime_client.fetched_run import FetchedRun  # noqa: PLC0415
 
-        connection = self._connect_to_named()
-        run = FetchedRun(connection, self.bundle.manifest, request_id, deadline)
-        collected = Collected()
-        self._collect(run.events(), collected, on_event)
+        collected = Collected(request_id=request_id)
+        with naming_errors(request_id):
+            connection = self._connect_to_named()
+            run = FetchedRun(connection, self.bundle.manifest, request_id, deadline)
+            self._collect(run.events(), collected, on_event)
         # Spent before, and not by this call.
         names = [component.name for component in self.bundle.manifest.components]
         for name in (*names, "tokenise", "encode", "queue"):
@@ -184,7 +184,8 @@ class Client:
         Returns:
             Whether there was anything.
         """
-        return self._connect_to_named().cancel(request_id)
+        with naming_errors(request_id):
+            return self._connect_to_named().cancel(request_id)
 
     def events(self, request: GenerateRequest) -> Iterator[Event]:
         """Everything that happens while one picture is made; closing the iterator cancels.
@@ -192,7 +193,7 @@ class Client:
         Raises:
             CascadeError: see `run`.
         """
-        return self._events(request, Collected())
+        return self._events(request, Collected(request_id=uuid.uuid4().hex))
 
     def close(self) -> None:
         """End what is in progress, the private server included, and release everything."""
@@ -244,7 +245,23 @@ class Client:
             cut=self.config.cut,
             fell_back=collected.fell_back,
             computed=dict(collected.computed),
+            request_id=collected.request_id,
+            sides=self._sides(collected, request),
+            server_version=self._connection.software_version if self._connection else "",
         )
+
+    def _sides(self, collected: Collected, request: GenerateRequest | None) -> dict[str, str]:
+        """Where each component ran; what was fetched ran on the server."""
+        components = self.bundle.manifest.components
+        there = PRIVATE if self.config.server is None else SERVER
+        here = 0 if request is None else self.config.cut
+        back = len(components)
+        if collected.fell_back_at:
+            back = self.bundle.manifest.position(collected.fell_back_at)
+        return {
+            component.name: HERE if position < here or position >= back else there
+            for position, component in enumerate(components)
+        }
 
     def _connect_to_named(self) -> "Connection":
         """The connection to the server of the configuration.
@@ -258,6 +275,11 @@ class Client:
         return self._connect(None)
 
     def _events(self, request: GenerateRequest, account: Collected) -> Iterator[Event]:
+        """The events of one request; its errors name it."""
+        with naming_errors(account.request_id):
+            yield from self._with_fallback(request, account)
+
+    def _with_fallback(self, request: GenerateRequest, account: Collected) -> Iterator[Event]:
         """The events of one request, with the fallback; loading is put on the account."""
         self._owner.check("this client")
         deadline = Deadline.after(self.config.timeout_s)
@@ -271,7 +293,8 @@ class Client:
         if self.config.fallback == "local" and self.config.server is not None and rest:
             limit = before_fallback(deadline, self._local_times.rest_s(request, rest))
         try:
-            for event in generate(self._stages(last, limit, account), request, handoff):
+            stages = self._stages(last, deadline, account, limit=limit)
+            for event in generate(stages, request, handoff):
                 if isinstance(event, StageFinished):
                     handoff = event.handoff
                     done = self.bundle.manifest.position(event.stage) + 1
@@ -285,7 +308,8 @@ class Client:
                 raise
             reason = str(exc)
         yield FellBack(self.bundle.manifest.components[done].name, reason)
-        for event in generate(self._here(range(done, last + 1), account), request, handoff):
+        here = self._here(range(done, last + 1), account, deadline)
+        for event in generate(here, request, handoff):
             if isinstance(event, StageFinished):
                 self._local_times.note(event.stage, request, sum(event.seconds.values()))
             yield event
@@ -293,12 +317,21 @@ class Client:
             deadline.remaining_s()
 
     def _stages(
-        self, last: int, deadline: Deadline, account: Collected, ticket: "Ticket | None" = None
+        self,
+        last: int,
+        deadline: Deadline,
+        account: Collected,
+        *,
+        limit: Deadline | None = None,
+        detach: bool = False,
     ) -> list[Stage]:
-        """The list that makes a picture: stages here, then a remote one for the rest."""
+        """The list that makes a picture: stages here, then a remote one for the rest.
+
+        The server has until `limit`, where a fallback needs the time after it.
+        """
         cut = self.config.cut
         if last < cut:
-            return self._here(range(last + 1), account)
+            return self._here(range(last + 1), account, deadline)
         begun = time.perf_counter()
         # The server first: it loads while the stages here do.
         private = self._start_private()
@@ -309,17 +342,22 @@ class Client:
         connection = self._connect(private)
         connection.begin()
         account.seconds["load"] += time.perf_counter() - begun
+        presence = Presence(detach=True) if detach else Presence(linger_s=self.config.linger_s)
         remote = RemoteStage(
             connection,
             self.bundle.manifest,
             range(cut, last + 1),
-            deadline,
+            limit or deadline,
             self._demanded,
-            ticket or Ticket(presence=Presence(linger_s=self.config.linger_s)),
+            Ticket(request_id=account.request_id, presence=presence),
         )
-        return [*self._here(range(cut), account), remote]
+        here = self._here(range(cut), account, deadline)
+        if private is None and self.config.fallback == "error":
+            # What is wrong with it shows before any work; meanwhile the stages here were opened.
+            remote.require_fit()
+        return [*here, remote]
 
-    def _here(self, positions: range, account: Collected) -> list[Stage]:
+    def _here(self, positions: range, account: Collected, deadline: Deadline) -> list[Stage]:
         """Components as stages on this machine."""
         if not positions:
             return []
@@ -331,7 +369,7 @@ class Client:
             if self._local is None:
                 self._local = LocalStages(self.bundle, self.config.wish)
             local = self._local
-        stages = [local.at(position) for position in positions]
+        stages = [local.at(position, deadline) for position in positions]
         account.seconds["load"] += time.perf_counter() - begun
         return stages
 
@@ -372,7 +410,9 @@ class Client:
 
         config = self.config
         address = config.server or ""
-        locate = private.wait_until_ready if private is not None else lambda: address
+        locate: Callable[[], str] = lambda: address  # noqa: E731 - one of two
+        if private is not None:
+            locate = partial(private.wait_until_ready, config.timeout_s)
         with self._lock:
             self._refuse_when_closed()
             if self._connection is None:
@@ -403,6 +443,16 @@ class Client:
     def _refuse_when_closed(self) -> None:
         if self._closed:
             raise Cancelled("the client was closed")
+
+
+@contextmanager
+def naming_errors(request_id: str) -> Iterator[None]:
+    """Put a request's id on what it ends with."""
+    try:
+        yield
+    except CascadeError as exc:
+        exc.request_id = request_id
+        raise
 
 
 def opened(bundle: Bundle | Path | str, signed_by: Path | None) -> Bundle:

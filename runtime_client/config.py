@@ -17,6 +17,8 @@ Fallback = Literal["error", "local"]
 FALLBACKS: tuple[Fallback, ...] = ("error", "local")
 DEFAULT_CUT = 2
 DEFAULT_TIMEOUT_S = 300.0
+MAX_TIMEOUT_S = 7 * 24 * 3600.0
+"""Systems cannot wait for any number of seconds: some clocks overflow at 2^31 or 2^63 ns."""
 DEFAULT_LINGER_S = 5.0
 DEFAULT_DEAD_LINK_S = 15.0
 LEAST_DEAD_LINK_S, MOST_DEAD_LINK_S = 0.1, 600.0
@@ -83,9 +85,11 @@ class ClientConfig:
             raise InvalidRequest(
                 f"fallback: expected error or local, got {self.fallback!r}", field="fallback"
             )
-        if not 0 < self.timeout_s < float("inf"):
+        if not 0 < self.timeout_s <= MAX_TIMEOUT_S:
             raise InvalidRequest(
-                f"timeout_s: expected more than 0 seconds, got {self.timeout_s}", field="timeout_s"
+                f"timeout_s: expected more than 0 seconds and at most {MAX_TIMEOUT_S:.0f} "
+                f"(a week), got {self.timeout_s:g}",
+                field="timeout_s",
             )
         if not 0 <= self.linger_s <= MAX_LINGER_S:
             raise InvalidRequest(

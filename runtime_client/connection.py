@@ -8,7 +8,7 @@ import random
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
 from cascade.agreement import WIRE_VERSION
@@ -92,6 +92,15 @@ class Connection:
                 self._greeting = greeting
             return greeting
 
+    @property
+    def software_version(self) -> str:
+        """The server's, once it is known to fit; empty before."""
+        with self._lock:
+            greeting = self._greeting
+        if greeting is None or not greeting.done() or greeting.cancelled() or greeting.exception():
+            return ""
+        return greeting.result().info.software_version[:40]
+
     def raise_failure(self) -> None:
         """Raise what the handshake failed with, if it has failed; never waits."""
         with self._lock:
@@ -167,7 +176,7 @@ class Connection:
             Whether there was anything.
         """
         deadline = Deadline.after(self._timeout_s)
-        peer = self._greeted(deadline)
+        peer = self.greeted(deadline)
         message = wire.encode_cancel(request_id)
 
         def ask() -> bytes:
@@ -184,17 +193,23 @@ class Connection:
         message = wire.encode_cancel(request_id)
         return transport.post(wire.CANCEL, message, timeout_s=FAREWELL_S)
 
-    def _greeted(self, deadline: Deadline) -> Peer:
-        """The server, once it is known to fit."""
+    def greeted(self, deadline: Deadline) -> Peer:
+        """The server, once it is known to fit.
+
+        Raises:
+            CascadeError: it does not, is not there, or the time or this client is over.
+        """
         try:
             return self.begin().result(timeout=deadline.remaining_s())
         except TimeoutError as exc:
             raise deadline.exceeded() from exc
+        except CancelledError as exc:
+            raise Cancelled("the client was closed") from exc
 
     def _put_context(self, context: ContextF16) -> Uploaded:
         """Upload one context; runs in the background."""
         deadline = Deadline.after(self._timeout_s)
-        peer = self._greeted(deadline)
+        peer = self.greeted(deadline)
         message = wire.encode_put_context(self._bundle_id, context)
 
         def put() -> bytes:

@@ -4,24 +4,29 @@ The function behind the command line; takes values. Knows the client, a file and
 """
 
 import json
+import os
 import sys
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-from cascade import __version__
+from cascade.bundle import open_bundle
 from cascade.errors import InvalidRequest
-from cascade.events import Event, Preview, StageFinished
-from cascade.image_codec import encode_image
+from cascade.events import Event
 from cascade.request import GenerateRequest
-from cascade.types import ImageU8
+from cascade.standard_streams import OutputLost
 from runtime_client.client import Client
 from runtime_client.config import ClientConfig
 from runtime_client.contradictions import refuse_idle_server
-from runtime_client.picture_file import check_target, prepare_folder, write_whole
+from runtime_client.picture_file import check_target, write_picture
+from runtime_client.picture_format import STANDARD_OUTPUT, encode_picture, format_of, read_story
+from runtime_client.previews import PreviewFolder
 from runtime_client.progress_bars import ProgressBars
+from runtime_client.remake import Remake, check_engines_here, remake_of
 from runtime_client.result import Result
+from runtime_client.story import as_text, story_of, story_of_fetched
 from runtime_client.time_table import ENCODE, ENCODE_PNG, TOTAL, render, rows
 
 
@@ -34,10 +39,14 @@ class Order:
     request: GenerateRequest
     request_id: str = ""
     """Of a request that the server has already; `request` then says nothing."""
+    source: Path | None = None
+    """A picture to be made again; `request` then says nothing but how often to preview."""
     output: Path | None
     """None when the picture is left to the server."""
     preview: Path | None
     as_json: bool
+    quiet: bool
+    """No progress and no table; errors are said."""
 
 
 def carry_out(order: Order) -> None:
@@ -49,28 +58,32 @@ def carry_out(order: Order) -> None:
     begun = time.perf_counter()
     output = target_of(order)
     check_target(output)
-    if order.preview is not None:
-        prepare_folder(order.preview)
-    bars = ProgressBars(sys.stderr, interactive=sys.stderr.isatty())
-
-    def on_event(event: Event) -> None:
-        bars.show(event)
-        if order.preview is not None:
-            write_preview(order.preview, event)
-
+    bars = progress_of(order)
     try:
-        with Client(order.bundle, order.config) as client:
+        client, request, remake = prepared(order)
+        with client:
             count = len(client.bundle.manifest.components)
-            refuse_idle_server(order.config.cut, count, order.config.server)
+            refuse_idle_server(client.config.cut, count, client.config.server)
+            watchers = watchers_of(order, client, bars, remake)
+
+            def on_event(event: Event) -> None:
+                for watch in watchers:
+                    watch(event)
+
+            bars.begin()
             if order.request_id:
                 result = client.fetch(order.request_id, on_event=on_event)
+                story = story_of_fetched(client.bundle.manifest, result)
             else:
-                result = client.run(order.request, on_event=on_event)
-            seconds = save(order, output, result)
+                result = client.run(request, on_event=on_event)
+                story = story_of(client.bundle.manifest, request, result)
+            if remake is not None:
+                remake.check_picture(result.image)
+            seconds = save(output, result, story)
             seconds[TOTAL] = time.perf_counter() - begun
     finally:
         bars.close()
-    print_account(order, result, seconds)
+    account(order, result, story, seconds)
 
 
 def leave(order: Order) -> None:
@@ -79,9 +92,10 @@ def leave(order: Order) -> None:
     Raises:
         CascadeError: nothing was left there.
     """
-    bars = ProgressBars(sys.stderr, interactive=sys.stderr.isatty())
+    bars = progress_of(order)
     try:
         with Client(order.bundle, order.config) as client:
+            bars.begin()
             request_id = client.submit(order.request, on_event=bars.show)
     finally:
         bars.close()
@@ -96,89 +110,98 @@ def target_of(order: Order) -> Path:
     return order.output
 
 
-def save(order: Order, output: Path, result: Result) -> dict[str, float]:
+def progress_of(order: Order) -> ProgressBars:
+    """What is shown on standard error meanwhile."""
+    redrawn = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+    return ProgressBars(sys.stderr, interactive=redrawn, silent=order.quiet)
+
+
+def prepared(order: Order) -> tuple[Client, GenerateRequest, Remake | None]:
+    """The client and what it is asked for; with `--from`, what must come of it.
+
+    Raises:
+        InvalidRequest: the picture of `--from` cannot be made again.
+        CascadeError: see `Client`.
+    """
+    if order.source is None:
+        return Client(order.bundle, order.config), order.request, None
+    bundle = open_bundle(order.bundle, order.config.require_signature)
+    remake = remake_of(order.source, read_story(order.source), bundle.manifest)
+    count = len(bundle.manifest.components)
+    mine = count if order.config.server is None else min(order.config.cut, count)
+    check_engines_here(remake, range(mine), bundle.manifest)
+    config = replace(order.config, engine=remake.engine, precision=remake.precision)
+    request = replace(remake.request, preview_every=order.request.preview_every)
+    return Client(bundle, config), request, remake
+
+
+def watchers_of(
+    order: Order, client: Client, bars: ProgressBars, remake: Remake | None
+) -> list[Callable[[Event], None]]:
+    """Who is told of every event."""
+    watchers: list[Callable[[Event], None]] = [bars.show]
+    if remake is not None:
+        watchers.append(remake.check_event)
+    if order.preview is not None:
+        names = [component.name for component in client.bundle.manifest.components]
+        watchers.append(PreviewFolder(order.preview, names, bars.say).take)
+    return watchers
+
+
+def save(output: Path, result: Result, story: dict[str, Any]) -> dict[str, float]:
     """Write the picture; returns the seconds of the whole run so far."""
     begun = time.perf_counter()
-    write_whole(output, encode_image(result.image, "png", png_text(order, result)))
+    write_picture(output, encode_picture(result.image, format_of(output), as_text(story)))
     return {**result.seconds, ENCODE_PNG: time.perf_counter() - begun}
 
 
-def png_text(order: Order, result: Result) -> dict[str, str]:
-    """What the picture says about itself; enough to make it again."""
-    seconds = {name: round(spent, 6) for name, spent in result.seconds.items()}
-    return {
-        **asked_text(order, result),
-        "bundle_id": result.bundle_id,
-        "cut": str(result.cut),
-        "computed": json.dumps(computed_words(result), sort_keys=True),
-        "timings": json.dumps(seconds, sort_keys=True),
-        "software": f"edge-cascade {__version__}",
-    }
+def account(order: Order, result: Result, story: dict[str, Any], seconds: dict[str, float]) -> None:
+    """The table, or one JSON object; on standard error where the picture is on the other.
 
-
-def asked_text(order: Order, result: Result) -> dict[str, str]:
-    """What was asked for; of a fetched picture only its id is known here."""
-    if order.request_id:
-        return {"request_id": order.request_id}
-    return {
-        "prompt": order.request.prompt or "",
-        "seed": str(result.seed),
-        "image_index": str(result.image_index),
-    }
-
-
-def print_account(order: Order, result: Result, seconds: dict[str, float]) -> None:
-    """The table, or one JSON object, on standard output."""
+    Raises:
+        OutputLost: the object could not be written; the picture is.
+    """
+    out: TextIO = sys.stderr if order.output == STANDARD_OUTPUT else sys.stdout
     table = rows(seconds, list(result.images), result.cut)
-    if not order.as_json:
-        sys.stdout.write(
-            render(table, result.bytes_up, result.bytes_down, computed_rows(result)) + "\n"
-        )
-        return
+    try:
+        if order.as_json:
+            out.write(json.dumps(as_object(order, result, story, table)) + "\n")
+        elif not order.quiet:
+            words = computed_rows(result)
+            out.write(render(table, result.bytes_up, result.bytes_down, words) + "\n")
+        out.flush()
+    except OutputLost as lost:
+        # For people the picture is the result and the table a courtesy; for programs the object is.
+        if order.as_json:
+            raise
+        if not lost.closed:
+            sys.stderr.write(f"{lost}; the table is lost, {order.output} is written\n")
+
+
+def as_object(
+    order: Order, result: Result, story: dict[str, Any], table: dict[str, float]
+) -> dict[str, Any]:
+    """The story, and what it took this time."""
     height, width = result.image.shape[:2]
-    account: dict[str, Any] = {
+    return {
         "output": str(order.output),
         "width": width,
         "height": height,
-        "prompt": order.request.prompt,
         "seed": result.seed,
         "image_index": result.image_index,
-        "bundle_id": result.bundle_id,
+        "prompt": order.request.prompt,
         "cut": result.cut,
-        "fell_back": result.fell_back,
-        "computed": {
-            name: {"engine": computed.engine, "precision": computed.precision.value}
-            for name, computed in result.computed.items()
-        },
+        **story,
+        "request_id": result.request_id,
         "seconds": {name: round(spent, 6) for name, spent in table.items()},
         "bytes_up": result.bytes_up,
         "bytes_down": result.bytes_down,
     }
-    sys.stdout.write(json.dumps(account) + "\n")
-
-
-def computed_words(result: Result) -> dict[str, str]:
-    """Engine and precision of every component, in two words."""
-    return {
-        name: f"{computed.engine} {computed.precision}"
-        for name, computed in result.computed.items()
-    }
 
 
 def computed_rows(result: Result) -> dict[str, str]:
-    """The same by row of the table: the text encoder's time is the row `encode`."""
+    """By row of the table, engine and precision: the text encoder's time is the row `encode`."""
     return {
-        name if name in result.images else ENCODE: words
-        for name, words in computed_words(result).items()
+        name if name in result.images else ENCODE: f"{computed.engine} {computed.precision}"
+        for name, computed in result.computed.items()
     }
-
-
-def write_preview(folder: Path, event: Event) -> None:
-    """Write the picture of a preview or a finished stage as it comes."""
-    image: ImageU8 | None = None
-    if isinstance(event, Preview):
-        name, image = f"{event.stage}-step-{event.step:04d}.png", event.image
-    elif isinstance(event, StageFinished):
-        name, image = f"{event.stage}.png", event.handoff.image
-    if image is not None:
-        write_whole(folder / name, encode_image(image, "png"))

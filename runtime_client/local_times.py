@@ -68,9 +68,9 @@ class LocalTimes:
 
 def tuned_seconds(manifest: Manifest, wish: EngineWish) -> dict[str, tuple[float, float]]:
     """Seconds of a step and of loading by component, of the engines that would be taken here."""
-    tuning = read_tuning(
-        user_cache_folder() / "tuning", tuning_key(manifest.bundle_id, wish.threads)
-    )
+    cache = user_cache_folder()
+    key = tuning_key(manifest.bundle_id, wish.threads)
+    tuning = None if cache is None else read_tuning(cache / "tuning", key)
     if tuning is None:
         return {}
     try:

@@ -6,11 +6,14 @@ Knows a path and bytes; not where the picture comes from.
 import contextlib
 import os
 import secrets
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from cascade.errors import InvalidRequest
+from cascade.standard_streams import refuse_without_output
+from runtime_client.picture_format import STANDARD_OUTPUT, format_of
 
 NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL
 MODE = 0o666
@@ -18,9 +21,11 @@ MODE = 0o666
 
 
 def check_target(path: Path) -> None:
-    """Raise `InvalidRequest` unless a PNG can be written there; leaves nothing behind."""
-    if path.suffix.lower() != ".png":
-        raise InvalidRequest(f"output: {path} must end in .png", field="output")
+    """Raise `InvalidRequest` unless a picture can be written there; leaves nothing behind."""
+    format_of(path)
+    if path == STANDARD_OUTPUT:
+        refuse_without_output()
+        return
     if path.is_dir():
         raise InvalidRequest(f"output: {path} is a folder; name a file", field="output")
     if not path.parent.is_dir():
@@ -52,6 +57,20 @@ def check_writable(folder: Path, field: str) -> None:
         raise InvalidRequest(
             f"{field}: cannot write to {folder}: {exc.strerror}", field=field
         ) from exc
+
+
+def write_picture(path: Path, data: bytes) -> None:
+    """Write a picture to its file, or to standard output.
+
+    Raises:
+        InvalidRequest: the system refused; what was there before is unharmed.
+        OutputLost: standard output did not take it.
+    """
+    if path != STANDARD_OUTPUT:
+        write_whole(path, data)
+        return
+    sys.stdout.buffer.write(data)
+    sys.stdout.flush()
 
 
 def write_whole(path: Path, data: bytes) -> None:

@@ -1,10 +1,12 @@
 """A server of one's own: `cascade serve` as a child on a private Unix socket.
 
 So that a run without `--server` takes the true path. The child ends when its standard input
-closes, hence with this process however that ends. Knows the server's command line, not its code.
+closes, hence with this process however that ends, and takes their folder with it. Knows the
+server's command line, not its code.
 """
 
 import contextlib
+import os
 import shutil
 import socket
 import subprocess
@@ -12,9 +14,12 @@ import sys
 import tempfile
 import threading
 import time
-import weakref
+from collections import deque
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
+from cascade.agreement import PRIVATE_FOLDER
 from cascade.engine_plan import EnginePlan
 from cascade.errors import Cancelled, TransportError
 from cascade.owning_process import OwningProcess, do_in_children
@@ -27,8 +32,10 @@ STOP_PATIENCE_S = 5.0
 LONGEST_SOCKET_PATH = 100
 """The system's limit is 108 bytes, 104 on macOS."""
 SOCKET_NAME = "cascade.sock"
-LOG_NAME = "stderr.log"
-LOG_TAIL_BYTES = 4096
+USUAL_PLACES = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108 - for a folder with a random name
+KEPT_LINES, LONGEST_LINE = 8, 4096
+READ_PATIENCE_S = 1.0
+"""For what a child wrote just before it ended."""
 
 
 class PrivateServer:
@@ -50,11 +57,8 @@ class PrivateServer:
         """
         self._owner = OwningProcess()
         self._closing = threading.Event()
-        folder = private_folder()
-        # Also at the end of this process, but of no other one.
-        self._remove_folder = weakref.finalize(self, remove_folder, folder, self._owner)
-        self._path = folder / SOCKET_NAME
-        self._log = folder / LOG_NAME
+        self._folder = private_folder()
+        self._path = self._folder / SOCKET_NAME
         command = [sys.executable, "-m", "cascade.cli", "serve"]
         command += ["--bundle", str(bundle_folder.resolve()), "--listen", self.address]
         command += ["--cut", str(cut), "--until-stdin-closes"]
@@ -65,19 +69,20 @@ class PrivateServer:
         if plan.choices:
             engine, precision = plan.texts
             command += ["--engine", engine, "--precision", precision]
+        self._words = LastWords()
         try:
-            with self._log.open("wb") as log:
-                self._child = subprocess.Popen(
-                    command,
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.DEVNULL,
-                    stderr=log,
-                    start_new_session=True,
-                )
+            self._child = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                start_new_session=True,
+            )
         except OSError as exc:
-            self._remove_folder()
+            remove_folder(self._folder)
             raise TransportError(f"the private server cannot be started: {exc.strerror}") from exc
         do_in_children(self, PrivateServer._let_go)
+        self._words.listen(self._child.stderr)
 
     @property
     def address(self) -> str:
@@ -94,8 +99,11 @@ class PrivateServer:
         """The child's process id."""
         return self._child.pid
 
-    def wait_until_ready(self) -> str:
+    def wait_until_ready(self, allowed_s: float = START_TIMEOUT_S) -> str:
         """The address, once the child accepts connections.
+
+        Args:
+            allowed_s: how long that may take.
 
         Raises:
             TransportError: it ended or took too long; the message has its last words.
@@ -105,10 +113,9 @@ class PrivateServer:
         while not accepts_connections(self._path):
             if not self.is_alive:
                 raise TransportError(f"the private server did not start: {self._last_words()}")
-            if time.monotonic() - begun > START_TIMEOUT_S:
+            if time.monotonic() - begun > allowed_s:
                 raise TransportError(
-                    f"the private server was not ready within {START_TIMEOUT_S:g} s: "
-                    f"{self._last_words()}"
+                    f"the private server was not ready within {allowed_s:g} s: {self._last_words()}"
                 )
             if self._closing.wait(POLL_S):
                 raise Cancelled("the client was closed")
@@ -131,7 +138,8 @@ class PrivateServer:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._child.wait(STOP_PATIENCE_S)
                 break
-        self._remove_folder()
+        self._words.close()
+        remove_folder(self._folder)
 
     def _let_go(self) -> None:
         """In a forked child: hold nothing open that keeps the server running."""
@@ -140,27 +148,89 @@ class PrivateServer:
 
     def _last_words(self) -> str:
         """The last line that the child wrote to its standard error."""
+        code = self._child.poll()
+        return self._words.last or f"exit code {code}, nothing on its standard error"
+
+
+class LastWords:
+    """The last lines of a child, read as they come: a log on disk would need a disk with room."""
+
+    def __init__(self) -> None:
+        self._lines: deque[str] = deque(maxlen=KEPT_LINES)
+        self._thread: threading.Thread | None = None
+        self._pipe: IO[bytes] | None = None
+
+    def listen(self, pipe: IO[bytes] | None) -> None:
+        """Read from now on, until the child has closed its end."""
+        if pipe is not None:
+            self._pipe = pipe
+            self._thread = threading.Thread(target=self._read, args=(pipe,), daemon=True)
+            self._thread.start()
+
+    @property
+    def last(self) -> str:
+        """The last line; that of a child that has ended, once it is read."""
+        if self._thread is not None:
+            self._thread.join(READ_PATIENCE_S)
+        return self._lines[-1] if self._lines else ""
+
+    def close(self) -> None:
+        """Stop reading."""
+        if self._thread is not None:
+            self._thread.join(READ_PATIENCE_S)
+        if self._pipe is not None and not (self._thread and self._thread.is_alive()):
+            self._pipe.close()
+
+    def _read(self, pipe: IO[bytes]) -> None:
+        while line := pipe.readline(LONGEST_LINE):
+            if text := line.decode("utf-8", "replace").strip():
+                self._lines.append(text)
+
+
+def private_folder(
+    environment: Mapping[str, str] = os.environ, usual_places: Sequence[str] = USUAL_PLACES
+) -> Path:
+    """A new folder that only this user may enter and where a socket can be made.
+
+    Args:
+        environment: may name places in TMPDIR and XDG_RUNTIME_DIR.
+        usual_places: tried after them.
+
+    Raises:
+        TransportError: there is no such place.
+    """
+    named = [environment.get(name, "") for name in ("TMPDIR", "XDG_RUNTIME_DIR")]
+    for place in [*named, *usual_places]:
+        if not Path(place).is_absolute():
+            continue
         with contextlib.suppress(OSError):
-            tail = self._log.read_bytes()[-LOG_TAIL_BYTES:].decode("utf-8", "replace")
-            lines = [line.strip() for line in tail.splitlines() if line.strip()]
-            if lines:
-                return lines[-1]
-        return f"exit code {self._child.poll()}, nothing on its standard error"
+            folder = Path(tempfile.mkdtemp(prefix=PRIVATE_FOLDER, dir=place))
+            if takes_sockets(folder / SOCKET_NAME):
+                return folder
+            remove_folder(folder)
+    raise TransportError(
+        "the private server finds no folder for its socket: set TMPDIR to one that can be "
+        f"written and whose path has at most {LONGEST_SOCKET_PATH - 40} bytes, run everything here "
+        "(--cut with the number of components), or name a --server"
+    )
 
 
-def private_folder() -> Path:
-    """A new folder that only this user may enter, with a path short enough for a socket in it."""
-    folder = Path(tempfile.mkdtemp(prefix="cascade-"))
-    if len(str(folder)) + len(SOCKET_NAME) < LONGEST_SOCKET_PATH:
-        return folder
-    folder.rmdir()
-    return Path(tempfile.mkdtemp(prefix="cascade-", dir="/tmp"))
+def takes_sockets(path: Path) -> bool:
+    """Whether a Unix socket can be made at a path: not on every file system, nor at any length."""
+    if len(os.fsencode(path)) >= LONGEST_SOCKET_PATH:
+        return False
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            probe.bind(str(path))
+        path.unlink()
+    except OSError:
+        return False
+    return True
 
 
-def remove_folder(folder: Path, owner: OwningProcess) -> None:
-    """Remove a private server's folder, in the process that made it."""
-    if owner.is_this:
-        shutil.rmtree(folder, ignore_errors=True)
+def remove_folder(folder: Path) -> None:
+    """Remove a private folder; its server may have done so before."""
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def accepts_connections(path: Path) -> bool:

@@ -3,6 +3,7 @@
 Knows events and a text stream; nothing of how pictures are made.
 """
 
+import shutil
 from typing import TextIO
 
 from cascade.events import Accepted, Event, FellBack, Progress, Resumed, StageFinished
@@ -14,19 +15,33 @@ CLEAR_LINE = "\r\x1b[K"
 class ProgressBars:
     """Shows the events of one request."""
 
-    def __init__(self, out: TextIO, *, interactive: bool) -> None:
+    def __init__(self, out: TextIO, *, interactive: bool, silent: bool = False) -> None:
         """Nothing is shown yet.
 
         Args:
             out: usually standard error.
             interactive: whether lines may be redrawn.
+            silent: show nothing; what is said is said all the same.
         """
         self._out = out
-        self._interactive = interactive
+        self._interactive = interactive and not silent
+        self._silent = silent
         self._open = False
+
+    def begin(self) -> None:
+        """Show that something happens: before the first event engines and a server start."""
+        if self._interactive:
+            self._draw("starting")
+
+    def say(self, line: str) -> None:
+        """A line that the user should see whatever else is shown."""
+        self.close()
+        self._write(line + "\n")
 
     def show(self, event: Event) -> None:
         """Show one event."""
+        if self._silent:
+            return
         if isinstance(event, Progress) and self._interactive:
             self._draw(bar(event))
         elif isinstance(event, Accepted) and self._interactive and event.queue_position:
@@ -36,11 +51,11 @@ class ProgressBars:
             )
         elif isinstance(event, StageFinished):
             own = sum(event.seconds.values()) - event.seconds.get("queue", 0.0)
-            self._line(f"{event.stage:<12} {1000 * own:8.0f} ms")
+            self.say(f"{event.stage:<12} {1000 * own:8.0f} ms")
         elif isinstance(event, Resumed):
-            self._line("the connection broke; the server goes on, and so do we")
+            self.say("the connection broke; the server goes on, and so do we")
         elif isinstance(event, FellBack):
-            self._line(f"the server is gone, {event.stage} and the rest run here: {event.reason}")
+            self.say(f"the server is gone, {event.stage} and the rest run here: {event.reason}")
 
     def close(self) -> None:
         """Leave the cursor on a line of its own."""
@@ -49,12 +64,10 @@ class ProgressBars:
             self._open = False
 
     def _draw(self, text: str) -> None:
-        self._write(CLEAR_LINE + text)
+        # A line that wraps could not be redrawn.
+        width = shutil.get_terminal_size().columns - 1
+        self._write(CLEAR_LINE + text[:width])
         self._open = True
-
-    def _line(self, text: str) -> None:
-        self.close()
-        self._write(text + "\n")
 
     def _write(self, text: str) -> None:
         self._out.write(text)

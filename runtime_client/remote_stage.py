@@ -13,7 +13,13 @@ from cascade.precision import Precision
 from cascade.request import GenerateRequest, Handoff
 from runtime_client.connection import Connection
 from runtime_client.deadline import Deadline
-from runtime_client.remote_run import Plan, RemoteRun, Ticket
+from runtime_client.remote_run import (
+    Plan,
+    RemoteRun,
+    Ticket,
+    check_hosted,
+    check_precisions,
+)
 
 
 class RemoteStage:
@@ -52,6 +58,17 @@ class RemoteStage:
     def names(self) -> tuple[str, ...]:
         """The components that the server runs."""
         return tuple(component.name for component in self._plan.components)
+
+    def require_fit(self) -> None:
+        """Wait for the server, and refuse it now if it is none for this work.
+
+        Raises:
+            BundleMismatch: as `run`, and whatever else it would find before it sends anything.
+            CascadeError: see `run`.
+        """
+        peer = self._plan.connection.greeted(self._plan.deadline)
+        check_hosted(peer, self._plan.components)
+        check_precisions(peer, self._plan.precisions)
 
     def anticipate(self, handoff: Handoff) -> None:
         """Start the handshake, and the upload of the context once there is one."""

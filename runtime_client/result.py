@@ -11,6 +11,9 @@ from cascade.errors import StageError
 from cascade.events import Computed, Event, FellBack, StageFinished, Transferred
 from cascade.types import ImageU8
 
+HERE, PRIVATE, SERVER = "here", "private server", "server"
+"""Where a component ran: in this process, beside it, or on a server that was named."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Result:
@@ -34,17 +37,26 @@ class Result:
     """Whether the server was gone and the rest ran here."""
     computed: Mapping[str, Computed]
     """By component: the engine that ran it and in which precision, as far as that is known."""
+    request_id: str
+    """The run's name, here and in the log of a server."""
+    sides: Mapping[str, str]
+    """By component: `here`, `private server` or `server`."""
+    server_version: str
+    """Of a server's software; empty where none was asked."""
 
 
 @dataclass(slots=True)
 class Collected:
     """Events taken in so far."""
 
+    request_id: str = ""
     images: dict[str, ImageU8] = field(default_factory=dict)
     seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
     bytes_up: int = 0
     bytes_down: int = 0
     fell_back: bool = False
+    fell_back_at: str = ""
+    """The first component that ran here for want of the server."""
     computed: dict[str, Computed] = field(default_factory=dict)
 
     def add(self, event: Event) -> None:
@@ -61,6 +73,7 @@ class Collected:
             self.bytes_down += event.bytes_down
         elif isinstance(event, FellBack):
             self.fell_back = True
+            self.fell_back_at = event.stage
 
     def _spend(self, seconds: Mapping[str, float]) -> None:
         for name, spent in seconds.items():

@@ -6,11 +6,11 @@ Knows seconds by name and the order of the work; measures nothing.
 from collections.abc import Mapping, Sequence
 
 ENCODE = "encode"
-ENCODE_PNG = "encode PNG"
+ENCODE_PNG = "write picture"
 REST = "everything else"
 TOTAL = "total"
-OPTIONAL = ("load", "connect")
-"""Shown only where they took time: opening stages here, waiting for the server to be there."""
+OPTIONAL = ("load", "connect", "serialise", "upload", "queue", "download")
+"""Shown only where they took time: opening stages here, and a server."""
 
 
 def rows(seconds: Mapping[str, float], stages: Sequence[str], cut: int) -> dict[str, float]:
@@ -53,6 +53,7 @@ def render(
     for name, spent in table.items():
         line = f"{name:<{width}}  {1000 * spent:>10.1f}  {spent / total:>6.1%}"
         lines.append(f"{line}  {computed.get(name, '')}".rstrip())
-    lines.append(f"{'bytes up':<{width}}  {bytes_up:>10,}")
-    lines.append(f"{'bytes down':<{width}}  {bytes_down:>10,}")
+    if bytes_up or bytes_down:
+        lines.append(f"{'bytes up':<{width}}  {bytes_up:>10,}")
+        lines.append(f"{'bytes down':<{width}}  {bytes_down:>10,}")
     return "\n".join(lines)

@@ -14,13 +14,15 @@ import grpc
 
 from cascade.agreement import MAX_MESSAGE_BYTES, MAX_METADATA_BYTES
 from cascade.errors import MissingExtra, TransportError
-from runtime_server.configuration.config import ServerConfig
+from runtime_server.configuration.config import ServerConfig, split_address
 from runtime_server.health_board import HEALTH_SERVICE, HealthBoard
 from runtime_server.hosting.core import Core
 from runtime_server.houses import Houses
 from runtime_server.identity.access import Access
 from runtime_server.identity.gate import Gate
 from runtime_server.identity.tls import read_credentials
+from runtime_server.listeners import find_endpoints
+from runtime_server.protocol.foreign_messages import ForeignMessages
 from runtime_server.protocol.wire import SERVICE_NAME
 from runtime_server.service import CascadeService
 from runtime_server.watching.logs import LogLevel, log_event
@@ -79,9 +81,8 @@ class CascadeServer:
         observer = observer or NullObserver()
         self.houses = Houses(core, observer)
         gate = Gate(Access(config), observer)
-        self._server: Any = grpc.aio.server(
-            options=GRPC_OPTIONS, interceptors=(Metering(observer), gate)
-        )
+        interceptors = (Metering(observer), gate, ForeignMessages())
+        self._server: Any = grpc.aio.server(options=GRPC_OPTIONS, interceptors=interceptors)
         self.service = CascadeService(self.houses, gate, observer)
         self._server.add_generic_rpc_handlers((self.service.handlers(),))
         self._health = HealthBoard(self._server)
@@ -102,7 +103,7 @@ class CascadeServer:
         """Listen and report SERVING.
 
         Raises:
-            TransportError: the address is taken or not ours.
+            TransportError: one of the addresses is taken or not ours.
             InvalidRequest: certificate and key cannot be read or do not belong together.
         """
         credentials = read_credentials(self._config)
@@ -168,24 +169,30 @@ class CascadeServer:
             await asyncio.sleep(WATCH_POLL_S)
 
     def _bind(self, credentials: Any) -> int:
-        """Take the address; a Unix socket is its owner's alone."""
+        """Take every address, or none; returns the port, 0 for a Unix socket."""
         path = self._config.socket_path
-        target = self._config.listen if path is None else f"unix:{path.absolute()}"
-        if path is not None:
-            clear_stale_socket(path)
-        cause = "it is in use, not of this machine, or not permitted"
-        before = os.umask(0o177) if path is not None else None
+        if path is None:
+            host, port = split_address(self._config.listen)
+            for endpoint in find_endpoints(host, port):
+                port = self._add_port(str(endpoint), credentials)
+            return port
+        clear_stale_socket(path)
+        # A Unix socket is its owner's alone.
+        before = os.umask(0o177)
+        try:
+            return self._add_port(f"unix:{path.absolute()}", credentials)
+        finally:
+            os.umask(before)
+
+    def _add_port(self, target: str, credentials: Any) -> int:
+        """Have gRPC listen on one address."""
         try:
             if credentials is None:
-                port = self._server.add_insecure_port(target)
-            else:
-                port = self._server.add_secure_port(target, credentials)
+                return int(self._server.add_insecure_port(target))
+            return int(self._server.add_secure_port(target, credentials))
         except RuntimeError as exc:
-            raise TransportError(f"cannot listen on {self._config.listen}: {cause}") from exc
-        finally:
-            if before is not None:
-                os.umask(before)
-        return int(port)
+            cause = "it is in use, not of this machine, or not permitted"
+            raise TransportError(f"cannot listen on {target}: {cause}") from exc
 
 
 def clear_stale_socket(path: Path) -> None:

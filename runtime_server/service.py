@@ -6,14 +6,13 @@ Knows grpc.aio; the messages themselves only through `wire`.
 """
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import grpc
 
-from cascade.errors import CascadeError, InvalidRequest, ServerBusy
+from cascade.errors import CascadeError, InvalidRequest
 from runtime_server.admission.checks import REQUEST_ID, Work, check_request_id
 from runtime_server.admission.fingerprint import fingerprint
 from runtime_server.houses import House, Houses
@@ -25,14 +24,10 @@ from runtime_server.protocol.status import OPAQUE_CODES
 from runtime_server.requests.ledger import RequestKey
 from runtime_server.requests.reception import Reception, Seat
 from runtime_server.requests.response_stream import ResponseStream
-from runtime_server.watching.line_budget import LineBudget
 from runtime_server.watching.logs import log_event, reason_of
 from runtime_server.watching.observer import Observer
 
 Handler = Callable[[bytes, Any], Awaitable[Any]]
-
-BUSY_LINES, WINDOW_S = 20, 10.0
-"""Lines in the log about requests refused for want of room: a line costs as much as the refusal."""
 
 
 class CascadeService:
@@ -49,7 +44,6 @@ class CascadeService:
         self._houses = houses
         self._gate = gate
         self._observer = observer
-        self._busy_lines = LineBudget(BUSY_LINES, WINDOW_S, time.monotonic)
 
     @property
     def reception(self) -> Reception:
@@ -184,13 +178,6 @@ class CascadeService:
         self._observer.bytes_moved(len(data), len(reply))
         return reply
 
-    def _log_refused(self, error: Exception, request_id: str) -> None:
-        """One line; of refusals for want of room only so many, however great the overload is."""
-        unwritten = self._busy_lines.take() if isinstance(error, ServerBusy) else 0
-        if unwritten is None:
-            return
-        log_event("refused", request_id=request_id, reason=reason_of(error), unwritten=unwritten)
-
     def _guarded(self, handler: Handler) -> Handler:
         """The outermost rim: callers have a name, every exception becomes a status.
 
@@ -205,7 +192,7 @@ class CascadeService:
                 # A request in fragments is not kept for its name.
                 request_id = wire.find_request_id(data) if isinstance(data, bytes) else ""
                 known = request_id if REQUEST_ID.fullmatch(request_id) else ""
-                self._log_refused(exc, known)
+                log_event("refused", request_id=known, reason=reason_of(exc))
                 error = exc
             await refuse(context, error, known)
             return None

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from cascade.command_parser import CommandParser
 from cascade.errors import CascadeError, InvalidRequest, MissingExtra
 
 DATA_FILE = Path("data/emoji.npz")
@@ -303,10 +304,10 @@ def run_evaluate(args: argparse.Namespace) -> int:
 
 def main() -> int:
     """The bare-checkout entry: the same subcommands without the installed `cascade`."""
-    parser = argparse.ArgumentParser(prog="python -m stages.cli")
+    parser = CommandParser(prog="python -m stages.cli")
     register(parser.add_subparsers(metavar="COMMAND", required=True))
-    args = parser.parse_args()
     try:
+        args = parser.parse_args()
         return int(args.run(args))
     except (CascadeError, OSError) as exc:
         print(f"error: {exc}", file=sys.stderr)

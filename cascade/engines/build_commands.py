@@ -15,10 +15,10 @@ from cascade.bundle import Bundle, open_bundle
 from cascade.default_bundle import add_bundle_argument, bundle_or_default
 from cascade.engines.gpu_graph import available_precisions, gpu_graph
 from cascade.engines.trt_options import BuildOptions, parse_capability
-from cascade.errors import ManifestError
+from cascade.errors import EngineError, ManifestError
 from cascade.manifest import Component, GraphSpec
 from cascade.precision import Precision
-from cascade.user_cache import user_cache_folder
+from cascade.user_cache import required_cache_folder
 
 COLUMNS = "{:14} {:5} {:>7} {:>9} {:>9} {:>8} {:>8}  {}"
 
@@ -77,7 +77,7 @@ def build_engines(args: argparse.Namespace) -> int:
     from cascade.engines.engine_cache import CACHE_FOLDER, EngineCache
 
     bundle = open_bundle(bundle_or_default(args.bundle))
-    cache = EngineCache((args.cache or user_cache_folder() / "engines") / CACHE_FOLDER)
+    cache = EngineCache((args.cache or required_cache_folder() / "engines") / CACHE_FOLDER)
     if not args.json:
         print(COLUMNS.format("component", "", "norms", "attention", "layers", "seconds", "MB", ""))
     reports = []
@@ -104,6 +104,8 @@ def build_one(
     start = time.perf_counter()
     found = cached_engine(cache, graph, options)
     seconds = time.perf_counter() - start
+    if found.unkept:
+        raise EngineError(found.unkept, field="cache")
     key, facts = engine_key(graph, options), found.facts
     layers, whole = facts["layers"], facts["whole"]
     return EngineReport(

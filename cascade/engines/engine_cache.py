@@ -11,17 +11,21 @@ from elsewhere. Knows bytes and files; not what builds or runs an engine.
 import fcntl
 import hashlib
 import json
+import logging
 import os
 import secrets
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from cascade.errors import EngineError
 from cascade.precision import Precision
+
+LOGGER = logging.getLogger(__name__)
+"""Unless somebody listens, a warning is one line on standard error."""
 
 CACHE_FOLDER = "tensorrt"
 """Folder of engines in a cache folder that other engines share."""
@@ -79,12 +83,14 @@ class CachedEngine:
         facts: what its builder noted.
         built: False when it came from the folder.
         why: why it had to be built, empty when it had not.
+        unkept: why it does not lie in the folder now, empty when it does.
     """
 
     payload: bytes
     facts: dict[str, Any]
     built: bool
     why: str
+    unkept: str = ""
 
 
 class Unfit(Exception):
@@ -119,19 +125,37 @@ class EngineCache:
     def get_or_build(self, key: EngineKey, build: Callable[[], Made]) -> CachedEngine:
         """The engine of a key, built now if the folder holds none that fits.
 
-        Builders of one key wait for each other; the second finds the work of the first.
+        Builders of one key wait for each other; the second finds the work of the first. A folder
+        that cannot be written costs that alone: the engine is built, and `unkept` says why it will
+        be built again.
         """
         try:
             return self.read(key)
         except Unfit:
             pass
-        with self.alone(key):
+        with ExitStack() as stack:
+            unkept = ""
+            try:
+                stack.enter_context(self.alone(key))
+            except EngineError as exc:
+                unkept = str(exc)
             try:
                 return self.read(key)
             except Unfit as exc:
-                made = build()
-                self.write(key, made)
-                return CachedEngine(made.payload, made.facts, built=True, why=str(exc))
+                why = str(exc)
+            made = build()
+            unkept = unkept or self.keep(key, made)
+        if unkept:
+            LOGGER.warning("%s; the engine will be built again", unkept)
+        return CachedEngine(made.payload, made.facts, built=True, why=why, unkept=unkept)
+
+    def keep(self, key: EngineKey, made: Made) -> str:
+        """Put an engine in place; returns why that failed, empty when it did not."""
+        try:
+            self.write(key, made)
+        except EngineError as exc:
+            return str(exc)
+        return ""
 
     def read(self, key: EngineKey) -> CachedEngine:
         """The engine of a key from the folder.
@@ -157,7 +181,9 @@ class EngineCache:
         except OSError as exc:
             raise EngineError(f"cache: cannot write {path}: {exc.strerror}", field="cache") from exc
         finally:
-            temporary.unlink(missing_ok=True)
+            # On a file system that can only be read there is nothing to remove, and it says so.
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
 
     @contextmanager
     def alone(self, key: EngineKey) -> Iterator[None]:
@@ -168,10 +194,27 @@ class EngineCache:
         except OSError as exc:
             raise EngineError(f"cache: cannot lock: {exc.strerror}", field="cache") from exc
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            except OSError as exc:
+                raise EngineError(f"cache: cannot lock: {exc.strerror}", field="cache") from exc
             yield
         finally:
             os.close(descriptor)
+
+
+def open_cache(folder: Path | None) -> EngineCache | None:
+    """The cache in a folder, for whom it is only a saving of time.
+
+    None where nothing is to be kept, the folder cannot be made, or others could write into it.
+    """
+    if folder is None:
+        return None
+    try:
+        return EngineCache(folder)
+    except EngineError as exc:
+        LOGGER.warning("%s; engines will be built again", exc)
+        return None
 
 
 def seal(key: EngineKey, made: Made) -> bytes:
@@ -241,7 +284,10 @@ def read_own_file(path: Path) -> bytes:
             raise Unfit("not a plain file of its own")
         if status.st_uid != os.geteuid() or status.st_mode & OTHERS_MAY_WRITE:
             raise Unfit("others than this user could have written the file")
-        return file.read()
+        try:
+            return file.read()
+        except OSError as exc:
+            raise Unfit(f"the file cannot be read: {exc.strerror}") from exc
 
 
 def require_private(folder: Path) -> None:

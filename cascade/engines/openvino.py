@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from cascade.engines.engine_cache import EngineCache, EngineKey, Made
+from cascade.engines.engine_cache import EngineKey, Made, open_cache
 from cascade.engines.openvino_library import ov
 from cascade.engines.openvino_shapes import (
     UsualShapes,
@@ -194,7 +194,7 @@ class OpenVinoEngine:
         try:
             return self._core.import_model(io.BytesIO(entry.payload), DEVICE, self._config)
         except RuntimeError:
-            cache.write(key, build())
+            cache.keep(key, build())
             return made[0]
 
     def _compile(self, *, pinned: bool) -> Any:
@@ -231,16 +231,6 @@ def check_precision(precision: Precision, core: Any) -> None:
             "bundle has it",
             field="precision",
         )
-
-
-def open_cache(folder: Path | None) -> EngineCache | None:
-    """The cache in a folder; none where others could write: a cache is only a saving of time."""
-    if folder is None:
-        return None
-    try:
-        return EngineCache(folder)
-    except EngineError:
-        return None
 
 
 def described(dtypes: Mapping[str, Any]) -> str:

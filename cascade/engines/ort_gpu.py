@@ -5,6 +5,7 @@ Values only: `ort` starts the provider, and says so when this build or machine h
 
 from pathlib import Path
 
+from cascade.engines.engine_cache import open_cache
 from cascade.engines.kinds import EngineKind
 from cascade.engines.ort import Provider
 from cascade.precision import Precision
@@ -39,7 +40,7 @@ def gpu_provider(kind: EngineKind, precision: Precision, cache: Path | None) -> 
         "trt_bf16_enable": flag(on=precision is Precision.BF16),
         "trt_int8_enable": flag(on=precision is Precision.INT8),
     }
-    if cache is not None:
+    if open_cache(cache) is not None:
         options |= {
             "trt_engine_cache_enable": "1",
             "trt_engine_cache_path": str(cache),

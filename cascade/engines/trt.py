@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from cascade.engines.cuda_driver import RecordedGraph
-from cascade.engines.engine_cache import CACHE_FOLDER, EngineCache
+from cascade.engines.engine_cache import CACHE_FOLDER, open_cache
 from cascade.engines.trt_build import build_engine, cached_engine
 from cascade.engines.trt_library import LIBRARY, Complaints, trt
 from cascade.engines.trt_options import BuildOptions
@@ -240,9 +240,10 @@ class Prepared:
 
 def load_or_build(graph: bytes, options: BuildOptions, cache: Path | None) -> bytes:
     """A serialised engine."""
-    if cache is None:
+    opened = open_cache(cache and cache / CACHE_FOLDER)
+    if opened is None:
         return build_engine(graph, options).payload
-    return cached_engine(EngineCache(cache / CACHE_FOLDER), graph, options).payload
+    return cached_engine(opened, graph, options).payload
 
 
 def binding(engine: Any, name: str) -> Binding:

@@ -263,7 +263,7 @@ class TimingCache:
         """Write what was learnt; of two builders at once the last one's timings stay."""
         if self.cache is not None:
             timings = bytes(self.config.get_timing_cache().serialize())
-            self.cache.write(self.key, Made(timings, {}))
+            self.cache.keep(self.key, Made(timings, {}))
 
 
 def inspect_engine(payload: bytes) -> dict[str, int] | None:

@@ -21,6 +21,8 @@ UNIX_PREFIX = "unix:"
 MAX_SOCKET_PATH = 107
 """The kernel's limit on the path of a Unix socket, in bytes."""
 MAX_PORT = 65535
+MOST_SECONDS = 1e9
+"""Of any time: a system's clocks overflow a little above, in the midst of a request."""
 LEAST: Mapping[str, float] = {
     "cut": 0,
     "threads": 0,
@@ -59,7 +61,7 @@ class ServerConfig:
     bundle: Path
     """Folder of the bundle."""
     listen: str = "127.0.0.1:7860"
-    """`host:port` (port 0 takes a free one) or `unix:PATH`."""
+    """`host:port`, at every address that the host has (port 0 takes a free one), or `unix:PATH`."""
     cut: int = 0
     """Host only the components from this position on; 0 hosts all."""
     threads: int = 0
@@ -271,9 +273,13 @@ def check_metrics(config: ServerConfig) -> None:
 
 
 def check_at_least(name: str, value: float, least: float) -> None:
-    """Raise `InvalidRequest` when `value` is smaller, or not a number."""
+    """Raise `InvalidRequest` when `value` is smaller, not a number, or a time beyond all clocks."""
     if not value >= least:
         raise InvalidRequest(f"{name}: expected at least {least}, got {value}", field=name)
+    if name.endswith("_s") and value > MOST_SECONDS:
+        raise InvalidRequest(
+            f"{name}: expected at most {MOST_SECONDS:.0f} seconds, got {value:g}", field=name
+        )
 
 
 def check_one_of(name: str, value: str, choices: Sequence[str]) -> None:
@@ -311,6 +317,9 @@ def is_loopback(host: str) -> bool:
     if host == "localhost":
         return True
     try:
-        return ipaddress.ip_address(host).is_loopback
+        address = ipaddress.ip_address(host)
     except ValueError:
         return False
+    # What a caller over IPv4 is called by a socket that takes both.
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return (mapped or address).is_loopback

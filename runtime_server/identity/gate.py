@@ -4,7 +4,6 @@ A gRPC interceptor. A refused call is answered by a handler that takes the body 
 never reads it, so nothing of it is received, held or parsed. Knows gRPC; the rules are `access`.
 """
 
-import time
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import Any
@@ -15,15 +14,12 @@ from grpc_status import rpc_status
 from cascade.errors import CascadeError
 from runtime_server.identity.access import Access
 from runtime_server.protocol.status import status_of
-from runtime_server.watching.line_budget import LineBudget
-from runtime_server.watching.logs import log_event
+from runtime_server.watching.departures import sent_or_gone
+from runtime_server.watching.logs import log_event, reason_of
 from runtime_server.watching.observer import Observer
 
 CALLER: ContextVar[str | None] = ContextVar("caller", default=None)
 """Who the present call is from, where its metadata said it."""
-
-LOG_LINES, WINDOW_S = 20, 10.0
-"""Lines in the log about callers who are turned away: they cost such a caller nothing."""
 
 Continuation = Callable[[Any], Awaitable[Any]]
 
@@ -40,7 +36,6 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         """
         self._access = access
         self._observer = observer
-        self._lines = LineBudget(LOG_LINES, WINDOW_S, time.monotonic)
 
     async def intercept_service(self, continuation: Continuation, details: Any) -> Any:
         """The handler of a call: the true one, or one that refuses."""
@@ -70,18 +65,10 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[misc]
             raise
 
     def _refused(self, error: Exception, method: str) -> None:
-        """Count it and write it down, as long as lines are left; of the credentials nothing."""
+        """Count it and write it down; of the credentials nothing."""
         self._observer.refused("auth")
-        unwritten = self._lines.take()
-        if unwritten is not None:
-            reason = error.reason if isinstance(error, CascadeError) else type(error).__name__
-            log_event(
-                "unauthenticated",
-                level="warning",
-                reason=reason,
-                method=method[:80],
-                unwritten=unwritten,
-            )
+        reason = reason_of(error)
+        log_event("unauthenticated", level="warning", reason=reason, method=method[:80])
 
 
 def refusing(error: Exception) -> Any:
@@ -90,6 +77,7 @@ def refusing(error: Exception) -> Any:
 
     async def refuse(messages: Any, context: Any) -> None:
         del messages
-        await context.abort_with_status(status)
+        with sent_or_gone():
+            await context.abort_with_status(status)
 
     return grpc.stream_stream_rpc_method_handler(refuse)

@@ -25,6 +25,7 @@ def run(args: argparse.Namespace) -> int:
     check_name(args.name)
     token = make_token()
     sys.stdout.write(f"{token}\n")
+    sys.stdout.flush()
     sys.stderr.write(
         "the token is above, for the caller; this line is for the server's --token-keys file:\n"
         f'"{args.name}" = "{hash_token(token)}"\n'

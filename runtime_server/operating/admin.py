@@ -14,6 +14,7 @@ from typing import Any
 
 from cascade.errors import TransportError
 from runtime_server.configuration.config import is_loopback, split_address
+from runtime_server.listeners import Endpoint, bind, find_endpoints
 from runtime_server.operating.reload import ReloadAnswer
 from runtime_server.watching.logs import log_event
 
@@ -36,7 +37,7 @@ class Panel:
 
 
 class AdminServer:
-    """One listening port, served by threads of its own."""
+    """One port at every address of its host, served by threads of its own."""
 
     def __init__(self, listen: str, panel: Panel) -> None:
         """Listen, and answer from now on.
@@ -46,24 +47,36 @@ class AdminServer:
             panel: what is shown.
 
         Raises:
-            TransportError: the address is taken or not ours.
+            TransportError: one of the addresses is taken or not ours.
         """
-        host, port = split_address(listen)
+        host, port = split_address(listen, "metrics_listen")
+        endpoints = find_endpoints(host, port)
+        self._servers: list[PanelServer] = []
         try:
-            self._server = PanelServer((host, port), panel)
+            for endpoint in endpoints:
+                self._servers.append(PanelServer(endpoint, panel))
         except OSError as exc:
-            raise TransportError(f"cannot listen on {listen} for metrics: {exc.strerror}") from exc
-        self.address = f"{host}:{self._server.server_address[1]}"
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, args=(0.05,), name="admin", daemon=True
-        )
-        self._thread.start()
+            self._close_sockets()
+            raise TransportError(f"cannot listen on {endpoint}: {exc.strerror}") from exc
+        self.address = f"{listen.rpartition(':')[0]}:{self._servers[0].server_address[1]}"
+        self._threads = [
+            threading.Thread(target=server.serve_forever, args=(0.05,), name="admin", daemon=True)
+            for server in self._servers
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def close(self) -> None:
         """Stop listening."""
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        for server in self._servers:
+            server.shutdown()
+        self._close_sockets()
+        for thread in self._threads:
+            thread.join()
+
+    def _close_sockets(self) -> None:
+        for server in self._servers:
+            server.server_close()
 
 
 class PanelServer(ThreadingHTTPServer):
@@ -72,9 +85,17 @@ class PanelServer(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
 
-    def __init__(self, address: tuple[str, int], panel: Panel) -> None:
+    def __init__(self, endpoint: Endpoint, panel: Panel) -> None:
         self.panel = panel
-        super().__init__(address, PanelHandler)
+        self.address_family = endpoint.family
+        self._endpoint = endpoint
+        super().__init__((endpoint.host, endpoint.port), PanelHandler)
+
+    def server_bind(self) -> None:
+        """Bind as every listener here does; the standard library would look up this host's name."""
+        bind(self.socket, self._endpoint)
+        self.server_address = self.socket.getsockname()
+        self.server_name, self.server_port = self._endpoint.host, self.server_address[1]
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A peer that is gone is no news; the standard library would print a traceback."""

@@ -5,13 +5,15 @@ server and who watches it; neither what a call means nor how it is counted.
 """
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from functools import partial
 
+from cascade.agreement import PRIVATE_FOLDER
 from runtime_server.configuration.config import ServerConfig
 from runtime_server.hosting.core import Core, load_core
 from runtime_server.hosting.warm_up import warm_up
@@ -58,7 +60,7 @@ async def serve(config: ServerConfig, reread: Reread) -> int:
         watch_for_eof(sys.stdin.fileno(), lambda: loop.call_soon_threadsafe(stops.soon.set))
     with open_instruments(config, loop) as instruments:
         load = partial(load_warm, observer=instruments.observer)
-        core = await asyncio.to_thread(load, config)
+        core = await loaded(asyncio.to_thread(load, config), stops, config)
         server = CascadeServer(config, core, instruments.observer)
         try:
             reloader = Reloader(server.houses, config, reread, load, instruments.observer)
@@ -68,6 +70,31 @@ async def serve(config: ServerConfig, reread: Reread) -> int:
             return await serve_until(stops, server)
         finally:
             await server.close()
+
+
+async def loaded(loading: Coroutine[None, None, Core], stops: Stops, config: ServerConfig) -> Core:
+    """The core, once it is loaded; asked to stop before that, the process ends at once.
+
+    Nothing is in flight then, and nothing can interrupt an engine that compiles a graph.
+    """
+    task = asyncio.create_task(loading)
+    asked = asyncio.create_task(stops.soon.wait())
+    await asyncio.wait([task, asked], return_when=asyncio.FIRST_COMPLETED)
+    if not task.done():
+        log_event("stopped", outcome="while loading")
+        leave_no_folder(config)
+        os._exit(0)
+    asked.cancel()
+    return task.result()
+
+
+def leave_no_folder(config: ServerConfig) -> None:
+    """Remove the folder that a client made for this server alone: it may be gone, and killed."""
+    path = config.socket_path
+    if config.until_stdin_closes and path and path.parent.name.startswith(PRIVATE_FOLDER):
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
+            path.parent.rmdir()
 
 
 async def serve_until(stops: Stops, server: CascadeServer) -> int:
@@ -124,4 +151,7 @@ def watch_for_eof(descriptor: int, then: Callable[[], object]) -> None:
 def run_server(config: ServerConfig, reread: Reread) -> int:
     """`serve` on an event loop of its own; the signals of the process are taken over."""
     share_arenas()
-    return asyncio.run(serve(config, reread))
+    try:
+        return asyncio.run(serve(config, reread))
+    finally:
+        leave_no_folder(config)

@@ -9,13 +9,14 @@ from typing import Any
 from grpc_status import rpc_status
 
 from runtime_server.protocol.status import status_of
+from runtime_server.watching.departures import sent_or_gone
 
 PUSHBACK = "grpc-retry-pushback-ms"
 """Trailer that gRPC's own retries wait for; ours read RetryInfo, which says the same."""
 
 
 async def refuse(context: Any, error: Exception, request_id: str = "") -> None:
-    """End a call with an error; never returns normally.
+    """End a call with an error; returns normally only where nobody is there to be told of it.
 
     Args:
         context: the servicer context of the call.
@@ -24,7 +25,8 @@ async def refuse(context: Any, error: Exception, request_id: str = "") -> None:
     """
     status = rpc_status.to_status(status_of(error, request_id))
     trailers = (*status.trailing_metadata, *pushback(error))
-    await context.abort(status.code, status.details, trailers)
+    with sent_or_gone():
+        await context.abort(status.code, status.details, trailers)
 
 
 def pushback(error: Exception) -> tuple[tuple[str, str], ...]:

@@ -16,6 +16,7 @@ from runtime_server.requests.ledger import RequestKey
 from runtime_server.requests.outbox import Recorded
 from runtime_server.requests.production import pack_image
 from runtime_server.requests.reception import Seat
+from runtime_server.watching.departures import cancelled_if_gone
 from runtime_server.watching.logs import log_event, reason_of
 from runtime_server.watching.metering import time_is_over
 
@@ -92,9 +93,12 @@ class ResponseStream:
             await self._write(smaller, patience_s)
 
     async def _write(self, message: bytes, patience_s: float) -> None:
-        """Send one message; waits while the reader is slow."""
+        """Send one message within the limit; waits while the reader is slow.
+
+        gRPC would refuse a message over the limit as it does one to a caller that is gone.
+        """
         try:
-            async with asyncio.timeout(patience_s):
+            async with cancelled_if_gone(), asyncio.timeout(patience_s):
                 await self._context.write(message)
         except TimeoutError as exc:
             raise DeadlineExceeded(

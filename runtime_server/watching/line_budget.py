@@ -1,45 +1,87 @@
-"""So many lines of the log per window of time, for events that a stranger causes at no cost.
+"""So many lines of the log of each kind per window of time: callers cause them at no cost.
 
-What is not written is counted and told with the next line. Knows numbers and a passed-in clock; not
-what the lines say.
+A kind is an event with its level and how it came out; all three are from fixed sets. What is not
+written is counted, and the window's end tells. Knows kinds, numbers and a passed-in clock; not what
+the lines say.
 """
 
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+WINDOW_S = 10.0
+LINES = 20
+"""Of one kind in a window: a line costs as much as a call that is refused."""
+LINES_OF_WORK = 200
+"""Of a kind that tells of a request which was taken in."""
+ABOUT_WORK = frozenset({"generate", "unheard", "prompt"})
+DONE = "ok"
+"""The outcome of work that was done for this one line: that took longer than writing it."""
+MAX_KINDS = 1000
+"""More than there are; memory is bounded even if a kind were made from what a caller wrote."""
+
+
+@dataclass(frozen=True, slots=True)
+class LineKind:
+    """What lines have in common that share a budget."""
+
+    event: str
+    level: str
+    outcome: str = ""
+    """How it came out: the reason, the outcome, the kind of error, the status."""
+
+    @property
+    def lines(self) -> int:
+        """How many of it are written in one window."""
+        if self.event not in ABOUT_WORK:
+            return LINES
+        return sys.maxsize if self.outcome == DONE else LINES_OF_WORK
 
 
 class LineBudget:
-    """The lines that are left; safe to use from several threads."""
+    """The lines that are left of every kind; safe to use from several threads."""
 
-    def __init__(self, lines: int, window_s: float, clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Callable[[], float], window_s: float = WINDOW_S) -> None:
         """A whole budget.
 
         Args:
-            lines: per window.
-            window_s: its length.
             clock: monotonic seconds.
+            window_s: seconds from one settling of accounts to the next.
         """
-        self._lines = lines
-        self._window_s = window_s
         self._clock = clock
+        self._window_s = window_s
         self._lock = threading.Lock()
-        self._began_at = clock()
-        self._written = 0
-        self._unwritten = 0
+        self._ends_at = clock() + window_s
+        self._asked: dict[LineKind, int] = {}
 
-    def take(self) -> int | None:
-        """Take a line.
+    def take(self, kind: LineKind) -> bool:
+        """Take a line of a kind; whether it is to be written."""
+        with self._lock:
+            if kind not in self._asked and len(self._asked) >= MAX_KINDS:
+                kind = LineKind("other", "warning")
+            asked = self._asked[kind] = self._asked.get(kind, 0) + 1
+            return asked <= kind.lines
+
+    def settle(self) -> Mapping[LineKind, int]:
+        """Begin a new window if this one is over.
 
         Returns:
-            How many went unwritten since the last one; None when this one is not to be written.
+            By kind, how many lines the old window did without; empty before its end.
         """
         with self._lock:
             now = self._clock()
-            if now - self._began_at >= self._window_s:
-                self._began_at, self._written = now, 0
-            if self._written >= self._lines:
-                self._unwritten += 1
-                return None
-            self._written += 1
-            unwritten, self._unwritten = self._unwritten, 0
-            return unwritten
+            if now < self._ends_at:
+                return {}
+            self._ends_at = now + self._window_s
+            return self._spent()
+
+    def settle_now(self) -> Mapping[LineKind, int]:
+        """Begin a new window, whether this one is over or not; what it did without."""
+        with self._lock:
+            self._ends_at = self._clock() + self._window_s
+            return self._spent()
+
+    def _spent(self) -> Mapping[LineKind, int]:
+        asked, self._asked = self._asked, {}
+        return {kind: n - kind.lines for kind, n in asked.items() if n > kind.lines}

@@ -13,6 +13,7 @@ from typing import Any
 
 import grpc
 
+from runtime_server.watching.departures import cancelled_if_gone
 from runtime_server.watching.logs import TRACE_ID
 from runtime_server.watching.observer import Observer
 from runtime_server.watching.traceparent import CALLERS_TRACE, TraceParent, find_traceparent
@@ -41,9 +42,15 @@ class Metering(grpc.aio.ServerInterceptor):  # type: ignore[misc]
             self._observer.call_started(UNKNOWN_METHOD)
             self._observer.call_handled(UNKNOWN_METHOD, "UNIMPLEMENTED", 0.0)
             return None
-        (kind,) = [kind for kind in KINDS if getattr(handler, kind) is not None]
+        kind = kind_of(handler)
         call = Call(details.method, trace, self._observer)
         return handler._replace(**{kind: call.around(getattr(handler, kind))})
+
+
+def kind_of(handler: Any) -> str:
+    """Which of its four functions a handler of gRPC's has, as the field is called."""
+    (kind,) = [kind for kind in KINDS if getattr(handler, kind) is not None]
+    return kind
 
 
 class Call:
@@ -74,7 +81,8 @@ class Call:
 
         async def answer(request: Any, context: Any) -> Any:
             with self._counted(context):
-                return await behaviour(request, context)
+                async with cancelled_if_gone():
+                    return await behaviour(request, context)
 
         return answer
 
@@ -110,12 +118,14 @@ def code_of(context: Any) -> str:
 def code_of_broken(context: Any, error: BaseException) -> str:
     """How a call ended whose handler did not: its time was over, its caller left, or it broke.
 
-    Whoever writes to a call that is gone gets an error of gRPC's own rather than a cancellation.
+    One that broke ends with the code that its handler had set, as gRPC does it.
     """
     if time_is_over(context):
         return "DEADLINE_EXCEEDED"
-    left = isinstance(error, asyncio.CancelledError | GeneratorExit) or context.cancelled()
-    return "CANCELLED" if left else "UNKNOWN"
+    if isinstance(error, asyncio.CancelledError | GeneratorExit) or context.cancelled():
+        return "CANCELLED"
+    code = code_of(context)
+    return "UNKNOWN" if code == "OK" else code
 
 
 def time_is_over(context: Any) -> bool:

@@ -23,6 +23,10 @@ LIMITS: list[Limit] = [*MESSAGES, *LOAD, *FILES]
 
 SERVER_TESTS = "tests/runtime_server"
 SHOWN_ELSEWHERE = {
+    "runtime_server/watching/line_budget.py:MAX_KINDS": (
+        "tests/runtime_server/test_line_budget.py",
+        "test_kinds_made_up_without_end_share_one_budget",
+    ),
     "max_batch_bytes": (
         "tests/runtime_server/test_batching.py",
         "test_a_run_keeps_the_caps_and_the_shapes",

@@ -12,9 +12,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from cascade.bundle import Bundle
-from cascade.cli import BAD_INPUT, main
+from cascade.cli import main
 from cascade.engines.cuda_driver import find_device
 from cascade.errors import MissingExtra
+from cascade.exit_codes import BAD_INPUT
 from cascade.precision import Precision
 from tests.tiny_bundle import write_tiny_bundle
 

@@ -336,13 +336,11 @@ def test_a_whole_entry_that_does_not_load_is_rebuilt(tmp_path: Path) -> None:
             keys.append(key)
             return super().get_or_build(key, build)
 
-    from cascade.engines import openvino as module
-
-    original, module.EngineCache = module.EngineCache, Noting  # type: ignore[misc]
+    original, engine_cache.EngineCache = engine_cache.EngineCache, Noting  # type: ignore[misc]
     try:
         expected = open_private(graph, folder).run(stage_inputs(upscales=False))["prediction"]
     finally:
-        module.EngineCache = original  # type: ignore[misc]
+        engine_cache.EngineCache = original  # type: ignore[misc]
     engine_cache.EngineCache(folder).write(keys[0], engine_cache.Made(b"not a blob", {}))
     found = open_private(graph, folder).run(stage_inputs(upscales=False))["prediction"]
     assert np.array_equal(found, expected)

@@ -5,6 +5,7 @@ import configparser
 import json
 import re
 import shlex
+import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,13 +13,18 @@ from typing import Any, get_args
 
 import pytest
 
-from runtime_server.cli import register
+from runtime_server.cli import EXIT_REFUSED, register
 from runtime_server.configuration.config_file import load_config
 from runtime_server.protocol.wire import SERVICE_NAME
+from runtime_server.server import FLUSH_S
 from runtime_server.watching.load import Load, StageLoad
 from runtime_server.watching.metrics import PrometheusObserver, camel_case
 from runtime_server.watching.observer import Failure, Refusal
 from runtime_server.watching.traces import CODES
+from tests.certificates import Authority
+from tests.faults.victim import victim
+from tests.serving import ask
+from tests.tiny_bundle import write_tiny_bundle
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 METRIC = re.compile(r"\b((?:cascade|grpc_server|process)_[a-z_]+)\b")
@@ -147,7 +153,9 @@ def test_prometheus_scrapes_the_port_of_the_container() -> None:
     (job,) = document["scrape_configs"]
     (target,) = job["static_configs"][0]["targets"]
     container = load_config(DEPLOY / "container.toml", {})
-    assert target == container.metrics_listen
+    assert port_of(target) == port_of(container.metrics_listen)
+    service = load_config(DEPLOY / "service.toml", {})
+    assert target == service.metrics_listen
     assert all((DEPLOY / name).is_file() for name in document["rule_files"])
 
 
@@ -165,7 +173,9 @@ def test_the_image_serves_as_its_settings_say() -> None:
     (user,) = by_name["USER"]
     assert user.split(":")[0] not in ("0", "root")
     assert "useradd --uid " + user.split(":")[0] in text
-    assert f"http://{config.metrics_listen}/readyz" in text
+    assert f"http://127.0.0.1:{port_of(config.metrics_listen)}/readyz" in text
+    published = re.findall(r"-p (?:[\d.]+:)?(\d+):(\d+)", text)
+    assert published == [(port, port) for port in by_name["EXPOSE"][0].split()]
     (command,) = by_name["ENTRYPOINT"]
     program, *arguments = json.loads(command)
     assert program == "cascade"
@@ -213,8 +223,12 @@ def test_the_unit_is_hardened_and_calls_what_there_is() -> None:
         assert parsed(arguments).dry_run == (key == "ExecStartPre")
     assert service["ExecReload"].endswith("-HUP $MAINPID")
     assert service["KillSignal"] == "SIGTERM"
-    grace_s = load_config(DEPLOY / "server.toml", {}).drain_grace_s
-    assert float(service["TimeoutStopSec"]) > grace_s
+    for name in ("server.toml", "service.toml"):
+        grace_s = load_config(DEPLOY / name, {}).drain_grace_s
+        assert float(service["TimeoutStopSec"]) > grace_s + FLUSH_S
+    # A crash of Python has the exit code of a forced stop: it must still be restarted.
+    assert service["Restart"] == "always"
+    assert service["RestartPreventExitStatus"] == str(EXIT_REFUSED)
     wanted = {
         "DynamicUser": "yes",
         "ProtectSystem": "strict",
@@ -223,6 +237,44 @@ def test_the_unit_is_hardened_and_calls_what_there_is() -> None:
         "CapabilityBoundingSet": "",
     }
     assert {key: service[key] for key in wanted} == wanted
+
+
+def test_the_unit_loads_every_credential_that_its_settings_name() -> None:
+    """And no other; a key of two would be lost to `configparser`, so lines are read."""
+    text = (DEPLOY / "cascade.service").read_text()
+    loaded = dict(re.findall(r"^LoadCredential=([\w.]+):(/\S+)$", text, re.MULTILINE))
+    settings = tomllib.loads((DEPLOY / "service.toml").read_text())
+    folder = "/run/credentials/cascade.service/"
+    named = {v.removeprefix(folder) for v in settings.values() if str(v).startswith(folder)}
+    assert named == set(loaded) == {"tls.crt", "tls.key", "tokens.toml"}
+    config = load_config(DEPLOY / "service.toml", {})
+    assert not config.anonymous_allowed
+    assert config.tls_cert is not None
+
+
+@pytest.mark.parametrize("name", ["container.toml", "service.toml"])
+def test_a_server_of_the_settings_starts(name: str, tmp_path: Path) -> None:
+    """As a process, with its own files in the place of the paths; the container's port is public.
+
+    127.0.0.2 is an address of this machine that a listener on 127.0.0.1 does not have.
+    """
+    bundle = write_tiny_bundle(tmp_path / "bundle")
+    pair = Authority(tmp_path, "authority").issue("server")
+    (tmp_path / "tokens.toml").write_text(f'alice = "{"0" * 64}"')
+    places = {"tls_cert": pair.certificate, "tls_key": pair.key, "bundle": bundle.folder}
+    places["token_keys"] = tmp_path / "tokens.toml"
+    text = (DEPLOY / name).read_text()
+    for key, path in places.items():
+        text, count = re.subn(rf'(?m)^{key} = ".*"$', f'{key} = "{path}"', text)
+        assert count == 1
+    (tmp_path / "server.toml").write_text(re.sub(r'(listen = ".*):\d+"', r'\1:0"', text))
+    command = [sys.executable, "-m", "cascade.cli", "serve", "--threads", "1", "--config"]
+    with victim(bundle, command=[*command, str(tmp_path / "server.toml")]) as server:
+        port = server.window.rpartition(":")[2]
+        server.window = f"127.0.0.1:{port}"
+        assert ask(server.window, "/readyz")[0] == 200
+        if name == "container.toml":
+            assert ask(f"127.0.0.2:{port}", "/metrics")[0] == 200
 
 
 def test_the_manifest_for_kubernetes_fits_the_server(tmp_path: Path) -> None:
@@ -244,7 +296,7 @@ def test_the_manifest_for_kubernetes_fits_the_server(tmp_path: Path) -> None:
     assert arguments[0] == "cascade"
     assert parsed(arguments[1:]).config == Path("/etc/cascade/server.toml")
     pause_s = float(container["lifecycle"]["preStop"]["exec"]["command"][1])
-    assert pod["terminationGracePeriodSeconds"] > pause_s + config.drain_grace_s
+    assert pod["terminationGracePeriodSeconds"] > pause_s + config.drain_grace_s + FLUSH_S
     assert pod["securityContext"]["runAsNonRoot"]
     security = container["securityContext"]
     assert security["readOnlyRootFilesystem"]

@@ -44,6 +44,15 @@ RUN: Mapping[str, Example] = {
             makes=("c.png", "steps/base.png"),
         )
     ),
+    "cascade generate --from apple.png -o again.webp": Example(
+        prepare=("apple",), makes=("again.webp",)
+    ),
+    "cascade generate --from apple.png -o again.png": Example(
+        prepare=("apple",), makes=("again.png",)
+    ),
+    'cascade generate "a lemon" -o - -q | display': Example(
+        instead='cascade generate "a lemon" -o - -q > lemon.png', makes=("lemon.png",)
+    ),
     "cascade inspect bundles/emoji-1": Example(says="bytes in all"),
     "cascade verify bundles/emoji-1": Example(says="ok "),
     "cascade token alice": Example(says='"alice" = "'),

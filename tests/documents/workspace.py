@@ -60,6 +60,12 @@ def signature(folder: Path) -> None:
     assert main(arguments) == 0
 
 
+def apple(folder: Path) -> None:
+    """A picture of ours."""
+    done = shell('cascade generate "a red apple" -o apple.png', folder)
+    assert done.returncode == 0, done.stderr
+
+
 def data(folder: Path) -> None:
     """A prepared data file."""
     from tests.made_up_data import write_made_up_data
@@ -104,6 +110,7 @@ PREPARATIONS: Mapping[str, Callable[[Path], None]] = {
     "quality": quality,
     "key": key,
     "signature": signature,
+    "apple": apple,
     "data": data,
     "checkpoints": checkpoints,
     "pipelines": pipelines,

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from cascade.bundle import Bundle, open_bundle
-from cascade.cli import BAD_INPUT
 from cascade.cli import main as cascade
 from cascade.errors import InvalidRequest
+from cascade.exit_codes import BAD_INPUT
 from export.model_card import CARD, add_card
 from tests.made_up_quality import figures
 from tests.tiny_bundle import write_tiny_bundle

@@ -69,11 +69,11 @@ def tune_components(t: Trial) -> None:
 def tune_threads(t: Trial) -> None:
     """The record is that of so many threads."""
     from cascade.tuning import read_tuning, tuning_key
-    from cascade.user_cache import user_cache_folder
+    from cascade.user_cache import required_cache_folder
 
     def record() -> object:
         key = tuning_key(t.bundle.bundle_id, 3)
-        return read_tuning(user_cache_folder() / "tuning", key)
+        return read_tuning(required_cache_folder() / "tuning", key)
 
     assert record() is None
     t.ok("tune", t.bundle.folder, "--seconds", 0, "--component", "base", "--threads", 3)
@@ -106,10 +106,18 @@ def version(t: Trial) -> None:
     assert __version__ in t.ok("--version").out
 
 
+def completion(t: Trial) -> None:
+    """Another text for each shell."""
+    bash, zsh = t.ok("completion", "bash").out, t.ok("completion", "zsh").out
+    assert "generate" in bash
+    assert bash != zsh
+
+
 BUILT = "tests/cascade/test_build_engines.py"
 OPTIONS = "tests/cascade/test_trt_options.py"
 EFFECTS: Mapping[str, Effect | str] = {
     "cascade --version": version,
+    "completion shell": completion,
     "inspect bundle": inspect_bundle,
     "inspect --json": inspect_json,
     "verify bundle": verify_bundle,

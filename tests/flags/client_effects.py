@@ -6,6 +6,7 @@ An effect is tried against its absence: with the flag something else comes out t
 from collections.abc import Callable, Mapping
 
 import numpy as np
+from PIL import Image
 
 from tests.flags.trial import PROMPT, TOKEN, Trial
 
@@ -41,7 +42,6 @@ def prompt(t: Trial) -> None:
     one = t.picture()
     output = t.folder / "p.png"
     t.ok("generate", "a green cat", "-o", output, "--cut", 4, "--bundle", t.bundle.folder)
-    from PIL import Image
 
     with Image.open(output) as image:
         assert not np.array_equal(one, np.asarray(image))
@@ -164,6 +164,38 @@ def call(t: Trial, command: str, *flags: object) -> tuple[object, ...]:
     if command == "fetch":
         return ("fetch", "r-1", "-o", t.folder / "p.png", *flags)
     return ("cancel", "r-1", *flags)
+
+
+def quiet(command: str) -> Effect:
+    """Neither bars nor a table; the picture all the same."""
+
+    def effect(t: Trial) -> None:
+        where = ("--server", t.server.address, "--bundle", t.bundle.folder)
+        words = (command, t.left() if command == "fetch" else PROMPT, "-o", t.folder / "q.png")
+        loud = t.ok(*words, *where)
+        done = t.ok(*words, *where, "--quiet")
+        assert loud.out
+        assert (done.out, done.err) == ("", "")
+        assert (t.folder / "q.png").exists()
+
+    return effect
+
+
+def again(t: Trial) -> None:
+    """The same pixels, from the picture alone."""
+    one = t.picture("--seed", 5)
+    (t.folder / "p.png").rename(t.folder / "first.png")
+    flags = ("--from", t.folder / "first.png", "-o", t.folder / "again.png", "--cut", 4)
+    t.ok("generate", *flags, "--bundle", t.bundle.folder, "--threads", 1)
+    with Image.open(t.folder / "again.png") as image:
+        assert np.array_equal(one, np.asarray(image))
+
+
+def cancel_json(t: Trial) -> None:
+    """One object instead of the words."""
+    where = ("--server", t.server.address, "--bundle", t.bundle.folder)
+    assert t.ok("cancel", "nobody-s", "--json", *where).json["cancelled"] is False
+    assert "{" not in t.ok("cancel", "nobody-s", *where).out
 
 
 REACHED = {"generate": "", "fetch": "request_id: r-1 is neither", "cancel": ""}
@@ -340,6 +372,8 @@ EFFECTS: Mapping[str, Effect] = {
     "generate --engine": engine,
     "generate --precision": precision,
     "generate --json": as_json,
+    "generate --quiet": quiet("generate"),
+    "generate --from": again,
     "generate --linger": linger,
     "generate --detach": detach,
     **connection("generate"),
@@ -347,7 +381,9 @@ EFFECTS: Mapping[str, Effect] = {
     "fetch --output": fetch_output,
     "fetch --preview": fetch_preview,
     "fetch --json": fetch_json,
+    "fetch --quiet": quiet("fetch"),
     **connection("fetch"),
     "cancel request_id": request_id("cancel"),
+    "cancel --json": cancel_json,
     **connection("cancel"),
 }

@@ -24,7 +24,7 @@ SECONDS = {
     "sr256": 0.1,
     "sr1024": 0.4,
     "download": 0.03,
-    "encode PNG": 0.06,
+    "write picture": 0.06,
     "total": 1.0,
 }
 STAGES = ["base", "sr256", "sr1024"]
@@ -42,7 +42,7 @@ def test_the_table_lists_the_work_in_order() -> None:
         "sr256",
         "sr1024",
         "download",
-        "encode PNG",
+        "write picture",
         "everything else",
         "total",
     ]

@@ -1,12 +1,7 @@
 """`cascade generate`: exit codes, one-line errors, and what a run leaves behind."""
 
-import argparse
 import json
 import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -14,48 +9,22 @@ import pytest
 from PIL import Image
 
 from cascade.bundle import Bundle
+from cascade.cli import main
+from cascade.command_errors import describe
 from cascade.errors import ServerBusy
-from runtime_client.cli import describe, register
 
 PROMPT = "a red apple, noto style"
-ENDS_WITHIN_S = 90
-"""An orphaned server first finishes loading, then ends; on a busy machine that takes its time."""
 
 
 def call(*arguments: str) -> int:
     """Run the subcommand in this process; the exit code."""
-    parser = argparse.ArgumentParser()
-    register(parser.add_subparsers())
-    args = parser.parse_args(["generate", *arguments])
-    return int(args.run(args))
+    return main(["generate", *arguments])
 
 
 def generate_here(bundle: Bundle, output: Path, *more: str) -> int:
     """A run with no server at all."""
     options = ["--bundle", str(bundle.folder), "--cut", "4", "--threads", "1"]
     return call(PROMPT, "-o", str(output), *options, *more)
-
-
-def children_serving(folder: Path) -> list[int]:
-    """Process ids of the servers of that bundle."""
-    found = []
-    for entry in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            words = entry.read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if b"serve" in words and str(folder).encode() in words:
-            found.append(int(entry.parent.name))
-    return found
-
-
-def wait_for(text: str, process: "subprocess.Popen[str]") -> None:
-    """Read the process's standard error up to a line that holds the text."""
-    assert process.stderr is not None
-    for line in process.stderr:
-        if text in line:
-            return
-    raise AssertionError(f"{text!r} never came")
 
 
 def test_a_picture_is_written_with_its_story(
@@ -74,10 +43,9 @@ def test_a_picture_is_written_with_its_story(
         "bundle_id": bundle.bundle_id,
         "cut": "4",
     }
-    assert json.loads(text["timings"])["sr32"] > 0
     assert text["software"].startswith("edge-cascade ")
     captured = capsys.readouterr()
-    assert [line.split()[0] for line in captured.out.splitlines()][-4:-2] == ["everything", "total"]
+    assert [line.split()[0] for line in captured.out.splitlines()][-2:] == ["everything", "total"]
     assert [line.split()[0] for line in captured.err.splitlines()] == [
         "text_encoder",
         "base",
@@ -134,7 +102,7 @@ def test_options_reach_their_stage(bundle: Bundle, tmp_path: Path) -> None:
         ["--server", "nowhere"],
         ["--bundle", "missing"],
         ["-o", "missing/a.png"],
-        ["-o", "a.jpg"],
+        ["-o", "a.gif"],
         ["--preview", "missing/deeper"],
     ],
 )
@@ -151,9 +119,7 @@ def test_bad_input_is_exit_code_2(
 
 def test_an_unreadable_option_is_exit_code_2(tmp_path: Path) -> None:
     """The parser's own refusal has the same code."""
-    with pytest.raises(SystemExit) as found:
-        call(PROMPT, "-o", str(tmp_path / "a.png"), "--steps", "base")
-    assert found.value.code == 2
+    assert call(PROMPT, "-o", str(tmp_path / "a.png"), "--steps", "base") == 2
 
 
 def test_an_unreachable_server_is_exit_code_3(
@@ -181,40 +147,3 @@ def test_errors_name_field_and_remedy() -> None:
     """On one line, whatever the message."""
     line = describe(ServerBusy("full\nreally", field="cut", retry_after_s=2.0))
     assert line == "error: full really (field: cut) (try again in 2.0 s)"
-
-
-def start_slow_run(bundle: Bundle, output: Path, scratch: Path) -> "subprocess.Popen[str]":
-    """`cascade generate` as a child, with a private server of its own."""
-    command = [sys.executable, "-m", "cascade.cli", "generate", PROMPT, "-o", str(output)]
-    command += ["--bundle", str(bundle.folder), "--steps", "base=2", "--threads", "1"]
-    return subprocess.Popen(
-        command,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        bufsize=1,
-        env={**os.environ, "TMPDIR": str(scratch)},
-    )
-
-
-@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="looks for processes in /proc")
-@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGKILL])
-def test_an_interrupted_run_leaves_nothing(
-    slow_bundle: Bundle,
-    tmp_path: Path,
-    tmp_path_factory: pytest.TempPathFactory,
-    ending: signal.Signals,
-) -> None:
-    """Ctrl-C and even kill -9: no picture, no part of one, no server."""
-    with start_slow_run(slow_bundle, tmp_path / "a.png", tmp_path_factory.mktemp("s")) as process:
-        wait_for("base", process)
-        # The server is there, or will be: both must end.
-        time.sleep(0.3)
-        process.send_signal(ending)
-        code = process.wait(timeout=ENDS_WITHIN_S)
-    assert code == (130 if ending is signal.SIGINT else -signal.SIGKILL)
-    assert list(tmp_path.iterdir()) == []
-    until = time.monotonic() + ENDS_WITHIN_S
-    while children_serving(slow_bundle.folder.resolve()):
-        assert time.monotonic() < until, "the private server outlived its client"
-        time.sleep(0.05)

@@ -1,6 +1,5 @@
 """`cascade generate --detach`, `fetch` and `cancel`: what they print, write and return."""
 
-import argparse
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,8 +9,8 @@ import pytest
 from PIL import Image
 
 from cascade.bundle import Bundle
+from cascade.cli import main
 from cascade.request import GenerateRequest
-from runtime_client.cli import register
 from tests.serving import RunningServer, local_results, running, wait_until
 
 PROMPT = "a red apple, noto style"
@@ -19,10 +18,7 @@ PROMPT = "a red apple, noto style"
 
 def call(*arguments: str) -> int:
     """Run a subcommand in this process; the exit code."""
-    parser = argparse.ArgumentParser()
-    register(parser.add_subparsers())
-    args = parser.parse_args(arguments)
-    return int(args.run(args))
+    return main(arguments)
 
 
 @pytest.fixture

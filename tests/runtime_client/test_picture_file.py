@@ -46,14 +46,15 @@ def test_a_target_that_is_a_folder_fails_typed(tmp_path: Path) -> None:
 
 def test_good_targets_pass(tmp_path: Path) -> None:
     """A new file in a folder that takes files; the check leaves nothing behind."""
-    check_target(tmp_path / "a.PNG")
+    for name in ("a.PNG", "a.jpg", "a.JPEG", "a.webp", "a.avif"):
+        check_target(tmp_path / name)
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("a.jpg", "must end in .png"),
+        ("a.gif", "must end in .png, .webp, .jpg, .jpeg, .avif, or be - for standard output"),
         ("a", "must end in .png"),
         ("missing/a.png", "does not exist"),
         ("folder.png", "is a folder"),

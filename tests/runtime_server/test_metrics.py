@@ -19,6 +19,7 @@ from tests.serving import (
     PROMPT,
     RunningServer,
     connect,
+    details_of,
     request_message,
     results_of,
     running,
@@ -224,6 +225,31 @@ def test_calls_of_other_services_and_of_no_service_are_counted(
     )
     assert watched.value("grpc_server_started_total", *unknown) == 3
     assert not any("made.Up" in labels for _, labels in watched.values())
+
+
+@pytest.mark.parametrize(
+    ("method", "open_call"),
+    [
+        ("/grpc.health.v1.Health/Check", "unary_unary"),
+        ("/grpc.health.v1.Health/Watch", "unary_stream"),
+        ("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", "stream_stream"),
+    ],
+)
+def test_garbage_to_other_services_is_their_callers_fault(
+    watch: Callable[..., Watched], bundle: Bundle, method: str, open_call: str
+) -> None:
+    """INVALID_ARGUMENT with its details and counted so: Unknown would wake somebody."""
+    watched = watch(bundle, reflection=True)
+    with connect(watched.server.address) as caller:
+        call = getattr(caller.channel, open_call)(method)
+        garbage: Any = iter([b"\xff\xff"]) if open_call == "stream_stream" else b"\xff\xff"
+        with pytest.raises(grpc.RpcError) as failed:
+            list(call(garbage, timeout=20))
+        assert details_of(failed.value)[:3] == ("INVALID_ARGUMENT", "INVALID_REQUEST", "message")
+    labels = (*call_labels(method), "InvalidArgument")
+    wait_until(lambda: watched.value("grpc_server_handled_total", *labels) == 1)
+    handled = [name for name, _ in watched.values() if name == "grpc_server_handled_total"]
+    assert len(handled) == 1
 
 
 def test_two_servers_in_one_process_count_for_themselves(

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from cascade.cli import BAD_INPUT, main
+from cascade.cli import main
+from cascade.exit_codes import BAD_INPUT
 from stages.checkpoint import FACTS, save_checkpoint
 from tests.tiny_training import SELF_BASE, stirred
 

@@ -19,7 +19,9 @@ demo: $(VENV)/.runtime
 
 test: $(VENV)/.dev $(LIGHT)/.runtime
 	$(LIGHT)/bin/python -m pytest -q -n 2 --dist loadfile
-	$(VENV)/bin/python -m pytest -q -n 2 --dist loadfile tests/stages tests/export tests/cascade/test_build_engines.py
+	$(VENV)/bin/python -m pytest -q -n 2 --dist loadfile tests/stages tests/export tests/packaging \
+		tests/cascade/test_build_engines.py
+	$(VENV)/bin/python -m pytest -q -n 2 --dist loadfile -m torch tests/documents tests/flags
 
 check: $(VENV)/.dev
 	$(VENV)/bin/ruff format --check .

@@ -12,6 +12,7 @@ import numpy as np
 
 from cascade import sign_command
 from cascade.bundle import open_bundle
+from cascade.default_bundle import add_bundle_argument, bundle_or_default
 from cascade.engines.engine import Engine
 from cascade.errors import EngineError, ManifestError
 from cascade.made_up_inputs import free_axes, made_up_inputs, shape_of
@@ -22,8 +23,6 @@ from cascade.run_start import late_start
 from cascade.schedule import ScheduleSpec, TableSpec
 from cascade.wire_limits import check_wire_limits
 
-DEFAULT_BUNDLE = Path("bundles/emoji-1")
-
 
 def register(subparsers: Any) -> None:
     """Add the subcommands."""
@@ -33,7 +32,7 @@ def register(subparsers: Any) -> None:
         ("verify", verify, "check hashes and signatures, and run one step of every component"),
     ):
         parser = subparsers.add_parser(name, help=words, description=words)
-        parser.add_argument("bundle", nargs="?", type=Path, default=DEFAULT_BUNDLE)
+        add_bundle_argument(parser)
         if name == "verify":
             parser.add_argument(
                 "--require-signature", type=Path, metavar="KEY",
@@ -46,7 +45,7 @@ def register(subparsers: Any) -> None:
 
 def inspect(args: argparse.Namespace) -> int:
     """Print a bundle's table of contents."""
-    bundle = open_bundle(args.bundle)
+    bundle = open_bundle(bundle_or_default(args.bundle))
     manifest = bundle.manifest
     if args.json:
         print(json.dumps(to_json(manifest), indent=1))
@@ -117,7 +116,7 @@ def verify(args: argparse.Namespace) -> int:
     """Check a bundle from its hashes to one step of every component."""
     from cascade.engines.ort import OrtEngine  # the one command here that needs an engine
 
-    bundle = open_bundle(args.bundle, args.require_signature)
+    bundle = open_bundle(bundle_or_default(args.bundle), args.require_signature)
     bundle.verify_files()
     check_wire_limits(bundle.manifest)
     if args.require_signature is not None:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from cascade.bundle import Bundle, open_bundle
-from cascade.bundle_commands import DEFAULT_BUNDLE
+from cascade.default_bundle import add_bundle_argument, bundle_or_default
 from cascade.engine_plan import compared, file_precisions
 from cascade.engine_trial import Order, Trial
 from cascade.engines.kinds import EngineKind, installed_kinds
@@ -58,7 +58,7 @@ def register(subparsers: Any) -> None:
     words = "measure which engine runs each component fastest here, for --engine auto"
     parser = subparsers.add_parser("tune", help=words, description=words)
     add = parser.add_argument
-    add("bundle", nargs="?", type=Path, default=DEFAULT_BUNDLE)
+    add_bundle_argument(parser)
     add(
         "--threads",
         type=int,
@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
         raise InvalidRequest(
             f"seconds: expected 0 to {MOST_SECONDS:g}, got {args.seconds:g}", field="seconds"
         )
-    bundle = open_bundle(args.bundle)
+    bundle = open_bundle(bundle_or_default(args.bundle))
     bundle.verify_files()
     folder = required_cache_folder()
     effort = Effort(threads=args.threads, seconds=args.seconds, cache=folder / "engines")

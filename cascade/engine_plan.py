@@ -13,6 +13,7 @@ from cascade.bundle import Bundle
 from cascade.engine_preference import default_steps, distant, preferred, request_ms
 from cascade.engines.choice import EngineChoice
 from cascade.engines.gpu_graph import gpu_graph
+from cascade.engines.gpus import GPU_KINDS, NO_GPUS, Gpus, device_of, gpus_here, ranked
 from cascade.engines.kinds import OWN_PRECISIONS, EngineKind, installed_kinds
 from cascade.errors import InvalidRequest
 from cascade.made_up_inputs import usual_shapes
@@ -38,16 +39,45 @@ class EnginePlan:
         choices: by component; those not named run in float32 in ONNX Runtime.
         cache: where engines keep what they compiled; None keeps nothing.
         threads: of the components not named.
+        gpus: what this machine has for engines of GPUs.
+        untuned: components whose engine `auto` chose without a measurement.
     """
 
     choices: Mapping[str, EngineChoice] = field(default_factory=dict)
     cache: Path | None = None
     threads: int = 0
+    gpus: Gpus = field(default=NO_GPUS, compare=False)
+    untuned: tuple[str, ...] = field(default=(), compare=False)
 
     def of(self, component: str) -> EngineChoice:
         """How one component is run."""
         unnamed = EngineChoice(EngineKind.ORT, Precision.FP32, self.threads)
         return self.choices.get(component, unnamed)
+
+    def device(self, component: str) -> str:
+        """Where one component is computed: `CPU`, or the card's name."""
+        return device_of(self.of(component).kind, self.gpus)
+
+    @property
+    def warning(self) -> str:
+        """What whoever runs this should know of engines that nobody measured; empty for nothing."""
+        if not self.untuned:
+            return ""
+        lost = "".join(f"{kind} is installed and not used: {why}; " for kind, why in self.unused)
+        return (
+            f"{lost}nobody measured which engine is fastest here for {', '.join(self.untuned)}: "
+            "run `cascade tune`"
+        )
+
+    @property
+    def has_gpu_engines(self) -> bool:
+        """Whether an engine for cards is installed here, usable or not."""
+        return self.gpus != NO_GPUS
+
+    @property
+    def unused(self) -> tuple[tuple[EngineKind, str], ...]:
+        """Engines of GPUs that cannot be used here, and why."""
+        return tuple(self.gpus.refused.items())
 
     @property
     def texts(self) -> tuple[str, str]:
@@ -65,12 +95,16 @@ class Machine:
     kinds: tuple[EngineKind, ...]
     processor: Processor
     tuning: Tuning | None
+    gpus: Gpus = NO_GPUS
 
 
 def plan_here(
     manifest: Manifest, wish: EngineWish, positions: Sequence[int] | None = None
 ) -> EnginePlan:
-    """How this machine runs a bundle, given what was asked for. Takes a few milliseconds.
+    """How this machine runs a bundle, given what was asked for.
+
+    Takes a few milliseconds; some seconds once per process where a card and an engine for it are
+    here and nobody tuned: the engine is tried before it is relied on.
 
     Args:
         manifest: of the bundle.
@@ -85,7 +119,9 @@ def plan_here(
     cache = user_cache_folder()
     key = tuning_key(manifest.bundle_id, wish.threads)
     tuning = None if cache is None else read_tuning(cache / "tuning", key)
-    machine = Machine(installed_kinds(), key.processor, tuning)
+    kinds = installed_kinds()
+    gpus = gpus_here(kinds, measured=tuning is not None)
+    machine = Machine(kinds, key.processor, tuning, gpus)
     return make_plan(manifest, wish, machine, positions, cache and cache / "engines")
 
 
@@ -101,14 +137,18 @@ def make_plan(
     components = manifest.components
     planned = components if positions is None else [components[at] for at in positions]
     choices = {}
+    untuned = []
     for component in planned:
         pairs = list(possible(component, wish, demanded.get(component.name), machine))
         if not pairs:
             raise impossible(component, wish, demanded.get(component.name))
+        guessed = wish.kind_for(component.name) is None and len(pairs) > 1
+        if guessed and not measured_pairs(component, pairs, machine):
+            untuned.append(component.name)
         kind, precision = choose(manifest, component, pairs, machine)
         usual = usual_shapes(component)
         choices[component.name] = EngineChoice(kind, precision, wish.threads, usual)
-    return EnginePlan(choices, cache)
+    return EnginePlan(choices, cache, gpus=machine.gpus, untuned=tuple(untuned))
 
 
 def demanded_precisions(manifest: Manifest, wish: EngineWish) -> dict[str, Precision]:
@@ -189,7 +229,7 @@ def possible(
     Without a wish only precisions that somebody has compared with float32, and found close.
     """
     wanted = wish.kind_for(component.name)
-    for kind in machine.kinds if wanted is None else (wanted,):
+    for kind in ranked(machine.kinds, machine.gpus) if wanted is None else (wanted,):
         if precision is None:
             close = set(compared(component, kind, machine.processor)) - distant(component)
             yield from ((kind, candidate) for candidate in Precision if candidate in close)
@@ -200,22 +240,33 @@ def possible(
 def choose(manifest: Manifest, component: Component, pairs: list[Pair], machine: Machine) -> Pair:
     """The most exact of the fast ones that were measured; else what is safe everywhere.
 
-    Unmeasured: the first engine in the order of `EngineKind` (ONNX Runtime where it is installed),
-    and 8-bit arithmetic only on processors with instructions for it. OpenVINO is never taken
+    Unmeasured: an engine of GPUs that can be used here, else the first engine in the order of
+    `EngineKind` (ONNX Runtime where it is installed), and 8-bit arithmetic only on processors with
+    instructions for it. OpenVINO is never taken
     unmeasured where there is another: on some graphs it ends the process, and only trying tells.
     Nor is bfloat16: only the trial says how close it is.
     """
-    if machine.tuning is not None:
-        times = machine.tuning.usable(component.name)
-        measured = {pair: times[pair] for pair in pairs if pair in times}
-        if measured:
-            whole = request_ms(manifest, machine.tuning)
-            return preferred(measured, default_steps(component), whole)
+    measured = measured_pairs(component, pairs, machine)
+    if measured and machine.tuning is not None:
+        whole = request_ms(manifest, machine.tuning)
+        return preferred(measured, default_steps(component), whole)
     kind = pairs[0][0]
     precisions = [precision for other, precision in pairs if other is kind]
-    if Precision.INT8 in precisions and machine.processor.has_int8_dot:
+    in_bytes = machine.processor.has_int8_dot and kind not in GPU_KINDS
+    if Precision.INT8 in precisions and in_bytes:
         return kind, Precision.INT8
     return kind, precisions[0]
+
+
+def measured_pairs(
+    component: Component, pairs: Sequence[Pair], machine: Machine
+) -> dict[Pair, float]:
+    """Milliseconds of the pairs that `cascade tune` measured and that can still be used here."""
+    if machine.tuning is None:
+        return {}
+    times = machine.tuning.usable(component.name)
+    gone = machine.gpus.refused
+    return {pair: times[pair] for pair in pairs if pair in times and pair[0] not in gone}
 
 
 def impossible(component: Component, wish: EngineWish, precision: Precision | None) -> Exception:

@@ -43,6 +43,8 @@ def run(args: argparse.Namespace) -> int:
         InvalidRequest: neither was asked for, or a key is no good.
         ManifestError: the bundle is not whole.
     """
+    if args.key is not None and args.make_key is not None:
+        raise InvalidRequest("key: sign with --key or with a new --make-key, not both", field="key")
     if args.make_key is not None:
         write_key_pair(args.make_key)
         if args.bundle is None:

@@ -7,20 +7,23 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from cascade.default_bundle import REFERENCE, add_bundle_argument, bundle_or_default
 from cascade.errors import InvalidRequest, MissingExtra
 from cascade.precision import Precision
+
+CHECKPOINTS, DATA = Path("checkpoints"), Path("data/emoji.npz")
 
 
 def register(subparsers: Any) -> None:
     """Add the subcommands."""
     card = subparsers.add_parser("card", help="write the model card into a bundle")
-    card.add_argument("bundle", nargs="?", type=Path, default=Path("bundles/emoji-1"))
+    add_bundle_argument(card)
     card.add_argument(
         "--quality", type=Path, required=True, help="the quality.json of benchmarks.quality"
     )
     card.set_defaults(run=run_card)
     weights = subparsers.add_parser("weights", help="a bundle's weights as checkpoints again")
-    weights.add_argument("bundle", nargs="?", type=Path, default=Path("bundles/emoji-1"))
+    add_bundle_argument(weights)
     weights.add_argument("--stages", nargs="+", help="names (all)")
     weights.add_argument("--checkpoints", type=Path, required=True, help="folder to write into")
     weights.set_defaults(run=run_weights)
@@ -29,28 +32,29 @@ def register(subparsers: Any) -> None:
         help="write a bundle from trained checkpoints",
         description="Export every component to ONNX, prove parity with torch, write the bundle.",
     )
-    parser.add_argument("--checkpoints", type=Path, default=Path("checkpoints"))
-    parser.add_argument("--out", type=Path, help="folder to write; default: bundles/emoji-1")
-    parser.add_argument("--data", type=Path, default=Path("data/emoji.npz"), help="prepared data")
+    parser.add_argument(
+        "--checkpoints", type=Path, help=f"folder with the trained stages (default: {CHECKPOINTS})"
+    )
+    parser.add_argument("--out", type=Path, help=f"folder to write (default: {REFERENCE})")
+    parser.add_argument("--data", type=Path, help=f"prepared data (default: {DATA})")
     parser.add_argument(
         "--storage",
         choices=("int8", "float16", "float32"),
-        default="int8",
-        help="how large weights lie in the float32 files; they are rounded to it first",
+        help="how large weights lie in the float32 files; rounded to it first (default: int8)",
     )
     parser.add_argument(
         "--precisions",
         nargs="+",
         choices=("fp32", "int8"),
-        default=("fp32", "int8"),
-        help="graphs of every diffusion stage; fp32 is always written",
+        help="graphs of every diffusion stage; fp32 is always written (default: fp32 int8, with "
+        "--from: fp32)",
     )
     parser.add_argument(
         "--gpu-forms",
         nargs="*",
         choices=("fp16", "fp32"),
-        default=("fp16",),
-        help="forms of every graph for compilers of GPUs, besides the weights a few percent larger",
+        help="forms of every graph for compilers of GPUs, besides the weights a few percent larger "
+        "(default: fp16, with --from: none)",
     )
     parser.add_argument(
         "--networks",
@@ -112,21 +116,28 @@ def run_export(args: argparse.Namespace) -> int:
         )
     options = ExportOptions(
         networks={stage: folder for stage, _, folder in pairs},
-        storage=Storage(args.storage),
-        precisions=frozenset(map(Precision, args.precisions)),
-        gpu_forms=frozenset(map(Precision, args.gpu_forms)),
+        storage=Storage(args.storage or "int8"),
+        precisions=asked(args.precisions, "fp32", "int8"),
+        gpu_forms=asked(args.gpu_forms, "fp16"),
     )
-    out = args.out or Path("bundles/emoji-1")
-    export_bundle(args.checkpoints, out, data_file=args.data, options=options, report=print)
+    out = args.out or REFERENCE
+    checkpoints, data = args.checkpoints or CHECKPOINTS, args.data or DATA
+    export_bundle(checkpoints, out, data_file=data, options=options, report=print)
     return 0
+
+
+def asked(names: list[str] | None, *default: str) -> frozenset[Precision]:
+    """The precisions that a flag names; the default where it was not given."""
+    return frozenset(map(Precision, default if names is None else names))
 
 
 def run_card(args: argparse.Namespace) -> int:
     """Write the model card into a bundle."""
     from export.model_card import CARD, add_card
 
-    manifest = add_card(args.bundle, args.quality)
-    print(f"{args.bundle / CARD}: bundle id {manifest.bundle_id}")
+    folder = bundle_or_default(args.bundle)
+    manifest = add_card(folder, args.quality)
+    print(f"{folder / CARD}: bundle id {manifest.bundle_id}")
     return 0
 
 
@@ -139,7 +150,7 @@ def run_weights(args: argparse.Namespace) -> int:
     from cascade.bundle import open_bundle
     from stages.presets import PRESETS
 
-    bundle = open_bundle(args.bundle)
+    bundle = open_bundle(bundle_or_default(args.bundle))
     for name in args.stages or [spec.name for spec in bundle.manifest.stages]:
         if name not in PRESETS:
             raise InvalidRequest(
@@ -154,11 +165,24 @@ def run_weights(args: argparse.Namespace) -> int:
 def run_export_foreign(args: argparse.Namespace) -> int:
     """Write a bundle from somebody else's cascade."""
     try:
+        from export.bundle_parts import ExportOptions
         from export.foreign.command import ForeignSource, export_foreign
     except ImportError as exc:
         raise MissingExtra(f"export needs: pip install 'edge-cascade[export]' ({exc})") from exc
     if args.out is None:
         raise InvalidRequest("--from needs --out FOLDER", field="out")
+    for name in ("checkpoints", "data", "storage", "networks"):
+        if getattr(args, name):
+            raise InvalidRequest(
+                f"{name}: it is for our own stages; what comes by --from says it itself",
+                field=name,
+            )
+    unclear = [entry for entry in args.timesteps if not all(entry.partition("="))]
+    if unclear:
+        raise InvalidRequest(
+            f"timesteps: expected STAGE=LIST, such as base=smart100, got {unclear[0]}",
+            field="timesteps",
+        )
     kind, where = args.source
     pairs = [entry.partition("=") for entry in args.timesteps]
     source = ForeignSource(
@@ -168,5 +192,8 @@ def run_export_foreign(args: argparse.Namespace) -> int:
         text_encoder=args.text_encoder,
         timesteps={stage: name for stage, _, name in pairs},
     )
-    export_foreign(source, args.out, report=print)
+    options = ExportOptions(
+        precisions=asked(args.precisions, "fp32"), gpu_forms=asked(args.gpu_forms)
+    )
+    export_foreign(source, args.out, report=print, options=options)
     return 0

@@ -56,16 +56,19 @@ def add_card(folder: Path, quality: Path) -> Manifest:
         quality: what `benchmarks/quality.py` wrote about these very graphs.
 
     Raises:
-        InvalidRequest: the figures are not those of this bundle's graphs.
+        InvalidRequest: there are no figures, or they are not those of this bundle's graphs.
     """
     bundle = open_bundle(folder)
-    try:
-        figures: dict[str, Any] = json.loads(quality.read_text())
-    except ValueError as exc:
-        raise InvalidRequest(f"quality: {quality} is not JSON: {exc}", field="quality") from exc
-    check_same_graphs(bundle.manifest, figures)
+    figures = read_figures(quality)
     files = {e.name: bundle.read(e.name) for e in bundle.manifest.files if e.name != CARD}
-    files[CARD] = model_card(bundle.manifest, figures, folder).encode()
+    try:
+        check_same_graphs(bundle.manifest, figures)
+        files[CARD] = model_card(bundle.manifest, figures, folder).encode()
+    except (KeyError, TypeError, AttributeError) as exc:
+        raise InvalidRequest(
+            f"quality: {quality} is not what benchmarks.quality writes: it has no {exc}",
+            field="quality",
+        ) from exc
     manifest = replace(
         bundle.manifest,
         files=tuple(
@@ -75,6 +78,25 @@ def add_card(folder: Path, quality: Path) -> Manifest:
     )
     write_bundle(folder, manifest, files)
     return manifest
+
+
+def read_figures(quality: Path) -> Mapping[str, Any]:
+    """What `benchmarks/quality.py` wrote.
+
+    Raises:
+        InvalidRequest: there is no such file, or it is no JSON.
+    """
+    try:
+        figures: dict[str, Any] = json.loads(quality.read_text())
+    except OSError as exc:
+        raise InvalidRequest(
+            f"quality: {quality}: {exc.strerror}: measure with `python -m benchmarks.quality --out "
+            f"{quality.parent}` first, which needs the prepared data and a probe",
+            field="quality",
+        ) from exc
+    except ValueError as exc:
+        raise InvalidRequest(f"quality: {quality} is not JSON: {exc}", field="quality") from exc
+    return figures
 
 
 def check_same_graphs(manifest: Manifest, figures: Mapping[str, Any]) -> None:

@@ -3,16 +3,15 @@
 Knows the stages of the reference cascade; not the bundle's folder nor the other components.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
 
-from cascade.borrowed_weights import with_borrowed
 from cascade.diffusion_stage import DiffusionStage
 from cascade.engines.ort import OrtEngine
-from cascade.errors import InvalidRequest, ParityError
-from cascade.manifest import DiffusionSpec, GraphSpec, VariantSpec
+from cascade.errors import InvalidRequest
+from cascade.manifest import DiffusionSpec, GraphSpec
 from cascade.precision import Precision
 from cascade.request import Handoff
 from export.bundle_parts import BundleParts, ExportOptions, Report
@@ -20,13 +19,13 @@ from export.exact_storage import store_exactly
 from export.gpu_form.proven import FormSource
 from export.gpu_forms import add_gpu_forms
 from export.graphs import export_graph
+from export.int8_variant import add_int8_variant, int8_graph
 from export.parity import TIMES, stage_cases
 from export.passes.expectations import check_fusions
 from export.passes.pipeline import optimize
 from export.proof import Claim, prove
-from export.quantize.shared_weights import leave_out
 from export.quantize.trajectories import continued, true_starts
-from export.quantize.variant import Int8Graph, Material, QuantizeOptions, make_int8, paint
+from export.quantize.variant import Material, paint
 from export.rounding import release
 from stages.checkpoint import FACTS, load_facts
 from stages.dataset import Dataset
@@ -38,14 +37,6 @@ from stages.torch_engine import TorchEngine
 
 CALIBRATION_RUNS = 16
 PROOF_RUNS = 16
-MIN_PICTURE_DB = {64: 30.0, 256: 38.0, 1024: 38.0}
-"""Worst PSNR of a stage's int8 picture by resolution; other resolutions take the base stage's."""
-
-INT8_TOLERANCE_ABS = 8.0
-"""Largest difference of one value of an int8 prediction: catches a broken graph, no more. At the
-cleanest times v is noise that the network guesses and eight bits guess otherwise (single values:
-2.1 on the base stage at t = 0.02, 0.35 at t = 0.25; 3.4 on SR 256); the picture sees it times
-sigma, 0.03 there. What the pictures lose is `picture_db`."""
 
 
 FACT_NAMES = {
@@ -159,46 +150,21 @@ def add_int8(
     proof = starts(parts, source, PROOF_RUNS, offset=0.5)
     pictures = paint(spec, original.exported, proof)
     parts.painted = [continued(s, image) for s, image in zip(proof, pictures, strict=True)]
-    try:
-        made = make_int8(
-            Material(
-                spec=spec,
-                model=original.model,
-                calibration=calibration,
-                proof=proof,
-                pictures=pictures,
-            ),
-            QuantizeOptions(floor_db=MIN_PICTURE_DB.get(preset.resolution, MIN_PICTURE_DB[64])),
-            report,
-        )
-    except ParityError as missed:
-        report(f"{preset.name:13} without int8: {missed}")
-        return spec, DiffusionStage(spec, POSITIONS[preset.name], original.exported)
-    file = f"{preset.name}.int8.onnx"
-    thin = onnx.load_from_string(made.graph)
-    leave_out(thin, onnx.load_from_string(parts.files[spec.graph.file]))
-    parts.files[file] = thin.SerializeToString()
-    whole = with_borrowed(parts.files[file], parts.files[spec.graph.file], file)
-    engine = OrtEngine(whole)
+    material = Material(
+        spec=spec,
+        model=original.model,
+        calibration=calibration,
+        proof=proof,
+        pictures=pictures,
+    )
     # The first row only: the second shows an image at another row's time, which sampling never
     # does, and values beyond everything calibrated are cut.
-    cases = stage_cases(preset, source.data, TIMES)
-    claim = Claim(
-        name=f"{preset.name} int8",
-        original=original.network,
-        graph=whole,
-        cases=[{k: v[:1] for k, v in case.items()} for case in cases],
-        outputs=("prediction",),
-        precision=Precision.INT8,
-        tolerance_abs=INT8_TOLERANCE_ABS,
-    )
-    parity = prove(claim, report)
-    report_int8(preset.name, made, len(parts.files[file]), report)
-    variant = VariantSpec(
-        precision=Precision.INT8, file=file, parity=parity, picture_db=made.picture_db
-    )
-    spec = replace(spec, graph=replace(spec.graph, variants=(variant,)))
-    return spec, DiffusionStage(spec, POSITIONS[preset.name], engine)
+    cases = [{k: v[:1] for k, v in c.items()} for c in stage_cases(preset, source.data, TIMES)]
+    found = add_int8_variant(parts, material, (original.network, cases), report)
+    if found is None:
+        return spec, DiffusionStage(spec, POSITIONS[preset.name], original.exported)
+    engine = OrtEngine(int8_graph(parts, found))
+    return found, DiffusionStage(found, POSITIONS[preset.name], engine)
 
 
 def starts(parts: BundleParts, source: StageSource, count: int, *, offset: float) -> list[Handoff]:
@@ -213,15 +179,6 @@ def starts(parts: BundleParts, source: StageSource, count: int, *, offset: float
     # Even ones calibrate, odd ones prove: neither has seen the other's.
     mine = painted[int(offset > 0) :: 2][: count // 2]
     return mine + found[: count - len(mine)]
-
-
-def report_int8(name: str, made: Int8Graph, size_bytes: int, report: Report) -> None:
-    """Say what was made."""
-    report(
-        f"{name:13} int8: {made.counts.layers} layers ({made.share:.1%} of their work), "
-        f"{made.counts.pairs} pairs, worst picture {made.picture_db:.1f} dB, "
-        f"{size_bytes / 1e6:.1f} MB besides the shared weights"
-    )
 
 
 def training_facts(

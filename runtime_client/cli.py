@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from cascade.default_bundle import bundle_or_default
 from cascade.engines.kinds import EngineKind
 from cascade.errors import InvalidRequest
 from cascade.exit_codes import DONE
@@ -21,6 +22,7 @@ from cascade.request import GenerateRequest, StageOptions
 from cascade.wishes import AUTO
 from runtime_client.config import DEFAULT_CUT, DEFAULT_LINGER_S, FALLBACKS, ClientConfig
 from runtime_client.connection_flags import add_connection_flags, connection_config
+from runtime_client.contradictions import refuse_contradictions
 
 OUTPUT_HELP = "the picture: .png, .webp, .jpg, .avif, or - for a PNG on standard output"
 
@@ -56,7 +58,7 @@ def register_generate(subparsers: "argparse._SubParsersAction[argparse.ArgumentP
     add("--precision", default=AUTO, metavar="P", help=f"what they compute in: auto, {', '.join(Precision)}, or STAGE=P,...; a server that differs is refused (default: auto)")
     add("--json", action="store_true", help="print one JSON object instead of the table, of an error too (default: off)")
     add("-q", "--quiet", action="store_true", help="no progress and no table (default: off)")
-    add("--linger", type=float, default=DEFAULT_LINGER_S, metavar="S", help=f"how long a server on the network works on when the connection is lost, so that it can be resumed (default: {DEFAULT_LINGER_S:g})")
+    add("--linger", type=float, metavar="S", help=f"how long a server on the network works on when the connection is lost, so that it can be resumed (default: {DEFAULT_LINGER_S:g})")
     add("--detach", action="store_true", help="leave the rest to --server, print the request id and end; see `cascade fetch` (default: off)")
     # fmt: on
     add_connection_flags(
@@ -99,7 +101,7 @@ def run_generate(args: argparse.Namespace) -> int:
     from runtime_client.generate_command import Order, carry_out, leave
 
     order = Order(
-        bundle=args.bundle,
+        bundle=bundle_or_default(args.bundle),
         config=config_of(args),
         request=request_of(args),
         source=args.source,
@@ -108,6 +110,7 @@ def run_generate(args: argparse.Namespace) -> int:
         as_json=args.json,
         quiet=args.quiet,
     )
+    refuse_contradictions(args)
     (leave if args.detach else carry_out)(order)
     return DONE
 
@@ -117,7 +120,7 @@ def run_fetch(args: argparse.Namespace) -> int:
     from runtime_client.generate_command import Order, carry_out
 
     order = Order(
-        bundle=args.bundle,
+        bundle=bundle_or_default(args.bundle),
         config=connection_config(args),
         request=GenerateRequest(),
         request_id=args.request_id,
@@ -134,7 +137,7 @@ def run_cancel(args: argparse.Namespace) -> int:
     """End the request; returns the exit code."""
     from runtime_client.client import Client
 
-    with Client(args.bundle, connection_config(args)) as client:
+    with Client(bundle_or_default(args.bundle), connection_config(args)) as client:
         found = client.cancel(args.request_id)
     if args.json:
         print(json.dumps({"request_id": args.request_id, "cancelled": found}))
@@ -164,7 +167,7 @@ def config_of(args: argparse.Namespace) -> ClientConfig:
         engine=args.engine,
         precision=args.precision,
         fallback=args.fallback,
-        linger_s=args.linger,
+        linger_s=DEFAULT_LINGER_S if args.linger is None else args.linger,
     )
 
 

@@ -174,6 +174,11 @@ def check_token_use(config: ClientConfig) -> None:
     if config.token and config.token_file is not None:
         raise InvalidRequest("token: give it or token_file, not both", field="token")
     if not config.token and config.token_file is None:
+        if config.token_over_plaintext:
+            raise InvalidRequest(
+                "token_over_plaintext: there is no token to send; give one or leave it out",
+                field="token_over_plaintext",
+            )
         return
     if config.server is None:
         raise InvalidRequest(

@@ -9,10 +9,9 @@ import argparse
 import os
 from pathlib import Path
 
+from cascade.default_bundle import DEFAULT_WORDS
 from runtime_client.config import DEFAULT_TIMEOUT_S, ClientConfig
 from runtime_client.credentials import TOKEN_VARIABLE
-
-DEFAULT_BUNDLE = Path("bundles/emoji-1")
 
 
 def add_connection_flags(parser: argparse.ArgumentParser, server: str) -> None:
@@ -24,7 +23,7 @@ def add_connection_flags(parser: argparse.ArgumentParser, server: str) -> None:
     """
     add = parser.add_argument
     # fmt: off
-    add("--bundle", type=Path, default=DEFAULT_BUNDLE, metavar="DIR", help=f"folder of the bundle (default: {DEFAULT_BUNDLE})")
+    add("--bundle", type=Path, metavar="DIR", help=f"folder of the bundle (default: {DEFAULT_WORDS})")
     add("--require-signature", type=Path, metavar="KEY", help="PEM file with the public key that must have signed the bundle (default: none)")
     add("--server", metavar="ADDR", help=server)
     add("--tls", action="store_true", help="encrypt the connection to --server (default: off)")

@@ -19,6 +19,7 @@ from cascade.request import GenerateRequest
 from cascade.standard_streams import OutputLost
 from runtime_client.client import Client
 from runtime_client.config import ClientConfig
+from runtime_client.contradictions import refuse_idle_server
 from runtime_client.picture_file import check_target, write_picture
 from runtime_client.picture_format import STANDARD_OUTPUT, encode_picture, format_of, read_story
 from runtime_client.previews import PreviewFolder
@@ -61,6 +62,8 @@ def carry_out(order: Order) -> None:
     try:
         client, request, remake = prepared(order)
         with client:
+            count = len(client.bundle.manifest.components)
+            refuse_idle_server(client.config.cut, count, client.config.server)
             if not order.request_id:
                 warn(client, request)
             watchers = watchers_of(order, client, bars, remake)

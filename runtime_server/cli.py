@@ -9,6 +9,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
+from cascade.default_bundle import DEFAULT_WORDS, bundle_or_default
 from cascade.errors import CascadeError
 from runtime_server.configuration.config import ServerConfig
 from runtime_server.configuration.config_file import load_config, write_config
@@ -16,7 +17,6 @@ from runtime_server.configuration.flags import add_flags, given_flags
 from runtime_server.identity.token_command import register as register_token
 from runtime_server.watching.logs import configure_logs
 
-DEFAULT_BUNDLE = Path("bundles/emoji-1")
 EXIT_REFUSED = 2
 
 
@@ -29,15 +29,16 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "with underscores, in the file of --config; a flag overrides the file.",
     )
     parser.add_argument("--config", type=Path, metavar="FILE", help="TOML file with settings")
-    parser.add_argument(
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument(
         "--print-config", action="store_true", help="print every setting as such a file, and exit"
     )
-    parser.add_argument(
+    instead.add_argument(
         "--dry-run",
         action="store_true",
         help="load, verify and warm up everything, say what it is, and exit",
     )
-    add_flags(parser, {"bundle": DEFAULT_BUNDLE})
+    add_flags(parser, {"bundle": DEFAULT_WORDS})
     parser.set_defaults(run=run)
     register_token(subparsers)
 
@@ -48,10 +49,7 @@ def read_command_line(args: argparse.Namespace) -> ServerConfig:
     Raises:
         InvalidRequest: a setting is wrong.
     """
-    given = given_flags(args)
-    if args.config is None:
-        given = {"bundle": DEFAULT_BUNDLE, **given}
-    return load_config(args.config, given)
+    return load_config(args.config, given_flags(args), partial(bundle_or_default, None))
 
 
 def run(args: argparse.Namespace) -> int:

@@ -16,6 +16,7 @@ from typing import Any
 
 from torch import Tensor
 
+from cascade.errors import InvalidRequest
 from stages.safetensors_file import load_safetensors, save_safetensors
 
 PIECE_BYTES = 15_000_000
@@ -79,18 +80,44 @@ def load_facts(folder: Path) -> dict[str, Any]:
     """The numbers kept with a checkpoint.
 
     Raises:
-        FileNotFoundError: there is no complete checkpoint in that folder.
+        InvalidRequest: there is no complete checkpoint in that folder.
     """
     path = folder / FACTS
     if not has_checkpoint(folder):
-        raise FileNotFoundError(f"no checkpoint in {folder}: run `cascade train` first")
-    facts: dict[str, Any] = json.loads(path.read_text())
+        raise InvalidRequest(
+            f"checkpoints: no checkpoint in {folder}: train one with `cascade train`, or take the "
+            f"weights of a bundle with `cascade weights --checkpoints {folder.parent}`",
+            field="checkpoints",
+        )
+    try:
+        facts: dict[str, Any] = json.loads(path.read_text())
+    except (OSError, ValueError) as exc:
+        raise damaged(folder, exc) from exc
     return facts
 
 
+def damaged(folder: Path, why: object) -> InvalidRequest:
+    """The error for a checkpoint that is there and cannot be read."""
+    return InvalidRequest(f"checkpoints: {folder} is damaged: {why}", field="checkpoints")
+
+
 def load_part(folder: Path, part: str) -> dict[str, Tensor]:
-    """One group of tensors of a checkpoint."""
+    """One group of tensors of a checkpoint.
+
+    Raises:
+        InvalidRequest: there is no checkpoint, it has no such group, or a piece of it is missing
+            or broken.
+    """
+    pieces = load_facts(folder).get("pieces", {})
+    if part not in pieces:
+        raise InvalidRequest(
+            f"checkpoints: {folder} holds no {part!r}, it holds {', '.join(pieces) or 'nothing'}",
+            field="checkpoints",
+        )
     tensors: dict[str, Tensor] = {}
-    for name in load_facts(folder)["pieces"][part]:
-        tensors.update(load_safetensors(folder / name))
+    for name in pieces[part]:
+        try:
+            tensors.update(load_safetensors(folder / name))
+        except (OSError, ValueError) as exc:
+            raise damaged(folder, exc) from exc
     return tensors

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cascade.command_parser import CommandParser
-from cascade.errors import CascadeError, MissingExtra
+from cascade.errors import CascadeError, InvalidRequest, MissingExtra
 
 DATA_FILE = Path("data/emoji.npz")
 FETCH_FOLDER = Path("data/packages")
@@ -173,6 +173,11 @@ def run_train(args: argparse.Namespace) -> int:
     from stages.trainer import train
 
     preset = PRESETS[args.stage]
+    if args.half_steps and preset.low_resolution is not None:
+        raise InvalidRequest(
+            f"half-steps: they are for the base stage; {args.stage} trains on crops",
+            field="half-steps",
+        )
     data = open_dataset(args.data)
     sheets = SheetWriter(preset, data, args.checkpoints, every_minutes=args.sheet_minutes)
     options = run_options(args, half_steps=args.half_steps)
@@ -196,6 +201,8 @@ def run_distill(args: argparse.Namespace) -> int:
     from stages.presets import PRESETS
     from stages.trainer import train
 
+    if args.what == "guidance" and args.to is not None:
+        raise InvalidRequest("to: it goes with `distill steps`; guidance has no steps", field="to")
     preset = PRESETS[args.stage]
     teacher = args.checkpoints / (args.teacher or args.stage)
     if args.what == "guidance":
@@ -243,6 +250,14 @@ def prepare_torch(args: argparse.Namespace) -> None:
         raise MissingExtra("training needs: pip install 'edge-cascade[train]'") from exc
     if args.threads:
         torch.set_num_threads(args.threads)
+    device = getattr(args, "device", "cpu")
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as exc:
+        line = " ".join(str(exc).split())[:200]
+        raise InvalidRequest(
+            f"device: torch has no {device!r} here: {line}", field="device"
+        ) from exc
 
 
 def run_options(args: argparse.Namespace, **more: Any) -> Any:
@@ -294,7 +309,7 @@ def main() -> int:
     try:
         args = parser.parse_args()
         return int(args.run(args))
-    except (CascadeError, FileNotFoundError, ValueError) as exc:
+    except (CascadeError, OSError) as exc:
         print(f"error: {exc}", file=sys.stderr)
         return 2
 

@@ -6,6 +6,7 @@ that a training machine needs nothing else. Knows no network and no noise.
 
 import hashlib
 import io
+import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -14,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from cascade.errors import InvalidRequest
 from cascade.types import Array, ImageU8
 from stages.captions import (
     STYLES,
@@ -202,20 +204,31 @@ def open_dataset(path: Path) -> Dataset:
     """The prepared file, checked against today's concept list.
 
     Raises:
-        FileNotFoundError: no such file; the message says how to make it.
-        ValueError: the file was prepared from another concept list.
+        InvalidRequest: there is no such file, it is none of ours, or it was prepared from another
+            concept list; the message says how to make it.
     """
     if not path.exists():
-        raise FileNotFoundError(f"{path} does not exist: run `cascade data prepare` first")
-    with np.load(path, allow_pickle=False) as stored:
-        held = {name: stored[name] for name in stored.files}
+        raise InvalidRequest(
+            f"data: {path} does not exist: make it with `cascade data prepare`", field="data"
+        )
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+            held = {name: stored[name] for name in stored.files}
+    except (OSError, EOFError, ValueError, TypeError, zipfile.BadZipFile) as exc:
+        raise InvalidRequest(
+            f"data: {path} is no prepared file ({exc}): make it with `cascade data prepare`",
+            field="data",
+        ) from exc
     jobs = [(icon, style) for icon in read_concepts() for style in STYLES]
     if "coloured" not in held:
-        raise ValueError(f"{path} knows no other colours: run `cascade data prepare` again")
+        raise InvalidRequest(
+            f"data: {path} knows no other colours: run `cascade data prepare` again", field="data"
+        )
     if len(jobs) != len(held["rows"]):
-        raise ValueError(
-            f"{path} holds {len(held['rows'])} pictures, the concept list asks for {len(jobs)}: "
-            "run `cascade data prepare` again"
+        raise InvalidRequest(
+            f"data: {path} holds {len(held['rows'])} pictures, the concept list asks for "
+            f"{len(jobs)}: run `cascade data prepare` again",
+            field="data",
         )
     coloured: list[list[tuple[str, int]]] = [[] for _ in jobs]
     for index, colour, said in held["coloured"].tolist():

@@ -16,6 +16,7 @@ import numpy as np
 import resvg_py
 from PIL import Image
 
+from cascade.errors import InvalidRequest, MissingExtra
 from cascade.types import ImageU8
 from stages.dataset import keyword_lookup
 
@@ -46,12 +47,20 @@ def fetch_package(package: str, folder: Path) -> Path:
     """Download one npm package into `folder` unless it is there; returns the archive's path.
 
     Raises:
-        subprocess.CalledProcessError: npm could not fetch the package.
+        MissingExtra: there is no npm.
+        InvalidRequest: npm could not fetch the package.
     """
     archive = folder / (package.lstrip("@").replace("/", "-").replace("@", "-") + ".tgz")
     if not archive.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        subprocess.run(["npm", "pack", "--silent", package], cwd=folder, check=True)
+        try:
+            subprocess.run(["npm", "pack", "--silent", package], cwd=folder, check=True)
+        except FileNotFoundError as exc:
+            raise MissingExtra(f"packages: fetching {package} needs npm (Node.js)") from exc
+        except subprocess.CalledProcessError as exc:
+            raise InvalidRequest(
+                f"packages: npm could not fetch {package}: {exc}", field="packages"
+            ) from exc
     return archive
 
 

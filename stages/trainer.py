@@ -156,9 +156,10 @@ class Trainer:
                 field="checkpoints",
             )
         if facts["optimizer"] != self.options.optimizer:
-            raise ValueError(
-                f"{self.checkpoint} was trained with {facts['optimizer']}: "
-                f"go on with --optimizer {facts['optimizer']} or choose another folder"
+            raise InvalidRequest(
+                f"optimizer: {self.checkpoint} was trained with {facts['optimizer']}: "
+                f"go on with --optimizer {facts['optimizer']} or choose another folder",
+                field="optimizer",
             )
         self.step, self.samples = facts["step"], facts["samples"]
         self.minutes, self.loss = facts["minutes"], facts["loss"]

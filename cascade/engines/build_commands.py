@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cascade.bundle import Bundle, open_bundle
+from cascade.default_bundle import add_bundle_argument, bundle_or_default
 from cascade.engines.gpu_graph import available_precisions, gpu_graph
 from cascade.engines.trt_options import BuildOptions, parse_capability
 from cascade.errors import EngineError, ManifestError
@@ -19,7 +20,6 @@ from cascade.manifest import Component, GraphSpec
 from cascade.precision import Precision
 from cascade.user_cache import required_cache_folder
 
-DEFAULT_BUNDLE = Path("bundles/emoji-1")
 COLUMNS = "{:14} {:5} {:>7} {:>9} {:>9} {:>8} {:>8}  {}"
 
 
@@ -55,7 +55,7 @@ def register(subparsers: Any) -> None:
     words = "build TensorRT engines from a bundle's graphs, into a cache on this machine"
     parser = subparsers.add_parser("build-engines", help=words, description=words)
     add = parser.add_argument
-    add("bundle", nargs="?", type=Path, default=DEFAULT_BUNDLE)
+    add_bundle_argument(parser)
     add("--component", nargs="+", metavar="NAME", help="only these components (default: all)")
     add("--precision", nargs="+", metavar="P", choices=[p.value for p in Precision],
         help="fp32 fp16 bf16 int8 fp8 (default: fp16 if the bundle has it)")  # fmt: skip
@@ -76,7 +76,7 @@ def build_engines(args: argparse.Namespace) -> int:
     """Build what is asked for and say what came of it."""
     from cascade.engines.engine_cache import CACHE_FOLDER, EngineCache
 
-    bundle = open_bundle(args.bundle)
+    bundle = open_bundle(bundle_or_default(args.bundle))
     cache = EngineCache((args.cache or required_cache_folder() / "engines") / CACHE_FOLDER)
     if not args.json:
         print(COLUMNS.format("component", "", "norms", "attention", "layers", "seconds", "MB", ""))

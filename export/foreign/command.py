@@ -9,13 +9,13 @@ from pathlib import Path
 
 from cascade.errors import UnsupportedModel
 from export.bundle_folder import check_out
-from export.bundle_parts import Report
+from export.bundle_parts import ExportOptions, Report
 from export.foreign.description import CascadeDescription, TextEncoderDescription
 from export.foreign.diffusers_if import TOKENS, describe_if
 from export.foreign.reference_encoder import reference_encoder
 from export.foreign.t5_encoder import t5_text_encoder
 from export.foreign.torch_module import describe_torch
-from export.foreign.writer import write_cascade
+from export.foreign.writer import PLAIN, write_cascade
 
 T5_TOKENS = 128
 """Longest prompt of a T5 encoder beside a user's own stages."""
@@ -34,7 +34,9 @@ class ForeignSource:
     timesteps: Mapping[str, str] = field(default_factory=dict)
 
 
-def export_foreign(source: ForeignSource, out: Path, *, report: Report) -> None:
+def export_foreign(
+    source: ForeignSource, out: Path, *, report: Report, options: ExportOptions = PLAIN
+) -> None:
     """Write a bundle from somebody else's cascade.
 
     Raises:
@@ -43,7 +45,7 @@ def export_foreign(source: ForeignSource, out: Path, *, report: Report) -> None:
         ParityError: an exported graph is not its original.
     """
     check_out(out)
-    write_cascade(describe(source), out, report=report)
+    write_cascade(describe(source), out, report=report, options=options)
 
 
 def describe(source: ForeignSource) -> CascadeDescription:

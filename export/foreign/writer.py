@@ -5,6 +5,8 @@ The same gates as the reference cascade passes. Knows descriptions; not which ad
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Literal
 
@@ -20,6 +22,7 @@ from cascade.manifest import (
     FORMAT_VERSION,
     DiffusionSpec,
     FileEntry,
+    GpuFormSpec,
     GraphSpec,
     Manifest,
     ParityRecord,
@@ -27,13 +30,14 @@ from cascade.manifest import (
     TensorSpec,
     TextEncoderSpec,
 )
+from cascade.precision import Precision
 from cascade.request import GenerateRequest, Handoff, StageOptions
 from cascade.run_start import late_start
 from cascade.text_stage import TextEncoderStage, token_inputs
 from cascade.tokenizer import PromptTokenizer
-from cascade.types import Array, ContextF16
+from cascade.types import Array, ContextF16, ImageU8
 from export.bundle_folder import write_bundle
-from export.bundle_parts import BundleParts, Report
+from export.bundle_parts import BundleParts, ExportOptions, Report
 from export.exact_storage import store_exactly
 from export.foreign.description import (
     CascadeDescription,
@@ -42,10 +46,15 @@ from export.foreign.description import (
 )
 from export.foreign.made_up import made_up_cases, stage_inputs, stage_outputs
 from export.foreign.mask_proof import prove_mask
+from export.gpu_form.proven import FormSource
+from export.gpu_forms import add_gpu_forms
 from export.graphs import export_graph
+from export.int8_variant import add_int8_variant
 from export.parity import pictures
 from export.passes.pipeline import optimize
 from export.proof import Claim, prove
+from export.quantize.trajectories import Seat
+from export.quantize.variant import Material, paint
 from stages.metrics import psnr_db
 from stages.torch_engine import TorchEngine
 
@@ -58,18 +67,34 @@ PROOF_STEPS = 4
 MIN_END_TO_END_DB = 50.0
 
 
+PLAIN = ExportOptions(precisions=frozenset({Precision.FP32}), gpu_forms=frozenset())
+"""Float32 graphs alone."""
+
+RUNS = 8
+"""Whole runs that int8 is calibrated on, and as many that prove it."""
+
+LEAST_PROMPTS = 2
+
+
 class ForeignBundle:
     """A bundle in the making."""
 
-    def __init__(self, encoder: TextEncoderDescription, report: Report) -> None:
+    def __init__(
+        self, encoder: TextEncoderDescription, report: Report, options: ExportOptions = PLAIN
+    ) -> None:
         """Nothing is exported yet."""
         self.parts = BundleParts()
+        self._options = options
+        self._prompts: tuple[str, ...] = ()
+        self._painted: list[ImageU8] = []
+        """What the last stage painted, in the order of the runs; the next one begins there."""
         self._encoder = encoder
         self._report = report
 
     def add_text_encoder(self, prompts: tuple[str, ...]) -> TextEncoderSpec:
         """Export and prove the text encoder."""
         encoder = self._encoder
+        self._prompts = prompts
         padded = encoder.pad_token is not None
         length = encoder.max_tokens if padded else "tokens"
         inputs = (
@@ -80,6 +105,7 @@ class ForeignBundle:
         outputs = (TensorSpec(name="context", dtype="float32", shape=shape),)
         check_size("text_encoder", encoder.network)
         model = export_graph(encoder.network, inputs, outputs)
+        untouched = copied(model)
         storage = most_common_storage(store_exactly(model))
         words = PromptTokenizer(encoder.tokenizer, encoder.max_tokens)
         original = TorchEngine(encoder.network, "context")
@@ -89,6 +115,7 @@ class ForeignBundle:
         parity = self._prove("text_encoder", original, cases, ["context"])
         if not padded:
             prove_mask("text_encoder", original, cases[0], "context", per_token=True)
+        forms = self._gpu_forms("text_encoder", untouched, original, cases, ("context",))
         self._report(f"text_encoder  {parity.max_abs_error:.1e} max abs error, {storage}")
         self.parts.files["tokenizer.json"] = encoder.tokenizer
         spec = TextEncoderSpec(
@@ -100,6 +127,7 @@ class ForeignBundle:
                 outputs=outputs,
                 storage=storage,
                 parity=parity,
+                gpu_forms=forms,
             ),
             tokenizer_file="tokenizer.json",
             max_tokens=encoder.max_tokens,
@@ -119,7 +147,9 @@ class ForeignBundle:
         outputs = stage_outputs(stage)
         names = [output.name for output in outputs]
         model = export_graph(stage.network, inputs, outputs)
+        untouched = copied(model)
         fusions = optimize(model, self._report)
+        plain = copied(model)
         storage = most_common_storage(store_exactly(model))
         original = TorchEngine(stage.network, *names)
         exported = self._engine(stage.name, model)
@@ -140,6 +170,7 @@ class ForeignBundle:
             storage=storage,
             parity=parity,
             fusions=fusions,
+            gpu_forms=self._gpu_forms(stage.name, untouched, original, cases, names),
         )
         null = self._null_context(stage)
         stored = (
@@ -152,9 +183,72 @@ class ForeignBundle:
         if late is not None:
             self._report(f"warning       {late}")
         position = len(self.parts.exported)
+        if Precision.INT8 in self._options.precisions:
+            spec = self._with_int8(
+                spec, plain, exported, Seat(position, null), (original, first_rows(cases))
+            )
         self.parts.stages.append(spec)
         for stages, engine in ((self.parts.original, original), (self.parts.exported, exported)):
             stages.append(DiffusionStage(spec, position, engine, null_context=null))
+
+    def _gpu_forms(
+        self,
+        name: str,
+        plain: onnx.ModelProto,
+        original: TorchEngine,
+        cases: Sequence[Mapping[str, Array]],
+        outputs: Sequence[str],
+    ) -> tuple[GpuFormSpec, ...]:
+        """The forms asked for, proven on every output; the entry keeps the worst parity.
+
+        A component without layers that are worth a form goes without, and the report says so.
+        """
+        found: dict[Precision, GpuFormSpec] = {}
+        for precision, output in product(sorted(self._options.gpu_forms), outputs):
+            source = FormSource(
+                name=name, plain=plain, lender=self.parts.files[f"{name}.onnx"],
+                original=original, cases=cases, output=output,
+            )  # fmt: skip
+            wanted = replace(self._options, gpu_forms=frozenset({precision}))
+            try:
+                (form,) = add_gpu_forms(self.parts, source, wanted, self._report)
+            except ValueError as exc:
+                self._report(f"{name:13} without a form for GPUs in {precision}: {exc}")
+                continue
+            worst = max(found.get(precision, form), form, key=lambda f: f.parity.max_abs_error)
+            found[precision] = worst
+        return tuple(found.values())
+
+    def _with_int8(
+        self,
+        spec: DiffusionSpec,
+        plain: onnx.ModelProto,
+        exported: OrtEngine,
+        seat: Seat,
+        proof: tuple[TorchEngine, Sequence[Mapping[str, Array]]],
+    ) -> DiffusionSpec:
+        """The entry with an 8-bit variant, calibrated on runs of the stage itself.
+
+        Prompts of the description take turns: even ones calibrate, odd ones prove.
+        """
+        starts = [self._starts(first) for first in (0, 1)]
+        pictures = [paint(spec, exported, some, seat) for some in starts]
+        self._painted = [image for pair in zip(*pictures, strict=True) for image in pair]
+        material = Material(
+            spec=spec, model=plain, calibration=starts[0], proof=starts[1], pictures=pictures[1],
+            seat=seat,
+        )  # fmt: skip
+        found = add_int8_variant(self.parts, material, proof, self._report)
+        return spec if found is None else found
+
+    def _starts(self, first: int) -> list[Handoff]:
+        """Where runs begin: the words of every other prompt, the stage before's pictures."""
+        starts = []
+        for number in range(first, 2 * RUNS, 2):
+            image = self._painted[number] if self._painted else None
+            prompt = self._prompts[number % len(self._prompts)]
+            starts.append(Handoff(context=self.embed(prompt), image=image))
+        return starts
 
     def embed(self, text: str) -> ContextF16:
         """Embeddings of a text as the exported encoder makes them, `[tokens, width]` float16."""
@@ -206,13 +300,16 @@ class ForeignBundle:
         return None if stage.null_text is None else self.embed(stage.null_text)
 
 
-def write_cascade(description: CascadeDescription, out: Path, *, report: Report) -> Manifest:
+def write_cascade(
+    description: CascadeDescription, out: Path, *, report: Report, options: ExportOptions = PLAIN
+) -> Manifest:
     """Export a described cascade.
 
     Args:
         description: networks in evaluation mode and choices; its text encoder is there.
         out: folder of the bundle; replaced as a whole once everything is proven.
         report: called with lines for the person who waits.
+        options: forms for GPUs and precisions besides the float32 graphs.
 
     Raises:
         UnsupportedModel: a component is too large for one graph, or there is no text encoder.
@@ -220,11 +317,17 @@ def write_cascade(description: CascadeDescription, out: Path, *, report: Report)
     """
     if description.text_encoder is None:
         raise UnsupportedModel("text_encoder: give --text-encoder FOLDER", field="text_encoder")
-    bundle = ForeignBundle(description.text_encoder, report)
+    if Precision.INT8 in options.precisions and len(set(description.prompts)) < LEAST_PROMPTS:
+        raise UnsupportedModel(
+            "prompts: int8 is calibrated on one prompt and proven on another; describe two",
+            field="prompts",
+        )
+    bundle = ForeignBundle(description.text_encoder, report, options)
     encoder = bundle.add_text_encoder(description.prompts)
     context = bundle.embed(description.prompts[0])
     for stage in description.stages:
         bundle.add_stage(stage, context)
+    refuse_nothing_written(bundle.parts, options)
     bundle.prove_end_to_end(description.prompts)
     files = bundle.parts.files
     manifest = Manifest(
@@ -303,6 +406,34 @@ def hardest_prompt(
                 field=f"text_encoder.{field}",
             ) from exc
     return inputs
+
+
+def refuse_nothing_written(parts: BundleParts, options: ExportOptions) -> None:
+    """Raise `UnsupportedModel` where forms or int8 were asked for and no component has any."""
+    variants = [v for spec in parts.stages for v in spec.graph.variants]
+    forms = [name for name in parts.files if ".gpu-" in name]
+    for asked, written, field in (
+        (options.gpu_forms, forms, "gpu_forms"),
+        (options.precisions - {Precision.FP32}, variants, "precisions"),
+    ):
+        if asked and not written:
+            raise UnsupportedModel(
+                f"{field}: no component of this cascade has one, see above: leave "
+                f"--{field.replace('_', '-')} out",
+                field=field,
+            )
+
+
+def first_rows(cases: Sequence[Mapping[str, Array]]) -> list[Mapping[str, Array]]:
+    """One row of each case: the second shows an image at another row's time, as no run does."""
+    return [{name: value[:1] for name, value in case.items()} for case in cases]
+
+
+def copied(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The graph as it is now, whatever becomes of it."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    return copy
 
 
 def check_size(name: str, network: object) -> None:

@@ -6,7 +6,7 @@ painted. Knows stages and the data; not graphs or ranges.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from cascade.diffusion_stage import DiffusionStage
 from cascade.engines.engine import Engine
 from cascade.manifest import DiffusionSpec
 from cascade.request import GenerateRequest, Handoff, StageOptions
-from cascade.types import Array, ImageU8
+from cascade.types import Array, ContextF16, ImageU8
 from stages.dataset import Dataset, box_average
 from stages.presets import StagePreset
 from stages.sampling import POSITIONS, run_stage
@@ -45,8 +45,32 @@ class RecordingEngine:
         """Leave the wrapped engine to its owner."""
 
 
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """What a stage is besides its entry and its graph."""
+
+    position: int
+    """Its place in the cascade: the noise's stage number."""
+    null_context: ContextF16 | None = None
+    """`[tokens, width]` of its unconditional text, where the bundle stores one."""
+
+    def stage(self, spec: DiffusionSpec, engine: Engine) -> DiffusionStage:
+        """The stage, run by an engine."""
+        return DiffusionStage(spec, self.position, engine, null_context=self.null_context)
+
+
+def reference_seat(spec: DiffusionSpec) -> Seat:
+    """That of a stage of the reference cascade."""
+    return Seat(POSITIONS[spec.name])
+
+
 def trajectory_cases(
-    spec: DiffusionSpec, engine: Engine, starts: Sequence[Handoff], *, limit: int
+    spec: DiffusionSpec,
+    engine: Engine,
+    starts: Sequence[Handoff],
+    *,
+    limit: int,
+    seat: Seat | None = None,
 ) -> list[Case]:
     """Graph inputs from whole runs, at most `limit`, spread evenly over all steps of all runs.
 
@@ -55,9 +79,10 @@ def trajectory_cases(
         engine: runs the float32 graph.
         starts: context and, for super-resolution, the image of each run.
         limit: so many evaluations are kept.
+        seat: of the stage; None for one of the reference cascade.
     """
     recorder = RecordingEngine(engine)
-    stage = DiffusionStage(spec, POSITIONS[spec.name], recorder)
+    stage = (seat or reference_seat(spec)).stage(spec, recorder)
     for seed, start in enumerate(starts):
         options = {spec.name: StageOptions(augmentation=augmentation(spec, seed, len(starts)))}
         run_stage(stage, GenerateRequest(seed=seed, options=options), start)

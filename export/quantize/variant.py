@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
-from cascade.diffusion_stage import DiffusionStage
 from cascade.engines.engine import Engine
 from cascade.engines.ort import OrtEngine
 from cascade.errors import ParityError
@@ -29,9 +28,9 @@ from export.quantize.ranges import (
 )
 from export.quantize.sensitivity import choose_layers, measure_costs
 from export.quantize.static import Counts, LayerLevels, quantize
-from export.quantize.trajectories import trajectory_cases
+from export.quantize.trajectories import Seat, reference_seat, trajectory_cases
 from stages.metrics import psnr_db
-from stages.sampling import POSITIONS, run_stage
+from stages.sampling import run_stage
 
 Report = Callable[[str], None]
 
@@ -68,6 +67,8 @@ class Material:
     """Starts that share nothing with those of the calibration."""
     pictures: Sequence[ImageU8]
     """What the float32 graph paints from those."""
+    seat: Seat | None = None
+    """Of the stage; None for one of the reference cascade."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,7 +90,9 @@ def make_int8(material: Material, options: QuantizeOptions, report: Report) -> I
     """
     spec, model = material.spec, material.model
     engine = OrtEngine(model.SerializeToString())
-    cases = trajectory_cases(spec, engine, material.calibration, limit=options.calibration)
+    cases = trajectory_cases(
+        spec, engine, material.calibration, limit=options.calibration, seat=material.seat
+    )
     engine.close()
     layers = [layer for layer in find_layers(model) if layer.kind in options.kinds]
     seen = observe(model, layers, cases)
@@ -100,10 +103,11 @@ def make_int8(material: Material, options: QuantizeOptions, report: Report) -> I
     def picture_db(chosen: Sequence[Layer]) -> float:
         graph, _ = plan.write(chosen)
         few = options.search_pictures
-        reached = worst_picture(spec, graph, material.proof[:few], material.pictures[:few])
+        seat, proof, pictures = material.seat, material.proof, material.pictures
+        reached = worst_picture(spec, graph, proof[:few], pictures[:few], seat)
         if reached < options.floor_db:
             return reached
-        return worst_picture(spec, graph, material.proof, material.pictures)
+        return worst_picture(spec, graph, proof, pictures, seat)
 
     chosen, frontier = choose_layers(costs, picture_db, options.floor_db)
     for point in frontier:
@@ -153,17 +157,23 @@ def choose_levels(
     return LayerLevels({la.activation: chosen(la.activation) for la in layers}, outputs)
 
 
-def paint(spec: DiffusionSpec, engine: Engine, starts: Sequence[Handoff]) -> list[ImageU8]:
+def paint(
+    spec: DiffusionSpec, engine: Engine, starts: Sequence[Handoff], seat: Seat | None = None
+) -> list[ImageU8]:
     """The stage's picture from every start, one seed each."""
-    stage = DiffusionStage(spec, POSITIONS[spec.name], engine)
+    stage = (seat or reference_seat(spec)).stage(spec, engine)
     return [run_stage(stage, GenerateRequest(seed=n), start) for n, start in enumerate(starts)]
 
 
 def worst_picture(
-    spec: DiffusionSpec, graph: bytes, starts: Sequence[Handoff], pictures: Sequence[ImageU8]
+    spec: DiffusionSpec,
+    graph: bytes,
+    starts: Sequence[Handoff],
+    pictures: Sequence[ImageU8],
+    seat: Seat | None = None,
 ) -> float:
     """Lowest PSNR of a graph's pictures against the given ones, decibels."""
     engine = OrtEngine(graph)
-    painted = paint(spec, engine, starts)
+    painted = paint(spec, engine, starts, seat)
     engine.close()
     return min(psnr_db(a, b) for a, b in zip(painted, pictures, strict=True))

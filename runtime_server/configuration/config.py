@@ -173,6 +173,11 @@ class ServerConfig:
                 "--tls-cert and --tls-key, or --insecure if something in front encrypts",
                 field="listen",
             )
+        if self.insecure and self.tls_cert is not None:
+            raise InvalidRequest(
+                "insecure: it allows plaintext, and --tls-cert encrypts: leave one of them out",
+                field="insecure",
+            )
         check_access(self)
         check_metrics(self)
 
@@ -234,6 +239,12 @@ def check_access(config: ServerConfig) -> None:
         config.jwt_algorithm or config.jwt_audience or config.jwt_issuer
     ):
         raise InvalidRequest("jwt_keys: the rules for JWT need keys", field="jwt_keys")
+    if config.health_auth and config.anonymous_allowed:
+        raise InvalidRequest(
+            "health_auth: wants credentials where callers need none: give --token-keys, --jwt-keys "
+            "or --tls-client-ca, and not --anonymous allow",
+            field="health_auth",
+        )
     if not (config.callers_are_named or config.anonymous_allowed):
         raise InvalidRequest(
             f"anonymous: nobody could call {config.listen}: give --token-keys, --jwt-keys or "
@@ -245,6 +256,11 @@ def check_access(config: ServerConfig) -> None:
 def check_metrics(config: ServerConfig) -> None:
     """Refuse a metrics port that other machines can reach, unless the operator says so."""
     if not config.metrics_listen:
+        if config.metrics_remote:
+            raise InvalidRequest(
+                "metrics_remote: it opens the port of --metrics-listen; give that too",
+                field="metrics_remote",
+            )
         return
     host, _ = split_address(config.metrics_listen, "metrics_listen")
     if not (is_loopback(host) or config.metrics_remote):

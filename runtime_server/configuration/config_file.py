@@ -8,7 +8,7 @@ import difflib
 import json
 import textwrap
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +23,22 @@ EXAMPLES = {bool: "false", int: "0", float: "0.0", str: '""', Path: '"FILE"'}
 TYPE_NAMES = {bool: "true or false", int: "an integer", float: "a number", str: "a text"}
 
 
-def load_config(path: Path | None, overrides: Mapping[str, Any]) -> ServerConfig:
+def no_bundle() -> Path:
+    """What stands for a bundle that neither file nor overrides name, unless told otherwise."""
+    raise InvalidRequest(
+        "bundle: give the folder of a bundle, in the file or with --bundle", field="bundle"
+    )
+
+
+def load_config(
+    path: Path | None, overrides: Mapping[str, Any], find_bundle: Callable[[], Path] = no_bundle
+) -> ServerConfig:
     """The configuration that a file and whatever overrides it make together.
 
     Args:
         path: a TOML file; None takes the defaults.
         overrides: values by field name, as the fields want them.
+        find_bundle: called for a bundle's folder where neither names one.
 
     Raises:
         InvalidRequest: the file cannot be read, has an unknown key or a value of a wrong type; or
@@ -37,9 +47,7 @@ def load_config(path: Path | None, overrides: Mapping[str, Any]) -> ServerConfig
     values = {} if path is None else read_config_file(path)
     values.update(overrides)
     if "bundle" not in values:
-        raise InvalidRequest(
-            "bundle: give the folder of a bundle, in the file or with --bundle", field="bundle"
-        )
+        values["bundle"] = find_bundle()
     return ServerConfig(**values)
 
 

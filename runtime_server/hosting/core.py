@@ -70,7 +70,8 @@ class Core:
         self.health = StageHealth(config.stage_failures_in_row)
         """Which components fail, once `observer` is told of it."""
         self.observer: Observer = Everybody(observer or NullObserver(), self.health)
-        self._plan = plan
+        self.plan = plan
+        """How the components are run."""
         self.config = config
         self._clock = clock
         self.contexts = ContextStore(
@@ -235,7 +236,7 @@ class Core:
 
     def _hosted(self, position: int, spec: Component) -> HostedComponent:
         """One component's line of the server info."""
-        choice = self._plan.of(spec.name)
+        choice = self.plan.of(spec.name)
         return HostedComponent(
             name=spec.name,
             position=position,
@@ -246,6 +247,8 @@ class Core:
             max_batch_rows=self.executor.device.limits(position).max_rows,
             default_steps=1 if isinstance(spec, TextEncoderSpec) else spec.steps,
             computed=Computed(choice.kind.value, choice.precision),
+            device=self.plan.device(spec.name),
+            tuned=spec.name not in self.plan.untuned,
         )
 
 

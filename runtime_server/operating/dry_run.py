@@ -52,9 +52,13 @@ def describe(core: Core, bundle_mib: float) -> Iterator[str]:
     yield f"           {config.bundle}, verified, {bundle_mib:.0f} MiB in memory"
     yield f"listens    {config.listen}, {protection(config)}"
     yield f"operator   {config.metrics_listen or 'no port'}"
-    yield "hosts      component       engine      precision    size  steps    ms a step  rows"
+    yield (
+        "hosts      component       engine      precision    size  steps    ms a step  rows  device"
+    )
     for component in core.info().components:
         yield describe_component(component, core.warmed.get(component.name, 0.0))
+    if core.plan.warning:
+        yield f"warning    {core.plan.warning}"
     for setting in settings():
         if setting.name.startswith(LIMITS):
             yield f"limit      {setting.name} = {getattr(config, setting.name)}"
@@ -67,7 +71,7 @@ def describe_component(component: HostedComponent, warmed_s: float) -> str:
     return (
         f"  {component.position:>7}  {component.name:<15} {component.computed.engine:<11} "
         f"{component.computed.precision:<9} {size!s:>7} {component.default_steps:>6}    {time}  "
-        f"{component.max_batch_rows:>4}"
+        f"{component.max_batch_rows:>4}  {component.device}"
     )
 
 

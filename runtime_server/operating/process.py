@@ -18,6 +18,7 @@ from runtime_server.configuration.config import ServerConfig
 from runtime_server.hosting.core import Core, load_core
 from runtime_server.hosting.warm_up import warm_up
 from runtime_server.memory import share_arenas
+from runtime_server.operating.engine_lines import engine_words, warn_of_engines
 from runtime_server.operating.instruments import open_instruments
 from runtime_server.operating.reload import Reloader, Reread
 from runtime_server.server import FLUSH_S, CascadeServer
@@ -104,7 +105,10 @@ async def serve_until(stops: Stops, server: CascadeServer) -> int:
         address=server.address,
         bundle_id=core.bundle_id,
         warm_up_s=dict(core.warmed),
+        engines=engine_words(core),
+        untuned=list(core.plan.untuned),
     )
+    warn_of_engines(core)
     core.measure_beside()
     await stops.soon.wait()
     log_event("draining")

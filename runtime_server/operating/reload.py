@@ -14,6 +14,7 @@ from cascade.manifest import Manifest, TextEncoderSpec
 from runtime_server.configuration.config import ServerConfig
 from runtime_server.hosting.core import Core
 from runtime_server.houses import Houses
+from runtime_server.operating.engine_lines import engine_words, warn_of_engines
 from runtime_server.watching.logs import log_error, log_event
 from runtime_server.watching.observer import Observer
 
@@ -89,6 +90,7 @@ class Reloader:
             bundle_id=answer.bundle_id,
             message=answer.message,
             need_restart=list(answer.need_restart),
+            engines=engine_words(self._houses.present.core),
         )
         self._observer.reloaded(answer.outcome)
         return answer
@@ -114,6 +116,7 @@ class Reloader:
             await asyncio.to_thread(core.close)
         else:
             self._houses.move(core)
+            warn_of_engines(core)
             core.measure_beside()
         outcome: Outcome = "unchanged" if same else "reloaded"
         return ReloadAnswer(outcome=outcome, bundle_id=core.bundle_id, need_restart=late)

@@ -25,6 +25,10 @@ class HostedComponent:
     default_steps: int
     computed: Computed
     """What runs it here."""
+    device: str
+    """Where: `CPU`, or the card's name."""
+    tuned: bool
+    """Whether its engine was asked for by name or measured here; otherwise `auto` guessed."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -216,6 +216,8 @@ def write_server_info(info: ServerInfo) -> bytes:
             precision=PRECISION_NUMBERS[c.computed.precision],
             engine=c.computed.engine,
             max_batch_rows=c.max_batch_rows,
+            device=c.device,
+            tuned=c.tuned,
         )
         for c in info.components
     ]

@@ -30,7 +30,7 @@ MAX_FRAMES = 12
 TRACE_ID: ContextVar[str] = ContextVar("trace_id", default="")
 """Of the trace that the present call belongs to; empty where there is none."""
 
-LogValue = str | int | float | None | list[str] | dict[str, float]
+LogValue = str | int | float | bool | None | list[str] | dict[str, float] | dict[str, str]
 
 
 class JsonFormatter(logging.Formatter):

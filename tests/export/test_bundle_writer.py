@@ -18,7 +18,7 @@ from cascade.hosting import open_stages
 from cascade.manifest import FileEntry, Manifest, VariantSpec, write_manifest
 from cascade.precision import Precision
 from cascade.request import GenerateRequest, Handoff
-from export import stage_component
+from export import int8_variant
 from export.bundle_folder import write_bundle
 from export.bundle_parts import BundleParts, ExportOptions
 from export.bundle_writer import prove_end_to_end
@@ -103,7 +103,7 @@ def test_a_stage_that_does_not_survive_eight_bits_goes_without(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No variant, no file, a line that says why; its float32 pictures still feed the next stage."""
-    monkeypatch.setattr(stage_component, "MIN_PICTURE_DB", {64: 200.0})
+    monkeypatch.setattr(int8_variant, "MIN_PICTURE_DB", {64: 200.0})
     folder = tmp_path / "base"
     save_checkpoint(folder, {"ema": stirred(SELF_BASE.unet).state_dict()}, FACTS)
     parts, lines = BundleParts(), list[str]()

@@ -12,7 +12,9 @@ from cascade.bundle import Bundle, open_bundle
 from cascade.cli import main
 from cascade.errors import ParityError, UnsupportedModel
 from cascade.manifest import ThresholdSpec
+from cascade.precision import Precision
 from examples import my_cascade
+from export.bundle_parts import ExportOptions
 from export.foreign import writer
 from export.foreign.command import ForeignSource, describe
 from export.foreign.description import CascadeDescription
@@ -221,3 +223,57 @@ def test_options_go_with_their_source(capsys: pytest.CaptureFixture[str]) -> Non
     assert main(["export", "--upscaler", "x"]) != 0
     assert main(["export", "--from", "torch", EXAMPLE]) != 0
     assert "--from" in capsys.readouterr().err
+
+
+def test_forms_and_precisions_are_written_where_they_are_asked_for(
+    circles: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """int8 variants and forms for GPUs, proven; by default neither is written."""
+    out = tmp_path / "all"
+    flags = ["--precisions", "fp32", "int8", "--gpu-forms", "fp16", "fp32"]
+    assert main(["export", "--from", "torch", EXAMPLE, "--out", str(out), *flags]) == 0
+    bundle = open_bundle(out)
+    bundle.verify_files()
+    for component in bundle.manifest.components:
+        forms = {form.precision: form for form in component.graph.gpu_forms}
+        # A table of embeddings has no layer that is worth halving.
+        halved = {Precision.FP16} if component.family == "diffusion" else set()
+        assert set(forms) == {Precision.FP32} | halved
+        assert forms[Precision.FP32].parity.max_abs_error < 1e-4
+    assert "text_encoder  without a form for GPUs in fp16" in capsys.readouterr().out
+    for stage in bundle.manifest.stages:
+        (variant,) = stage.graph.variants
+        assert variant.precision is Precision.INT8
+        assert variant.picture_db >= 30
+    assert main(["verify", str(out)]) == 0
+    for component in circles.manifest.components:
+        assert component.graph.variants == component.graph.gpu_forms == ()
+
+
+@pytest.mark.parametrize(
+    ("flags", "field"),
+    [
+        (["--storage", "int8"], "storage"),
+        (["--checkpoints", "c"], "checkpoints"),
+        (["--data", "d.npz"], "data"),
+        (["--networks", "base=b"], "networks"),
+        (["--timesteps", "smart100"], "timesteps"),
+    ],
+)
+def test_flags_of_our_own_stages_are_refused_by_name(
+    flags: list[str], field: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before any work: they were taken and ignored."""
+    command = ["export", "--from", "torch", EXAMPLE, "--out", str(tmp_path / "no"), *flags]
+    assert main(command) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {field}: ")
+    assert not (tmp_path / "no").exists()
+
+
+def test_int8_wants_a_prompt_to_prove_on(tmp_path: Path) -> None:
+    """One to calibrate on and another; with one alone nothing would be proven."""
+    description = replace(my_cascade.describe(), prompts=("a red circle",))
+    options = ExportOptions(precisions=frozenset({Precision.INT8}), gpu_forms=frozenset())
+    with pytest.raises(UnsupportedModel, match="describe two"):
+        writer.write_cascade(description, tmp_path / "no", report=print, options=options)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from cascade.errors import InvalidRequest
 from stages.checkpoint import (
     PIECE_BYTES,
     cut,
@@ -96,9 +97,9 @@ def test_an_interruption_between_the_renames_loses_nothing(tmp_path: Path) -> No
 
 
 def test_no_checkpoint_says_so(tmp_path: Path) -> None:
-    """A folder that is missing or holds none is a FileNotFoundError with the command to run."""
+    """A folder that is missing or holds none is refused with the command to run."""
     (tmp_path / "empty").mkdir()
     for folder in (tmp_path / "none", tmp_path / "empty"):
         assert not has_checkpoint(folder)
-        with pytest.raises(FileNotFoundError, match="cascade train"):
+        with pytest.raises(InvalidRequest, match="cascade train"):
             load_facts(folder)

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cascade.errors import InvalidRequest
 from cascade.types import Array, ImageU8
 from stages.captions import (
     STYLES,
@@ -138,7 +139,7 @@ def test_rows_of_different_lengths(tmp_path: Path) -> None:
 
 def test_a_missing_file_says_how_to_make_it(tmp_path: Path) -> None:
     """The error names the command."""
-    with pytest.raises(FileNotFoundError, match="cascade data prepare"):
+    with pytest.raises(InvalidRequest, match="cascade data prepare"):
         open_dataset(tmp_path / "none.npz")
 
 
@@ -147,7 +148,7 @@ def test_a_file_of_another_list_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "data.npz"
     blob = pack_image(smooth_picture(8, 0))
     write_dataset(path, [blob], [b""], [[0, 0]], [], ["a"], [np.ones((1, 2), np.float32)])
-    with pytest.raises(ValueError, match="holds 1 pictures"):
+    with pytest.raises(InvalidRequest, match="holds 1 pictures"):
         open_dataset(path)
 
 
@@ -156,7 +157,7 @@ def test_a_file_without_other_colours_is_refused(prepared: Path, tmp_path: Path)
     with np.load(prepared) as stored:
         older = {name: stored[name] for name in stored.files if name != "coloured"}
     np.savez(tmp_path / "older.npz", **older)
-    with pytest.raises(ValueError, match="run `cascade data prepare` again"):
+    with pytest.raises(InvalidRequest, match="run `cascade data prepare` again"):
         open_dataset(tmp_path / "older.npz")
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from cascade.errors import InvalidRequest
 from stages.checkpoint import load_facts, save_checkpoint
 from stages.efficient_unet import EfficientUNet
 from stages.lessons import guidance_lesson, head_start, steps_lesson
@@ -84,12 +85,12 @@ def test_a_lesson_goes_on_where_it_stood(tmp_path: Path) -> None:
 
 def test_guidance_is_distilled_once(tmp_path: Path) -> None:
     """A student of guidance cannot be its teacher again."""
-    with pytest.raises(ValueError, match="distill its steps instead"):
+    with pytest.raises(InvalidRequest, match="distill its steps instead"):
         guidance_lesson(TINY_BASE, teacher(tmp_path, guided=1.0))
 
 
 @pytest.mark.parametrize(("known", "to"), [(8, 8), (8, 2), (8, 16), (1, None), (0, None), (0, 0)])
 def test_only_halvings(tmp_path: Path, known: int, to: int | None) -> None:
     """A teacher of N steps teaches N/2; the error says which halvings to make."""
-    with pytest.raises(ValueError, match="distill in halvings"):
+    with pytest.raises(InvalidRequest, match="distill in halvings"):
         steps_lesson(TINY_BASE, teacher(tmp_path, sampling_steps=float(known)), to=to)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from cascade.errors import InvalidRequest
 from stages.checkpoint import save_checkpoint
 from stages.picture_changes import faded, moved, tinted
 from stages.probe import (
@@ -125,7 +126,7 @@ def test_a_probe_comes_back(tmp_path: Path) -> None:
     x = torch.rand(2, 3, 64, 64)
     assert torch.equal(again(x)[0], probe(x)[0])
     assert found["names"] == ["a", "b", "c"]
-    with pytest.raises(FileNotFoundError, match="cascade probe"):
+    with pytest.raises(InvalidRequest, match="cascade probe"):
         load_probe(tmp_path / "none")
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from cascade.errors import InvalidRequest
 from stages.checkpoint import load_facts, save_checkpoint
 from stages.efficient_unet import EfficientUNet
 from stages.evaluation import lanczos
@@ -46,7 +47,7 @@ def test_the_loss_is_the_error_of_the_picture() -> None:
 
 def test_the_base_stage_has_no_regression(tmp_path: Path) -> None:
     """It starts from no picture."""
-    with pytest.raises(ValueError, match="starts from no picture"):
+    with pytest.raises(InvalidRequest, match="starts from no picture"):
         regression_lesson(TINY_BASE, tmp_path)
 
 

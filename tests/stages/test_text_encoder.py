@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from cascade.errors import MissingExtra
 from export.exact_storage import eight_bit_grid
 from stages.prompts import encode_prompt, text_encoder, tokenizer
 from stages.text_encoder import (
@@ -30,7 +31,7 @@ def has_weights() -> bool:
     """Whether the package with the pre-trained encoder is installed."""
     try:
         return bool(model_folder())
-    except FileNotFoundError:
+    except MissingExtra:
         return False
 
 

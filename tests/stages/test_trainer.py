@@ -91,10 +91,18 @@ def test_the_average_by_hand(tmp_path: Path) -> None:
         torch.testing.assert_close(dict(run.ema.named_parameters())[name], expected)
 
 
+def test_released_weights_are_no_run_to_go_on_with(tmp_path: Path) -> None:
+    """`cascade weights` wrote them, without a state of training: --start begins with them."""
+    weights = EfficientUNet(TINY_SR.unet).state_dict()
+    save_checkpoint(tmp_path / TINY_SR.name, {"ema": weights}, {"stage": TINY_SR.name})
+    with pytest.raises(InvalidRequest, match="begin with them by --start"):
+        trainer(tmp_path, steps=1)
+
+
 def test_another_optimizer_is_refused(tmp_path: Path) -> None:
     """A checkpoint cannot go on with another optimizer's state."""
     finish(trainer(tmp_path, steps=1).run())
-    with pytest.raises(ValueError, match="go on with --optimizer muon"):
+    with pytest.raises(InvalidRequest, match="go on with --optimizer muon"):
         trainer(tmp_path, optimizer="adafactor")
 
 

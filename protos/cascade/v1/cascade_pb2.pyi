@@ -91,7 +91,7 @@ class GetServerInfoResponse(_message.Message):
     def __init__(self, wire_version: _Optional[int] = ..., software_version: _Optional[str] = ..., bundle_id: _Optional[str] = ..., bundle_name: _Optional[str] = ..., components: _Optional[_Iterable[_Union[ComponentInfo, _Mapping]]] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., image_formats: _Optional[_Iterable[_Union[ImageFormat, str]]] = ...) -> None: ...
 
 class ComponentInfo(_message.Message):
-    __slots__ = ("name", "position", "family", "output_resolution", "milliseconds_per_step", "queued", "default_steps", "precision", "engine", "max_batch_rows")
+    __slots__ = ("name", "position", "family", "output_resolution", "milliseconds_per_step", "queued", "default_steps", "precision", "engine", "max_batch_rows", "device", "tuned")
     NAME_FIELD_NUMBER: _ClassVar[int]
     POSITION_FIELD_NUMBER: _ClassVar[int]
     FAMILY_FIELD_NUMBER: _ClassVar[int]
@@ -102,6 +102,8 @@ class ComponentInfo(_message.Message):
     PRECISION_FIELD_NUMBER: _ClassVar[int]
     ENGINE_FIELD_NUMBER: _ClassVar[int]
     MAX_BATCH_ROWS_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_FIELD_NUMBER: _ClassVar[int]
+    TUNED_FIELD_NUMBER: _ClassVar[int]
     name: str
     position: int
     family: str
@@ -112,7 +114,9 @@ class ComponentInfo(_message.Message):
     precision: Precision
     engine: str
     max_batch_rows: int
-    def __init__(self, name: _Optional[str] = ..., position: _Optional[int] = ..., family: _Optional[str] = ..., output_resolution: _Optional[int] = ..., milliseconds_per_step: _Optional[float] = ..., queued: _Optional[int] = ..., default_steps: _Optional[int] = ..., precision: _Optional[_Union[Precision, str]] = ..., engine: _Optional[str] = ..., max_batch_rows: _Optional[int] = ...) -> None: ...
+    device: str
+    tuned: bool
+    def __init__(self, name: _Optional[str] = ..., position: _Optional[int] = ..., family: _Optional[str] = ..., output_resolution: _Optional[int] = ..., milliseconds_per_step: _Optional[float] = ..., queued: _Optional[int] = ..., default_steps: _Optional[int] = ..., precision: _Optional[_Union[Precision, str]] = ..., engine: _Optional[str] = ..., max_batch_rows: _Optional[int] = ..., device: _Optional[str] = ..., tuned: bool = ...) -> None: ...
 
 class Limits(_message.Message):
     __slots__ = ("max_message_bytes", "max_prompt_characters", "max_steps", "max_queued_per_stage", "context_store_bytes", "context_lifetime_seconds", "result_store_bytes", "result_lifetime_seconds", "max_in_flight_bytes", "max_in_flight_per_identity", "max_linger_seconds", "max_in_flight", "max_joined_bytes")

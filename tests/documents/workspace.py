@@ -1,0 +1,127 @@
+"""A folder like a checkout, and what a document's command takes for granted there.
+
+The bundle in it is a tiny one under the reference bundle's name, unless a command asks for the true
+one. Knows what to put where; not which command needs what.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from cascade.bundle import open_bundle
+from cascade.cli import main
+from cascade.default_bundle import REFERENCE, VARIABLE
+from tests.documents.commands import ROOT
+from tests.made_up_quality import figures
+from tests.tiny_bundle import write_tiny_bundle
+
+WORDS = ("a", "red", "circle")
+
+
+def make_workspace(folder: Path) -> None:
+    """What every command may find."""
+    write_tiny_bundle(folder / REFERENCE, int8=True)
+    for name in ("examples", "deploy"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+
+
+def surroundings(folder: Path) -> dict[str, str]:
+    """Environment of a command: ours first on the PATH, a cache of its own, no bundle chosen."""
+    kept = {k: v for k, v in os.environ.items() if k not in (VARIABLE, "CASCADE_TOKEN")}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}"
+    return {**kept, "PATH": path, "XDG_CACHE_HOME": str(folder / "cache")}
+
+
+def reference_bundle(folder: Path) -> None:
+    """The true bundle instead of the tiny one."""
+    shutil.rmtree(folder / REFERENCE)
+    shutil.copytree(ROOT / REFERENCE, folder / REFERENCE)
+
+
+def quality(folder: Path) -> None:
+    """Figures of the bundle, as `benchmarks.quality` writes them."""
+    (folder / "quality").mkdir()
+    text = json.dumps(figures(open_bundle(folder / REFERENCE)))
+    (folder / "quality" / "quality.json").write_text(text)
+
+
+def key(folder: Path) -> None:
+    """A key pair."""
+    assert main(["sign", "--make-key", str(folder / "release.pem")]) == 0
+
+
+def signature(folder: Path) -> None:
+    """The bundle, signed with it."""
+    arguments = ["sign", str(folder / REFERENCE), "--key", str(folder / "release.pem")]
+    assert main(arguments) == 0
+
+
+def apple(folder: Path) -> None:
+    """A picture of ours."""
+    done = shell('cascade generate "a red apple" -o apple.png', folder)
+    assert done.returncode == 0, done.stderr
+
+
+def data(folder: Path) -> None:
+    """A prepared data file."""
+    from tests.made_up_data import write_made_up_data
+
+    write_made_up_data(folder / "data" / "emoji.npz")
+
+
+def checkpoints(folder: Path) -> None:
+    """A checkpoint of every stage, of untrained networks of the true sizes."""
+    from stages.checkpoint import save_checkpoint
+    from stages.efficient_unet import EfficientUNet
+    from stages.presets import PRESETS
+
+    for name, preset in PRESETS.items():
+        state = EfficientUNet(preset.unet).state_dict()
+        save_checkpoint(folder / "checkpoints" / name, {"ema": state}, {"guided": 0.0})
+
+
+def pipelines(folder: Path) -> None:
+    """Two pipelines of diffusers' classes, in miniature."""
+    from tests import tiny_if
+
+    base, upscaler = tiny_if.base_pipeline(folder / "words", 16), tiny_if.upscaler_pipeline(64)
+    base.save_pretrained(folder / "IF-I-M")
+    upscaler.save_pretrained(folder / "IF-II-M")
+
+
+def package(folder: Path) -> None:
+    """A user's own module."""
+    (folder / "my_package").mkdir()
+    text = "from examples.my_cascade import describe as factory\n"
+    (folder / "my_package" / "my_module.py").write_text(text)
+
+
+def circles(folder: Path) -> None:
+    """A bundle under the name that the example exports to."""
+    write_tiny_bundle(folder / "circles")
+
+
+PREPARATIONS: Mapping[str, Callable[[Path], None]] = {
+    "reference bundle": reference_bundle,
+    "quality": quality,
+    "key": key,
+    "signature": signature,
+    "apple": apple,
+    "data": data,
+    "checkpoints": checkpoints,
+    "pipelines": pipelines,
+    "package": package,
+    "circles": circles,
+}
+
+
+def shell(command: str, folder: Path) -> "subprocess.CompletedProcess[str]":
+    """A command as a user's shell runs it."""
+    return subprocess.run(
+        ["/bin/sh", "-c", command], cwd=folder, env=surroundings(folder), capture_output=True,
+        text=True, timeout=300, check=False, stdin=subprocess.DEVNULL,
+    )  # fmt: skip

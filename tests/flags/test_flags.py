@@ -1,0 +1,141 @@
+"""No flag is taken and not obeyed: every one of every subcommand has an effect that is tried."""
+
+# ruff: noqa: E501  an entry on one line, however long
+
+import ast
+import re
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from cascade.default_bundle import VARIABLE
+from tests.flags import bundle_effects, client_effects, server_effects
+from tests.flags.client_effects import Effect
+from tests.flags.trial import trial
+from tests.flags.walk import all_flags
+
+ROOT = Path(__file__).parents[2]
+HAS_TORCH = find_spec("torch") is not None
+TRAINING = ("train", "distill", "evaluate", "probe", "export", "weights", "data")
+"""Subcommands whose effects need torch."""
+
+
+def light() -> Mapping[str, Effect | str]:
+    """Effects that need no torch."""
+    return {**client_effects.EFFECTS, **bundle_effects.EFFECTS, **server_effects.EFFECTS}
+
+
+def torch_effects() -> Mapping[str, Effect | str]:
+    """The others; none where torch is not installed."""
+    if not HAS_TORCH:
+        return {}
+    from tests.flags import training_effects
+
+    return training_effects.EFFECTS
+
+
+ELSEWHERE: Mapping[str, str] = {
+    "build-engines bundle": "tests/cascade/test_build_engines.py::test_every_component_becomes_an_engine_once",
+    "build-engines --component": "tests/cascade/test_build_engines.py::test_every_option_is_another_engine",
+    "build-engines --precision": "tests/cascade/test_build_engines.py::test_wrong_options_fail_with_one_line",
+    "build-engines --cache": "tests/cascade/test_build_engines.py::test_an_open_cache_is_refused",
+    "build-engines --compute-capability": "tests/cascade/test_build_engines.py::test_every_option_is_another_engine",
+    "build-engines --max-batch": "tests/cascade/test_build_engines.py::test_every_option_is_another_engine",
+    "build-engines --max-tokens": "tests/cascade/test_build_engines.py::test_every_option_is_another_engine",
+    "build-engines --size": "tests/cascade/test_build_engines.py::test_every_option_is_another_engine",
+    "build-engines --workspace-mib": "tests/cascade/test_build_engines.py::test_every_option_is_another_engine",
+    "build-engines --json": "tests/cascade/test_build_engines.py::test_the_table_says_the_same",
+    "weights bundle": "tests/documents/test_examples.py::test_a_command_does_what_its_document_says",
+    "weights --stages": "tests/documents/test_examples.py::test_a_command_does_what_its_document_says",
+    "weights --checkpoints": "tests/documents/test_examples.py::test_a_command_does_what_its_document_says",
+    "export --storage": "tests/export/test_bundle_writer.py::test_a_stage_is_exported_with_its_facts",
+    "export --precisions": "tests/export/test_foreign_torch.py::test_forms_and_precisions_are_written_where_they_are_asked_for",
+    "export --gpu-forms": "tests/export/test_foreign_torch.py::test_forms_and_precisions_are_written_where_they_are_asked_for",
+    "export --networks": "tests/export/test_students.py::test_which_checkpoint_is_exported",
+    "export --from": "tests/export/test_foreign_torch.py::test_the_example_paints_through_the_real_split",
+    "export --upscaler": "tests/export/test_foreign_if.py::test_a_bundle_paints_what_the_pipelines_paint",
+    "export --text-encoder": "tests/export/test_foreign_t5.py::test_it_stands_beside_a_user_s_own_stages",
+    "export --timesteps": "tests/export/test_foreign_if.py::test_lists_of_steps_become_the_default_run",
+}
+"""Flags whose effect another test shows."""
+
+UNTRIED: Mapping[str, str] = {
+    "probe --steps": "trains the styles for a minute besides; run by hand",
+    "probe --data": "as above; refused where it is missing (tests/stages/test_training_commands.py)",
+    "probe --checkpoints": "as above",
+    "probe --threads": "as above; the function is that of `train`",
+    "probe --bf16": "as above",
+    "data fetch --packages": "downloads from npm's registry",
+    "data prepare --packages": "downloads from npm's registry",
+    "data prepare --data": "downloads from npm's registry; tests/stages/test_dataset.py prepares",
+    "data prepare --large": "downloads from npm's registry; tests/stages/test_dataset.py prepares",
+    "data keywords --packages": "downloads from npm's registry",
+    "data keywords --out": "downloads from npm's registry",
+    "export --checkpoints": "a quarter of an hour; tests/export exports in miniature",
+    "export --out": "run by tests/documents with --from",
+    "export --data": "as --checkpoints; refused where it is missing",
+}
+"""Flags that no test tries, each with its reason."""
+
+
+@pytest.mark.torch
+def test_every_flag_has_an_effect() -> None:
+    """A new flag needs an entry; an entry needs its flag. With torch the subcommands of training too."""
+    shown = {**light(), **torch_effects(), **ELSEWHERE, **UNTRIED}
+    flags = all_flags()
+    if not HAS_TORCH:
+        flags = [flag for flag in flags if flag.split()[0] not in TRAINING]
+        shown = {flag: how for flag, how in shown.items() if flag.split()[0] not in TRAINING}
+    missing = sorted(set(flags) - set(shown))
+    assert not missing, (
+        f"no effect is shown of {missing}. Add to EFFECTS in tests/flags/client_effects.py "
+        "(generate, fetch, cancel), bundle_effects.py, server_effects.py or training_effects.py: "
+        '"COMMAND --flag": a function of a Trial that runs the command with and without the flag '
+        "and asserts what differs, or the node id of a test that mentions the flag"
+    )
+    stale = sorted(set(shown) - set(flags))
+    assert not stale, f"no subcommand has {stale} any more: take the entries away"
+
+
+TRIED = {f: e for f, e in {**light(), **torch_effects()}.items() if not isinstance(e, str)}
+NAMED = {
+    flag: how
+    for flag, how in {**light(), **torch_effects(), **ELSEWHERE}.items()
+    if isinstance(how, str)
+}
+
+
+def marked(flag: str) -> object:
+    """The flag as a case; those of training are the ones to run where torch is."""
+    marks = [pytest.mark.torch] if flag.split(maxsplit=1)[0] in TRAINING else []
+    return pytest.param(flag, marks=marks)
+
+
+@pytest.mark.parametrize("flag", [marked(flag) for flag in TRIED])
+def test_a_flag_has_its_effect(flag: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The function that the table names for it passes."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv(VARIABLE, raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    if flag.split(maxsplit=1)[0] in TRAINING:
+        from stages.presets import PRESETS
+        from tests.flags.training_effects import TINY
+
+        for name, preset in TINY.items():
+            monkeypatch.setitem(PRESETS, name, preset)
+    with trial(tmp_path) as surroundings:
+        TRIED[flag](surroundings)
+
+
+@pytest.mark.parametrize("flag", NAMED)
+def test_a_test_that_shows_a_flag_is_there(flag: str) -> None:
+    """Its file has a test of that name, and speaks of the flag or of its field."""
+    path, _, name = NAMED[flag].partition("::")
+    text = (ROOT / path).read_text()
+    tests = {n.name for n in ast.walk(ast.parse(text)) if isinstance(n, ast.FunctionDef)}
+    assert name in tests
+    word = flag.rsplit(maxsplit=1)[-1].removeprefix("--")
+    folder = "".join(p.read_text() for p in (ROOT / path).parent.glob("*.py"))
+    assert re.search(rf"\b{word}\b|\b{word.replace('-', '_')}\b", folder)

@@ -99,6 +99,9 @@ RUN: Mapping[str, Example] = {
         instead="cascade cancel 0d7c6d4f5f0f4f0c8f5d0c6c7a1b2e3d --server {server}",
         says="the server knows nothing of that request",
     ),
+    # docs/noise.md
+    'python -c "from cascade.noise import normal_table; '
+    "normal_table().astype('<f4').tofile('normals.f32')\"": Example(makes=("normals.f32",)),
     # docs/operations.md
     "cascade serve --config deploy/server.toml --dry-run": Example(says="text_encoder"),
     "cascade serve --config deploy/server.toml": Example(

@@ -138,7 +138,7 @@ NETWORKS: list[Network] = [
         two,
     ),
     net(
-        "convnext",
+        "convnext_block",
         {"x": FREE},
         lambda m, x: (
             x

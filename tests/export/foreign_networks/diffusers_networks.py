@@ -78,23 +78,12 @@ AUTOENCODER = {
 
 NETWORKS: list[Network] = [
     model("unet2d_free", {"x": FREE, "t": TIME}, "UNet2DModel", sampled, **UNET, **PLAIN),
-    model("unet2d_fixed", {"x": FIXED, "t": TIME}, "UNet2DModel", sampled, **UNET, **PLAIN),
     model(
         "unet2d_scale_shift",
         {"x": FREE, "t": TIME},
         "UNet2DModel",
         sampled,
         resnet_time_scale_shift="scale_shift",
-        **UNET,
-        **PLAIN,
-    ),
-    model(
-        "unet2d_resnet_samplers",
-        {"x": FREE, "t": TIME},
-        "UNet2DModel",
-        sampled,
-        downsample_type="resnet",
-        upsample_type="resnet",
         **UNET,
         **PLAIN,
     ),
@@ -136,13 +125,6 @@ NETWORKS: list[Network] = [
         {"z": ("batch", 4, "height", "width")},
         "AutoencoderKL",
         lambda m, z: m.model.decode(z, return_dict=False)[0],
-        **AUTOENCODER,
-    ),
-    model(
-        "autoencoder_encoder",
-        {"x": FIXED},
-        "AutoencoderKL",
-        lambda m, x: m.model.quant_conv(m.model.encoder(x)),
         **AUTOENCODER,
     ),
     model(

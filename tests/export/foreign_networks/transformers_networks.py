@@ -17,7 +17,7 @@ FREE_IDS: Shape = ("batch", "tokens")
 PICTURE: Shape = ("batch", 3, 32, 32)
 SMALL = {
     "hidden_size": 32,
-    "num_hidden_layers": 2,
+    "num_hidden_layers": 1,
     "num_attention_heads": 4,
     "intermediate_size": 48,
 }
@@ -62,32 +62,15 @@ T5 = {"vocab_size": 40, "d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 2, "
 
 NETWORKS: list[Network] = [
     model("t5_free", {"ids": FREE_IDS, "mask": FREE_IDS}, "T5EncoderModel", words, **T5),
-    model("t5_gated", TEXT, "T5EncoderModel", words, feed_forward_proj="gated-gelu", **T5),
-    model("umt5", TEXT, "UMT5EncoderModel", words, **T5),
-    model("bert", TEXT, "BertModel", words, **WORDS),
-    model("clip_text", TEXT, "CLIPTextModel", words, **WORDS),
     model(
-        "distilbert",
+        "t5_gated",
         TEXT,
-        "DistilBertModel",
+        "T5EncoderModel",
         words,
-        vocab_size=40,
-        dim=32,
-        n_layers=2,
-        n_heads=4,
-        hidden_dim=48,
+        feed_forward_proj="gated-gelu",
+        **{**T5, "num_layers": 1},
     ),
-    model(
-        "gpt2",
-        {"ids": IDS},
-        "GPT2Model",
-        lambda m, ids: m.model(ids, use_cache=False).last_hidden_state,
-        vocab_size=40,
-        n_positions=20,
-        n_embd=32,
-        n_layer=2,
-        n_head=4,
-    ),
+    model("clip_text", TEXT, "CLIPTextModel", words, **WORDS),
     model(
         "llama",
         {"ids": IDS},
@@ -127,23 +110,6 @@ NETWORKS: list[Network] = [
         hidden_sizes=[16, 16, 16],
         neck_hidden_sizes=[8, 8, 8, 16, 16, 16, 32],
         num_attention_heads=2,
-    ),
-    model(
-        "convnext",
-        {"x": PICTURE},
-        "ConvNextModel",
-        picture,
-        hidden_sizes=[8, 8, 16, 16],
-        depths=[1, 1, 1, 1],
-    ),
-    model(
-        "segformer",
-        {"x": PICTURE},
-        "SegformerModel",
-        picture,
-        hidden_sizes=[8, 8, 16, 16],
-        depths=[1, 1, 1, 1],
-        num_attention_heads=[1, 1, 2, 2],
     ),
     model(
         "whisper_encoder",

@@ -22,11 +22,10 @@ from cascade.engine_plan import EnginePlan, demanded_precisions, plan_here
 from cascade.errors import Cancelled, CascadeError, DeadlineExceeded, InvalidRequest, TransportError
 from cascade.events import Accepted, Event, FellBack, StageFinished
 from cascade.generate import generate
-from cascade.manifest import Manifest
 from cascade.owning_process import OwningProcess
 from cascade.request import GenerateRequest, Handoff, StageOptions
 from cascade.stage import Stage
-from runtime_client.config import ClientChoices, ClientConfig
+from runtime_client.config import ClientChoices, ClientConfig, check_cut, check_leaves_work
 from runtime_client.deadline import Deadline
 from runtime_client.local_times import LocalTimes, before_fallback
 from runtime_client.result import HERE, PRIVATE, SERVER, Collected, Result
@@ -474,29 +473,6 @@ def opened(bundle: Bundle | Path | str, signed_by: Path | None) -> Bundle:
     if isinstance(bundle, Bundle):
         return bundle if signed_by is None else open_bundle(bundle.folder, signed_by)
     return open_bundle(bundle, signed_by)
-
-
-def check_leaves_work(config: ClientConfig, last: int) -> None:
-    """Raise `InvalidRequest` unless a server of its own gets something to do."""
-    if config.server is None:
-        raise InvalidRequest(
-            "server: a private server ends with its client; name one that stays", field="server"
-        )
-    if last < config.cut:
-        raise InvalidRequest(
-            f"cut: with {config.cut} nothing of this request runs on the server; lower it",
-            field="cut",
-        )
-
-
-def check_cut(manifest: Manifest, cut: int) -> None:
-    """Raise `InvalidRequest` for a cut beyond the last component."""
-    count = len(manifest.components)
-    if cut > count:
-        raise InvalidRequest(
-            f"cut: this bundle has {count} components, expected 0 to {count}, got {cut}",
-            field="cut",
-        )
 
 
 def end_server(private: "PrivateServer | None", connection: "Connection | None") -> None:

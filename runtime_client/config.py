@@ -10,6 +10,7 @@ from typing import Literal, TypedDict
 
 from cascade.agreement import MAX_LINGER_S
 from cascade.errors import InvalidRequest
+from cascade.manifest import Manifest
 from cascade.wishes import AUTO, EngineWish, parse_wish
 from runtime_client.credentials import check_token
 
@@ -202,3 +203,26 @@ def is_on_this_machine(address: str) -> bool:
         return True
     host = address.rpartition(":")[0]
     return host in {"localhost", "[::1]"} or host.startswith("127.")
+
+
+def check_leaves_work(config: ClientConfig, last: int) -> None:
+    """Raise `InvalidRequest` unless a server of its own gets something to do."""
+    if config.server is None:
+        raise InvalidRequest(
+            "server: a private server ends with its client; name one that stays", field="server"
+        )
+    if last < config.cut:
+        raise InvalidRequest(
+            f"cut: with {config.cut} nothing of this request runs on the server; lower it",
+            field="cut",
+        )
+
+
+def check_cut(manifest: Manifest, cut: int) -> None:
+    """Raise `InvalidRequest` for a cut beyond the last component."""
+    count = len(manifest.components)
+    if cut > count:
+        raise InvalidRequest(
+            f"cut: this bundle has {count} components, expected 0 to {count}, got {cut}",
+            field="cut",
+        )

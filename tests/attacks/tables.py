@@ -23,6 +23,18 @@ LIMITS: list[Limit] = [*MESSAGES, *LOAD, *FILES]
 
 SERVER_TESTS = "tests/runtime_server"
 SHOWN_ELSEWHERE = {
+    "runtime_client/config.py:MAX_TIMEOUT_S": (
+        "tests/runtime_client/test_bare_environment.py",
+        "test_a_time_that_no_clock_has_is_refused",
+    ),
+    "runtime_client/picture_format.py:MAX_FILE_BYTES": (
+        "tests/runtime_client/test_story.py",
+        "test_a_file_is_read_up_to_a_size",
+    ),
+    "runtime_client/picture_format.py:MAX_TEXT": (
+        "tests/runtime_client/test_story.py",
+        "test_a_text_is_read_up_to_a_length",
+    ),
     "runtime_server/watching/line_budget.py:MAX_KINDS": (
         "tests/runtime_server/test_line_budget.py",
         "test_kinds_made_up_without_end_share_one_budget",

@@ -127,8 +127,8 @@ def test_a_run_that_is_ended_leaves_nothing(
         process.send_signal(number)
         said = process.stderr.read()
         code = process.wait(timeout=PATIENCE_S)
-    assert code == CODES.get(number, -number)
-    assert "Traceback" not in said
+    assert "Traceback" not in said, said
+    assert code == CODES.get(number, -number), said
     if number in CODES:
         assert said.splitlines()[-1] == "error: interrupted; no picture was written"
         assert list(scratch.iterdir()) == []

@@ -12,7 +12,8 @@ from PIL import Image, PngImagePlugin, features
 
 from cascade.bundle import Bundle
 from cascade.cli import main
-from runtime_client.picture_format import read_story
+from cascade.errors import InvalidRequest
+from runtime_client.picture_format import MAX_FILE_BYTES, MAX_TEXT, encode_picture, read_story
 from runtime_client.story import pixels_digest
 from tests.serving import running
 from tests.tiny_bundle import write_tiny_bundle
@@ -101,6 +102,7 @@ def test_everything_asked_and_taken_is_there(
         assert text in (account[key], json.dumps(account[key], sort_keys=True))
     assert set(account) - set(kept) == {
         *("output", "width", "height", "request_id", "seconds", "bytes_up", "bytes_down"),
+        "warnings",
     }
 
 
@@ -158,6 +160,24 @@ def test_a_server_makes_it_again_too(bundle: Bundle, tmp_path: Path) -> None:
     with running(bundle) as server:
         make(bundle, again, "--from", str(first), "--server", server.address, cut=2)
     np.testing.assert_array_equal(pixels(again), pixels(first))
+
+
+@pytest.mark.parametrize(("length", "kept"), [(MAX_TEXT, ["asked"]), (MAX_TEXT + 1, [])])
+def test_a_text_is_read_up_to_a_length(tmp_path: Path, length: int, kept: list[str]) -> None:
+    """A longer one is none of ours: the key is missing then."""
+    path = tmp_path / "a.png"
+    path.write_bytes(encode_picture(np.zeros((2, 2, 3), np.uint8), "PNG", {"asked": "x" * length}))
+    assert list(read_story(path)) == kept
+
+
+@pytest.mark.parametrize(("more", "said"), [(0, "not a readable"), (1, "too large")])
+def test_a_file_is_read_up_to_a_size(tmp_path: Path, more: int, said: str) -> None:
+    """One byte more is refused by its size, before anything looks inside."""
+    path = tmp_path / "a.png"
+    with path.open("wb") as file:
+        file.truncate(MAX_FILE_BYTES + more)
+    with pytest.raises(InvalidRequest, match=said):
+        read_story(path)
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ from tests.serving import (
     running,
     wait_until,
 )
+from tests.unhurried_engine import UnhurriedEngine
 
 START = pb.PromptStart(prompt=PROMPT)
 SHORT = {"base": pb.StageOptions(steps=1), "sr16": pb.StageOptions(steps=30)}
@@ -152,10 +153,11 @@ def test_a_senseless_lingering_is_refused(
 def test_the_deadline_ends_detached_work_and_is_told_later(slow_bundle: Bundle) -> None:
     """Who resumes hears why there is nothing; who asks with everything begins anew.
 
-    On a server that knows no step times yet: another one would refuse at once.
+    On a server that knows no step times yet: another one would refuse at once. Its steps last at
+    least ten milliseconds, a thousand of them, so that no machine is done in time.
     """
     request = message(slow_bundle, LONG, detach=True)
-    with running(slow_bundle) as server, connect(server.address) as caller:
+    with running(slow_bundle, UnhurriedEngine) as server, connect(server.address) as caller:
         with connect(server.address) as vanishing:
             next(vanishing.generate(request, timeout_s=3))
         wait_until(lambda: server.is_at_rest)

@@ -1,6 +1,7 @@
 # The front door: everything sets up what it needs in .venv inside this checkout.
 #   make demo    a prompt to demo.png through the real split
 #   make test    all tests: once without torch, once with it
+#   make networks   the exporter against every network in tests/export/foreign_networks
 #   make check   format, lint, types, import contracts, generated code
 #   make soak    the long runs of docs/reliability.md, about 20 minutes; SOAK_MINUTES is the mixed load's part
 
@@ -12,7 +13,7 @@ VENV   := .venv
 LIGHT  := $(VENV)/light
 PIP    := -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test check soak protos pictures clean
+.PHONY: demo test check networks soak protos pictures clean
 
 demo: $(VENV)/.runtime
 	$(VENV)/bin/cascade generate "$(PROMPT)" -o demo.png
@@ -29,6 +30,10 @@ check: $(VENV)/.dev
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 	$(VENV)/bin/python -m tests.regenerate_protos --check
+
+# Every network that others wrote, of which `make test` tries half: ten minutes of two cores.
+networks: $(VENV)/.dev
+	ALL_NETWORKS=1 $(VENV)/bin/python -m pytest -q -n 2 --dist load tests/export/test_networks_*.py
 
 # One after another, on a machine that does nothing else; figures and plots go to build/soak.
 soak: $(VENV)/.dev

@@ -12,7 +12,8 @@ set -u
 folder=$(mktemp -d) || exit 2
 trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/venv" || exit 2
-"$folder/venv/bin/pip" install --quiet --no-compile "transformers==5.23.0" "tokenizers==0.23.3" "sentencepiece==0.2.3" || exit 2
+"$folder/venv/bin/pip" install --quiet --no-compile "transformers==5.23.0" "tokenizers==0.23.3" "sentencepiece==0.2.3" \
+  "protobuf==7.36.2" || exit 2
 cd "$folder" || exit 2
 HF_HUB_OFFLINE=1 TRANSFORMERS_VERBOSITY=error "$folder/venv/bin/python" - <<'PYTHON'
 import json

@@ -9,7 +9,7 @@ imported once they are taken over, so that Ctrl-C during imports shows no traceb
 import sys
 from typing import TYPE_CHECKING
 
-from cascade.interruption import EndingSignals
+from cascade.interruption import EndingSignals, interruption_behind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -80,14 +80,17 @@ def run_command(words: "Sequence[str]", ready: "Callable[[], None]") -> int:
         finally:
             # Also after `--help`, which leaves by an exception.
             sys.stdout.flush()
-    except CascadeError as exc:
-        return report_error(exc, words)
-    except OutputLost as exc:
-        return report_lost_output(exc)
-    except (OSError, MemoryError) as exc:
-        return report_error(exc, words)
     except KeyboardInterrupt as exc:
         return report_interruption(exc, getattr(args, "interrupted", ""))
+    except Exception as exc:
+        # What fails while a signal unwinds everything is the signal's doing, whatever it is.
+        if (interruption := interruption_behind(exc)) is not None:
+            return report_interruption(interruption, getattr(args, "interrupted", ""))
+        if isinstance(exc, OutputLost):
+            return report_lost_output(exc)
+        if isinstance(exc, CascadeError | OSError | MemoryError):
+            return report_error(exc, words)
+        raise
     return code
 
 

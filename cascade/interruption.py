@@ -71,6 +71,22 @@ class EndingSignals:
         _thread.interrupt_main(number)
 
 
+def interruption_behind(error: BaseException) -> KeyboardInterrupt | None:
+    """The signal that something was unwound by when it failed; None where there was none.
+
+    An exception that arrives between any two instructions may leave a lock half taken or a
+    generator half closed, so that cleaning up fails with an error of its own.
+    """
+    seen: set[int] = set()
+    behind: BaseException | None = error
+    while behind is not None and id(behind) not in seen:
+        if isinstance(behind, KeyboardInterrupt):
+            return behind
+        seen.add(id(behind))
+        behind = behind.__cause__ or behind.__context__
+    return None
+
+
 def leave(number: int, frame: FrameType | None) -> None:
     """End this process with the signal's exit code, whatever it is doing."""
     del frame

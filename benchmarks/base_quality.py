@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.prompt_lists import ColourQuestion, Question
+from benchmarks.lib.prompt_lists import ColourQuestion, Question
 from cascade.types import ImageU8
-from stages.captions import STYLES
-from stages.dataset import Dataset, box_average
-from stages.metrics import chroma, distance, diversity, nearest, off_white, sharpness
-from stages.probe import Probe, judge
-from stages.recolour import main_hue, nearest_colour
+from stages.data.captions import STYLES
+from stages.data.dataset import Dataset, box_average
+from stages.data.recolour import main_hue, nearest_colour
+from stages.evaluation.metrics import chroma, distance, diversity, nearest, off_white, sharpness
+from stages.evaluation.probe import Probe, judge
 
 Draw = Callable[[str, int], ImageU8]
 """A prompt and a seed to the base stage's picture."""

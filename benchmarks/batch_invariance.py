@@ -19,18 +19,18 @@ from typing import Any, cast
 
 import numpy as np
 
-from benchmarks.metronome import Rehearsal
-from benchmarks.record import write_record
-from cascade.bundle import Bundle, open_bundle
-from cascade.engine_plan import EnginePlan, plan_here
+from benchmarks.lib.lockstep_batcher import Rehearsal
+from benchmarks.lib.record import write_record
+from cascade.bundle.bundle import Bundle, open_bundle
+from cascade.diffusion.spec import DiffusionSpec
 from cascade.errors import Cancelled
 from cascade.events import Event, Progress, StageFinished
-from cascade.hosting import open_stages
-from cascade.manifest import DiffusionSpec
 from cascade.request import GenerateRequest, Handoff, StageOptions
 from cascade.stage import EngineStage
+from cascade.stage_factory import open_stages
+from cascade.tuning.options import parse_engine_options
+from cascade.tuning.plan import EnginePlan, plan_here
 from cascade.types import ImageU8
-from cascade.wishes import parse_wish
 
 PROMPTS = (
     "a red apple, noto style",
@@ -251,9 +251,9 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     bundle = open_bundle(args.bundle)
-    wish = parse_wish(args.engine, args.precision, args.threads)
+    engine_options = parse_engine_options(args.engine, args.precision, args.threads)
     positions = range(len(bundle.manifest.components))
-    plan = plan_here(bundle.manifest, wish, positions)
+    plan = plan_here(bundle.manifest, engine_options, positions)
     prompts = EQUAL if args.equal_lengths else PROMPTS
     table = invariance(bundle, plan, rows=args.rows, steps=args.steps, prompts=prompts)
     ways = {

@@ -18,7 +18,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks.policy_simulation import (
+from benchmarks.lib.policy_simulation import (
     Policy,
     Station,
     Waits,
@@ -28,9 +28,9 @@ from benchmarks.policy_simulation import (
     step_joining,
     waits,
 )
-from benchmarks.record import write_record
+from benchmarks.lib.record import write_record
+from benchmarks.lib.stage_timings import measure_stations
 from benchmarks.served_waits import Trial, compare_with_server, print_comparison
-from benchmarks.stations import measure_stations
 
 SOURCE = (
     "https://github.com/sgl-project/sglang/pull/22183, comment of 2026-04-10: Qwen-Image, "
@@ -186,7 +186,7 @@ def main() -> None:
             "claims": found,
         }
     if args.plot:
-        from benchmarks.plots import plot_waits  # noqa: PLC0415  matplotlib is an extra
+        from benchmarks.lib.plots import plot_waits  # noqa: PLC0415  matplotlib is an extra
 
         plot_waits({name: case["policies"] for name, case in record.items()}, args.plot)
     write_record(args.json, {"source": SOURCE, "requests": args.requests, "cases": record})

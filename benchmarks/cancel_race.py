@@ -21,12 +21,12 @@ from typing import Any
 import grpc
 import numpy as np
 
-from benchmarks.record import write_record
-from cascade.bundle import Bundle
+from benchmarks.lib.record import write_record
+from cascade.bundle.bundle import Bundle
 from tests.faults.asking import answer, asking, asking_long, differs
-from tests.faults.victim import Victim, victim
-from tests.serving import Caller, connect, pixels, results_of
-from tests.tiny_bundle import write_tiny_bundle
+from tests.faults.server_process import Victim, victim
+from tests.support.serving import Caller, connect, pixels, results_of
+from tests.support.tiny_bundle import write_tiny_bundle
 
 PATIENCE_S = 5.0
 POLL_S = 0.001

@@ -13,7 +13,7 @@ import sys
 import sysconfig
 from pathlib import Path
 
-from benchmarks.record import write_record
+from benchmarks.lib.record import write_record
 
 IMPORT = (
     "import time; t = time.perf_counter(); import runtime_client; print(time.perf_counter() - t)"

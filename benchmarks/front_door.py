@@ -25,12 +25,12 @@ from typing import Any
 import grpc
 import numpy as np
 
-from benchmarks.record import write_record
-from cascade.bundle import Bundle, open_bundle
+from benchmarks.lib.record import write_record
+from cascade.bundle.bundle import Bundle, open_bundle
 from tests.faults.asking import asking
-from tests.faults.victim import Victim, victim
-from tests.serving import CHANNEL_OPTIONS, SERVICE
-from tests.tiny_bundle import write_tiny_bundle
+from tests.faults.server_process import Victim, victim
+from tests.support.serving import CHANNEL_OPTIONS, SERVICE
+from tests.support.tiny_bundle import write_tiny_bundle
 
 WARM_UP = 100
 QUOTA = "1000000"
@@ -114,7 +114,7 @@ def be_bare(told: dict[str, list[str]]) -> None:
 
 def make_token(folder: Path) -> tuple[str, Path]:
     """A token and the server's file of it, made with the product's own command."""
-    command = [sys.executable, "-m", "cascade.cli", "token", "bench"]
+    command = [sys.executable, "-m", "cascade", "token", "bench"]
     made = subprocess.run(command, check=True, capture_output=True, text=True)
     path = folder / "keys.toml"
     path.write_text(made.stderr.splitlines()[-1] + "\n")

@@ -10,16 +10,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from cascade.conditioning import augment, enlarge
-from cascade.denoiser import EngineDenoiser, Estimate
-from cascade.guidance import GuidedDenoiser
-from cascade.image_codec import from_network, to_network
-from cascade.manifest import DiffusionSpec
-from cascade.noise import START, normals
+from cascade.codecs.image import from_network, to_network
+from cascade.diffusion.conditioning import augment, enlarge
+from cascade.diffusion.denoiser import EngineDenoiser, Estimate
+from cascade.diffusion.guidance import GuidedDenoiser
+from cascade.diffusion.samplers.choice import SamplerInputs, sample
+from cascade.diffusion.schedule import make_schedule
+from cascade.diffusion.spec import DiffusionSpec
+from cascade.diffusion.thresholding import thresholded
+from cascade.numerics.noise import START, normals
 from cascade.request import Handoff
-from cascade.samplers.choice import SamplerInputs, sample
-from cascade.schedule import make_schedule
-from cascade.thresholding import thresholded
 from cascade.types import Array, Batch, PerSample
 
 

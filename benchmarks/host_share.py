@@ -18,17 +18,17 @@ from itertools import pairwise
 from pathlib import Path
 
 from benchmarks.host_parts import StepArrays, parts_of
-from benchmarks.record import write_record
-from cascade.bundle import Bundle, open_bundle
-from cascade.engine_plan import EnginePlan, plan_here
-from cascade.engines.choice import EngineChoice, open_engine
-from cascade.engines.engine import Engine
+from benchmarks.lib.record import write_record
+from cascade.bundle.bundle import Bundle, open_bundle
+from cascade.engine import Engine
+from cascade.engines.factory import EngineChoice, open_engine
 from cascade.events import StageFinished
-from cascade.hosting import open_stage
 from cascade.request import GenerateRequest, Handoff
 from cascade.stage import Stage
+from cascade.stage_factory import open_stage
+from cascade.tuning.options import parse_engine_options
+from cascade.tuning.plan import EnginePlan, plan_here
 from cascade.types import Array
-from cascade.wishes import parse_wish
 
 FASTER = 3.0
 """The engine's speed-up that the last column assumes: int8 and better processors."""
@@ -183,7 +183,9 @@ def main() -> None:
         f"{'end':>9}{'of stage':>10}"
     )
     bundle = open_bundle(args.bundle)
-    plan = plan_here(bundle.manifest, parse_wish(args.engine, args.precision, args.threads))
+    plan = plan_here(
+        bundle.manifest, parse_engine_options(args.engine, args.precision, args.threads)
+    )
     stages = measure(bundle, args.rounds, plan)
     choice = {"engine": args.engine, "precision": args.precision}
     write_record(args.json, {"rounds": args.rounds, **choice, "stages": stages})

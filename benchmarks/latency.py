@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.record import write_record
+from benchmarks.lib.record import write_record
 from cascade.events import Event, StageFinished
 from cascade.types import ImageU8
 from runtime_client import Client
@@ -55,7 +55,15 @@ class Side:
 def cold_seconds(side: Side, cut: int) -> float:
     """One `cascade generate` from the shell."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "cascade.cli", "generate", PROMPT, "-o", f"{folder}/a.png"]
+        command = [
+            sys.executable,
+            "-m",
+            "cascade.commands.cli",
+            "generate",
+            PROMPT,
+            "-o",
+            f"{folder}/a.png",
+        ]
         command += ["--bundle", str(side.bundle), "--cut", str(cut)]
         command += ["--precision", side.precision, "--engine", side.engine]
         begun = time.perf_counter()

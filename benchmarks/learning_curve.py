@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.base_quality import make_judge
-from benchmarks.record import write_record
+from benchmarks.lib.record import write_record
 from benchmarks.sweep_subjects import asked_of_base, base_score, from_checkpoint
 from cascade.request import StageOptions
-from stages.checkpoint import load_facts
-from stages.dataset import open_dataset
-from stages.probe import load_probe
-from stages.trainer import KEPT_AT
+from stages.data.dataset import open_dataset
+from stages.evaluation.probe import load_probe
+from stages.training.checkpoint import load_facts
+from stages.training.trainer import KEPT_AT
 
 WANTED = {"top5": 0.8, "keywords_top5": 0.5, "style": 0.95}
 """Shares that the reference cascade is to reach."""
@@ -121,7 +121,7 @@ def main() -> None:
         print(f"{name}: " + ", ".join(f"{key} {value}" for key, value in found.items()))
     write_record(args.json, {"before": args.before, "rows": rows, "forecast": ahead})
     if args.plot is not None:
-        from benchmarks.plots import plot_learning  # noqa: PLC0415  matplotlib is an extra
+        from benchmarks.lib.plots import plot_learning  # noqa: PLC0415  matplotlib is an extra
 
         plot_learning(rows, WANTED, args.before, args.plot)
 

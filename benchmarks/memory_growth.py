@@ -17,13 +17,13 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.record import write_record
-from cascade.bundle import Bundle
+from benchmarks.lib.record import write_record
+from cascade.bundle.bundle import Bundle
 from tests.faults.asking import answer, asking, differs
 from tests.faults.mixture import one_of_a_mix, torn
-from tests.faults.victim import Victim, victim
-from tests.serving import connect, pixels, results_of
-from tests.tiny_bundle import write_tiny_bundle
+from tests.faults.server_process import Victim, victim
+from tests.support.serving import connect, pixels, results_of
+from tests.support.tiny_bundle import write_tiny_bundle
 
 CLIENTS = 2
 EVERY = 100
@@ -135,7 +135,7 @@ def main() -> None:
         f"wrong pictures {figures['wrong_pictures']}; crashed {figures['crashed']}"
     )
     if args.plot is not None:
-        from benchmarks.plots import plot_memory  # noqa: PLC0415 - matplotlib is an extra
+        from benchmarks.lib.plots import plot_memory  # noqa: PLC0415 - matplotlib is an extra
 
         plot_memory(figures["readings"], figures["warm_up"], args.plot)
     write_record(args.json, figures)

@@ -16,7 +16,7 @@ from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from benchmarks.record import write_record
+from benchmarks.lib.record import write_record
 
 SAMPLE = re.compile(r"(\w+)(?:\{(.*)\})? (\S+)")
 LABEL = re.compile(r'(\w+)="([^"]*)"')
@@ -98,7 +98,7 @@ Line = dict[str, list[float]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Panel:
+class AdminHandlers:
     """One picture of the dashboard: lines by name over time."""
 
     title: str
@@ -136,7 +136,7 @@ def means(readings: list[Reading], name: str, label: str) -> Line:
     return lines
 
 
-def dashboard(readings: list[Reading]) -> list[Panel]:
+def dashboard(readings: list[Reading]) -> list[AdminHandlers]:
     """The panels of a run."""
     inside = {
         "inside": gauges(readings, "cascade_in_flight", "").get("", []),
@@ -145,21 +145,21 @@ def dashboard(readings: list[Reading]) -> list[Panel]:
     memory = gauges(readings, "process_resident_memory_bytes", "").get("", [])
     calls = rates(readings, "grpc_server_handled_total", "grpc_code", grpc_method="Generate")
     return [
-        Panel(title="Requests by outcome", unit="a second", lines=calls),
-        Panel(title="In flight", unit="requests", lines=inside),
-        Panel(title="Queue depth", unit="requests",
+        AdminHandlers(title="Requests by outcome", unit="a second", lines=calls),
+        AdminHandlers(title="In flight", unit="requests", lines=inside),
+        AdminHandlers(title="Queue depth", unit="requests",
               lines=gauges(readings, "cascade_queue_depth", "stage")),
-        Panel(title="Refused by reason", unit="a second",
+        AdminHandlers(title="Refused by reason", unit="a second",
               lines=rates(readings, "cascade_refused_total", "reason")),
-        Panel(title="Ended early, by place", unit="a second",
+        AdminHandlers(title="Ended early, by place", unit="a second",
               lines=rates(readings, "cascade_stopped_total", "where")),
-        Panel(title="Rows of a run, mean", unit="rows",
+        AdminHandlers(title="Rows of a run, mean", unit="rows",
               lines=means(readings, "cascade_batch_rows", "stage")),
-        Panel(title="Time of a run, mean", unit="ms",
+        AdminHandlers(title="Time of a run, mean", unit="ms",
               lines=means(readings, "cascade_step_milliseconds", "stage")),
-        Panel(title="Wait in a queue, mean", unit="s",
+        AdminHandlers(title="Wait in a queue, mean", unit="s",
               lines=means(readings, "cascade_queue_seconds", "stage")),
-        Panel(title="Resident memory", unit="MiB",
+        AdminHandlers(title="Resident memory", unit="MiB",
               lines={"": [value / (1 << 20) for value in memory]}),
     ]  # fmt: skip
 
@@ -185,7 +185,7 @@ def write_run(readings: list[Reading], picture: Path | None, record: Path | None
     panels = dashboard(readings)
     times_s = [reading.at_s for reading in readings[1:]]
     if picture is not None:
-        from benchmarks.plots import plot_dashboard  # noqa: PLC0415  matplotlib is an extra
+        from benchmarks.lib.plots import plot_dashboard  # noqa: PLC0415  matplotlib is an extra
 
         plot_dashboard([(p.title, p.unit, p.lines) for p in panels], times_s, picture)
     if record is not None:

@@ -16,14 +16,14 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from benchmarks.record import write_record
-from cascade.bundle import Bundle
+from benchmarks.lib.record import write_record
+from cascade.bundle.bundle import Bundle
 from tests.faults.asking import answer, asking, differs
 from tests.faults.leaks import Probe
 from tests.faults.mutants import mutants
-from tests.faults.victim import Victim, victim
-from tests.serving import connect, pixels, results_of
-from tests.tiny_bundle import write_tiny_bundle
+from tests.faults.server_process import Victim, victim
+from tests.support.serving import connect, pixels, results_of
+from tests.support.tiny_bundle import write_tiny_bundle
 
 WARM_UP = 1000
 

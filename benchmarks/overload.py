@@ -27,13 +27,13 @@ from typing import Any
 import grpc
 import numpy as np
 
-from benchmarks.questions import Question, ask_from_cut, ask_tiny
-from benchmarks.record import write_record
-from cascade.bundle import Bundle, open_bundle
+from benchmarks.lib.questions import Question, ask_from_cut, ask_tiny
+from benchmarks.lib.record import write_record
+from cascade.bundle.bundle import Bundle, open_bundle
 from protos.cascade.v1 import cascade_pb2 as pb
-from tests.faults.victim import Victim, victim
-from tests.serving import CHANNEL_OPTIONS, SERVICE, wait_until
-from tests.tiny_bundle import write_tiny_bundle
+from tests.faults.server_process import Victim, victim
+from tests.support.serving import CHANNEL_OPTIONS, SERVICE, wait_until
+from tests.support.tiny_bundle import write_tiny_bundle
 
 CLIENTS = 8
 """That measure capacity: as many as the server runs at once."""
@@ -308,7 +308,7 @@ def main() -> None:
         figures = run(bundle, args)
     report(figures)
     if args.plot is not None:
-        from benchmarks.plots import plot_overload  # noqa: PLC0415 - matplotlib is an extra
+        from benchmarks.lib.plots import plot_overload  # noqa: PLC0415 - matplotlib is an extra
 
         plot_overload(figures, args.plot)
     write_record(args.json, figures)

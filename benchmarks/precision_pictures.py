@@ -18,12 +18,12 @@ from typing import Any
 import numpy as np
 
 from benchmarks.latency import psnr_db
-from benchmarks.local_cascade import LocalCascade, open_cascade
-from benchmarks.prompt_lists import read_sheet_prompts, spread
-from benchmarks.record import write_record
-from cascade.bundle import Bundle, open_bundle
+from benchmarks.lib.local_cascade import LocalCascade, open_cascade
+from benchmarks.lib.prompt_lists import read_sheet_prompts, spread
+from benchmarks.lib.record import write_record
+from cascade.bundle.bundle import Bundle, open_bundle
+from cascade.tuning.options import AUTO, parse_engine_options
 from cascade.types import ImageU8
-from cascade.wishes import AUTO, parse_wish
 
 PROMPTS = 16
 REFERENCE = ("ort", "fp32")
@@ -36,13 +36,13 @@ class Drift:
     """One wish against the reference.
 
     Attributes:
-        wish: as `--precision` takes it.
+        engine_options: as `--precision` takes it.
         run: how each component is run.
         alone: by stage, a PSNR in decibels per prompt, from the reference's smaller picture.
         in_a_row: by stage, ditto, from its own.
     """
 
-    wish: str
+    engine_options: str
     run: Mapping[str, str]
     alone: dict[str, list[float]] = field(default_factory=dict)
     in_a_row: dict[str, list[float]] = field(default_factory=dict)
@@ -50,7 +50,7 @@ class Drift:
 
 def reference_pictures(bundle: Bundle, prompts: Sequence[str], threads: int) -> list[list[ImageU8]]:
     """What float32 paints: every stage of every prompt."""
-    cascade, _ = open_cascade(bundle, parse_wish(*REFERENCE, threads))
+    cascade, _ = open_cascade(bundle, parse_engine_options(*REFERENCE, threads))
     painted = [cascade.pictures(prompt, seed=seed) for seed, prompt in enumerate(prompts)]
     cascade.close()
     return painted
@@ -78,7 +78,7 @@ def print_table(drifts: Sequence[Drift], sizes: Mapping[str, int], say: Say) -> 
         for name, size in sizes.items():
             alone, row = drift.alone[name], drift.in_a_row[name]
             say(
-                f"{drift.wish:30}{size:10}{min(alone):8.1f}{np.mean(alone):8.1f}"
+                f"{drift.engine_options:30}{size:10}{min(alone):8.1f}{np.mean(alone):8.1f}"
                 f"{min(row):10.1f}{np.mean(row):8.1f}   {name} {drift.run[name]}"
             )
 
@@ -89,9 +89,9 @@ def measure(
     """Every wish against the reference, one after the other."""
     truth = reference_pictures(bundle, prompts, threads)
     drifts = []
-    for wish in wishes:
-        cascade, run = open_cascade(bundle, parse_wish(engine, wish, threads))
-        drift = Drift(wish, run)
+    for engine_options in wishes:
+        cascade, run = open_cascade(bundle, parse_engine_options(engine, engine_options, threads))
+        drift = Drift(engine_options, run)
         fill_in(drift, cascade, prompts, truth)
         cascade.close()
         drifts.append(drift)

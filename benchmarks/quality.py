@@ -28,8 +28,8 @@ from benchmarks.base_quality import (
     probe_facts,
     variety,
 )
-from benchmarks.local_cascade import LocalCascade, open_cascade
-from benchmarks.prompt_lists import (
+from benchmarks.lib.local_cascade import LocalCascade, open_cascade
+from benchmarks.lib.prompt_lists import (
     Question,
     colour_questions,
     keyword_questions,
@@ -39,15 +39,15 @@ from benchmarks.prompt_lists import (
     spread,
     trained_captions,
 )
-from benchmarks.record import write_record
+from benchmarks.lib.record import write_record
 from benchmarks.sheet import write_comparison, write_sheets
 from benchmarks.upscaling_quality import continued_figures, held_out_figures, regression
-from cascade.bundle import Bundle, open_bundle
+from cascade.bundle.bundle import Bundle, open_bundle
+from cascade.tuning.options import AUTO, parse_engine_options
 from cascade.types import ImageU8
-from cascade.wishes import AUTO, parse_wish
 from export.quality_tables import quality_tables
-from stages.dataset import Dataset, open_dataset
-from stages.probe import load_probe
+from stages.data.dataset import Dataset, open_dataset
+from stages.evaluation.probe import load_probe
 
 Say = Callable[[str], None]
 SEEDS_ASKED = 8
@@ -210,8 +210,8 @@ def main() -> None:
     add("--quick", action="store_true", help="a fifth of the pictures, no sheets")
     args = parser.parse_args()
     bundle = open_bundle(args.bundle)
-    wish = parse_wish(args.engine, args.precision, args.threads)
-    cascade, run = open_cascade(bundle, wish)
+    engine_options = parse_engine_options(args.engine, args.precision, args.threads)
+    cascade, run = open_cascade(bundle, engine_options)
     data = open_dataset(args.data)
     probe, facts = load_probe(args.checkpoints / "probe")
     size = cascade.specs[0].output_resolution
@@ -227,7 +227,7 @@ def main() -> None:
     if not args.quick:
         after = write_sheets(cascade, args.out, 0, print)
         if args.before is not None:
-            before, _ = open_cascade(open_bundle(args.before), wish)
+            before, _ = open_cascade(open_bundle(args.before), engine_options)
             write_comparison(before, after, args.out, 0, print)
 
 

@@ -17,11 +17,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.policy_simulation import Waits, one_at_a_time, poisson, step_joining, waits
-from benchmarks.stations import measure_stations
-from cascade.bundle import open_bundle
-from cascade.hosting import last_position
+from benchmarks.lib.policy_simulation import Waits, one_at_a_time, poisson, step_joining, waits
+from benchmarks.lib.stage_timings import measure_stations
+from cascade.bundle.bundle import open_bundle
 from cascade.request import GenerateRequest
+from cascade.stage_factory import last_position
 from runtime_client import Client
 
 PROMPT = "a red apple, noto style"
@@ -54,7 +54,14 @@ def served(trial: Trial, rows: int) -> Iterator[str]:
     """A server's address for the length of a `with` block."""
     with tempfile.TemporaryDirectory() as folder:
         address = f"unix:{folder}/s"
-        command = [sys.executable, "-m", "cascade.cli", "serve", "--bundle", str(trial.bundle)]
+        command = [
+            sys.executable,
+            "-m",
+            "cascade.commands.cli",
+            "serve",
+            "--bundle",
+            str(trial.bundle),
+        ]
         command += ["--listen", address, "--threads", str(trial.threads)]
         command += ["--max-batch-rows", str(rows), *LIMITS]
         with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:

@@ -17,12 +17,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from benchmarks.local_cascade import LocalCascade, open_cascade
-from benchmarks.prompt_lists import read_sheet_prompts
-from cascade.bundle import open_bundle
+from benchmarks.lib.local_cascade import LocalCascade, open_cascade
+from benchmarks.lib.prompt_lists import read_sheet_prompts
+from cascade.bundle.bundle import open_bundle
 from cascade.request import StageOptions
+from cascade.tuning.options import AUTO, EngineOptions, parse_engine_options
 from cascade.types import ImageU8
-from cascade.wishes import AUTO, EngineWish, parse_wish
 
 COLUMNS = 8
 SHOWN = (64, 160, 256)
@@ -122,14 +122,20 @@ def save(path: Path, sheet: ImageU8, say: Say) -> None:
 
 
 def draw_all(
-    bundle: Path, before: Path | None, out: Path, *, wish: EngineWish, seed: int, say: Say
+    bundle: Path,
+    before: Path | None,
+    out: Path,
+    *,
+    engine_options: EngineOptions,
+    seed: int,
+    say: Say,
 ) -> None:
     """All sheets of a bundle, beside another one where there is one."""
-    cascade, _ = open_cascade(open_bundle(bundle), wish)
+    cascade, _ = open_cascade(open_bundle(bundle), engine_options)
     after = write_sheets(cascade, out, seed, say)
     cascade.close()
     if before is not None:
-        other, _ = open_cascade(open_bundle(before), wish)
+        other, _ = open_cascade(open_bundle(before), engine_options)
         write_comparison(other, after, out, seed, say)
         other.close()
 
@@ -145,8 +151,10 @@ def main() -> None:
     add("--engine", default=AUTO, help="as for `cascade generate`")
     add("--precision", default=AUTO, help="ditto")
     args = parser.parse_args()
-    wish = parse_wish(args.engine, args.precision)
-    draw_all(args.bundle, args.before, args.out, wish=wish, seed=args.seed, say=print)
+    engine_options = parse_engine_options(args.engine, args.precision)
+    draw_all(
+        args.bundle, args.before, args.out, engine_options=engine_options, seed=args.seed, say=print
+    )
 
 
 if __name__ == "__main__":

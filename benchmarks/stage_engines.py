@@ -4,7 +4,7 @@
 
 For every stage: torch eager and compiled in float32 and bfloat16, the plain export in ONNX Runtime
 and OpenVINO, the bundle's graphs in float32, bfloat16 and int8; those know the usual shapes, as in
-the product, while a plain export with norms in it stays free (decision 9). Everybody runs in a
+the product, while a plain export with norms in it stays free (decision 9). Everything runs in a
 process of its own, one at a time, in interleaved rounds after two evaluations of warm-up; compiling
 is not counted. Where a row has several settings (torch.compile) all of them run and the best median
 stands for it; the JSON has all. Whoever needs more than 10 s for an evaluation gets 3 rounds only,
@@ -27,11 +27,11 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.contest import SLOW_ROUNDS, Racer, line_up, race
-from benchmarks.contestants import Subject, engine_contestants, torch_contestants
-from benchmarks.record import write_record
-from cascade.bundle import Bundle, open_bundle
-from cascade.manifest import DiffusionSpec
+from benchmarks.lib.engine_race import SLOW_ROUNDS, Racer, line_up, race
+from benchmarks.lib.race_entries import Subject, engine_contestants, torch_contestants
+from benchmarks.lib.record import write_record
+from cascade.bundle.bundle import Bundle, open_bundle
+from cascade.diffusion.spec import DiffusionSpec
 from cascade.precision import Precision
 from cascade.types import Array
 
@@ -148,7 +148,7 @@ def run_stage(
     bundle: Bundle, spec: DiffusionSpec, args: argparse.Namespace, folder: Path
 ) -> dict[str, Any]:
     """One stage's race."""
-    from benchmarks.torch_ways import best_gemm_rate, export_plain, gigaflop  # noqa: PLC0415
+    from benchmarks.lib.torch_ways import best_gemm_rate, export_plain, gigaflop  # noqa: PLC0415
 
     folder_of = {spec.name: spec.name, **dict(entry.split("=", 1) for entry in args.networks)}
     subject = Subject(
@@ -217,7 +217,7 @@ def main() -> None:
     weights = "checkpoints" if args.checkpoints else "made up"
     write_record(args.json, {"rounds": args.rounds, "weights": weights, "stages": stages})
     if args.plot:
-        from benchmarks.plots import plot_stages  # noqa: PLC0415  matplotlib is an extra
+        from benchmarks.lib.plots import plot_stages  # noqa: PLC0415  matplotlib is an extra
 
         plot_stages({n: best_of_each(s["contestants"]) for n, s in stages.items()}, args.plot)
 

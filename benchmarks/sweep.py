@@ -17,13 +17,13 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from benchmarks.record import write_record
+from benchmarks.lib.record import write_record
 from benchmarks.sweep_subjects import Score, Subject, open_subjects, scorer
-from cascade.diffusion_stage import DiffusionStage
-from cascade.manifest import SamplerKind
+from cascade.diffusion.spec import SamplerKind
+from cascade.diffusion.stage import DiffusionStage
 from cascade.request import StageOptions
-from cascade.wishes import AUTO, parse_wish
-from stages.dataset import open_dataset
+from cascade.tuning.options import AUTO, parse_engine_options
+from stages.data.dataset import open_dataset
 
 Say = Callable[[str], None]
 SAMPLERS: tuple[SamplerKind, ...] = ("ddim", "stochastic")
@@ -126,8 +126,8 @@ def main() -> None:
     args = parser.parse_args()
     grid = grid_of(args)
     names = args.networks or [args.stage]
-    wish = parse_wish(AUTO, args.precision)
-    opened = open_subjects(args.stage, args.bundle, args.checkpoints, names, wish)
+    engine_options = parse_engine_options(AUTO, args.precision)
+    opened = open_subjects(args.stage, args.bundle, args.checkpoints, names, engine_options)
     data = open_dataset(args.data)
     metric, score = scorer(args.stage, opened, data, args.checkpoints, grid.pictures)
     rows = sweep(opened.subjects, grid, score, lambda line: print(line, flush=True))
@@ -136,7 +136,7 @@ def main() -> None:
     figures = {"stage": args.stage, "metric": metric, "rows": rows, "winner": chosen}
     write_record(args.json, figures)
     if args.plot is not None:
-        from benchmarks.plots import plot_sweep  # noqa: PLC0415  matplotlib is an extra
+        from benchmarks.lib.plots import plot_sweep  # noqa: PLC0415  matplotlib is an extra
 
         plot_sweep(rows, chosen, metric, args.plot)
 

@@ -11,30 +11,30 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.base_quality import Answers, Judge, make_judge, named
-from benchmarks.local_cascade import finished
-from benchmarks.prompt_lists import Question, keyword_questions, read_keywords, trained_captions
+from benchmarks.lib.local_cascade import finished
+from benchmarks.lib.prompt_lists import Question, keyword_questions, read_keywords, trained_captions
 from benchmarks.upscaling_quality import held_out_examples, true_picture
-from cascade.bundle import open_bundle
-from cascade.diffusion_stage import DiffusionStage
-from cascade.engine_plan import graph_for, plan_here
-from cascade.engines.choice import open_engine
-from cascade.engines.engine import Engine
-from cascade.image_codec import from_network, to_network
-from cascade.manifest import DiffusionSpec, SamplerKind
-from cascade.noise import START, normals
-from cascade.parametrization import to_x0
+from cascade.bundle.bundle import open_bundle
+from cascade.codecs.image import from_network, to_network
+from cascade.diffusion.parametrization import to_x0
+from cascade.diffusion.schedule import make_schedule
+from cascade.diffusion.spec import DiffusionSpec, SamplerKind
+from cascade.diffusion.stage import DiffusionStage
+from cascade.engine import Engine
+from cascade.engines.factory import open_engine
+from cascade.numerics.noise import START, normals
 from cascade.request import GenerateRequest, Handoff, StageOptions
-from cascade.schedule import make_schedule
+from cascade.tuning.options import EngineOptions
+from cascade.tuning.plan import graph_for, plan_here
 from cascade.types import ContextF16, ImageU8
-from cascade.wishes import EngineWish
-from stages.checkpoint import load_facts
-from stages.dataset import Dataset, box_average
-from stages.metrics import psnr_db, sharpness
+from stages.data.dataset import Dataset, box_average
+from stages.data.prompts import encode_prompt
+from stages.evaluation.metrics import psnr_db, sharpness
+from stages.evaluation.probe import load_probe
+from stages.evaluation.sampling import load_network, preset_of, torch_spec
+from stages.evaluation.torch_engine import TorchEngine
 from stages.presets import PRESETS
-from stages.probe import load_probe
-from stages.prompts import encode_prompt
-from stages.sampling import load_network, preset_of, torch_spec
-from stages.torch_engine import TorchEngine
+from stages.training.checkpoint import load_facts
 
 Score = Callable[[DiffusionStage, StageOptions], dict[str, float]]
 REDRAWN_AT = 0.35
@@ -79,7 +79,11 @@ class Opened:
 
 
 def open_subjects(
-    stage: str, bundle: Path | None, checkpoints: Path, networks: Sequence[str], wish: EngineWish
+    stage: str,
+    bundle: Path | None,
+    checkpoints: Path,
+    networks: Sequence[str],
+    engine_options: EngineOptions,
 ) -> Opened:
     """Networks of checkpoints, or the stage of a bundle, with the stages before it."""
     earlier = list(PRESETS)[: list(PRESETS).index(stage)]
@@ -87,7 +91,8 @@ def open_subjects(
         tried = tuple(from_checkpoint(stage, checkpoints / name) for name in networks)
         return Opened(tried, {n: from_checkpoint(n, checkpoints / n) for n in earlier})
     return Opened(
-        (from_bundle(stage, bundle, wish),), {n: from_bundle(n, bundle, wish) for n in earlier}
+        (from_bundle(stage, bundle, engine_options),),
+        {n: from_bundle(n, bundle, engine_options) for n in earlier},
     )
 
 
@@ -104,12 +109,12 @@ def from_checkpoint(stage: str, folder: Path) -> Subject:
     )
 
 
-def from_bundle(stage: str, folder: Path, wish: EngineWish) -> Subject:
+def from_bundle(stage: str, folder: Path, engine_options: EngineOptions) -> Subject:
     """A bundle's graph, run as a client runs it."""
     bundle = open_bundle(folder)
     position = bundle.manifest.position(stage)
     spec = bundle.manifest.stages[position - 1]
-    plan = plan_here(bundle.manifest, wish, (position,))
+    plan = plan_here(bundle.manifest, engine_options, (position,))
     choice = plan.of(stage)
     engine = open_engine(graph_for(bundle, spec, choice), choice, cache=plan.cache)
     return Subject(name=stage, position=position, spec=spec, engine=engine)

@@ -13,20 +13,20 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.local_cascade import LocalCascade
-from benchmarks.prompt_lists import Question, spread
+from benchmarks.lib.local_cascade import LocalCascade
+from benchmarks.lib.prompt_lists import Question, spread
 from cascade.request import StageOptions
 from cascade.types import ImageU8
-from stages.captions import STYLES
-from stages.checkpoint import has_checkpoint
-from stages.dataset import Dataset, box_average
-from stages.evaluation import lanczos
-from stages.lessons import REGRESSION
-from stages.metrics import consistency_db, psnr_db, sharpness, ssim
+from stages.data.captions import STYLES
+from stages.data.dataset import Dataset, box_average
+from stages.evaluation.metrics import consistency_db, psnr_db, sharpness, ssim
+from stages.evaluation.sampling import load_network
+from stages.evaluation.upscaling import lanczos
 from stages.presets import PRESETS
-from stages.regression import regressed
-from stages.sampling import load_network
-from stages.trainer import preset_objective
+from stages.training.checkpoint import has_checkpoint
+from stages.training.recipes import REGRESSION
+from stages.training.regression import regressed
+from stages.training.trainer import preset_objective
 
 EQUAL_DB = 99.0
 """Stands for infinity where a picture averages back to exactly what it was made of."""

@@ -2,7 +2,7 @@
 
 import sys
 
-from cascade.cli import main
+from cascade.commands.cli import main
 
 if __name__ == "__main__":
     sys.exit(main())

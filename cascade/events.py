@@ -40,7 +40,7 @@ class Preview:
 
 
 @dataclass(frozen=True, slots=True)
-class Computed:
+class Backend:
     """How a component was computed."""
 
     engine: str
@@ -56,7 +56,7 @@ class StageFinished:
     handoff: Handoff
     seconds: Mapping[str, float] = field(default_factory=dict)
     """Where the time went, by name: `tokenise`, `encode`, the stage's own name, `queue`."""
-    computed: Computed | None = None
+    computed: Backend | None = None
     """Engine and precision, where whoever ran the stage said so."""
 
 

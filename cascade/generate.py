@@ -31,7 +31,7 @@ def generate(
     handoff = start if start is not None else Handoff(prompt=request.prompt)
     for index, stage in enumerate(stages):
         for later in stages[index + 1 :]:
-            later.anticipate(handoff)
+            later.prefetch(handoff)
         finished: StageFinished | None = None
         events = stage.run(request, handoff)
         try:

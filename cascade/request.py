@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from cascade.errors import InvalidRequest
-from cascade.noise import MAX_SEED
 from cascade.types import ContextF16, ImageU8
 
+MAX_SEED = 2**64 - 1
 MAX_PROMPT_CHARACTERS = 1000
 MAX_STEPS = 1000
 MAX_GUIDANCE = 100.0

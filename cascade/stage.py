@@ -7,7 +7,7 @@ cannot tell them apart.
 from collections.abc import Iterator
 from typing import Protocol, runtime_checkable
 
-from cascade.engines.engine import Engine
+from cascade.engine import Engine
 from cascade.events import Event
 from cascade.request import GenerateRequest, Handoff
 
@@ -21,7 +21,7 @@ class Stage(Protocol):
         """The components this stage runs, in order."""
         ...
 
-    def anticipate(self, handoff: Handoff) -> None:
+    def prefetch(self, handoff: Handoff) -> None:
         """Learn early what is already known; a remote stage starts to upload. Returns at once."""
         ...
 

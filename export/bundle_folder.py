@@ -7,9 +7,9 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from cascade.bundle.manifest import Manifest, write_manifest
+from cascade.bundle.wire_limits import check_wire_limits
 from cascade.errors import InvalidRequest
-from cascade.manifest import Manifest, write_manifest
-from cascade.wire_limits import check_wire_limits
 
 MANIFEST = "manifest.json"
 

@@ -6,11 +6,11 @@ Records only; it makes nothing itself.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from cascade.manifest import DiffusionSpec
+from cascade.diffusion.spec import DiffusionSpec
 from cascade.precision import Precision
 from cascade.request import Handoff
 from cascade.stage import Stage
-from export.rounding import Storage
+from export.weights.rounding import Storage
 
 Report = Callable[[str], None]
 """Called with lines for the person who waits."""

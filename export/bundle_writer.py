@@ -7,19 +7,20 @@ a graph is made or compared.
 import hashlib
 from pathlib import Path
 
+from cascade.bundle.manifest import FORMAT_VERSION, Manifest
 from cascade.errors import InvalidRequest, ParityError
-from cascade.manifest import FORMAT_VERSION, FileEntry, Manifest
+from cascade.graph_spec import FileEntry
 from cascade.precision import Precision
 from export.bundle_folder import check_out, write_bundle
 from export.bundle_parts import BundleParts, ExportOptions, Report
 from export.parity import compare_cascades
 from export.stage_component import StageSource, add_stage
 from export.text_component import PROMPTS, add_text_encoder
-from stages.checkpoint import load_facts
-from stages.dataset import Dataset, open_dataset
+from stages.data.dataset import Dataset, open_dataset
 from stages.defaults import SAMPLING
+from stages.evaluation.sampling import preset_of
 from stages.presets import PRESETS, StagePreset
-from stages.sampling import preset_of
+from stages.training.checkpoint import load_facts
 
 MIN_END_TO_END_DB = 50.0
 LICENCE = (

@@ -7,7 +7,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from cascade.default_bundle import REFERENCE, add_bundle_argument, bundle_or_default
+from cascade.bundle.default_bundle import REFERENCE, add_bundle_argument, bundle_or_default
 from cascade.errors import InvalidRequest, MissingExtra
 from cascade.precision import Precision
 
@@ -103,7 +103,7 @@ def run_export(args: argparse.Namespace) -> int:
     try:
         from export.bundle_parts import ExportOptions
         from export.bundle_writer import export_bundle
-        from export.rounding import Storage
+        from export.weights.rounding import Storage
         from stages.presets import PRESETS
     except ImportError as exc:
         raise MissingExtra(f"export needs: pip install 'edge-cascade[export]' ({exc})") from exc
@@ -144,10 +144,10 @@ def run_card(args: argparse.Namespace) -> int:
 def run_weights(args: argparse.Namespace) -> int:
     """Write checkpoints from a bundle."""
     try:
-        from export.released_weights import write_checkpoint
+        from export.weights.released_weights import write_checkpoint
     except ImportError as exc:
         raise MissingExtra(f"this needs: pip install 'edge-cascade[export]' ({exc})") from exc
-    from cascade.bundle import open_bundle
+    from cascade.bundle.bundle import open_bundle
     from stages.presets import PRESETS
 
     bundle = open_bundle(bundle_or_default(args.bundle))
@@ -165,8 +165,8 @@ def run_weights(args: argparse.Namespace) -> int:
 def run_export_foreign(args: argparse.Namespace) -> int:
     """Write a bundle from somebody else's cascade."""
     try:
+        from export.adapters.command import ForeignSource, export_foreign
         from export.bundle_parts import ExportOptions
-        from export.foreign.command import ForeignSource, export_foreign
     except ImportError as exc:
         raise MissingExtra(f"export needs: pip install 'edge-cascade[export]' ({exc})") from exc
     if args.out is None:

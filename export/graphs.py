@@ -13,8 +13,8 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from cascade.manifest import TensorSpec
-from export.own_weights import own_weights
+from cascade.graph_spec import TensorSpec
+from export.weights.own_weights import own_weights
 
 OPSET = 21
 """The oldest operator set in which GroupNormalization has the meaning that torch gives it."""

@@ -9,15 +9,16 @@ from dataclasses import replace
 
 import onnx
 
-from cascade.borrowed_weights import with_borrowed
-from cascade.engines.engine import Engine
+from cascade.codecs.shared_initializers import attach_initializers
+from cascade.diffusion.spec import DiffusionSpec
+from cascade.engine import Engine
 from cascade.errors import ParityError
-from cascade.manifest import DiffusionSpec, VariantSpec
+from cascade.graph_spec import VariantSpec
 from cascade.precision import Precision
 from cascade.types import Array
 from export.bundle_parts import BundleParts, Report
 from export.proof import Claim, prove
-from export.quantize.shared_weights import leave_out
+from export.quantize.shared_weights import strip_initializers
 from export.quantize.variant import Int8Graph, Material, QuantizeOptions, make_int8
 
 MIN_PICTURE_DB = {64: 30.0, 256: 38.0, 1024: 38.0}
@@ -62,13 +63,13 @@ def add_int8_variant(
         return None
     file = f"{spec.name}.int8.onnx"
     thin = onnx.load_from_string(made.graph)
-    leave_out(thin, onnx.load_from_string(parts.files[spec.graph.file]))
+    strip_initializers(thin, onnx.load_from_string(parts.files[spec.graph.file]))
     parts.files[file] = thin.SerializeToString()
     network, cases = original
     claim = Claim(
         name=f"{spec.name} int8",
         original=network,
-        graph=with_borrowed(parts.files[file], parts.files[spec.graph.file], file),
+        graph=attach_initializers(parts.files[file], parts.files[spec.graph.file], file),
         cases=cases,
         outputs=[output.name for output in spec.graph.outputs],
         precision=Precision.INT8,
@@ -85,7 +86,7 @@ def add_int8_variant(
 def int8_graph(parts: BundleParts, spec: DiffusionSpec) -> bytes:
     """The variant's file, completed by the weights that it shares."""
     (file,) = [v.file for v in spec.graph.variants if v.precision is Precision.INT8]
-    return with_borrowed(parts.files[file], parts.files[spec.graph.file], file)
+    return attach_initializers(parts.files[file], parts.files[spec.graph.file], file)
 
 
 def report_int8(name: str, made: Int8Graph, size_bytes: int, report: Report) -> None:

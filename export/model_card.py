@@ -12,9 +12,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cascade.bundle import open_bundle
+from cascade.bundle.bundle import open_bundle
+from cascade.bundle.manifest import Manifest
+from cascade.diffusion.spec import DiffusionSpec
 from cascade.errors import InvalidRequest
-from cascade.manifest import DiffusionSpec, FileEntry, Manifest
+from cascade.graph_spec import FileEntry
 from export.bundle_folder import write_bundle
 from export.quality_tables import NOTHING, quality_tables, table
 

@@ -9,20 +9,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cascade.conditioning import augment, enlarge
-from cascade.engines.engine import Engine
+from cascade.codecs.image import to_network
+from cascade.diffusion.conditioning import augment, enlarge
+from cascade.diffusion.schedule import make_schedule
+from cascade.engine import Engine
 from cascade.errors import ParityError
 from cascade.events import StageFinished
 from cascade.generate import generate
-from cascade.image_codec import to_network
-from cascade.manifest import ParityRecord
-from cascade.noise import normals
+from cascade.graph_spec import ParityRecord
+from cascade.numerics.noise import normals
 from cascade.request import GenerateRequest
-from cascade.schedule import make_schedule
 from cascade.stage import Stage
 from cascade.types import Array, ImageU8
-from stages.dataset import Dataset, box_average
-from stages.metrics import psnr_db
+from stages.data.dataset import Dataset, box_average
+from stages.evaluation.metrics import psnr_db
 from stages.presets import GUIDANCE_WEIGHTS, StagePreset
 
 TIMES = (0.02, 0.25, 0.5, 0.75, 0.98)

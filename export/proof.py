@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cascade.engines.choice import EngineChoice, EngineKind, installed_kinds, open_engine
-from cascade.engines.engine import Engine
+from cascade.engine import Engine
+from cascade.engines.factory import EngineChoice, EngineKind, installed_kinds, open_engine
 from cascade.errors import EngineError, ParityError
-from cascade.manifest import ParityRecord
+from cascade.graph_spec import ParityRecord
 from cascade.precision import Precision
 from cascade.types import Array
 from export.parity import TOLERANCE_ABS, compare_engines

@@ -8,16 +8,16 @@ from pathlib import Path
 
 import onnx
 
-from cascade.diffusion_stage import DiffusionStage
+from cascade.diffusion.spec import DiffusionSpec
+from cascade.diffusion.stage import DiffusionStage
 from cascade.engines.ort import OrtEngine
 from cascade.errors import InvalidRequest
-from cascade.manifest import DiffusionSpec, GraphSpec
+from cascade.graph_spec import GraphSpec
 from cascade.precision import Precision
 from cascade.request import Handoff
 from export.bundle_parts import BundleParts, ExportOptions, Report
-from export.exact_storage import store_exactly
-from export.gpu_form.proven import FormSource
-from export.gpu_forms import add_gpu_forms
+from export.gpu_variant.verify import FormSource
+from export.gpu_variants import add_gpu_forms
 from export.graphs import export_graph
 from export.int8_variant import add_int8_variant, int8_graph
 from export.parity import TIMES, stage_cases
@@ -26,14 +26,15 @@ from export.passes.pipeline import optimize
 from export.proof import Claim, prove
 from export.quantize.trajectories import continued, true_starts
 from export.quantize.variant import Material, paint
-from export.rounding import release
-from stages.checkpoint import FACTS, load_facts
-from stages.dataset import Dataset
+from export.weights.exact_storage import store_exactly
+from export.weights.rounding import release
+from stages.data.dataset import Dataset
 from stages.defaults import stage_spec
-from stages.efficient_unet import EfficientUNet
+from stages.evaluation.sampling import POSITIONS, graph_inputs, graph_outputs, load_network
+from stages.evaluation.torch_engine import TorchEngine
+from stages.networks.efficient_unet import EfficientUNet
 from stages.presets import StagePreset
-from stages.sampling import POSITIONS, graph_inputs, graph_outputs, load_network
-from stages.torch_engine import TorchEngine
+from stages.training.checkpoint import FACTS, load_facts
 
 CALIBRATION_RUNS = 16
 PROOF_RUNS = 16

@@ -7,19 +7,20 @@ import numpy as np
 import onnx
 
 from cascade.engines.ort import OrtEngine
-from cascade.manifest import GraphSpec, TensorSpec, TextEncoderSpec
-from cascade.text_stage import TextEncoderStage
-from cascade.tokenizer import PromptTokenizer
+from cascade.graph_spec import GraphSpec, TensorSpec
+from cascade.text.spec import TextEncoderSpec
+from cascade.text.stage import TextEncoderStage
+from cascade.text.tokenizer import PromptTokenizer
 from cascade.types import Array
 from export.bundle_parts import BundleParts, ExportOptions, Report
-from export.exact_storage import store_exactly
-from export.gpu_form.proven import FormSource
-from export.gpu_forms import add_gpu_forms
+from export.gpu_variant.verify import FormSource
+from export.gpu_variants import add_gpu_forms
 from export.graphs import export_graph
 from export.proof import Claim, prove
-from stages.prompts import TOKENIZER_FILE, text_encoder, tokenizer
-from stages.text_encoder import model_folder
-from stages.torch_engine import TorchEngine
+from export.weights.exact_storage import store_exactly
+from stages.data.prompts import TOKENIZER_FILE, text_encoder, tokenizer
+from stages.evaluation.torch_engine import TorchEngine
+from stages.networks.text_encoder import model_folder
 
 MAX_TOKENS = 64
 CONTEXT_WIDTH = 384

@@ -17,25 +17,25 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, Unpack, cast
 
-from cascade.bundle import Bundle, open_bundle
-from cascade.engine_plan import EnginePlan, demanded_precisions, plan_here
+from cascade.bundle.bundle import Bundle, open_bundle
 from cascade.errors import Cancelled, CascadeError, DeadlineExceeded, InvalidRequest, TransportError
 from cascade.events import Accepted, Event, FellBack, StageFinished
 from cascade.generate import generate
-from cascade.owning_process import OwningProcess
 from cascade.request import GenerateRequest, Handoff, StageOptions
 from cascade.stage import Stage
+from cascade.system.owning_process import OwningProcess
+from cascade.tuning.plan import EnginePlan, plan_here, requested_precisions
 from runtime_client.config import ClientChoices, ClientConfig, check_cut, check_leaves_work
-from runtime_client.deadline import Deadline
-from runtime_client.local_times import LocalTimes, before_fallback
+from runtime_client.local.local_times import LocalTimes, before_fallback
+from runtime_client.remote.deadline import Deadline
+from runtime_client.remote.retry import RETRIED
 from runtime_client.result import HERE, PRIVATE, SERVER, Collected, Result
-from runtime_client.retry import RETRIED
 
 if TYPE_CHECKING:
-    from cascade.run_start import LateStart
-    from runtime_client.connection import Connection
-    from runtime_client.local_stages import LocalStages
-    from runtime_client.private_server import PrivateServer
+    from cascade.diffusion.run_start import LateStart
+    from runtime_client.local.local_stages import LocalStages
+    from runtime_client.local.private_server import PrivateServer
+    from runtime_client.remote.connection import Connection
 
 OnEvent = Callable[[Event], None]
 FALL_BACK_ON: tuple[type[CascadeError], ...] = (*RETRIED, DeadlineExceeded)
@@ -69,8 +69,8 @@ class Client:
         self.config = replace(config or ClientConfig(), **choices)
         self.bundle = opened(bundle, self.config.require_signature)
         check_cut(self.bundle.manifest, self.config.cut)
-        self._demanded = demanded_precisions(self.bundle.manifest, self.config.wish)
-        self._local_times = LocalTimes(self.bundle.manifest, self.config.wish)
+        self._demanded = requested_precisions(self.bundle.manifest, self.config.engine_options)
+        self._local_times = LocalTimes(self.bundle.manifest, self.config.engine_options)
         self._owner = OwningProcess()
         self._lock = threading.Lock()
         self._private: PrivateServer | None = None
@@ -165,7 +165,7 @@ class Client:
             CascadeError: what the work failed with, or see `run`.
         """
         deadline = Deadline.after(self.config.timeout_s)
-        from runtime_client.fetched_run import FetchedRun  # noqa: PLC0415
+        from runtime_client.cli.resumed_request import FetchedRun  # noqa: PLC0415
 
         collected = Collected(request_id=request_id)
         with naming_errors(request_id):
@@ -201,11 +201,11 @@ class Client:
         Raises:
             InvalidRequest: the request does not fit the bundle.
         """
-        from cascade.run_start import late_starts  # noqa: PLC0415
+        from cascade.diffusion.run_start import late_starts  # noqa: PLC0415
         from runtime_client.request_checks import check_request  # noqa: PLC0415
 
         check_request(self.bundle.manifest, request)
-        return late_starts(self.bundle.manifest, request)
+        return late_starts(self.bundle.manifest.stages, request)
 
     def close(self) -> None:
         """End what is in progress, the private server included, and release everything."""
@@ -348,21 +348,25 @@ class Client:
         begun = time.perf_counter()
         # The server first: it loads while the stages here do.
         private = self._start_private()
-        from runtime_client.messages import Presence  # noqa: PLC0415
-        from runtime_client.remote_run import Ticket  # noqa: PLC0415
-        from runtime_client.remote_stage import RemoteStage  # noqa: PLC0415
+        from runtime_client.remote.messages import DisconnectPolicy  # noqa: PLC0415
+        from runtime_client.remote.remote_run import RequestIdentity  # noqa: PLC0415
+        from runtime_client.remote.remote_stage import RemoteStage  # noqa: PLC0415
 
         connection = self._connect(private)
         connection.begin()
         account.seconds["load"] += time.perf_counter() - begun
-        presence = Presence(detach=True) if detach else Presence(linger_s=self.config.linger_s)
+        presence = (
+            DisconnectPolicy(detach=True)
+            if detach
+            else DisconnectPolicy(linger_s=self.config.linger_s)
+        )
         remote = RemoteStage(
             connection,
             self.bundle.manifest,
             range(cut, last + 1),
             limit or deadline,
             self._demanded,
-            Ticket(request_id=account.request_id, presence=presence),
+            RequestIdentity(request_id=account.request_id, presence=presence),
         )
         here = self._here(range(cut), account, deadline)
         if private is None and self.config.fallback == "error":
@@ -375,12 +379,12 @@ class Client:
         if not positions:
             return []
         begun = time.perf_counter()
-        from runtime_client.local_stages import LocalStages  # noqa: PLC0415
+        from runtime_client.local.local_stages import LocalStages  # noqa: PLC0415
 
         with self._lock:
             self._refuse_when_closed()
             if self._local is None:
-                self._local = LocalStages(self.bundle, self.config.wish)
+                self._local = LocalStages(self.bundle, self.config.engine_options)
             local = self._local
         stages = [local.at(position, deadline) for position in positions]
         account.seconds["load"] += time.perf_counter() - begun
@@ -390,7 +394,7 @@ class Client:
         """The private server, started if it is not running; None where one is named."""
         if self.config.server is not None:
             return None
-        from runtime_client.private_server import PrivateServer  # noqa: PLC0415
+        from runtime_client.local.private_server import PrivateServer  # noqa: PLC0415
 
         with self._lock:
             self._refuse_when_closed()
@@ -412,14 +416,14 @@ class Client:
         """What a private server is told: the very choices that this process would make."""
         manifest = self.bundle.manifest
         return plan_here(
-            manifest, self.config.wish, range(self.config.cut, len(manifest.components))
+            manifest, self.config.engine_options, range(self.config.cut, len(manifest.components))
         )
 
     def _connect(self, private: "PrivateServer | None") -> "Connection":
         """The connection, made on first use."""
-        from runtime_client.connection import Connection  # noqa: PLC0415
-        from runtime_client.credentials import BearerToken  # noqa: PLC0415
-        from runtime_client.transport import Keepalive, Security  # noqa: PLC0415
+        from runtime_client.remote.connection import Connection  # noqa: PLC0415
+        from runtime_client.remote.credentials import BearerToken  # noqa: PLC0415
+        from runtime_client.remote.transport import Keepalive, Security  # noqa: PLC0415
 
         config = self.config
         address = config.server or ""

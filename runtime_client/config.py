@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypedDict
 
-from cascade.agreement import MAX_LINGER_S
+from cascade.bundle.manifest import Manifest
 from cascade.errors import InvalidRequest
-from cascade.manifest import Manifest
-from cascade.wishes import AUTO, EngineWish, parse_wish
-from runtime_client.credentials import check_token
+from cascade.tuning.options import AUTO, EngineOptions, parse_engine_options
+from cascade.wire_contract import MAX_LINGER_S
+from runtime_client.remote.credentials import check_token
 
 Fallback = Literal["error", "local"]
 FALLBACKS: tuple[Fallback, ...] = ("error", "local")
@@ -81,7 +81,7 @@ class ClientConfig:
             raise InvalidRequest(
                 f"threads: expected 0 to {MAX_THREADS}, got {self.threads}", field="threads"
             )
-        parse_wish(self.engine, self.precision)
+        parse_engine_options(self.engine, self.precision)
         if self.fallback not in FALLBACKS:
             raise InvalidRequest(
                 f"fallback: expected error or local, got {self.fallback!r}", field="fallback"
@@ -108,9 +108,9 @@ class ClientConfig:
         check_security(self)
 
     @property
-    def wish(self) -> EngineWish:
+    def engine_options(self) -> EngineOptions:
         """Engine, precision and threads as one value."""
-        return parse_wish(self.engine, self.precision, self.threads)
+        return parse_engine_options(self.engine, self.precision, self.threads)
 
 
 class ClientChoices(TypedDict, total=False):

@@ -4,10 +4,11 @@ A wrong option of the last stage must not cost the minutes of the first. Knows t
 nothing.
 """
 
+from cascade.bundle.manifest import Manifest
+from cascade.diffusion.options import resolve_options
+from cascade.diffusion.spec import DiffusionSpec
 from cascade.errors import InvalidRequest
-from cascade.manifest import DiffusionSpec, Manifest
 from cascade.request import GenerateRequest, StageOptions
-from cascade.run_plan import plan_run
 
 
 def check_request(manifest: Manifest, request: GenerateRequest) -> int:
@@ -28,7 +29,7 @@ def check_request(manifest: Manifest, request: GenerateRequest) -> int:
             )
         component = manifest.components[names.index(name)]
         if isinstance(component, DiffusionSpec):
-            plan_run(component, options)
+            resolve_options(component, options)
         elif options != StageOptions():
             raise InvalidRequest(
                 f"options.{name}: the text encoder takes none", field=f"options.{name}"

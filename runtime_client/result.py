@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from cascade.errors import StageError
-from cascade.events import Computed, Event, FellBack, StageFinished, Transferred
+from cascade.events import Backend, Event, FellBack, StageFinished, Transferred
 from cascade.types import ImageU8
 
 HERE, PRIVATE, SERVER = "here", "private server", "server"
 """Where a component ran: in this process, beside it, or on a server that was named."""
 if TYPE_CHECKING:
-    from cascade.run_start import LateStart
+    from cascade.diffusion.run_start import LateStart
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,7 +38,7 @@ class Result:
     cut: int
     fell_back: bool
     """Whether the server was gone and the rest ran here."""
-    computed: Mapping[str, Computed]
+    computed: Mapping[str, Backend]
     """By component: the engine that ran it and in which precision, as far as that is known."""
     request_id: str
     """The run's name, here and in the log of a server."""
@@ -47,7 +47,7 @@ class Result:
     server_version: str
     """Of a server's software; empty where none was asked."""
     warnings: "tuple[LateStart, ...]" = ()
-    """Runs that started in the middle of their schedule: see `cascade.run_start`."""
+    """Runs that started in the middle of their schedule: see `cascade.diffusion.run_start`."""
 
 
 @dataclass(slots=True)
@@ -62,7 +62,7 @@ class Collected:
     fell_back: bool = False
     fell_back_at: str = ""
     """The first component that ran here for want of the server."""
-    computed: dict[str, Computed] = field(default_factory=dict)
+    computed: dict[str, Backend] = field(default_factory=dict)
 
     def add(self, event: Event) -> None:
         """Take in one event."""

@@ -5,4 +5,4 @@ Only the configuration is named here, so that importing the package costs nothin
 downwards only; docs/architecture.md lists them in that order.
 """
 
-from runtime_server.configuration.config import ServerConfig as ServerConfig
+from runtime_server.config.config import ServerConfig as ServerConfig

@@ -9,13 +9,13 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from cascade.default_bundle import DEFAULT_WORDS, bundle_or_default
+from cascade.bundle.default_bundle import DEFAULT_WORDS, bundle_or_default
 from cascade.errors import CascadeError
-from runtime_server.configuration.config import ServerConfig
-from runtime_server.configuration.config_file import load_config, write_config
-from runtime_server.configuration.flags import add_flags, given_flags
-from runtime_server.identity.token_command import register as register_token
-from runtime_server.watching.logs import configure_logs
+from runtime_server.auth.token_command import register as register_token
+from runtime_server.config.config import ServerConfig
+from runtime_server.config.config_file import load_config, write_config
+from runtime_server.config.flags import add_flags, given_flags
+from runtime_server.telemetry.logs import configure_logs
 
 EXIT_REFUSED = 2
 
@@ -63,13 +63,13 @@ def run(args: argparse.Namespace) -> int:
         # gRPC's own lines are not JSON, and what they say is raised as well.
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")
         if args.dry_run:
-            from runtime_server.operating.dry_run import dry_run
+            from runtime_server.lifecycle.dry_run import dry_run
 
             for line in dry_run(config):
                 print(line)
             return 0
         # Imported here so that `cascade --help` loads neither gRPC nor the engine.
-        from runtime_server.operating.process import run_server
+        from runtime_server.lifecycle.process import run_server
 
         return run_server(config, partial(read_command_line, args))
     except CascadeError as exc:

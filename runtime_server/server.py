@@ -12,22 +12,22 @@ from typing import Any
 
 import grpc
 
-from cascade.agreement import MAX_MESSAGE_BYTES, MAX_METADATA_BYTES
 from cascade.errors import MissingExtra, TransportError
-from runtime_server.configuration.config import ServerConfig, split_address
+from cascade.wire_contract import MAX_MESSAGE_BYTES, MAX_METADATA_BYTES
+from runtime_server.auth.authenticator import Access
+from runtime_server.auth.interceptor import Gate
+from runtime_server.auth.tls import read_credentials
+from runtime_server.bundle_generations import BundleGenerations
+from runtime_server.config.config import ServerConfig, split_address
 from runtime_server.health_board import HEALTH_SERVICE, HealthBoard
-from runtime_server.hosting.core import Core
-from runtime_server.houses import Houses
-from runtime_server.identity.access import Access
-from runtime_server.identity.gate import Gate
-from runtime_server.identity.tls import read_credentials
 from runtime_server.listeners import find_endpoints
 from runtime_server.protocol.foreign_messages import ForeignMessages
 from runtime_server.protocol.wire import SERVICE_NAME
+from runtime_server.runtime.core import Core
 from runtime_server.service import CascadeService
-from runtime_server.watching.logs import LogLevel, log_event
-from runtime_server.watching.metering import Metering
-from runtime_server.watching.observer import NullObserver, Observer
+from runtime_server.telemetry.call_metrics import Metering
+from runtime_server.telemetry.logs import LogLevel, log_event
+from runtime_server.telemetry.observer import NullObserver, Observer
 
 try:
     from grpc_reflection.v1alpha import reflection
@@ -79,7 +79,7 @@ class CascadeServer:
         """
         self._config = config
         observer = observer or NullObserver()
-        self.houses = Houses(core, observer)
+        self.houses = BundleGenerations(core, observer)
         gate = Gate(Access(config), observer)
         interceptors = (Metering(observer), gate, ForeignMessages())
         self._server: Any = grpc.aio.server(options=GRPC_OPTIONS, interceptors=interceptors)

@@ -15,17 +15,17 @@ import grpc
 from cascade.errors import CascadeError, InvalidRequest
 from runtime_server.admission.checks import REQUEST_ID, Work, check_request_id
 from runtime_server.admission.fingerprint import fingerprint
-from runtime_server.houses import House, Houses
-from runtime_server.identity.gate import CALLER, Gate
+from runtime_server.auth.interceptor import CALLER, Gate
+from runtime_server.bundle_generations import BundleGeneration, BundleGenerations
 from runtime_server.protocol import wire
 from runtime_server.protocol.calls import GenerateCall
 from runtime_server.protocol.refusal import refuse
 from runtime_server.protocol.status import OPAQUE_CODES
-from runtime_server.requests.ledger import RequestKey
-from runtime_server.requests.reception import Reception, Seat
+from runtime_server.requests.idempotency_index import RequestKey
+from runtime_server.requests.request_manager import RequestManager, Seat
 from runtime_server.requests.response_stream import ResponseStream
-from runtime_server.watching.logs import log_event, reason_of
-from runtime_server.watching.observer import Observer
+from runtime_server.telemetry.logs import log_event, reason_of
+from runtime_server.telemetry.observer import Observer
 
 Handler = Callable[[bytes, Any], Awaitable[Any]]
 
@@ -33,7 +33,7 @@ Handler = Callable[[bytes, Any], Awaitable[Any]]
 class CascadeService:
     """The calls of the service."""
 
-    def __init__(self, houses: Houses, gate: Gate, observer: Observer) -> None:
+    def __init__(self, houses: BundleGenerations, gate: Gate, observer: Observer) -> None:
         """The service of one server.
 
         Args:
@@ -46,7 +46,7 @@ class CascadeService:
         self._observer = observer
 
     @property
-    def reception(self) -> Reception:
+    def reception(self) -> RequestManager:
         """Of the present house."""
         return self._houses.present.reception
 
@@ -147,7 +147,9 @@ class CascadeService:
                 return bytes(whole)
         raise InvalidRequest("last: the fragments end without it", field="last")
 
-    async def _seat(self, house: House, key: RequestKey, call: GenerateCall, context: Any) -> Seat:
+    async def _seat(
+        self, house: BundleGeneration, key: RequestKey, call: GenerateCall, context: Any
+    ) -> Seat:
         """Where the call listens."""
 
         def admit() -> tuple[Work, bytes]:

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from cascade.command_parser import CommandParser
+from cascade.commands.parser import CommandParser
 from cascade.errors import CascadeError, InvalidRequest, MissingExtra
 
 DATA_FILE = Path("data/emoji.npz")
@@ -117,8 +117,8 @@ def run_fetch(args: argparse.Namespace) -> int:
 def run_prepare(args: argparse.Namespace) -> int:
     """Make the prepared data file."""
     icons = import_icons()
-    from stages.dataset import prepare
-    from stages.prompts import encode_prompt
+    from stages.data.dataset import prepare
+    from stages.data.prompts import encode_prompt
 
     run_fetch(args)
     sets = {
@@ -140,8 +140,8 @@ def run_prepare(args: argparse.Namespace) -> int:
 def run_keywords(args: argparse.Namespace) -> int:
     """Write a line per concept: its name and the keywords kept back for paraphrases."""
     icons = import_icons()
-    from stages.captions import make_keywords
-    from stages.dataset import is_held_out, read_concepts
+    from stages.data.captions import make_keywords
+    from stages.data.dataset import is_held_out, read_concepts
 
     concepts = [icon for icon in read_concepts() if not is_held_out(icon)]
     keywords = make_keywords(concepts, icons.words_for(args.packages))
@@ -156,7 +156,7 @@ def run_keywords(args: argparse.Namespace) -> int:
 def import_icons() -> Any:
     """The module that draws icons, or the pip command that makes it work."""
     try:
-        from stages import icons
+        from stages.data import icons
     except ImportError as exc:
         raise MissingExtra("drawing needs: pip install 'edge-cascade[train]'") from exc
     return icons
@@ -165,12 +165,12 @@ def import_icons() -> Any:
 def run_train(args: argparse.Namespace) -> int:
     """Train one stage for some minutes."""
     prepare_torch(args)
-    from stages.dataset import open_dataset
-    from stages.lessons import head_start, regression_lesson
-    from stages.loader import Loader
+    from stages.data.dataset import open_dataset
+    from stages.data.loader import Loader
+    from stages.evaluation.sheet import SheetWriter
     from stages.presets import PRESETS
-    from stages.sheet import SheetWriter
-    from stages.trainer import train
+    from stages.training.recipes import head_start, regression_lesson
+    from stages.training.trainer import train
 
     preset = PRESETS[args.stage]
     if args.half_steps and preset.low_resolution is not None:
@@ -195,11 +195,11 @@ def run_train(args: argparse.Namespace) -> int:
 def run_distill(args: argparse.Namespace) -> int:
     """Train one student."""
     prepare_torch(args)
-    from stages.dataset import open_dataset
-    from stages.lessons import guidance_lesson, steps_lesson
-    from stages.loader import Loader
+    from stages.data.dataset import open_dataset
+    from stages.data.loader import Loader
     from stages.presets import PRESETS
-    from stages.trainer import train
+    from stages.training.recipes import guidance_lesson, steps_lesson
+    from stages.training.trainer import train
 
     if args.what == "guidance" and args.to is not None:
         raise InvalidRequest("to: it goes with `distill steps`; guidance has no steps", field="to")
@@ -220,9 +220,9 @@ def run_probe(args: argparse.Namespace) -> int:
     prepare_torch(args)
     from dataclasses import asdict
 
-    from stages.checkpoint import save_checkpoint
-    from stages.dataset import open_dataset
-    from stages.probe import check, labelled, style_of_unseen, train_probe
+    from stages.data.dataset import open_dataset
+    from stages.evaluation.probe import check, labelled, style_of_unseen, train_probe
+    from stages.training.checkpoint import save_checkpoint
 
     known = labelled(open_dataset(args.data))
     probe = train_probe(known, steps=args.steps, bf16=args.bf16, report=print_line)
@@ -262,7 +262,7 @@ def prepare_torch(args: argparse.Namespace) -> None:
 
 def run_options(args: argparse.Namespace, **more: Any) -> Any:
     """The options of a run as the trainer takes them."""
-    from stages.trainer import TrainOptions
+    from stages.training.trainer import TrainOptions
 
     return TrainOptions(
         folder=args.checkpoints,
@@ -287,8 +287,8 @@ def print_line(line: str) -> None:
 
 def run_evaluate(args: argparse.Namespace) -> int:
     """Held-out PSNR of a super-resolution stage against Lanczos, as a table."""
-    from stages.dataset import open_dataset
-    from stages.evaluation import evaluate_upscaling
+    from stages.data.dataset import open_dataset
+    from stages.evaluation.upscaling import evaluate_upscaling
     from stages.presets import PRESETS
 
     data = open_dataset(args.data)

@@ -5,14 +5,14 @@ The graph's own facts (names, shapes, hashes, parity) are the exporter's. Knows 
 
 from dataclasses import dataclass
 
-from cascade.manifest import (
+from cascade.diffusion.spec import (
     AugmentationSpec,
     DiffusionSpec,
-    GraphSpec,
     GuidanceSpec,
     SamplerKind,
     ThresholdSpec,
 )
+from cascade.graph_spec import GraphSpec
 from stages.presets import GUIDANCE_WEIGHTS, StagePreset
 
 CLIPPED = ThresholdSpec(kind="static")

@@ -5,8 +5,8 @@ One record per stage. It knows numbers, not how they are used.
 
 from dataclasses import dataclass
 
-from cascade.schedule import ScheduleKind
-from stages.efficient_unet import BlockConfig, UNetConfig
+from cascade.diffusion.schedule import ScheduleKind
+from stages.networks.efficient_unet import BlockConfig, UNetConfig
 
 GUIDANCE_WEIGHTS = (1.0, 3.0)
 """Guidance weights that a student of guidance is asked for, evenly drawn."""

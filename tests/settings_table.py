@@ -5,9 +5,9 @@
 
 from pathlib import Path
 
-from runtime_server.configuration.config import ServerConfig
-from runtime_server.configuration.config_file import write_config, write_value
-from runtime_server.configuration.settings import Setting, settings
+from runtime_server.config.config import ServerConfig
+from runtime_server.config.config_file import write_config, write_value
+from runtime_server.config.settings import Setting, settings
 
 ROOT = Path(__file__).parents[1]
 MANUAL = ROOT / "docs" / "operations.md"

@@ -8,7 +8,7 @@ import sys
 
 import numpy as np
 
-from cascade.engines.choice import EngineChoice, open_engine
+from cascade.engines.factory import EngineChoice, open_engine
 from cascade.engines.kinds import EngineKind
 from cascade.errors import CascadeError
 from cascade.precision import Precision

@@ -18,20 +18,20 @@ from typing import Any
 
 import numpy as np
 
-from cascade.cores import engine_threads
+from cascade.codecs.onnx_files import input_names, output_names
 from cascade.engines.engine_cache import EngineKey, Made, open_cache
 from cascade.engines.openvino_library import ov
 from cascade.engines.openvino_shapes import (
-    UsualShapes,
+    DefaultShapes,
     can_be_pinned,
     fits,
     normalise_in_place,
     pin,
 )
 from cascade.errors import Cancelled, EngineError
-from cascade.onnx_files import input_names, output_names
 from cascade.precision import Precision
-from cascade.processor import Processor, this_processor
+from cascade.system.cores import engine_threads
+from cascade.system.processor import Processor, this_processor
 from cascade.types import Array
 
 DEVICE = "CPU"
@@ -59,7 +59,7 @@ class OpenVinoEngine:
         threads: int = 0,
         precision: Precision = Precision.FP32,
         cache: Path | None = None,
-        usual: UsualShapes | None = None,
+        usual: DefaultShapes | None = None,
     ) -> None:
         """Compile a graph, or take it from the cache.
 

@@ -13,7 +13,7 @@ import numpy as np
 from cascade.engines.openvino_library import ops
 from cascade.types import Array
 
-UsualShapes = Mapping[str, Sequence[int | None]]
+DefaultShapes = Mapping[str, Sequence[int | None]]
 """Shape of every input of most runs; None for an axis that differs from run to run."""
 UNFIT = b"GroupNormalization"
 """An operator whose fixed shapes have ended OpenVINO's process
@@ -25,7 +25,7 @@ def can_be_pinned(graph: bytes) -> bool:
     return UNFIT not in graph
 
 
-def fits(inputs: Mapping[str, Array], usual: UsualShapes) -> bool:
+def fits(inputs: Mapping[str, Array], usual: DefaultShapes) -> bool:
     """Whether a run has the usual shapes."""
     return inputs.keys() == usual.keys() and all(
         len(value.shape) == len(usual[name])
@@ -34,7 +34,7 @@ def fits(inputs: Mapping[str, Array], usual: UsualShapes) -> bool:
     )
 
 
-def pin(model: Any, usual: UsualShapes) -> None:
+def pin(model: Any, usual: DefaultShapes) -> None:
     """Fix the usual shapes, in place.
 
     Raises:

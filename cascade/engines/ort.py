@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from cascade.cores import engine_threads
 from cascade.errors import Cancelled, EngineError, MissingExtra
+from cascade.system.cores import engine_threads
 from cascade.types import Array
 
 # ONNX Runtime 1.31 reports to its makers over the network from the moment it is imported, on Linux

@@ -13,9 +13,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from cascade.codecs.onnx_operators import whole_blocks
 from cascade.engines.cuda_driver import find_device
 from cascade.engines.engine_cache import CachedEngine, EngineCache, EngineKey, Made, Unfit
-from cascade.engines.gpu_graph import whole_blocks
 from cascade.engines.trt_library import LIBRARY, VERSION, Complaints, trt
 from cascade.engines.trt_options import BuildOptions, Capability, profile_shapes, require_format
 from cascade.errors import EngineError

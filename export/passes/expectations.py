@@ -11,8 +11,8 @@ from torch import nn
 
 from cascade.errors import ParityError
 from export.passes.split_concat import SMALL_MAP
-from stages.blocks import Attention, ResNetBlock
-from stages.efficient_unet import EfficientUNet
+from stages.networks.blocks import Attention, ResNetBlock
+from stages.networks.efficient_unet import EfficientUNet
 
 CONDITION_SWISHES = 3
 """In the time, in the pooled text, and over both together."""

@@ -18,10 +18,10 @@ from export.passes.conditioning import join_conditioning
 from export.passes.gate import Gate
 from export.passes.group_norm import split_group_norms
 from export.passes.pixel_shuffle import split_pixel_shuffles
+from export.passes.preconditioning import join_straight_path
 from export.passes.projections import join_projections
 from export.passes.sample_factors import gather_sample_factors
 from export.passes.split_concat import split_concats
-from export.passes.straight_path import join_straight_path
 from export.passes.swish import fuse_swish
 
 PASSES: Mapping[str, Callable[[onnx.ModelProto], int]] = {

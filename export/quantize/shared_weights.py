@@ -1,8 +1,7 @@
 """An int8 file without the weights that its float32 file holds too: the same integers, stored once.
 
 Requires: both graphs come from the same released weights, so that their int8 constants are equal.
-Ensures: `cascade.borrowed_weights.with_borrowed` completes the file to the graph it was. Knows
-initialisers; not what they are for.
+Ensures: `shared_initializers.attach_initializers` completes the file to the graph it was.
 """
 
 import onnx
@@ -11,7 +10,7 @@ SMALL_BYTES = 256
 """Smaller constants stay: a name in another file would weigh as much."""
 
 
-def leave_out(model: onnx.ModelProto, lender: onnx.ModelProto) -> int:
+def strip_initializers(model: onnx.ModelProto, lender: onnx.ModelProto) -> int:
     """Take every large constant that the lender holds too out of a graph, in place.
 
     Args:

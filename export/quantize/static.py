@@ -18,7 +18,7 @@ from onnx import NodeProto, helper, numpy_helper
 from export.fresh_names import FreshNames
 from export.quantize.layers import Layer, array, constants
 from export.quantize.ranges import Quantization
-from export.weight_grid import GridWeight, choose_grid, find_grid
+from export.weights.weight_grid import GridWeight, choose_grid, find_grid
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,14 +10,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from cascade.diffusion_stage import DiffusionStage
-from cascade.engines.engine import Engine
-from cascade.manifest import DiffusionSpec
+from cascade.diffusion.spec import DiffusionSpec
+from cascade.diffusion.stage import DiffusionStage
+from cascade.engine import Engine
 from cascade.request import GenerateRequest, Handoff, StageOptions
 from cascade.types import Array, ContextF16, ImageU8
-from stages.dataset import Dataset, box_average
+from stages.data.dataset import Dataset, box_average
+from stages.evaluation.sampling import POSITIONS, run_stage
 from stages.presets import StagePreset
-from stages.sampling import POSITIONS, run_stage
 
 CROP = 256
 """Side of what is kept of an evaluation, pixels, where the network takes any size."""
@@ -26,7 +26,7 @@ Case = dict[str, Array]
 
 
 class RecordingEngine:
-    """An engine that keeps every input it was given; see `cascade.engines.engine.Engine`."""
+    """An engine that keeps every input it was given; see `cascade.engine.Engine`."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine

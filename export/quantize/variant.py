@@ -10,13 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
-from cascade.engines.engine import Engine
+from cascade.diffusion.spec import DiffusionSpec
+from cascade.engine import Engine
 from cascade.engines.ort import OrtEngine
 from cascade.errors import ParityError
-from cascade.manifest import DiffusionSpec
 from cascade.request import GenerateRequest, Handoff
 from cascade.types import ImageU8
-from export.exact_storage import store_exactly
 from export.quantize.calibration import observe
 from export.quantize.layers import Layer, find_layers
 from export.quantize.ranges import (
@@ -29,8 +28,9 @@ from export.quantize.ranges import (
 from export.quantize.sensitivity import choose_layers, measure_costs
 from export.quantize.static import Counts, LayerLevels, quantize
 from export.quantize.trajectories import Seat, reference_seat, trajectory_cases
-from stages.metrics import psnr_db
-from stages.sampling import run_stage
+from export.weights.exact_storage import store_exactly
+from stages.evaluation.metrics import psnr_db
+from stages.evaluation.sampling import run_stage
 
 Report = Callable[[str], None]
 

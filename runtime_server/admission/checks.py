@@ -8,7 +8,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from cascade.agreement import HANDLE_BYTES, MAX_CONTEXT_TOKENS, MAX_LINGER_S, MAX_REQUEST_ID
+from cascade.bundle.manifest import Manifest
+from cascade.codecs.image import ImageFormat, decode_image
+from cascade.codecs.tensor import PackedTensor, unpack_tensor
+from cascade.diffusion.options import check_context, check_image, resolve_options
+from cascade.diffusion.spec import DiffusionSpec
 from cascade.errors import (
     BundleMismatch,
     ImageCodecError,
@@ -18,21 +22,18 @@ from cascade.errors import (
     TensorCodecError,
     UnknownContext,
 )
-from cascade.image_codec import ImageFormat, decode_image
-from cascade.manifest import DiffusionSpec, Manifest
 from cascade.precision import Precision
 from cascade.request import GenerateRequest, Handoff
-from cascade.run_plan import check_context, check_image, plan_run
-from cascade.tensor_codec import PackedTensor, unpack_tensor
-from cascade.tokenizer import PromptTokenizer
+from cascade.text.tokenizer import PromptTokenizer
 from cascade.types import ContextF16, ImageU8
+from cascade.wire_contract import HANDLE_BYTES, MAX_CONTEXT_TOKENS, MAX_LINGER_S, MAX_REQUEST_ID
 from runtime_server.admission.contexts import ContextStore
 from runtime_server.protocol.calls import (
     ANONYMOUS,
     Beginning,
     ContextReference,
+    EncodedImage,
     GenerateCall,
-    PackedImage,
 )
 
 REQUEST_ID = re.compile(rf"[A-Za-z0-9._-]{{1,{MAX_REQUEST_ID}}}")
@@ -212,7 +213,7 @@ class Admission:
             )
         return context
 
-    def _stage_after(self, image: PackedImage) -> DiffusionSpec:
+    def _stage_after(self, image: EncodedImage) -> DiffusionSpec:
         """The component that starts from a picture of that size."""
         fitting = [s for s in self._manifest.stages if s.input_resolution is not None]
         for spec in fitting:
@@ -278,7 +279,7 @@ class Admission:
             if not isinstance(spec, DiffusionSpec):
                 planned = 1
             else:
-                planned = plan_run(spec, request.options_for(spec.name)).steps
+                planned = resolve_options(spec, request.options_for(spec.name)).steps
                 if position == first:
                     check_context(spec, start)
                     if spec.input_resolution is not None:
@@ -305,7 +306,7 @@ def check_presence(call: GenerateCall) -> None:
         )
 
 
-def read_image(image: PackedImage) -> ImageU8:
+def read_image(image: EncodedImage) -> ImageU8:
     """The pixels of an image whose declared size was already found to fit.
 
     Raises:

@@ -4,8 +4,8 @@ Every caller has its own: a handle opens nothing that somebody else uploaded. Kn
 they are; the budget and the time are the store's business.
 """
 
-from cascade.agreement import context_handle
 from cascade.types import ContextF16
+from cascade.wire_contract import context_handle
 from runtime_server.budgeted_store import BudgetedStore, Clock
 from runtime_server.protocol.calls import ANONYMOUS
 

@@ -8,7 +8,7 @@ import hashlib
 import json
 from dataclasses import asdict
 
-from cascade.agreement import context_handle
+from cascade.wire_contract import context_handle
 from runtime_server.admission.checks import Work
 
 

@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from cascade.bundle.manifest import Manifest
+from cascade.diffusion.spec import DiffusionSpec
 from cascade.errors import QuotaExceeded
-from cascade.manifest import DiffusionSpec, Manifest
-from runtime_server.watching.observer import Observer
+from runtime_server.telemetry.observer import Observer
 
 Clock = Callable[[], float]
 

@@ -9,8 +9,8 @@ from collections.abc import Hashable, Mapping, Sequence
 
 import numpy as np
 
-from cascade.finite import is_finite
-from cascade.lengths import lengthened
+from cascade.numerics.finite import is_finite
+from cascade.numerics.length_buckets import lengthened
 from cascade.types import Array
 
 Arrays = Mapping[str, Array]

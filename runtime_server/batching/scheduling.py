@@ -41,13 +41,13 @@ class Candidate(Protocol):
         ...
 
 
-def due_of(deadline: float | None, admitted_at: float, patience_s: float) -> float:
+def due_of(deadline: float | None, admitted_at: float, max_queue_age_s: float) -> float:
     """What a request is sorted by: its deadline, and never later than its turn.
 
-    A request without a deadline, or with a far one, has its turn `patience_s` after it came: only
-    requests that came before then can stand before it, so nobody starves.
+    A request without a deadline, or with a far one, has its turn `max_queue_age_s` after it came:
+    only requests that came before then can stand before it, so nobody starves.
     """
-    turn = admitted_at + patience_s
+    turn = admitted_at + max_queue_age_s
     return turn if deadline is None else min(deadline, turn)
 
 

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from cascade.image_codec import ImageFormat
+from cascade.codecs.image import ImageFormat
+from cascade.codecs.tensor import PackedTensor
 from cascade.precision import Precision
 from cascade.request import StageOptions
-from cascade.tensor_codec import PackedTensor
 
 StartKind = Literal["prompt", "context", "image", "resume"]
 
@@ -19,7 +19,7 @@ ANONYMOUS = "anonymous"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class PackedImage:
+class EncodedImage:
     """An image as a message carries it."""
 
     width: int
@@ -65,7 +65,7 @@ class GenerateCall:
     """Which starting point was given; None when the client forgot it."""
     prompt: str = ""
     context: ContextReference = ContextReference()
-    image: PackedImage | None = None
+    image: EncodedImage | None = None
     seed: int = 0
     image_index: int = 0
     last_stage: str = ""

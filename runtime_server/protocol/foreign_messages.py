@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError
 
 from cascade.errors import InvalidRequest
 from runtime_server.protocol.refusal import refuse
-from runtime_server.watching.metering import kind_of
+from runtime_server.telemetry.call_metrics import kind_of
 
 Parse = Callable[[bytes], Any]
 

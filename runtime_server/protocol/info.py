@@ -5,8 +5,8 @@ Knows what is told; neither how it was measured nor how it is written.
 
 from dataclasses import dataclass
 
-from cascade.events import Computed
-from runtime_server.configuration.config import ServerConfig
+from cascade.events import Backend
+from runtime_server.config.config import ServerConfig
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -23,7 +23,7 @@ class HostedComponent:
     max_batch_rows: int
     """Rows that may share one run of its engine; 1 where sharing does not pay."""
     default_steps: int
-    computed: Computed
+    computed: Backend
     """What runs it here."""
     device: str
     """Where: `CPU`, or the card's name."""

@@ -9,9 +9,9 @@ import secrets
 from google.protobuf.duration_pb2 import Duration
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
-from cascade.agreement import ERROR_DOMAIN
 from cascade.errors import CascadeError, StageError
-from runtime_server.watching.logs import log_error
+from cascade.wire_contract import ERROR_DOMAIN
+from runtime_server.telemetry.logs import log_error
 
 MAX_MESSAGE_CHARACTERS = 600
 """Status travels in trailers, which share the peer's limit on metadata."""

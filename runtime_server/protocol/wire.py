@@ -10,20 +10,20 @@ from typing import Any
 from google.protobuf.message import DecodeError
 
 from cascade import __version__
-from cascade.agreement import MAX_MESSAGE_BYTES, WIRE_VERSION, fragments
+from cascade.codecs.image import FORMATS, ImageFormat, decode_image, encode_image
+from cascade.codecs.tensor import PackedTensor, pack_tensor
 from cascade.errors import InvalidRequest, MessageTooLarge
-from cascade.events import Accepted, Computed, Progress
-from cascade.image_codec import FORMATS, ImageFormat, decode_image, encode_image
+from cascade.events import Accepted, Backend, Progress
 from cascade.precision import Precision
 from cascade.request import MAX_PROMPT_CHARACTERS, MAX_STEPS, StageOptions
-from cascade.tensor_codec import PackedTensor, pack_tensor
 from cascade.types import ContextF16
+from cascade.wire_contract import MAX_MESSAGE_BYTES, WIRE_VERSION, fragments
 from protos.cascade.v1 import cascade_pb2 as pb
 from runtime_server.protocol.calls import (
     Beginning,
     ContextReference,
+    EncodedImage,
     GenerateCall,
-    PackedImage,
     PutContextCall,
 )
 from runtime_server.protocol.info import ServerInfo
@@ -154,9 +154,9 @@ def read_context_reference(message: Any) -> ContextReference:
     )
 
 
-def read_image(message: Any) -> PackedImage:
+def read_image(message: Any) -> EncodedImage:
     """The image of an ImageStart."""
-    return PackedImage(
+    return EncodedImage(
         width=message.width,
         height=message.height,
         format=read_format(message.format, "image.image.format"),
@@ -275,7 +275,7 @@ def write_progress(event: Progress) -> bytes:
     return serialise(pb.GenerateResponse(progress=progress))
 
 
-def write_preview(stage: str, step: int, image: PackedImage) -> bytes:
+def write_preview(stage: str, step: int, image: EncodedImage) -> bytes:
     """A stage's present estimate."""
     preview = pb.Preview(stage=stage, step=step, image=image_message(image))
     return serialise(pb.GenerateResponse(preview=preview))
@@ -283,10 +283,10 @@ def write_preview(stage: str, step: int, image: PackedImage) -> bytes:
 
 def write_stage_result(
     stage: str,
-    image: PackedImage | None,
+    image: EncodedImage | None,
     context: ContextF16 | None,
     seconds: Mapping[str, float],
-    computed: Computed | None,
+    computed: Backend | None,
 ) -> bytes:
     """A component's result: an image, or the text encoder's context."""
     result = pb.StageResult(
@@ -338,7 +338,7 @@ def write_done(seconds: Mapping[str, float], bytes_received: int, bytes_sent: in
     return serialise(pb.GenerateResponse(done=done))
 
 
-def image_message(image: PackedImage) -> Any:
+def image_message(image: EncodedImage) -> Any:
     """An Image message."""
     return pb.Image(
         width=image.width,

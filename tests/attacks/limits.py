@@ -13,12 +13,19 @@ from typing import Any
 
 import grpc
 
-from cascade.bundle import Bundle
-from cascade.engines.choice import EngineChoice, open_engine
+from cascade.bundle.bundle import Bundle
+from cascade.engines.factory import EngineChoice, open_engine
 from cascade.errors import CascadeError
 from cascade.types import Array
 from protos.cascade.v1 import cascade_pb2 as pb
-from tests.serving import PROMPT, Caller, RunningServer, connect, details_of, request_message
+from tests.support.serving import (
+    PROMPT,
+    Caller,
+    RunningServer,
+    connect,
+    details_of,
+    request_message,
+)
 
 OK = "OK"
 

@@ -8,8 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cascade.agreement import MAX_TOKEN_CHARACTERS
-from cascade.bundle import (
+from cascade.bundle.bundle import (
     MANIFEST_NAME,
     MAX_MANIFEST_BYTES,
     MAX_SIGNATURE_BYTES,
@@ -17,27 +16,28 @@ from cascade.bundle import (
     check_entry,
     open_bundle,
 )
-from cascade.manifest import FileEntry
-from cascade.signature import MAX_KEY_BYTES, make_key
+from cascade.bundle.signature import MAX_KEY_BYTES, make_key
+from cascade.graph_spec import FileEntry
+from cascade.wire_contract import MAX_TOKEN_CHARACTERS
 from runtime_client.config import MAX_THREADS, ClientConfig
-from runtime_client.credentials import BearerToken
-from runtime_server.configuration.config import MAX_PORT, MAX_SOCKET_PATH, ServerConfig
-from runtime_server.configuration.config_file import MAX_CONFIG_BYTES, read_config_file
-from runtime_server.identity.access import find_token, name_in
-from runtime_server.identity.jwt_tokens import (
+from runtime_client.remote.credentials import BearerToken
+from runtime_server.auth.authenticator import find_token, name_in
+from runtime_server.auth.jwt_tokens import (
     LEEWAY_S,
     MIN_SECRET_BYTES,
     JwtRules,
     read_jwt_keys,
     read_subject,
 )
-from runtime_server.identity.static_keys import MAX_KEYS, check_name, read_keys
-from runtime_server.identity.watched_file import MAX_WATCHED_BYTES, read_setting
+from runtime_server.auth.static_keys import MAX_KEYS, check_name, read_keys
+from runtime_server.auth.watched_file import MAX_WATCHED_BYTES, read_setting
+from runtime_server.config.config import MAX_PORT, MAX_SOCKET_PATH, ServerConfig
+from runtime_server.config.config_file import MAX_CONFIG_BYTES, read_config_file
 from tests.attacks.limits import Ground, Limit, raised_by
-from tests.tiny_bundle import write_tiny_bundle
-from tests.tokens import AUDIENCE, SECRET, Issuer
+from tests.support.tiny_bundle import write_tiny_bundle
+from tests.support.tokens import AUDIENCE, SECRET, Issuer
 
-KEYS, JWT = "runtime_server/identity/static_keys.py", "runtime_server/identity/jwt_tokens.py"
+KEYS, JWT = "runtime_server/auth/static_keys.py", "runtime_server/auth/jwt_tokens.py"
 ISSUER = Issuer()
 RULES = JwtRules(keys=read_jwt_keys(SECRET, "HS256"), audience=AUDIENCE)
 
@@ -126,39 +126,39 @@ def client(ground: Ground, **choices: Any) -> str:
 FILES = [
     Limit(
         name="manifest-bytes", what="manifest of a bundle", bound=f"{MAX_MANIFEST_BYTES >> 20} MiB",
-        set_by=("cascade/bundle.py:MAX_MANIFEST_BYTES",), probe=manifest_of,
+        set_by=("cascade/bundle/bundle.py:MAX_MANIFEST_BYTES",), probe=manifest_of,
         within=MAX_MANIFEST_BYTES, beyond=MAX_MANIFEST_BYTES + 1, refused="MANIFEST_ERROR",
     ),
     Limit(
         name="file-name", what="name of a file in a bundle",
         bound="1 to 100 of `[A-Za-z0-9._-]`, not beginning with a mark",
-        set_by=("cascade/bundle.py:SAFE_NAME",), probe=listed, within=100, beyond=101,
+        set_by=("cascade/bundle/bundle.py:SAFE_NAME",), probe=listed, within=100, beyond=101,
         refused="MANIFEST_ERROR",
     ),
     Limit(
         name="signature-bytes", what="signature of a bundle",
         bound=f"exactly 64 bytes; over {MAX_SIGNATURE_BYTES} nothing is read",
-        set_by=("cascade/bundle.py:MAX_SIGNATURE_BYTES",), probe=signature_of,
+        set_by=("cascade/bundle/bundle.py:MAX_SIGNATURE_BYTES",), probe=signature_of,
         within=MAX_SIGNATURE_BYTES, beyond=MAX_SIGNATURE_BYTES + 1,
         passes="wrong length", refused="not read",
     ),
     Limit(
         name="signing-key-bytes", what="file of a signing key", bound=f"{MAX_KEY_BYTES >> 10} KiB",
-        set_by=("cascade/signature.py:MAX_KEY_BYTES",), probe=key_of,
+        set_by=("cascade/bundle/signature.py:MAX_KEY_BYTES",), probe=key_of,
         within=MAX_KEY_BYTES, beyond=MAX_KEY_BYTES + 1,
         passes="MANIFEST_ERROR", refused="INVALID_REQUEST key",
     ),
     Limit(
         name="config-bytes", what="configuration of a server",
         bound=f"{MAX_CONFIG_BYTES >> 20} MiB",
-        set_by=("runtime_server/configuration/config_file.py:MAX_CONFIG_BYTES",),
+        set_by=("runtime_server/config/config_file.py:MAX_CONFIG_BYTES",),
         probe=of_size(read_config_file, b"cut = 0\n"),
         within=MAX_CONFIG_BYTES, beyond=MAX_CONFIG_BYTES + 1, refused="INVALID_REQUEST config",
     ),
     Limit(
         name="key-file-bytes", what="file of certificates or keys",
         bound=f"{MAX_WATCHED_BYTES >> 20} MiB",
-        set_by=("runtime_server/identity/watched_file.py:MAX_WATCHED_BYTES",),
+        set_by=("runtime_server/auth/watched_file.py:MAX_WATCHED_BYTES",),
         probe=of_size(lambda path: read_setting(path, "tls_cert"), b""),
         within=MAX_WATCHED_BYTES, beyond=MAX_WATCHED_BYTES + 1, refused="INVALID_REQUEST tls_cert",
     ),
@@ -174,7 +174,7 @@ FILES = [
     Limit(
         name="token-characters", what="bearer token, as the server takes it",
         bound=f"1 to {MAX_TOKEN_CHARACTERS:,} characters",
-        set_by=("cascade/agreement.py:MAX_TOKEN_CHARACTERS",),
+        set_by=("cascade/wire_contract.py:MAX_TOKEN_CHARACTERS",),
         probe=lambda g, n: raised_by(lambda: find_token([("authorization", "Bearer " + "x" * n)])),
         within=MAX_TOKEN_CHARACTERS, beyond=MAX_TOKEN_CHARACTERS + 1,
         refused="UNAUTHENTICATED authorization",
@@ -182,7 +182,7 @@ FILES = [
     Limit(
         name="token-sent", what="bearer token, as the client sends it",
         bound=f"1 to {MAX_TOKEN_CHARACTERS:,} characters",
-        set_by=("cascade/agreement.py:MAX_TOKEN_CHARACTERS",),
+        set_by=("cascade/wire_contract.py:MAX_TOKEN_CHARACTERS",),
         probe=lambda g, n: client(g, token="x" * n),
         within=MAX_TOKEN_CHARACTERS, beyond=MAX_TOKEN_CHARACTERS + 1,
         refused="INVALID_REQUEST token",
@@ -190,7 +190,7 @@ FILES = [
     Limit(
         name="token-file", what="file of a token",
         bound=f"1 to {MAX_TOKEN_CHARACTERS:,} characters",
-        set_by=("cascade/agreement.py:MAX_TOKEN_CHARACTERS",),
+        set_by=("cascade/wire_contract.py:MAX_TOKEN_CHARACTERS",),
         probe=of_size(lambda path: BearerToken(file=path).metadata(), b"", b"x"),
         within=MAX_TOKEN_CHARACTERS, beyond=MAX_TOKEN_CHARACTERS + 1,
         refused="INVALID_REQUEST token_file",
@@ -214,19 +214,19 @@ FILES = [
     Limit(
         name="certificate-name", what="name in a client certificate",
         bound="1 to 128 printable characters",
-        set_by=("runtime_server/identity/access.py:CERTIFICATE_NAME",),
+        set_by=("runtime_server/auth/authenticator.py:CERTIFICATE_NAME",),
         probe=lambda g, n: raised_by(lambda: name_in({"x509_common_name": [b"x" * n]})),
         within=128, beyond=129, refused="PERMISSION_DENIED certificate",
     ),
     Limit(
         name="socket-path", what="path of a Unix socket", bound=f"1 to {MAX_SOCKET_PATH} bytes",
-        set_by=("runtime_server/configuration/config.py:MAX_SOCKET_PATH",),
+        set_by=("runtime_server/config/config.py:MAX_SOCKET_PATH",),
         probe=lambda g, n: server(g, listen="unix:" + "x" * n),
         within=MAX_SOCKET_PATH, beyond=MAX_SOCKET_PATH + 1, refused="INVALID_REQUEST listen",
     ),
     Limit(
         name="port", what="port", bound=f"0 to {MAX_PORT}",
-        set_by=("runtime_server/configuration/config.py:MAX_PORT",),
+        set_by=("runtime_server/config/config.py:MAX_PORT",),
         probe=lambda g, n: server(g, listen=f"127.0.0.1:{n}"),
         within=MAX_PORT, beyond=MAX_PORT + 1, refused="INVALID_REQUEST listen",
     ),

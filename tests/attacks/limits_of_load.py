@@ -9,11 +9,11 @@ import grpc
 import numpy as np
 
 from protos.cascade.v1 import cascade_pb2 as pb
-from runtime_server.configuration.config import ServerConfig
-from runtime_server.requests.production import MAX_LISTENERS
+from runtime_server.config.config import ServerConfig
+from runtime_server.requests.result_broadcast import MAX_LISTENERS
 from runtime_server.server import GRPC_OPTIONS
 from tests.attacks.limits import OK, Ground, Holding, Limit, answer_of, held, once
-from tests.serving import (
+from tests.support.serving import (
     PROMPT,
     SERVICE,
     Caller,
@@ -25,7 +25,7 @@ from tests.serving import (
     tensor_message,
     wait_until,
 )
-from tests.tiny_bundle import WIDTH
+from tests.support.tiny_bundle import WIDTH
 
 STREAMS = dict(GRPC_OPTIONS)["grpc.max_concurrent_streams"]
 ONE_CONTEXT = np.zeros((4, WIDTH), np.float16).nbytes
@@ -202,7 +202,7 @@ LOAD = [
     ),
     Limit(
         name="listeners", what="calls that listen to one request", bound=f"{MAX_LISTENERS}",
-        set_by=("runtime_server/requests/production.py:MAX_LISTENERS",), probe=listeners,
+        set_by=("runtime_server/requests/result_broadcast.py:MAX_LISTENERS",), probe=listeners,
         within=MAX_LISTENERS, beyond=MAX_LISTENERS + 1, refused="CANCELLED",
     ),
     Limit(

@@ -10,7 +10,18 @@ from typing import Any
 import grpc
 import numpy as np
 
-from cascade.agreement import (
+from cascade.codecs.image import encode_image
+from cascade.codecs.tensor import MAX_ELEMENTS, MAX_RANK, PackedTensor, unpack_tensor
+from cascade.errors import InvalidRequest
+from cascade.request import (
+    MAX_GUIDANCE,
+    MAX_IMAGE_INDEX,
+    MAX_PROMPT_CHARACTERS,
+    MAX_SEED,
+    MAX_STEPS,
+    GenerateRequest,
+)
+from cascade.wire_contract import (
     HANDLE_BYTES,
     MAX_CONTEXT_TOKENS,
     MAX_LINGER_S,
@@ -18,26 +29,15 @@ from cascade.agreement import (
     MAX_METADATA_BYTES,
     MAX_REQUEST_ID,
 )
-from cascade.errors import InvalidRequest
-from cascade.image_codec import encode_image
-from cascade.noise import MAX_SEED
-from cascade.request import (
-    MAX_GUIDANCE,
-    MAX_IMAGE_INDEX,
-    MAX_PROMPT_CHARACTERS,
-    MAX_STEPS,
-    GenerateRequest,
-)
-from cascade.tensor_codec import MAX_ELEMENTS, MAX_RANK, PackedTensor, unpack_tensor
 from protos.cascade.v1 import cascade_pb2 as pb
-from runtime_client.transport import Security, Transport
+from runtime_client.remote.transport import Security, Transport
 from runtime_server.admission.checks import MAX_ENCODED_IMAGE_BYTES
 from runtime_server.protocol.status import MAX_MESSAGE_CHARACTERS, status_of
 from tests.attacks.limits import OK, Ground, Limit, answer_of, generated, once, raised_by
-from tests.serving import SERVICE, tensor_message
-from tests.tiny_bundle import MAX_TOKENS, WIDTH
+from tests.support.serving import SERVICE, tensor_message
+from tests.support.tiny_bundle import MAX_TOKENS, WIDTH
 
-AGREEMENT, REQUEST = "cascade/agreement.py", "cascade/request.py"
+AGREEMENT, REQUEST = "cascade/wire_contract.py", "cascade/request.py"
 PICTURE = np.arange(8 * 8 * 3, dtype=np.uint8).reshape(8, 8, 3)
 CONTEXT = np.zeros((2, WIDTH), np.float16)
 
@@ -233,13 +233,13 @@ MESSAGES = [
     ),
     Limit(
         name="linger", what="`linger_seconds`", bound=f"0 to {MAX_LINGER_S:,.0f}",
-        set_by=("cascade/agreement.py:MAX_LINGER_S",),
+        set_by=("cascade/wire_contract.py:MAX_LINGER_S",),
         probe=lambda g, s: generated(g, linger_seconds=s),
         within=MAX_LINGER_S, beyond=after(MAX_LINGER_S), refused="INVALID_REQUEST linger_seconds",
     ),
     Limit(
         name="seed", what="seed", bound="0 to 2^64 - 1; the wire carries no more",
-        set_by=("cascade/noise.py:MAX_SEED",),
+        set_by=("cascade/request.py:MAX_SEED",),
         probe=lambda g, n: raised_by(lambda: GenerateRequest(seed=n)),
         within=MAX_SEED, beyond=MAX_SEED + 1, refused="INVALID_REQUEST seed",
     ),
@@ -270,12 +270,12 @@ MESSAGES = [
     ),
     Limit(
         name="tensor-elements", what="elements of any tensor", bound=f"{MAX_ELEMENTS:,}",
-        set_by=("cascade/tensor_codec.py:MAX_ELEMENTS",), probe=unpacked,
+        set_by=("cascade/codecs/tensor.py:MAX_ELEMENTS",), probe=unpacked,
         within=(MAX_ELEMENTS,), beyond=(MAX_ELEMENTS + 1,), refused="TENSOR_CODEC_ERROR t.shape",
     ),
     Limit(
         name="tensor-rank", what="dimensions of any tensor", bound=f"1 to {MAX_RANK}",
-        set_by=("cascade/tensor_codec.py:MAX_RANK",), probe=unpacked,
+        set_by=("cascade/codecs/tensor.py:MAX_RANK",), probe=unpacked,
         within=(1,) * MAX_RANK, beyond=(1,) * (MAX_RANK + 1), refused="TENSOR_CODEC_ERROR t.shape",
     ),
     Limit(

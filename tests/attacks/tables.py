@@ -27,15 +27,15 @@ SHOWN_ELSEWHERE = {
         "tests/runtime_client/test_bare_environment.py",
         "test_a_time_that_no_clock_has_is_refused",
     ),
-    "runtime_client/picture_format.py:MAX_FILE_BYTES": (
+    "runtime_client/cli/picture_format.py:MAX_FILE_BYTES": (
         "tests/runtime_client/test_story.py",
         "test_a_file_is_read_up_to_a_size",
     ),
-    "runtime_client/picture_format.py:MAX_TEXT": (
+    "runtime_client/cli/picture_format.py:MAX_TEXT": (
         "tests/runtime_client/test_story.py",
         "test_a_text_is_read_up_to_a_length",
     ),
-    "runtime_server/watching/line_budget.py:MAX_KINDS": (
+    "runtime_server/telemetry/log_rate_limit.py:MAX_KINDS": (
         "tests/runtime_server/test_line_budget.py",
         "test_kinds_made_up_without_end_share_one_budget",
     ),
@@ -71,15 +71,15 @@ SHOWN_ELSEWHERE = {
         f"{SERVER_TESTS}/test_quota.py",
         "test_memory_is_bounded",
     ),
-    "runtime_client/retry.py:MAX_RESUMES": (
+    "runtime_client/remote/retry.py:MAX_RESUMES": (
         "tests/runtime_client/test_resuming.py",
         "test_a_connection_that_keeps_breaking_is_given_up",
     ),
-    "cascade/agreement.py:MAX_FRAGMENT_BYTES": (
+    "cascade/wire_contract.py:MAX_FRAGMENT_BYTES": (
         "tests/congruence/test_large_pictures.py",
         "test_fragments_of_no_request_are_refused",
     ),
-    "cascade/agreement.py:MAX_RESOLUTION": (
+    "cascade/wire_contract.py:MAX_RESOLUTION": (
         "tests/cascade/test_wire_limits.py",
         "test_within_the_limits_nothing_is_refused",
     ),
@@ -87,7 +87,7 @@ SHOWN_ELSEWHERE = {
         "tests/runtime_client/test_transport.py",
         "test_a_dead_link_is_found_in_15_s_and_servers_permit_the_pings",
     ),
-    "cascade/onnx_files.py:MAX_DEPTH": (
+    "cascade/codecs/onnx_files.py:MAX_DEPTH": (
         "tests/cascade/test_onnx_files.py",
         "test_bottomless_graphs_are_refused",
     ),

@@ -22,11 +22,11 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
     ProtoReflectionDescriptorDatabase,
 )
 
-from cascade.agreement import MAX_TOKEN_CHARACTERS
-from cascade.bundle import Bundle
+from cascade.bundle.bundle import Bundle
+from cascade.wire_contract import MAX_TOKEN_CHARACTERS
 from protos.cascade.v1 import cascade_pb2 as pb
-from runtime_server.identity.static_keys import hash_token, make_token
-from tests.serving import (
+from runtime_server.auth.static_keys import hash_token, make_token
+from tests.support.serving import (
     PROMPT,
     SERVICE,
     RunningServer,
@@ -35,8 +35,8 @@ from tests.serving import (
     request_message,
     running,
 )
-from tests.tiny_bundle import write_tiny_bundle
-from tests.tokens import AUDIENCE, ISSUER, Issuer, forged_with_public_key, unsigned
+from tests.support.tiny_bundle import write_tiny_bundle
+from tests.support.tokens import AUDIENCE, ISSUER, Issuer, forged_with_public_key, unsigned
 
 GARBAGE = b"\xff\xff\xff"
 LET_IN = ("INVALID_ARGUMENT", "INVALID_REQUEST")

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from onnx import TensorProto, helper, load_model_from_string
 
+from cascade.bundle.manifest import FORMAT_VERSION
 from cascade.errors import CascadeError, EngineError, InvalidRequest, ManifestError
-from cascade.manifest import FORMAT_VERSION
 from runtime_server import ServerConfig
-from runtime_server.hosting.core import load_core
-from tests.tiny_bundle import write_tiny_bundle
+from runtime_server.runtime.core import load_core
+from tests.support.tiny_bundle import write_tiny_bundle
 
 GRAPH = "base.onnx"
 
@@ -255,7 +255,7 @@ def test_hosting_nothing_is_refused(tmp_path: Path) -> None:
 
 SERVE_EACH = """
 import sys
-from cascade.cli import main
+from cascade.commands.cli import main
 for folder in sys.argv[1:]:
     print(main(["serve", "--listen", "127.0.0.1:0", "--bundle", folder]), flush=True)
 """
@@ -282,7 +282,7 @@ def test_serve_exits_with_2(tmp_path: Path) -> None:
     """The process's own exit code."""
     folder = str(attacked(wrong_hash, tmp_path))
     done = subprocess.run(
-        [sys.executable, "-m", "cascade.cli", "serve", "--bundle", folder],
+        [sys.executable, "-m", "cascade", "serve", "--bundle", folder],
         capture_output=True,
         text=True,
         timeout=60,

@@ -8,24 +8,24 @@ from pathlib import Path
 
 import pytest
 
-from cascade.bundle import Bundle
+from cascade.bundle.bundle import Bundle
 from runtime_server import ServerConfig
 from tests.attacks.limits import Ground, Limit
 from tests.attacks.tables import DOCUMENT, LIMITS, SHOWN_ELSEWHERE, with_tables
-from tests.serving import RunningServer, running, wait_until
-from tests.tiny_bundle import write_tiny_bundle
+from tests.support.serving import RunningServer, running, wait_until
+from tests.support.tiny_bundle import write_tiny_bundle
 
 ROOT = Path(__file__).parents[2]
 EACH = pytest.mark.parametrize("limit", LIMITS, ids=lambda limit: limit.name)
 BOUND = re.compile(r"^((?:MAX|MIN)_[A-Z_]+)\b", re.MULTILINE)
 NO_LIMITS_OF_A_CALL = {
-    "cascade/onnx_files.py:MAX_TAG",
-    "cascade/record.py:MAX_FLOAT",
-    "cascade/tuning.py:MAX_BYTES",
+    "cascade/codecs/onnx_files.py:MAX_TAG",
+    "cascade/codecs/strict_json.py:MAX_FLOAT",
+    "cascade/tuning/records.py:MAX_BYTES",
     "cascade/engines/trt_options.py:MAX_BATCH",
     "cascade/engines/trt_options.py:MAX_TOKENS",
     "cascade/engines/engine_cache.py:MAX_HEADER_BYTES",
-    "runtime_server/watching/logs.py:MAX_FRAMES",
+    "runtime_server/telemetry/logs.py:MAX_FRAMES",
 }
 """Formats of files, and what only ever comes from who runs the command."""
 

@@ -10,15 +10,15 @@ from types import ModuleType
 
 import pytest
 
-from cascade.bundle import Bundle, open_bundle
-from cascade.cli import main
+from cascade.bundle.bundle import Bundle, open_bundle
+from cascade.commands.cli import main
 from cascade.errors import CascadeError, InvalidRequest, ManifestError, MissingExtra
 from runtime_client.client import Client
 from runtime_server import ServerConfig
-from runtime_server.hosting.core import load_core
-from tests.certificates import Authority
-from tests.serving import ask, child_server
-from tests.tiny_bundle import write_tiny_bundle
+from runtime_server.runtime.core import load_core
+from tests.support.certificates import Authority
+from tests.support.serving import ask, child_server
+from tests.support.tiny_bundle import write_tiny_bundle
 
 
 @pytest.fixture(scope="module")
@@ -303,7 +303,7 @@ def test_without_the_package_the_remedy_is_named(
     """And an unsigned run needs it not at all."""
     absent: ModuleType | None = None
     monkeypatch.setitem(sys.modules, "cryptography.exceptions", absent)
-    monkeypatch.delitem(sys.modules, "cascade.signature", raising=False)
+    monkeypatch.delitem(sys.modules, "cascade.bundle.signature", raising=False)
     assert open_bundle(signed.folder).bundle_id == signed.bundle_id
     with pytest.raises(MissingExtra, match=r"edge-cascade\[sign\]") as missing:
         open_bundle(signed.folder, public(keys["ours"]))

@@ -13,14 +13,21 @@ from typing import Any
 import grpc
 import pytest
 
-from cascade.bundle import Bundle
+from cascade.bundle.bundle import Bundle
 from cascade.errors import TransportError
 from protos.cascade.v1 import cascade_pb2 as pb
-from runtime_client import wire
-from runtime_client.transport import Security, Transport
-from tests.certificates import Authority, Pair
-from tests.serving import PROMPT, Caller, RunningServer, request_message, results_of, running
-from tests.tiny_bundle import write_tiny_bundle
+from runtime_client.remote import wire
+from runtime_client.remote.transport import Security, Transport
+from tests.support.certificates import Authority, Pair
+from tests.support.serving import (
+    PROMPT,
+    Caller,
+    RunningServer,
+    request_message,
+    results_of,
+    running,
+)
+from tests.support.tiny_bundle import write_tiny_bundle
 
 Served = Callable[[str], RunningServer]
 

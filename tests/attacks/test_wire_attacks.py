@@ -11,12 +11,12 @@ import grpc
 import numpy as np
 import pytest
 
-from cascade.agreement import MAX_MESSAGE_BYTES, MAX_METADATA_BYTES
-from cascade.bundle import Bundle
-from cascade.image_codec import encode_image
+from cascade.bundle.bundle import Bundle
+from cascade.codecs.image import encode_image
 from cascade.request import GenerateRequest
+from cascade.wire_contract import MAX_MESSAGE_BYTES, MAX_METADATA_BYTES
 from protos.cascade.v1 import cascade_pb2 as pb
-from tests.serving import (
+from tests.support.serving import (
     PROMPT,
     SERVICE,
     Caller,
@@ -32,7 +32,7 @@ from tests.serving import (
     tensor_message,
     wait_until,
 )
-from tests.tiny_bundle import WIDTH, write_tiny_bundle
+from tests.support.tiny_bundle import WIDTH, write_tiny_bundle
 
 BAD = ("INVALID_ARGUMENT", "INVALID_REQUEST")
 BAD_TENSOR = ("INVALID_ARGUMENT", "TENSOR_CODEC_ERROR")

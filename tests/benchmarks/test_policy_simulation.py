@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks.policy_simulation import (
+from benchmarks.lib.policy_simulation import (
     Station,
     StepJoining,
     WholeRequests,

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from benchmarks import cancel_race, front_door, memory_growth, mutations, overload
-from cascade.bundle import Bundle
-from tests.tiny_bundle import write_tiny_bundle
+from cascade.bundle.bundle import Bundle
+from tests.support.tiny_bundle import write_tiny_bundle
 
 PLOTS = find_spec("matplotlib") is not None
 

@@ -8,11 +8,11 @@ import pytest
 from PIL import Image
 
 from benchmarks import sheet
-from benchmarks.local_cascade import open_cascade
-from cascade.bundle import open_bundle
-from cascade.wishes import EngineWish
+from benchmarks.lib.local_cascade import open_cascade
+from cascade.bundle.bundle import open_bundle
+from cascade.tuning.options import EngineOptions
 from runtime_client import Client
-from tests.tiny_bundle import write_tiny_bundle
+from tests.support.tiny_bundle import write_tiny_bundle
 
 
 def size_of(path: Path) -> tuple[int, int]:
@@ -46,7 +46,7 @@ def test_all_sheets_of_two_bundles(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_the_pictures_are_those_of_a_client(tmp_path: Path) -> None:
     """Drawn without a server, the same pixels."""
     bundle = write_tiny_bundle(tmp_path / "tiny", steps=2)
-    cascade, _ = open_cascade(open_bundle(bundle.folder), EngineWish(threads=1))
+    cascade, _ = open_cascade(open_bundle(bundle.folder), EngineOptions(threads=1))
     drawn = cascade.pictures("a red apple", seed=7)
     with Client(bundle.folder, cut=4, threads=1) as client:
         result = client.generate("a red apple", seed=7)

@@ -17,17 +17,17 @@ from benchmarks import (
     metrics_plot,
     precision_pictures,
 )
-from benchmarks.contest import line_up, race
-from benchmarks.contestants import Contestant, EngineWay, Subject, engine_contestants
-from benchmarks.opening import usual_shape
+from benchmarks.lib.engine_race import line_up, race
+from benchmarks.lib.open_backend import usual_shape
+from benchmarks.lib.race_entries import Contestant, EngineWay, Subject, engine_contestants
 from benchmarks.stage_engines import best_of_each, bundle_graphs, figures_of, stage_inputs
-from cascade.bundle import Bundle
+from cascade.bundle.bundle import Bundle
 from cascade.engines.kinds import EngineKind
-from cascade.made_up_inputs import usual_shapes
 from cascade.precision import Precision
+from cascade.tuning.dummy_inputs import default_shapes
 from protos.cascade.v1 import cascade_pb2 as pb
-from tests.serving import PROMPT, child_server, connect, request_message, wait_until
-from tests.tiny_bundle import WIDTH, write_tiny_bundle
+from tests.support.serving import PROMPT, child_server, connect, request_message, wait_until
+from tests.support.tiny_bundle import WIDTH, write_tiny_bundle
 
 
 @pytest.fixture(scope="module")
@@ -223,7 +223,7 @@ def test_engines_that_race_know_the_shapes_that_they_know_in_the_product(bundle:
     spec = bundle.manifest.stages[1]
     inputs = stage_inputs(spec, WIDTH)
     found = {name: usual_shape(name, value) for name, value in inputs.items()}
-    assert found == {name: shape for name, shape in usual_shapes(spec).items() if name in inputs}
+    assert found == {name: shape for name, shape in default_shapes(spec).items() if name in inputs}
 
 
 def test_the_best_setting_stands_for_its_family() -> None:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from cascade.conditioning import EnlargeKind, cubic_kernel
+from cascade.diffusion.conditioning import EnlargeKind, cubic_kernel
 from cascade.types import Array
 
 

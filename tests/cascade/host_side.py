@@ -10,16 +10,22 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from cascade.conditioning import augment, enlarge
-from cascade.denoiser import Denoiser, Estimate, x0_of
-from cascade.guidance import GuidedDenoiser
-from cascade.image_codec import ImageFormat, decode_image, encode_image, from_network, to_network
-from cascade.noise import AUGMENTATION, START, normal_table, normals
-from cascade.null_context import with_null_half
-from cascade.parametrization import Prediction
-from cascade.samplers.choice import SAMPLERS, SamplerInputs, sample
-from cascade.schedule import CosineSchedule, LinearSchedule, Schedule, TableSpec, make_schedule
-from cascade.thresholding import DynamicThreshold, StaticThreshold
+from cascade.codecs.image import ImageFormat, decode_image, encode_image, from_network, to_network
+from cascade.diffusion.conditioning import augment, enlarge
+from cascade.diffusion.denoiser import Denoiser, Estimate, x0_of
+from cascade.diffusion.guidance import GuidedDenoiser
+from cascade.diffusion.parametrization import Prediction
+from cascade.diffusion.samplers.choice import SAMPLERS, SamplerInputs, sample
+from cascade.diffusion.schedule import (
+    CosineSchedule,
+    LinearSchedule,
+    Schedule,
+    TableSpec,
+    make_schedule,
+)
+from cascade.diffusion.thresholding import DynamicThreshold, StaticThreshold
+from cascade.diffusion.unconditional import with_null_half
+from cascade.numerics.noise import AUGMENTATION, START, normal_table, normals
 from cascade.types import Array, Batch, ImageU8, PerSample
 
 SIZE = 160

@@ -5,7 +5,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from cascade.borrowed_weights import message, missing, operators, varint, with_borrowed
+from cascade.codecs.onnx_operators import operators
+from cascade.codecs.shared_initializers import attach_initializers, message, missing, varint
 from cascade.engines.ort import OrtEngine
 from cascade.errors import ManifestError
 
@@ -35,7 +36,7 @@ def model(*constants: str) -> bytes:
 @pytest.mark.parametrize("inside", [(), ("b",), ("W",), ("W", "b")])
 def test_the_completed_file_computes_as_the_whole_one(inside: tuple[str, ...]) -> None:
     """Whichever weights were left out, a runtime reads one whole graph and gives its numbers."""
-    completed = with_borrowed(model(*inside), model("unused", "W", "b"), "g.onnx")
+    completed = attach_initializers(model(*inside), model("unused", "W", "b"), "g.onnx")
     x = RNG.standard_normal((3, 300)).astype(np.float32)
     engine = OrtEngine(completed, threads=1)
     np.testing.assert_array_equal(
@@ -46,7 +47,9 @@ def test_the_completed_file_computes_as_the_whole_one(inside: tuple[str, ...]) -
 
 def test_only_what_is_missing_is_taken() -> None:
     """The lender's other weights stay where they are."""
-    completed = onnx.load_from_string(with_borrowed(model("b"), model("unused", "W", "b"), "g"))
+    completed = onnx.load_from_string(
+        attach_initializers(model("b"), model("unused", "W", "b"), "g")
+    )
     assert sorted(tensor.name for tensor in completed.graph.initializer) == ["W", "b"]
     assert missing(model("b")) == {"W"}
     assert missing(model("W", "b")) == set()
@@ -55,7 +58,7 @@ def test_only_what_is_missing_is_taken() -> None:
 def test_a_weight_in_neither_file_is_an_error() -> None:
     """Named, before a parser sees the graph."""
     with pytest.raises(ManifestError, match=r"g\.onnx: 'W' is neither in it nor"):
-        with_borrowed(model("b"), model("b"), "g.onnx")
+        attach_initializers(model("b"), model("b"), "g.onnx")
 
 
 @pytest.mark.parametrize("cut", [1, 40, 200])
@@ -64,7 +67,7 @@ def test_truncated_files_are_errors(cut: int) -> None:
     whole = model("W", "b")
     for pair in ((whole[:-cut], whole), (model("b"), whole[:-cut])):
         with pytest.raises(ManifestError):
-            with_borrowed(*pair, "g.onnx")
+            attach_initializers(*pair, "g.onnx")
 
 
 def test_operators_are_counted() -> None:

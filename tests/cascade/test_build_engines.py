@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from cascade.bundle import Bundle
-from cascade.cli import main
+from cascade.bundle.bundle import Bundle
+from cascade.commands.cli import main
+from cascade.commands.exit_codes import BAD_INPUT
 from cascade.engines.cuda_driver import find_device
 from cascade.errors import MissingExtra
-from cascade.exit_codes import BAD_INPUT
 from cascade.precision import Precision
-from tests.tiny_bundle import write_tiny_bundle
+from tests.support.tiny_bundle import write_tiny_bundle
 
 pytestmark = pytest.mark.skipif(
     find_spec("tensorrt_rtx_bindings") is None,

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from cascade.bundle import Bundle, open_bundle
+from cascade.bundle.bundle import Bundle, open_bundle
 from cascade.errors import ManifestError
-from tests.tiny_bundle import write_tiny_bundle
+from tests.support.tiny_bundle import write_tiny_bundle
 
 
 @pytest.fixture

@@ -10,12 +10,13 @@ import pytest
 from onnx import helper
 
 from cascade import __version__
-from cascade.bundle import Bundle, open_bundle
-from cascade.cli import main
-from cascade.exit_codes import BAD_INPUT
-from cascade.manifest import Manifest, TensorSpec, write_manifest
-from cascade.record import to_json
-from tests.tiny_bundle import model, text_encoder_graph, write_tiny_bundle
+from cascade.bundle.bundle import Bundle, open_bundle
+from cascade.bundle.manifest import Manifest, write_manifest
+from cascade.codecs.strict_json import to_json
+from cascade.commands.cli import main
+from cascade.commands.exit_codes import BAD_INPUT
+from cascade.graph_spec import TensorSpec
+from tests.support.tiny_bundle import model, text_encoder_graph, write_tiny_bundle
 
 
 @pytest.fixture

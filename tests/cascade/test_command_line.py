@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from cascade import __version__
-from cascade.cli import GROUP, build_parser, main
-from cascade.command_errors import describe
-from cascade.command_parser import CommandParser
-from cascade.completion import script
+from cascade.commands.cli import GROUP, build_parser, main
+from cascade.commands.completion import script
+from cascade.commands.errors import describe
+from cascade.commands.exit_codes import BAD_INPUT, FAILED, exit_code
+from cascade.commands.parser import CommandParser
 from cascade.errors import CascadeError, EngineError, InvalidRequest
-from cascade.exit_codes import BAD_INPUT, FAILED, exit_code
-from tests.command_line import cascade
+from tests.support.command_line import cascade
 
 PAGE = Path(__file__).parents[2] / "docs" / "command-line.md"
 

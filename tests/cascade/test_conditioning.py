@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from cascade.conditioning import (
+from cascade.diffusion.conditioning import (
     AUGMENTATION,
     TAPPED,
     EnlargeKind,
@@ -15,7 +15,7 @@ from cascade.conditioning import (
     cubic_phases,
     enlarge,
 )
-from cascade.noise import normals
+from cascade.numerics.noise import normals
 from cascade.types import Array, Batch
 from tests.cascade.enlarging_matrices import enlarged_by_matrices
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from cascade.cores import cpu_quota, engine_threads, usable_cores
-from cascade.engines.choice import EngineKind, installed_kinds
-from cascade.processor import this_processor
+from cascade.engines.factory import EngineKind, installed_kinds
+from cascade.system.cores import cpu_quota, engine_threads, usable_cores
+from cascade.system.processor import this_processor
 
 CPU_KINDS = [kind for kind in installed_kinds() if kind in (EngineKind.ORT, EngineKind.OPENVINO)]
 HERE = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []

@@ -6,14 +6,20 @@ from pathlib import Path
 
 import pytest
 
-from cascade import default_bundle as subject
-from cascade.cli import main
-from cascade.default_bundle import PACKAGE, REFERENCE, VARIABLE, bundle_or_default, default_bundle
+from cascade.bundle import default_bundle as subject
+from cascade.bundle.default_bundle import (
+    PACKAGE,
+    REFERENCE,
+    VARIABLE,
+    bundle_or_default,
+    default_bundle,
+)
+from cascade.commands.cli import main
+from cascade.commands.exit_codes import BAD_INPUT
 from cascade.errors import InvalidRequest
-from cascade.exit_codes import BAD_INPUT
 from runtime_server.cli import read_command_line
-from runtime_server.configuration.flags import add_flags
-from tests.tiny_bundle import write_tiny_bundle
+from runtime_server.config.flags import add_flags
+from tests.support.tiny_bundle import write_tiny_bundle
 
 
 @pytest.fixture

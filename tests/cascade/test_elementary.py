@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from cascade.elementary import (
+from cascade.numerics.elementary import (
     cosine,
     exponential,
     exponential_minus_1,

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from cascade.bundle import Bundle
-from cascade.engine_commands import (
+from cascade.bundle.bundle import Bundle
+from cascade.commands.tune import (
     Effort,
     candidates,
     measure,
@@ -18,16 +18,16 @@ from cascade.engine_commands import (
     run,
     run_rounds,
 )
-from cascade.engine_plan import plan_here
-from cascade.engine_preference import default_steps, preferred, request_ms
-from cascade.engine_trial import Order, Trial
-from cascade.engines.choice import EngineKind, installed_kinds
+from cascade.engines.factory import EngineKind, installed_kinds
 from cascade.errors import EngineError, ManifestError
 from cascade.precision import Precision
-from cascade.tuning import read_tuning, tuning_key
-from cascade.user_cache import user_cache_folder
-from cascade.wishes import parse_wish
-from tests.tiny_bundle import write_tiny_bundle
+from cascade.system.user_cache import user_cache_folder
+from cascade.tuning.options import parse_engine_options
+from cascade.tuning.plan import plan_here
+from cascade.tuning.ranking import default_steps, preferred, request_ms
+from cascade.tuning.records import read_tuning, tuning_key
+from cascade.tuning.worker import Order, Trial
+from tests.support.tiny_bundle import write_tiny_bundle
 
 ORT, FP32 = EngineKind.ORT, Precision.FP32
 
@@ -70,7 +70,7 @@ def test_tuning_is_followed(
     by_pair = {(m.kind, m.precision): m for m in tuning.measurements}
     assert by_pair[ORT, FP32].difference == 0.0
     assert 0.001 < by_pair[ORT, Precision.INT8].difference < 0.1
-    choice = plan_here(bundle.manifest, parse_wish("auto", "auto", 1)).of("base")
+    choice = plan_here(bundle.manifest, parse_engine_options("auto", "auto", 1)).of("base")
     steps, whole = default_steps(base), request_ms(bundle.manifest, tuning)
     assert (choice.kind, choice.precision) == preferred(usable, steps, whole)
     printed = capsys.readouterr().out.splitlines()

@@ -6,21 +6,23 @@ from pathlib import Path
 
 import pytest
 
-from cascade.bundle import Bundle
-from cascade.engine_plan import (
+from cascade.bundle.bundle import Bundle
+from cascade.engines.factory import EngineChoice, EngineKind
+from cascade.errors import InvalidRequest
+from cascade.precision import Precision
+from cascade.system.processor import Processor, read_cpuinfo, this_processor
+from cascade.system.user_cache import user_cache_folder
+from cascade.tuning.options import parse_engine_options
+from cascade.tuning.plan import (
     EnginePlan,
     Machine,
     compared,
-    demanded_precisions,
     file_precisions,
     make_plan,
     plan_here,
+    requested_precisions,
 )
-from cascade.engines.choice import EngineChoice, EngineKind
-from cascade.errors import InvalidRequest
-from cascade.precision import Precision
-from cascade.processor import Processor, read_cpuinfo, this_processor
-from cascade.tuning import (
+from cascade.tuning.records import (
     FORMAT,
     Measurement,
     Tuning,
@@ -29,9 +31,7 @@ from cascade.tuning import (
     tuning_key,
     write_tuning,
 )
-from cascade.user_cache import user_cache_folder
-from cascade.wishes import parse_wish
-from tests.tiny_bundle import write_tiny_bundle
+from tests.support.tiny_bundle import write_tiny_bundle
 
 PLAIN = Processor(model="old", flags=("avx2",), cores=2)
 VNNI = Processor(model="new", flags=("avx2", "avx512_vnni"), cores=2)
@@ -92,13 +92,13 @@ def pairs(plan: EnginePlan) -> dict[str, tuple[EngineKind, Precision]]:
 
 def test_unmeasured_everything_is_float32_in_onnx_runtime(bundle: Bundle) -> None:
     """Where the processor has no instructions for bytes."""
-    plan = make_plan(bundle.manifest, parse_wish("auto", "auto"), machine())
+    plan = make_plan(bundle.manifest, parse_engine_options("auto", "auto"), machine())
     assert set(pairs(plan).values()) == {(ORT, FP32)}
 
 
 def test_unmeasured_eight_bits_need_their_instructions(bundle: Bundle) -> None:
     """With them, every component that has an 8-bit file uses it."""
-    plan = make_plan(bundle.manifest, parse_wish("auto", "auto"), machine(VNNI))
+    plan = make_plan(bundle.manifest, parse_engine_options("auto", "auto"), machine(VNNI))
     assert pairs(plan) == {"text_encoder": (ORT, FP32), **dict.fromkeys(STAGES, (ORT, INT8))}
 
 
@@ -110,7 +110,7 @@ def test_what_was_measured_fastest_is_taken_and_what_failed_is_not(bundle: Bundl
         ("sr16", ORT, FP32, 3.0, ""),
         ("sr16", OPENVINO, FP32, 0.0, "it ended the process (signal 11)"),
     )
-    plan = make_plan(bundle.manifest, parse_wish("auto", "auto"), machine(tuning=tuning))
+    plan = make_plan(bundle.manifest, parse_engine_options("auto", "auto"), machine(tuning=tuning))
     found = pairs(plan)
     assert found["base"] == (OPENVINO, INT8)
     assert found["sr16"] == (ORT, FP32)
@@ -128,17 +128,17 @@ def test_bfloat16_is_taken_where_it_was_measured_in_tiles(bundle: Bundle) -> Non
         ("sr32", ORT, FP32, 9.0, ""),
         ("sr32", OPENVINO, BF16, 5.0, "too far from float32: 0.06"),
     )
-    auto = parse_wish("auto", "auto")
+    auto = parse_engine_options("auto", "auto")
     found = pairs(make_plan(bundle.manifest, auto, machine(TILES, tuning=tuning)))
     expected = {"base": (ORT, FP32), "sr16": (OPENVINO, BF16), "sr32": (ORT, FP32)}
     assert {name: found[name] for name in STAGES} == expected
-    asked = parse_wish("auto", "base=bf16")
+    asked = parse_engine_options("auto", "base=bf16")
     found = pairs(make_plan(bundle.manifest, asked, machine(TILES, tuning=tuning)))
     assert found["base"] == (OPENVINO, BF16)
     found = pairs(make_plan(bundle.manifest, auto, machine(VNNI, tuning=tuning)))
     assert found["sr16"] == (OPENVINO, INT8)
-    for wish in (auto, parse_wish("openvino", "auto")):
-        untried = pairs(make_plan(bundle.manifest, wish, machine(TILES)))
+    for engine_options in (auto, parse_engine_options("openvino", "auto")):
+        untried = pairs(make_plan(bundle.manifest, engine_options, machine(TILES)))
         assert BF16 not in {precision for _, precision in untried.values()}
 
 
@@ -148,8 +148,11 @@ def test_eight_bits_that_change_pictures_are_taken_only_when_asked_for(tmp_path:
     tuning = measured(("base", ORT, FP32, 9.0, ""), ("base", ORT, INT8, 1.0, ""))
     for known in (None, tuning):
         here = machine(VNNI, tuning=known)
-        assert pairs(make_plan(manifest, parse_wish("auto", "auto"), here))["base"] == (ORT, FP32)
-        asked = pairs(make_plan(manifest, parse_wish("auto", "base=int8"), here))
+        assert pairs(make_plan(manifest, parse_engine_options("auto", "auto"), here))["base"] == (
+            ORT,
+            FP32,
+        )
+        asked = pairs(make_plan(manifest, parse_engine_options("auto", "base=int8"), here))
         assert asked["base"] == (ORT, INT8)
 
 
@@ -177,39 +180,43 @@ def test_a_wish_narrows_what_was_measured(bundle: Bundle) -> None:
         ("ort", "base=fp32", (ORT, FP32)),
         ("base=openvino", "int8", (OPENVINO, INT8)),
     ):
-        wish = parse_wish(engine, precision)
-        found = pairs(make_plan(bundle.manifest, wish, machine(tuning=tuning)))
+        engine_options = parse_engine_options(engine, precision)
+        found = pairs(make_plan(bundle.manifest, engine_options, machine(tuning=tuning)))
         assert found["base"] == expected, (engine, precision)
 
 
 def test_a_precision_means_the_bundles_files(bundle: Bundle, plain: Bundle) -> None:
     """It is the same on every machine: files where there are, float32 for the rest."""
-    asked = demanded_precisions(bundle.manifest, parse_wish("auto", "int8"))
+    asked = requested_precisions(bundle.manifest, parse_engine_options("auto", "int8"))
     assert asked == {"text_encoder": FP32, **dict.fromkeys(STAGES, INT8)}
-    assert demanded_precisions(bundle.manifest, parse_wish("ort", "auto")) == {}
-    assert demanded_precisions(bundle.manifest, parse_wish("auto", "sr16=int8")) == {"sr16": INT8}
-    assert set(demanded_precisions(bundle.manifest, parse_wish("auto", "bf16")).values()) == {BF16}
+    assert requested_precisions(bundle.manifest, parse_engine_options("ort", "auto")) == {}
+    assert requested_precisions(bundle.manifest, parse_engine_options("auto", "sr16=int8")) == {
+        "sr16": INT8
+    }
+    assert set(
+        requested_precisions(bundle.manifest, parse_engine_options("auto", "bf16")).values()
+    ) == {BF16}
     with pytest.raises(InvalidRequest, match="no int8 file") as refused:
-        demanded_precisions(plain.manifest, parse_wish("auto", "int8"))
+        requested_precisions(plain.manifest, parse_engine_options("auto", "int8"))
     assert refused.value.field == "precision"
 
 
 def test_a_precision_without_files_is_for_an_engine_that_makes_it(bundle: Bundle) -> None:
     """OpenVINO turns float32 into bf16, ONNX Runtime does not."""
-    plan = make_plan(bundle.manifest, parse_wish("auto", "bf16"), machine())
+    plan = make_plan(bundle.manifest, parse_engine_options("auto", "bf16"), machine())
     assert set(pairs(plan).values()) == {(OPENVINO, BF16)}
     with pytest.raises(InvalidRequest, match="computes text_encoder in bf16"):
-        make_plan(bundle.manifest, parse_wish("ort", "bf16"), machine())
+        make_plan(bundle.manifest, parse_engine_options("ort", "bf16"), machine())
 
 
 def test_only_what_runs_here_is_planned(bundle: Bundle) -> None:
     """What other components need is not asked of this machine."""
-    wish = parse_wish("ort", "base=fp32,sr32=bf16")
-    assert list(make_plan(bundle.manifest, wish, machine(), (1,)).choices) == ["base"]
+    engine_options = parse_engine_options("ort", "base=fp32,sr32=bf16")
+    assert list(make_plan(bundle.manifest, engine_options, machine(), (1,)).choices) == ["base"]
     with pytest.raises(InvalidRequest, match="sr32"):
-        make_plan(bundle.manifest, wish, machine())
+        make_plan(bundle.manifest, engine_options, machine())
     with pytest.raises(InvalidRequest, match="pip install"):
-        make_plan(bundle.manifest, parse_wish("auto", "auto"), machine(kinds=()))
+        make_plan(bundle.manifest, parse_engine_options("auto", "auto"), machine(kinds=()))
 
 
 @pytest.mark.parametrize(
@@ -226,22 +233,22 @@ def test_only_what_runs_here_is_planned(bundle: Bundle) -> None:
 def test_words_that_mean_nothing_are_refused(engine: str, precision: str, field: str) -> None:
     """With the words that would mean something."""
     with pytest.raises(InvalidRequest, match="expected auto, ") as refused:
-        parse_wish(engine, precision)
+        parse_engine_options(engine, precision)
     assert refused.value.field == field
 
 
 def test_names_must_be_the_bundles(bundle: Bundle) -> None:
     """A wish for a component that is not there is a mistake, not nothing."""
     with pytest.raises(InvalidRequest, match="no component 'sr64'") as refused:
-        plan_here(bundle.manifest, parse_wish("sr64=ort", "auto"))
+        plan_here(bundle.manifest, parse_engine_options("sr64=ort", "auto"))
     assert refused.value.field == "engine"
 
 
 def test_a_plan_survives_the_command_line(bundle: Bundle) -> None:
     """A private server is told the plan as text and makes the same one."""
-    wish = parse_wish("base=openvino", "sr16=int8", 1)
-    plan = make_plan(bundle.manifest, wish, machine())
-    again = make_plan(bundle.manifest, parse_wish(*plan.texts, 1), machine())
+    engine_options = parse_engine_options("base=openvino", "sr16=int8", 1)
+    plan = make_plan(bundle.manifest, engine_options, machine())
+    again = make_plan(bundle.manifest, parse_engine_options(*plan.texts, 1), machine())
     assert again.choices == plan.choices
     assert plan.of("base") == EngineChoice(OPENVINO, FP32, 1)
     assert EnginePlan(threads=3).of("anything") == EngineChoice(ORT, FP32, 3)

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from cascade.engine_preference import default_steps, distant, preferred, request_ms
 from cascade.engines.kinds import EngineKind
 from cascade.precision import Precision
+from cascade.tuning.ranking import default_steps, distant, preferred, request_ms
 from tests.cascade.test_engine_plan import measured
-from tests.tiny_bundle import write_tiny_bundle
+from tests.support.tiny_bundle import write_tiny_bundle
 
 ORT, OPENVINO = EngineKind.ORT, EngineKind.OPENVINO
 FP32, BF16, INT8 = Precision.FP32, Precision.BF16, Precision.INT8

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from cascade.denoiser import EngineDenoiser
+from cascade.diffusion.denoiser import EngineDenoiser
+from cascade.diffusion.parametrization import Prediction
+from cascade.diffusion.schedule import CosineSchedule
+from cascade.diffusion.thresholding import StaticThreshold
 from cascade.errors import StageError
-from cascade.finite import is_finite
-from cascade.parametrization import Prediction
-from cascade.schedule import CosineSchedule
-from cascade.thresholding import StaticThreshold
+from cascade.numerics.finite import is_finite
 from cascade.types import Array
 
 BAD = (np.nan, np.inf, -np.inf)

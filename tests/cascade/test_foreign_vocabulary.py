@@ -12,38 +12,42 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cascade.bundle import open_bundle
-from cascade.conditioning import augment, enlarge
-from cascade.denoiser import EngineDenoiser, Estimate
-from cascade.diffusion_stage import DiffusionStage
-from cascade.engine_plan import EnginePlan
-from cascade.errors import InvalidRequest, ManifestError, StageError
-from cascade.events import StageFinished
-from cascade.guidance import GuidedDenoiser
-from cascade.hosting import open_stage
-from cascade.manifest import (
+from cascade.bundle.bundle import open_bundle
+from cascade.bundle.manifest import Manifest, read_manifest, write_manifest
+from cascade.diffusion.conditioning import augment, enlarge
+from cascade.diffusion.denoiser import EngineDenoiser, Estimate
+from cascade.diffusion.guidance import GuidedDenoiser
+from cascade.diffusion.options import check_context, resolve_options, run_times
+from cascade.diffusion.samplers.choice import SamplerInputs, sample
+from cascade.diffusion.samplers.ddpm import ddpm, posterior
+from cascade.diffusion.schedule import (
+    CosineSchedule,
+    LinearSchedule,
+    TableSpec,
+    first_time,
+    make_schedule,
+)
+from cascade.diffusion.spec import (
     AugmentationSpec,
     DiffusionSpec,
-    Manifest,
     StoredContext,
-    TensorSpec,
-    TextEncoderSpec,
     ThresholdSpec,
-    read_manifest,
-    write_manifest,
 )
-from cascade.noise import AUGMENTATION, normals
-from cascade.null_context import read_stored_context, with_null_half
+from cascade.diffusion.stage import DiffusionStage
+from cascade.diffusion.thresholding import thresholded
+from cascade.diffusion.unconditional import read_stored_context, with_null_half
+from cascade.errors import InvalidRequest, ManifestError, StageError
+from cascade.events import StageFinished
+from cascade.graph_spec import TensorSpec
+from cascade.numerics.noise import AUGMENTATION, normals
 from cascade.request import GenerateRequest, Handoff, StageOptions
-from cascade.run_plan import check_context, plan_run, run_times
-from cascade.samplers.choice import SamplerInputs, sample
-from cascade.samplers.ddpm import ddpm, posterior
-from cascade.schedule import CosineSchedule, LinearSchedule, TableSpec, first_time, make_schedule
-from cascade.text_stage import TextEncoderStage
-from cascade.thresholding import thresholded
-from cascade.tokenizer import PromptTokenizer
+from cascade.stage_factory import open_stage
+from cascade.text.spec import TextEncoderSpec
+from cascade.text.stage import TextEncoderStage
+from cascade.text.tokenizer import PromptTokenizer
+from cascade.tuning.plan import EnginePlan
 from cascade.types import Array, Batch, PerSample
-from tests.tiny_bundle import WIDTH, WORDS, tokenizer_json, write_tiny_bundle
+from tests.support.tiny_bundle import WIDTH, WORDS, tokenizer_json, write_tiny_bundle
 
 SHAPE = (1, 3, 4, 5)
 TABLE = TableSpec(alpha_bar=tuple(math.cos(math.pi / 2 * k / 11) ** 2 for k in range(1, 11)))
@@ -283,7 +287,7 @@ def test_a_list_of_steps_is_the_default_run(tiny: Manifest) -> None:
     """Asked for nothing or for just as many steps the list is kept; other numbers are spaced."""
     spec = brought(tiny.stages[0])
     schedule = make_schedule(spec.schedule)
-    default = plan_run(spec, StageOptions()).steps
+    default = resolve_options(spec, StageOptions()).steps
     np.testing.assert_allclose(run_times(spec, schedule, default), [1.0, 0.5, 0.1, 0.0])
     np.testing.assert_allclose(run_times(spec, schedule, 2), [0.6, 0.1, 0.0])
 
@@ -291,7 +295,7 @@ def test_a_list_of_steps_is_the_default_run(tiny: Manifest) -> None:
 def test_more_steps_than_were_trained_are_refused_early(tiny: Manifest) -> None:
     """Before any work, naming the option."""
     with pytest.raises(InvalidRequest, match="expected 1 to 10, got 11") as caught:
-        plan_run(brought(tiny.stages[0]), StageOptions(steps=11))
+        resolve_options(brought(tiny.stages[0]), StageOptions(steps=11))
     assert caught.value.field == "options.base.steps"
 
 

@@ -29,9 +29,9 @@ class FakeStage:
         """Its one name."""
         return (f"stage{self.number}",)
 
-    def anticipate(self, handoff: Handoff) -> None:
+    def prefetch(self, handoff: Handoff) -> None:
         """Write down what it learnt early."""
-        self.log.append(("anticipate", self.number, handoff))
+        self.log.append(("prefetch", self.number, handoff))
 
     def run(self, request: GenerateRequest, handoff: Handoff) -> Iterator[Event]:
         """Two steps and a result."""
@@ -95,11 +95,11 @@ def test_later_stages_learn_the_newest_handoff_first() -> None:
     list(generate(stages, REQUEST))
     order = [(what, number) for what, number, *_ in log]
     assert order == [
-        ("anticipate", 1), ("anticipate", 2), ("run", 0), ("closed", 0),
-        ("anticipate", 2), ("run", 1), ("closed", 1),
+        ("prefetch", 1), ("prefetch", 2), ("run", 0), ("closed", 0),
+        ("prefetch", 2), ("run", 1), ("closed", 1),
         ("run", 2), ("closed", 2),
     ]  # fmt: skip
-    told = [entry[2] for entry in log if entry[0] == "anticipate"]
+    told = [entry[2] for entry in log if entry[0] == "prefetch"]
     assert told[0] is told[1]
     assert told[0].prompt == "a cat"
     assert told[2] is stages[0].result()

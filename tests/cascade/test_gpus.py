@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cascade.bundle import Bundle
-from cascade.engine_plan import EnginePlan, Machine, make_plan
+from cascade.bundle.bundle import Bundle
 from cascade.engines.cuda_driver import find_device
 from cascade.engines.gpu_trial import NEGATE, run_once
 from cascade.engines.gpus import (
@@ -23,10 +22,11 @@ from cascade.engines.gpus import (
 from cascade.engines.kinds import EngineKind, installed_kinds
 from cascade.errors import EngineError, MissingExtra
 from cascade.precision import Precision
-from cascade.processor import Processor
-from cascade.tuning import FORMAT, Measurement, Tuning, TuningKey
-from cascade.wishes import parse_wish
-from tests.tiny_bundle import write_tiny_bundle
+from cascade.system.processor import Processor
+from cascade.tuning.options import parse_engine_options
+from cascade.tuning.plan import EnginePlan, Machine, make_plan
+from cascade.tuning.records import FORMAT, Measurement, Tuning, TuningKey
+from tests.support.tiny_bundle import write_tiny_bundle
 
 ORT, OPENVINO = EngineKind.ORT, EngineKind.OPENVINO
 CUDA, ORT_TRT, TRT = EngineKind.ORT_CUDA, EngineKind.ORT_TENSORRT, EngineKind.TENSORRT
@@ -34,7 +34,7 @@ EXTRA_GPU = (ORT, CUDA, ORT_TRT, TRT)
 """What the extra `gpu` installs."""
 VNNI = Processor(model="new", flags=("avx512_vnni",), cores=2)
 CARD = "NVIDIA L4"
-AUTO = parse_wish("auto", "auto")
+AUTO = parse_engine_options("auto", "auto")
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +85,9 @@ def test_the_next_engine_is_taken_where_the_first_does_not_run(bundle: Bundle) -
     gpus = Gpus(CARD, (ORT_TRT,), {CUDA: "of another version"})
     assert kinds(plan_with(bundle, gpus)) == {ORT_TRT}
     asked = make_plan(
-        bundle.manifest, parse_wish("ort-cuda", "auto"), Machine(EXTRA_GPU, VNNI, None, gpus)
+        bundle.manifest,
+        parse_engine_options("ort-cuda", "auto"),
+        Machine(EXTRA_GPU, VNNI, None, gpus),
     )
     assert kinds(asked) == {CUDA}
     assert asked.warning == ""

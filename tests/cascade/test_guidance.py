@@ -6,16 +6,16 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from cascade.denoiser import Denoiser, Estimate
-from cascade.errors import InvalidRequest
-from cascade.guidance import (
+from cascade.diffusion.denoiser import Denoiser, Estimate
+from cascade.diffusion.guidance import (
     ConstantGuidance,
     GuidanceWeight,
     GuidedDenoiser,
     OscillatingGuidance,
     checked_weight,
 )
-from cascade.parametrization import Prediction, to_x0
+from cascade.diffusion.parametrization import Prediction, to_x0
+from cascade.errors import InvalidRequest
 from cascade.types import Array, Batch, PerSample
 
 SHAPE = (2, 3, 4, 5)

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image
 
-from cascade.errors import ImageCodecError
-from cascade.image_codec import (
+from cascade.codecs.image import (
     FORMATS,
     ImageFormat,
     decode_image,
@@ -20,6 +19,7 @@ from cascade.image_codec import (
     from_network,
     to_network,
 )
+from cascade.errors import ImageCodecError
 from cascade.types import ImageU8
 
 QUICK = settings(derandomize=True, deadline=None, max_examples=30)

@@ -5,7 +5,7 @@ import signal
 import pytest
 
 from cascade.errors import TransportError
-from cascade.interruption import Interrupted, interruption_behind
+from cascade.system.interruption import Interrupted, interruption_behind
 
 
 def failing_cleanup() -> None:

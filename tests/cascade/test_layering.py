@@ -53,7 +53,7 @@ def loaded(statements: str, suspects: tuple[str, ...]) -> list[str]:
 
 def test_the_check_finds_what_is_loaded() -> None:
     """The check itself can fail: a module that is imported is reported."""
-    assert loaded("import cascade.noise", ("numpy", "torch")) == ["numpy"]
+    assert loaded("import cascade.numerics.noise", ("numpy", "torch")) == ["numpy"]
 
 
 @pytest.mark.parametrize(
@@ -74,15 +74,15 @@ def test_light_packages_load_nothing_heavy(package: str, forbidden: tuple[str, .
 
 def test_the_command_line_costs_nothing_heavy() -> None:
     """Registering every subcommand, those for training too, loads neither torch nor an engine."""
-    statements = "from cascade.cli import build_parser; build_parser()"
+    statements = "from cascade.commands.cli import build_parser; build_parser()"
     assert loaded(statements, ("torch", "onnx", "onnxruntime", "openvino")) == []
 
 
 def test_an_engine_is_loaded_only_when_it_is_chosen() -> None:
     """Choosing, and knowing what is installed, loads none; opening loads the chosen one."""
     choose = (
-        "from cascade.engine_plan import plan_here\n"
-        "from cascade.engines.choice import *\n"
+        "from cascade.tuning.plan import plan_here\n"
+        "from cascade.engines.factory import *\n"
         "from cascade.precision import Precision\n"
         "installed_kinds()\n"
     )

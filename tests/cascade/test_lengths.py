@@ -7,21 +7,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cascade.bundle import Bundle, open_bundle
-from cascade.diffusion_stage import DiffusionStage
-from cascade.engines.choice import EngineChoice, EngineKind, installed_kinds, open_engine
+from cascade.bundle.bundle import Bundle, open_bundle
+from cascade.diffusion.options import check_context
+from cascade.diffusion.spec import DiffusionSpec
+from cascade.diffusion.stage import DiffusionStage
+from cascade.engines.factory import EngineChoice, EngineKind, installed_kinds, open_engine
 from cascade.errors import InvalidRequest
 from cascade.events import StageFinished
-from cascade.lengths import LENGTHS, lengthened, rounded_length
-from cascade.made_up_inputs import free_axes, made_up_inputs
-from cascade.manifest import DiffusionSpec, TensorSpec
+from cascade.graph_spec import TensorSpec
+from cascade.numerics.length_buckets import LENGTHS, lengthened, rounded_length
 from cascade.precision import Precision
 from cascade.request import GenerateRequest, Handoff, StageOptions
-from cascade.run_plan import check_context
-from cascade.text_stage import TextEncoderStage
-from cascade.tokenizer import PromptTokenizer
+from cascade.text.stage import TextEncoderStage
+from cascade.text.tokenizer import PromptTokenizer
+from cascade.tuning.dummy_inputs import dummy_inputs, free_axes
 from cascade.types import Array
-from tests.tiny_bundle import MAX_TOKENS, WIDTH, write_tiny_bundle
+from tests.support.tiny_bundle import MAX_TOKENS, WIDTH, write_tiny_bundle
 
 REFERENCE = Path(__file__).resolve().parents[2] / "bundles" / "emoji-1"
 CPU_KINDS = [kind for kind in installed_kinds() if kind in (EngineKind.ORT, EngineKind.OPENVINO)]
@@ -158,7 +159,7 @@ def test_masked_tokens_change_rounding_alone(kind: EngineKind, tokens: int) -> N
     encoder, base = bundle.manifest.text_encoder, bundle.manifest.stages[0]
     ids = rng.integers(5, 20_000, (1, tokens))
     text = {"token_ids": ids, "token_mask": np.ones((1, tokens), np.float32)}
-    picture = made_up_inputs(base, free_axes(base, batch=1, tokens=tokens))
+    picture = dummy_inputs(base, free_axes(base, batch=1, tokens=tokens))
     picture["context"] = rng.standard_normal(picture["context"].shape).astype(np.float32)
     picture["context_mask"] = np.ones((1, tokens), np.float32)
     for spec, inputs, output in ((encoder, text, "context"), (base, picture, "prediction")):

@@ -5,15 +5,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cascade.bundle import Bundle
-from cascade.made_up_inputs import (
+from cascade.bundle.bundle import Bundle
+from cascade.tuning.dummy_inputs import (
     default_batch,
+    default_shapes,
+    dummy_inputs,
     free_axes,
-    made_up_inputs,
-    usual_shapes,
     waves,
 )
-from tests.tiny_bundle import SIZES, write_tiny_bundle
+from tests.support.tiny_bundle import SIZES, write_tiny_bundle
 
 
 @pytest.fixture(scope="module")
@@ -25,12 +25,12 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 def test_pictures_are_smooth_and_noisy_ones_halfway_to_noise(bundle: Bundle) -> None:
     """A step at t = 0.5: unit variance in `x_t`, neighbours alike in `low_res`."""
     last = bundle.manifest.stages[-1]
-    inputs = made_up_inputs(last, free_axes(last, batch=4, tokens=3))
+    inputs = dummy_inputs(last, free_axes(last, batch=4, tokens=3))
     assert inputs["x_t"].shape == inputs["low_res"].shape == (4, 3, SIZES[-1], SIZES[-1])
     assert abs(inputs["x_t"].std() - np.sqrt(0.75)) < 0.03
     assert np.abs(np.diff(inputs["low_res"], axis=-1)).max() < 2 * np.pi / (SIZES[-1] - 1)
     assert (inputs["t"] == 0.5).all()
-    again = made_up_inputs(last, free_axes(last, batch=4, tokens=3))
+    again = dummy_inputs(last, free_axes(last, batch=4, tokens=3))
     assert all(np.array_equal(again[name], value) for name, value in inputs.items())
 
 
@@ -53,8 +53,8 @@ def test_guidance_doubles_rows_unless_it_is_taught(bundle: Bundle) -> None:
 def test_usual_shapes_leave_the_length_of_texts_open(bundle: Bundle) -> None:
     """Batch and size are those of the defaults."""
     last, base = bundle.manifest.stages[-1], bundle.manifest.stages[0]
-    shapes = usual_shapes(last)
+    shapes = default_shapes(last)
     assert shapes["low_res"] == shapes["x_t"] == (default_batch(last), 3, SIZES[-1], SIZES[-1])
     assert shapes["context"][:2] == shapes["context_mask"] == (default_batch(last), None)
-    assert usual_shapes(base).keys() == {tensor.name for tensor in base.graph.inputs}
-    assert usual_shapes(bundle.manifest.text_encoder)["token_ids"] == (1, None)
+    assert default_shapes(base).keys() == {tensor.name for tensor in base.graph.inputs}
+    assert default_shapes(bundle.manifest.text_encoder)["token_ids"] == (1, None)

@@ -12,25 +12,29 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cascade.errors import ManifestError
-from cascade.manifest import (
+from cascade.bundle.manifest import (
     FORMAT_VERSION,
-    AugmentationSpec,
-    DiffusionSpec,
-    FileEntry,
-    GraphSpec,
-    GuidanceSpec,
     Manifest,
-    ParityRecord,
-    TensorSpec,
-    TextEncoderSpec,
-    ThresholdSpec,
     canonical,
     read_manifest,
     write_manifest,
 )
-from cascade.record import to_json
-from tests.tiny_bundle import write_tiny_bundle
+from cascade.codecs.strict_json import to_json
+from cascade.diffusion.spec import (
+    AugmentationSpec,
+    DiffusionSpec,
+    GuidanceSpec,
+    ThresholdSpec,
+)
+from cascade.errors import ManifestError
+from cascade.graph_spec import (
+    FileEntry,
+    GraphSpec,
+    ParityRecord,
+    TensorSpec,
+)
+from cascade.text.spec import TextEncoderSpec
+from tests.support.tiny_bundle import write_tiny_bundle
 
 QUICK = settings(derandomize=True, deadline=None, max_examples=25)
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False)

@@ -9,8 +9,15 @@ import numpy as np
 import pytest
 
 from cascade.errors import InvalidRequest
-from cascade.noise import AUGMENTATION, CHUNK, NORMAL_TABLE_SHA256, START, normal_table, normals
-from cascade.noise import philox as philox_words
+from cascade.numerics.noise import (
+    AUGMENTATION,
+    CHUNK,
+    NORMAL_TABLE_SHA256,
+    START,
+    normal_table,
+    normals,
+)
+from cascade.numerics.noise import philox as philox_words
 
 HOME = {"seed": 7, "image": 0, "stage": 0, "step": 0}
 

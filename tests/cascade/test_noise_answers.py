@@ -9,7 +9,7 @@ from statistics import NormalDist
 import numpy as np
 import pytest
 
-from cascade.noise import normal_table, normals
+from cascade.numerics.noise import normal_table, normals
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "noise.md").read_text("utf-8")
 ENTRIES = re.findall(r"^\| (\d+) \| ([\d.e-]+) \| `([0-9a-f]{8})` \|$", PAGE, re.MULTILINE)

@@ -20,9 +20,9 @@ from onnx import (
     numpy_helper,
 )
 
+from cascade.codecs.onnx_files import MAX_DEPTH, refuse_external_data
 from cascade.errors import ManifestError
-from cascade.onnx_files import MAX_DEPTH, refuse_external_data
-from tests.tiny_bundle import stage_graph, text_encoder_graph
+from tests.support.tiny_bundle import stage_graph, text_encoder_graph
 
 QUICK = settings(derandomize=True, deadline=None, max_examples=100)
 

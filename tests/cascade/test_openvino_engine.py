@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from cascade.engines.engine import Engine
+from cascade.engine import Engine
 from cascade.engines.ort import OrtEngine
 from cascade.errors import Cancelled, EngineError
 from cascade.precision import Precision
-from cascade.processor import Processor, this_processor
+from cascade.system.processor import Processor, this_processor
 from cascade.types import Array
-from tests.tiny_bundle import WIDTH, eight_bit, stage_graph, text_encoder_graph
+from tests.support.tiny_bundle import WIDTH, eight_bit, stage_graph, text_encoder_graph
 
 if importlib.util.find_spec("openvino") is None:
     pytest.skip("OpenVINO is not installed: its engine is not tested", allow_module_level=True)

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
-from cascade.engines.engine import Engine
+from cascade.engine import Engine
 from cascade.engines.ort import OrtEngine, dtype_name
 from cascade.errors import Cancelled, EngineError
 from cascade.types import Array
-from tests.tiny_bundle import WIDTH, stage_graph, text_encoder_graph
+from tests.support.tiny_bundle import WIDTH, stage_graph, text_encoder_graph
 
 
 def counting_graph() -> bytes:

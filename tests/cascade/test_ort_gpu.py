@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cascade.engines.choice import EngineChoice, EngineKind, installed_kinds, open_engine
+from cascade.engines.factory import EngineChoice, EngineKind, installed_kinds, open_engine
 from cascade.engines.ort import OrtEngine, Provider, refuse_fallback
 from cascade.engines.ort_gpu import gpu_provider
 from cascade.errors import EngineError
 from cascade.precision import Precision
-from tests.tiny_bundle import WIDTH, stage_graph
+from tests.support.tiny_bundle import WIDTH, stage_graph
 
 KINDS = (EngineKind.ORT_CUDA, EngineKind.ORT_TENSORRT)
 

@@ -6,10 +6,10 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from cascade.denoiser import Denoiser, EngineDenoiser
+from cascade.diffusion.denoiser import Denoiser, EngineDenoiser
+from cascade.diffusion.parametrization import Prediction, target, to_x0
+from cascade.diffusion.schedule import CosineSchedule, LinearSchedule, Schedule
 from cascade.errors import StageError
-from cascade.parametrization import Prediction, target, to_x0
-from cascade.schedule import CosineSchedule, LinearSchedule, Schedule
 from cascade.types import Array
 
 KINDS = pytest.mark.parametrize("kind", get_args(Prediction))

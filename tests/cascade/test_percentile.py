@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cascade.percentile import FEW, STRIDE, largest_magnitudes, magnitude_percentile
+from cascade.numerics.percentile import FEW, STRIDE, largest_magnitudes, magnitude_percentile
 from cascade.types import Array
 
 LARGE = 3 * 256 * 256 + 5

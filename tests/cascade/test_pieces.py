@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cascade.pieces import PIECE, pieces, weighted_sum
+from cascade.numerics.chunked import PIECE, pieces, weighted_sum
 from cascade.types import Array
 
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cascade.codecs.strict_json import from_json, to_json
 from cascade.errors import ManifestError
-from cascade.record import from_json, to_json
 
 QUICK = settings(derandomize=True, deadline=None, max_examples=60)
 

@@ -6,18 +6,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cascade.bundle_commands import describe
-from cascade.denoiser import Estimate
+from cascade.bundle.manifest import Manifest
+from cascade.commands.inspect_verify import describe
+from cascade.diffusion.denoiser import Estimate
+from cascade.diffusion.options import resolve_options
+from cascade.diffusion.run_start import LARGEST_SIGNAL, late_start, late_starts
+from cascade.diffusion.samplers.ddim import ddim
+from cascade.diffusion.schedule import Schedule, Spacing, TableSpec, listed_times, make_schedule
 from cascade.errors import InvalidRequest
-from cascade.manifest import Manifest
-from cascade.noise import START, normals
+from cascade.numerics.noise import START, normals
 from cascade.request import GenerateRequest, StageOptions
-from cascade.run_plan import plan_run
-from cascade.run_start import LARGEST_SIGNAL, late_start, late_starts
-from cascade.samplers.ddim import ddim
-from cascade.schedule import Schedule, Spacing, TableSpec, listed_times, make_schedule
 from cascade.types import Batch, PerSample
-from tests.tiny_bundle import write_tiny_bundle
+from tests.support.tiny_bundle import write_tiny_bundle
 
 PIXELS = 3 * 64 * 64
 BRIGHTNESS = 0.5
@@ -141,7 +141,7 @@ def test_a_request_is_warned_about_the_stages_that_it_runs(manifest: Manifest) -
 
     def warned(**fields: object) -> list[str]:
         request = GenerateRequest(prompt="a", **fields)  # type: ignore[arg-type]
-        return [found.stage for found in late_starts(both, request)]
+        return [found.stage for found in late_starts(both.stages, request)]
 
     few = {"base": StageOptions(steps=5)}
     assert warned() == ["sr16"]
@@ -161,5 +161,5 @@ def test_steps_that_an_offset_takes_past_the_end_are_refused_early(manifest: Man
     """Before the stages in front of it have run, naming the option."""
     spec = replace(manifest.stages[0], schedule=cosine_table("leading", offset=3))
     with pytest.raises(InvalidRequest, match="offset of 3") as caught:
-        plan_run(spec, StageOptions(steps=500))
+        resolve_options(spec, StageOptions(steps=500))
     assert caught.value.field == "options.base.steps"

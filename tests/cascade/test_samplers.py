@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from cascade.denoiser import Denoiser, Estimate
-from cascade.noise import START, normals
-from cascade.samplers.ddim import ddim, ddim_step
-from cascade.samplers.ddpm import ddpm, posterior
-from cascade.samplers.sampling import DenoiserAt, NoiseAt, SamplerStep, times_of
-from cascade.samplers.stochastic import add_noise, stochastic
-from cascade.schedule import CosineSchedule, LinearSchedule, Schedule
+from cascade.diffusion.denoiser import Denoiser, Estimate
+from cascade.diffusion.samplers.ddim import ddim, ddim_step
+from cascade.diffusion.samplers.ddpm import ddpm, posterior
+from cascade.diffusion.samplers.sampling import DenoiserAt, NoiseAt, SamplerStep, times_of
+from cascade.diffusion.samplers.stochastic import add_noise, stochastic
+from cascade.diffusion.schedule import CosineSchedule, LinearSchedule, Schedule
+from cascade.numerics.noise import START, normals
 from cascade.types import Batch, PerSample, Times
 
 Sampler = Callable[[DenoiserAt, Batch, Schedule, Times, NoiseAt], Iterator[SamplerStep]]

@@ -5,8 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from cascade.errors import InvalidRequest
-from cascade.schedule import (
+from cascade.diffusion.schedule import (
     CosineSchedule,
     LinearSchedule,
     Schedule,
@@ -14,6 +13,7 @@ from cascade.schedule import (
     make_schedule,
     respaced,
 )
+from cascade.errors import InvalidRequest
 
 BOTH = pytest.mark.parametrize("schedule", [CosineSchedule(), LinearSchedule()], ids=str)
 

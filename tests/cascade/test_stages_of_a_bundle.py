@@ -8,25 +8,26 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cascade.bundle import Bundle
-from cascade.conditioning import augment, enlarge
-from cascade.diffusion_stage import DiffusionStage
-from cascade.engine_plan import EnginePlan
-from cascade.engines.choice import EngineChoice, EngineKind
+from cascade.bundle.bundle import Bundle
+from cascade.codecs.image import from_network, to_network
+from cascade.diffusion.conditioning import augment, enlarge
+from cascade.diffusion.spec import DiffusionSpec, GuidanceSpec, ThresholdSpec
+from cascade.diffusion.stage import DiffusionStage
+from cascade.engines.factory import EngineChoice, EngineKind
 from cascade.errors import Cancelled, InvalidRequest, ManifestError, StageError
 from cascade.events import Event, Preview, Progress, StageFinished
 from cascade.generate import generate
-from cascade.hosting import last_position, open_stage, open_stages
-from cascade.image_codec import from_network, to_network
-from cascade.manifest import DiffusionSpec, GuidanceSpec, TextEncoderSpec, ThresholdSpec
-from cascade.noise import AUGMENTATION, START, normals
+from cascade.numerics.noise import AUGMENTATION, START, normals
 from cascade.precision import Precision
 from cascade.request import GenerateRequest, Handoff, StageOptions
 from cascade.stage import Stage
-from cascade.text_stage import TextEncoderStage
-from cascade.tokenizer import PromptTokenizer
+from cascade.stage_factory import last_position, open_stage, open_stages
+from cascade.text.spec import TextEncoderSpec
+from cascade.text.stage import TextEncoderStage
+from cascade.text.tokenizer import PromptTokenizer
+from cascade.tuning.plan import EnginePlan
 from cascade.types import Array, ImageU8
-from tests.tiny_bundle import MAX_TOKENS, WIDTH, write_tiny_bundle
+from tests.support.tiny_bundle import MAX_TOKENS, WIDTH, write_tiny_bundle
 
 PROMPT = "a red apple, noto style"
 CONTEXT = np.linspace(-1, 1, 3 * WIDTH).reshape(3, WIDTH).astype(np.float16)
@@ -383,7 +384,7 @@ def test_terminate_and_close_reach_the_engine(bundle: Bundle) -> None:
     """The stage hands both on, and preparing early does nothing."""
     engine = CountingEngine()
     stage = DiffusionStage(spec_of(bundle, 1), 1, engine)
-    stage.anticipate(Handoff(prompt="a"))
+    stage.prefetch(Handoff(prompt="a"))
     stage.terminate()
     stage.close()
     assert (engine.terminated, engine.closed, engine.calls) == (1, 1, [])

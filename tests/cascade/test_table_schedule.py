@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from cascade.errors import InvalidRequest
-from cascade.schedule import (
+from cascade.diffusion.schedule import (
     LinearSchedule,
     Schedule,
     Spacing,
@@ -13,6 +12,7 @@ from cascade.schedule import (
     make_schedule,
     training_steps,
 )
+from cascade.errors import InvalidRequest
 
 LINEAR = LinearSchedule(train_steps=50, beta_first=1e-3, beta_last=0.1)
 KNOTS = np.arange(1, 51) / 50

@@ -7,13 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cascade.diffusion_stage import DiffusionStage
+from cascade.bundle.manifest import read_manifest, write_manifest
+from cascade.diffusion.spec import DiffusionSpec
+from cascade.diffusion.stage import DiffusionStage
 from cascade.errors import InvalidRequest, ManifestError
 from cascade.events import StageFinished
-from cascade.manifest import DiffusionSpec, TensorSpec, read_manifest, write_manifest
+from cascade.graph_spec import TensorSpec
 from cascade.request import GenerateRequest, Handoff, StageOptions
 from cascade.types import Array, ImageU8
-from tests.tiny_bundle import WIDTH, write_tiny_bundle
+from tests.support.tiny_bundle import WIDTH, write_tiny_bundle
 
 GUIDANCE = TensorSpec(name="guidance", dtype="float32", shape=("batch",))
 

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from cascade.codecs.tensor import MAX_ELEMENTS, PackedTensor, pack_tensor, unpack_tensor
 from cascade.errors import TensorCodecError
-from cascade.tensor_codec import MAX_ELEMENTS, PackedTensor, pack_tensor, unpack_tensor
 from cascade.types import Array
 
 QUICK = settings(derandomize=True, deadline=None, max_examples=80)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from cascade.denoiser import Denoiser, Estimate
-from cascade.thresholding import DynamicThreshold, StaticThreshold
+from cascade.diffusion.denoiser import Denoiser, Estimate
+from cascade.diffusion.thresholding import DynamicThreshold, StaticThreshold
 from cascade.types import Batch, PerSample
 
 TIMES = np.array([0.5], np.float32)

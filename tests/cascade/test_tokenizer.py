@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from cascade.errors import InvalidRequest, ManifestError
-from cascade.tokenizer import PromptTokenizer
-from tests.tiny_bundle import MAX_TOKENS, WORDS, tokenizer_json
+from cascade.text.tokenizer import PromptTokenizer
+from tests.support.tiny_bundle import MAX_TOKENS, WORDS, tokenizer_json
 
 
 def test_known_words_get_their_numbers() -> None:

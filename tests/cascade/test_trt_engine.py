@@ -11,18 +11,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cascade.bundle import Bundle
-from cascade.engine_plan import EnginePlan
-from cascade.engines.choice import EngineChoice
-from cascade.engines.engine import Engine
+from cascade.bundle.bundle import Bundle
+from cascade.engine import Engine
+from cascade.engines.factory import EngineChoice
 from cascade.engines.kinds import EngineKind
 from cascade.engines.ort import OrtEngine
 from cascade.errors import Cancelled, EngineError
 from cascade.precision import Precision
 from cascade.request import GenerateRequest
+from cascade.tuning.plan import EnginePlan
 from cascade.types import Array, ImageU8
 from tests.congruence.children import LocalAnswers
-from tests.tiny_bundle import WIDTH, WORDS, write_tiny_bundle
+from tests.support.tiny_bundle import WIDTH, WORDS, write_tiny_bundle
 
 pytestmark = pytest.mark.gpu
 

@@ -8,16 +8,16 @@ from typing import Any
 
 import pytest
 
-from cascade.agreement import MAX_RESOLUTION
-from cascade.bundle import Bundle, open_bundle
-from cascade.cli import main
+from cascade.bundle.bundle import Bundle, open_bundle
+from cascade.bundle.manifest import Manifest, write_manifest
+from cascade.bundle.wire_limits import check_wire_limits
+from cascade.commands.cli import main
 from cascade.errors import InvalidRequest, ManifestError
-from cascade.manifest import Manifest, write_manifest
-from cascade.wire_limits import check_wire_limits
-from runtime_server.admission.room import check_bytes_suffice
-from runtime_server.configuration.config import ServerConfig
-from runtime_server.hosting.core import load_core
-from tests.tiny_bundle import write_tiny_bundle
+from cascade.wire_contract import MAX_RESOLUTION
+from runtime_server.admission.concurrency_limits import check_bytes_suffice
+from runtime_server.config.config import ServerConfig
+from runtime_server.runtime.core import load_core
+from tests.support.tiny_bundle import write_tiny_bundle
 
 
 @pytest.fixture(scope="module")

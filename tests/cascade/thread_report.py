@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from cascade.engines.choice import EngineChoice, EngineKind, open_engine
+from cascade.engines.factory import EngineChoice, EngineKind, open_engine
 from cascade.precision import Precision
-from tests.tiny_bundle import text_encoder_graph
+from tests.support.tiny_bundle import text_encoder_graph
 
 TASKS = Path("/proc/self/task")
 

@@ -12,12 +12,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from cascade.bundle import Bundle
-from cascade.engine_plan import EnginePlan
+from cascade.bundle.bundle import Bundle
 from cascade.events import StageFinished
 from cascade.generate import generate
-from cascade.hosting import open_stages
 from cascade.request import GenerateRequest
+from cascade.stage_factory import open_stages
+from cascade.tuning.plan import EnginePlan
 from cascade.types import ImageU8
 
 READY_WITHIN_S = 60.0
@@ -30,7 +30,7 @@ class ServerChild:
 
     def __init__(self, bundle: Bundle, address: str, cut: int, options: Sequence[str]) -> None:
         self.address = address
-        self._command = [sys.executable, "-m", "cascade.cli", "serve"]
+        self._command = [sys.executable, "-m", "cascade", "serve"]
         self._command += ["--bundle", str(bundle.folder), "--listen", address]
         self._command += ["--cut", str(cut), "--threads", "1", "--until-stdin-closes"]
         self._command += options

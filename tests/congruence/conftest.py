@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from cascade.bundle import Bundle
+from cascade.bundle.bundle import Bundle
 from tests.congruence.children import LocalAnswers, free_tcp_address, serving
-from tests.tiny_bundle import write_tiny_bundle
+from tests.support.tiny_bundle import write_tiny_bundle
 
 
 @pytest.fixture(scope="session")

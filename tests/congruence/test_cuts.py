@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from cascade.bundle import Bundle
+from cascade.bundle.bundle import Bundle
 from cascade.events import Accepted, Event, Preview, Progress, StageFinished, Transferred
 from cascade.request import GenerateRequest, StageOptions
 from runtime_client.client import Client

@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cascade.bundle import Bundle, open_bundle
-from cascade.engine_plan import plan_here
-from cascade.engines.choice import EngineKind, installed_kinds
-from cascade.manifest import DiffusionSpec
+from cascade.bundle.bundle import Bundle, open_bundle
+from cascade.diffusion.spec import DiffusionSpec
+from cascade.engines.factory import EngineKind, installed_kinds
 from cascade.request import GenerateRequest, StageOptions
+from cascade.tuning.options import parse_engine_options
+from cascade.tuning.plan import plan_here
 from cascade.types import ImageU8
-from cascade.wishes import parse_wish
 from tests.congruence.children import LocalAnswers
 
 FOLDER = Path(__file__).resolve().parents[2] / "bundles" / "emoji-1"
@@ -39,7 +39,7 @@ def reference() -> Bundle:
 
 def pictures(bundle: Bundle, kind: EngineKind, threads: int) -> list[dict[str, ImageU8]]:
     """Every stage's picture of every prompt: few steps, all in float32 on one engine."""
-    plan = plan_here(bundle.manifest, parse_wish(kind.value, "fp32", threads))
+    plan = plan_here(bundle.manifest, parse_engine_options(kind.value, "fp32", threads))
     options = {
         component.name: StageOptions(steps=2 if component.input_resolution is None else 1)
         for component in bundle.manifest.components

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cascade.bundle import Bundle
+from cascade.bundle.bundle import Bundle
 from cascade.errors import (
     BundleMismatch,
     Cancelled,
@@ -24,12 +24,12 @@ from cascade.events import Event, FellBack, Progress, StageFinished
 from cascade.request import GenerateRequest, Handoff, StageOptions
 from runtime_client.client import Client
 from runtime_client.config import ClientConfig
-from runtime_client.connection import Connection
-from runtime_client.deadline import Deadline
-from runtime_client.remote_stage import RemoteStage
-from runtime_client.transport import Security
+from runtime_client.remote.connection import Connection
+from runtime_client.remote.deadline import Deadline
+from runtime_client.remote.remote_stage import RemoteStage
+from runtime_client.remote.transport import Security
 from tests.congruence.children import LocalAnswers, ServerChild, serving
-from tests.tiny_bundle import write_tiny_bundle
+from tests.support.tiny_bundle import write_tiny_bundle
 
 REQUEST = GenerateRequest(prompt="a red apple", seed=11)
 SLOW = GenerateRequest(prompt="a red apple", seed=11, options={"base": StageOptions(steps=2)})

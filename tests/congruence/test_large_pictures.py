@@ -7,18 +7,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cascade.agreement import MAX_MESSAGE_BYTES
-from cascade.bundle import Bundle
+from cascade.bundle.bundle import Bundle
 from cascade.errors import MessageTooLarge
 from cascade.events import Event, Resumed
 from cascade.request import GenerateRequest
 from cascade.types import ImageU8
+from cascade.wire_contract import MAX_MESSAGE_BYTES
 from protos.cascade.v1 import cascade_pb2 as pb
 from runtime_client.client import Client
-from runtime_client.conversation import in_fragments
+from runtime_client.remote.resumable_stream import in_fragments
 from runtime_server.protocol.wire import encoded_smaller
 from tests.faults.proxy import proxy
-from tests.serving import (
+from tests.support.serving import (
     PROMPT,
     SERVICE,
     RunningServer,
@@ -33,7 +33,7 @@ from tests.serving import (
     tensor_message,
     wait_until,
 )
-from tests.tiny_bundle import WIDTH, write_tiny_bundle
+from tests.support.tiny_bundle import WIDTH, write_tiny_bundle
 
 SIZE = 2048
 RAW_BYTES = 3 * SIZE**2

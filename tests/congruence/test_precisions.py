@@ -6,16 +6,16 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from cascade.bundle import Bundle
-from cascade.engine_plan import plan_here
+from cascade.bundle.bundle import Bundle
 from cascade.errors import PrecisionMismatch
-from cascade.events import Computed
+from cascade.events import Backend
 from cascade.precision import Precision
 from cascade.request import GenerateRequest
-from cascade.wishes import parse_wish
+from cascade.tuning.options import parse_engine_options
+from cascade.tuning.plan import plan_here
 from runtime_client.client import Client
 from tests.congruence.children import LocalAnswers, free_tcp_address, serving
-from tests.tiny_bundle import write_tiny_bundle
+from tests.support.tiny_bundle import write_tiny_bundle
 
 REQUEST = GenerateRequest(prompt="a red apple, noto style", seed=11)
 STAGES = ("base", "sr16", "sr32")
@@ -38,7 +38,7 @@ def eight(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 @pytest.fixture(scope="module")
 def truth(eight: Bundle, engine: str) -> Iterator[LocalAnswers]:
     """Its pictures in 8 bits, made in this process."""
-    local = LocalAnswers(eight, plan_here(eight.manifest, parse_wish(engine, "int8", 1)))
+    local = LocalAnswers(eight, plan_here(eight.manifest, parse_engine_options(engine, "int8", 1)))
     yield local
     local.close()
 
@@ -63,8 +63,8 @@ def test_every_cut_makes_the_same_picture(
         for name, image in result.images.items():
             np.testing.assert_array_equal(image, expected[name], err_msg=f"{name} at cut {cut}")
         assert dict(result.computed) == {
-            "text_encoder": Computed(engine, Precision.FP32),
-            **dict.fromkeys(STAGES, Computed(engine, Precision.INT8)),
+            "text_encoder": Backend(engine, Precision.FP32),
+            **dict.fromkeys(STAGES, Backend(engine, Precision.INT8)),
         }
     exact = LocalAnswers(eight)
     assert not np.array_equal(exact.images(REQUEST)["sr32"], expected["sr32"])
@@ -78,7 +78,7 @@ def test_a_private_server_computes_as_this_side_would(
     with Client(eight, cut=2, engine=engine, precision="int8", threads=1) as client:
         result = client.run(REQUEST)
     np.testing.assert_array_equal(result.image, truth.images(REQUEST)["sr32"])
-    assert result.computed["sr32"] == Computed(engine, Precision.INT8)
+    assert result.computed["sr32"] == Backend(engine, Precision.INT8)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "sr32=fp32"])

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cascade.bundle import Bundle, open_bundle
-from cascade.manifest import DiffusionSpec
+from cascade.bundle.bundle import Bundle, open_bundle
+from cascade.diffusion.spec import DiffusionSpec
 from cascade.request import GenerateRequest, StageOptions
 from cascade.types import ImageU8
 from runtime_client.client import Client

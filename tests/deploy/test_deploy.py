@@ -14,17 +14,17 @@ from typing import Any, get_args
 import pytest
 
 from runtime_server.cli import EXIT_REFUSED, register
-from runtime_server.configuration.config_file import load_config
+from runtime_server.config.config_file import load_config
 from runtime_server.protocol.wire import SERVICE_NAME
 from runtime_server.server import FLUSH_S
-from runtime_server.watching.load import Load, StageLoad
-from runtime_server.watching.metrics import PrometheusObserver, camel_case
-from runtime_server.watching.observer import Failure, Refusal
-from runtime_server.watching.traces import CODES
-from tests.certificates import Authority
-from tests.faults.victim import victim
-from tests.serving import ask
-from tests.tiny_bundle import write_tiny_bundle
+from runtime_server.telemetry.load import Load, StageLoad
+from runtime_server.telemetry.metrics import PrometheusObserver, camel_case
+from runtime_server.telemetry.observer import Failure, Refusal
+from runtime_server.telemetry.traces import CODES
+from tests.faults.server_process import victim
+from tests.support.certificates import Authority
+from tests.support.serving import ask
+from tests.support.tiny_bundle import write_tiny_bundle
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 METRIC = re.compile(r"\b((?:cascade|grpc_server|process)_[a-z_]+)\b")
@@ -268,7 +268,7 @@ def test_a_server_of_the_settings_starts(name: str, tmp_path: Path) -> None:
         text, count = re.subn(rf'(?m)^{key} = ".*"$', f'{key} = "{path}"', text)
         assert count == 1
     (tmp_path / "server.toml").write_text(re.sub(r'(listen = ".*):\d+"', r'\1:0"', text))
-    command = [sys.executable, "-m", "cascade.cli", "serve", "--threads", "1", "--config"]
+    command = [sys.executable, "-m", "cascade", "serve", "--threads", "1", "--config"]
     with victim(bundle, command=[*command, str(tmp_path / "server.toml")]) as server:
         port = server.window.rpartition(":")[2]
         server.window = f"127.0.0.1:{port}"

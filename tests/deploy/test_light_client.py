@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from cascade.bundle import Bundle
-from tests.tiny_bundle import write_tiny_bundle
+from cascade.bundle.bundle import Bundle
+from tests.support.tiny_bundle import write_tiny_bundle
 
 ROOT = Path(__file__).parents[2]
 HUB = "huggingface-hub"

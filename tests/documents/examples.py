@@ -100,7 +100,7 @@ RUN: Mapping[str, Example] = {
         says="the server knows nothing of that request",
     ),
     # docs/noise.md
-    'python -c "from cascade.noise import normal_table; '
+    'python -c "from cascade.numerics.noise import normal_table; '
     "normal_table().astype('<f4').tofile('normals.f32')\"": Example(makes=("normals.f32",)),
     # docs/operations.md
     "cascade serve --config deploy/server.toml --dry-run": Example(says="text_encoder"),

@@ -12,12 +12,12 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from cascade.bundle import open_bundle
-from cascade.cli import main
-from cascade.default_bundle import REFERENCE, VARIABLE
+from cascade.bundle.bundle import open_bundle
+from cascade.bundle.default_bundle import REFERENCE, VARIABLE
+from cascade.commands.cli import main
 from tests.documents.commands import ROOT
-from tests.made_up_quality import figures
-from tests.tiny_bundle import write_tiny_bundle
+from tests.support.synthetic_quality import figures
+from tests.support.tiny_bundle import write_tiny_bundle
 
 WORDS = ("a", "red", "circle")
 
@@ -68,16 +68,16 @@ def apple(folder: Path) -> None:
 
 def data(folder: Path) -> None:
     """A prepared data file."""
-    from tests.made_up_data import write_made_up_data
+    from tests.support.synthetic_data import write_made_up_data
 
     write_made_up_data(folder / "data" / "emoji.npz")
 
 
 def checkpoints(folder: Path) -> None:
     """A checkpoint of every stage, of untrained networks of the true sizes."""
-    from stages.checkpoint import save_checkpoint
-    from stages.efficient_unet import EfficientUNet
+    from stages.networks.efficient_unet import EfficientUNet
     from stages.presets import PRESETS
+    from stages.training.checkpoint import save_checkpoint
 
     for name, preset in PRESETS.items():
         state = EfficientUNet(preset.unet).state_dict()
@@ -86,7 +86,7 @@ def checkpoints(folder: Path) -> None:
 
 def pipelines(folder: Path) -> None:
     """Two pipelines of diffusers' classes, in miniature."""
-    from tests import tiny_if
+    from tests.support import tiny_if
 
     base, upscaler = tiny_if.base_pipeline(folder / "words", 16), tiny_if.upscaler_pipeline(64)
     base.save_pretrained(folder / "IF-I-M")

@@ -7,17 +7,17 @@ import onnx
 import pytest
 import torch
 
-from cascade.manifest import TensorSpec
+from cascade.graph_spec import TensorSpec
 from export.bundle_parts import BundleParts, ExportOptions
 from export.graphs import export_graph
-from export.rounding import Storage, release
 from export.stage_component import StageSource, add_stage
-from stages.checkpoint import save_checkpoint
-from stages.efficient_unet import EfficientUNet
+from export.weights.rounding import Storage, release
+from stages.evaluation.sampling import graph_inputs, graph_outputs
+from stages.networks.efficient_unet import EfficientUNet
 from stages.presets import StagePreset
-from stages.sampling import graph_inputs, graph_outputs
+from stages.training.checkpoint import save_checkpoint
 from tests.export.foreign_networks.one_registry import keep_registry
-from tests.tiny_training import FACTS, SELF_BASE, TINY_SR, stirred, tiny_dataset, tiny_unet
+from tests.support.tiny_training import FACTS, SELF_BASE, TINY_SR, stirred, tiny_dataset, tiny_unet
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,30 +9,31 @@ import numpy as np
 import onnx
 import pytest
 
-from cascade.bundle import open_bundle
-from cascade.diffusion_stage import DiffusionStage
-from cascade.engine_plan import EnginePlan
+from cascade.bundle.bundle import open_bundle
+from cascade.bundle.manifest import Manifest, write_manifest
+from cascade.diffusion.stage import DiffusionStage
 from cascade.engines.ort import OrtEngine
 from cascade.errors import ParityError
-from cascade.hosting import open_stages
-from cascade.manifest import FileEntry, Manifest, VariantSpec, write_manifest
+from cascade.graph_spec import FileEntry, VariantSpec
 from cascade.precision import Precision
 from cascade.request import GenerateRequest, Handoff
+from cascade.stage_factory import open_stages
+from cascade.tuning.plan import EnginePlan
 from export import int8_variant
 from export.bundle_folder import write_bundle
 from export.bundle_parts import BundleParts, ExportOptions
 from export.bundle_writer import prove_end_to_end
 from export.parity import compare_engines, stage_cases
-from export.quantize.shared_weights import leave_out
-from export.rounding import Storage
+from export.quantize.shared_weights import strip_initializers
 from export.stage_component import StageSource, add_stage, training_facts
 from export.text_component import CONTEXT_WIDTH
-from stages.checkpoint import save_checkpoint
+from export.weights.rounding import Storage
+from stages.evaluation.sampling import run_stage
+from stages.evaluation.torch_engine import TorchEngine
 from stages.presets import PRESETS
-from stages.sampling import run_stage
-from stages.torch_engine import TorchEngine
-from tests.tiny_bundle import write_tiny_bundle
-from tests.tiny_training import FACTS, SELF_BASE, stirred, tiny_dataset
+from stages.training.checkpoint import save_checkpoint
+from tests.support.tiny_bundle import write_tiny_bundle
+from tests.support.tiny_training import FACTS, SELF_BASE, stirred, tiny_dataset
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +207,7 @@ def test_a_variant_is_read_complete(tmp_path: Path, material: Material) -> None:
     whole = onnx.load_from_string(material.files[stage.graph.file])
     thin = onnx.ModelProto()
     thin.CopyFrom(whole)
-    saved = leave_out(thin, whole)
+    saved = strip_initializers(thin, whole)
     files = {**material.files, "thin.onnx": thin.SerializeToString()}
     variant = VariantSpec(
         precision=Precision.INT8, file="thin.onnx", parity=stage.graph.parity, picture_db=40.0

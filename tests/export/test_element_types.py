@@ -9,8 +9,8 @@ from onnx import TensorProto, defs, helper, numpy_helper
 
 from cascade.engines.ort import OrtEngine
 from cascade.precision import Precision
-from export.gpu_form.element_types import TYPES, allowed, narrow_inputs
-from export.gpu_form.half import halve
+from export.gpu_variant.element_types import TYPES, allowed, narrow_inputs
+from export.gpu_variant.half import halve
 
 OPSET = 23
 KERNEL = [1, 1, 1, 1]

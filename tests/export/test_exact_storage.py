@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from cascade.engines.ort import OrtEngine
-from export.exact_storage import eight_bit_grid, store_exactly
-from export.weight_grid import choose_grid
-from tests.tiny_training import unet_inputs
+from export.weights.exact_storage import eight_bit_grid, store_exactly
+from export.weights.weight_grid import choose_grid
+from tests.support.tiny_training import unet_inputs
 
 Floats = NDArray[np.float32]
 

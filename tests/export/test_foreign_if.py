@@ -12,26 +12,26 @@ import numpy as np
 import pytest
 import torch
 
-from cascade.bundle import Bundle, open_bundle
-from cascade.cli import main
-from cascade.engine_plan import EnginePlan
+from cascade.bundle.bundle import Bundle, open_bundle
+from cascade.commands.cli import main
+from cascade.diffusion.schedule import TableSpec, make_schedule
+from cascade.diffusion.spec import StoredContext, ThresholdSpec
 from cascade.errors import InvalidRequest, UnsupportedModel
 from cascade.events import StageFinished
-from cascade.hosting import open_stages
-from cascade.manifest import StoredContext, ThresholdSpec
-from cascade.noise import AUGMENTATION, START, normals
+from cascade.numerics.noise import AUGMENTATION, START, normals
 from cascade.request import GenerateRequest, Handoff, StageOptions
-from cascade.schedule import TableSpec, make_schedule
+from cascade.stage_factory import open_stages
+from cascade.tuning.plan import EnginePlan
 from cascade.types import ImageU8
-from export.foreign.command import ForeignSource, describe, export_foreign
+from export.adapters.command import ForeignSource, describe, export_foreign
 from export.parity import pictures
 from runtime_client.client import Client
-from stages.metrics import psnr_db
+from stages.evaluation.metrics import psnr_db
 
 pytest.importorskip("diffusers", reason="THE FOREIGN EXTRA IS MISSING: diffusers was not compared")
 pytest.importorskip("sentencepiece", reason="THE FOREIGN EXTRA IS MISSING: no tiny tokenizer")
 
-from tests import tiny_if
+from tests.support import tiny_if
 
 LOW, HIGH = 16, 64
 PROMPT = "  A red APPLE on a green chair "

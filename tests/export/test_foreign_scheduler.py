@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 import torch
 
-from cascade.denoiser import EngineDenoiser
+from cascade.diffusion.denoiser import EngineDenoiser
+from cascade.diffusion.samplers.choice import SamplerInputs, sample
+from cascade.diffusion.schedule import first_time, make_schedule
+from cascade.diffusion.thresholding import thresholded
 from cascade.errors import UnsupportedModel
-from cascade.noise import START, normals
-from cascade.samplers.choice import SamplerInputs, sample
-from cascade.schedule import first_time, make_schedule
-from cascade.thresholding import thresholded
+from cascade.numerics.noise import START, normals
 from cascade.types import Array, Batch
-from export.foreign.diffusers_scheduler import SchedulerChoices, read_scheduler
-from export.foreign.scheduler_fields import FIELDS
+from export.adapters.diffusers_scheduler import SchedulerChoices, read_scheduler
+from export.adapters.scheduler_fields import FIELDS
 
 pytest.importorskip("diffusers", reason="THE FOREIGN EXTRA IS MISSING: diffusers was not compared")
 

@@ -12,17 +12,17 @@ from tokenizers import Tokenizer
 
 from cascade.engines.ort import OrtEngine
 from cascade.errors import UnsupportedModel
-from cascade.tokenizer import PromptTokenizer
-from export.foreign.command import T5_TOKENS, ForeignSource, describe
-from export.foreign.t5_encoder import t5_text_encoder
-from export.foreign.t5_tokenizer import read_tokenizer
-from export.foreign.writer import ForeignBundle
+from cascade.text.tokenizer import PromptTokenizer
+from export.adapters.command import T5_TOKENS, ForeignSource, describe
+from export.adapters.t5_encoder import t5_text_encoder
+from export.adapters.t5_tokenizer import read_tokenizer
+from export.adapters.writer import ForeignBundle
 
 pytest.importorskip("transformers", reason="THE FOREIGN EXTRA IS MISSING: T5 was not compared")
 pytest.importorskip("diffusers", reason="THE FOREIGN EXTRA IS MISSING: T5 was not compared")
 pytest.importorskip("sentencepiece", reason="THE FOREIGN EXTRA IS MISSING: no tiny tokenizer")
 
-from tests import tiny_if
+from tests.support import tiny_if
 
 PROMPTS = ("a red apple", "two  cats sit on a GREEN chair, zebra!", "")
 

@@ -8,18 +8,18 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cascade.bundle import Bundle, open_bundle
-from cascade.cli import main
+from cascade.bundle.bundle import Bundle, open_bundle
+from cascade.commands.cli import main
+from cascade.diffusion.spec import ThresholdSpec
 from cascade.errors import ParityError, UnsupportedModel
-from cascade.manifest import ThresholdSpec
 from cascade.precision import Precision
 from examples import my_cascade
+from export.adapters import writer
+from export.adapters.command import ForeignSource, describe
+from export.adapters.description import CascadeDescription
+from export.adapters.synthetic_cases import made_up_cases
+from export.adapters.torch_module import describe_torch
 from export.bundle_parts import ExportOptions
-from export.foreign import writer
-from export.foreign.command import ForeignSource, describe
-from export.foreign.description import CascadeDescription
-from export.foreign.made_up import made_up_cases
-from export.foreign.torch_module import describe_torch
 from runtime_client.client import Client
 
 EXAMPLE = "examples.my_cascade:describe"

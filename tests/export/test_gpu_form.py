@@ -13,28 +13,29 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
-from cascade.borrowed_weights import missing, with_borrowed
-from cascade.bundle import Bundle
-from cascade.engines.gpu_graph import gpu_graph, whole_blocks
+from cascade.bundle.bundle import Bundle
+from cascade.bundle.gpu_graph import gpu_graph
+from cascade.codecs.onnx_operators import whole_blocks
+from cascade.codecs.shared_initializers import attach_initializers, missing
 from cascade.engines.ort import OrtEngine
-from cascade.manifest import FileEntry, GraphSpec, TensorSpec
+from cascade.graph_spec import FileEntry, GraphSpec, TensorSpec
 from cascade.precision import Precision
 from cascade.types import Array
-from export.exact_storage import store_exactly
-from export.gpu_form.borrow import borrow
-from export.gpu_form.checkable import checkable
-from export.gpu_form.form import gpu_form
-from export.gpu_form.half import halve
-from export.gpu_form.proven import FormSource, prove_gpu_form
-from export.gpu_form.whole_attention import restore_attention
+from export.gpu_variant.cpu_checkable import checkable
+from export.gpu_variant.form import gpu_form
+from export.gpu_variant.fused_attention import restore_attention
+from export.gpu_variant.half import halve
+from export.gpu_variant.strip_initializers import borrow
+from export.gpu_variant.verify import FormSource, prove_gpu_form
 from export.graphs import export_graph
 from export.passes.pipeline import optimize
-from stages.blocks import Attention
-from stages.text_encoder import EncoderLayer, TextEncoder, TextEncoderConfig
-from stages.torch_engine import TorchEngine
+from export.weights.exact_storage import store_exactly
+from stages.evaluation.torch_engine import TorchEngine
+from stages.networks.blocks import Attention
+from stages.networks.text_encoder import EncoderLayer, TextEncoder, TextEncoderConfig
 from tests.export.conftest import Exported, exported
-from tests.tiny_bundle import write_tiny_bundle
-from tests.tiny_training import TINY_BASE, unet_inputs
+from tests.support.tiny_bundle import write_tiny_bundle
+from tests.support.tiny_training import TINY_BASE, unet_inputs
 
 FLOAT_TOLERANCE = 1e-5
 """Attention as one operator multiplies in another order."""
@@ -85,7 +86,7 @@ def numbers(model: onnx.ModelProto) -> dict[str, Array]:
         mask[1, 4:] = 0
         return {"token_ids": np.arange(18).reshape(2, 9), "token_mask": mask}
     upscales = any(info.name == "low_res" for info in model.graph.input)
-    from tests.tiny_training import TINY_SR, tiny_unet
+    from tests.support.tiny_training import TINY_SR, tiny_unet
 
     config = tiny_unet(attention="cross", upscales=True, levels=1) if upscales else TINY_BASE.unet
     assert TINY_SR.unet.upscales
@@ -155,7 +156,7 @@ def test_borrowed_weights_change_nothing(
     file = form.borrowing(lender)
     large = [t for t in plain.graph.initializer if np.prod(t.dims) >= 256]
     assert len(missing(file)) == len(large)
-    completed = onnx.load_from_string(with_borrowed(file, lender, "form"))
+    completed = onnx.load_from_string(attach_initializers(file, lender, "form"))
     onnx.checker.check_model(completed)
     inputs = numbers(plain)
     np.testing.assert_array_equal(
@@ -200,7 +201,7 @@ def test_levels_are_lent_exactly(axis: int) -> None:
     model = product(weight)
     assert borrow(model, lender) < levels.nbytes
     assert missing(model.SerializeToString()) == {"W_i8"}
-    completed = with_borrowed(model.SerializeToString(), lender.SerializeToString(), "form")
+    completed = attach_initializers(model.SerializeToString(), lender.SerializeToString(), "form")
     np.testing.assert_array_equal(rebuilt(completed), weight)
 
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cascade.manifest import TensorSpec
+from cascade.graph_spec import TensorSpec
 from cascade.precision import Precision
-from export.gpu_form.form import gpu_form
-from export.gpu_form.whole_norms import restate_single_groups
+from export.gpu_variant.form import gpu_form
+from export.gpu_variant.fused_norms import restate_single_groups
 from export.graphs import export_graph
 from tests.export.pass_graphs import Recipe, assert_equivalent, kinds, random_inputs, run
 

@@ -9,12 +9,12 @@ import pytest
 import torch
 from onnx import helper
 
+from cascade.codecs.onnx_files import refuse_external_data
 from cascade.engines.ort import OrtEngine
-from cascade.manifest import TensorSpec
-from cascade.onnx_files import refuse_external_data
+from cascade.graph_spec import TensorSpec
 from export.graphs import EXAMPLE_AXES, OPSET, example_inputs, export_graph, name_axes
-from stages.sampling import graph_inputs, graph_outputs
-from tests.tiny_training import SELF_BASE, stirred, unet_inputs
+from stages.evaluation.sampling import graph_inputs, graph_outputs
+from tests.support.tiny_training import SELF_BASE, stirred, unet_inputs
 
 # Float32 sums in another order over a few layers of numbers around 1.
 TOLERANCE = 2e-4

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from cascade.bundle import Bundle, open_bundle
-from cascade.cli import main as cascade
+from cascade.bundle.bundle import Bundle, open_bundle
+from cascade.commands.cli import main as cascade
+from cascade.commands.exit_codes import BAD_INPUT
 from cascade.errors import InvalidRequest
-from cascade.exit_codes import BAD_INPUT
 from export.model_card import CARD, add_card
-from tests.made_up_quality import figures
-from tests.tiny_bundle import write_tiny_bundle
+from tests.support.synthetic_quality import figures
+from tests.support.tiny_bundle import write_tiny_bundle
 
 
 @pytest.fixture

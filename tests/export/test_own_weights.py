@@ -7,9 +7,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from cascade.engines.choice import EngineChoice, EngineKind, installed_kinds, open_engine
+from cascade.engines.factory import EngineChoice, EngineKind, installed_kinds, open_engine
 from cascade.precision import Precision
-from export.own_weights import own_weights
+from export.weights.own_weights import own_weights
 
 NODES = {
     "convolutions": [

@@ -21,11 +21,11 @@ from export.parity import (
     low_resolution,
     stage_cases,
 )
-from export.rounding import Storage, release
-from stages.efficient_unet import EfficientUNet
-from stages.sampling import graph_inputs
-from stages.torch_engine import TorchEngine
-from tests.tiny_training import TINY_BASE, TINY_SR, stirred, tiny_dataset
+from export.weights.rounding import Storage, release
+from stages.evaluation.sampling import graph_inputs
+from stages.evaluation.torch_engine import TorchEngine
+from stages.networks.efficient_unet import EfficientUNet
+from tests.support.tiny_training import TINY_BASE, TINY_SR, stirred, tiny_dataset
 
 CASES = [{"x": np.linspace(-1, 1, 12, dtype=np.float32).reshape(1, 12) * n} for n in (1, 2)]
 
@@ -72,7 +72,7 @@ class Painter:
         """Its one name."""
         return (self.name,)
 
-    def anticipate(self, handoff: Handoff) -> None:
+    def prefetch(self, handoff: Handoff) -> None:
         """Nothing to prepare."""
 
     def run(self, request: GenerateRequest, handoff: Handoff) -> Iterator[Event]:

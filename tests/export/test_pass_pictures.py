@@ -8,9 +8,9 @@ import pytest
 
 from export.passes.axis_names import name_feature_axes
 from export.passes.pixel_shuffle import split_pixel_shuffles
+from export.passes.preconditioning import join_straight_path
 from export.passes.sample_factors import gather_sample_factors
 from export.passes.split_concat import SMALL_MAP, split_concats
-from export.passes.straight_path import join_straight_path
 from export.passes.swish import fuse_swish
 from tests.export.pass_graphs import (
     Recipe,

@@ -14,9 +14,9 @@ from export.bundle_parts import BundleParts
 from export.passes.editor import MICROSOFT, GraphEditor
 from export.passes.expectations import check_fusions, expected_fusions
 from export.passes.pipeline import PASSES, optimize
-from stages.efficient_unet import EfficientUNet
+from stages.networks.efficient_unet import EfficientUNet
 from stages.presets import BASE, SR256, SR1024
-from tests.tiny_training import SELF_BASE, stirred, unet_inputs
+from tests.support.tiny_training import SELF_BASE, stirred, unet_inputs
 
 # As `test_graphs.py`: float32 sums in another order over a few layers of numbers around 1.
 TOLERANCE = 2e-4

@@ -9,14 +9,14 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
-from cascade.engines.choice import EngineKind, installed_kinds
+from cascade.engines.factory import EngineKind, installed_kinds
 from cascade.errors import EngineError, ParityError
-from cascade.manifest import TensorSpec
+from cascade.graph_spec import TensorSpec
 from cascade.types import Array
 from export import proof
 from export.graphs import export_graph
 from export.proof import LARGE_MEAN, Claim, prove, rows_of, unlike_rows
-from stages.torch_engine import TorchEngine
+from stages.evaluation.torch_engine import TorchEngine
 
 NEEDS_OPENVINO = pytest.mark.skipif(
     EngineKind.OPENVINO not in installed_kinds(),

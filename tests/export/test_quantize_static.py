@@ -13,7 +13,7 @@ from cascade.engines.ort import OrtEngine
 from export.quantize.layers import find_layers
 from export.quantize.ranges import Quantization, quantization
 from export.quantize.static import LayerLevels, quantize
-from export.weight_grid import choose_grid
+from export.weights.weight_grid import choose_grid
 from tests.export.small_graphs import (
     CHANNELS,
     Floats,

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import pytest
 
-from cascade.borrowed_weights import with_borrowed
+from cascade.codecs.shared_initializers import attach_initializers
 from cascade.engines.ort import OrtEngine
 from cascade.errors import ManifestError, ParityError
 from cascade.precision import Precision
@@ -17,12 +17,12 @@ from export.quantize.calibration import observe
 from export.quantize.layers import Layer, find_layers
 from export.quantize.ranges import choose_range
 from export.quantize.sensitivity import Cost, choose_layers, measure_costs
-from export.quantize.shared_weights import leave_out
+from export.quantize.shared_weights import strip_initializers
 from export.quantize.static import LayerLevels
 from export.quantize.trajectories import CROP, cropped, trajectory_cases, true_starts
 from export.quantize.variant import Material, QuantizeOptions, make_int8, paint, worst_picture
 from tests.export.small_graphs import CHANNELS, random, two_readers
-from tests.tiny_training import SELF_BASE, TINY_SR, tiny_dataset
+from tests.support.tiny_training import SELF_BASE, TINY_SR, tiny_dataset
 
 OneStage = tuple[BundleParts, list[str]]
 
@@ -52,21 +52,21 @@ def test_shared_weights_come_back(one_stage: OneStage) -> None:
         "context_mask": np.ones((1, 3), np.float32),
     }
     reference = before.run(case)["prediction"]
-    saved = leave_out(whole, lender)
+    saved = strip_initializers(whole, lender)
     assert saved > 1000
     thin = whole.SerializeToString()
-    again = with_borrowed(thin, one_stage[0].files["base.onnx"], "thin")
+    again = attach_initializers(thin, one_stage[0].files["base.onnx"], "thin")
     assert len(again) > len(thin) + saved
     answer = OrtEngine(again, threads=1).run(case)["prediction"]
     np.testing.assert_array_equal(answer, reference)
     with pytest.raises(ManifestError, match="neither in it nor in the file"):
-        with_borrowed(thin, b"", "thin")
+        attach_initializers(thin, b"", "thin")
 
 
 def complete(one_stage: OneStage) -> bytes:
     """The int8 file of the tiny stage with its borrowed weights."""
     files = one_stage[0].files
-    return with_borrowed(files["base.int8.onnx"], files["base.onnx"], "base.int8.onnx")
+    return attach_initializers(files["base.int8.onnx"], files["base.onnx"], "base.int8.onnx")
 
 
 def test_the_stated_picture_is_what_one_measures(one_stage: OneStage) -> None:

@@ -10,30 +10,30 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from benchmarks.stage_engines import stage_inputs
-from cascade.bundle import Bundle, open_bundle
-from cascade.cli import main as cascade
+from cascade.bundle.bundle import Bundle, open_bundle
+from cascade.commands.cli import main as cascade
 from cascade.engines.ort import OrtEngine
 from cascade.errors import InvalidRequest, ParityError
-from cascade.manifest import FileEntry
+from cascade.graph_spec import FileEntry
 from cascade.precision import Precision
 from export.bundle_folder import write_bundle
 from export.bundle_parts import BundleParts, ExportOptions
-from export.released_weights import (
+from export.stage_component import StageSource, add_stage, training_facts
+from export.weights.released_weights import (
     Constants,
     check_grid,
     prove,
     released_network,
     write_checkpoint,
 )
-from export.rounding import Storage, release
-from export.stage_component import StageSource, add_stage, training_facts
-from stages.checkpoint import load_facts, load_part, save_checkpoint
-from stages.efficient_unet import BlockConfig
+from export.weights.rounding import Storage, release
+from stages.evaluation.sampling import load_network
+from stages.evaluation.torch_engine import TorchEngine
+from stages.networks.efficient_unet import BlockConfig
 from stages.presets import PRESETS
-from stages.sampling import load_network
-from stages.torch_engine import TorchEngine
-from tests.tiny_bundle import write_tiny_bundle
-from tests.tiny_training import FACTS, SELF_BASE, TINY_BASE, stirred, tiny_dataset
+from stages.training.checkpoint import load_facts, load_part, save_checkpoint
+from tests.support.tiny_bundle import write_tiny_bundle
+from tests.support.tiny_training import FACTS, SELF_BASE, TINY_BASE, stirred, tiny_dataset
 
 WIDE = replace(
     SELF_BASE,

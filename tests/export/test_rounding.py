@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from export.rounding import EDGES, SMALL, Storage, release
-from export.weight_grid import find_grid
-from stages.efficient_unet import EfficientUNet
-from tests.tiny_training import stirred, tiny_unet
+from export.weights.rounding import EDGES, SMALL, Storage, release
+from export.weights.weight_grid import find_grid
+from stages.networks.efficient_unet import EfficientUNet
+from tests.support.tiny_training import stirred, tiny_unet
 
 
 def network() -> EfficientUNet:

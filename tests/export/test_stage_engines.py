@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from benchmarks import stage_engines
-from benchmarks.contestants import Subject, TorchWay
+from benchmarks.lib.race_entries import Subject, TorchWay
+from benchmarks.lib.torch_ways import gigaflop, open_torch
 from benchmarks.stage_engines import stage_inputs
-from benchmarks.torch_ways import gigaflop, open_torch
-from cascade.bundle import open_bundle
+from cascade.bundle.bundle import open_bundle
 
 BUNDLE = Path(__file__).parents[2] / "bundles" / "emoji-1"
 

@@ -6,19 +6,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cascade.cli import main as cascade
+from cascade.commands.cli import main as cascade
 from cascade.errors import InvalidRequest
 from cascade.request import GenerateRequest, Handoff, StageOptions
 from export.bundle_parts import BundleParts, ExportOptions
 from export.bundle_writer import stage_source
 from export.parity import stage_cases
-from export.rounding import Storage
 from export.stage_component import StageSource, add_stage
-from stages.checkpoint import save_checkpoint
+from export.weights.rounding import Storage
 from stages.defaults import SAMPLING
+from stages.evaluation.sampling import preset_of, run_stage
 from stages.presets import BASE, GUIDANCE_WEIGHTS
-from stages.sampling import preset_of, run_stage
-from tests.tiny_training import FACTS, SELF_BASE, stirred, tiny_dataset
+from stages.training.checkpoint import save_checkpoint
+from tests.support.tiny_training import FACTS, SELF_BASE, stirred, tiny_dataset
 
 STUDENT = {**FACTS, "guided": 1.0, "teacher": "base"}
 GUIDED = replace(SELF_BASE, unet=SELF_BASE.unet.with_guidance())

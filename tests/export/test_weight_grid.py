@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from export.weight_grid import LEVELS, PAIR_LEVELS, STEP_BITS, choose_grid, few_bits, find_grid
+from export.weights.weight_grid import (
+    LEVELS,
+    PAIR_LEVELS,
+    STEP_BITS,
+    choose_grid,
+    few_bits,
+    find_grid,
+)
 
 Floats = NDArray[np.float32]
 

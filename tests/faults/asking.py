@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from cascade.bundle import Bundle
+from cascade.bundle.bundle import Bundle
 from cascade.request import GenerateRequest, StageOptions
 from cascade.types import Array
 from protos.cascade.v1 import cascade_pb2 as pb
-from tests.serving import PROMPT, local_results, raw_image, request_message, tensor_message
-from tests.tiny_bundle import WIDTH
+from tests.support.serving import PROMPT, local_results, raw_image, request_message, tensor_message
+from tests.support.tiny_bundle import WIDTH
 
 START = pb.PromptStart(prompt=PROMPT)
 QUICK_STEPS: Mapping[str, int] = {"base": 1, "sr16": 2, "sr32": 2}

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from cascade.bundle import Bundle
-from tests.faults.victim import ALIVE, BRIEFLY, Victim, victim
-from tests.serving import Caller, connect
-from tests.tiny_bundle import write_tiny_bundle
+from cascade.bundle.bundle import Bundle
+from tests.faults.server_process import ALIVE, BRIEFLY, Victim, victim
+from tests.support.serving import Caller, connect
+from tests.support.tiny_bundle import write_tiny_bundle
 
 
 @pytest.fixture(scope="session")

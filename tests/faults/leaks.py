@@ -9,7 +9,7 @@ from typing import Any
 
 import grpc
 
-from tests.serving import SERVICE, Caller
+from tests.support.serving import SERVICE, Caller
 
 LONGEST_S = 10.0
 """Until the first answer to anything; a request that was taken may then run as long as it asked.

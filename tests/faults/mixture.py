@@ -11,9 +11,9 @@ import grpc
 import pytest
 
 from tests.faults.asking import LONG_STEPS, START, asking, starts
+from tests.faults.server_process import Victim
 from tests.faults.test_cancelling import DOOMED
-from tests.faults.victim import Victim
-from tests.serving import Caller, connect, request_message, results_of
+from tests.support.serving import Caller, connect, request_message, results_of
 
 
 def served(server: Victim, caller: Caller, **fields: object) -> None:

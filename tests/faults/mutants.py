@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from cascade.bundle import Bundle
-from cascade.image_codec import encode_image
+from cascade.bundle.bundle import Bundle
+from cascade.codecs.image import encode_image
 from protos.cascade.v1 import cascade_pb2 as pb
 from tests.faults.asking import CONTEXT, PICTURE, asking, starts
-from tests.serving import tensor_message
+from tests.support.serving import tensor_message
 
 NASTY = (
     b"\x00",

@@ -11,7 +11,7 @@ from typing import Any
 
 import grpc
 
-from tests.serving import CHANNEL_OPTIONS, SERVICE
+from tests.support.serving import CHANNEL_OPTIONS, SERVICE
 
 Refuse = Callable[[str, int], "tuple[grpc.StatusCode, tuple[tuple[str, str], ...]] | None"]
 """Given method and number of the attempt: code and trailers to fail with, None to pass it on."""

@@ -11,8 +11,8 @@ import pytest
 from protos.cascade.v1 import cascade_pb2 as pb
 from tests.faults.asking import answer, asking, differs, starts
 from tests.faults.mixture import expired, given_up, killed, one_of_a_mix, refused, served, torn
-from tests.faults.victim import Victim
-from tests.serving import Caller, connect, pixels, results_of, wait_until
+from tests.faults.server_process import Victim
+from tests.support.serving import Caller, connect, pixels, results_of, wait_until
 
 GROWTH = 150
 """Requests per measurement of memory; `benchmarks/memory_growth.py` does 10,000."""

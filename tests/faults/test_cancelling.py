@@ -10,12 +10,12 @@ from typing import Any
 import grpc
 import pytest
 
-from cascade.bundle import Bundle
+from cascade.bundle.bundle import Bundle
 from protos.cascade.v1 import cascade_pb2 as pb
 from tests.faults.asking import LITTLE, LONG_STEPS, answer, asking, asking_long, differs
 from tests.faults.proxy import proxy
-from tests.faults.victim import Victim, victim
-from tests.serving import Caller, connect, pixels, results_of, wait_until
+from tests.faults.server_process import Victim, victim
+from tests.support.serving import Caller, connect, pixels, results_of, wait_until
 
 RACES = 60
 """Of `make test`; `benchmarks/cancel_race.py` does a thousand."""

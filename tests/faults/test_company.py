@@ -7,15 +7,15 @@ from typing import Any
 import grpc
 import pytest
 
-from cascade.bundle import Bundle
-from cascade.engines.choice import EngineChoice, open_engine
+from cascade.bundle.bundle import Bundle
+from cascade.engines.factory import EngineChoice, open_engine
 from cascade.errors import EngineError
 from cascade.types import Array
 from protos.cascade.v1 import cascade_pb2 as pb
 from tests.faults.asking import CONTEXT, LONG_STEPS, Steps, answer, asking, differs
 from tests.faults.leaks import check_silence
-from tests.faults.victim import Victim
-from tests.serving import (
+from tests.faults.server_process import Victim
+from tests.support.serving import (
     Caller,
     connect,
     details_of,

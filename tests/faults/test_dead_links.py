@@ -9,19 +9,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cascade.bundle import Bundle
+from cascade.bundle.bundle import Bundle
 from cascade.errors import DeadlineExceeded, TransportError
 from cascade.events import Accepted, Event, FellBack, Progress, Resumed
 from cascade.request import GenerateRequest, StageOptions
 from runtime_client import Client, wire
-from runtime_client.deadline import Deadline
-from runtime_client.local_times import LocalTimes, before_fallback
-from runtime_client.transport import Keepalive, Security, Transport
-from tests.bare_server import BareServer
+from runtime_client.local.local_times import LocalTimes, before_fallback
+from runtime_client.remote.deadline import Deadline
+from runtime_client.remote.transport import Keepalive, Security, Transport
 from tests.faults.asking import QUICK, QUICK_STEPS, answer, differs
 from tests.faults.proxy import proxy
-from tests.faults.victim import BRIEFLY, Victim, victim
-from tests.serving import PROMPT, running, wait_until
+from tests.faults.server_process import BRIEFLY, Victim, victim
+from tests.support.bare_server import BareServer
+from tests.support.serving import PROMPT, running, wait_until
 
 LONG = GenerateRequest(prompt=PROMPT, options={"sr16": StageOptions(steps=1000)})
 QUICKLY = GenerateRequest(
@@ -108,7 +108,7 @@ def test_what_was_measured_here_is_kept_free_before_the_deadline(bundle: Bundle)
     # It could not be done here anyway: the server gets all there is.
     assert before_fallback(deadline, 30.0) is deadline
     with Client(bundle) as client:
-        times = LocalTimes(bundle.manifest, client.config.wish)
+        times = LocalTimes(bundle.manifest, client.config.engine_options)
     rest = range(2, 4)
     times.note("sr16", QUICKLY, 4.0)
     assert times.rest_s(QUICKLY, rest) is None

@@ -7,14 +7,14 @@ import pytest
 from google.protobuf.message import Message
 from hypothesis import HealthCheck, given, settings
 
-from cascade.bundle import Bundle
+from cascade.bundle.bundle import Bundle
 from protos.cascade.v1 import cascade_pb2 as pb
 from tests.faults.arbitrary import messages, near
 from tests.faults.asking import CONTEXT, answer, asking, differs
 from tests.faults.leaks import Probe
 from tests.faults.mutants import mutants
-from tests.faults.victim import Victim
-from tests.serving import Caller, connect, pixels, results_of, tensor_message
+from tests.faults.server_process import Victim
+from tests.support.serving import Caller, connect, pixels, results_of, tensor_message
 
 MUTANTS = 1000
 """Of `make test`; `benchmarks/mutations.py` sends 100,000."""

@@ -16,14 +16,14 @@ from typing import Any
 import grpc
 import pytest
 
-from cascade.bundle import Bundle
+from cascade.bundle.bundle import Bundle
 from protos.cascade.v1 import cascade_pb2 as pb
-from tests.certificates import Authority
 from tests.faults.asking import LONG_STEPS, asking
 from tests.faults.proxy import Proxy, proxy
+from tests.faults.server_process import Victim, victim
 from tests.faults.test_cancelling import SHALLOW
-from tests.faults.victim import Victim, victim
-from tests.serving import SERVICE, Caller, connect, wait_until
+from tests.support.certificates import Authority
+from tests.support.serving import SERVICE, Caller, connect, wait_until
 
 GONE = 5
 """Callers of each kind. Whether gRPC tells of the write that failed or of the cancellation first is

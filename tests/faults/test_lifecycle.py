@@ -15,11 +15,11 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from cascade.bundle import Bundle, open_bundle
+from cascade.bundle.bundle import Bundle, open_bundle
 from tests.faults.asking import answer, asking, asking_long, differs
-from tests.faults.victim import Victim, serve_command, victim
-from tests.serving import Caller, connect, details_of, pixels, results_of, wait_until
-from tests.tiny_bundle import write_tiny_bundle
+from tests.faults.server_process import Victim, serve_command, victim
+from tests.support.serving import Caller, connect, details_of, pixels, results_of, wait_until
+from tests.support.tiny_bundle import write_tiny_bundle
 
 
 def health_of(caller: Caller, name: str = "") -> str:

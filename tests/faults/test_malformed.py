@@ -8,18 +8,18 @@ import grpc
 import numpy as np
 import pytest
 
-from cascade.agreement import MAX_CONTEXT_TOKENS, MAX_MESSAGE_BYTES, MAX_REQUEST_ID
-from cascade.bundle import Bundle
+from cascade.bundle.bundle import Bundle
 from cascade.errors import TransportError, VersionMismatch
 from cascade.request import MAX_PROMPT_CHARACTERS, MAX_STEPS
+from cascade.wire_contract import MAX_CONTEXT_TOKENS, MAX_MESSAGE_BYTES, MAX_REQUEST_ID
 from protos.cascade.v1 import cascade_pb2 as pb
 from runtime_client import Client
 from tests.attacks.test_wire_attacks import ATTACKS, PIXELS_CHUNK, answer_to, png_file
 from tests.faults.asking import CONTEXT, START, answer, asking, differs
 from tests.faults.leaks import check_silence
 from tests.faults.relay import relay
-from tests.faults.victim import Victim
-from tests.serving import (
+from tests.faults.server_process import Victim
+from tests.support.serving import (
     PROMPT,
     SERVICE,
     Caller,
@@ -29,7 +29,7 @@ from tests.serving import (
     results_of,
     tensor_message,
 )
-from tests.tiny_bundle import MAX_TOKENS, WIDTH
+from tests.support.tiny_bundle import MAX_TOKENS, WIDTH
 
 CALLS = 1000
 """On one channel, one after another."""

@@ -14,8 +14,8 @@ from runtime_client import Client
 from tests.faults.asking import QUICK_STEPS, answer, asking_long, differs
 from tests.faults.proxy import Proxy, proxy
 from tests.faults.relay import relay
-from tests.faults.victim import Victim
-from tests.serving import PROMPT, Caller, wait_until
+from tests.faults.server_process import Victim
+from tests.support.serving import PROMPT, Caller, wait_until
 
 OPTIONS = {name: StageOptions(steps=count) for name, count in QUICK_STEPS.items()}
 REQUEST = GenerateRequest(prompt=PROMPT, options=OPTIONS)

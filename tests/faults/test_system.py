@@ -13,11 +13,11 @@ from pathlib import Path
 import grpc
 import pytest
 
-from cascade.bundle import Bundle
+from cascade.bundle.bundle import Bundle
 from tests.faults.asking import answer, asking, asking_long, differs
+from tests.faults.server_process import Victim, serve_command, victim
 from tests.faults.test_cancelling import DOOMED
-from tests.faults.victim import Victim, serve_command, victim
-from tests.serving import Caller, connect, pixels, results_of, wait_until
+from tests.support.serving import Caller, connect, pixels, results_of, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 WALL_CLOCKS = {("time", "time"), ("time", "time_ns"), ("datetime", "now"), ("datetime", "utcnow")}

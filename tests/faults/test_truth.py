@@ -5,11 +5,11 @@ from typing import Any
 
 import grpc
 
-from cascade.bundle import Bundle
+from cascade.bundle.bundle import Bundle
 from tests.faults.asking import asking, asking_long
+from tests.faults.server_process import BRIEFLY, Victim, victim
 from tests.faults.test_cancelling import running_call
-from tests.faults.victim import BRIEFLY, Victim, victim
-from tests.serving import Caller, connect, request_message, wait_until
+from tests.support.serving import Caller, connect, request_message, wait_until
 
 
 def ends(call: Any) -> str:

@@ -68,8 +68,8 @@ def tune_components(t: Trial) -> None:
 
 def tune_threads(t: Trial) -> None:
     """The record is that of so many threads."""
-    from cascade.tuning import read_tuning, tuning_key
-    from cascade.user_cache import required_cache_folder
+    from cascade.system.user_cache import required_cache_folder
+    from cascade.tuning.records import read_tuning, tuning_key
 
     def record() -> object:
         key = tuning_key(t.bundle.bundle_id, 3)
@@ -89,8 +89,8 @@ def card(t: Trial) -> None:
     """The card lies in that bundle, and has those figures."""
     import json
 
-    from cascade.bundle import open_bundle
-    from tests.made_up_quality import figures
+    from cascade.bundle.bundle import open_bundle
+    from tests.support.synthetic_quality import figures
 
     quality = t.folder / "q.json"
     quality.write_text(json.dumps(figures(t.bundle)))

@@ -143,7 +143,7 @@ def as_json(t: Trial) -> None:
 
 def linger(t: Trial) -> None:
     """The server goes on so long for a caller who vanished; no private server does."""
-    from runtime_client.cli import config_of
+    from runtime_client.cli.cli import config_of
     from tests.flags.walk import parsed
 
     assert config_of(parsed("generate", PROMPT, "--server", DEAD, "--linger", "7")).linger_s == 7

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Mapping
 
 from runtime_server.cli import read_command_line
-from runtime_server.hosting.core import Core, load_core
+from runtime_server.runtime.core import Core, load_core
 from tests.flags.client_effects import Effect
 from tests.flags.trial import Trial
 from tests.flags.walk import parsed

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cascade.default_bundle import VARIABLE
+from cascade.bundle.default_bundle import VARIABLE
 from tests.flags import bundle_effects, client_effects, server_effects
 from tests.flags.client_effects import Effect
 from tests.flags.trial import trial

@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from stages.captions import STYLES
-from stages.checkpoint import load_facts, load_part, save_checkpoint
-from stages.dataset import pack_image, read_concepts, write_dataset
-from stages.efficient_unet import EfficientUNet
+from stages.data.captions import STYLES
+from stages.data.dataset import pack_image, read_concepts, write_dataset
+from stages.networks.efficient_unet import EfficientUNet
 from stages.presets import PRESETS
+from stages.training.checkpoint import load_facts, load_part, save_checkpoint
 from tests.flags.client_effects import Effect
 from tests.flags.trial import Done, Trial
-from tests.tiny_training import SELF_BASE, TINY_SR, WIDTH, smooth_picture
+from tests.support.tiny_training import SELF_BASE, TINY_SR, WIDTH, smooth_picture
 
 
 def small_data(path: Path, count: int = 3) -> None:
@@ -156,8 +156,8 @@ def sheet_minutes(t: Trial) -> None:
 
     Asked of the writer itself: a run tells it of its minutes every 20 seconds.
     """
-    from stages.dataset import open_dataset
-    from stages.sheet import SheetWriter
+    from stages.data.dataset import open_dataset
+    from stages.evaluation.sheet import SheetWriter
     from tests.flags.walk import parsed
 
     every = parsed("train", "base", "--sheet-minutes", "5").sheet_minutes

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from cascade.bundle import Bundle
-from cascade.cli import main
-from cascade.signature import make_key
-from runtime_server.identity.static_keys import hash_token
-from tests.certificates import Authority, Pair
-from tests.serving import RunningServer, running
-from tests.tiny_bundle import write_tiny_bundle
+from cascade.bundle.bundle import Bundle
+from cascade.bundle.signature import make_key
+from cascade.commands.cli import main
+from runtime_server.auth.static_keys import hash_token
+from tests.support.certificates import Authority, Pair
+from tests.support.serving import RunningServer, running
+from tests.support.tiny_bundle import write_tiny_bundle
 
 PROMPT = "a red apple, noto style"
 TOKEN = "x" * 40

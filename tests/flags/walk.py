@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Iterator
 
-from cascade.cli import build_parser
+from cascade.commands.cli import build_parser
 
 
 def subparsers(

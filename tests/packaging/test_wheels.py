@@ -19,8 +19,8 @@ from zipfile import ZipFile
 import pytest
 from PIL import Image
 
-from cascade.bundle import open_bundle
-from cascade.default_bundle import PACKAGE, VARIABLE
+from cascade.bundle.bundle import open_bundle
+from cascade.bundle.default_bundle import PACKAGE, VARIABLE
 
 ROOT = Path(__file__).parents[2]
 REFERENCE_BUNDLE = ROOT / "bundles" / "emoji-1"

@@ -2,8 +2,8 @@
 
 import pytest
 
-from cascade.bundle import Bundle
-from tests.tiny_bundle import write_tiny_bundle
+from cascade.bundle.bundle import Bundle
+from tests.support.tiny_bundle import write_tiny_bundle
 
 
 @pytest.fixture(scope="session")

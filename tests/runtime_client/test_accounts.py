@@ -8,10 +8,10 @@ import pytest
 from cascade.errors import StageError
 from cascade.events import Accepted, FellBack, Progress, StageFinished, Transferred
 from cascade.request import Handoff
-from runtime_client.progress_bars import ProgressBars, bar
+from runtime_client.cli.progress_bars import ProgressBars, bar
+from runtime_client.cli.time_table import render, rows
+from runtime_client.remote.transfer_stats import Traffic
 from runtime_client.result import Collected
-from runtime_client.time_table import render, rows
-from runtime_client.traffic import Traffic
 
 IMAGE = np.zeros((2, 2, 3), np.uint8)
 SECONDS = {

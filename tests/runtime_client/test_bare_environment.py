@@ -10,11 +10,11 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from cascade.bundle import Bundle
+from cascade.bundle.bundle import Bundle
 from cascade.errors import TransportError
 from runtime_client.config import UNIX_PREFIX
-from runtime_client.private_server import private_folder
-from tests.command_line import (
+from runtime_client.local.private_server import private_folder
+from tests.support.command_line import (
     PATIENCE_S,
     PROMPT,
     SMALL_FILES,

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cascade.bundle import Bundle, open_bundle
-from cascade.cli import main
-from cascade.command_errors import describe
+from cascade.bundle.bundle import Bundle, open_bundle
+from cascade.bundle.manifest import write_manifest
+from cascade.commands.cli import main
+from cascade.commands.errors import describe
+from cascade.diffusion.schedule import TableSpec
 from cascade.errors import ServerBusy
-from cascade.manifest import write_manifest
-from cascade.schedule import TableSpec
 
 PROMPT = "a red apple, noto style"
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from cascade.bundle import Bundle
+from cascade.bundle.bundle import Bundle
 from cascade.errors import InvalidRequest
 from cascade.request import GenerateRequest, StageOptions
 from runtime_client.client import Client

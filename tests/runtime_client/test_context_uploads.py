@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from cascade.agreement import context_handle
 from cascade.errors import TransportError
 from cascade.types import ContextF16
-from runtime_client.context_uploads import ContextUploads, Uploaded
+from cascade.wire_contract import context_handle
+from runtime_client.remote.context_uploads import ContextUploads, Uploaded
 
 ONE = np.ones((2, 4), np.float16)
 TWO = np.full((2, 4), 2, np.float16)

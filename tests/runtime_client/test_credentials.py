@@ -6,15 +6,15 @@ from typing import Any
 
 import pytest
 
-from cascade.agreement import MAX_TOKEN_CHARACTERS
-from cascade.bundle import Bundle
+from cascade.bundle.bundle import Bundle
 from cascade.errors import InvalidRequest, Unauthenticated
+from cascade.wire_contract import MAX_TOKEN_CHARACTERS
 from runtime_client.client import Client
 from runtime_client.config import ClientConfig
-from runtime_client.credentials import TOKEN_VARIABLE, BearerToken
-from runtime_server.identity.static_keys import hash_token, make_token
-from tests.certificates import Authority
-from tests.serving import running
+from runtime_client.remote.credentials import TOKEN_VARIABLE, BearerToken
+from runtime_server.auth.static_keys import hash_token, make_token
+from tests.support.certificates import Authority
+from tests.support.serving import running
 
 FAR, NEAR = "example.org:443", "127.0.0.1:7860"
 
@@ -123,7 +123,7 @@ def test_the_command_takes_the_token_from_the_environment(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """For a server that is named; `--token-file` goes over it."""
-    from cascade.cli import main
+    from cascade.commands.cli import main
 
     token = make_token()
     keys, file, picture = tmp_path / "keys.toml", tmp_path / "token", tmp_path / "picture.png"

@@ -13,7 +13,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from cascade.bundle import Bundle, open_bundle
+from cascade.bundle.bundle import Bundle, open_bundle
+from cascade.bundle.manifest import write_manifest
 from cascade.errors import (
     BundleMismatch,
     Cancelled,
@@ -23,15 +24,14 @@ from cascade.errors import (
     TransportError,
 )
 from cascade.events import Event, Progress, StageFinished
-from cascade.manifest import write_manifest
 from cascade.request import GenerateRequest
 from cascade.types import Array
 from runtime_client import Client
-from runtime_client.deadline import Deadline
-from runtime_client.local_stages import TimedEngine, TurnTakingEngine
-from tests.command_line import CASCADE, PATIENCE_S, cascade, generate_here, generate_split
-from tests.serving import running
-from tests.tiny_bundle import write_tiny_bundle
+from runtime_client.local.local_stages import SerializedEngine, TimedEngine
+from runtime_client.remote.deadline import Deadline
+from tests.support.command_line import CASCADE, PATIENCE_S, cascade, generate_here, generate_split
+from tests.support.serving import running
+from tests.support.tiny_bundle import write_tiny_bundle
 
 REQUEST = GenerateRequest(prompt="a red apple, noto style")
 
@@ -110,7 +110,7 @@ def endless_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 def test_a_run_of_the_engine_ends_at_the_deadline() -> None:
     """And leaves it to the next request."""
-    shared = TurnTakingEngine(EndlessEngine())
+    shared = SerializedEngine(EndlessEngine())
     for _ in range(2):
         with pytest.raises(DeadlineExceeded):
             TimedEngine(shared, Deadline.after(0.01)).run({})
@@ -120,7 +120,7 @@ def test_a_run_of_the_engine_ends_at_the_deadline() -> None:
 def test_a_turn_that_does_not_come_ends_too() -> None:
     """The other request's run is left alone until its own time is over."""
     engine = EndlessEngine()
-    shared = TurnTakingEngine(engine)
+    shared = SerializedEngine(engine)
     ends: list[CascadeError] = []
 
     def run_long() -> None:

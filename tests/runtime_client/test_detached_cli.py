@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cascade.bundle import Bundle
-from cascade.cli import main
+from cascade.bundle.bundle import Bundle
+from cascade.commands.cli import main
 from cascade.request import GenerateRequest
-from tests.serving import RunningServer, local_results, running, wait_until
+from tests.support.serving import RunningServer, local_results, running, wait_until
 
 PROMPT = "a red apple, noto style"
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from cascade.bundle import Bundle
-from tests.command_line import CASCADE, PATIENCE_S, cascade, generate_here, generate_split
+from cascade.bundle.bundle import Bundle
+from tests.support.command_line import CASCADE, PATIENCE_S, cascade, generate_here, generate_split
 
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 ENDING = sorted(CODES)
@@ -23,7 +23,7 @@ class Ending:
             os.kill(os.getpid(), {number})
         return None
 sys.meta_path.insert(0, Ending())
-from cascade.cli import main
+from cascade.commands.cli import main
 sys.exit(main())
 """
 IGNORING = """
@@ -33,7 +33,7 @@ os.execv(sys.executable, [sys.executable, "-c", {code!r}, *sys.argv[1:]])
 """
 DROPPED = """
 import os, signal, sys
-from cascade.interruption import EndingSignals, Interrupted
+from cascade.system.interruption import EndingSignals, Interrupted
 class Dropping:
     def __del__(self):
         os.kill(os.getpid(), signal.SIGTERM)
@@ -76,12 +76,12 @@ def wait_until_clean(folder: Path, scratch: Path) -> None:
     ("module", "number"),
     [
         ("argparse", signal.SIGINT),
-        ("cascade.standard_streams", signal.SIGINT),
-        ("cascade.command_parser", signal.SIGTERM),
-        ("runtime_client.cli", signal.SIGHUP),
+        ("cascade.system.standard_streams", signal.SIGINT),
+        ("cascade.commands.parser", signal.SIGTERM),
+        ("runtime_client.cli.cli", signal.SIGHUP),
         ("numpy", signal.SIGINT),
         ("runtime_client.client", signal.SIGTERM),
-        ("runtime_client.local_stages", signal.SIGHUP),
+        ("runtime_client.local.local_stages", signal.SIGHUP),
         ("onnxruntime", signal.SIGINT),
         ("PIL.Image", signal.SIGINT),
     ],
@@ -158,7 +158,7 @@ def test_a_server_that_still_loads_ends_at_once(
     bundle: Bundle, tmp_path: Path, number: signal.Signals
 ) -> None:
     """Nothing is in flight: nothing to wait for, and no socket to leave."""
-    code = WHILE_IMPORTING.format(module="cascade.diffusion_stage", number=int(number))
+    code = WHILE_IMPORTING.format(module="cascade.diffusion.stage", number=int(number))
     arguments = ("serve", "--bundle", str(bundle.folder), "--listen", f"unix:{tmp_path}/s.sock")
     found = cascade(*arguments, program=(sys.executable, "-c", code))
     assert found.returncode in (0, CODES[number])

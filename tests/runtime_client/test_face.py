@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import runtime_client
-from cascade.bundle import Bundle
+from cascade.bundle.bundle import Bundle
 
 FACE = {
     "Accepted",
@@ -51,7 +51,7 @@ print(sorted(loaded & {"torch", "onnx", "stages", "export", "runtime_server", "t
 IMPORT = """
 import sys
 import runtime_client
-import runtime_client.cli
+import runtime_client.cli.cli
 loaded = {name.partition(".")[0] for name in sys.modules}
 print(sorted(loaded & {"torch", "onnx", "onnxruntime", "grpc", "google", "tokenizers", "PIL"}))
 """

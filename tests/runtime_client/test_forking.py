@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from cascade.bundle import Bundle
+from cascade.bundle.bundle import Bundle
 
-FORKER = Path(__file__).parents[1] / "forker.py"
+FORKER = Path(__file__).parents[1] / "support" / "forker.py"
 PATIENCE_S = 120
 """A child that hangs does so for ever; one that ends takes a moment, more on a busy machine."""
 CASES = [

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cascade.bundle import Bundle
-from tests.command_line import CASCADE, PATIENCE_S, cascade, generate_here, in_shell
+from cascade.bundle.bundle import Bundle
+from tests.support.command_line import CASCADE, PATIENCE_S, cascade, generate_here, in_shell
 
 FULL = Path("/dev/full")
 needs_full = pytest.mark.skipif(not FULL.exists(), reason="this system has no /dev/full")

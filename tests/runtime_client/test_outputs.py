@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image, features
 
-from cascade.bundle import Bundle
-from cascade.cli import main
-from tests.command_line import CASCADE, PATIENCE_S, SMALL_FILES, cascade, generate_here
+from cascade.bundle.bundle import Bundle
+from cascade.commands.cli import main
 from tests.runtime_client.test_bare_environment import ON_FULL_DISKS, can_have_mounts, mounted
-from tests.tiny_bundle import write_tiny_bundle
+from tests.support.command_line import CASCADE, PATIENCE_S, SMALL_FILES, cascade, generate_here
+from tests.support.tiny_bundle import write_tiny_bundle
 
 
 def make(bundle: Bundle, output: Path, *more: str) -> int:

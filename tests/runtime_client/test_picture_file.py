@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from cascade.errors import InvalidRequest
-from runtime_client.picture_file import check_target, part_beside, prepare_folder, write_whole
+from runtime_client.cli.picture_file import check_target, part_beside, prepare_folder, write_whole
 
 
 def test_a_file_is_written_and_replaced(tmp_path: Path) -> None:

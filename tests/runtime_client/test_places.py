@@ -8,19 +8,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cascade.bundle import Bundle
+from cascade.bundle.bundle import Bundle
 from cascade.errors import Cancelled, DeadlineExceeded
 from cascade.events import Progress
 from cascade.request import GenerateRequest, StageOptions
 from cascade.types import ImageU8
-from runtime_client import wire
 from runtime_client.client import Client
-from runtime_client.places import Places
-from runtime_server.watching.observer import NullObserver, Refusal
-from tests.bare_server import BareServer
-from tests.counting_engine import CountingEngine
-from tests.serving import RunningServer, connect, local_results, running, wait_until
-from tests.tiny_bundle import SIZES, write_tiny_bundle
+from runtime_client.remote import wire
+from runtime_client.remote.places import Places
+from runtime_server.telemetry.observer import NullObserver, Refusal
+from tests.support.bare_server import BareServer
+from tests.support.counting_engine import CountingEngine
+from tests.support.serving import RunningServer, connect, local_results, running, wait_until
+from tests.support.tiny_bundle import SIZES, write_tiny_bundle
 
 THREADS = 24
 OPTIONS = {name: StageOptions(steps=5, guidance=1.0) for name in ("base", "sr16", "sr32")}

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from cascade.bundle import Bundle
-from cascade.engine_plan import EnginePlan
+from cascade.bundle.bundle import Bundle
 from cascade.errors import TransportError
-from runtime_client.private_server import PrivateServer
+from cascade.tuning.plan import EnginePlan
+from runtime_client.local.private_server import PrivateServer
 
 
 def test_it_starts_serves_and_leaves_nothing(bundle: Bundle) -> None:

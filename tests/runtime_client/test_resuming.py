@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from cascade.bundle import Bundle
+from cascade.bundle.bundle import Bundle
 from cascade.errors import (
     Cancelled,
     DeadlineExceeded,
@@ -21,12 +21,12 @@ from cascade.events import Event, Progress, Resumed, StageFinished
 from cascade.request import GenerateRequest, StageOptions
 from cascade.types import ImageU8
 from runtime_client.client import Client
-from runtime_client.retry import MAX_RESUMES
-from tests.breakable_wire import BreakableWire
-from tests.counting_engine import CountingEngine
-from tests.serving import RunningServer, local_results, running, wait_until
-from tests.tiny_bundle import write_tiny_bundle
-from tests.unhurried_engine import UnhurriedEngine
+from runtime_client.remote.retry import MAX_RESUMES
+from tests.support.breakable_wire import BreakableWire
+from tests.support.counting_engine import CountingEngine
+from tests.support.serving import RunningServer, local_results, running, wait_until
+from tests.support.tiny_bundle import write_tiny_bundle
+from tests.support.unhurried_engine import UnhurriedEngine
 
 STEPS = {"base": 1, "sr16": 60, "sr32": 60}
 OPTIONS = {name: StageOptions(steps=steps, guidance=1.0) for name, steps in STEPS.items()}

@@ -17,8 +17,8 @@ from cascade.errors import (
     TransportError,
     UnknownContext,
 )
-from runtime_client.deadline import Deadline
-from runtime_client.retry import (
+from runtime_client.remote.deadline import Deadline
+from runtime_client.remote.retry import (
     Pacing,
     RetryBudget,
     RetryPolicy,

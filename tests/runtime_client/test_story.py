@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin, features
 
-from cascade.bundle import Bundle
-from cascade.cli import main
+from cascade.bundle.bundle import Bundle
+from cascade.commands.cli import main
 from cascade.errors import InvalidRequest
-from runtime_client.picture_format import MAX_FILE_BYTES, MAX_TEXT, encode_picture, read_story
-from runtime_client.story import pixels_digest
-from tests.serving import running
-from tests.tiny_bundle import write_tiny_bundle
+from runtime_client.cli.picture_format import MAX_FILE_BYTES, MAX_TEXT, encode_picture, read_story
+from runtime_client.cli.story import pixels_digest
+from tests.support.serving import running
+from tests.support.tiny_bundle import write_tiny_bundle
 
 PROMPT = "a red apple, noto style"
 CHOICES = (

@@ -9,7 +9,6 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
-from cascade.agreement import ERROR_DOMAIN, MAX_MESSAGE_BYTES, WIRE_VERSION, error_classes
 from cascade.errors import (
     BundleMismatch,
     Cancelled,
@@ -24,9 +23,16 @@ from cascade.errors import (
     Unauthenticated,
     VersionMismatch,
 )
-from runtime_client.connection import check_fits
-from runtime_client.messages import ServerInfo
-from runtime_client.transport import PUSHBACK, Keepalive, channel_options, judge_time, translate
+from cascade.wire_contract import ERROR_DOMAIN, MAX_MESSAGE_BYTES, WIRE_VERSION, error_classes
+from runtime_client.remote.connection import check_fits
+from runtime_client.remote.messages import ServerInfo
+from runtime_client.remote.transport import (
+    PUSHBACK,
+    Keepalive,
+    channel_options,
+    judge_time,
+    translate,
+)
 from runtime_server.server import GRPC_OPTIONS
 
 RESET = "Stream removed (RST_STREAM (Received RST_STREAM with error code"

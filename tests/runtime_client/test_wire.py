@@ -3,23 +3,23 @@
 import numpy as np
 import pytest
 
+from cascade.codecs.image import encode_image
+from cascade.codecs.tensor import pack_tensor
 from cascade.errors import StageError, TransportError
-from cascade.events import Accepted, Computed, Progress
-from cascade.image_codec import encode_image
+from cascade.events import Accepted, Backend, Progress
 from cascade.precision import Precision
 from cascade.request import GenerateRequest, StageOptions
-from cascade.tensor_codec import pack_tensor
 from protos.cascade.v1 import cascade_pb2 as pb
-from runtime_client import wire
-from runtime_client.messages import (
+from runtime_client.remote import wire
+from runtime_client.remote.image_payload import pack_smallest, unpack_image
+from runtime_client.remote.messages import (
     Done,
+    EncodedImage,
     GenerateCall,
-    PackedImage,
     PackedPreview,
     StageResult,
     Start,
 )
-from runtime_client.packed_pictures import pack_smallest, unpack_image
 
 CONTEXT = np.arange(12, dtype=np.float16).reshape(3, 4)
 NOISE = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)
@@ -102,7 +102,7 @@ def test_noise_travels_raw_and_flat_colours_as_webp() -> None:
 def test_events_are_read() -> None:
     """Each kind of event as one of ours."""
     image = pb.Image(width=8, height=8, format=pb.IMAGE_FORMAT_RAW, data=NOISE.tobytes())
-    packed = PackedImage(8, 8, "raw", NOISE.tobytes())
+    packed = EncodedImage(8, 8, "raw", NOISE.tobytes())
     cases = [
         (
             pb.GenerateResponse(accepted=pb.Accepted(queue_position=2, estimated_wait_seconds=0.5)),
@@ -168,14 +168,14 @@ def test_broken_bytes_are_the_servers_fault() -> None:
 @pytest.mark.parametrize(
     "image",
     [
-        PackedImage(100_000, 100_000, "png", encode_image(NOISE, "png")),
-        PackedImage(9, 8, "raw", NOISE.tobytes()),
-        PackedImage(8, 8, "raw", b"short"),
-        PackedImage(8, 8, "png", b"no picture"),
-        PackedImage(8, 8, "png", encode_image(FLAT, "png")),
+        EncodedImage(100_000, 100_000, "png", encode_image(NOISE, "png")),
+        EncodedImage(9, 8, "raw", NOISE.tobytes()),
+        EncodedImage(8, 8, "raw", b"short"),
+        EncodedImage(8, 8, "png", b"no picture"),
+        EncodedImage(8, 8, "png", encode_image(FLAT, "png")),
     ],
 )
-def test_a_picture_of_another_size_is_refused(image: PackedImage) -> None:
+def test_a_picture_of_another_size_is_refused(image: EncodedImage) -> None:
     """The size is known beforehand; nothing else is decoded."""
     with pytest.raises(TransportError):
         unpack_image(image, sizes=range(8, 9), what="picture")
@@ -205,4 +205,4 @@ def test_precisions_travel_both_ways() -> None:
     result = pb.StageResult(stage="sr16", precision=pb.PRECISION_INT8, engine="something new")
     event = wire.decode_event(pb.GenerateResponse(stage_result=result).SerializeToString())
     assert isinstance(event, StageResult)
-    assert event.computed == Computed("something new", Precision.INT8)
+    assert event.computed == Backend("something new", Precision.INT8)

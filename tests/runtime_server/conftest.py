@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from cascade.bundle import Bundle
-from tests.serving import Caller, RunningServer, connect, running
-from tests.tiny_bundle import write_tiny_bundle
+from cascade.bundle.bundle import Bundle
+from tests.support.serving import Caller, RunningServer, connect, running
+from tests.support.tiny_bundle import write_tiny_bundle
 
 
 @pytest.fixture(scope="session")

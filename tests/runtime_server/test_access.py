@@ -8,9 +8,9 @@ import pytest
 
 from cascade.errors import CascadeError, PermissionDenied, Unauthenticated
 from runtime_server import ServerConfig
-from runtime_server.identity.access import Access, find_token, name_in
-from runtime_server.identity.static_keys import hash_token, make_token
-from tests.tokens import AUDIENCE, Issuer
+from runtime_server.auth.authenticator import Access, find_token, name_in
+from runtime_server.auth.static_keys import hash_token, make_token
+from tests.support.tokens import AUDIENCE, Issuer
 
 TOKEN, ISSUER = make_token(), Issuer()
 METHOD = "/cascade.v1.CascadeService/Generate"

@@ -7,12 +7,19 @@ import numpy as np
 import pytest
 
 from benchmarks.batch_invariance import Case, Company, cases_of, companies
-from cascade.bundle import Bundle
-from cascade.engine_plan import EnginePlan
+from cascade.bundle.bundle import Bundle
 from cascade.request import GenerateRequest
+from cascade.tuning.plan import EnginePlan
 from protos.cascade.v1 import cascade_pb2 as pb
-from runtime_server.watching.observer import Observer
-from tests.serving import connect, local_results, pixels, request_message, results_of, running
+from runtime_server.telemetry.observer import Observer
+from tests.support.serving import (
+    connect,
+    local_results,
+    pixels,
+    request_message,
+    results_of,
+    running,
+)
 
 ROWS = 8
 STEPS = 3

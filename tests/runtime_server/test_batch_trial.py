@@ -6,20 +6,20 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 
-from cascade.bundle import Bundle
+from cascade.bundle.bundle import Bundle
 from cascade.errors import InvalidRequest
 from cascade.types import Array
-from runtime_server.batching.batch_trial import (
+from runtime_server.batching.batch_calibration import (
     ENOUGH_S,
     MOST_ROWS,
-    RowTrials,
-    alike_up_to,
+    BatchCalibration,
+    max_invariant_rows,
     measure_rows,
     row_caps,
 )
-from runtime_server.batching.meeting_point import Device, Seat
-from runtime_server.batching.next_run import BatchLimits
-from tests.serving import wait_until
+from runtime_server.batching.batch_policy import BatchLimits
+from runtime_server.batching.batcher import Device, Seat
+from tests.support.serving import wait_until
 
 
 class Timed:
@@ -91,7 +91,7 @@ def test_components_are_measured_beside_unless_their_cap_is_set(bundle: Bundle) 
     device = table(engines)
     caps = {1: None, 2: 3, 3: None}
     clock = lambda: sum(engine.now for engine in engines.values())  # noqa: E731
-    trials = RowTrials(device, bundle.manifest, caps, clock, gives_way_s=60)
+    trials = BatchCalibration(device, bundle.manifest, caps, clock, gives_way_s=60)
     assert not engines[1].sizes
     trials.start()
     wait_until(lambda: device.limits(3).max_rows == MOST_ROWS)
@@ -118,7 +118,7 @@ def test_a_trial_gives_way_but_not_for_ever(bundle: Bundle) -> None:
     limits = BatchLimits(max_rows=1, max_bytes=10**9)
     device = Diary(engines, dict.fromkeys(engines, limits), {1: "base", 3: "sr32"}, clock=clock)
     engines[3].now = 100.0
-    RowTrials(device, bundle.manifest, {1: None, 3: None}, clock, gives_way_s=60).run()
+    BatchCalibration(device, bundle.manifest, {1: None, 3: None}, clock, gives_way_s=60).run()
     assert device.dues == pytest.approx((160.0, 160.0 + engines[1].now))
 
 
@@ -127,7 +127,9 @@ def test_a_trial_in_progress_is_ended(bundle: Bundle) -> None:
     engines = {3: Timed(0.1, 0.1)}
     engines[3].gate = threading.Event()
     device = table(engines)
-    trials = RowTrials(device, bundle.manifest, {3: None}, lambda: engines[3].now, gives_way_s=60)
+    trials = BatchCalibration(
+        device, bundle.manifest, {3: None}, lambda: engines[3].now, gives_way_s=60
+    )
     trials.start()
     wait_until(lambda: device.inside == 1)
     trials.stop()
@@ -171,7 +173,7 @@ def test_rows_are_compared_with_themselves_alone(
 ) -> None:
     """Of equal and of unequal length; the last bits of float32 are no difference."""
     spec = bundle.manifest.stages[1]
-    found = tuple(alike_up_to(spec, engine, tokens) for tokens in ((8, 8, 8, 8), (8, 5)))
+    found = tuple(max_invariant_rows(spec, engine, tokens) for tokens in ((8, 8, 8, 8), (8, 5)))
     assert found == expected
 
 
@@ -199,7 +201,7 @@ def test_an_engine_of_which_company_changes_the_pictures_runs_rows_one_by_one(
         clock = lambda engine=engine: engine.now  # noqa: E731
         limits = BatchLimits(max_rows=1, max_bytes=1)
         device = Device({1: engine}, {1: limits}, {1: "base"}, clock=clock)
-        RowTrials(device, bundle.manifest, {1: None}, clock, gives_way_s=60).run()
+        BatchCalibration(device, bundle.manifest, {1: None}, clock, gives_way_s=60).run()
         assert (device.limits(1).max_rows, device.limits(1).pads) == (cap, pads)
 
 
@@ -217,5 +219,5 @@ def test_lengths_that_no_mask_leaves_out_are_never_mixed(bundle: Bundle) -> None
     engine = Encoder()
     clock = lambda: engine.now  # noqa: E731
     device = Device({0: engine}, {0: BatchLimits(max_rows=1, max_bytes=1)}, {0: "t"}, clock=clock)
-    RowTrials(device, bundle.manifest, {0: None}, clock, gives_way_s=60).run()
+    BatchCalibration(device, bundle.manifest, {0: None}, clock, gives_way_s=60).run()
     assert (device.limits(0).max_rows, device.limits(0).pads) == (MOST_ROWS, False)

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cascade.errors import InvalidRequest
-from runtime_server.batching.next_run import (
+from runtime_server.batching.batch_policy import (
     PATIENCE,
     Ask,
     BatchLimits,

@@ -9,11 +9,11 @@ from typing import Any
 import grpc
 import pytest
 
-from cascade.bundle import Bundle
+from cascade.bundle.bundle import Bundle
 from protos.cascade.v1 import cascade_pb2 as pb
-from runtime_server.identity.static_keys import hash_token
+from runtime_server.auth.static_keys import hash_token
 from runtime_server.protocol.refusal import PUSHBACK
-from tests.serving import (
+from tests.support.serving import (
     PROMPT,
     Caller,
     RunningServer,

@@ -10,12 +10,12 @@ import grpc
 import numpy as np
 import pytest
 
-from cascade.bundle import Bundle
+from cascade.bundle.bundle import Bundle
 from cascade.request import GenerateRequest, StageOptions
 from cascade.types import Array
 from protos.cascade.v1 import cascade_pb2 as pb
-from tests.counting_engine import CountingEngine
-from tests.serving import (
+from tests.support.counting_engine import CountingEngine
+from tests.support.serving import (
     PROMPT,
     Caller,
     RunningServer,

@@ -11,14 +11,14 @@ import pytest
 from cascade.errors import InvalidRequest
 from runtime_server import ServerConfig
 from runtime_server.cli import register
-from runtime_server.configuration.config_file import (
+from runtime_server.config.config_file import (
     load_config,
     read_config_file,
     write_config,
     write_value,
 )
-from runtime_server.configuration.flags import given_flags
-from runtime_server.configuration.settings import Setting, read_type, settings
+from runtime_server.config.flags import given_flags
+from runtime_server.config.settings import Setting, read_type, settings
 from tests import settings_table
 
 EXAMPLE = Path(__file__).parents[2] / "deploy" / "server.toml"

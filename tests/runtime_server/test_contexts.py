@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from cascade.agreement import context_handle
 from cascade.types import ContextF16
+from cascade.wire_contract import context_handle
 from runtime_server.admission.contexts import ContextStore
 
 

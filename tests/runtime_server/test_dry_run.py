@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from cascade.bundle import Bundle
+from cascade.bundle.bundle import Bundle
 
 
 def dry_run(*options: str) -> subprocess.CompletedProcess[str]:
     """The command's exit code and what it printed."""
-    command = [sys.executable, "-m", "cascade.cli", "serve", "--dry-run", *options]
+    command = [sys.executable, "-m", "cascade", "serve", "--dry-run", *options]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
 
@@ -72,7 +72,7 @@ def test_a_changed_file_is_found(bundle: Bundle, tmp_path: Path) -> None:
 
 def test_settings_are_printed_as_the_file_that_says_them(bundle: Bundle, tmp_path: Path) -> None:
     """`--print-config` turns a command line into a configuration."""
-    command = [sys.executable, "-m", "cascade.cli", "serve", "--print-config"]
+    command = [sys.executable, "-m", "cascade", "serve", "--print-config"]
     options = ["--bundle", str(bundle.folder), "--cut", "2", "--reflection"]
     printed = subprocess.run([*command, *options], capture_output=True, text=True, check=True)
     file = tmp_path / "server.toml"

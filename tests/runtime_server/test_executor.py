@@ -9,7 +9,7 @@ from types import MappingProxyType
 import numpy as np
 import pytest
 
-from cascade.engines.engine import Engine
+from cascade.engine import Engine
 from cascade.errors import (
     Cancelled,
     DeadlineExceeded,
@@ -21,9 +21,9 @@ from cascade.events import Event, Progress, StageFinished
 from cascade.request import GenerateRequest, Handoff
 from cascade.types import Array
 from runtime_server.admission.checks import Work
-from runtime_server.hosting.executor import Executor, QueueLimits
-from runtime_server.hosting.jobs import Delivery, Ended, Job, make_job
-from tests.serving import wait_until
+from runtime_server.runtime.executor import Executor, QueueLimits
+from runtime_server.runtime.jobs import Delivery, Ended, Job, make_job
+from tests.support.serving import wait_until
 
 STEPS = 3
 
@@ -76,7 +76,7 @@ class SteppedStage:
         """With the executor's engine."""
         return SteppedStage(self.name, engine, self.log)
 
-    def anticipate(self, handoff: Handoff) -> None:
+    def prefetch(self, handoff: Handoff) -> None:
         """Nothing."""
 
     def run(self, request: GenerateRequest, handoff: Handoff) -> Iterator[Event]:

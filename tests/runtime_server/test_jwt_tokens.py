@@ -17,8 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cascade.errors import InvalidRequest, Unauthenticated
-from runtime_server.identity.jwt_tokens import ALGORITHMS, JwtRules, read_jwt_keys, read_subject
-from tests.tokens import AUDIENCE, SECRET, Issuer, claims_of, unsigned
+from runtime_server.auth.jwt_tokens import ALGORITHMS, JwtRules, read_jwt_keys, read_subject
+from tests.support.tokens import AUDIENCE, SECRET, Issuer, claims_of, unsigned
 
 ISSUER = Issuer()
 

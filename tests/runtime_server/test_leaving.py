@@ -8,14 +8,14 @@ from typing import Any
 import grpc
 import pytest
 
-from cascade.bundle import Bundle
-from cascade.engines.choice import EngineChoice
+from cascade.bundle.bundle import Bundle
+from cascade.engines.factory import EngineChoice
 from cascade.errors import EngineError
 from cascade.types import Array
 from protos.cascade.v1 import cascade_pb2 as pb
-from runtime_server.requests.reception import Stay
-from tests.counting_engine import CountingEngine
-from tests.serving import (
+from runtime_server.requests.request_manager import ActiveRequest
+from tests.support.counting_engine import CountingEngine
+from tests.support.serving import (
     PROMPT,
     Caller,
     RunningServer,
@@ -26,7 +26,7 @@ from tests.serving import (
     running,
     wait_until,
 )
-from tests.unhurried_engine import UnhurriedEngine
+from tests.support.unhurried_engine import UnhurriedEngine
 
 START = pb.PromptStart(prompt=PROMPT)
 SHORT = {"base": pb.StageOptions(steps=1), "sr16": pb.StageOptions(steps=30)}
@@ -302,6 +302,6 @@ def test_what_fails_while_nobody_listens_is_logged_and_told_without_secrets(
     assert (unheard["outcome"], unheard["request_id"]) == (expected, request.request_id)
 
 
-def running_in(server: RunningServer) -> list[Stay]:
+def running_in(server: RunningServer) -> list[ActiveRequest]:
     """The requests inside."""
     return server.reception.ledger.running

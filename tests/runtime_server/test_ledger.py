@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import pytest
 
 from cascade.errors import EngineError, RequestIdTaken, UnknownRequest
-from runtime_server.requests.ledger import ENTRY_BYTES, KeptResult, Ledger, RequestKey
+from runtime_server.requests.idempotency_index import ENTRY_BYTES, KeptResult, Ledger, RequestKey
 
 KEY = RequestKey("ann", "r-1")
 MEANS = b"m" * 32

@@ -13,19 +13,19 @@ from typing import Any
 import grpc
 import pytest
 
-from cascade.bundle import Bundle
+from cascade.bundle.bundle import Bundle
 from cascade.errors import EngineError
 from protos.cascade.v1 import cascade_pb2 as pb
-from runtime_server.watching.line_budget import (
+from runtime_server.telemetry.log_rate_limit import (
     LINES,
     LINES_OF_WORK,
     MAX_KINDS,
     LineBudget,
     LineKind,
 )
-from runtime_server.watching.logs import LOGGER, SUPPRESSED, BudgetHandler, log_error, log_event
-from tests.faults.victim import victim
-from tests.serving import PROMPT, SERVICE, Caller, ask, connect, request_message, results_of
+from runtime_server.telemetry.logs import LOGGER, SUPPRESSED, BudgetHandler, log_error, log_event
+from tests.faults.server_process import victim
+from tests.support.serving import PROMPT, SERVICE, Caller, ask, connect, request_message, results_of
 
 REFUSED = LineKind("refused", "info", "INVALID_REQUEST")
 FLOOD = 250
@@ -203,8 +203,8 @@ def test_a_flood_that_nothing_follows_is_told_of() -> None:
     """The window's own end writes the line; nobody needs to call again."""
     code = (
         "import sys\n"
-        "from runtime_server.watching.line_budget import LineBudget\n"
-        "from runtime_server.watching.logs import LOGGER, BudgetHandler, log_event\n"
+        "from runtime_server.telemetry.log_rate_limit import LineBudget\n"
+        "from runtime_server.telemetry.logs import LOGGER, BudgetHandler, log_event\n"
         "budget = LineBudget(lambda: 0.0)\n"
         "LOGGER.handlers = [BudgetHandler(sys.stderr, budget, 0.05)]\n"
         "for _ in range(25): log_event('refused', level='error', reason='X')\n"

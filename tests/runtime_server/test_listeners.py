@@ -8,19 +8,19 @@ from typing import Any
 
 import pytest
 
-from cascade.bundle import Bundle
+from cascade.bundle.bundle import Bundle
 from cascade.errors import TransportError
-from runtime_server.configuration.config import ServerConfig, is_loopback
-from runtime_server.hosting.core import Core, load_core
+from runtime_server.config.config import ServerConfig, is_loopback
+from runtime_server.lifecycle.admin import AdminHandlers, AdminServer
+from runtime_server.lifecycle.reload import ReloadAnswer
 from runtime_server.listeners import Endpoint, find_endpoints
-from runtime_server.operating.admin import AdminServer, Panel
-from runtime_server.operating.reload import ReloadAnswer
+from runtime_server.runtime.core import Core, load_core
 from runtime_server.server import CascadeServer
-from tests.faults.victim import Victim
-from tests.serving import ask, connect, running
+from tests.faults.server_process import Victim
+from tests.support.serving import ask, connect, running
 
 IPV6 = socket.has_ipv6 and bool(socket.getaddrinfo("::1", 0, flags=socket.AI_NUMERICHOST))
-PANEL = Panel(
+PANEL = AdminHandlers(
     is_alive=lambda: True,
     is_ready=lambda: True,
     metrics=lambda: b"",

@@ -14,12 +14,12 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
     ProtoReflectionDescriptorDatabase,
 )
 
-from cascade.bundle import Bundle
+from cascade.bundle.bundle import Bundle
 from cascade.errors import InvalidRequest, TransportError
-from runtime_server.configuration.config import ServerConfig
-from runtime_server.hosting.core import load_core
+from runtime_server.config.config import ServerConfig
+from runtime_server.runtime.core import load_core
 from runtime_server.server import CascadeServer, clear_stale_socket
-from tests.serving import Caller, RunningServer, connect, running
+from tests.support.serving import Caller, RunningServer, connect, running
 
 
 @pytest.fixture(scope="module")

@@ -11,9 +11,9 @@ import pytest
 
 from cascade.errors import Cancelled, EngineError
 from cascade.types import Array
-from runtime_server.batching.meeting_point import Device, Seat
-from runtime_server.batching.next_run import BatchLimits
-from tests.serving import wait_until
+from runtime_server.batching.batch_policy import BatchLimits
+from runtime_server.batching.batcher import Device, Seat
+from tests.support.serving import wait_until
 
 NAN = float("nan")
 

@@ -10,12 +10,12 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from prometheus_client.parser import text_string_to_metric_families
 
-from cascade.bundle import Bundle
+from cascade.bundle.bundle import Bundle
 from protos.cascade.v1 import cascade_pb2 as pb
-from runtime_server.identity.static_keys import hash_token
-from runtime_server.operating.load_reader import read_load
-from runtime_server.watching.metrics import PrometheusObserver, call_labels, camel_case
-from tests.serving import (
+from runtime_server.auth.static_keys import hash_token
+from runtime_server.lifecycle.load_reader import read_load
+from runtime_server.telemetry.metrics import PrometheusObserver, call_labels, camel_case
+from tests.support.serving import (
     PROMPT,
     RunningServer,
     connect,

@@ -6,10 +6,10 @@ from typing import Any
 import grpc
 import pytest
 
-from cascade.bundle import Bundle
+from cascade.bundle.bundle import Bundle
 from protos.cascade.v1 import cascade_pb2 as pb
-from runtime_server.watching.observer import NullObserver, Place, Refusal
-from tests.serving import (
+from runtime_server.telemetry.observer import NullObserver, Place, Refusal
+from tests.support.serving import (
     PROMPT,
     Caller,
     RunningServer,

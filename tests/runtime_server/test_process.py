@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from cascade.bundle import Bundle
+from cascade.bundle.bundle import Bundle
 from cascade.request import GenerateRequest, StageOptions
 from protos.cascade.v1 import cascade_pb2 as pb
-from tests.serving import (
+from tests.support.serving import (
     Caller,
     child_server,
     connect,

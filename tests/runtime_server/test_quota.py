@@ -9,15 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cascade.bundle import Bundle
+from cascade.bundle.bundle import Bundle
 from cascade.errors import QuotaExceeded
 from protos.cascade.v1 import cascade_pb2 as pb
 from runtime_client.client import Client
 from runtime_server.admission import quota
 from runtime_server.admission.quota import Bucket, Quota, filled, megapixels_of, wait_for
-from runtime_server.identity.static_keys import hash_token, make_token
-from runtime_server.watching.observer import NullObserver
-from tests.serving import PROMPT, connect, details_of, request_message, results_of, running
+from runtime_server.auth.static_keys import hash_token, make_token
+from runtime_server.telemetry.observer import NullObserver
+from tests.support.serving import PROMPT, connect, details_of, request_message, results_of, running
 
 COST = 3 * (8 * 8 + 16 * 16 + 32 * 32) / 1e6
 """Megapixels of one request of the tiny bundle: three steps of each stage."""

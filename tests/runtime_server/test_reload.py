@@ -16,16 +16,16 @@ import grpc
 import numpy as np
 import pytest
 
-from cascade.bundle import Bundle, open_bundle
+from cascade.bundle.bundle import Bundle, open_bundle
 from cascade.errors import InvalidRequest
 from cascade.request import GenerateRequest, StageOptions
 from protos.cascade.v1 import cascade_pb2 as pb
-from runtime_server.configuration.config import ServerConfig
-from runtime_server.hosting.core import Core, load_core
-from runtime_server.hosting.warm_up import warm_up
-from runtime_server.operating.reload import Reloader, check_same_cut
-from runtime_server.watching.observer import NullObserver
-from tests.serving import (
+from runtime_server.config.config import ServerConfig
+from runtime_server.lifecycle.reload import Reloader, check_same_cut
+from runtime_server.runtime.core import Core, load_core
+from runtime_server.runtime.warm_up import warm_up
+from runtime_server.telemetry.observer import NullObserver
+from tests.support.serving import (
     PROMPT,
     RunningServer,
     ask,
@@ -39,7 +39,7 @@ from tests.serving import (
     running,
     wait_until,
 )
-from tests.tiny_bundle import write_tiny_bundle
+from tests.support.tiny_bundle import write_tiny_bundle
 
 
 @pytest.fixture(scope="module")

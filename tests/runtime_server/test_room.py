@@ -3,9 +3,9 @@
 import pytest
 
 from cascade.errors import ServerBusy
-from runtime_server.admission.room import Room, RoomLimits
+from runtime_server.admission.concurrency_limits import Room, RoomLimits
 from runtime_server.batching.scheduling import SHORTEST_RETRY_S
-from runtime_server.watching.observer import NullObserver, Refusal
+from runtime_server.telemetry.observer import NullObserver, Refusal
 
 
 class Listening(NullObserver):

@@ -6,15 +6,15 @@ import grpc
 import numpy as np
 import pytest
 
-from cascade.agreement import WIRE_VERSION, context_handle
-from cascade.bundle import Bundle
-from cascade.engines.choice import EngineChoice
+from cascade.bundle.bundle import Bundle
+from cascade.engines.factory import EngineChoice
 from cascade.errors import EngineError
 from cascade.events import StageFinished
 from cascade.request import GenerateRequest, StageOptions
 from cascade.types import Array
+from cascade.wire_contract import WIRE_VERSION, context_handle
 from protos.cascade.v1 import cascade_pb2 as pb
-from tests.serving import (
+from tests.support.serving import (
     PROMPT,
     Caller,
     RunningServer,

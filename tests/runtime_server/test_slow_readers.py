@@ -4,10 +4,10 @@ import grpc
 import numpy as np
 import pytest
 
-from cascade.bundle import Bundle
+from cascade.bundle.bundle import Bundle
 from cascade.request import GenerateRequest, StageOptions
 from protos.cascade.v1 import cascade_pb2 as pb
-from tests.serving import (
+from tests.support.serving import (
     PROMPT,
     RunningServer,
     connect,

@@ -7,13 +7,21 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from cascade.bundle import Bundle
-from cascade.engines.choice import EngineChoice, open_engine
+from cascade.bundle.bundle import Bundle
+from cascade.engines.factory import EngineChoice, open_engine
 from cascade.errors import EngineError
 from protos.cascade.v1 import cascade_pb2 as pb
-from runtime_server.hosting.stage_health import StageHealth
-from runtime_server.watching.observer import Failure
-from tests.serving import PROMPT, Caller, connect, request_message, results_of, running, wait_until
+from runtime_server.runtime.stage_health import StageHealth
+from runtime_server.telemetry.observer import Failure
+from tests.support.serving import (
+    PROMPT,
+    Caller,
+    connect,
+    request_message,
+    results_of,
+    running,
+    wait_until,
+)
 
 SERVICE = "cascade.v1.CascadeService"
 

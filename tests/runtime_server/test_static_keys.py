@@ -4,9 +4,9 @@ import tomllib
 
 import pytest
 
-from cascade.cli import main
+from cascade.commands.cli import main
 from cascade.errors import InvalidRequest
-from runtime_server.identity.static_keys import (
+from runtime_server.auth.static_keys import (
     MAX_KEYS,
     TOKEN_PREFIX,
     hash_token,

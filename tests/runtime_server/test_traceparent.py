@@ -2,7 +2,7 @@
 
 import pytest
 
-from runtime_server.watching.traceparent import TraceParent, find_traceparent, parse_traceparent
+from runtime_server.telemetry.traceparent import TraceParent, find_traceparent, parse_traceparent
 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 GOOD = f"00-{TRACE}-{SPAN}-01"

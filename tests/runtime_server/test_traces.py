@@ -13,10 +13,10 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
-from cascade.bundle import Bundle
+from cascade.bundle.bundle import Bundle
 from protos.cascade.v1 import cascade_pb2 as pb
-from runtime_server.watching.traces import CODE_ATTRIBUTE, TraceObserver, context_of, open_provider
-from tests.serving import (
+from runtime_server.telemetry.traces import CODE_ATTRIBUTE, TraceObserver, context_of, open_provider
+from tests.support.serving import (
     PROMPT,
     RunningServer,
     child_server,

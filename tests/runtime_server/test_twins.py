@@ -9,10 +9,10 @@ from typing import Any
 import grpc
 import pytest
 
-from cascade.bundle import Bundle
+from cascade.bundle.bundle import Bundle
 from protos.cascade.v1 import cascade_pb2 as pb
-from tests.counting_engine import CountingEngine
-from tests.serving import (
+from tests.support.counting_engine import CountingEngine
+from tests.support.serving import (
     PROMPT,
     Caller,
     RunningServer,

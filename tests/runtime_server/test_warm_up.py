@@ -8,17 +8,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cascade.bundle import Bundle
-from cascade.engine_plan import EnginePlan
-from cascade.engines.choice import EngineChoice, open_engine
+from cascade.bundle.bundle import Bundle
+from cascade.engines.factory import EngineChoice, open_engine
 from cascade.errors import EngineError, ManifestError
-from cascade.hosting import open_stages
-from cascade.made_up_inputs import made_up_handoff
-from runtime_server.configuration.config import ServerConfig
-from runtime_server.hosting.core import load_core
-from runtime_server.hosting.warm_up import warm_up
-from tests.serving import child_server
-from tests.tiny_bundle import write_tiny_bundle
+from cascade.stage_factory import open_stages
+from cascade.tuning.dummy_inputs import dummy_handoff
+from cascade.tuning.plan import EnginePlan
+from runtime_server.config.config import ServerConfig
+from runtime_server.runtime.core import load_core
+from runtime_server.runtime.warm_up import warm_up
+from tests.support.serving import child_server
+from tests.support.tiny_bundle import write_tiny_bundle
 
 NAMES = ["text_encoder", "base", "sr16", "sr32"]
 
@@ -143,7 +143,7 @@ def test_a_file_that_no_component_opens_is_checked_too(tmp_path: Path) -> None:
 
 def test_made_up_starts_fit_their_components(bundle: Bundle) -> None:
     """A prompt, a context, and a picture of the size before."""
-    starts = [made_up_handoff(bundle.manifest, at, tokens=5) for at in range(4)]
+    starts = [dummy_handoff(bundle.manifest, at, tokens=5) for at in range(4)]
     assert starts[0].prompt
     assert [s.context.shape for s in starts[1:] if s.context is not None] == [(5, 8)] * 3
     sizes = [None if s.image is None else s.image.shape for s in starts]

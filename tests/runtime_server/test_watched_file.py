@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cascade.errors import InvalidRequest
-from runtime_server.identity.watched_file import WatchedFiles, read_setting
+from runtime_server.auth.watched_file import WatchedFiles, read_setting
 
 
 class Reader:

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from google.protobuf import text_format
 
-from cascade.agreement import MAX_MESSAGE_BYTES, context_handle
-from cascade.bundle import Bundle
-from cascade.manifest import canonical, read_manifest
+from cascade.bundle.bundle import Bundle
+from cascade.bundle.manifest import canonical, read_manifest
+from cascade.wire_contract import MAX_MESSAGE_BYTES, context_handle
 from protos.cascade.v1 import cascade_pb2 as pb
 from protos.cascade.v1.cascade_pb2_grpc import CascadeServiceStub
-from tests.serving import RunningServer, details_of
+from tests.support.serving import RunningServer, details_of
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "wire.md").read_text()

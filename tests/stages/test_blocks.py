@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from stages.blocks import (
+from stages.networks.blocks import (
     GROUP_CHANNELS,
     Attention,
     CombineEmbs,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from stages.captions import (
+from stages.data.captions import (
     KEPT_SHARE,
     KEYWORD_CAPTIONS,
     MOST_KEYWORDS,

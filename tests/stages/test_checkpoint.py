@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from cascade.errors import InvalidRequest
-from stages.checkpoint import (
+from stages.training.checkpoint import (
     PIECE_BYTES,
     cut,
     has_checkpoint,

@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 
 from cascade.errors import InvalidRequest
 from cascade.types import Array, ImageU8
-from stages.captions import (
+from stages.data.captions import (
     STYLES,
     keyword_captions,
     make_keywords,
     named_captions,
     plain_caption,
 )
-from stages.dataset import (
+from stages.data.dataset import (
     HELD_OUT_SHARE,
     Dataset,
     box_average,
@@ -31,8 +31,8 @@ from stages.dataset import (
     split,
     write_dataset,
 )
-from stages.recolour import bare_name, coloured_caption, is_kept_pair, other_colours
-from tests.tiny_training import smooth_picture, tiny_dataset
+from stages.data.recolour import bare_name, coloured_caption, is_kept_pair, other_colours
+from tests.support.tiny_training import smooth_picture, tiny_dataset
 
 CONCEPTS = read_concepts()
 

@@ -7,22 +7,22 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cascade.denoiser import Estimate
-from cascade.manifest import ThresholdSpec
-from cascade.samplers.ddim import ddim
-from cascade.thresholding import thresholded
+from cascade.diffusion.denoiser import Estimate
+from cascade.diffusion.samplers.ddim import ddim
+from cascade.diffusion.spec import ThresholdSpec
+from cascade.diffusion.thresholding import thresholded
 from cascade.types import Array
-from stages import distillation
-from stages.distillation import (
+from stages.presets import GUIDANCE_WEIGHTS
+from stages.training import distillation
+from stages.training.distillation import (
     GuidanceDistillation,
     StepDistillation,
     end_scales,
     guided,
     guided_start,
 )
-from stages.objective import Asked, Objective, TrainingBatch, scales
-from stages.presets import GUIDANCE_WEIGHTS
-from tests.tiny_training import stirred, tiny_unet, unet_inputs
+from stages.training.objective import Asked, Objective, TrainingBatch, scales
+from tests.support.tiny_training import stirred, tiny_unet, unet_inputs
 
 MEAN, MEAN_WITHOUT_TEXT, SPREAD = 0.4, -0.2, 0.3
 SHAPE = (64, 3, 2, 2)

@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from stages.efficient_unet import EfficientUNet, UNetConfig
+from stages.networks.efficient_unet import EfficientUNet, UNetConfig
+from stages.networks.preconditioning import straight_path
 from stages.presets import PRESETS
-from stages.straight_path import straight_path
-from tests.tiny_training import stirred, tiny_unet, unet_inputs
+from tests.support.tiny_training import stirred, tiny_unet, unet_inputs
 
 CONFIGS = {
     "base": tiny_unet(attention="self"),

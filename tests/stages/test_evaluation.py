@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stages.checkpoint import save_checkpoint
-from stages.efficient_unet import EfficientUNet
-from stages.evaluation import evaluate_upscaling, lanczos
-from stages.metrics import psnr_db
-from tests.tiny_training import TINY_SR, smooth_picture, tiny_dataset
+from stages.evaluation.metrics import psnr_db
+from stages.evaluation.upscaling import evaluate_upscaling, lanczos
+from stages.networks.efficient_unet import EfficientUNet
+from stages.training.checkpoint import save_checkpoint
+from tests.support.tiny_training import TINY_SR, smooth_picture, tiny_dataset
 
 
 @pytest.mark.parametrize(("off", "decibels"), [(1, 48.1308), (2, 42.1102), (255, 0.0)])

@@ -8,16 +8,16 @@ import pytest
 
 from benchmarks.base_quality import make_judge
 from benchmarks.learning_curve import WANTED, forecast, kept_networks, law_of
-from benchmarks.plots import plot_learning
-from benchmarks.prompt_lists import Question
+from benchmarks.lib.plots import plot_learning
+from benchmarks.lib.prompt_lists import Question
 from benchmarks.sweep_subjects import Asked, Subject, base_score
 from cascade.request import StageOptions
-from stages.loader import Loader
-from stages.probe import Probe
-from stages.sampling import load_network, torch_spec
-from stages.torch_engine import TorchEngine
-from stages.trainer import Trainer, TrainOptions
-from tests.tiny_training import TINY_BASE, WIDTH, stirred, tiny_dataset
+from stages.data.loader import Loader
+from stages.evaluation.probe import Probe
+from stages.evaluation.sampling import load_network, torch_spec
+from stages.evaluation.torch_engine import TorchEngine
+from stages.training.trainer import Trainer, TrainOptions
+from tests.support.tiny_training import TINY_BASE, WIDTH, stirred, tiny_dataset
 
 
 def test_a_power_law_is_found_again() -> None:

@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from cascade.errors import InvalidRequest
-from stages.checkpoint import load_facts, save_checkpoint
-from stages.efficient_unet import EfficientUNet
-from stages.lessons import guidance_lesson, head_start, steps_lesson
-from stages.loader import Loader
-from stages.sampling import load_network
-from stages.trainer import Lesson, Trainer, TrainOptions, preset_objective
-from tests.tiny_training import FACTS, TINY_BASE, stirred, tiny_dataset
+from stages.data.loader import Loader
+from stages.evaluation.sampling import load_network
+from stages.networks.efficient_unet import EfficientUNet
+from stages.training.checkpoint import load_facts, save_checkpoint
+from stages.training.recipes import guidance_lesson, head_start, steps_lesson
+from stages.training.trainer import Trainer, TrainingRecipe, TrainOptions, preset_objective
+from tests.support.tiny_training import FACTS, TINY_BASE, stirred, tiny_dataset
 
 
 def teacher(folder: Path, **facts: float) -> Path:
@@ -23,7 +23,7 @@ def teacher(folder: Path, **facts: float) -> Path:
     return folder / "base"
 
 
-def train(folder: Path, lesson: Lesson, student: object, steps: int) -> Trainer:
+def train(folder: Path, lesson: TrainingRecipe, student: object, steps: int) -> Trainer:
     """Some steps of a lesson."""
     options = TrainOptions(folder=folder, steps=steps, cool_down=0.0, learning_rate=1e-3)
     trainer = Trainer(student, Loader(tiny_dataset(), TINY_BASE), options, lesson)  # type: ignore[arg-type]

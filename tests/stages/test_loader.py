@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from cascade.conditioning import enlarge
-from cascade.image_codec import to_network
-from stages.dataset import box_average
-from stages.loader import COLOURED_SHARE, PLAIN_SHARE, REDRAWS, Loader, Picture, pad, to_planar
-from stages.recolour import main_hue, nearest_colour
-from tests.tiny_training import TINY_BASE, TINY_SR, WIDTH, smooth_picture, tiny_dataset
+from cascade.codecs.image import to_network
+from cascade.diffusion.conditioning import enlarge
+from stages.data.dataset import box_average
+from stages.data.loader import COLOURED_SHARE, PLAIN_SHARE, REDRAWS, Loader, Picture, pad, to_planar
+from stages.data.recolour import main_hue, nearest_colour
+from tests.support.tiny_training import TINY_BASE, TINY_SR, WIDTH, smooth_picture, tiny_dataset
 
 DATA = tiny_dataset()
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from cascade.types import ImageU8
-from stages.dataset import box_average
-from stages.metrics import (
+from stages.data.dataset import box_average
+from stages.evaluation.metrics import (
     consistency_db,
     distance,
     diversity,
@@ -16,7 +16,7 @@ from stages.metrics import (
     sharpness,
     ssim,
 )
-from tests.tiny_training import smooth_picture
+from tests.support.tiny_training import smooth_picture
 
 
 def flat(value: int, size: int = 32) -> ImageU8:

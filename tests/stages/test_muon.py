@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from stages.muon import ADAMW_RMS, Muon, is_matrix, orthogonal
+from stages.training.muon import ADAMW_RMS, Muon, is_matrix, orthogonal
 
 
 def spread(rows: int, columns: int, condition: float) -> torch.Tensor:

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cascade.conditioning import AUGMENTATION
-from stages.efficient_unet import EfficientUNet
-from stages.objective import Objective, TrainingBatch, even_times, scales
-from tests.tiny_training import Recorder, tiny_unet
+from cascade.diffusion.conditioning import AUGMENTATION
+from stages.networks.efficient_unet import EfficientUNet
+from stages.training.objective import Objective, TrainingBatch, even_times, scales
+from tests.support.tiny_training import Recorder, tiny_unet
 
 ROWS = 2000
 

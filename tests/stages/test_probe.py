@@ -8,9 +8,8 @@ import pytest
 import torch
 
 from cascade.errors import InvalidRequest
-from stages.checkpoint import save_checkpoint
-from stages.picture_changes import faded, moved, tinted
-from stages.probe import (
+from stages.data.picture_changes import faded, moved, tinted
+from stages.evaluation.probe import (
     COLOURS,
     Labelled,
     Probe,
@@ -24,6 +23,7 @@ from stages.probe import (
     style_of_unseen,
     train_probe,
 )
+from stages.training.checkpoint import save_checkpoint
 
 
 def coloured(kept: bool) -> Labelled:  # noqa: FBT001

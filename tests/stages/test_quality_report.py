@@ -18,8 +18,8 @@ from benchmarks.base_quality import (
     make_judge,
     named,
 )
-from benchmarks.local_cascade import LocalCascade, open_cascade
-from benchmarks.prompt_lists import (
+from benchmarks.lib.local_cascade import LocalCascade, open_cascade
+from benchmarks.lib.prompt_lists import (
     ColourQuestion,
     Question,
     colour_questions,
@@ -32,16 +32,16 @@ from benchmarks.prompt_lists import (
 )
 from benchmarks.quality import Counts, Measured, described, evaluations, measure
 from benchmarks.upscaling_quality import held_out_figures, tasks_of
-from cascade.bundle import Bundle
+from cascade.bundle.bundle import Bundle
+from cascade.tuning.options import EngineOptions
 from cascade.types import ImageU8
-from cascade.wishes import EngineWish
 from export.quality_tables import quality_tables
-from stages.dataset import Dataset, box_average
-from stages.metrics import psnr_db
-from stages.probe import Probe
-from stages.recolour import is_kept_pair, main_hue, recoloured
-from tests.tiny_bundle import write_tiny_bundle
-from tests.tiny_training import tiny_dataset
+from stages.data.dataset import Dataset, box_average
+from stages.data.recolour import is_kept_pair, main_hue, recoloured
+from stages.evaluation.metrics import psnr_db
+from stages.evaluation.probe import Probe
+from tests.support.tiny_bundle import write_tiny_bundle
+from tests.support.tiny_training import tiny_dataset
 
 COUNTS = Counts(
     captions=3, keywords=2, reworded=2, colours=2, combinations=2, variety_prompts=1,
@@ -58,7 +58,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 @pytest.fixture(scope="module")
 def cascade(bundle: Bundle) -> LocalCascade:
     """Its components, opened here."""
-    return open_cascade(bundle, EngineWish(threads=1))[0]
+    return open_cascade(bundle, EngineOptions(threads=1))[0]
 
 
 @pytest.fixture(scope="module")

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from benchmarks.prompt_lists import read_sheet_prompts
+from benchmarks.lib.prompt_lists import read_sheet_prompts
 from cascade.types import ImageU8
-from stages.dataset import read_concepts
-from stages.recolour import (
+from stages.data.dataset import read_concepts
+from stages.data.recolour import (
     ASKED_BY_THE_SHEETS,
     HUES,
     KEPT_SHARE,

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from cascade.schedule import ScheduleKind, make_schedule
-from stages.straight_path import signal_and_noise, straight_path
+from cascade.diffusion.schedule import ScheduleKind, make_schedule
+from stages.networks.preconditioning import signal_and_noise, straight_path
 
 KINDS = pytest.mark.parametrize("kind", ["cosine", "linear"])
 TIMES = torch.linspace(0.01, 0.99, 25, dtype=torch.float64)

@@ -7,17 +7,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.plots import plot_sweep
+from benchmarks.lib.plots import plot_sweep
 from benchmarks.sweep import GRIDS, Grid, sweep, winner
 from benchmarks.sweep_subjects import Opened, Subject, redrawn, upscaling_score
-from cascade.schedule import make_schedule
+from cascade.diffusion.schedule import make_schedule
 from cascade.types import ImageU8
 from stages.defaults import SAMPLING
-from stages.metrics import psnr_db
+from stages.evaluation.metrics import psnr_db
+from stages.evaluation.sampling import torch_spec
+from stages.evaluation.torch_engine import TorchEngine
 from stages.presets import StagePreset
-from stages.sampling import torch_spec
-from stages.torch_engine import TorchEngine
-from tests.tiny_training import TINY_BASE, TINY_SR, Recorder, stirred, tiny_dataset
+from tests.support.tiny_training import TINY_BASE, TINY_SR, Recorder, stirred, tiny_dataset
 
 CONTEXT = np.ones((3, 12), np.float16)
 

@@ -6,9 +6,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from cascade.errors import MissingExtra
-from export.exact_storage import eight_bit_grid
-from stages.prompts import encode_prompt, text_encoder, tokenizer
-from stages.text_encoder import (
+from export.weights.exact_storage import eight_bit_grid
+from stages.data.prompts import encode_prompt, text_encoder, tokenizer
+from stages.networks.text_encoder import (
     TextEncoder,
     TextEncoderConfig,
     model_folder,

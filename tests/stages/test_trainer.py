@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from cascade.errors import InvalidRequest
-from stages.checkpoint import load_facts, load_part, save_checkpoint
-from stages.efficient_unet import EfficientUNet
-from stages.loader import Loader
+from stages.data.loader import Loader
+from stages.evaluation.sampling import load_network
+from stages.networks.efficient_unet import EfficientUNet
 from stages.presets import StagePreset
-from stages.sampling import load_network
-from stages.trainer import FINAL_SHARE, WARM_UP_STEPS, Trainer, TrainOptions, train
-from tests.tiny_training import FACTS, TINY_BASE, TINY_SR, smooth_picture, tiny_dataset
+from stages.training.checkpoint import load_facts, load_part, save_checkpoint
+from stages.training.trainer import FINAL_SHARE, WARM_UP_STEPS, Trainer, TrainOptions, train
+from tests.support.tiny_training import FACTS, TINY_BASE, TINY_SR, smooth_picture, tiny_dataset
 
 
 def trainer(folder: Path, preset: StagePreset = TINY_SR, **options: Any) -> Trainer:

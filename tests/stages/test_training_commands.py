@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from cascade.cli import main
-from cascade.exit_codes import BAD_INPUT
-from stages.checkpoint import FACTS, save_checkpoint
-from tests.tiny_training import SELF_BASE, stirred
+from cascade.commands.cli import main
+from cascade.commands.exit_codes import BAD_INPUT
+from stages.training.checkpoint import FACTS, save_checkpoint
+from tests.support.tiny_training import SELF_BASE, stirred
 
 MISSING = (
     (["distill", "guidance", "base"], "cascade weights --checkpoints checkpoints"),

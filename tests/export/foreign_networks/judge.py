@@ -12,21 +12,21 @@ import onnx
 import torch
 from torch import nn
 
-from cascade.engines.engine import Engine
+from cascade.engine import Engine
 from cascade.engines.ort import OrtEngine
 from cascade.errors import CascadeError, MissingExtra
-from cascade.manifest import TensorSpec
+from cascade.graph_spec import TensorSpec
 from cascade.precision import Precision
 from cascade.types import Array
-from export.exact_storage import store_exactly
-from export.gpu_form.checkable import checkable
-from export.gpu_form.form import gpu_form
+from export.gpu_variant.cpu_checkable import checkable
+from export.gpu_variant.form import gpu_form
 from export.graphs import export_graph
 from export.passes.pipeline import optimize
 from export.quantize.calibration import observe
 from export.quantize.layers import find_layers
 from export.quantize.ranges import choose_range
 from export.quantize.static import LayerLevels, quantize
+from export.weights.exact_storage import store_exactly
 from tests.export.foreign_networks.network import Network
 
 TIMES_WORSE = 20

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from export.weight_grid import choose_grid
+from export.weights.weight_grid import choose_grid
 
 Shape = tuple[int | str, ...]
 

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
-from export.weight_grid import choose_grid
+from export.weights.weight_grid import choose_grid
 from tests.export.foreign_networks.network import (
     FREE,
     MAP,

@@ -1,0 +1,1 @@
+"""What benchmarks share: records, plots, contestants, simulations; no questions."""

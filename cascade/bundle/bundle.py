@@ -1,0 +1,184 @@
+"""A bundle on disk: opened strictly, read only through its hashes.
+
+Opening checks the manifest, the list of files and their sizes; reading a file checks its sha256 and
+hands out the very bytes that were checked. No parser of a third party sees a byte before that.
+Knows files; not what runs them.
+"""
+
+import hashlib
+import os
+import re
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from cascade.bundle.manifest import Manifest, read_manifest
+from cascade.codecs.onnx_files import refuse_external_data
+from cascade.codecs.shared_initializers import attach_initializers
+from cascade.errors import ManifestError
+from cascade.graph_spec import FileEntry, GraphSpec
+from cascade.precision import Precision
+
+MANIFEST_NAME = "manifest.json"
+SIGNATURE_NAME = "manifest.sig"
+MAX_SIGNATURE_BYTES = 1 << 10
+MAX_MANIFEST_BYTES = 1 << 20
+SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+"""A plain file name: no separator, no leading dot, so neither absolute nor `..`."""
+
+UNLISTED = (MANIFEST_NAME, SIGNATURE_NAME)
+"""What lies in a bundle beside the listed files."""
+
+READ_FLAGS = os.O_RDONLY | sum(
+    getattr(os, flag, 0) for flag in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY")
+)
+"""Refuse links, do not wait for the writer of a named pipe, leave line ends alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """An opened bundle.
+
+    Attributes:
+        folder: where it lies.
+        manifest: its table of contents.
+    """
+
+    folder: Path
+    manifest: Manifest
+
+    @property
+    def bundle_id(self) -> str:
+        """The bundle's name for both sides of the wire."""
+        return self.manifest.bundle_id
+
+    def read(self, name: str) -> bytes:
+        """The bytes of one listed file, after its hash was checked.
+
+        Raises:
+            ManifestError: not listed, changed, a link, or an ONNX file with external data.
+        """
+        entry = next((e for e in self.manifest.files if e.name == name), None)
+        if entry is None:
+            raise ManifestError(f"{name} is not listed in the manifest")
+        data = read_plain_file(self.folder / name, entry.size_bytes)
+        if len(data) != entry.size_bytes:
+            raise ManifestError(
+                f"{name}: the manifest says {entry.size_bytes} bytes, the file has {len(data)}"
+            )
+        found = hashlib.sha256(data).hexdigest()
+        if found != entry.sha256:
+            raise ManifestError(f"{name}: sha256 is {found}, the manifest says {entry.sha256}")
+        if name.endswith(".onnx"):
+            refuse_external_data(data, name)
+        return data
+
+    def read_graph(self, graph: GraphSpec, precision: Precision) -> bytes:
+        """The ONNX file that computes in a precision, complete.
+
+        A variant leaves out the weights that the float32 file holds; they are put back here.
+
+        Raises:
+            ManifestError: see `read`; or a weight is in neither file.
+        """
+        name = graph.file_for(precision)
+        data = self.read(name)
+        return (
+            data if name == graph.file else attach_initializers(data, self.read(graph.file), name)
+        )
+
+    def verify_files(self) -> None:
+        """Check every file of the bundle; see `read`."""
+        for entry in self.manifest.files:
+            self.read(entry.name)
+
+
+def open_bundle(folder: Path | str, signed_by: Path | None = None) -> Bundle:
+    """Open a bundle.
+
+    Args:
+        folder: where it lies.
+        signed_by: PEM file with the public key that must have signed it; None wants no signature.
+
+    Raises:
+        ManifestError: the folder or its manifest is missing or wrong, a file is missing, extra, a
+            link or of another size, or the signature that is wanted is missing or another one's.
+        InvalidRequest: `signed_by` is no such key.
+        MissingExtra: a signature is wanted, and what checks it is not installed.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ManifestError(f"{folder} is not a folder: give --bundle the folder of a bundle")
+    data = read_plain_file(folder / MANIFEST_NAME, MAX_MANIFEST_BYTES)
+    if signed_by is not None:
+        require_signature(folder, data, signed_by)
+    manifest = read_manifest(data)
+    for entry in manifest.files:
+        check_entry(entry)
+    listed = {entry.name: entry for entry in manifest.files}
+    found = {item.name: item for item in os.scandir(folder) if item.name not in UNLISTED}
+    extra = sorted(set(found) - set(listed))
+    if extra:
+        raise ManifestError(f"{extra[0]!r} lies in the bundle but is not listed: remove it")
+    for name, entry in listed.items():
+        item = found.get(name)
+        if item is None:
+            raise ManifestError(f"{name} is listed in the manifest but missing")
+        if item.is_symlink() or not item.is_file(follow_symlinks=False):
+            raise ManifestError(f"{name} is not a plain file: bundles hold no links or folders")
+        size = item.stat(follow_symlinks=False).st_size
+        if size != entry.size_bytes:
+            raise ManifestError(
+                f"{name}: the manifest says {entry.size_bytes} bytes, the file has {size}"
+            )
+    return Bundle(folder, manifest)
+
+
+def require_signature(folder: Path, manifest: bytes, public_key: Path) -> None:
+    """Raise unless the bundle's signature is that of a key over its manifest.
+
+    Args:
+        folder: of the bundle.
+        manifest: the very bytes that will be parsed.
+        public_key: PEM file.
+
+    Raises:
+        ManifestError: it is missing, or another one's.
+    """
+    # Only who wants signatures needs the package that checks them.
+    from cascade.bundle.signature import check_signature  # noqa: PLC0415
+
+    if not (folder / SIGNATURE_NAME).exists():
+        raise ManifestError(
+            f"{folder} is not signed: it has no {SIGNATURE_NAME}; `cascade sign` makes one"
+        )
+    signature = read_plain_file(folder / SIGNATURE_NAME, MAX_SIGNATURE_BYTES)
+    check_signature(manifest, signature, public_key)
+
+
+def check_entry(entry: FileEntry) -> None:
+    """Refuse a listed name that could lead out of the folder, and a malformed hash."""
+    if not SAFE_NAME.fullmatch(entry.name) or entry.name in UNLISTED:
+        raise ManifestError(f"manifest.files: {entry.name!r} is not a plain file name")
+    if not re.fullmatch(r"[0-9a-f]{64}", entry.sha256):
+        raise ManifestError(f"manifest.files: the sha256 of {entry.name} is malformed")
+
+
+def read_plain_file(path: Path, limit: int) -> bytes:
+    """The bytes of a file that is no link, and no longer than `limit`.
+
+    Raises:
+        ManifestError: missing, a link, not a plain file, or longer.
+    """
+    try:
+        descriptor = os.open(path, READ_FLAGS)
+    except OSError as exc:
+        raise ManifestError(f"{path.name}: {exc.strerror}") from exc
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+            raise ManifestError(f"{path.name} is not a plain file of its own: links are refused")
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise ManifestError(f"{path.name}: longer than the {limit} bytes allowed")
+    return data

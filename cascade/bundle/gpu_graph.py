@@ -1,0 +1,43 @@
+"""Which bytes of a bundle a GPU engine is built from.
+
+Knows manifests and precisions; not TensorRT.
+"""
+
+from cascade.bundle.bundle import Bundle
+from cascade.codecs.shared_initializers import attach_initializers
+from cascade.errors import EngineError
+from cascade.graph_spec import GraphSpec
+from cascade.precision import Precision
+
+
+def gpu_graph(bundle: Bundle, graph: GraphSpec, precision: Precision) -> bytes:
+    """A graph of a bundle in the form that a GPU's compiler wants, weights included.
+
+    Args:
+        bundle: where the files lie.
+        graph: which graph.
+        precision: what its heavy layers are to compute in.
+
+    Raises:
+        EngineError: the bundle has no form of that precision; the message names those it has.
+        ManifestError: a file is not what the manifest says.
+    """
+    files = {form.precision: form.file for form in graph.gpu_forms}
+    if precision in files:
+        own = bundle.read(files[precision])
+        return attach_initializers(own, bundle.read(graph.file), files[precision])
+    choices = available_precisions(graph)
+    if precision not in choices:
+        raise EngineError(
+            f"precision: {graph.file} has no form that computes in {precision}: choose one of "
+            f"{', '.join(choices)}, or export the bundle with that form",
+            field="precision",
+        )
+    return bundle.read_graph(graph, precision)
+
+
+def available_precisions(graph: GraphSpec) -> tuple[Precision, ...]:
+    """Every precision that there is a graph for."""
+    present = {Precision.FP32, *(form.precision for form in graph.gpu_forms)}
+    present |= {variant.precision for variant in graph.variants}
+    return tuple(precision for precision in Precision if precision in present)

@@ -1,0 +1,1 @@
+"""Codecs: pictures, tensors, ONNX files and strict JSON to bytes and back."""

@@ -1,0 +1,125 @@
+"""Images as bytes and as network values.
+
+Encoding and decoding go through pillow with formats named and sizes checked before a pixel is
+decoded. Knows no wire and no network.
+"""
+
+import io
+from collections.abc import Mapping
+from typing import Literal
+
+import numpy as np
+from PIL import Image, PngImagePlugin, UnidentifiedImageError
+
+from cascade.errors import ImageCodecError
+from cascade.numerics.chunked import PIECE, pieces
+from cascade.types import Batch, ImageU8
+
+ImageFormat = Literal["raw", "png", "webp", "jpeg"]
+FORMATS: tuple[ImageFormat, ...] = ("raw", "png", "webp", "jpeg")
+JPEG_QUALITY = 92
+PNG_LEVEL = 3
+"""zlib level of PNG: higher ones take longer than the link that they relieve."""
+
+
+def to_network(image: ImageU8) -> Batch:
+    """`[H, W, 3]` uint8 to `[1, 3, H, W]` float32 in [-1, 1]."""
+    planar = np.ascontiguousarray(image.transpose(2, 0, 1)[None], np.float32)
+    return planar / np.float32(127.5) - np.float32(1)
+
+
+def from_network(x0: Batch) -> ImageU8:
+    """The first image of a batch as `[H, W, 3]` uint8; values beyond [-1, 1] are clipped."""
+    channels, height, width = x0.shape[1:]
+    pixels = np.empty((height, width, channels), np.uint8)
+    for rows in pieces(height, max(1, PIECE // width)):
+        for channel in range(channels):
+            levels = x0[0, channel, rows] + np.float32(1)
+            levels *= np.float32(127.5)
+            np.clip(np.rint(levels, out=levels), 0, 255, out=levels)
+            pixels[rows, :, channel] = levels
+    return pixels
+
+
+def encode_image(
+    image: ImageU8, format_: ImageFormat, text: Mapping[str, str] | None = None
+) -> bytes:
+    """An image as bytes; `raw` is the pixels in C order.
+
+    Args:
+        image: `[H, W, 3]` uint8.
+        format_: one of `FORMATS`. PNG and WebP are lossless, JPEG is not.
+        text: PNG only: text chunks to embed, key to value.
+    """
+    if format_ == "raw":
+        return image.tobytes()
+    out = io.BytesIO()
+    picture = Image.fromarray(image)
+    if format_ == "png":
+        chunks = PngImagePlugin.PngInfo()
+        for key, value in (text or {}).items():
+            chunks.add_itxt(key, value)
+        picture.save(out, "PNG", compress_level=PNG_LEVEL, pnginfo=chunks)
+    elif format_ == "webp":
+        picture.save(out, "WEBP", lossless=True, quality=20, method=0)
+    else:
+        picture.save(out, "JPEG", quality=JPEG_QUALITY)
+    return out.getvalue()
+
+
+def load_codecs() -> None:
+    """Load every codec now: pillow does so at the first picture, when there may be no means left.
+
+    A server whose file descriptors are taken by others could otherwise encode nothing.
+    """
+    picture = np.zeros((8, 8, 3), np.uint8)
+    for format_ in FORMATS:
+        decode_image(encode_image(picture, format_), format_, (8, 8), field="image")
+
+
+def decode_image(
+    data: bytes, format_: ImageFormat, size: tuple[int, int], *, field: str
+) -> ImageU8:
+    """The pixels of an image of known format and size.
+
+    Args:
+        data: bytes from outside.
+        format_: the format that the sender declares.
+        size: height and width that the sender declares; anything else is refused.
+        field: path of the message field, for errors.
+
+    Returns:
+        `[height, width, 3]` uint8.
+
+    Raises:
+        ImageCodecError: another format or size, or damaged bytes.
+    """
+    height, width = size
+    if format_ == "raw":
+        if len(data) != height * width * 3:
+            raise ImageCodecError(
+                f"{field}.data: {height}x{width} RGB takes {height * width * 3} bytes, got "
+                f"{len(data)}",
+                field=f"{field}.data",
+            )
+        return np.frombuffer(data, np.uint8).reshape(height, width, 3)
+    try:
+        with Image.open(io.BytesIO(data), formats=[format_.upper()]) as picture:
+            if picture.size != (width, height):
+                raise ImageCodecError(
+                    f"{field}.data: expected {width}x{height} pixels, the file says "
+                    f"{picture.size[0]}x{picture.size[1]}",
+                    field=f"{field}.data",
+                )
+            return np.asarray(picture.convert("RGB"))
+    except (
+        UnidentifiedImageError,
+        Image.DecompressionBombError,
+        Image.DecompressionBombWarning,
+        OSError,
+        SyntaxError,
+        ValueError,
+    ) as exc:
+        raise ImageCodecError(
+            f"{field}.data: not a readable {format_} image", field=f"{field}.data"
+        ) from exc

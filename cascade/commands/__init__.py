@@ -1,0 +1,1 @@
+"""Subcommands of `cascade` that need no network."""

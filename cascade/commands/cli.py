@@ -1,0 +1,99 @@
+"""The `cascade` command: one door, subcommands brought by whichever packages are installed.
+
+Each package registers its own subcommands through the entry point group `cascade.commands`; this
+file knows none of them. A package whose extra is missing says so when its subcommand is called.
+Here errors, signals and lost output become one line and an exit code. Everything but the signals is
+imported once they are taken over, so that Ctrl-C during imports shows no traceback.
+"""
+
+import sys
+from typing import TYPE_CHECKING
+
+from cascade.system.interruption import EndingSignals, interruption_behind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from cascade.commands.parser import CommandParser
+
+GROUP = "cascade.commands"
+
+
+def build_parser() -> "CommandParser":
+    """The parser with every registered subcommand."""
+    from importlib.metadata import entry_points
+
+    from cascade import __version__
+    from cascade.commands import completion
+    from cascade.commands.parser import CommandParser
+
+    parser = CommandParser(
+        prog="cascade",
+        description="A text-to-image cascade, half on the device and half on a server.",
+        epilog="Exit codes, signals and streams: docs/command-line.md.",
+    )
+    version = f"edge-cascade {__version__}"
+    parser.add_argument("-V", "--version", action="version", version=version)
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for entry in sorted(entry_points(group=GROUP), key=lambda e: e.name):
+        entry.load()(subparsers)
+    completion.register(subparsers, parser)
+    return parser
+
+
+def main(arguments: "Sequence[str] | None" = None) -> int:
+    """Run one subcommand; returns the exit code.
+
+    Args:
+        arguments: the command line without the program's name. None takes `sys.argv`, and this
+            process's signals and streams with it: they are the command's then.
+    """
+    if arguments is not None:
+        return run_command(arguments, lambda: None)
+    signals = EndingSignals()
+    signals.exit_at_once()
+    from cascade.system.standard_streams import prepare_streams
+
+    prepare_streams()
+    try:
+        return run_command(sys.argv[1:], signals.raise_first)
+    finally:
+        signals.exit_at_once()
+
+
+def run_command(words: "Sequence[str]", ready: "Callable[[], None]") -> int:
+    """Parse and run; what is raised becomes one line and an exit code.
+
+    Args:
+        words: the command line.
+        ready: called when there may be something to clean up.
+    """
+    from cascade.commands.errors import report_error, report_interruption, report_lost_output
+    from cascade.errors import CascadeError
+    from cascade.system.standard_streams import OutputLost
+
+    args = None
+    try:
+        try:
+            args = build_parser().parse_args(words)
+            ready()
+            code = int(args.run(args))
+        finally:
+            # Also after `--help`, which leaves by an exception.
+            sys.stdout.flush()
+    except KeyboardInterrupt as exc:
+        return report_interruption(exc, getattr(args, "interrupted", ""))
+    except Exception as exc:
+        # What fails while a signal unwinds everything is the signal's doing, whatever it is.
+        if (interruption := interruption_behind(exc)) is not None:
+            return report_interruption(interruption, getattr(args, "interrupted", ""))
+        if isinstance(exc, OutputLost):
+            return report_lost_output(exc)
+        if isinstance(exc, CascadeError | OSError | MemoryError):
+            return report_error(exc, words)
+        raise
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,171 @@
+"""`cascade inspect` and `cascade verify`: what a bundle holds, and whether it is whole.
+
+Knows bundles and local engines; neither training nor networks beyond the exported graphs.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cascade.bundle.bundle import open_bundle
+from cascade.bundle.default_bundle import add_bundle_argument, bundle_or_default
+from cascade.bundle.manifest import Component
+from cascade.bundle.wire_limits import check_wire_limits
+from cascade.codecs.strict_json import to_json
+from cascade.commands import sign as sign_command
+from cascade.diffusion.run_start import late_start
+from cascade.diffusion.schedule import ScheduleSpec, TableSpec
+from cascade.engine import Engine
+from cascade.errors import EngineError, ManifestError
+from cascade.precision import Precision
+from cascade.text.spec import TextEncoderSpec
+from cascade.tuning.dummy_inputs import dummy_inputs, free_axes, shape_of
+
+
+def register(subparsers: Any) -> None:
+    """Add the subcommands."""
+    sign_command.register(subparsers)
+    for name, run, words in (
+        ("inspect", inspect, "print what a bundle holds"),
+        ("verify", verify, "check hashes and signatures, and run one step of every component"),
+    ):
+        parser = subparsers.add_parser(name, help=words, description=words)
+        add_bundle_argument(parser)
+        if name == "verify":
+            parser.add_argument(
+                "--require-signature", type=Path, metavar="KEY",
+                help="PEM file with the public key that must have signed it (default: none)",
+            )  # fmt: skip
+        if name == "inspect":
+            parser.add_argument("--json", action="store_true", help="print the manifest as JSON")
+        parser.set_defaults(run=run)
+
+
+def inspect(args: argparse.Namespace) -> int:
+    """Print a bundle's table of contents."""
+    bundle = open_bundle(bundle_or_default(args.bundle))
+    manifest = bundle.manifest
+    if args.json:
+        print(json.dumps(to_json(manifest), indent=1))
+        return 0
+    print(f"bundle    {manifest.name}  {bundle.bundle_id}")
+    print(f"licence   {manifest.licence}")
+    print(f"made of   {manifest.provenance}")
+    for position, component in enumerate(manifest.components):
+        print(f"\n{position} {component.name}  ({component.family})")
+        for line in describe(component):
+            print(f"    {line}")
+    print("\nfiles")
+    for entry in manifest.files:
+        print(f"    {entry.size_bytes:>10,}  {entry.sha256[:16]}  {entry.name}")
+    print(f"    {sum(e.size_bytes for e in manifest.files):>10,}  bytes in all")
+    return 0
+
+
+def describe(component: Component) -> list[str]:
+    """What a reader wants to know of one component, line by line."""
+    graph = component.graph
+    lines = [
+        f"{side:8} " + ", ".join(f"{t.name} {t.dtype}{list(t.shape)}" for t in tensors)
+        for side, tensors in (("inputs", graph.inputs), ("outputs", graph.outputs))
+    ]
+    parity = graph.parity
+    lines.append(
+        f"parity   max abs error {parity.max_abs_error:.2e} (tolerance "
+        f"{parity.tolerance_abs:.0e}), {parity.psnr_db:.1f} dB against torch; "
+        f"weights stored as {graph.storage}"
+    )
+    lines.extend(
+        f"variant  {v.precision}: {v.file}, max abs error {v.parity.max_abs_error:.2e}, pictures "
+        f"at least {v.picture_db:.1f} dB from float32"
+        for v in graph.variants
+    )
+    if isinstance(component, TextEncoderSpec):
+        lines.append(f"text     at most {component.max_tokens} tokens, {component.provenance}")
+        return lines
+    start = f"{component.input_resolution} -> " if component.input_resolution else ""
+    lines.append(
+        f"image    {start}{component.output_resolution}, {component.prediction}-prediction, "
+        f"{schedule_words(component.schedule)}"
+    )
+    lines.append(
+        f"sampler  {component.sampler}, {component.steps} steps, guidance "
+        f"{component.guidance.weight:g} ({component.guidance.convention}), "
+        f"{component.threshold.kind} thresholding, {component.variance} variance"
+    )
+    late = late_start(component, component.steps)
+    if late is not None:
+        lines.append(f"warning  {late}")
+    if component.augmentation is not None:
+        a = component.augmentation
+        lines.append(f"augment  {a.default:g} by default, {a.lowest:g} to {a.highest:g}")
+    lines.extend(f"training {key}: {value}" for key, value in component.training.items())
+    return lines
+
+
+def schedule_words(schedule: ScheduleSpec) -> str:
+    """A schedule's name, or how many numbers it is."""
+    if isinstance(schedule, TableSpec):
+        return f"schedule of {len(schedule.alpha_bar)} tabulated steps, {schedule.spacing}"
+    return f"{schedule} schedule"
+
+
+def verify(args: argparse.Namespace) -> int:
+    """Check a bundle from its hashes to one step of every component."""
+    from cascade.engines.ort import OrtEngine  # the one command here that needs an engine
+
+    bundle = open_bundle(bundle_or_default(args.bundle), args.require_signature)
+    bundle.verify_files()
+    check_wire_limits(bundle.manifest)
+    if args.require_signature is not None:
+        print(f"signature     that of {args.require_signature}")
+    print(f"files         {len(bundle.manifest.files)} whole, hashes right")
+    for component in bundle.manifest.components:
+        graph = component.graph
+        for precision in (Precision.FP32, *(v.precision for v in graph.variants)):
+            file = graph.file_for(precision)
+            try:
+                engine = OrtEngine(bundle.read_graph(graph, precision))
+                check_signature(component, engine)
+                run_one_step(component, engine)
+            except EngineError as exc:
+                raise ManifestError(f"{file}: {exc}") from exc
+            engine.close()
+            print(f"{component.name:13} {file}: signature right, one step gave finite numbers")
+    print(f"ok            {bundle.bundle_id}")
+    return 0
+
+
+def check_signature(component: Component, engine: Any) -> None:
+    """Compare the graph's own inputs and outputs with the manifest's.
+
+    Raises:
+        ManifestError: a name, dtype or shape differs.
+    """
+    sides = ((component.graph.inputs, engine.inputs), (component.graph.outputs, engine.outputs))
+    for listed, found in sides:
+        said = {tensor.name: (tensor.dtype, tensor.shape) for tensor in listed}
+        if said != found:
+            raise ManifestError(
+                f"{component.graph.file}: the manifest says {said}, the graph says {found}"
+            )
+
+
+def run_one_step(component: Component, engine: Engine) -> None:
+    """Run a component's graph once on small made-up inputs of the listed shapes.
+
+    Raises:
+        ManifestError: an output is missing, of another shape, or holds NaN or infinity.
+    """
+    axes = free_axes(component, batch=1, tokens=4)
+    outputs = engine.run(dummy_inputs(component, axes))
+    for tensor in component.graph.outputs:
+        result, shape = outputs[tensor.name], shape_of(tensor, axes)
+        if result.shape != shape or not np.isfinite(result).all():
+            raise ManifestError(
+                f"{component.name}: {tensor.name} came back as {list(result.shape)}, expected "
+                f"finite numbers of shape {list(shape)}"
+            )

@@ -1,0 +1,200 @@
+"""What a super-resolution stage is shown of the smaller image: enlarged, then noise-augmented.
+
+Knows images and noise; not networks, steps or where the image came from.
+
+References:
+    Ho et al. 2021 (arXiv 2106.15282), section 4; Saharia et al. 2022 (arXiv 2205.11487), 2.4.
+"""
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cascade.diffusion.schedule import CosineSchedule, Schedule
+from cascade.numerics.chunked import pieces, weighted_sum
+from cascade.types import Array, Batch
+
+AUGMENTATION = CosineSchedule()
+"""An augmentation of level `s` is a schedule's forward process at time `s`: this one unless the
+manifest names another."""
+
+EnlargeKind = Literal["cubic", "bilinear_corners"]
+"""How the smaller image is enlarged: by cubic convolution, or linearly between corner pixels."""
+
+EDGE = 2
+"""Pixels by which a picture is continued at every side, so that all taps of a cubic fall inside."""
+
+TAPPED = 1 << 16
+"""Enlarged pixels worked on at a time: with fewer numpy's calls cost more than the work, with more
+they leave the processor's cache."""
+
+KEYS = -0.5
+"""Free parameter of the cubic kernel; -1/2 reproduces quadratics (Keys 1981, eq. 15)."""
+
+
+def cubic_kernel(distance: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Keys' cubic convolution kernel at those distances, in pixels of the smaller image."""
+    d = np.abs(distance)
+    near = ((KEYS + 2) * d - (KEYS + 3)) * d * d + 1
+    far = ((KEYS * d - 5 * KEYS) * d + 8 * KEYS) * d - 4 * KEYS
+    return np.where(d <= 1, near, np.where(d < 2, far, 0.0))
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """How one of every `factor` enlarged pixels is made of the small ones.
+
+    Attributes:
+        first: the small pixel of the first tap, counted from the one that the phase belongs to.
+        weights: of that pixel and of those that follow it.
+    """
+
+    first: int
+    weights: tuple[np.float32, ...]
+
+
+@lru_cache(maxsize=16)
+def cubic_phases(factor: int) -> tuple[Phase, ...]:
+    """The phases of cubic enlargement, centres aligned: four taps each."""
+    found = []
+    for phase in range(factor):
+        centre = (phase + 0.5) / factor - 0.5
+        base = math.floor(centre)
+        distances = np.array([centre - base - tap for tap in range(-1, 3)])
+        weights = cubic_kernel(distances).astype(np.float32)
+        found.append(Phase(base - 1, tuple(weights)))
+    return tuple(found)
+
+
+def enlarge(images: Batch, factor: int, kind: EnlargeKind = "cubic") -> Batch:
+    """Images `factor` times larger: the same bits on every machine.
+
+    Columns first, then rows. Every product and every sum is rounded to float32 by itself, in the
+    order of the taps: a matrix product would be shorter to write, but the order of its sums is the
+    library's, and follows the processor and the number of its cores.
+
+    Args:
+        images: `[B, 3, H, W]` float32.
+        factor: whole number.
+        kind: how the pixels between are made.
+
+    Returns:
+        `[B, 3, H * factor, W * factor]` float32.
+    """
+    if kind == "bilinear_corners":
+        turned = heightened_between_corners(images.swapaxes(2, 3), factor)
+        return heightened_between_corners(np.ascontiguousarray(turned.swapaxes(2, 3)), factor)
+    batch, channels, height, width = images.shape
+    planes = images.reshape(batch * channels, height, width)
+    planes = np.pad(planes, ((0, 0), (EDGE, EDGE), (EDGE, EDGE)), mode="edge")
+    wide = widened(planes.reshape(-1, width + 2 * EDGE), factor)
+    tall = np.empty((batch * channels, height * factor, width * factor), np.float32)
+    for plane, out in zip(wide.reshape(len(tall), -1, width * factor), tall, strict=True):
+        heighten(plane, factor, out)
+    return tall.reshape(batch, channels, height * factor, width * factor)
+
+
+def widened(rows: Array, factor: int) -> Array:
+    """Rows of pixels enlarged along the row.
+
+    Args:
+        rows: `[N, EDGE + W + EDGE]` float32, contiguous.
+        factor: whole number.
+
+    Returns:
+        `[N, W * factor]` float32.
+    """
+    padded = rows.shape[1]
+    width = padded - 2 * EDGE
+    wide = np.empty((len(rows), width, factor), np.float32)
+    some = min(len(rows), max(1, TAPPED // padded))
+    scratch = np.empty((2, some * padded), np.float32)
+    for part in pieces(len(rows), some):
+        # Rows lie one behind the other and are worked on as one line: fewer and longer calls. What
+        # comes out between two rows mixes both and is left behind.
+        line = rows[part].reshape(-1)
+        sums = scratch[:, : len(line)]
+        for index, phase in enumerate(cubic_phases(factor)):
+            before, last = sums[:, : len(line) - 2 * EDGE]
+            begin = EDGE + phase.first
+            tapped(line[begin : begin + len(before) + 3], 1, phase.weights, before, last)
+            one, other = (half.reshape(-1, padded)[:, :width] for half in sums)
+            np.add(one, other, out=wide[part, :, index])
+    return wide.reshape(len(rows), width * factor)
+
+
+def heighten(rows: Array, factor: int, out: Array) -> None:
+    """Rows of pixels enlarged across the rows.
+
+    Args:
+        rows: `[EDGE + H + EDGE, W]` float32, contiguous.
+        factor: whole number.
+        out: `[H * factor, W]` float32, filled.
+    """
+    width = rows.shape[1]
+    height = len(rows) - 2 * EDGE
+    phased = out.reshape(height, factor, width)
+    some = min(height, max(1, TAPPED // width))
+    scratch = np.empty((2, some, width), np.float32)
+    for part in pieces(height, some):
+        sums = scratch[:, : part.stop - part.start]
+        before, last = (half.reshape(-1) for half in sums)
+        for index, phase in enumerate(cubic_phases(factor)):
+            begin = part.start + EDGE + phase.first
+            line = rows[begin : begin + sums.shape[1] + 3].reshape(-1)
+            tapped(line, width, phase.weights, before, last)
+            np.add(sums[0], sums[1], out=phased[part, index])
+
+
+def tapped(
+    line: Array, stride: int, weights: tuple[np.float32, ...], before: Array, last: Array
+) -> None:
+    """Weighted values of a line that lie `stride` apart, all but the last of them added.
+
+    Args:
+        line: `[n + 3 * stride]` float32.
+        stride: between two taps.
+        weights: of the four taps.
+        before: `[n]` float32, filled: the sum of the first three, from left to right.
+        last: `[n]` float32, filled: the fourth, left for the caller to add into its place.
+    """
+    count = len(before)
+    np.multiply(line[:count], weights[0], out=before)
+    for tap in (1, 2, 3):
+        begin = tap * stride
+        np.multiply(line[begin : begin + count], weights[tap], out=last)
+        if tap < 3:
+            np.add(before, last, out=before)
+
+
+def heightened_between_corners(images: Batch, factor: int) -> Batch:
+    """Images enlarged across their rows, linearly, the corner pixels on the corner pixels."""
+    batch, channels, height, width = images.shape
+    places = np.arange(height * factor) * ((height - 1) / max(height * factor - 1, 1))
+    above = np.clip(np.floor(places).astype(int), 0, max(height - 2, 0))
+    share = (places - above)[:, None]
+    tall = np.empty((batch, channels, height * factor, width), np.float32)
+    for part in pieces(len(places), max(1, TAPPED // width)):
+        near, far = (
+            np.take(images, np.minimum(above[part] + row, height - 1), 2) for row in (0, 1)
+        )
+        near *= (1 - share[part]).astype(np.float32)
+        far *= share[part].astype(np.float32)
+        np.add(near, far, out=tall[:, :, part])
+    return tall
+
+
+def augment(images: Batch, level: float, noise: Batch, schedule: Schedule = AUGMENTATION) -> Batch:
+    """Images corrupted by a schedule's forward process at time `level` in [0, 1]; 0 leaves them.
+
+    The schedule's own tiny noise at time 0 is left out, so that level 0 needs no draw.
+    """
+    if level == 0.0:
+        return images
+    time = np.float64(level)
+    alpha, sigma = schedule.alpha(time), schedule.sigma(time)
+    return weighted_sum((float(alpha), images), (float(sigma), noise))

@@ -1,0 +1,150 @@
+"""One run of a diffusion stage, decided and checked before any work.
+
+Fills the manifest's defaults into the gaps of a request and checks that options, context and image
+fit one component. Knows the manifest's records and a request; runs nothing.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from cascade.diffusion.guidance import ConstantGuidance, GuidanceWeight, OscillatingGuidance
+from cascade.diffusion.schedule import Schedule, listed_times, make_schedule, training_steps
+from cascade.diffusion.spec import DiffusionSpec
+from cascade.errors import InvalidRequest
+from cascade.numerics.finite import is_finite
+from cascade.numerics.length_buckets import lengthened, rounded_length
+from cascade.request import Handoff, StageOptions
+from cascade.types import Array, ImageU8, Times
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SamplingOptions:
+    """One run of a stage with every default filled in."""
+
+    steps: int
+    weight: GuidanceWeight
+    augmentation: float
+
+
+def resolve_options(spec: DiffusionSpec, options: StageOptions) -> SamplingOptions:
+    """The options with the manifest's defaults in the gaps.
+
+    Raises:
+        InvalidRequest: an option does not fit this component.
+    """
+    guidance = spec.guidance
+    weight: GuidanceWeight
+    if options.guidance is not None or guidance.kind == "constant":
+        weight = ConstantGuidance(guidance.weight if options.guidance is None else options.guidance)
+    else:
+        weight = OscillatingGuidance(
+            high=guidance.weight, low=guidance.low_weight, first_steps=guidance.first_steps
+        )
+    check_weight(spec, options)
+    level = options.augmentation
+    field = f"options.{spec.name}.augmentation"
+    if spec.augmentation is None:
+        if level is not None:
+            raise InvalidRequest(f"{field}: {spec.name} starts from no image", field=field)
+        level = 0.0
+    elif level is None:
+        level = spec.augmentation.default
+    elif not spec.augmentation.lowest <= level <= spec.augmentation.highest:
+        raise InvalidRequest(
+            f"{field}: expected {spec.augmentation.lowest:g} to {spec.augmentation.highest:g}, "
+            f"got {level:g}",
+            field=field,
+        )
+    steps = options.steps or spec.steps
+    known = training_steps(spec.schedule)
+    if known is not None and steps > known:
+        field = f"options.{spec.name}.steps"
+        raise InvalidRequest(f"{field}: expected 1 to {known}, got {steps}", field=field)
+    check_times(spec, steps)
+    return SamplingOptions(steps=steps, weight=weight, augmentation=level)
+
+
+def check_weight(spec: DiffusionSpec, options: StageOptions) -> None:
+    """Refuse a weight that a student of guidance was not taught.
+
+    Raises:
+        InvalidRequest: naming the range.
+    """
+    taught, weight = spec.guidance.taught, options.guidance
+    if taught and weight is not None and not taught[0] <= weight <= taught[1]:
+        field = f"options.{spec.name}.guidance"
+        raise InvalidRequest(
+            f"{field}: {spec.name} was taught {taught[0]:g} to {taught[1]:g}, got {weight:g}",
+            field=field,
+        )
+
+
+def check_times(spec: DiffusionSpec, steps: int) -> None:
+    """Refuse a number of steps that the schedule cannot space.
+
+    Raises:
+        InvalidRequest: an offset takes the run beyond the last training step.
+    """
+    try:
+        run_times(spec, make_schedule(spec.schedule), steps)
+    except InvalidRequest as exc:
+        field = f"options.{spec.name}.steps"
+        raise InvalidRequest(f"{field}: {exc}", field=field) from exc
+
+
+def run_times(spec: DiffusionSpec, schedule: Schedule, steps: int) -> Times:
+    """The `steps + 1` falling times of a run: the component's own list where it has that length."""
+    known = training_steps(spec.schedule)
+    if known is not None and len(spec.timesteps) == steps:
+        return listed_times(known, spec.timesteps)
+    return schedule.timesteps(steps)
+
+
+def check_context(spec: DiffusionSpec, handoff: Handoff) -> dict[str, Array]:
+    """The context as graph inputs, at the length of its bucket where the graph has a mask.
+
+    Raises:
+        InvalidRequest: there is none, its shape does not fit the graph, or it holds NaN or
+            infinity.
+    """
+    context = handoff.context
+    if context is None:
+        raise InvalidRequest(f"context: {spec.name} needs text embeddings", field="context")
+    tokens, width = next(i.shape[-2:] for i in spec.graph.inputs if i.name == "context")
+    fits = context.ndim == 2 and context.shape[1] == width
+    if not fits or len(context) not in ([tokens] if isinstance(tokens, int) else range(1, 513)):
+        expected = tokens if isinstance(tokens, int) else "1 to 512"
+        raise InvalidRequest(
+            f"context.shape: expected [{expected}, {width}], got {list(context.shape)}",
+            field="context.shape",
+        )
+    if not is_finite(context):
+        raise InvalidRequest(
+            f"context.data: holds NaN or infinity; {spec.name} needs finite text embeddings",
+            field="context.data",
+        )
+    masked = any(i.name == "context_mask" for i in spec.graph.inputs)
+    free = masked and not isinstance(tokens, int)
+    length = rounded_length(len(context)) if free else len(context)
+    return {
+        "context": lengthened(context[None].astype(np.float32), length),
+        "context_mask": lengthened(np.ones((1, len(context)), np.float32), length),
+    }
+
+
+def check_image(spec: DiffusionSpec, handoff: Handoff) -> ImageU8:
+    """The image that super-resolution starts from.
+
+    Raises:
+        InvalidRequest: there is none, or its size is not the stage's input resolution.
+    """
+    size = spec.input_resolution
+    if handoff.image is None:
+        raise InvalidRequest(f"image: {spec.name} needs one of {size}x{size}", field="image")
+    if handoff.image.shape != (size, size, 3):
+        raise InvalidRequest(
+            f"image: {spec.name} starts from {size}x{size} RGB, got {list(handoff.image.shape)}",
+            field="image",
+        )
+    return handoff.image

@@ -1,0 +1,45 @@
+"""Which sampler a manifest names, behind one signature.
+
+The one place that goes from a sampler's name to its function. Knows no stage and no network.
+"""
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+
+from cascade.diffusion.samplers.ddim import ddim
+from cascade.diffusion.samplers.ddpm import ddpm, final_noise
+from cascade.diffusion.samplers.sampling import DenoiserAt, NoiseAt, SamplerStep
+from cascade.diffusion.samplers.stochastic import stochastic
+from cascade.diffusion.schedule import Schedule
+from cascade.diffusion.spec import SamplerKind
+from cascade.types import Batch, Time, Times
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SamplerInputs:
+    """Everything that some sampler needs; each takes its part."""
+
+    denoise: DenoiserAt
+    start: Batch
+    """Noise at `times[0]`, `[B, 3, H, W]`."""
+    schedule: Schedule
+    times: Times
+    noise: NoiseAt
+    gamma: float
+    first_time: Time = 0.0
+    """Of the cleanest training step; 0 where time is continuous."""
+
+
+SAMPLERS: dict[SamplerKind, Callable[[SamplerInputs], Generator[SamplerStep, None, None]]] = {
+    "ddim": lambda i: ddim(i.denoise, i.start, i.schedule, i.times),
+    "ddpm": lambda i: ddpm(i.denoise, i.start, i.schedule, i.times, i.noise, i.gamma),
+    "ddpm_final_noise": lambda i: final_noise(
+        SAMPLERS["ddpm"](i), i.schedule, i.times, i.noise, i.first_time
+    ),
+    "stochastic": lambda i: stochastic(i.denoise, i.start, i.schedule, i.times, i.noise),
+}
+
+
+def sample(kind: SamplerKind, inputs: SamplerInputs) -> Generator[SamplerStep, None, None]:
+    """The steps of a run with the named sampler."""
+    return SAMPLERS[kind](inputs)

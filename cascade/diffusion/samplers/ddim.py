@@ -1,0 +1,42 @@
+"""DDIM: the deterministic sampler.
+
+References:
+    Song et al. 2021 (arXiv 2010.02502), eq. 12 with eta = 0.
+"""
+
+from collections.abc import Generator
+
+from cascade.diffusion.samplers.sampling import DenoiserAt, SamplerStep, times_of
+from cascade.diffusion.schedule import Schedule
+from cascade.numerics.chunked import weighted_sum
+from cascade.types import Batch, Time, Times
+
+
+def ddim_step(schedule: Schedule, x_t: Batch, x0: Batch, t: Time, s: Time) -> Batch:
+    """Move `x_t` from time `t` to the earlier time `s` along the line through the estimate `x0`."""
+    # alpha_s x0 + sigma_s epsilon, with epsilon = (x_t - alpha_t x0) / sigma_t put in: half the
+    # passes over the pictures, and no small difference divided by a small sigma.
+    kept = float(schedule.sigma(s)) / float(schedule.sigma(t))
+    return weighted_sum(
+        (kept, x_t), (float(schedule.alpha(s)) - kept * float(schedule.alpha(t)), x0)
+    )
+
+
+def ddim(
+    denoise: DenoiserAt, x: Batch, schedule: Schedule, times: Times
+) -> Generator[SamplerStep, None, None]:
+    """Sample deterministically from noise.
+
+    Args:
+        denoise: step index to denoiser.
+        x: noise at `times[0]`, `[B, 3, H, W]`.
+        schedule: what the times mean.
+        times: decreasing, the last one 0; one step between each two.
+    """
+    total = len(times) - 1
+    for index in range(total):
+        t, s = times[index], times[index + 1]
+        x0 = denoise(index)(x, times_of(x, t)).x0
+        # At time 0 the estimate is the result; the schedule's own floor of noise is dropped.
+        x = ddim_step(schedule, x, x0, t, s) if s > 0 else x0
+        yield SamplerStep(index + 1, total, x, x0)

@@ -1,0 +1,163 @@
+"""What the manifest records of a diffusion stage, and which choices contradict each other."""
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal
+
+from cascade.diffusion.conditioning import EnlargeKind
+from cascade.diffusion.parametrization import Prediction
+from cascade.diffusion.schedule import ScheduleSpec, TableSpec, training_steps
+from cascade.errors import ManifestError
+from cascade.graph_spec import GraphSpec
+
+SamplerKind = Literal["ddim", "ddpm", "ddpm_final_noise", "stochastic"]
+"""`ddpm_final_noise` is `ddpm` with noise at the last step too, unless that is training step 0; a
+reader that does not know it refuses the bundle."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GuidanceSpec:
+    """Default guidance; the convention is `uncond + w (cond - uncond)`."""
+
+    kind: Literal["constant", "oscillating"]
+    weight: float
+    low_weight: float = 1.0
+    """Oscillating only."""
+    first_steps: int = 0
+    """Oscillating only: steps with the high weight before it starts to alternate."""
+    convention: Literal["uncond + w (cond - uncond)"] = "uncond + w (cond - uncond)"
+    taught: tuple[float, ...] = ()
+    """Students of guidance only: the lowest and the highest weight of their training. The graph
+    takes the weight as its input `guidance` and is asked once a step, not twice."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ThresholdSpec:
+    """How the estimate of the clean image is kept in range."""
+
+    kind: Literal["none", "static", "dynamic"]
+    percentile: float = 1.0
+    cap: float | None = None
+    """Dynamic only: the divisor never exceeds it."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AugmentationSpec:
+    """Noise-conditioning augmentation of the low-resolution image."""
+
+    lowest: float
+    highest: float
+    default: float
+    schedule: ScheduleSpec = "cosine"
+    """A level `s` is this schedule's forward process at time `s`."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StoredContext:
+    """A null context kept in the bundle: the embeddings of some fixed text, usually none."""
+
+    file: str
+    """`tokens` rows of the text encoder's width, float16, little endian, nothing else."""
+    tokens: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DiffusionSpec:
+    """A stage that denoises: the base stage, or super-resolution if it has an input resolution."""
+
+    name: str
+    family: Literal["diffusion"]
+    graph: GraphSpec
+    input_resolution: int | None
+    output_resolution: int
+    schedule: ScheduleSpec
+    prediction: Prediction
+    variance: Literal["fixed", "learned_range"] = "fixed"
+    """Where the `ddpm` sampler takes the variance of a step from: `gamma`, or the graph's second
+    output `variance`: per pixel, -1 for the lower bound and 1 for the upper."""
+    sampler: SamplerKind
+    steps: int
+    timesteps: tuple[int, ...] = ()
+    """Training steps that a run of just so many steps keeps, the noisiest first, counted from 0;
+    empty for the schedule's own choice."""
+    gamma: float
+    """Stochasticity of the `ddpm` sampler where the variance is fixed."""
+    guidance: GuidanceSpec
+    null_context: Literal["mask"] | StoredContext
+    """How the unconditional half is asked for: every token masked out, or another context."""
+    threshold: ThresholdSpec
+    enlarge: EnlargeKind = "cubic"
+    """How the input image is brought to the output resolution."""
+    augmentation: AugmentationSpec | None
+    skip_scale: Literal["long_skips", "inside"]
+    """Where 1/sqrt(2) is applied: to the long skip connections (arXiv 2205.11487, B.1), or as only
+    the graph knows."""
+    training: dict[str, str | float]
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Every file of the component."""
+        stored = self.null_context
+        return (*self.graph.all_files, *(() if stored == "mask" else (stored.file,)))
+
+
+def check_choices(spec: DiffusionSpec, path: str) -> None:
+    """Refuse choices of one stage that contradict each other.
+
+    Raises:
+        ManifestError: naming the field under `path`.
+    """
+    learned = spec.variance == "learned_range"
+    outputs = {output.name for output in spec.graph.outputs}
+    if learned and (spec.sampler != "ddpm" or "variance" not in outputs):
+        raise ManifestError(
+            f"{path}.variance: learned_range needs the sampler ddpm and a graph with the output "
+            f"variance; here are {spec.sampler} and {', '.join(sorted(outputs))}",
+            field=f"{path}.variance",
+        )
+    check_distilled_guidance(spec, path)
+    known = training_steps(spec.schedule)
+    noisy = spec.sampler == "ddpm_final_noise"
+    if noisy and (spec.gamma != 1 or known is None):
+        raise ManifestError(
+            f"{path}.sampler: ddpm_final_noise needs gamma 1 and a schedule of training steps; "
+            f"here are {spec.gamma:g} and {known}",
+            field=f"{path}.sampler",
+        )
+    if spec.timesteps:
+        kept = (*spec.timesteps, -1)
+        falling = all(a > b for a, b in pairwise(kept))
+        if known is None or not falling or kept[0] >= known or len(kept) - 1 != spec.steps:
+            raise ManifestError(
+                f"{path}.timesteps: expected {spec.steps} falling training steps of a schedule "
+                f"that has them ({known}), got {len(kept) - 1}",
+                field=f"{path}.timesteps",
+            )
+    schedules = [spec.schedule, spec.augmentation.schedule if spec.augmentation else "cosine"]
+    for schedule in schedules:
+        if isinstance(schedule, TableSpec):
+            powers = (1.0, *schedule.alpha_bar, 0.0)
+            if len(powers) < 3 or any(a <= b for a, b in pairwise(powers)):
+                raise ManifestError(
+                    f"{path}.schedule.alpha_bar: expected falling numbers between 1 and 0",
+                    field=f"{path}.schedule.alpha_bar",
+                )
+
+
+def check_distilled_guidance(spec: DiffusionSpec, path: str) -> None:
+    """Refuse a student of guidance without its input, its range or a default inside it.
+
+    Raises:
+        ManifestError: naming the field under `path`.
+    """
+    taught = spec.guidance.taught
+    takes = "guidance" in {tensor.name for tensor in spec.graph.inputs}
+    if not taught and not takes:
+        return
+    if len(taught) != 2 or not takes or not taught[0] <= spec.guidance.weight <= taught[1]:
+        raise ManifestError(
+            f"{path}.guidance.taught: expected the lowest and the highest weight around "
+            f"{spec.guidance.weight:g}, and a graph with the input guidance; got {list(taught)}, "
+            f"{'with' if takes else 'without'} it",
+            field=f"{path}.guidance.taught",
+        )

@@ -1,0 +1,191 @@
+"""A diffusion stage: context, and for super-resolution an image, to a larger image.
+
+Puts together what the manifest names: schedule, denoiser, guidance, thresholding, sampler, noise.
+It knows one component and one engine; not its neighbours, nor where it runs.
+"""
+
+import time
+from collections.abc import Generator, Iterator
+
+import numpy as np
+
+from cascade.codecs.image import from_network, to_network
+from cascade.diffusion.conditioning import augment, enlarge
+from cascade.diffusion.denoiser import Denoiser, EngineDenoiser
+from cascade.diffusion.guidance import GuidedDenoiser
+from cascade.diffusion.options import (
+    SamplingOptions,
+    check_context,
+    check_image,
+    resolve_options,
+    run_times,
+)
+from cascade.diffusion.samplers.choice import SamplerInputs, sample
+from cascade.diffusion.samplers.sampling import DenoiserAt, SamplerStep
+from cascade.diffusion.schedule import first_time, make_schedule
+from cascade.diffusion.spec import DiffusionSpec
+from cascade.diffusion.thresholding import thresholded
+from cascade.diffusion.unconditional import with_null_half
+from cascade.engine import Engine
+from cascade.events import Backend, Event, Preview, Progress, StageFinished
+from cascade.numerics.noise import AUGMENTATION, START, normals
+from cascade.request import GenerateRequest, Handoff
+from cascade.types import Array, Batch, ContextF16, ImageU8
+
+PREVIEW_SIZE = 256
+"""Previews of larger pictures are subsampled to this width."""
+
+
+class DiffusionStage:
+    """Runs one exported denoising network."""
+
+    def __init__(
+        self,
+        spec: DiffusionSpec,
+        position: int,
+        engine: Engine,
+        *,
+        null_context: ContextF16 | None = None,
+        computed: Backend | None = None,
+    ) -> None:
+        """A stage.
+
+        Args:
+            spec: the component's entry in the manifest.
+            position: its place in the cascade: the noise's stage number.
+            engine: runs its graph.
+            null_context: `[tokens, width]`, where the manifest says that the bundle holds one.
+            computed: what the engine is, for the stage's result to say.
+        """
+        self._spec = spec
+        self._position = position
+        self._engine = engine
+        self._null_context = null_context
+        self._computed = computed
+        self._schedule = make_schedule(spec.schedule)
+        self._graph_inputs = {tensor.name for tensor in spec.graph.inputs}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The one component it runs."""
+        return (self._spec.name,)
+
+    @property
+    def engine(self) -> Engine:
+        """What runs its graph."""
+        return self._engine
+
+    def on(self, engine: Engine) -> "DiffusionStage":
+        """The same stage on another engine."""
+        return DiffusionStage(
+            self._spec,
+            self._position,
+            engine,
+            null_context=self._null_context,
+            computed=self._computed,
+        )
+
+    def prefetch(self, handoff: Handoff) -> None:
+        """Nothing to prepare."""
+
+    def terminate(self) -> None:
+        """End the run in progress inside its step."""
+        self._engine.terminate()
+
+    def close(self) -> None:
+        """Release the engine."""
+        self._engine.close()
+
+    def run(self, request: GenerateRequest, handoff: Handoff) -> Iterator[Event]:
+        """Denoise from noise to a picture; see `Stage.run`.
+
+        Raises:
+            StageError: the network has no finite answer, or one of another shape.
+        """
+        begun = time.perf_counter()
+        name = self._spec.name
+        plan = resolve_options(self._spec, request.options_for(name))
+        image = None
+        for step in self._sample(request, handoff, plan):
+            yield Progress(name, step.index, step.total)
+            last = step.index == step.total
+            if request.preview_every and not last and step.index % request.preview_every == 0:
+                yield Preview(name, step.index, subsampled(from_network(step.x0)))
+            if last:
+                image = from_network(step.x_t)
+        yield StageFinished(
+            name,
+            Handoff(prompt=handoff.prompt, context=handoff.context, image=image),
+            {name: time.perf_counter() - begun},
+            self._computed,
+        )
+
+    def _sample(
+        self, request: GenerateRequest, handoff: Handoff, plan: SamplingOptions
+    ) -> Generator[SamplerStep, None, None]:
+        """The sampler that the manifest names, bound to this request."""
+        spec = self._spec
+        size = spec.output_resolution
+
+        def noise(step: int) -> Batch:
+            return normals(
+                (1, 3, size, size),
+                seed=request.seed,
+                image=request.image_index,
+                stage=self._position,
+                step=step,
+            )
+
+        conditioning = check_context(spec, handoff)
+        if spec.input_resolution is not None:
+            low = to_network(check_image(spec, handoff))
+            low = enlarge(low, size // spec.input_resolution, spec.enlarge)
+            if spec.augmentation is not None and plan.augmentation > 0:
+                schedule = make_schedule(spec.augmentation.schedule)
+                low = augment(low, plan.augmentation, noise(AUGMENTATION), schedule)
+            conditioning["low_res"] = low
+            conditioning["aug_level"] = np.array([plan.augmentation], np.float32)
+        inputs = SamplerInputs(
+            denoise=self._denoiser(conditioning, plan),
+            start=noise(START),
+            schedule=self._schedule,
+            times=run_times(spec, self._schedule, plan.steps),
+            noise=noise,
+            gamma=spec.gamma,
+            first_time=first_time(spec.schedule),
+        )
+        return sample(spec.sampler, inputs)
+
+    def _denoiser(self, conditioning: dict[str, Array], plan: SamplingOptions) -> DenoiserAt:
+        """Step index to denoiser: network, then guidance, then thresholding."""
+        spec = self._spec
+
+        def network(inputs: dict[str, Array]) -> EngineDenoiser:
+            # A network with no use for the mask, say, has no such input.
+            fed = {name: value for name, value in inputs.items() if name in self._graph_inputs}
+            return EngineDenoiser(self._engine, self._schedule, spec.prediction, fed)
+
+        if spec.guidance.taught:
+
+            def taught(step: int) -> Denoiser:
+                weight = np.array([plan.weight.at(step)], np.float32)
+                return thresholded(network({**conditioning, "guidance": weight}), spec.threshold)
+
+            return taught
+        alone = network(conditioning)
+        both = network(with_null_half(conditioning, self._null_context))
+
+        def at(step: int) -> Denoiser:
+            weight = plan.weight.at(step)
+            guided: Denoiser = (
+                alone if weight == 1.0 else GuidedDenoiser(both, np.array([weight], np.float32))
+            )
+            return thresholded(guided, spec.threshold)
+
+        return at
+
+
+def subsampled(image: ImageU8) -> ImageU8:
+    """At most `PREVIEW_SIZE` pixels wide, by leaving rows and columns out."""
+    stride = max(1, image.shape[1] // PREVIEW_SIZE)
+    return np.ascontiguousarray(image[::stride, ::stride])

@@ -1,0 +1,62 @@
+"""The unconditional question: what stands in the place of the text for guidance.
+
+Either the same embeddings with every token masked out, or embeddings of their own that the bundle
+holds. Knows graph inputs; not guidance weights or networks.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from cascade.diffusion.spec import StoredContext
+from cascade.errors import ManifestError
+from cascade.numerics.length_buckets import lengthened
+from cascade.types import Array, ContextF16
+
+
+def read_stored_context(spec: StoredContext, data: bytes, width: int) -> ContextF16:
+    """The null context from the bytes of its file.
+
+    Args:
+        spec: its entry in the manifest.
+        data: the file.
+        width: of the text encoder's embeddings.
+
+    Raises:
+        ManifestError: the bytes are not `tokens * width` finite numbers.
+    """
+    if spec.tokens < 1 or len(data) != 2 * spec.tokens * width:
+        raise ManifestError(
+            f"{spec.file}: expected {spec.tokens} x {width} float16 numbers, got {len(data)} bytes"
+        )
+    context = np.frombuffer(data, "<f2").reshape(spec.tokens, width).astype(np.float16)
+    if not np.isfinite(context).all():
+        raise ManifestError(f"{spec.file}: it holds NaN or infinity")
+    return context
+
+
+def with_null_half(conditioning: Mapping[str, Array], null: ContextF16 | None) -> dict[str, Array]:
+    """The conditioning of a batch of twice the size: the text's half, then the one without.
+
+    Args:
+        conditioning: graph inputs of one request, batch axis first.
+        null: the embeddings to ask with; None masks the text's own tokens out.
+
+    Returns:
+        The same inputs, twice as many rows. A shorter context is filled with masked-out zeros.
+    """
+    doubled = {key: np.concatenate([value, value]) for key, value in conditioning.items()}
+    mask = conditioning["context_mask"]
+    if null is None:
+        doubled["context_mask"] = np.concatenate([mask, np.zeros_like(mask)])
+        return doubled
+    other = np.repeat(null[None].astype(np.float32), len(mask), axis=0)
+    length = max(mask.shape[1], other.shape[1])
+    other_mask = np.ones(other.shape[:2], np.float32)
+    halves = (
+        (conditioning["context"], other, "context"),
+        (mask, other_mask, "context_mask"),
+    )
+    for text, empty, name in halves:
+        doubled[name] = np.concatenate([lengthened(text, length), lengthened(empty, length)])
+    return doubled

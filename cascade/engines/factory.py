@@ -1,0 +1,75 @@
+"""How one graph is run, and the one place that opens the engine for it.
+
+Imports only the chosen engine's module, when it is chosen: a light client never loads a runtime
+that it does not use. Which choice is best is not known here (`cascade.tuning.plan`).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cascade.engine import Engine
+from cascade.engines.kinds import EngineKind, installed_kinds
+from cascade.precision import Precision
+from cascade.system.owning_process import do_in_children, never_free
+
+DefaultShapes = Mapping[str, Sequence[int | None]]
+
+__all__ = ["EngineChoice", "EngineKind", "installed_kinds", "open_engine"]
+
+
+@dataclass(frozen=True, slots=True)
+class EngineChoice:
+    """How one graph is run."""
+
+    kind: EngineKind
+    precision: Precision
+    """Of the file that is opened, or what the engine makes of the float32 file by itself."""
+    threads: int = 0
+    """Threads of one run on a CPU; 0 takes one per core that this process may use."""
+    usual: DefaultShapes | None = field(default=None, compare=False, repr=False)
+    """Input shapes of most runs, for engines that are faster when they know; None in an axis that
+    varies. No part of what makes two choices equal: any shape can be run."""
+
+
+def open_engine(graph: bytes, choice: EngineChoice, *, cache: Path | None = None) -> Engine:
+    """An engine at work on a graph.
+
+    Args:
+        graph: an ONNX file's bytes: the file of `choice.precision` where the bundle has one.
+        choice: which engine, and how.
+        cache: a private folder for what the engine compiled; None keeps nothing.
+
+    Raises:
+        MissingExtra: the engine's package is not installed; the message has the pip command.
+        EngineError: the engine cannot run the graph, or not in that precision on this machine.
+    """
+    engine = make_engine(graph, choice, cache)
+    do_in_children(engine, never_free)
+    return engine
+
+
+def make_engine(graph: bytes, choice: EngineChoice, cache: Path | None) -> Engine:
+    """The engine that a choice names; see `open_engine`."""
+    if choice.kind is EngineKind.OPENVINO:
+        from cascade.engines.openvino import OpenVinoEngine  # noqa: PLC0415  see the top
+
+        return OpenVinoEngine(
+            graph,
+            threads=choice.threads,
+            precision=choice.precision,
+            cache=cache,
+            usual=choice.usual,
+        )
+    if choice.kind is EngineKind.TENSORRT:
+        from cascade.engines.trt import TensorRtEngine  # noqa: PLC0415
+
+        return TensorRtEngine(graph, precision=choice.precision, cache=cache)
+    from cascade.engines.ort import OrtEngine  # noqa: PLC0415
+
+    if choice.kind is EngineKind.ORT:
+        return OrtEngine(graph, threads=choice.threads)
+    from cascade.engines.ort_gpu import gpu_provider  # noqa: PLC0415
+
+    provider = gpu_provider(choice.kind, choice.precision, cache)
+    return OrtEngine(graph, threads=choice.threads, provider=provider)

@@ -1,0 +1,100 @@
+"""An exported graph as the manifest records it: files, inputs, outputs, variants, parity.
+
+Records only, shared by every family.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from cascade.precision import Precision
+
+DtypeName = Literal["float32", "float16", "int64", "int8", "uint8"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FileEntry:
+    """One file of the bundle."""
+
+    name: str
+    sha256: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TensorSpec:
+    """One input or output of a graph; an axis is a size or the name of a free one."""
+
+    name: str
+    dtype: DtypeName
+    shape: tuple[int | str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ParityRecord:
+    """How far the exported graph is from its torch original, as measured at export."""
+
+    max_abs_error: float
+    psnr_db: float
+    tolerance_abs: float
+    """Above this the exporter writes nothing."""
+    samples: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VariantSpec:
+    """The same graph in another precision: same inputs and outputs, another file."""
+
+    precision: Precision
+    file: str
+    parity: ParityRecord
+    """Against the same torch original as the float32 graph; of whole pictures see `picture_db`."""
+    picture_db: float
+    """Worst PSNR of the stage's 8-bit picture against the float32 graph's over the exporter's
+    prompts, same noise, decibels."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GpuFormSpec:
+    """The same graph with normalisations and attention whole, as compilers for GPUs want it.
+
+    The file leaves out the large weights: `cascade.codecs.shared_initializers` takes them
+    from the graph's own file.
+    """
+
+    precision: Precision
+    file: str
+    parity: ParityRecord
+    """Against the same torch original, computed by ONNX Runtime on a CPU."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GraphSpec:
+    """One exported graph and its variants."""
+
+    file: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    storage: Literal["float32", "float16", "int8"]
+    """How most weights lie in the file; they compute in float32."""
+    parity: ParityRecord
+    fusions: dict[str, int] = field(default_factory=dict)
+    """How often each graph pass found what it looks for; the exporter fails when one finds less in
+    a stage of its own. A pass that was undone for a network has 0, and 1 under `NAME_undone`."""
+    variants: tuple[VariantSpec, ...] = ()
+    gpu_forms: tuple[GpuFormSpec, ...] = ()
+
+    def file_for(self, precision: Precision) -> str:
+        """The file whose graph computes in `precision`; the float32 one where there is none.
+
+        An engine may still compute a float32 graph in a lower precision of its own.
+        """
+        for variant in self.variants:
+            if variant.precision == precision:
+                return variant.file
+        return self.file
+
+    @property
+    def all_files(self) -> tuple[str, ...]:
+        """Every file of the graph, the float32 one first."""
+        variants = (variant.file for variant in self.variants)
+        return (self.file, *variants, *(form.file for form in self.gpu_forms))

@@ -1,0 +1,1 @@
+"""Arithmetic whose bits are the same on every machine."""

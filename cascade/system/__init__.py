@@ -1,0 +1,1 @@
+"""The process and the machine: signals, streams, forks, cores, caches."""

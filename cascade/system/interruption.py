@@ -1,0 +1,93 @@
+"""The signals that end a command: Ctrl-C, SIGTERM and SIGHUP, each with its own exit code.
+
+Until a command has something to clean up they end the process at once, without a traceback;
+afterwards the first one is raised in the main thread, so that every `finally` runs. A signal that
+was ignored when the process began (`nohup`, a job in the background) stays ignored. Imports next to
+nothing: whatever is imported before it runs could still be interrupted with a traceback.
+"""
+
+import _thread
+import os
+import signal
+import sys
+import time
+from types import FrameType
+from typing import Any
+
+ENDING = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+)
+SIGNALLED = 128
+"""As in `cascade.commands.exit_codes`."""
+LATER_S = 0.01
+
+
+class Interrupted(KeyboardInterrupt):
+    """One of the signals came; `exit_code` is what the process then returns."""
+
+    def __init__(self, number: int) -> None:
+        self.signal = signal.Signals(number)
+        super().__init__(self.signal.name)
+        self.exit_code = SIGNALLED + number
+
+
+class EndingSignals:
+    """What this process does when it is asked to end."""
+
+    def __init__(self) -> None:
+        self._numbers = [n for n in ENDING if signal.getsignal(n) is not signal.SIG_IGN]
+        self._raised = False
+
+    def exit_at_once(self) -> None:
+        """End without a word: there is nothing to clean up."""
+        for number in self._numbers:
+            signal.signal(number, leave)
+
+    def raise_first(self) -> None:
+        """Raise `Interrupted` once; then only a second Ctrl-C ends the process, and at once."""
+        self._raised = False
+        for number in self._numbers:
+            signal.signal(number, self._raise)
+        sys.unraisablehook = self._deliver_again
+
+    def _raise(self, number: int, frame: FrameType | None) -> None:
+        if not self._raised:
+            self._raised = True
+            raise Interrupted(number)
+        if number == signal.SIGINT:
+            leave(number, frame)
+
+    def _deliver_again(self, lost: Any) -> None:
+        """Python drops what a handler raises inside a `__del__` or a callback: raise it anew."""
+        if isinstance(lost.exc_value, Interrupted):
+            _thread.start_new_thread(self._once_more, (lost.exc_value.signal,))
+        else:
+            sys.__unraisablehook__(lost)
+
+    def _once_more(self, number: signal.Signals) -> None:
+        """From another thread, and a moment later: this one is still inside what drops it."""
+        time.sleep(LATER_S)
+        self._raised = False
+        _thread.interrupt_main(number)
+
+
+def interruption_behind(error: BaseException) -> KeyboardInterrupt | None:
+    """The signal that something was unwound by when it failed; None where there was none.
+
+    An exception that arrives between any two instructions may leave a lock half taken or a
+    generator half closed, so that cleaning up fails with an error of its own.
+    """
+    seen: set[int] = set()
+    behind: BaseException | None = error
+    while behind is not None and id(behind) not in seen:
+        if isinstance(behind, KeyboardInterrupt):
+            return behind
+        seen.add(id(behind))
+        behind = behind.__cause__ or behind.__context__
+    return None
+
+
+def leave(number: int, frame: FrameType | None) -> None:
+    """End this process with the signal's exit code, whatever it is doing."""
+    del frame
+    os._exit(SIGNALLED + number)

@@ -1,0 +1,1 @@
+"""The text encoder family: tokenizer and stage."""

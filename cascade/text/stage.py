@@ -1,0 +1,121 @@
+"""The text encoder as a stage: prompt to context embeddings.
+
+Only the real tokens leave it, unless the manifest says that the stages were trained to see padding
+too, in half precision: what crosses the boundary is the wire value. Knows tokens and embeddings;
+not images.
+"""
+
+import time
+from collections.abc import Iterator
+from typing import Protocol
+
+import numpy as np
+
+from cascade.engine import Engine
+from cascade.errors import InvalidRequest, StageError
+from cascade.events import Backend, Event, StageFinished
+from cascade.numerics.length_buckets import rounded_length
+from cascade.request import GenerateRequest, Handoff
+from cascade.text.spec import TextEncoderSpec
+from cascade.text.tokenizer import PromptTokenizer
+from cascade.types import Array, TokenIds
+
+
+class Padding(Protocol):
+    """How prompts are padded."""
+
+    @property
+    def pad_token(self) -> int | None:
+        """Fills the rest; None for no padding."""
+        ...
+
+    @property
+    def max_tokens(self) -> int:
+        """Length after padding."""
+        ...
+
+
+class TextEncoderStage:
+    """Runs the exported text encoder."""
+
+    def __init__(
+        self,
+        spec: TextEncoderSpec,
+        tokenizer: PromptTokenizer,
+        engine: Engine,
+        computed: Backend | None = None,
+    ) -> None:
+        self._spec = spec
+        self._tokenizer = tokenizer
+        self._engine = engine
+        self._computed = computed
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The one component it runs."""
+        return (self._spec.name,)
+
+    @property
+    def engine(self) -> Engine:
+        """What runs its graph."""
+        return self._engine
+
+    def on(self, engine: Engine) -> "TextEncoderStage":
+        """The same stage on another engine."""
+        return TextEncoderStage(self._spec, self._tokenizer, engine, self._computed)
+
+    def prefetch(self, handoff: Handoff) -> None:
+        """Nothing to prepare."""
+
+    def run(self, request: GenerateRequest, handoff: Handoff) -> Iterator[Event]:
+        """Encode the handoff's prompt; see `Stage.run`."""
+        del request
+        if handoff.prompt is None:
+            raise InvalidRequest("prompt: the text encoder needs one", field="prompt")
+        begun = time.perf_counter()
+        ids = self._tokenizer(handoff.prompt)
+        inputs = token_inputs(ids, self._spec)
+        tokenised = time.perf_counter()
+        outputs = self._engine.run(inputs)
+        whole = outputs["context"][0]
+        if whole.shape != (inputs["token_ids"].shape[1], self._spec.context_width):
+            raise StageError(f"context: unexpected shape {whole.shape}")
+        context = np.array(kept_rows(whole, len(ids), self._spec), np.float16)
+        encoded = time.perf_counter()
+        yield StageFinished(
+            self._spec.name,
+            Handoff(prompt=handoff.prompt, context=context),
+            {"tokenise": tokenised - begun, "encode": encoded - tokenised},
+            self._computed,
+        )
+
+    def terminate(self) -> None:
+        """End the run in progress."""
+        self._engine.terminate()
+
+    def close(self) -> None:
+        """Release the engine."""
+        self._engine.close()
+
+
+def token_inputs(ids: TokenIds, spec: Padding) -> dict[str, Array]:
+    """Token numbers as the graph takes them, `[1, tokens]`, masked beyond the real ones.
+
+    Filled with the manifest's token to the manifest's length where it says so, else with any token
+    to a length of `cascade.numerics.length_buckets`.
+
+    Args:
+        ids: the real tokens, at most `spec.max_tokens`.
+        spec: the text encoder's entry in the manifest, or what will become one.
+    """
+    padded = spec.pad_token is not None
+    length = spec.max_tokens if padded else rounded_length(len(ids), spec.max_tokens)
+    missing = length - len(ids)
+    mask = np.pad(np.ones(len(ids), np.float32), (0, missing))
+    filled = np.pad(ids, (0, missing), constant_values=spec.pad_token or 0)
+    return {"token_ids": filled[None], "token_mask": mask[None]}
+
+
+def kept_rows(context: Array, tokens: int, spec: Padding) -> Array:
+    """The embeddings that leave the stage: of the real tokens, or of the manifest's padding too."""
+    return context if spec.pad_token is not None else context[:tokens]

@@ -1,0 +1,1 @@
+"""Which engine and precision run which component on this machine (autotuning)."""

@@ -1,0 +1,141 @@
+"""Weights that another file of the bundle already holds are left out of this one.
+
+Requires: the lender's large weights are stored as `export.weights.exact_storage` stores them.
+Ensures: the borrower's graph, completed by `shared_initializers.attach_initializers`, computes with
+the very same float32 numbers; a weight that the lender does not hold in this shape (the passes for
+CPUs split and join some) stays, in eight bits where that is exact.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import NodeProto, TensorProto, helper, numpy_helper
+
+from export.fresh_names import FreshNames, names_in
+from export.weights.exact_storage import eight_bit_grid
+from export.weights.weight_grid import along
+
+LARGE = 256
+"""Weights of fewer elements are not worth a name in another file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loan:
+    """One weight taken from the lender: nodes and small constants that rebuild it."""
+
+    nodes: tuple[NodeProto, ...]
+    constants: tuple[TensorProto, ...]
+
+
+class Lender:
+    """The weights of a stored graph, found by value, for one graph that borrows."""
+
+    def __init__(self, model: onnx.ModelProto, borrower: onnx.ModelProto) -> None:
+        # A name that means something else over there cannot stand for a weight of this file.
+        self.elsewhere = names_in(borrower)
+        self.fresh = FreshNames(model, borrower)
+        self.values = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+        self.steps = steps_of(model)
+        self.by_shape: dict[tuple[int, ...], list[str]] = {}
+        for name, value in self.values.items():
+            if value.size >= LARGE:
+                self.by_shape.setdefault(value.shape, []).append(name)
+
+    def lend(self, name: str, value: NDArray[np.float32]) -> Loan | None:
+        """How to have a weight from this file; None when it is not in it."""
+        for stored_name in self.by_shape.get(value.shape, ()):
+            if stored_name != name and stored_name in self.elsewhere:
+                continue
+            stored = self.values[stored_name]
+            if stored.dtype == np.int8:
+                steps = self.values.get(self.steps.get(stored_name, ""))
+                if steps is not None and np.array_equal(widened(stored, steps), value):
+                    return from_levels(name, stored_name, steps, self.fresh)
+            elif np.array_equal(stored.astype(np.float32), value):
+                return from_floats(name, stored_name, stored)
+        return None
+
+
+def steps_of(model: onnx.ModelProto) -> dict[str, str]:
+    """Levels to the steps that `exact_storage` multiplies them with; both are constants."""
+    made = {name: node for node in model.graph.node for name in node.output}
+
+    def constant(name: str) -> str:
+        # Rows of an embedding table are looked up before they are widened.
+        node = made.get(name)
+        return node.input[0] if node is not None and node.op_type == "Gather" else name
+
+    found: dict[str, str] = {}
+    for node in model.graph.node:
+        wide = made.get(node.input[0]) if node.op_type == "Mul" else None
+        if wide is not None and wide.op_type == "Cast":
+            found[constant(wide.input[0])] = constant(node.input[1])
+    return found
+
+
+def widened(levels: NDArray[np.int8], steps: NDArray[np.float32]) -> NDArray[np.float32]:
+    """What is stored, as it is computed with."""
+    return np.asarray(levels * steps, np.float32)
+
+
+def from_floats(name: str, stored_name: str, stored: NDArray) -> Loan:
+    """A weight that is stored as a float of some width."""
+    if stored_name == name:
+        return Loan((), ())
+    if stored.dtype == np.float32:
+        return Loan((helper.make_node("Identity", [stored_name], [name]),), ())
+    widen = helper.make_node("Cast", [stored_name], [name], to=TensorProto.FLOAT)
+    return Loan((widen,), ())
+
+
+def from_levels(name: str, stored_name: str, steps: NDArray[np.float32], names: FreshNames) -> Loan:
+    """A weight that is stored as whole numbers of one step per channel.
+
+    The steps are written here too, as the vector that DequantizeLinear wants: they are small, and
+    it is the one operator behind which TensorRT takes eight-bit constants.
+    """
+    axis = int(np.argmax(steps.shape))
+    constant = numpy_helper.from_array(steps.reshape(-1), names.fresh(f"{name}_steps"))
+    node = helper.make_node("DequantizeLinear", [stored_name, constant.name], [name], axis=axis)
+    return Loan((node,), (constant,))
+
+
+def stored_small(name: str, value: NDArray[np.float32], names: FreshNames) -> Loan | None:
+    """A weight that nobody lends, in eight bits of its own; None where that is not exact."""
+    grid = eight_bit_grid(value)
+    if grid is None:
+        return None
+    levels = numpy_helper.from_array(grid.levels, names.fresh(f"{name}_levels"))
+    loan = from_levels(name, levels.name, along(grid.steps, grid.axis, value.ndim), names)
+    return Loan(loan.nodes, (levels, *loan.constants))
+
+
+def borrow(model: onnx.ModelProto, lender: onnx.ModelProto) -> int:
+    """Leave out, in place, every large weight that the lender holds exactly.
+
+    Returns:
+        Bytes of weights that stayed.
+    """
+    found = Lender(lender, model)
+    nodes: list[NodeProto] = []
+    kept: list[TensorProto] = []
+    for tensor in model.graph.initializer:
+        value = numpy_helper.to_array(tensor)
+        large = value.size >= LARGE and value.dtype == np.float32
+        loan = None
+        if large:
+            name = tensor.name
+            loan = found.lend(name, value) or stored_small(name, value, found.fresh)
+        if loan is None:
+            kept.append(tensor)
+            continue
+        nodes.extend(loan.nodes)
+        kept.extend(loan.constants)
+    body = list(model.graph.node)
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(kept)
+    del model.graph.node[:]
+    model.graph.node.extend(nodes + body)
+    return sum(len(tensor.raw_data) for tensor in kept)

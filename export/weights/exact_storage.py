@@ -1,0 +1,141 @@
+"""Weights in the smallest format that holds them exactly.
+
+Requires: float32 initialisers, some of which lie on a half-precision or eight-bit grid because the
+released weights were rounded before anything was measured. Ensures: the graph computes the very
+same numbers in float32; a stored weight is widened by nodes that runtimes fold at loading, so that
+speed is untouched. Knows ONNX graphs; not which networks they are.
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import NodeProto, TensorProto, helper, numpy_helper
+
+from export.fresh_names import FreshNames
+from export.weights.weight_grid import GridWeight, along, find_grid
+
+SMALL = 256
+"""Initialisers of fewer elements stay as they are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Widened:
+    """A weight stored as levels and steps, by the names of what gives it back."""
+
+    levels: str
+    wide: str
+    steps: str
+    by_row: bool
+    """Whether the steps are one per row."""
+
+
+def store_exactly(model: onnx.ModelProto) -> Counter[str]:
+    """Shrink every large float32 initialiser that a smaller format holds without loss.
+
+    Returns:
+        Bytes by storage format, for the report.
+    """
+    graph = model.graph
+    names = FreshNames(model)
+    widened: dict[str, Widened] = {}
+    bytes_by_format: Counter[str] = Counter()
+    nodes: list[NodeProto] = []
+    kept: list[TensorProto] = []
+    for tensor in graph.initializer:
+        value = numpy_helper.to_array(tensor)
+        if value.dtype != np.float32 or value.size < SMALL:
+            kept.append(tensor)
+            bytes_by_format[value.dtype.name] += value.nbytes
+            continue
+        grid = eight_bit_grid(value)
+        if grid is not None:
+            widened[tensor.name], added, stored = widen_grid(tensor.name, grid, names)
+            nodes += added
+        elif np.array_equal(to_half(value), value):
+            half = names.fresh(f"{tensor.name}_f16")
+            stored = [numpy_helper.from_array(to_half(value), half)]
+            nodes.append(helper.make_node("Cast", [half], [tensor.name], to=TensorProto.FLOAT))
+        else:
+            stored = [tensor]
+        kept += stored
+        for item in stored:
+            name = np.dtype(helper.tensor_dtype_to_np_dtype(item.data_type)).name
+            bytes_by_format[name] += len(item.raw_data)
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
+    body = list(graph.node)
+    del graph.node[:]
+    graph.node.extend(nodes + body)
+    gather_before_widening(model, widened, names)
+    onnx.checker.check_model(model)
+    return bytes_by_format
+
+
+def to_half(value: NDArray[np.float32]) -> NDArray[np.float16]:
+    """The nearest half-precision numbers; infinity beyond their range."""
+    with np.errstate(over="ignore"):
+        return value.astype(np.float16)
+
+
+def eight_bit_grid(value: NDArray[np.float32]) -> GridWeight | None:
+    """A weight as int8 and one step per output channel, if that is exact; else None.
+
+    Which axis the channel is depends on the node that uses the weight; both are tried.
+    """
+    if value.ndim < 2:
+        return None
+    for axis in (0, 1):
+        found = find_grid(value, axis)
+        if found is not None:
+            return found
+    return None
+
+
+def widen_grid(
+    name: str, grid: GridWeight, names: FreshNames
+) -> tuple[Widened, list[NodeProto], list[TensorProto]]:
+    """Nodes and initialisers that give `levels * steps` under the old name."""
+    steps = along(grid.steps, grid.axis, grid.levels.ndim)
+    levels, scale, wide = (names.fresh(f"{name}_{end}") for end in ("i8", "scale", "wide"))
+    stored = [numpy_helper.from_array(grid.levels, levels), numpy_helper.from_array(steps, scale)]
+    nodes = [
+        helper.make_node("Cast", [levels], [wide], to=TensorProto.FLOAT),
+        helper.make_node("Mul", [wide, scale], [name]),
+    ]
+    return Widened(levels, wide, scale, steps.shape[1:] == (1,)), nodes, stored
+
+
+def gather_before_widening(
+    model: onnx.ModelProto, widened: dict[str, Widened], names: FreshNames
+) -> None:
+    """Look rows up while they are still small: an embedding table never becomes float32 as a whole.
+
+    Requires: `Gather(Mul(Cast(levels), scales), ids)` on axis 0 with scales per row, read by nobody
+    else. Ensures: `Mul(Cast(Gather(levels, ids)), Gather(scales, ids))`, the same numbers.
+    """
+    graph = model.graph
+    users: Counter[str] = Counter(name for node in graph.node for name in node.input)
+    users.update(info.name for info in graph.output)
+    rebuilt: list[NodeProto] = []
+    dropped: set[str] = set()
+    for node in graph.node:
+        table = node.input[0] if node.op_type == "Gather" else ""
+        axis = next((a.i for a in node.attribute if a.name == "axis"), 0)
+        stored = widened.get(table)
+        if stored is None or axis or not stored.by_row or users[table] > 1:
+            rebuilt.append(node)
+            continue
+        ids, out = node.input[1], node.output[0]
+        dropped |= {table, stored.wide}
+        levels, wide, scale = (names.fresh(f"{out}_{end}") for end in ("i8", "wide", "scale"))
+        rebuilt += [
+            helper.make_node("Gather", [stored.levels, ids], [levels], axis=0),
+            helper.make_node("Cast", [levels], [wide], to=TensorProto.FLOAT),
+            helper.make_node("Gather", [stored.steps, ids], [scale], axis=0),
+            helper.make_node("Mul", [wide, scale], [out]),
+        ]
+    del graph.node[:]
+    graph.node.extend(node for node in rebuilt if node.output[0] not in dropped)

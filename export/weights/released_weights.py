@@ -1,0 +1,263 @@
+"""The weights of a bundle's stages as checkpoints again: for going on where a release ended.
+
+Read from the form of the graph that keeps its blocks whole: there most weights still bear their
+names in the network, and matrices stand in the order in which the network asks for them. What was
+read is proven before it is handed out: it lies on the grid of the bundle's storage, number for
+number, and the network answers as the bundle's own graph does. Knows graphs and networks; not
+training.
+"""
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from onnx import NodeProto, helper, numpy_helper
+from torch import Tensor
+
+from cascade.bundle.bundle import Bundle
+from cascade.bundle.gpu_graph import gpu_graph
+from cascade.diffusion.spec import DiffusionSpec
+from cascade.engines.ort import OrtEngine
+from cascade.errors import InvalidRequest, ParityError
+from cascade.precision import Precision
+from cascade.tuning.dummy_inputs import dummy_inputs, free_axes
+from cascade.types import Array
+from export.parity import compare_engines
+from export.stage_component import FACT_NAMES
+from export.weights.rounding import Storage, release
+from stages.evaluation.torch_engine import TorchEngine
+from stages.networks.efficient_unet import EfficientUNet, UNetConfig
+from stages.presets import StagePreset
+from stages.training.checkpoint import save_checkpoint
+
+TOKENS = 5
+MARGIN, LEAST_TOLERANCE = 10.0, 1e-4
+"""The network may be so many times as far from the graph as at its export, on other inputs and
+another processor; float32 in another order of summation is not closer than the second."""
+BIAS = 2
+"""Place among the inputs of a convolution."""
+Attributes = dict[str, object]
+
+
+class Constants:
+    """Values of a graph that depend on no input, worked out when asked for."""
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        self._stored = {t.name: t for t in model.graph.initializer}
+        self._makers = {name: node for node in model.graph.node for name in node.output}
+        self._layers = [n for n in model.graph.node if len(n.input) == BIAS + 1]
+
+    def value(self, name: str) -> Array:
+        """One value.
+
+        Raises:
+            KeyError: it depends on an input, or on an operator unknown here.
+        """
+        if name in self._stored:
+            return numpy_helper.to_array(self._stored[name])
+        node = self._makers[name]
+        attributes: Attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+        if node.op_type == "Split":
+            data, sizes = (self.value(n) for n in node.input)
+            parts = np.split(data, np.cumsum(sizes)[:-1], int(str(attributes.get("axis", 0))))
+            return parts[list(node.output).index(name)]
+        return OPERATORS[node.op_type]([self.value(n) for n in node.input if n], attributes)
+
+    def bias_beside(self, weight: str) -> Array:
+        """The bias of the layer whose weight bears a name, whatever the bias is called.
+
+        Raises:
+            KeyError: no layer reads that weight, or its bias depends on an input.
+        """
+        for node in self._layers:
+            name = node.input[1]
+            while name != weight and name in self._makers:
+                name = self._makers[name].input[0]
+            if name == weight:
+                return self.value(node.input[BIAS])
+        raise KeyError(weight)
+
+
+def widened(inputs: list[Array], attributes: Attributes) -> Array:
+    """DequantizeLinear of symmetric grids: integers times the scale of their channel."""
+    values, scale = inputs[0].astype(np.float32), inputs[1]
+    if scale.size > 1:
+        shape = [1] * values.ndim
+        shape[int(str(attributes.get("axis", 1)))] = -1
+        scale = scale.reshape(shape)
+    return np.asarray(values * scale)
+
+
+def cast(inputs: list[Array], attributes: Attributes) -> Array:
+    """A Cast, unless it takes bits away: the form computes in sixteen, the file holds more."""
+    kind = helper.tensor_dtype_to_np_dtype(int(str(attributes["to"])))
+    value = inputs[0]
+    if value.dtype == np.float32 and kind.itemsize < value.itemsize:
+        return value
+    return value.astype(kind)
+
+
+OPERATORS: dict[str, Callable[[list[Array], Attributes], Array]] = {
+    "Constant": lambda _, a: numpy_helper.to_array(a["value"]),  # type: ignore[arg-type]
+    "Cast": cast,
+    "Reshape": lambda i, _: i[0].reshape(i[1]),
+    "Transpose": lambda i, a: np.transpose(i[0], a["perm"]),  # type: ignore[call-overload]
+    "Mul": lambda i, _: np.asarray(i[0] * i[1]),
+    "DequantizeLinear": widened,
+}
+
+
+def released_network(bundle: Bundle, preset: StagePreset) -> EfficientUNet:
+    """The network whose graph a bundle holds.
+
+    Args:
+        bundle: with forms of its graphs for GPUs.
+        preset: of the stage.
+
+    Raises:
+        InvalidRequest: the bundle has no such stage, or that is another network than the preset's.
+        ParityError: what was read does not answer as the bundle's graph does.
+    """
+    position = bundle.manifest.position(preset.name)
+    spec = bundle.manifest.stages[position - 1]
+    config = preset.unet.with_guidance() if spec.guidance.taught else preset.unet
+    network = EfficientUNet(config)
+    form = onnx.load_from_string(gpu_graph(bundle, spec.graph, Precision.FP16))
+    try:
+        network.load_state_dict(read_state(form, config, network.state_dict()))
+    except (KeyError, RuntimeError, ValueError) as exc:
+        raise InvalidRequest(
+            f"{preset.name}: the bundle's network is not the one of this version: {exc}",
+            field="bundle",
+        ) from exc
+    check_grid(network, spec)
+    prove(network, bundle.read(spec.graph.file), spec)
+    return network.eval()
+
+
+def read_state(
+    model: onnx.ModelProto, config: UNetConfig, wanted: dict[str, Tensor]
+) -> dict[str, Tensor]:
+    """The parameters that a network wants, from a graph.
+
+    Raises:
+        KeyError, ValueError: one of them is not there, or of another shape.
+    """
+    constants = Constants(model)
+    state: dict[str, Tensor] = {}
+    for name in wanted:
+        try:
+            state[name] = torch.tensor(constants.value(name), dtype=torch.float32)
+        except KeyError:
+            continue  # a matrix: the exporter turned it and took its name away
+    nameless = [name for name in matrix_names(config) if name not in state]
+    for name, matrix in zip(nameless, matrices(model, constants), strict=True):
+        state[name] = torch.tensor(matrix.T.copy(), dtype=torch.float32)
+    for name, tensor in wanted.items():
+        if name not in state:
+            # Of two equal biases the exporter keeps one: ask the layer that reads it.
+            bias = constants.bias_beside(name.removesuffix("bias") + "weight")
+            state[name] = torch.tensor(bias, dtype=torch.float32)
+        if state[name].shape != tensor.shape:
+            raise ValueError(f"{name} is {list(state[name].shape)}, not {list(tensor.shape)}")
+    return state
+
+
+def matrices(model: onnx.ModelProto, constants: Constants) -> list[Array]:
+    """Constant right-hand sides of matrix products, in the order of the graph."""
+    found = []
+    for node in model.graph.node:
+        if node.op_type == "MatMul":
+            matrix = constant_or_none(node, constants)
+            if matrix is not None:
+                found.append(matrix)
+    return found
+
+
+def constant_or_none(node: NodeProto, constants: Constants) -> Array | None:
+    """A product's second factor; None where it depends on an input."""
+    try:
+        return constants.value(node.input[1])
+    except KeyError:
+        return None
+
+
+def matrix_names(config: UNetConfig) -> list[str]:
+    """Matrices applied to tokens, in the order in which `EfficientUNet.forward` meets them."""
+    names = ["text_in.weight"]
+    levels = range(len(config.blocks))
+    for side, level in [("down", i) for i in levels] + [("up", i) for i in reversed(levels)]:
+        kind = config.blocks[level].attention
+        if kind != "none":
+            layers = ("text_kv", *(["image_kv"] if kind == "self" else []), "query", "out")
+            names += [f"{side}.{level}.attention.{layer}.weight" for layer in layers]
+    return names
+
+
+def check_grid(network: EfficientUNet, spec: DiffusionSpec) -> None:
+    """Releasing the network again must move nothing: its weights are those that were released.
+
+    Outputs cannot tell: rounding to half precision changes them by less than other inputs do.
+
+    Raises:
+        ParityError: a weight is off the grid of the bundle's storage.
+    """
+    again = release(copy.deepcopy(network), Storage(spec.graph.storage))
+    wanted = dict(network.named_parameters())
+    moved = [name for name, p in again.named_parameters() if not torch.equal(p, wanted[name])]
+    if moved:
+        raise ParityError(
+            f"{spec.name}: {moved[0]} and {len(moved) - 1} others are not on the grid of "
+            f"{spec.graph.storage}: they are not the weights that were released"
+        )
+
+
+def prove(network: EfficientUNet, graph: bytes, spec: DiffusionSpec) -> None:
+    """Compare with the bundle's own graph.
+
+    Raises:
+        ParityError: they differ by more than `MARGIN` times what the manifest records.
+    """
+    tolerance = max(MARGIN * spec.graph.parity.max_abs_error, LEAST_TOLERANCE)
+    inputs = dummy_inputs(spec, free_axes(spec, batch=1, tokens=TOKENS))
+    (output,) = (tensor.name for tensor in spec.graph.outputs)
+    engine = OrtEngine(graph)
+    try:
+        original = TorchEngine(network, output)
+        compare_engines(original, engine, [inputs], output, tolerance_abs=tolerance)
+    except ParityError as exc:
+        raise ParityError(
+            f"{spec.name}: the weights read are not those of the graph: {exc}"
+        ) from exc
+    finally:
+        engine.close()
+
+
+def write_checkpoint(bundle: Bundle, preset: StagePreset, folder: Path) -> None:
+    """A stage's released weights as a checkpoint for `cascade train --start` and `cascade export`.
+
+    It says of the training what the manifest says, so that exporting it again makes the same entry.
+
+    Args:
+        bundle: an opened bundle.
+        preset: of the stage.
+        folder: of the checkpoint, beside those of other stages; must not exist.
+
+    Raises:
+        InvalidRequest: the folder exists.
+    """
+    if folder.exists():
+        raise InvalidRequest(f"{folder} exists: name another --checkpoints", field="checkpoints")
+    spec = bundle.manifest.stages[bundle.manifest.position(preset.name) - 1]
+    facts = {
+        "stage": preset.name,
+        "released_in": bundle.bundle_id,
+        "guided": float(bool(spec.guidance.taught)),
+        **{name: spec.training[e] for e, name in FACT_NAMES.items() if e in spec.training},
+        **({"teacher": spec.training["teacher"]} if "teacher" in spec.training else {}),
+    }
+    network = released_network(bundle, preset)
+    save_checkpoint(folder, {"ema": network.state_dict()}, facts)

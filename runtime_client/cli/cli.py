@@ -1,0 +1,221 @@
+"""`cascade generate`, `fetch` and `cancel`: the command line of the client.
+
+Turns arguments into a configuration and a request; what is raised, `cascade.commands.cli` turns into one
+line and an exit code. Registering costs nothing: the client is imported when the command runs.
+"""
+
+# ruff: noqa: E501  one option per line, however long its help
+
+import argparse
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from cascade.bundle.default_bundle import bundle_or_default
+from cascade.commands.exit_codes import DONE
+from cascade.engines.kinds import EngineKind
+from cascade.errors import InvalidRequest
+from cascade.precision import Precision
+from cascade.request import GenerateRequest, StageOptions
+from cascade.tuning.options import AUTO
+from runtime_client.cli.connection_flags import add_connection_flags, connection_config
+from runtime_client.cli.contradictions import refuse_contradictions
+from runtime_client.config import DEFAULT_CUT, DEFAULT_LINGER_S, FALLBACKS, ClientConfig
+
+OUTPUT_HELP = "the picture: .png, .webp, .jpg, .avif, or - for a PNG on standard output"
+
+
+def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the subcommands."""
+    register_generate(subparsers)
+    register_fetch(subparsers)
+    register_cancel(subparsers)
+
+
+def register_generate(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add `generate`."""
+    usage = "%(prog)s PROMPT -o FILE [flags]\n       %(prog)s --from PICTURE -o FILE [flags]"
+    parser = subparsers.add_parser("generate", help="make a picture from a prompt", usage=usage)
+    add = parser.add_argument
+    per_stage: dict[str, Any] = {"nargs": "+", "action": "extend", "default": []}
+    # fmt: off
+    add("prompt", nargs="?", metavar="PROMPT", help="what the picture shows, up to 1000 characters; needed unless --from")
+    add("-o", "--output", type=Path, metavar="FILE", help=OUTPUT_HELP + "; needed unless --detach")
+    add("--from", dest="source", type=Path, metavar="PICTURE", help="make that picture of ours again, pixel by pixel, or say why that cannot be (default: none)")
+    add("--cut", type=int, default=DEFAULT_CUT, metavar="N", help=f"components that run here, 0 to all of them (default: {DEFAULT_CUT})")
+    add("--seed", type=int, metavar="N", help="0 to 2^64-1; same seed, same picture (default: 0)")
+    add("--image-index", type=int, metavar="N", help="which picture of that seed, 0 to 2^32-1 (default: 0)")
+    add("--steps", type=option(int), metavar="STAGE=N", help="denoising steps, 1 to 1000 (default: the bundle's)", **per_stage)
+    add("--guidance", type=option(float), metavar="STAGE=W", help="guidance weight, 0 to 100; 1 is none (default: the bundle's)", **per_stage)
+    add("--augmentation", type=option(float), metavar="STAGE=L", help="noise on the input of a super-resolution stage (default: the bundle's)", **per_stage)
+    add("--last-stage", metavar="NAME", help="stop after this stage (default: the bundle's last)")
+    add("--preview", type=Path, metavar="DIR", help="write previews and every stage's picture there (default: none)")
+    add("--fallback", choices=FALLBACKS, default="error", help="when the server is gone: fail, or run the rest here (default: error)")
+    add("--threads", type=int, default=0, metavar="N", help="threads of the engines here; 0 is one per core allowed (default: 0)")
+    add("--engine", default=AUTO, metavar="E", help=f"what runs the stages: auto, {', '.join(EngineKind)}, or STAGE=E,... (default: auto, the fastest that `cascade tune` found)")
+    add("--precision", default=AUTO, metavar="P", help=f"what they compute in: auto, {', '.join(Precision)}, or STAGE=P,...; a server that differs is refused (default: auto)")
+    add("--json", action="store_true", help="print one JSON object instead of the table, of an error too (default: off)")
+    add("-q", "--quiet", action="store_true", help="no progress and no table (default: off)")
+    add("--linger", type=float, metavar="S", help=f"how long a server on the network works on when the connection is lost, so that it can be resumed (default: {DEFAULT_LINGER_S:g})")
+    add("--detach", action="store_true", help="leave the rest to --server, print the request id and end; see `cascade fetch` (default: off)")
+    # fmt: on
+    add_connection_flags(
+        parser, "host:port or unix:PATH (default: start a private server where the cut needs one)"
+    )
+    parser.set_defaults(run=run_generate, interrupted="no picture was written")
+
+
+def register_fetch(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add `fetch`."""
+    parser = subparsers.add_parser("fetch", help="get the picture of `cascade generate --detach`")
+    add = parser.add_argument
+    # fmt: off
+    add("request_id", metavar="REQUEST_ID", help="as `cascade generate --detach` printed it")
+    add("-o", "--output", type=Path, required=True, metavar="FILE", help=OUTPUT_HELP)
+    add("--preview", type=Path, metavar="DIR", help="write every stage's picture there (default: none)")
+    add("--json", action="store_true", help="print one JSON object instead of the table, of an error too (default: off)")
+    add("-q", "--quiet", action="store_true", help="no progress and no table (default: off)")
+    # fmt: on
+    add_connection_flags(parser, "host:port or unix:PATH of the server that has it")
+    words = "no picture was written; the server still has the request"
+    parser.set_defaults(run=run_fetch, interrupted=words)
+
+
+def register_cancel(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add `cancel`."""
+    parser = subparsers.add_parser("cancel", help="end what `cascade generate --detach` left")
+    add = parser.add_argument
+    # fmt: off
+    add("request_id", metavar="REQUEST_ID", help="as it was printed")
+    add("--json", action="store_true", help="print one JSON object, of an error too (default: off)")
+    # fmt: on
+    add_connection_flags(parser, "host:port or unix:PATH of the server that has it")
+    parser.set_defaults(run=run_cancel, interrupted="the request may go on")
+
+
+def run_generate(args: argparse.Namespace) -> int:
+    """Make the picture, or leave it to the server; returns the exit code."""
+    # Imported here so that `cascade --help` opens no bundle and loads no numpy.
+    from runtime_client.cli.generate_command import Order, carry_out, leave
+
+    order = Order(
+        bundle=bundle_or_default(args.bundle),
+        config=config_of(args),
+        request=request_of(args),
+        source=args.source,
+        output=output_of(args),
+        preview=args.preview,
+        as_json=args.json,
+        quiet=args.quiet,
+    )
+    refuse_contradictions(args)
+    (leave if args.detach else carry_out)(order)
+    return DONE
+
+
+def run_fetch(args: argparse.Namespace) -> int:
+    """Get the picture; returns the exit code."""
+    from runtime_client.cli.generate_command import Order, carry_out
+
+    order = Order(
+        bundle=bundle_or_default(args.bundle),
+        config=connection_config(args),
+        request=GenerateRequest(),
+        request_id=args.request_id,
+        output=args.output,
+        preview=args.preview,
+        as_json=args.json,
+        quiet=args.quiet,
+    )
+    carry_out(order)
+    return DONE
+
+
+def run_cancel(args: argparse.Namespace) -> int:
+    """End the request; returns the exit code."""
+    from runtime_client.client import Client
+
+    with Client(bundle_or_default(args.bundle), connection_config(args)) as client:
+        found = client.cancel(args.request_id)
+    if args.json:
+        print(json.dumps({"request_id": args.request_id, "cancelled": found}))
+    else:
+        print("cancelled" if found else "the server knows nothing of that request")
+    return DONE
+
+
+def output_of(args: argparse.Namespace) -> Path | None:
+    """Where the picture goes; None for one that the server keeps."""
+    output: Path | None = args.output
+    if output is None and not args.detach:
+        raise InvalidRequest("output: give -o FILE, or --detach to fetch it later", field="output")
+    if output is not None and args.detach:
+        raise InvalidRequest(
+            "output: with --detach nothing is written; give it to `cascade fetch`", field="output"
+        )
+    return output
+
+
+def config_of(args: argparse.Namespace) -> ClientConfig:
+    """The client's configuration from the command line."""
+    return replace(
+        connection_config(args),
+        cut=args.cut,
+        threads=args.threads,
+        engine=args.engine,
+        precision=args.precision,
+        fallback=args.fallback,
+        linger_s=DEFAULT_LINGER_S if args.linger is None else args.linger,
+    )
+
+
+def request_of(args: argparse.Namespace) -> GenerateRequest:
+    """The request from the command line; with `--from` the picture says what it is."""
+    if args.source is not None:
+        refuse_beside_source(args)
+    steps, guidance = dict(args.steps), dict(args.guidance)
+    augmentation = dict(args.augmentation)
+    options = {
+        name: StageOptions(
+            steps=steps.get(name),
+            guidance=guidance.get(name),
+            augmentation=augmentation.get(name),
+        )
+        for name in sorted({*steps, *guidance, *augmentation})
+    }
+    return GenerateRequest(
+        prompt=args.prompt,
+        seed=args.seed or 0,
+        image_index=args.image_index or 0,
+        last_stage=args.last_stage,
+        preview_every=0 if args.preview is None else 1,
+        options=options,
+    )
+
+
+def refuse_beside_source(args: argparse.Namespace) -> None:
+    """Raise `InvalidRequest` for what the picture of `--from` says already."""
+    said = ("prompt", "seed", "image_index", "steps", "guidance", "augmentation", "last_stage")
+    given = [name for name in said if getattr(args, name) not in (None, [])]
+    given += [name for name in ("engine", "precision") if getattr(args, name) != AUTO]
+    given += ["detach"] if args.detach else []
+    if given:
+        name = given[0].replace("_", "-")
+        raise InvalidRequest(f"from: it goes without {name}, which the picture says", field="from")
+
+
+def option(kind: Callable[[str], float]) -> Callable[[str], tuple[str, float]]:
+    """A parser of `STAGE=VALUE`."""
+
+    def parse(text: str) -> tuple[str, float]:
+        name, sign, value = text.partition("=")
+        try:
+            if not name or not sign:
+                raise ValueError
+            return name, kind(value)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"expected STAGE=NUMBER, got {text!r}") from None
+
+    return parse

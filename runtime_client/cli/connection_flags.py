@@ -1,0 +1,57 @@
+"""The flags that every subcommand of the client has: the bundle, the server, and who calls.
+
+Knows argparse and the configuration's names; what a value means is known elsewhere.
+"""
+
+# ruff: noqa: E501  one option per line, however long its help
+
+import argparse
+import os
+from pathlib import Path
+
+from cascade.bundle.default_bundle import DEFAULT_WORDS
+from runtime_client.config import DEFAULT_TIMEOUT_S, ClientConfig
+from runtime_client.remote.credentials import TOKEN_VARIABLE
+
+
+def add_connection_flags(parser: argparse.ArgumentParser, server: str) -> None:
+    """Add the flags.
+
+    Args:
+        parser: of a subcommand.
+        server: what `--server` is to that subcommand.
+    """
+    add = parser.add_argument
+    # fmt: off
+    add("--bundle", type=Path, metavar="DIR", help=f"folder of the bundle (default: {DEFAULT_WORDS})")
+    add("--require-signature", type=Path, metavar="KEY", help="PEM file with the public key that must have signed the bundle (default: none)")
+    add("--server", metavar="ADDR", help=server)
+    add("--tls", action="store_true", help="encrypt the connection to --server (default: off)")
+    add("--ca", "--tls-ca", type=Path, metavar="FILE", help="PEM file with the authorities to trust (default: the system's)")
+    add("--client-cert", type=Path, metavar="FILE", help="PEM file with this client's certificate, for servers that want one (default: none)")
+    add("--client-key", type=Path, metavar="FILE", help="PEM file with its private key (default: none)")
+    add("--token", default="", metavar="TOKEN", help=f"who calls, for servers that want to know; other users may see it in the list of processes, so rather use --token-file or the variable {TOKEN_VARIABLE} (default: none)")
+    add("--token-file", type=Path, metavar="FILE", help="file with the token (default: none)")
+    add("--token-over-plaintext", action="store_true", help="send the token unencrypted to another machine too (default: off)")
+    add("--timeout", type=float, default=DEFAULT_TIMEOUT_S, metavar="S", help=f"longest time for the request in seconds (default: {DEFAULT_TIMEOUT_S:g})")
+    # fmt: on
+
+
+def connection_config(args: argparse.Namespace) -> ClientConfig:
+    """A client that runs nothing here, by the flags and the token from the environment."""
+    token = args.token
+    if not token and args.token_file is None and args.server is not None:
+        token = os.environ.get(TOKEN_VARIABLE, "")
+    return ClientConfig(
+        cut=0,
+        server=args.server,
+        timeout_s=args.timeout,
+        tls=args.tls,
+        ca_file=args.ca,
+        require_signature=args.require_signature,
+        client_cert=args.client_cert,
+        client_key=args.client_key,
+        token=token,
+        token_file=args.token_file,
+        token_over_plaintext=args.token_over_plaintext,
+    )

@@ -1,0 +1,151 @@
+"""`--from`: a request out of a picture's own story, and whether what comes is that picture.
+
+Refuses what it cannot promise before any work where that can be known, else before a file is
+written. A story is text from outside: every field is checked as one from the command line. Knows
+stories; neither formats nor a client.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cascade.bundle.manifest import Manifest
+from cascade.engines.kinds import EngineKind, installed_kinds
+from cascade.errors import InvalidRequest
+from cascade.events import Event, StageFinished
+from cascade.precision import Precision
+from cascade.request import GenerateRequest, StageOptions
+from cascade.types import ImageU8
+from runtime_client.cli.story import SOFTWARE, pixels_digest
+
+NEEDED = ("prompt", "seed", "image_index", "last_stage", "asked", "bundle_id", "computed", "pixels")
+OPTIONS = {"steps": int, "guidance": float, "augmentation": float}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Remake:
+    """A picture to be made again."""
+
+    source: Path
+    request: GenerateRequest
+    computed: Mapping[str, tuple[str, str]]
+    """By component, engine and precision."""
+    pixels: str
+
+    @property
+    def engine(self) -> str:
+        """As `--engine`."""
+        return ",".join(f"{name}={engine}" for name, (engine, _) in self.computed.items())
+
+    @property
+    def precision(self) -> str:
+        """As `--precision`."""
+        return ",".join(f"{name}={precision}" for name, (_, precision) in self.computed.items())
+
+    def check_event(self, event: Event) -> None:
+        """Raise `InvalidRequest` for a component that was computed in another way."""
+        if not isinstance(event, StageFinished) or event.computed is None:
+            return
+        found = (event.computed.engine, event.computed.precision.value)
+        wanted = self.computed.get(event.stage, found)
+        if found != wanted:
+            raise self.cannot(
+                f"{event.stage} was computed by {' '.join(wanted)}, and now by {' '.join(found)}"
+            )
+
+    def check_picture(self, image: ImageU8) -> None:
+        """Raise `InvalidRequest` unless these are the pixels."""
+        if pixels_digest(image) != self.pixels:
+            raise self.cannot(
+                "some pixels came out differently, as they may with other versions, processors or "
+                "servers (its text names what it was made with)"
+            )
+
+    def cannot(self, why: str) -> InvalidRequest:
+        """The error for a promise that cannot be kept."""
+        return InvalidRequest(
+            f"from: {self.source} cannot be made again: {why}; without --from, ask with its prompt "
+            "and seed for one much like it",
+            field="from",
+        )
+
+
+def remake_of(source: Path, story: Mapping[str, str], manifest: Manifest) -> Remake:
+    """What makes a picture again.
+
+    Args:
+        source: the picture's file, for errors.
+        story: the text that it holds.
+        manifest: of the bundle to make it with.
+
+    Raises:
+        InvalidRequest: it is not ours, lacks something, or was made in a way that is not here.
+    """
+
+    def refuse(why: str) -> InvalidRequest:
+        return InvalidRequest(f"from: {source}: {why}", field="from")
+
+    if not story.get("software", "").startswith(SOFTWARE):
+        raise refuse("no word of edge-cascade in it: not made by it, or its text was removed")
+    if "request_id" in story and "prompt" not in story:
+        raise refuse("it was fetched by its request id, and only the server knew what was asked")
+    missing = [name for name in NEEDED if name not in story]
+    if missing:
+        raise refuse(f"its text lacks {', '.join(missing)}; an older version may have written it")
+    if story["bundle_id"] != manifest.bundle_id:
+        raise refuse(
+            f"made with bundle {story.get('bundle', '')!r} {story['bundle_id'][:12]}, --bundle is "
+            f"{manifest.name!r} {manifest.bundle_id[:12]}"
+        )
+    try:
+        computed = computed_in(story)
+        request = request_in(story)
+    except InvalidRequest as exc:
+        raise refuse(str(exc)) from exc
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as exc:
+        raise refuse("its text is damaged") from exc
+    return Remake(source=source, request=request, computed=computed, pixels=story["pixels"])
+
+
+def computed_in(story: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+    """Engine and precision of every component, of kinds that we know."""
+    found: dict[str, tuple[str, str]] = {}
+    for name, way in json.loads(story["computed"]).items():
+        engine, precision = str(way["engine"]), str(way["precision"])
+        if engine not in list(EngineKind) or precision not in list(Precision):
+            raise InvalidRequest(f"{name} was computed by {engine} {precision}, unknown here")
+        found[str(name)] = (engine, precision)
+    return found
+
+
+def request_in(story: Mapping[str, str]) -> GenerateRequest:
+    """What was asked for."""
+    options = {
+        str(name): StageOptions(**{key: OPTIONS[key](value) for key, value in chosen.items()})
+        for name, chosen in json.loads(story["asked"]).items()
+    }
+    return GenerateRequest(
+        prompt=story["prompt"],
+        seed=int(story["seed"]),
+        image_index=int(story["image_index"]),
+        last_stage=story["last_stage"],
+        options=options,
+    )
+
+
+def check_engines_here(remake: Remake, positions: range, manifest: Manifest) -> None:
+    """Raise `InvalidRequest` where an engine that is needed on this machine is not installed.
+
+    Args:
+        remake: what is to be made again.
+        positions: the components that this machine runs.
+        manifest: of the bundle.
+    """
+    kinds: tuple[Any, ...] = installed_kinds()
+    for position in positions:
+        name = manifest.components[position].name
+        engine = remake.computed.get(name, ("", ""))[0]
+        if engine and engine not in kinds:
+            raise remake.cannot(f"{name} was computed by {engine}, which is not installed here")

@@ -1,0 +1,86 @@
+"""A request that was begun before, listened to again by its id alone.
+
+Knows the bundle, so that every picture is checked; what was asked for, only the server knows.
+"""
+
+from collections.abc import Iterator
+
+from cascade.bundle.manifest import Component, Manifest
+from cascade.errors import TransportError
+from cascade.events import Accepted, Event, Progress, Resumed
+from cascade.request import GenerateRequest, Handoff
+from runtime_client.remote import wire
+from runtime_client.remote.connection import Connection
+from runtime_client.remote.deadline import Deadline
+from runtime_client.remote.event_decoder import Incoming
+from runtime_client.remote.messages import Done, GenerateCall, PackedPreview, StageResult, Start
+from runtime_client.remote.resumable_stream import ResumableStream
+from runtime_client.remote.transfer_stats import Traffic
+
+
+class FetchedRun:
+    """One request, picked up where the server has it."""
+
+    def __init__(
+        self, connection: Connection, manifest: Manifest, request_id: str, deadline: Deadline
+    ) -> None:
+        """Not asked yet.
+
+        Args:
+            connection: the way to the server.
+            manifest: of the bundle that both sides hold.
+            request_id: what to pick up.
+            deadline: when the picking up must be over; the work has its own.
+        """
+        self._manifest = manifest
+        self._request_id = request_id
+        self._traffic = Traffic()
+        self._talk = ResumableStream(connection, deadline, self._traffic, request_id)
+        self._talk.resumes = True
+        self._talk.largest_picture = manifest.stages[-1].output_resolution
+
+    def events(self) -> Iterator[Event]:
+        """Everything that is there and still to come; closing the iterator stops the listening.
+
+        Raises:
+            UnknownRequest: the server knows nothing of that id (any more).
+            CascadeError: what the work failed with.
+        """
+        try:
+            peer = self._talk.greet()
+            incoming: Incoming | None = None
+            for message in self._talk.messages(lambda: self._talk.send(peer, self._message())):
+                if incoming is None and isinstance(message, Progress | PackedPreview | StageResult):
+                    components = self._from(message.stage)
+                    incoming = Incoming(components, Handoff(), self._traffic, may_end_early=True)
+                if incoming is None and isinstance(message, Done):
+                    raise TransportError("the server was done without a result")
+                if incoming is not None:
+                    event = incoming.event(message)
+                    if event is not None:
+                        yield event
+                elif isinstance(message, Accepted | Resumed):
+                    yield message
+        finally:
+            self._talk.cancel_call()
+
+    def _from(self, stage: str) -> tuple[Component, ...]:
+        """The components from the one that was heard of first."""
+        names = [component.name for component in self._manifest.components]
+        if stage not in names:
+            raise TransportError(f"the server speaks of {stage[:40]!r}, which is no component")
+        return tuple(self._manifest.components[names.index(stage) :])
+
+    def _message(self) -> bytes:
+        """The question for it; what is here already is left out."""
+        return wire.encode_generate(
+            GenerateCall(
+                request_id=self._request_id,
+                bundle_id=self._manifest.bundle_id,
+                start=Start(resume=True),
+                request=GenerateRequest(),
+                last_stage="",
+                format="png",
+                results_held=self._talk.held,
+            )
+        )

@@ -1,0 +1,125 @@
+"""What a picture says about itself: all that was asked for and all that was taken.
+
+Nothing in it depends on when or how fast it was made: the same command writes the same file. Knows
+requests, results and the manifest; no format of pictures.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from cascade import __version__
+from cascade.bundle.manifest import Manifest
+from cascade.diffusion.guidance import OscillatingGuidance
+from cascade.diffusion.options import resolve_options
+from cascade.diffusion.spec import DiffusionSpec
+from cascade.engines.kinds import MODULES, EngineKind
+from cascade.request import GenerateRequest, StageOptions
+from cascade.tuning.records import installed_versions
+from cascade.types import ImageU8
+from runtime_client.result import SERVER, Result
+
+SOFTWARE = "edge-cascade"
+
+
+def story_of(manifest: Manifest, request: GenerateRequest, result: Result) -> dict[str, Any]:
+    """The story of a picture that this client had made, as plain JSON values."""
+    last = manifest.position(request.last_stage or manifest.components[-1].name)
+    specs = [c for c in manifest.components[: last + 1] if isinstance(c, DiffusionSpec)]
+    taken = {spec.name: resolve_options(spec, request.options_for(spec.name)) for spec in specs}
+    return {
+        "prompt": request.prompt or "",
+        "seed": request.seed,
+        "image_index": request.image_index,
+        "last_stage": manifest.components[last].name,
+        "asked": {name: asked(options) for name, options in request.options.items()},
+        "steps": {name: plan.steps for name, plan in taken.items()},
+        "guidance": {name: weight_words(plan.weight) for name, plan in taken.items()},
+        "augmentation": {
+            spec.name: taken[spec.name].augmentation
+            for spec in specs
+            if spec.augmentation is not None
+        },
+        "cut": result.cut,
+        **made_by(manifest, result),
+    }
+
+
+def story_of_fetched(manifest: Manifest, result: Result) -> dict[str, Any]:
+    """The story of a picture that a server kept: what was asked for, only the server knows."""
+    return {"request_id": result.request_id, **made_by(manifest, result)}
+
+
+def made_by(manifest: Manifest, result: Result) -> dict[str, Any]:
+    """Bundle, engines, sides, versions, and what came out."""
+    return {
+        "bundle": manifest.name,
+        "bundle_id": manifest.bundle_id,
+        "computed": {
+            name: {
+                "engine": computed.engine,
+                "precision": computed.precision.value,
+                "side": result.sides.get(name, SERVER),
+            }
+            for name, computed in result.computed.items()
+        },
+        "fell_back": result.fell_back,
+        "versions": versions(result),
+        "pixels": pixels_digest(result.image),
+        "software": f"{SOFTWARE} {__version__}",
+    }
+
+
+def as_text(story: Mapping[str, Any]) -> dict[str, str]:
+    """The same as text by key: text as it is, anything else as JSON."""
+    return {
+        key: value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+        for key, value in story.items()
+    }
+
+
+def asked(options: StageOptions) -> dict[str, float]:
+    """The choices that somebody made."""
+    named = {
+        "steps": options.steps,
+        "guidance": options.guidance,
+        "augmentation": options.augmentation,
+    }
+    return {name: value for name, value in named.items() if value is not None}
+
+
+def weight_words(weight: object) -> Any:
+    """A guidance weight: a number, or how it alternates."""
+    if isinstance(weight, OscillatingGuidance):
+        return {"high": weight.high, "low": weight.low, "first_steps": weight.first_steps}
+    return getattr(weight, "weight", None)
+
+
+def versions(result: Result) -> dict[str, str]:
+    """Of what did arithmetic here, and of the server's software where there was one."""
+    installed = installed_versions()
+    found = {SOFTWARE: __version__, "numpy": np.__version__}
+    for name, computed in result.computed.items():
+        if result.sides.get(name, SERVER) == SERVER or computed.engine not in list(EngineKind):
+            continue
+        for module in MODULES[EngineKind(computed.engine)]:
+            if module in installed:
+                found[module] = version_in(installed[module])
+    if result.server_version:
+        found[SERVER] = result.server_version
+    return found
+
+
+def version_in(folders: str) -> str:
+    """`onnxruntime-1.31.1.dist-info` as `1.31.1`."""
+    return " ".join(name.rpartition(".")[0].partition("-")[2] for name in folders.split())
+
+
+def pixels_digest(image: ImageU8) -> str:
+    """Sha256 over `<height>x<width>:` and the pixels in C order."""
+    digest = hashlib.sha256(f"{image.shape[0]}x{image.shape[1]}:".encode("ascii"))
+    digest.update(np.ascontiguousarray(image).tobytes())
+    return digest.hexdigest()

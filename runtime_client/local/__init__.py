@@ -1,0 +1,1 @@
+"""Stages on this machine, and a server of one's own."""

@@ -1,0 +1,141 @@
+"""The stages that run on this machine: opened when first needed, kept open, shared by all requests.
+
+The only file here that reaches an engine (through `cascade.engines.factory`). Knows the bundle; not
+requests.
+"""
+
+import threading
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
+
+from cascade.bundle.bundle import Bundle
+from cascade.engine import Engine
+from cascade.engines.factory import EngineChoice, open_engine
+from cascade.stage import EngineStage, Stage
+from cascade.stage_factory import open_stage
+from cascade.tuning.options import EngineOptions
+from cascade.tuning.plan import plan_here
+from cascade.types import Array
+from runtime_client.remote.deadline import Deadline
+
+INSIST_S = 0.05
+"""Between two attempts to end a run that is late."""
+
+
+class SerializedEngine:
+    """An engine whose runs never overlap, whoever calls."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._turn = threading.Lock()
+        self._thread = ThreadPoolExecutor(1, "cascade-engine")
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Run when it is this caller's turn; see `Engine.run`."""
+        with self._turn:
+            return self._engine.run(inputs)
+
+    def run_until(self, deadline: Deadline, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Run when it is this caller's turn, and no longer than the deadline allows.
+
+        On a thread of the engine's own: a signal reaches this one only while it waits in Python.
+
+        Raises:
+            DeadlineExceeded: the turn did not come, or the run was ended inside.
+        """
+        if not self._turn.acquire(timeout=deadline.remaining_s()):
+            raise deadline.exceeded()
+        try:
+            running = self._thread.submit(self._engine.run, inputs)
+            try:
+                return running.result(deadline.remaining_s())
+            except TimeoutError as exc:
+                raise deadline.exceeded() from exc
+            finally:
+                # Again and again: it may only be about to begin.
+                while not running.done():
+                    self._engine.terminate()
+                    wait([running], INSIST_S)
+        finally:
+            self._turn.release()
+
+    def terminate(self) -> None:
+        """End the run in progress, whoever's it is."""
+        self._engine.terminate()
+
+    def close(self) -> None:
+        """Release the engine once the run in progress has ended."""
+        self._engine.terminate()
+        with self._turn:
+            self._engine.close()
+        self._thread.shutdown()
+
+
+class TimedEngine:
+    """What one request has of an engine that it shares: runs that end at its deadline."""
+
+    def __init__(self, shared: SerializedEngine, deadline: Deadline) -> None:
+        self._shared = shared
+        self._deadline = deadline
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Run; see `SerializedEngine.run_until`."""
+        return self._shared.run_until(self._deadline, inputs)
+
+    def terminate(self) -> None:
+        """End the run in progress."""
+        self._shared.terminate()
+
+    def close(self) -> None:
+        """Nothing: it belongs to all."""
+
+
+class LocalStages:
+    """Components of one bundle as stages here."""
+
+    def __init__(self, bundle: Bundle, engine_options: EngineOptions) -> None:
+        """Nothing is opened yet.
+
+        Args:
+            bundle: an opened bundle.
+            engine_options: what to run its graphs with.
+        """
+        self._bundle = bundle
+        self._wish = engine_options
+        self._lock = threading.Lock()
+        self._open: dict[int, tuple[EngineStage, SerializedEngine]] = {}
+
+    def at(self, position: int, deadline: Deadline) -> Stage:
+        """The component at that position, for one request.
+
+        Args:
+            position: 0 is the text encoder.
+            deadline: when its runs must be over; the loading is not interrupted.
+
+        Raises:
+            ManifestError: its file is not what the manifest says.
+            EngineError: its graph cannot be loaded.
+            InvalidRequest: no engine here does what the wish asks for.
+        """
+        with self._lock:
+            if position not in self._open:
+                self._open[position] = self._open_stage(position)
+            stage, engine = self._open[position]
+        return stage.on(TimedEngine(engine, deadline))
+
+    def close(self) -> None:
+        """Release every engine."""
+        with self._lock:
+            for stage, _ in self._open.values():
+                stage.close()
+            self._open.clear()
+
+    def _open_stage(self, position: int) -> tuple[EngineStage, SerializedEngine]:
+        plan = plan_here(self._bundle.manifest, self._wish, (position,))
+        made: list[SerializedEngine] = []
+
+        def make_engine(graph: bytes, choice: EngineChoice) -> Engine:
+            made.append(SerializedEngine(open_engine(graph, choice, cache=plan.cache)))
+            return made[0]
+
+        return open_stage(self._bundle, position, plan, make_engine), made[0]

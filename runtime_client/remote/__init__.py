@@ -1,0 +1,1 @@
+"""One server: connection, stream, uploads, retries."""

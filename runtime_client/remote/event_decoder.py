@@ -1,0 +1,99 @@
+"""What a server sends, as the events of a picture: results in turn, their pictures decoded.
+
+Refuses what is out of turn, of another size or without its picture. Knows the components; no
+connection.
+"""
+
+from collections.abc import Sequence
+
+from cascade.bundle.manifest import Component
+from cascade.diffusion.spec import DiffusionSpec
+from cascade.errors import TransportError
+from cascade.events import Event, Preview, Resumed, StageFinished, Transferred
+from cascade.request import Handoff
+from cascade.types import ImageU8
+from runtime_client.remote.image_payload import unpack_image
+from runtime_client.remote.messages import Done, PackedPreview, ServerEvent, StageResult
+from runtime_client.remote.transfer_stats import Traffic
+
+PREVIEW_SIZES = range(1, 257)
+
+
+class Incoming:
+    """One request's messages, taken in as they come."""
+
+    def __init__(
+        self,
+        components: Sequence[Component],
+        handoff: Handoff,
+        traffic: Traffic,
+        *,
+        may_end_early: bool = False,
+    ) -> None:
+        """Nothing has come.
+
+        Args:
+            components: those whose results are to come, in order.
+            handoff: what the first of them starts from, as far as it is known here.
+            traffic: is told what the results say of their time.
+            may_end_early: whether the last of the components may be left out.
+        """
+        self._components = list(components)
+        self._handoff = handoff
+        self._traffic = traffic
+        self._results = 0
+        self._least = 1 if may_end_early else len(self._components)
+
+    def event(self, message: ServerEvent | Resumed | None) -> Event | None:
+        """One message as an event; None for what is no event here.
+
+        Raises:
+            TransportError: the message is not what it should be now.
+        """
+        if isinstance(message, Done):
+            return self._finished(message)
+        with self._traffic.timed("serialise"):
+            if isinstance(message, StageResult):
+                return self._stage_finished(message)
+            if isinstance(message, PackedPreview):
+                image = unpack_image(message.image, sizes=PREVIEW_SIZES, what="preview")
+                return Preview(message.stage, message.step, image)
+        return message
+
+    def _stage_finished(self, result: StageResult) -> StageFinished:
+        """A component's result as the next one would get it."""
+        if (
+            self._results >= len(self._components)
+            or result.stage != self._components[self._results].name
+        ):
+            raise TransportError(f"the server sent a result of {result.stage[:40]!r} out of turn")
+        component = self._components[self._results]
+        self._results += 1
+        image: ImageU8 | None = None
+        context = self._handoff.context
+        if isinstance(component, DiffusionSpec):
+            if result.image is None:
+                raise TransportError(f"the server sent {component.name} without its picture")
+            size = component.output_resolution
+            image = unpack_image(
+                result.image, sizes=range(size, size + 1), what=f"{component.name} picture"
+            )
+        else:
+            context = result.context
+            if context is None or context.dtype != "float16" or context.ndim != 2:
+                raise TransportError("the server sent no context of [tokens, width] float16")
+        self._handoff = Handoff(prompt=self._handoff.prompt, context=context, image=image)
+        seconds = dict(result.seconds)
+        if isinstance(component, DiffusionSpec):
+            # Of a picture, not of a prompt; the end of the stream has the total.
+            seconds.pop("encode", None)
+        self._traffic.report(seconds)
+        return StageFinished(component.name, self._handoff, seconds, result.computed)
+
+    def _finished(self, done: Done) -> Transferred:
+        """The traffic, once the server says that it is done."""
+        if self._results < self._least:
+            raise TransportError("the server was done before every result had come")
+        names = {component.name for component in self._components[: self._results]}
+        seconds = self._traffic.settle(done.seconds, names)
+        return Transferred(self._traffic.bytes_up, self._traffic.bytes_down, seconds)

@@ -1,0 +1,41 @@
+"""Pictures as they travel: packed without loss on the way up, checked and unpacked on the way down.
+
+A server is not trusted with sizes: the expected ones are named by the caller and checked before a
+pixel is decoded. Knows no message.
+"""
+
+from cascade.codecs.image import decode_image, encode_image
+from cascade.errors import InvalidRequest, TransportError
+from cascade.types import ImageU8
+from runtime_client.remote.messages import EncodedImage
+
+
+def pack_smallest(image: ImageU8) -> EncodedImage:
+    """A picture without loss in the fewest bytes: lossless WebP, or the pixels themselves."""
+    height, width = image.shape[:2]
+    webp, raw = encode_image(image, "webp"), encode_image(image, "raw")
+    if len(webp) < len(raw):
+        return EncodedImage(width, height, "webp", webp)
+    return EncodedImage(width, height, "raw", raw)
+
+
+def unpack_image(image: EncodedImage, *, sizes: range, what: str) -> ImageU8:
+    """The pixels of a picture from the server.
+
+    Args:
+        image: as received.
+        sizes: widths and heights to accept; checked before a pixel is decoded.
+        what: names the picture in errors.
+
+    Raises:
+        TransportError: another size, or bytes that are no such picture.
+    """
+    if image.width not in sizes or image.height not in sizes:
+        raise TransportError(
+            f"the server sent {what} of {image.width}x{image.height} pixels, expected "
+            f"{sizes[0]} to {sizes[-1]}"
+        )
+    try:
+        return decode_image(image.data, image.format, (image.height, image.width), field=what)
+    except InvalidRequest as exc:
+        raise TransportError(f"the server sent a broken picture: {exc}") from exc

@@ -1,0 +1,111 @@
+"""The remote stage: every component after the cut, behind the same face as a local one.
+
+`generate` cannot tell it apart. Learns of the context early and uploads it while the device is
+still denoising. Knows a connection; not what ran before it.
+"""
+
+import threading
+from collections.abc import Iterator, Mapping
+
+from cascade.bundle.manifest import Manifest
+from cascade.events import Event
+from cascade.precision import Precision
+from cascade.request import GenerateRequest, Handoff
+from runtime_client.remote.connection import Connection
+from runtime_client.remote.deadline import Deadline
+from runtime_client.remote.remote_run import (
+    Plan,
+    RemoteRun,
+    RequestIdentity,
+    check_hosted,
+    check_precisions,
+)
+
+
+class RemoteStage:
+    """Components `first` to `last` of a bundle, run by a server. Runs may overlap."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        manifest: Manifest,
+        positions: range,
+        deadline: Deadline,
+        precisions: Mapping[str, Precision] | None = None,
+        ticket: RequestIdentity | None = None,
+    ) -> None:
+        """A stage.
+
+        Args:
+            connection: the way to the server; stays open when the stage is closed.
+            manifest: of the bundle that both sides hold.
+            positions: the components to run, in order.
+            deadline: when every run must be over.
+            precisions: what components must compute in; those not named are the server's choice.
+            ticket: how the runs are known to the server; by an id of their own each when None.
+        """
+        components = tuple(manifest.components[p] for p in positions)
+        names = {component.name for component in components}
+        asked = {n: p for n, p in (precisions or {}).items() if n in names}
+        self._plan = Plan(
+            connection, manifest.bundle_id, components, deadline, asked, ticket or RequestIdentity()
+        )
+        self._needs_context = positions.start > 0
+        self._lock = threading.Lock()
+        self._runs: list[RemoteRun] = []
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The components that the server runs."""
+        return tuple(component.name for component in self._plan.components)
+
+    def require_fit(self) -> None:
+        """Wait for the server, and refuse it now if it is none for this work.
+
+        Raises:
+            BundleMismatch: as `run`, and whatever else it would find before it sends anything.
+            CascadeError: see `run`.
+        """
+        peer = self._plan.connection.greeted(self._plan.deadline)
+        check_hosted(peer, self._plan.components)
+        check_precisions(peer, self._plan.precisions)
+
+    def prefetch(self, handoff: Handoff) -> None:
+        """Start the handshake, and the upload of the context once there is one."""
+        self._plan.connection.begin()
+        if self._needs_context and handoff.context is not None:
+            self._plan.connection.contexts.begin(handoff.context)
+
+    def run(self, request: GenerateRequest, handoff: Handoff) -> Iterator[Event]:
+        """Run the components on the server; see `Stage.run`.
+
+        Yields `Accepted`, then `Progress`, `Preview` and `StageFinished` of each component, and
+        `Transferred` last, which also carries the time in the server's queue; `Resumed` whenever
+        the connection broke and was made again.
+
+        Raises:
+            BundleMismatch: the server holds another bundle, or not every component.
+            PrecisionMismatch: the server computes a component in another precision than asked.
+            VersionMismatch: the server speaks another version of the wire.
+            TransportError: the server cannot be reached, or went away.
+        """
+        run = RemoteRun(self._plan, request, handoff)
+        with self._lock:
+            self._runs.append(run)
+        try:
+            yield from run.events()
+        finally:
+            if self._plan.connection.owner.is_this:
+                with self._lock:
+                    self._runs.remove(run)
+
+    def terminate(self) -> None:
+        """Cancel the calls in progress, from another thread; harmless when idle."""
+        with self._lock:
+            runs = list(self._runs)
+        for run in runs:
+            run.end()
+
+    def close(self) -> None:
+        """Cancel what is in progress."""
+        self.terminate()

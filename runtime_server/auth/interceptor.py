@@ -1,0 +1,83 @@
+"""The gate in front of every handler: who calls is known before the body is received.
+
+A gRPC interceptor. A refused call is answered by a handler that takes the body as a stream and
+never reads it, so nothing of it is received, held or parsed. Knows gRPC; the rules are `access`.
+"""
+
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
+from typing import Any
+
+import grpc
+from grpc_status import rpc_status
+
+from cascade.errors import CascadeError
+from runtime_server.auth.authenticator import Access
+from runtime_server.protocol.status import status_of
+from runtime_server.telemetry.departures import sent_or_gone
+from runtime_server.telemetry.logs import log_event, reason_of
+from runtime_server.telemetry.observer import Observer
+
+CALLER: ContextVar[str | None] = ContextVar("caller", default=None)
+"""Who the present call is from, where its metadata said it."""
+
+Continuation = Callable[[Any], Awaitable[Any]]
+
+
+class Gate(grpc.aio.ServerInterceptor):  # type: ignore[misc]
+    """Lets calls through under their caller's name, or refuses them."""
+
+    def __init__(self, access: Access, observer: Observer) -> None:
+        """A gate.
+
+        Args:
+            access: the rules.
+            observer: is told of refusals.
+        """
+        self._access = access
+        self._observer = observer
+
+    async def intercept_service(self, continuation: Continuation, details: Any) -> Any:
+        """The handler of a call: the true one, or one that refuses."""
+        try:
+            CALLER.set(self._access.identify(details.method, details.invocation_metadata or ()))
+        except Exception as exc:  # noqa: BLE001 - a rim: what goes wrong here lets nobody in
+            self._refused(exc, details.method)
+            return refusing(exc)
+        return await continuation(details)
+
+    def caller(self, context: Any) -> str:
+        """Who the present call is from.
+
+        Args:
+            context: the servicer context of the call.
+
+        Raises:
+            CascadeError: the connection gives no name, and nobody may call without one.
+        """
+        named = CALLER.get()
+        if named is not None:
+            return named
+        try:
+            return self._access.name_of_connection(context.auth_context())
+        except CascadeError as exc:
+            self._refused(exc, "")
+            raise
+
+    def _refused(self, error: Exception, method: str) -> None:
+        """Count it and write it down; of the credentials nothing."""
+        self._observer.refused("auth")
+        reason = reason_of(error)
+        log_event("unauthenticated", level="warning", reason=reason, method=method[:80])
+
+
+def refusing(error: Exception) -> Any:
+    """A handler that answers any kind of call with an error and reads none of it."""
+    status = rpc_status.to_status(status_of(error))
+
+    async def refuse(messages: Any, context: Any) -> None:
+        del messages
+        with sent_or_gone():
+            await context.abort_with_status(status)
+
+    return grpc.stream_stream_rpc_method_handler(refuse)

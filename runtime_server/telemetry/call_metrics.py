@@ -1,0 +1,138 @@
+"""Every call counted at the outermost place, also those that no handler of ours ever sees.
+
+A gRPC interceptor before all others. A call that its caller gave up or whose time was over is told
+apart from one that succeeded, which gRPC's own instruments do not. Knows gRPC; not who counts.
+"""
+
+import asyncio
+import inspect
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import grpc
+
+from runtime_server.telemetry.departures import cancelled_if_gone
+from runtime_server.telemetry.logs import TRACE_ID
+from runtime_server.telemetry.observer import Observer
+from runtime_server.telemetry.traceparent import CALLERS_TRACE, TraceParent, find_traceparent
+
+UNKNOWN_METHOD = "/unknown/unknown"
+"""What a call of no method of ours counts as: a caller must not be able to make up new series."""
+CODE_NAMES: dict[int, str] = {status.value[0]: status.name for status in grpc.StatusCode}
+TRAVEL_S = 0.25
+"""How much earlier than here a caller's time may be over: what a request takes to arrive."""
+KINDS = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
+
+Continuation = Callable[[Any], Awaitable[Any]]
+
+
+class Metering(grpc.aio.ServerInterceptor):  # type: ignore[misc]
+    """Tells an observer of every call: that it began, how it ended, how long it took."""
+
+    def __init__(self, observer: Observer) -> None:
+        self._observer = observer
+
+    async def intercept_service(self, continuation: Continuation, details: Any) -> Any:
+        """The handler of a call, counted."""
+        handler = await continuation(details)
+        trace = find_traceparent(details.invocation_metadata or ())
+        if handler is None:
+            self._observer.call_started(UNKNOWN_METHOD)
+            self._observer.call_handled(UNKNOWN_METHOD, "UNIMPLEMENTED", 0.0)
+            return None
+        kind = kind_of(handler)
+        call = Call(details.method, trace, self._observer)
+        return handler._replace(**{kind: call.around(getattr(handler, kind))})
+
+
+def kind_of(handler: Any) -> str:
+    """Which of its four functions a handler of gRPC's has, as the field is called."""
+    (kind,) = [kind for kind in KINDS if getattr(handler, kind) is not None]
+    return kind
+
+
+class Call:
+    """One call, from its arrival to its end."""
+
+    def __init__(self, method: str, trace: TraceParent | None, observer: Observer) -> None:
+        """A call that has not begun.
+
+        Args:
+            method: full path; of a method that there is.
+            trace: the caller's, None where it gave none.
+            observer: is told.
+        """
+        self._method = method
+        self._trace = trace
+        self._observer = observer
+
+    def around(self, behaviour: Any) -> Any:
+        """A handler's function, counted; of the same kind as it was."""
+        if inspect.isasyncgenfunction(behaviour):
+
+            async def stream(request: Any, context: Any) -> AsyncIterator[Any]:
+                with self._counted(context):
+                    async for response in behaviour(request, context):
+                        yield response
+
+            return stream
+
+        async def answer(request: Any, context: Any) -> Any:
+            with self._counted(context):
+                async with cancelled_if_gone():
+                    return await behaviour(request, context)
+
+        return answer
+
+    @contextmanager
+    def _counted(self, context: Any) -> Iterator[None]:
+        """Count what happens inside the block."""
+        CALLERS_TRACE.set(self._trace)
+        TRACE_ID.set("" if self._trace is None else self._trace.trace_id)
+        begun = time.monotonic()
+        self._observer.call_started(self._method)
+        code = "UNKNOWN"
+        try:
+            yield
+            code = code_of(context)
+        except grpc.aio.AbortError:
+            code = code_of(context)
+            raise
+        except BaseException as exc:
+            code = code_of_broken(context, exc)
+            raise
+        finally:
+            self._observer.call_handled(self._method, code, time.monotonic() - begun)
+
+
+def code_of(context: Any) -> str:
+    """The name of the status code that a call's handler set; OK where it set none."""
+    code = context.code()
+    return CODE_NAMES.get(
+        code.value[0] if isinstance(code, grpc.StatusCode) else code or 0, "UNKNOWN"
+    )
+
+
+def code_of_broken(context: Any, error: BaseException) -> str:
+    """How a call ended whose handler did not: its time was over, its caller left, or it broke.
+
+    One that broke ends with the code that its handler had set, as gRPC does it.
+    """
+    if time_is_over(context):
+        return "DEADLINE_EXCEEDED"
+    if isinstance(error, asyncio.CancelledError | GeneratorExit) or context.cancelled():
+        return "CANCELLED"
+    code = code_of(context)
+    return "UNKNOWN" if code == "OK" else code
+
+
+def time_is_over(context: Any) -> bool:
+    """Whether a call that was taken back was so because its time was over.
+
+    A caller counts from before its request travelled, takes the call back when its time is over,
+    and so is always a little ahead of the time that is left here.
+    """
+    left_s = context.time_remaining()
+    return left_s is not None and left_s <= TRAVEL_S

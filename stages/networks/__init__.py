@@ -1,0 +1,1 @@
+"""The networks: Efficient U-Net, its blocks, the text encoder."""

@@ -1,0 +1,317 @@
+"""Training one stage: steps, moving average, checkpoints, progress.
+
+A run ends after so many minutes or steps, writes a checkpoint every few minutes, and goes on from
+the last one exactly where it stood: weights, optimizer and random state. Knows no serving and no
+export.
+
+References:
+    Saharia et al. 2022 (arXiv 2205.11487), appendix F: every stage trained on its own.
+"""
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from cascade.errors import InvalidRequest
+from stages.data.loader import Loader
+from stages.networks.efficient_unet import EfficientUNet
+from stages.presets import StagePreset
+from stages.training.checkpoint import has_checkpoint, load_facts, load_part, save_checkpoint
+from stages.training.muon import Muon
+from stages.training.objective import Objective, TrainingBatch
+
+OptimizerName = Literal["muon", "adamw", "adafactor"]
+WARM_UP_STEPS = 100
+EMA_DECAY = 0.999
+CLIP_NORM = 1.0
+KEPT_AT = ".at."
+"""Between a stage and the samples it had seen, in the names of folders kept for good."""
+FINAL_SHARE = 0.05
+"""The learning rate falls to this share of itself during the cool-down."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainOptions:
+    """One run of training."""
+
+    folder: Path
+    """Where checkpoints live; one folder per stage is made inside."""
+    minutes: float = 60.0
+    steps: int | None = None
+    """Stop after so many steps in all, whichever comes first."""
+    half_steps: int = 0
+    """Base stage only: the first steps see pictures of half the resolution, four times cheaper."""
+    cool_down: float = 0.25
+    """Last share of the run's minutes in which the learning rate falls."""
+    checkpoint_minutes: float = 5.0
+    keep_minutes: float = 0.0
+    """How often the averaged weights are kept for good, in `STAGE.at.SAMPLES`; 0 for never."""
+    optimizer: OptimizerName = "muon"
+    learning_rate: float | None = None
+    """None takes the preset's."""
+    batch: int | None = None
+    """Samples per step; None takes the preset's."""
+    device: str = "cpu"
+    bf16: bool = False
+    """Mixed precision; pays only on CPUs with native bfloat16 and on GPUs."""
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """One report of a run."""
+
+    step: int
+    samples: int
+    minutes: float
+    loss: float
+    samples_per_s: float
+
+
+class AnyObjective(Protocol):
+    """What a network is asked and how its answer is judged."""
+
+    def loss(self, model: nn.Module, batch: TrainingBatch, generator: torch.Generator) -> Tensor:
+        """The loss per sample, `[B]`."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainingRecipe:
+    """Training that starts from other weights, with another objective: distillation."""
+
+    name: str
+    """Folder of its checkpoint, beside those of the stages."""
+    objective: AnyObjective
+    start: Mapping[str, Tensor]
+    """Weights to begin with; all of the network's."""
+    facts: Mapping[str, str | float]
+    """Kept with the checkpoint, for whoever goes on from it."""
+
+
+def preset_objective(preset: StagePreset) -> Objective:
+    """How a stage is trained on pictures."""
+    return Objective(
+        schedule_kind=preset.schedule, aug_range=preset.aug_range, detail=preset.unet.detail
+    )
+
+
+class Trainer:
+    """The state of one stage's training and the loop over it."""
+
+    def __init__(
+        self,
+        preset: StagePreset,
+        loader: Loader,
+        options: TrainOptions,
+        lesson: TrainingRecipe | None = None,
+    ) -> None:
+        """A trainer; goes on from the checkpoint if there is one.
+
+        Args:
+            preset: the stage.
+            loader: its batches.
+            options: of the run.
+            lesson: what to learn and where to start; None learns from pictures, from nothing.
+        """
+        torch.manual_seed(options.seed)
+        self.preset = preset
+        self.loader = loader
+        self.options = options
+        self.device = torch.device(options.device)
+        # Channels last: on the CPUs measured, bfloat16 convolutions train twice as fast in it.
+        self.model = EfficientUNet(preset.unet).to(self.device)
+        self.model = self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if lesson is not None:
+            self.model.load_state_dict(lesson.start)
+        self.ema = EfficientUNet(preset.unet).to(self.device).requires_grad_(requires_grad=False)
+        self.ema.load_state_dict(self.model.state_dict())
+        self.rate = options.learning_rate or preset.learning_rate
+        self.batch = options.batch or preset.batch
+        self.optimizer = make_optimizer(self.model, options, self.rate)
+        self.objective = preset_objective(preset) if lesson is None else lesson.objective
+        self.generator = torch.Generator().manual_seed(options.seed)
+        self.step = 0
+        self.samples = 0
+        self.minutes = 0.0
+        self.loss = 0.0
+        self.facts = {} if lesson is None else dict(lesson.facts)
+        self.checkpoint = options.folder / (preset.name if lesson is None else lesson.name)
+        if has_checkpoint(self.checkpoint):
+            self.resume()
+
+    def resume(self) -> None:
+        """Take up the last checkpoint."""
+        facts = load_facts(self.checkpoint)
+        if "state" not in facts["pieces"]:
+            raise InvalidRequest(
+                f"{self.checkpoint} holds weights alone, nothing to resume: begin with them by "
+                f"--start {self.checkpoint}, in another --checkpoints folder",
+                field="checkpoints",
+            )
+        if facts["optimizer"] != self.options.optimizer:
+            raise InvalidRequest(
+                f"optimizer: {self.checkpoint} was trained with {facts['optimizer']}: "
+                f"go on with --optimizer {facts['optimizer']} or choose another folder",
+                field="optimizer",
+            )
+        self.step, self.samples = facts["step"], facts["samples"]
+        self.minutes, self.loss = facts["minutes"], facts["loss"]
+        self.ema.load_state_dict(load_part(self.checkpoint, "ema"))
+        state = load_part(self.checkpoint, "state")
+        self.generator.set_state(state.pop("generator"))
+        self.model.load_state_dict(
+            {name[6:]: tensor for name, tensor in state.items() if name.startswith("model.")}
+        )
+        kept = self.optimizer.state_dict()
+        for name, tensor in state.items():
+            if name.startswith("optimizer."):
+                _, number, key = name.split(".")
+                kept["state"].setdefault(int(number), {})[key] = tensor
+        self.optimizer.load_state_dict(kept)
+
+    def keep(self) -> None:
+        """The averaged weights as they are now, beside the checkpoint, for good."""
+        folder = self.checkpoint.with_name(f"{self.checkpoint.name}{KEPT_AT}{self.samples}")
+        save_checkpoint(folder, {"ema": self.ema.state_dict()}, self.described())
+
+    def described(self) -> dict[str, Any]:
+        """What is kept with the weights."""
+        return {
+            "stage": self.preset.name,
+            "step": self.step,
+            "samples": self.samples,
+            "minutes": round(self.minutes, 2),
+            "loss": self.loss,
+            "optimizer": self.options.optimizer,
+            "pictures": len(self.loader.pictures),
+            **self.facts,
+        }
+
+    def save(self) -> None:
+        """Write a checkpoint."""
+        state: dict[str, Tensor] = {"generator": self.generator.get_state()}
+        state |= {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
+        for number, values in self.optimizer.state_dict()["state"].items():
+            for key, value in values.items():
+                state[f"optimizer.{number}.{key}"] = torch.as_tensor(value)
+        parts = {"ema": self.ema.state_dict(), "state": state}
+        save_checkpoint(self.checkpoint, parts, self.described())
+
+    def run(self) -> Iterator[Progress]:
+        """Train until the minutes or the steps are over; yields a report now and then.
+
+        Closing the iterator writes a checkpoint, as does its end.
+        """
+        started = time.monotonic()
+        before = self.minutes
+        saved = kept = reported = started
+        samples = self.samples
+        try:
+            while self.options.steps is None or self.step < self.options.steps:
+                now = time.monotonic()
+                elapsed = (now - started) / 60
+                if elapsed >= self.options.minutes:
+                    break
+                self.minutes = before + elapsed
+                if now - saved > 60 * self.options.checkpoint_minutes:
+                    self.save()
+                    saved = now
+                if 0 < 60 * self.options.keep_minutes < now - kept:
+                    self.keep()
+                    kept = now
+                if now - reported > 20:
+                    rate = (self.samples - samples) / (now - reported)
+                    yield Progress(self.step, self.samples, self.minutes, self.loss, rate)
+                    reported, samples = now, self.samples
+                self.train_step(elapsed / self.options.minutes)
+        finally:
+            self.save()
+
+    def train_step(self, share: float) -> None:
+        """One batch forward and back; `share` is how much of the run's minutes is over."""
+        half = self.step < self.options.half_steps and self.preset.low_resolution is None
+        batch = self.loader.batch(self.batch, self.generator, shrink=2 if half else 1)
+        self.set_rates(share)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.options.bf16):
+            loss = self.objective.loss(self.model, on_device(batch, self.device), self.generator)
+        mean = loss.mean()
+        self.optimizer.zero_grad(set_to_none=True)
+        mean.backward()
+        nn.utils.clip_grad_norm_(self.model.parameters(), CLIP_NORM)
+        self.optimizer.step()
+        self.step += 1
+        self.samples += len(loss)
+        self.loss += (mean.item() - self.loss) * max(0.01, 1 / self.step)
+        decay = min(EMA_DECAY, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            for slow, fast in zip(self.ema.parameters(), self.model.parameters(), strict=True):
+                slow.lerp_(fast, 1 - decay)
+
+    def set_rates(self, share: float) -> None:
+        """Linear warm-up, then constant, then a linear cool-down at the run's end."""
+        rate = self.rate * min(1.0, (self.step + 1) / WARM_UP_STEPS)
+        left = (1 - share) / self.options.cool_down if self.options.cool_down else 1.0
+        rate *= max(FINAL_SHARE, min(1.0, left))
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+
+
+def make_optimizer(model: nn.Module, options: TrainOptions, rate: float) -> torch.optim.Optimizer:
+    """The optimizer of a training run."""
+    if options.optimizer == "muon":
+        dtype = torch.bfloat16 if options.bf16 else torch.float32
+        return Muon(model.parameters(), lr=rate, dtype=dtype)
+    if options.optimizer == "adafactor":
+        return torch.optim.Adafactor(model.parameters(), lr=rate)
+    return torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.99), weight_decay=0.01)
+
+
+def on_device(batch: TrainingBatch, device: torch.device) -> TrainingBatch:
+    """The batch on the training device, channels last."""
+    low_res = batch.low_res
+    return TrainingBatch(
+        x0=batch.x0.to(device, memory_format=torch.channels_last),
+        low_res=None if low_res is None else low_res.to(device, memory_format=torch.channels_last),
+        context=batch.context.to(device),
+        context_mask=batch.context_mask.to(device),
+    )
+
+
+Watch = Callable[[float, int, EfficientUNet], None]
+"""Called now and then with the run's minutes, the step and the averaged network."""
+
+
+def train(
+    preset: StagePreset,
+    loader: Loader,
+    options: TrainOptions,
+    report: Callable[[str], None],
+    watch: Watch | None = None,
+    *,
+    lesson: TrainingRecipe | None = None,
+) -> Trainer:
+    """Train one stage and report progress as lines of JSON."""
+    trainer = Trainer(preset, loader, options, lesson)
+    for progress in trainer.run():
+        if watch is not None:
+            watch(progress.minutes, progress.step, trainer.ema)
+        report(
+            json.dumps(
+                {
+                    "stage": preset.name,
+                    "step": progress.step,
+                    "samples": progress.samples,
+                    "minutes": round(progress.minutes, 1),
+                    "loss": round(progress.loss, 4),
+                    "samples_per_s": round(progress.samples_per_s, 1),
+                }
+            )
+        )
+    return trainer

@@ -5,9 +5,9 @@ no picture is computed and then lost. Knows the manifest and the agreed limits; 
 """
 
 from cascade.bundle.manifest import Manifest
+from cascade.diffusion.request_options import MAX_STEPS
 from cascade.diffusion.spec import DiffusionSpec
 from cascade.errors import ManifestError
-from cascade.request import MAX_STEPS
 from cascade.wire_contract import MAX_CONTEXT_TOKENS, MAX_MESSAGE_BYTES, MAX_RESOLUTION
 
 ENVELOPE_BYTES = 64 << 10

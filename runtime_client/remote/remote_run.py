@@ -6,10 +6,11 @@ stands for and the ways to send what they start from; not what ran before.
 
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from cascade.bundle.manifest import Component
 from cascade.codecs.image import ImageFormat
+from cascade.diffusion.options import resolve_options
 from cascade.diffusion.spec import DiffusionSpec
 from cascade.errors import (
     BundleMismatch,
@@ -140,7 +141,7 @@ class RemoteRun:
                     request_id=self._talk.request_id,
                     bundle_id=self._plan.bundle_id,
                     start=start,
-                    request=self._request,
+                    request=with_preview_steps(self._request, self._plan.components),
                     last_stage=self._plan.components[-1].name,
                     format=best_format(peer),
                     precisions=self._plan.precisions,
@@ -183,6 +184,29 @@ class RemoteRun:
         if self._handoff.image is None or not isinstance(first, DiffusionSpec):
             return None
         return pack_smallest(self._handoff.image) if first.input_resolution is not None else None
+
+
+def with_preview_steps(
+    request: GenerateRequest, components: Sequence[Component]
+) -> GenerateRequest:
+    """The request with its number of previews also as every older server understands it.
+
+    Args:
+        request: one that fits the components.
+        components: those that the server runs.
+
+    Returns:
+        `preview_every` of which no component makes more previews than `previews`.
+    """
+    if not request.previews:
+        return request
+    steps = (
+        resolve_options(c, request.options.get(c.name)).steps
+        for c in components
+        if isinstance(c, DiffusionSpec)
+    )
+    every = -(-max(steps, default=1) // (request.previews + 1))
+    return replace(request, preview_every=every)
 
 
 def largest_picture(components: Sequence[Component]) -> int:

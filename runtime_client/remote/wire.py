@@ -4,6 +4,8 @@ Every message leaves and enters as bytes, so that their sizes are what was reall
 stay encoded: whoever knows the size to expect decodes them (`packed_pictures`). Knows no channel.
 """
 
+from dataclasses import asdict
+
 from google.protobuf.message import DecodeError
 
 from cascade.codecs.image import FORMATS, ImageFormat
@@ -11,7 +13,7 @@ from cascade.codecs.tensor import PackedTensor, pack_tensor, unpack_tensor
 from cascade.errors import InvalidRequest, StageError, TransportError
 from cascade.events import Accepted, Backend, Progress
 from cascade.precision import Precision
-from cascade.request import StageOptions
+from cascade.request import FamilyOptions
 from cascade.types import ContextF16
 from cascade.wire_contract import fragments
 from protos.cascade.v1 import cascade_pb2 as pb
@@ -271,11 +273,10 @@ def reference_message(start: Start) -> pb.ContextReference:
     return pb.ContextReference(tensor=tensor_message(start.context))
 
 
-def options_message(options: StageOptions) -> pb.StageOptions:
+def options_message(options: FamilyOptions) -> pb.StageOptions:
     """The choices for one component; what is None stays unset."""
-    return pb.StageOptions(
-        steps=options.steps, guidance=options.guidance, augmentation=options.augmentation
-    )
+    chosen = {name: value for name, value in asdict(options).items() if value is not None}
+    return pb.StageOptions(**chosen)
 
 
 def malformed(method: str) -> TransportError:

@@ -279,7 +279,7 @@ class Admission:
             if not isinstance(spec, DiffusionSpec):
                 planned = 1
             else:
-                planned = resolve_options(spec, request.options_for(spec.name)).steps
+                planned = resolve_options(spec, request.options.get(spec.name)).steps
                 if position == first:
                     check_context(spec, start)
                     if spec.input_resolution is not None:

@@ -117,7 +117,7 @@ class ResponseStream:
             begun = time.monotonic()
             image = await pack_image(delivery.image, "jpeg")
             self._encoding_s += time.monotonic() - begun
-            return wire.write_preview(delivery.stage, delivery.step, image)
+            return wire.write_preview(delivery.stage, delivery.done, image)
         return None
 
     def note_deadline(self) -> None:

@@ -9,8 +9,8 @@ from typing import Literal
 
 from cascade.codecs.image import ImageFormat
 from cascade.codecs.tensor import PackedTensor
+from cascade.diffusion.request_options import DiffusionOptions
 from cascade.precision import Precision
-from cascade.request import StageOptions
 
 StartKind = Literal["prompt", "context", "image", "resume"]
 
@@ -69,7 +69,7 @@ class GenerateCall:
     seed: int = 0
     image_index: int = 0
     last_stage: str = ""
-    options: Mapping[str, StageOptions]
+    options: Mapping[str, DiffusionOptions]
     precisions: Mapping[str, Precision] = field(default_factory=dict)
     """What components must compute in, as far as the client cares."""
     format: ImageFormat

@@ -12,10 +12,11 @@ from google.protobuf.message import DecodeError
 from cascade import __version__
 from cascade.codecs.image import FORMATS, ImageFormat, decode_image, encode_image
 from cascade.codecs.tensor import PackedTensor, pack_tensor
+from cascade.diffusion.request_options import MAX_STEPS, DiffusionOptions
 from cascade.errors import InvalidRequest, MessageTooLarge
 from cascade.events import Accepted, Backend, Progress
 from cascade.precision import Precision
-from cascade.request import MAX_PROMPT_CHARACTERS, MAX_STEPS, StageOptions
+from cascade.request import MAX_PROMPT_CHARACTERS
 from cascade.types import ContextF16
 from cascade.wire_contract import MAX_MESSAGE_BYTES, WIRE_VERSION, fragments
 from protos.cascade.v1 import cascade_pb2 as pb
@@ -192,9 +193,9 @@ def read_precision(number: int, field: str) -> Precision:
     return precision
 
 
-def read_options(message: Any) -> StageOptions:
+def read_options(message: Any) -> DiffusionOptions:
     """Options of one component; what was left out stays None, an explicit 0 does not."""
-    return StageOptions(
+    return DiffusionOptions(
         steps=message.steps if message.HasField("steps") else None,
         guidance=message.guidance if message.HasField("guidance") else None,
         augmentation=message.augmentation if message.HasField("augmentation") else None,
@@ -271,7 +272,7 @@ def write_accepted(event: Accepted, *, joined: bool) -> bytes:
 
 def write_progress(event: Progress) -> bytes:
     """One step done."""
-    progress = pb.Progress(stage=event.stage, step=event.step, of=event.of)
+    progress = pb.Progress(stage=event.stage, step=event.done, of=event.total)
     return serialise(pb.GenerateResponse(progress=progress))
 
 

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from cascade.bundle.bundle import Bundle
+from cascade.diffusion.request_options import MAX_STEPS
 from cascade.errors import TransportError, VersionMismatch
-from cascade.request import MAX_PROMPT_CHARACTERS, MAX_STEPS
+from cascade.request import MAX_PROMPT_CHARACTERS
 from cascade.wire_contract import MAX_CONTEXT_TOKENS, MAX_MESSAGE_BYTES, MAX_REQUEST_ID
 from protos.cascade.v1 import cascade_pb2 as pb
 from runtime_client import Client

@@ -30,7 +30,7 @@ FACE = {
     "Resumed",
     "ServerBusy",
     "StageFinished",
-    "StageOptions",
+    "DiffusionOptions",
     "TransportError",
     "Transferred",
     "Unauthenticated",

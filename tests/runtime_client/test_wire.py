@@ -5,10 +5,11 @@ import pytest
 
 from cascade.codecs.image import encode_image
 from cascade.codecs.tensor import pack_tensor
+from cascade.diffusion.request_options import DiffusionOptions
 from cascade.errors import StageError, TransportError
 from cascade.events import Accepted, Backend, Progress
 from cascade.precision import Precision
-from cascade.request import GenerateRequest, StageOptions
+from cascade.request import GenerateRequest
 from protos.cascade.v1 import cascade_pb2 as pb
 from runtime_client.remote import wire
 from runtime_client.remote.image_payload import pack_smallest, unpack_image
@@ -45,7 +46,10 @@ def test_every_choice_of_a_request_travels() -> None:
         seed=2**64 - 1,
         image_index=7,
         preview_every=2,
-        options={"sr16": StageOptions(steps=5, augmentation=0.0), "sr32": StageOptions(guidance=1)},
+        options={
+            "sr16": DiffusionOptions(steps=5, augmentation=0.0),
+            "sr32": DiffusionOptions(guidance=1),
+        },
     )
     message = sent(Start(prompt="a cat"), request)
     assert (message.request_id, message.bundle_id) == ("r-1", "b" * 64)

@@ -27,7 +27,6 @@ from cascade.request import GenerateRequest, Handoff
 from cascade.text.tokenizer import PromptTokenizer
 from cascade.types import ContextF16, ImageU8
 from cascade.wire_contract import HANDLE_BYTES, MAX_CONTEXT_TOKENS, MAX_LINGER_S, MAX_REQUEST_ID
-from runtime_server.admission.contexts import ContextStore
 from runtime_server.protocol.calls import (
     ANONYMOUS,
     Beginning,
@@ -35,6 +34,7 @@ from runtime_server.protocol.calls import (
     EncodedImage,
     GenerateCall,
 )
+from runtime_server.stores.contexts import ContextStore
 
 REQUEST_ID = re.compile(rf"[A-Za-z0-9._-]{{1,{MAX_REQUEST_ID}}}")
 MAX_ENCODED_IMAGE_BYTES = 256 << 10

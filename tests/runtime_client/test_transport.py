@@ -33,7 +33,7 @@ from runtime_client.remote.transport import (
     judge_time,
     translate,
 )
-from runtime_server.server import GRPC_OPTIONS
+from runtime_server.app.server import GRPC_OPTIONS
 
 RESET = "Stream removed (RST_STREAM (Received RST_STREAM with error code"
 STATUS_KEY = "grpc-status-details-bin"

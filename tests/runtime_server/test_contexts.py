@@ -4,7 +4,7 @@ import numpy as np
 
 from cascade.types import ContextF16
 from cascade.wire_contract import context_handle
-from runtime_server.admission.contexts import ContextStore
+from runtime_server.stores.contexts import ContextStore
 
 
 class FakeClock:

@@ -12,6 +12,7 @@ from typing import Any
 
 import grpc
 
+from cascade.addresses import split_address
 from cascade.errors import MissingExtra, TransportError
 from cascade.wire_contract import MAX_MESSAGE_BYTES, MAX_METADATA_BYTES
 from runtime_server.app.auth_interceptor import AuthInterceptor
@@ -22,7 +23,7 @@ from runtime_server.app.health_board import HEALTH_SERVICE, HealthBoard
 from runtime_server.app.service import CascadeService
 from runtime_server.auth.authenticator import Authenticator
 from runtime_server.auth.tls import read_credentials
-from runtime_server.config.config import ServerConfig, split_address
+from runtime_server.config.config import ServerConfig
 from runtime_server.protocol.wire import SERVICE_NAME
 from runtime_server.runtime.core import Core
 from runtime_server.system.listeners import find_endpoints
@@ -172,7 +173,7 @@ class CascadeServer:
         """Take every address, or none; returns the port, 0 for a Unix socket."""
         path = self._config.socket_path
         if path is None:
-            host, port = split_address(self._config.listen)
+            host, port = split_address(self._config.listen, "listen")
             for endpoint in find_endpoints(host, port):
                 port = self._add_port(str(endpoint), credentials)
             return port

@@ -13,7 +13,6 @@ from typing import Any
 import grpc
 
 from cascade.errors import MissingExtra, TransportError
-from cascade.wire_contract import MAX_MESSAGE_BYTES, MAX_METADATA_BYTES
 from runtime_server.auth.authenticator import Access
 from runtime_server.auth.interceptor import Gate
 from runtime_server.auth.tls import read_credentials
@@ -22,12 +21,13 @@ from runtime_server.config.config import ServerConfig, split_address
 from runtime_server.health_board import HEALTH_SERVICE, HealthBoard
 from runtime_server.listeners import find_endpoints
 from runtime_server.protocol.foreign_messages import ForeignMessages
-from runtime_server.protocol.wire import SERVICE_NAME
 from runtime_server.runtime.core import Core
 from runtime_server.service import CascadeService
 from runtime_server.telemetry.call_metrics import Metering
 from runtime_server.telemetry.logs import LogLevel, log_event
 from runtime_server.telemetry.observer import NullObserver, Observer
+from wire.limits import MAX_MESSAGE_BYTES, MAX_METADATA_BYTES
+from wire.service import SERVICE_NAME
 
 try:
     from grpc_reflection.v1alpha import reflection

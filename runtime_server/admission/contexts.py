@@ -5,9 +5,9 @@ they are; the budget and the time are the store's business.
 """
 
 from cascade.types import ContextF16
-from cascade.wire_contract import context_handle
 from runtime_server.budgeted_store import BudgetedStore, Clock
-from runtime_server.protocol.calls import ANONYMOUS
+from runtime_server.protocol.callers import ANONYMOUS
+from wire.contexts import context_handle
 
 
 class ContextStore:

@@ -22,10 +22,12 @@ import numpy as np
 from benchmarks.lib.lockstep_batcher import Rehearsal
 from benchmarks.lib.record import write_record
 from cascade.bundle.bundle import Bundle, open_bundle
+from cascade.diffusion.request_options import DiffusionOptions
 from cascade.diffusion.spec import DiffusionSpec
 from cascade.errors import Cancelled
 from cascade.events import Event, Progress, StageFinished
-from cascade.request import GenerateRequest, Handoff, StageOptions
+from cascade.graph_spec import NET
+from cascade.request import GenerateRequest, Handoff
 from cascade.stage import EngineStage
 from cascade.stage_factory import open_stages
 from cascade.tuning.options import parse_engine_options
@@ -96,7 +98,7 @@ class Company:
 
     def request(self, row: int) -> GenerateRequest:
         """The request of one row."""
-        options = StageOptions(steps=self.steps or None)
+        options = DiffusionOptions(steps=self.steps or None)
         return GenerateRequest(seed=100 + row, options={self.spec.name: options})
 
     def compare(self, case: Case) -> Outcome:
@@ -121,7 +123,7 @@ class Company:
 
     def make(self, case: Case, rows: Sequence[int]) -> tuple[Rehearsal, dict[int, ImageU8]]:
         """Pictures by row, of those that are not cancelled."""
-        rehearsal = Rehearsal(self.stage.engine, 2 * case.rows, pads=self.pads)
+        rehearsal = Rehearsal(self.stage.engines[NET], 2 * case.rows, pads=self.pads)
         after = dict(zip(rows, case.join_after or [0] * len(rows), strict=True))
         gates = {row: threading.Event() for row in rows}
 
@@ -140,7 +142,7 @@ class Company:
             try:
                 for event in self._events(rehearsal, row, case.cancelled):
                     if isinstance(event, Progress) and row == rows[0]:
-                        open_gates(event.step)
+                        open_gates(event.done)
                     if isinstance(event, StageFinished):
                         return event.handoff.image
             finally:
@@ -157,7 +159,7 @@ class Company:
     def _events(self, rehearsal: Rehearsal, row: int, cancelled: int | None) -> Iterator[Event]:
         """What happens to one row; the cancelled one is ended after its first step."""
         with closing(rehearsal.seat(row, self.steps or self.spec.steps)) as seat:
-            stage = self.stage.on(seat)
+            stage = self.stage.with_engines({NET: seat})
             with closing(cast(Any, stage.run(self.request(row), self.starts[row]))) as events:
                 for event in events:
                     yield event

@@ -19,7 +19,7 @@ from typing import Any
 from benchmarks.base_quality import make_judge
 from benchmarks.lib.record import write_record
 from benchmarks.sweep_subjects import asked_of_base, base_score, from_checkpoint
-from cascade.request import StageOptions
+from cascade.diffusion.request_options import DiffusionOptions
 from stages.data.dataset import open_dataset
 from stages.evaluation.probe import load_probe
 from stages.training.checkpoint import load_facts
@@ -110,7 +110,7 @@ def main() -> None:
     probe, facts = load_probe(args.checkpoints / "probe")
     judged = make_judge(probe, facts["names"], data, 64)
     score = base_score(asked_of_base(data, judged, args.pictures), judged)
-    options = StageOptions(steps=args.steps, guidance=args.guidance)
+    options = DiffusionOptions(steps=args.steps, guidance=args.guidance)
     rows = []
     for folder in folders:
         found = score(from_checkpoint("base", folder).stage(), options)

@@ -20,7 +20,7 @@ from PIL import Image
 from benchmarks.lib.local_cascade import LocalCascade, open_cascade
 from benchmarks.lib.prompt_lists import read_sheet_prompts
 from cascade.bundle.bundle import open_bundle
-from cascade.request import StageOptions
+from cascade.diffusion.request_options import DiffusionOptions
 from cascade.tuning.options import AUTO, EngineOptions, parse_engine_options
 from cascade.types import ImageU8
 
@@ -96,7 +96,9 @@ def write_sheets(cascade: LocalCascade, out: Path, seed: int, say: Say) -> list[
     seeds = [cascade.pictures(SEEDS_OF, seed=n, last=last)[-1] for n in range(SEEDS)]
     save(out / "seeds.jpg", tile(seeds, SEEDS), say)
     weighed = [
-        cascade.pictures(WEIGHTS_OF, seed=seed, last=last, base=StageOptions(guidance=weight))[-1]
+        cascade.pictures(WEIGHTS_OF, seed=seed, last=last, base=DiffusionOptions(guidance=weight))[
+            -1
+        ]
         for weight in WEIGHTS
     ]
     save(out / "guidance.jpg", tile(weighed, len(WEIGHTS)), say)

@@ -19,9 +19,9 @@ from typing import Any
 
 from benchmarks.lib.record import write_record
 from benchmarks.sweep_subjects import Score, Subject, open_subjects, scorer
+from cascade.diffusion.request_options import DiffusionOptions
 from cascade.diffusion.spec import SamplerKind
 from cascade.diffusion.stage import DiffusionStage
-from cascade.request import StageOptions
 from cascade.tuning.options import AUTO, parse_engine_options
 from stages.data.dataset import open_dataset
 
@@ -71,9 +71,9 @@ GRIDS = {
 }
 
 
-def staged(subject: Subject, setting: Setting) -> tuple[DiffusionStage, StageOptions]:
+def staged(subject: Subject, setting: Setting) -> tuple[DiffusionStage, DiffusionOptions]:
     """The network under a setting."""
-    options = StageOptions(
+    options = DiffusionOptions(
         steps=setting.steps, guidance=setting.guidance, augmentation=setting.augmentation
     )
     return subject.stage(setting.sampler), options

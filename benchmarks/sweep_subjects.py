@@ -17,13 +17,14 @@ from benchmarks.upscaling_quality import held_out_examples, true_picture
 from cascade.bundle.bundle import open_bundle
 from cascade.codecs.image import from_network, to_network
 from cascade.diffusion.parametrization import to_x0
+from cascade.diffusion.request_options import DiffusionOptions
 from cascade.diffusion.schedule import make_schedule
 from cascade.diffusion.spec import DiffusionSpec, SamplerKind
 from cascade.diffusion.stage import DiffusionStage
 from cascade.engine import Engine
 from cascade.engines.factory import open_engine
 from cascade.numerics.noise import START, normals
-from cascade.request import GenerateRequest, Handoff, StageOptions
+from cascade.request import GenerateRequest, Handoff
 from cascade.tuning.options import EngineOptions
 from cascade.tuning.plan import graph_for, plan_here
 from cascade.types import ContextF16, ImageU8
@@ -36,7 +37,7 @@ from stages.evaluation.torch_engine import TorchEngine
 from stages.presets import PRESETS
 from stages.training.checkpoint import load_facts
 
-Score = Callable[[DiffusionStage, StageOptions], dict[str, float]]
+Score = Callable[[DiffusionStage, DiffusionOptions], dict[str, float]]
 REDRAWN_AT = 0.35
 """Time of the noise through which the base stage is shown a true picture, to have it drawn again
 with the faults of its own but the content of the truth."""
@@ -153,7 +154,7 @@ def asked_of_base(data: Dataset, judged: Judge, count: int) -> dict[str, Asked]:
 def base_score(asked: Mapping[str, Asked], judged: Judge) -> Score:
     """Top-1, top-5, style and sharpness of captions; top-5 of keywords."""
 
-    def score(stage: DiffusionStage, options: StageOptions) -> dict[str, float]:
+    def score(stage: DiffusionStage, options: DiffusionOptions) -> dict[str, float]:
         def drawn(questions: Asked) -> list[ImageU8]:
             return [
                 finished(
@@ -186,7 +187,7 @@ def upscaling_score(stage: str, opened: Opened, data: Dataset, pictures: int) ->
         true_low = box_average(truth, len(truth) // low_size)
         cases.append((truth, context, true_low, as_in_the_cascade(opened, truth, context)))
 
-    def score(drawn_by: DiffusionStage, options: StageOptions) -> dict[str, float]:
+    def score(drawn_by: DiffusionStage, options: DiffusionOptions) -> dict[str, float]:
         request = GenerateRequest(options={stage: options})
         kept: dict[str, list[float]] = {"psnr_db": [], "true_input_db": [], "sharpness": []}
         for truth, context, true_low, low in cases:

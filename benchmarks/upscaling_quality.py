@@ -15,7 +15,7 @@ import numpy as np
 
 from benchmarks.lib.local_cascade import LocalCascade
 from benchmarks.lib.prompt_lists import Question, spread
-from cascade.request import StageOptions
+from cascade.diffusion.request_options import DiffusionOptions
 from cascade.types import ImageU8
 from stages.data.captions import STYLES
 from stages.data.dataset import Dataset, box_average
@@ -155,7 +155,7 @@ def methods(cascade: LocalCascade, folder: Path, task: Task) -> dict[str, Enlarg
         def enlarge(low: ImageU8, caption: str) -> ImageU8:
             for number in task.stages:
                 found = cascade.specs[number].augmentation
-                options = StageOptions(augmentation=found.lowest if found and lowest else None)
+                options = DiffusionOptions(augmentation=found.lowest if found and lowest else None)
                 low = cascade.picture(number, caption, image=low, options=options)
             return low
 

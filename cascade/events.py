@@ -4,7 +4,8 @@ The same events come from a stage on this machine, from a remote one and from th
 transport and no screen.
 """
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from cascade.precision import Precision
@@ -25,11 +26,13 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """A stage has done `step` of `of` steps."""
+    """A stage has done `done` of `total` units of its work."""
 
     stage: str
-    step: int
-    of: int
+    done: int
+    total: int
+    unit: str = "step"
+    """What is counted, for people: a word of the stage's family."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +40,8 @@ class Preview:
     """The stage's present estimate of its picture, at most 256 pixels wide."""
 
     stage: str
-    step: int
+    done: int
+    """Units of its work, as `Progress` counts them."""
     image: ImageU8
 
 
@@ -87,4 +91,39 @@ class Resumed:
     reason: str
 
 
+PROGRESS_INTERVAL_S = 0.05
+"""Nobody reads faster; a stage of thousands of short steps would send little else."""
+
 Event = Accepted | Progress | Preview | StageFinished | Transferred | Resumed | FellBack
+
+
+class ProgressThrottle:
+    """Lets `Progress` pass at most so often (rate limiting); every other event passes."""
+
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        interval_s: float = PROGRESS_INTERVAL_S,
+    ) -> None:
+        """Nothing has passed.
+
+        Args:
+            clock: monotonic seconds.
+            interval_s: least time between two that pass.
+        """
+        self._clock = clock
+        self._interval_s = interval_s
+        self._stage = ""
+        self._passed_at = 0.0
+
+    def passes(self, event: Event) -> bool:
+        """Whether an event is passed on: of each stage the first and the last one always are."""
+        if not isinstance(event, Progress):
+            return True
+        now = self._clock()
+        is_edge = event.stage != self._stage or event.done >= event.total
+        if not is_edge and now - self._passed_at < self._interval_s:
+            return False
+        self._stage, self._passed_at = event.stage, now
+        return True

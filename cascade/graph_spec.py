@@ -8,6 +8,9 @@ from typing import Literal
 
 from cascade.precision import Precision
 
+NET = "net"
+"""Role of the graph of a component that has no more than one."""
+
 DtypeName = Literal["float32", "float16", "int64", "int8", "uint8"]
 
 

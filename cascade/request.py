@@ -1,88 +1,31 @@
-"""What a caller asks for, as values: the request, its per-stage options, and the handoff.
+"""What a caller asks for, as values: the request and the handoff.
 
 Bounds are checked here once, wherever the request comes from: command line, client or wire. Knows
 no bundle; what fits which stage, the stage checks.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import Field, dataclass, field
+from typing import Any, ClassVar, Protocol
 
 from cascade.errors import InvalidRequest
 from cascade.types import ContextF16, ImageU8
 
 MAX_SEED = 2**64 - 1
 MAX_PROMPT_CHARACTERS = 1000
-MAX_STEPS = 1000
-MAX_GUIDANCE = 100.0
+MAX_PREVIEWS = 1000
+MAX_LABEL = 2**31 - 1
 MAX_IMAGE_INDEX = 2**32 - 1
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StageOptions:
-    """Choices for one stage; None takes the bundle's default."""
+class FamilyOptions(Protocol):
+    """A caller's choices for one component: a dataclass per family; None takes the default."""
 
-    steps: int | None = None
-    """1 to 1000."""
-    guidance: float | None = None
-    """Weight `w` of `uncond + w (cond - uncond)`, 0 to 100; 1 is no guidance and half the work."""
-    augmentation: float | None = None
-    """Super-resolution only: noise level added to the input image, in the bundle's range."""
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
 
     def check(self, path: str) -> None:
         """Raise `InvalidRequest` naming the field under `path` that is out of bounds."""
-        if self.steps is not None and not 1 <= self.steps <= MAX_STEPS:
-            raise InvalidRequest(
-                f"{path}.steps: expected 1 to {MAX_STEPS}, got {self.steps}", field=f"{path}.steps"
-            )
-        if self.guidance is not None and not 0 <= self.guidance <= MAX_GUIDANCE:
-            raise InvalidRequest(
-                f"{path}.guidance: expected 0 to {MAX_GUIDANCE:g}, got {self.guidance}",
-                field=f"{path}.guidance",
-            )
-        if self.augmentation is not None and not 0 <= self.augmentation <= 1:
-            raise InvalidRequest(
-                f"{path}.augmentation: expected 0 to 1, got {self.augmentation}",
-                field=f"{path}.augmentation",
-            )
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class GenerateRequest:
-    """One picture, asked for the same way at every cut."""
-
-    prompt: str | None = None
-    """None where the work starts after the text encoder."""
-    seed: int = 0
-    image_index: int = 0
-    """Pictures of one seed: 0, 1, 2, ..."""
-    last_stage: str | None = None
-    """Name of the stage to stop after; None runs them all."""
-    preview_every: int = 0
-    """A preview after so many steps; 0 for none."""
-    options: Mapping[str, StageOptions] = field(default_factory=dict)
-    """By component name."""
-
-    def __post_init__(self) -> None:
-        """Check every bound that needs no bundle."""
-        if self.prompt is not None:
-            check_prompt(self.prompt)
-        if not 0 <= self.seed <= MAX_SEED:
-            raise InvalidRequest(f"seed: expected 0 to 2^64 - 1, got {self.seed}", field="seed")
-        if not 0 <= self.image_index <= MAX_IMAGE_INDEX:
-            raise InvalidRequest(
-                f"image_index: expected 0 to 2^32 - 1, got {self.image_index}", field="image_index"
-            )
-        if not 0 <= self.preview_every <= MAX_STEPS:
-            raise InvalidRequest(
-                f"preview_every: expected 0 to {MAX_STEPS}, got {self.preview_every}",
-                field="preview_every",
-            )
-        for name, options in self.options.items():
-            options.check(f"options.{name}")
-
-    def options_for(self, name: str) -> StageOptions:
-        """The choices for one component."""
-        return self.options.get(name, StageOptions())
+        ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,9 +33,78 @@ class Handoff:
     """What crosses a component boundary: exactly the values that could cross the wire there."""
 
     prompt: str | None = None
+    label: int | None = None
+    """A class by its number, from 0."""
     context: ContextF16 | None = None
-    """Text embeddings, padding trimmed, half precision."""
+    """Text embeddings `[tokens, width]`, padding trimmed, half precision."""
     image: ImageU8 | None = None
+    """A picture `[height, width, 3]`, 0 to 255."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GenerateRequest:
+    """One picture, asked for the same way at every cut.
+
+    Begins with a prompt, a label or a picture, whichever the first component starts from; with
+    none of them where it starts from noise alone.
+    """
+
+    prompt: str | None = None
+    """None where the work starts after the text encoder, or without words."""
+    label: int | None = None
+    """A class by its number, from 0."""
+    picture: ImageU8 | None = None
+    """A picture `[height, width, 3]`, 0 to 255."""
+    seed: int = 0
+    image_index: int = 0
+    """Pictures of one seed: 0, 1, 2, ..."""
+    first_stage: str | None = None
+    """Name of the component to begin with; None for the bundle's first."""
+    last_stage: str | None = None
+    """Name of the stage to stop after; None runs them all."""
+    previews: int = 0
+    """Previews of each stage, evenly spaced, at most; 0 for none."""
+    preview_every: int = 0
+    """A preview after so many steps, as older clients ask; counts where `previews` is 0."""
+    options: Mapping[str, FamilyOptions] = field(default_factory=dict)
+    """By component name."""
+
+    def __post_init__(self) -> None:
+        """Check every bound that needs no bundle."""
+        if self.prompt is not None:
+            check_prompt(self.prompt)
+        given = [n for n in ("prompt", "label", "picture") if getattr(self, n) is not None]
+        if len(given) > 1:
+            raise InvalidRequest(
+                f"{given[1]}: {given[0]} is given too; a request begins with one of them",
+                field=given[1],
+            )
+        check_range("label", self.label or 0, MAX_LABEL, str(MAX_LABEL))
+        check_range("seed", self.seed, MAX_SEED, "2^64 - 1")
+        check_range("image_index", self.image_index, MAX_IMAGE_INDEX, "2^32 - 1")
+        check_range("previews", self.previews, MAX_PREVIEWS, str(MAX_PREVIEWS))
+        check_range("preview_every", self.preview_every, MAX_PREVIEWS, str(MAX_PREVIEWS))
+        for name, options in self.options.items():
+            options.check(f"options.{name}")
+
+    @property
+    def start(self) -> Handoff:
+        """What the first component starts from."""
+        return Handoff(prompt=self.prompt, label=self.label, image=self.picture)
+
+    def wants_preview(self, done: int, total: int) -> bool:
+        """Whether a stage shows its estimate after `done` of `total` units; never after the last.
+
+        At most `previews` times, evenly: after every `total / (previews + 1)` units, rounded up.
+        """
+        every = -(-total // (self.previews + 1)) if self.previews else self.preview_every
+        return bool(every) and done < total and done % every == 0
+
+
+def check_range(name: str, value: int, highest: int, words: str) -> None:
+    """Raise `InvalidRequest` unless a field's value is 0 to `highest`, which `words` spell."""
+    if not 0 <= value <= highest:
+        raise InvalidRequest(f"{name}: expected 0 to {words}, got {value}", field=name)
 
 
 def check_prompt(prompt: str) -> None:

@@ -4,7 +4,7 @@ A local stage runs an engine here; a remote one stands for all the stages beyond
 cannot tell them apart.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Protocol, runtime_checkable
 
 from cascade.engine import Engine
@@ -47,13 +47,17 @@ class Stage(Protocol):
 
 @runtime_checkable
 class EngineStage(Stage, Protocol):
-    """A stage that runs one engine on this machine."""
+    """A stage that runs engines on this machine, one for each of its component's graphs."""
 
     @property
-    def engine(self) -> Engine:
-        """What runs its graph."""
+    def engines(self) -> Mapping[str, Engine]:
+        """What runs its graphs, by role."""
         ...
 
-    def on(self, engine: Engine) -> "EngineStage":
-        """The same stage with another engine in its place; costs nothing to speak of."""
+    def with_engines(self, engines: Mapping[str, Engine]) -> "EngineStage":
+        """The same stage with other engines in their place; costs nothing to speak of.
+
+        Args:
+            engines: by role, one for each of `engines`.
+        """
         ...

@@ -9,6 +9,7 @@ Importing it loads neither gRPC nor ONNX Runtime. It knows nothing of the server
 of how a bundle is made.
 """
 
+from cascade.diffusion.request_options import DiffusionOptions as DiffusionOptions
 from cascade.errors import BundleMismatch as BundleMismatch
 from cascade.errors import Cancelled as Cancelled
 from cascade.errors import CascadeError as CascadeError
@@ -31,7 +32,6 @@ from cascade.events import Resumed as Resumed
 from cascade.events import StageFinished as StageFinished
 from cascade.events import Transferred as Transferred
 from cascade.request import GenerateRequest as GenerateRequest
-from cascade.request import StageOptions as StageOptions
 from runtime_client.client import Client as Client
 from runtime_client.config import ClientConfig as ClientConfig
 from runtime_client.result import Result as Result

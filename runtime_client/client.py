@@ -18,10 +18,11 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self, Unpack, cast
 
 from cascade.bundle.bundle import Bundle, open_bundle
+from cascade.diffusion.request_options import DiffusionOptions
 from cascade.errors import Cancelled, CascadeError, DeadlineExceeded, InvalidRequest, TransportError
-from cascade.events import Accepted, Event, FellBack, StageFinished
+from cascade.events import Accepted, Event, FellBack, ProgressThrottle, StageFinished
 from cascade.generate import generate
-from cascade.request import GenerateRequest, Handoff, StageOptions
+from cascade.request import GenerateRequest, Handoff
 from cascade.stage import Stage
 from cascade.system.owning_process import OwningProcess
 from cascade.tuning.plan import EnginePlan, plan_here, requested_precisions
@@ -84,7 +85,7 @@ class Client:
         *,
         seed: int = 0,
         image_index: int = 0,
-        options: Mapping[str, StageOptions] | None = None,
+        options: Mapping[str, DiffusionOptions] | None = None,
         on_event: OnEvent | None = None,
     ) -> Result:
         """One picture from a prompt; `run` takes a whole request.
@@ -290,7 +291,12 @@ class Client:
     def _events(self, request: GenerateRequest, account: Collected) -> Iterator[Event]:
         """The events of one request; its errors name it."""
         with naming_errors(account.request_id):
-            yield from self._with_fallback(request, account)
+            progress = ProgressThrottle()
+            events = self._with_fallback(request, account)
+            with closing(cast(Generator[Event, None, None], events)):
+                for event in events:
+                    if progress.passes(event):
+                        yield event
 
     def _with_fallback(self, request: GenerateRequest, account: Collected) -> Iterator[Event]:
         """The events of one request, with the fallback; loading is put on the account."""

@@ -6,9 +6,10 @@ nothing.
 
 from cascade.bundle.manifest import Manifest
 from cascade.diffusion.options import resolve_options
+from cascade.diffusion.request_options import DiffusionOptions
 from cascade.diffusion.spec import DiffusionSpec
 from cascade.errors import InvalidRequest
-from cascade.request import GenerateRequest, StageOptions
+from cascade.request import GenerateRequest
 
 
 def check_request(manifest: Manifest, request: GenerateRequest) -> int:
@@ -30,7 +31,7 @@ def check_request(manifest: Manifest, request: GenerateRequest) -> int:
         component = manifest.components[names.index(name)]
         if isinstance(component, DiffusionSpec):
             resolve_options(component, options)
-        elif options != StageOptions():
+        elif options != DiffusionOptions():
             raise InvalidRequest(
                 f"options.{name}: the text encoder takes none", field=f"options.{name}"
             )

@@ -25,18 +25,12 @@ from runtime_server.requests.response_stream import ResponseStream
 from runtime_server.telemetry.logs import log_event, reason_of
 from runtime_server.telemetry.observer import Observer
 from wire.cancels import decode_cancel, encode_cancelled
-from wire.contexts import StoredContext, decode_put_context, encode_stored_context
+from wire.contexts import ContextHandle, decode_put_context, encode_stored_context
 from wire.fragments import decode_fragment
-from wire.generate_call import (
-    GenerateCall,
-    PromptStart,
-    ResumeStart,
-    decode_generate,
-    decode_head,
-    find_request_id,
-)
+from wire.generate_call import GenerateCall, decode_generate, decode_head, find_request_id
 from wire.server_info import decode_info_request, encode_info
 from wire.service import SERVICE_NAME
+from wire.starts import PromptStart, ResumeStart
 
 Handler = Callable[[bytes, Any], Awaitable[Any]]
 
@@ -97,7 +91,7 @@ class CascadeService:
                 put = house.core.put_context
                 handle, lifetime_s = await asyncio.to_thread(put, call, identity)
             house.reception.sweep_later()
-        stored = StoredContext(handle=handle, lifetime_s=lifetime_s)
+        stored = ContextHandle(handle=handle, lifetime_s=lifetime_s)
         return self._answered(data, encode_stored_context(stored))
 
     async def cancel(self, data: bytes, context: Any) -> bytes:

@@ -24,7 +24,7 @@ class PutContextCall:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class StoredContext:
+class ContextHandle:
     """A context that the server holds: `PutContextResponse`."""
 
     handle: bytes
@@ -62,18 +62,18 @@ def decode_put_context(data: bytes) -> PutContextCall:
     return PutContextCall(bundle_id=message.bundle_id, context=read_tensor(message.context))
 
 
-def encode_stored_context(stored: StoredContext) -> bytes:
+def encode_stored_context(stored: ContextHandle) -> bytes:
     """The answer of `PutContext`."""
     return serialise(
         pb.PutContextResponse(handle=stored.handle, lifetime_seconds=stored.lifetime_s)
     )
 
 
-def decode_stored_context(data: bytes) -> StoredContext:
+def decode_stored_context(data: bytes) -> ContextHandle:
     """The answer of `PutContext`.
 
     Raises:
         TransportError: the bytes are not that message.
     """
     message = parse_answer(pb.PutContextResponse, data, "PutContext")
-    return StoredContext(handle=message.handle, lifetime_s=message.lifetime_seconds)
+    return ContextHandle(handle=message.handle, lifetime_s=message.lifetime_seconds)

@@ -5,69 +5,25 @@ As the client means it and as it arrives: shapes are parsed, bounds are not chec
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
 
 from google.protobuf.message import DecodeError
 
 from cascade.codecs.image import ImageFormat
-from cascade.errors import StageError
 from cascade.precision import Precision
-from cascade.request import StageOptions
+from cascade.request import FamilyOptions
 from protos.cascade.v1 import cascade_pb2 as pb
+from wire.family_options import options_message, read_options
 from wire.parsing import parse_request, serialise
 from wire.payloads import (
     FORMAT_NUMBERS,
     PRECISION_NUMBERS,
-    ContextReference,
-    EncodedImage,
-    image_message,
     read_format,
-    read_image,
     read_precision,
-    read_reference,
-    reference_message,
 )
-
-StartKind = Literal["prompt", "context", "image", "resume"]
+from wire.starts import Start, StartKind, kind_of_start, read_start, write_start
 
 SHOWN = 64
 """Characters of a caller's own text that an error quotes."""
-
-
-@dataclass(frozen=True, slots=True)
-class PromptStart:
-    """Start from a prompt: every component runs on the server."""
-
-    prompt: str
-
-
-@dataclass(frozen=True, slots=True)
-class ContextStart:
-    """Start after the text encoder."""
-
-    context: ContextReference
-
-
-@dataclass(frozen=True, slots=True)
-class ImageStart:
-    """Start from an image and the context beside it."""
-
-    context: ContextReference
-    image: EncodedImage
-
-
-@dataclass(frozen=True, slots=True)
-class ResumeStart:
-    """Begin nothing: listen to the work that the request id names already."""
-
-
-Start: TypeAlias = PromptStart | ContextStart | ImageStart | ResumeStart
-KINDS: Mapping[type, StartKind] = {
-    PromptStart: "prompt",
-    ContextStart: "context",
-    ImageStart: "image",
-    ResumeStart: "resume",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +35,8 @@ class GenerateHead:
     """None when the client named no starting point."""
     image_width: int
     """Of the image that it starts from, in pixels; 0 where it starts from none."""
+    first_stage: str = ""
+    """Component to begin with, where the client names it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -92,16 +50,20 @@ class GenerateCall:
     """None when the client named no starting point."""
     seed: int = 0
     image_index: int = 0
+    first_stage: str = ""
+    """Component to begin with; empty lets the start decide."""
     last_stage: str = ""
     """Component to stop after; empty for the last one."""
-    options: Mapping[str, StageOptions] = field(default_factory=dict)
+    options: Mapping[str, FamilyOptions] = field(default_factory=dict)
     """By component name."""
     precisions: Mapping[str, Precision] = field(default_factory=dict)
     """By component name: what it must compute in; one that is not named may use any."""
     format: ImageFormat = "png"
     """Of the stage images."""
+    previews: int = 0
+    """Previews of each component at most; 0 for none."""
     preview_every: int = 0
-    """A preview after so many steps; 0 for none."""
+    """A preview after so many steps, of clients before `previews`; counts where that is 0."""
     joins_fragments: bool = False
     """Whether the caller joins what is larger than a message."""
     detach: bool = False
@@ -114,7 +76,7 @@ class GenerateCall:
     @property
     def start_kind(self) -> StartKind | None:
         """The starting point's name in the message; None when there is none."""
-        return None if self.start is None else KINDS[type(self.start)]
+        return None if self.start is None else kind_of_start(self.start)
 
 
 def encode_generate(call: GenerateCall) -> bytes:
@@ -124,10 +86,12 @@ def encode_generate(call: GenerateCall) -> bytes:
         bundle_id=call.bundle_id,
         seed=call.seed,
         image_index=call.image_index,
+        first_stage=call.first_stage,
         last_stage=call.last_stage,
         options={name: options_message(options) for name, options in call.options.items()},
         output=pb.OutputOptions(
             format=FORMAT_NUMBERS[call.format],
+            previews=call.previews,
             preview_every=call.preview_every,
             joins_fragments=call.joins_fragments,
         ),
@@ -138,28 +102,6 @@ def encode_generate(call: GenerateCall) -> bytes:
     )
     write_start(message, call.start)
     return serialise(message)
-
-
-def write_start(message: Any, start: Start | None) -> None:
-    """Set the starting point of a GenerateRequest.
-
-    Raises:
-        StageError: there is none.
-    """
-    match start:
-        case PromptStart(prompt):
-            # Set even when empty: which starting point was chosen is part of the message.
-            message.prompt.CopyFrom(pb.PromptStart(prompt=prompt))
-        case ContextStart(context):
-            message.context.CopyFrom(pb.ContextStart(context=reference_message(context)))
-        case ImageStart(context, image):
-            message.image.CopyFrom(
-                pb.ImageStart(context=reference_message(context), image=image_message(image))
-            )
-        case ResumeStart():
-            message.resume.SetInParent()
-        case None:
-            raise StageError("a call of Generate says what it starts from")
 
 
 def decode_generate(data: bytes) -> GenerateCall:
@@ -177,6 +119,7 @@ def decode_generate(data: bytes) -> GenerateCall:
         start=read_start(message),
         seed=message.seed,
         image_index=message.image_index,
+        first_stage=message.first_stage,
         last_stage=message.last_stage,
         options={name: read_options(options) for name, options in message.options.items()},
         precisions={
@@ -184,6 +127,7 @@ def decode_generate(data: bytes) -> GenerateCall:
             for name, number in message.precisions.items()
         },
         format=read_format(output.format, "output.format") if output.format else "png",
+        previews=output.previews,
         preview_every=output.preview_every,
         joins_fragments=output.joins_fragments,
         detach=message.detach,
@@ -204,7 +148,7 @@ def decode_head(data: bytes) -> GenerateHead:
     message = parse_request(pb.GenerateRequest, data)
     start = message.WhichOneof("start")
     width = message.image.image.width if start == "image" else 0
-    return GenerateHead(message.request_id, start, width)
+    return GenerateHead(message.request_id, start, width, message.first_stage)
 
 
 def find_request_id(data: bytes) -> str:
@@ -214,35 +158,3 @@ def find_request_id(data: bytes) -> str:
     except DecodeError:
         return ""
     return request_id
-
-
-def read_start(message: Any) -> Start | None:
-    """The starting point of a GenerateRequest."""
-    match message.WhichOneof("start"):
-        case "prompt":
-            return PromptStart(message.prompt.prompt)
-        case "context":
-            return ContextStart(read_reference(message.context.context))
-        case "image":
-            image = read_image(message.image.image, "image.image")
-            return ImageStart(read_reference(message.image.context), image)
-        case "resume":
-            return ResumeStart()
-        case _:
-            return None
-
-
-def options_message(options: StageOptions) -> Any:
-    """The choices for one component; what is None stays unset."""
-    return pb.StageOptions(
-        steps=options.steps, guidance=options.guidance, augmentation=options.augmentation
-    )
-
-
-def read_options(message: Any) -> StageOptions:
-    """Options of one component; what was left out stays None, an explicit 0 does not."""
-    return StageOptions(
-        steps=message.steps if message.HasField("steps") else None,
-        guidance=message.guidance if message.HasField("guidance") else None,
-        augmentation=message.augmentation if message.HasField("augmentation") else None,
-    )

@@ -31,7 +31,8 @@ class EncodedPreview:
     """A stage's present estimate, still encoded: `Preview` in the proto file."""
 
     stage: str
-    step: int
+    done: int
+    """Units of its work, as `Progress` counts them."""
     image: EncodedImage
 
 
@@ -106,23 +107,23 @@ def read_accepted(message: Any) -> Accepted:
 
 def progress_message(event: Progress) -> Any:
     """A Progress message."""
-    return pb.Progress(stage=event.stage, step=event.step, of=event.of)
+    return pb.Progress(stage=event.stage, step=event.done, of=event.total, unit=event.unit)
 
 
 def read_progress(message: Any) -> Progress:
     """How far a stage is."""
-    return Progress(message.stage, message.step, message.of)
+    return Progress(message.stage, message.step, message.of, message.unit or "step")
 
 
 def preview_message(event: EncodedPreview) -> Any:
     """A Preview message."""
-    return pb.Preview(stage=event.stage, step=event.step, image=image_message(event.image))
+    return pb.Preview(stage=event.stage, step=event.done, image=image_message(event.image))
 
 
 def read_preview(message: Any) -> EncodedPreview:
     """A stage's present estimate."""
     return EncodedPreview(
-        stage=message.stage, step=message.step, image=read_received_image(message.image)
+        stage=message.stage, done=message.step, image=read_received_image(message.image)
     )
 
 

@@ -73,6 +73,9 @@ class ServerInfo:
     software_version: str
     """For people."""
     bundle_id: str
+    """The id that clients before `bundle_ids` compare."""
+    bundle_ids: tuple[str, ...] = ()
+    """Every id that names its bundle, the present one first; empty of an older server."""
     bundle_name: str
     components: tuple[ComponentInfo, ...] = ()
     limits: Limits = Limits()
@@ -101,6 +104,7 @@ def encode_info(info: ServerInfo) -> bytes:
             wire_version=info.wire_version,
             software_version=info.software_version,
             bundle_id=info.bundle_id,
+            bundle_ids=info.bundle_ids,
             bundle_name=info.bundle_name,
             components=[component_message(component) for component in info.components],
             limits=limits_message(info.limits),
@@ -121,6 +125,7 @@ def decode_info(data: bytes) -> ServerInfo:
         wire_version=message.wire_version,
         software_version=message.software_version,
         bundle_id=message.bundle_id,
+        bundle_ids=tuple(message.bundle_ids),
         bundle_name=message.bundle_name,
         components=tuple(read_component(component) for component in message.components),
         limits=read_limits(message.limits),

@@ -8,17 +8,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from cascade.bundle.bundle import Bundle
+from cascade.diffusion.request_options import DiffusionOptions
 from cascade.diffusion.spec import DiffusionSpec
 from cascade.errors import StageError
 from cascade.events import StageFinished
-from cascade.request import GenerateRequest, Handoff, StageOptions
+from cascade.request import GenerateRequest, Handoff
 from cascade.stage import Stage
 from cascade.stage_factory import open_stages
 from cascade.tuning.options import EngineOptions
 from cascade.tuning.plan import plan_here
 from cascade.types import ContextF16, ImageU8
 
-DEFAULTS = StageOptions()
+DEFAULTS = DiffusionOptions()
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,7 @@ class LocalCascade:
         *,
         image: ImageU8 | None = None,
         seed: int = 0,
-        options: StageOptions = DEFAULTS,
+        options: DiffusionOptions = DEFAULTS,
     ) -> ImageU8:
         """One stage's picture.
 
@@ -66,7 +67,12 @@ class LocalCascade:
         return finished(self.stages[number], request, handoff)
 
     def pictures(
-        self, prompt: str, *, seed: int = 0, last: int | None = None, base: StageOptions = DEFAULTS
+        self,
+        prompt: str,
+        *,
+        seed: int = 0,
+        last: int | None = None,
+        base: DiffusionOptions = DEFAULTS,
     ) -> list[ImageU8]:
         """The pictures of all stages up to number `last`, each grown from the one before."""
         found: list[ImageU8] = []

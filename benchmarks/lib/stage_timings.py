@@ -10,6 +10,7 @@ from pathlib import Path
 from benchmarks.lib.policy_simulation import Station
 from cascade.bundle.bundle import open_bundle
 from cascade.diffusion.spec import DiffusionSpec
+from cascade.graph_spec import NET
 from cascade.request import GenerateRequest, Handoff
 from cascade.stage import EngineStage
 from cascade.stage_factory import open_stages
@@ -41,7 +42,7 @@ def measure_stations(
     for position, stage in zip(positions, open_stages(bundle, positions, plan), strict=True):
         spec = components[position]
         if isinstance(spec, DiffusionSpec):
-            run_s = measure_rows(spec, stage.engine, time.perf_counter)
+            run_s = measure_rows(spec, stage.engines[NET], time.perf_counter)
             handoff = dummy_handoff(bundle.manifest, position, tokens=TOKENS)
             step_s = min(stage_seconds(stage, handoff) for _ in range(2)) / spec.steps
             found.append(

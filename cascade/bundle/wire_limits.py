@@ -6,9 +6,9 @@ here, because a bundle must respect them; `wire.limits` has the others.
 """
 
 from cascade.bundle.manifest import Manifest
+from cascade.diffusion.request_options import MAX_STEPS
 from cascade.diffusion.spec import DiffusionSpec
 from cascade.errors import ManifestError
-from cascade.request import MAX_STEPS
 
 MAX_MESSAGE_BYTES = 8 << 20
 """Largest message in either direction: a raw 1024x1024 picture (3 MiB) with room to spare."""

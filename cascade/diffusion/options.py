@@ -9,12 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from cascade.diffusion.guidance import ConstantGuidance, GuidanceWeight, OscillatingGuidance
+from cascade.diffusion.request_options import DiffusionOptions
 from cascade.diffusion.schedule import Schedule, listed_times, make_schedule, training_steps
 from cascade.diffusion.spec import DiffusionSpec
 from cascade.errors import InvalidRequest
 from cascade.numerics.finite import is_finite
 from cascade.numerics.length_buckets import lengthened, rounded_length
-from cascade.request import Handoff, StageOptions
+from cascade.request import FamilyOptions, Handoff
 from cascade.types import Array, ImageU8, Times
 
 
@@ -27,12 +28,13 @@ class SamplingOptions:
     augmentation: float
 
 
-def resolve_options(spec: DiffusionSpec, options: StageOptions) -> SamplingOptions:
-    """The options with the manifest's defaults in the gaps.
+def resolve_options(spec: DiffusionSpec, options: FamilyOptions | None) -> SamplingOptions:
+    """The options with the manifest's defaults in the gaps; all of them when None.
 
     Raises:
         InvalidRequest: an option does not fit this component.
     """
+    options = asked_options(spec, options)
     guidance = spec.guidance
     weight: GuidanceWeight
     if options.guidance is not None or guidance.kind == "constant":
@@ -65,7 +67,25 @@ def resolve_options(spec: DiffusionSpec, options: StageOptions) -> SamplingOptio
     return SamplingOptions(steps=steps, weight=weight, augmentation=level)
 
 
-def check_weight(spec: DiffusionSpec, options: StageOptions) -> None:
+def asked_options(spec: DiffusionSpec, options: FamilyOptions | None) -> DiffusionOptions:
+    """What was chosen, nothing when None.
+
+    Raises:
+        InvalidRequest: the options are those of another family.
+    """
+    if options is None:
+        return DiffusionOptions()
+    if not isinstance(options, DiffusionOptions):
+        field = f"options.{spec.name}"
+        raise InvalidRequest(
+            f"{field}: {spec.name} is a diffusion stage and takes DiffusionOptions, got "
+            f"{type(options).__name__}",
+            field=field,
+        )
+    return options
+
+
+def check_weight(spec: DiffusionSpec, options: DiffusionOptions) -> None:
     """Refuse a weight that a student of guidance was not taught.
 
     Raises:

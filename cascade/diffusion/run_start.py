@@ -12,7 +12,7 @@ References:
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from cascade.diffusion.options import run_times
+from cascade.diffusion.options import resolve_options, run_times
 from cascade.diffusion.schedule import make_schedule
 from cascade.diffusion.spec import DiffusionSpec
 from cascade.request import GenerateRequest
@@ -65,7 +65,7 @@ def late_starts(stages: Iterable[DiffusionSpec], request: GenerateRequest) -> tu
     """
     found: list[LateStart] = []
     for spec in stages:
-        late = late_start(spec, request.options_for(spec.name).steps or spec.steps)
+        late = late_start(spec, resolve_options(spec, request.options.get(spec.name)).steps)
         found += [] if late is None else [late]
         if spec.name == request.last_stage:
             break

@@ -5,7 +5,7 @@ It knows one component and one engine; not its neighbours, nor where it runs.
 """
 
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 
 import numpy as np
 
@@ -28,6 +28,7 @@ from cascade.diffusion.thresholding import thresholded
 from cascade.diffusion.unconditional import with_null_half
 from cascade.engine import Engine
 from cascade.events import Backend, Event, Preview, Progress, StageFinished
+from cascade.graph_spec import NET
 from cascade.numerics.noise import AUGMENTATION, START, normals
 from cascade.request import GenerateRequest, Handoff
 from cascade.types import Array, Batch, ContextF16, ImageU8
@@ -71,16 +72,16 @@ class DiffusionStage:
         return (self._spec.name,)
 
     @property
-    def engine(self) -> Engine:
-        """What runs its graph."""
-        return self._engine
+    def engines(self) -> Mapping[str, Engine]:
+        """What runs its one graph, under the role `net`."""
+        return {NET: self._engine}
 
-    def on(self, engine: Engine) -> "DiffusionStage":
-        """The same stage on another engine."""
+    def with_engines(self, engines: Mapping[str, Engine]) -> "DiffusionStage":
+        """The same stage on another engine; see `EngineStage.with_engines`."""
         return DiffusionStage(
             self._spec,
             self._position,
-            engine,
+            engines[NET],
             null_context=self._null_context,
             computed=self._computed,
         )
@@ -104,14 +105,13 @@ class DiffusionStage:
         """
         begun = time.perf_counter()
         name = self._spec.name
-        plan = resolve_options(self._spec, request.options_for(name))
+        plan = resolve_options(self._spec, request.options.get(name))
         image = None
         for step in self._sample(request, handoff, plan):
             yield Progress(name, step.index, step.total)
-            last = step.index == step.total
-            if request.preview_every and not last and step.index % request.preview_every == 0:
+            if request.wants_preview(step.index, step.total):
                 yield Preview(name, step.index, subsampled(from_network(step.x0)))
-            if last:
+            if step.index == step.total:
                 image = from_network(step.x_t)
         yield StageFinished(
             name,

@@ -6,7 +6,7 @@ not images.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Protocol
 
 import numpy as np
@@ -14,6 +14,7 @@ import numpy as np
 from cascade.engine import Engine
 from cascade.errors import InvalidRequest, StageError
 from cascade.events import Backend, Event, StageFinished
+from cascade.graph_spec import NET
 from cascade.numerics.length_buckets import rounded_length
 from cascade.request import GenerateRequest, Handoff
 from cascade.text.spec import TextEncoderSpec
@@ -56,13 +57,13 @@ class TextEncoderStage:
         return (self._spec.name,)
 
     @property
-    def engine(self) -> Engine:
-        """What runs its graph."""
-        return self._engine
+    def engines(self) -> Mapping[str, Engine]:
+        """What runs its one graph, under the role `net`."""
+        return {NET: self._engine}
 
-    def on(self, engine: Engine) -> "TextEncoderStage":
-        """The same stage on another engine."""
-        return TextEncoderStage(self._spec, self._tokenizer, engine, self._computed)
+    def with_engines(self, engines: Mapping[str, Engine]) -> "TextEncoderStage":
+        """The same stage on another engine; see `EngineStage.with_engines`."""
+        return TextEncoderStage(self._spec, self._tokenizer, engines[NET], self._computed)
 
     def prefetch(self, handoff: Handoff) -> None:
         """Nothing to prepare."""

@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 
 from cascade.bundle.manifest import FORMAT_VERSION, Manifest
+from cascade.diffusion.request_options import DiffusionOptions
 from cascade.diffusion.run_start import late_start
 from cascade.diffusion.spec import DiffusionSpec, StoredContext
 from cascade.diffusion.stage import DiffusionStage
@@ -29,7 +30,7 @@ from cascade.graph_spec import (
     TensorSpec,
 )
 from cascade.precision import Precision
-from cascade.request import GenerateRequest, Handoff, StageOptions
+from cascade.request import GenerateRequest, Handoff
 from cascade.text.spec import TextEncoderSpec
 from cascade.text.stage import TextEncoderStage, token_inputs
 from cascade.text.tokenizer import PromptTokenizer
@@ -262,7 +263,7 @@ class ForeignBundle:
             ParityError: a stage's picture is below `MIN_END_TO_END_DB` of its original.
         """
         options = {
-            spec.name: StageOptions(steps=min(spec.steps, PROOF_STEPS))
+            spec.name: DiffusionOptions(steps=min(spec.steps, PROOF_STEPS))
             for spec in self.parts.stages
         }
         worst: dict[str, float] = {}

@@ -10,10 +10,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from cascade.diffusion.request_options import DiffusionOptions
 from cascade.diffusion.spec import DiffusionSpec
 from cascade.diffusion.stage import DiffusionStage
 from cascade.engine import Engine
-from cascade.request import GenerateRequest, Handoff, StageOptions
+from cascade.request import GenerateRequest, Handoff
 from cascade.types import Array, ContextF16, ImageU8
 from stages.data.dataset import Dataset, box_average
 from stages.evaluation.sampling import POSITIONS, run_stage
@@ -84,7 +85,7 @@ def trajectory_cases(
     recorder = RecordingEngine(engine)
     stage = (seat or reference_seat(spec)).stage(spec, recorder)
     for seed, start in enumerate(starts):
-        options = {spec.name: StageOptions(augmentation=augmentation(spec, seed, len(starts)))}
+        options = {spec.name: DiffusionOptions(augmentation=augmentation(spec, seed, len(starts)))}
         run_stage(stage, GenerateRequest(seed=seed, options=options), start)
     count = len(recorder.cases)
     kept = np.unique(np.linspace(0, count - 1, min(limit, count)).round().astype(int))

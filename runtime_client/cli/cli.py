@@ -15,15 +15,17 @@ from typing import Any
 
 from cascade.bundle.default_bundle import bundle_or_default
 from cascade.commands.exit_codes import DONE
+from cascade.diffusion.request_options import DiffusionOptions
 from cascade.engines.kinds import EngineKind
 from cascade.errors import InvalidRequest
 from cascade.precision import Precision
-from cascade.request import GenerateRequest, StageOptions
+from cascade.request import GenerateRequest
 from cascade.tuning.options import AUTO
 from runtime_client.cli.connection_flags import add_connection_flags, connection_config
 from runtime_client.cli.contradictions import refuse_contradictions
 from runtime_client.config import DEFAULT_CUT, DEFAULT_LINGER_S, FALLBACKS, ClientConfig
 
+PREVIEWS = 8
 OUTPUT_HELP = "the picture: .png, .webp, .jpg, .avif, or - for a PNG on standard output"
 
 
@@ -52,6 +54,7 @@ def register_generate(subparsers: "argparse._SubParsersAction[argparse.ArgumentP
     add("--augmentation", type=option(float), metavar="STAGE=L", help="noise on the input of a super-resolution stage (default: the bundle's)", **per_stage)
     add("--last-stage", metavar="NAME", help="stop after this stage (default: the bundle's last)")
     add("--preview", type=Path, metavar="DIR", help="write previews and every stage's picture there (default: none)")
+    add("--previews", type=int, default=PREVIEWS, metavar="N", help=f"of each stage written there, 0 to 1000 (default: {PREVIEWS})")
     add("--fallback", choices=FALLBACKS, default="error", help="when the server is gone: fail, or run the rest here (default: error)")
     add("--threads", type=int, default=0, metavar="N", help="threads of the engines here; 0 is one per core allowed (default: 0)")
     add("--engine", default=AUTO, metavar="E", help=f"what runs the stages: auto, {', '.join(EngineKind)}, or STAGE=E,... (default: auto, the fastest that `cascade tune` found)")
@@ -178,7 +181,7 @@ def request_of(args: argparse.Namespace) -> GenerateRequest:
     steps, guidance = dict(args.steps), dict(args.guidance)
     augmentation = dict(args.augmentation)
     options = {
-        name: StageOptions(
+        name: DiffusionOptions(
             steps=steps.get(name),
             guidance=guidance.get(name),
             augmentation=augmentation.get(name),
@@ -190,7 +193,7 @@ def request_of(args: argparse.Namespace) -> GenerateRequest:
         seed=args.seed or 0,
         image_index=args.image_index or 0,
         last_stage=args.last_stage,
-        preview_every=0 if args.preview is None else 1,
+        previews=0 if args.preview is None else args.previews,
         options=options,
     )
 

@@ -140,7 +140,7 @@ def prepared(order: Order) -> tuple[Client, GenerateRequest, Remake | None]:
     mine = count if order.config.server is None else min(order.config.cut, count)
     check_engines_here(remake, range(mine), bundle.manifest)
     config = replace(order.config, engine=remake.engine, precision=remake.precision)
-    request = replace(remake.request, preview_every=order.request.preview_every)
+    request = replace(remake.request, previews=order.request.previews)
     return Client(bundle, config), request, remake
 
 

@@ -50,7 +50,7 @@ class PreviewFolder:
         """Write the picture of a preview or a finished stage as it comes."""
         image: ImageU8 | None = None
         if isinstance(event, Preview):
-            name, image = f"{event.stage}-step-{event.step:04d}.png", event.image
+            name, image = f"{event.stage}-step-{event.done:04d}.png", event.image
         elif isinstance(event, StageFinished):
             name, image = f"{event.stage}.png", event.handoff.image
         if image is None or self._full:

@@ -76,5 +76,5 @@ class ProgressBars:
 
 def bar(event: Progress) -> str:
     """`base         [######----]  6/10`."""
-    filled = BAR_WIDTH * event.step // max(1, event.of)
-    return f"{event.stage:<12} [{'#' * filled:-<{BAR_WIDTH}}] {event.step:>3}/{event.of}"
+    filled = BAR_WIDTH * event.done // max(1, event.total)
+    return f"{event.stage:<12} [{'#' * filled:-<{BAR_WIDTH}}] {event.done:>3}/{event.total}"

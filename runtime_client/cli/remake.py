@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from cascade.bundle.manifest import Manifest
+from cascade.diffusion.request_options import DiffusionOptions
 from cascade.engines.kinds import EngineKind, installed_kinds
 from cascade.errors import InvalidRequest
 from cascade.events import Event, StageFinished
 from cascade.precision import Precision
-from cascade.request import GenerateRequest, StageOptions
+from cascade.request import GenerateRequest
 from cascade.types import ImageU8
 from runtime_client.cli.story import SOFTWARE, pixels_digest
 
@@ -123,7 +124,7 @@ def computed_in(story: Mapping[str, str]) -> dict[str, tuple[str, str]]:
 def request_in(story: Mapping[str, str]) -> GenerateRequest:
     """What was asked for."""
     options = {
-        str(name): StageOptions(**{key: OPTIONS[key](value) for key, value in chosen.items()})
+        str(name): DiffusionOptions(**{key: OPTIONS[key](value) for key, value in chosen.items()})
         for name, chosen in json.loads(story["asked"]).items()
     }
     return GenerateRequest(

@@ -7,6 +7,7 @@ requests, results and the manifest; no format of pictures.
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from cascade.diffusion.guidance import OscillatingGuidance
 from cascade.diffusion.options import resolve_options
 from cascade.diffusion.spec import DiffusionSpec
 from cascade.engines.kinds import MODULES, EngineKind
-from cascade.request import GenerateRequest, StageOptions
+from cascade.request import FamilyOptions, GenerateRequest
 from cascade.tuning.records import installed_versions
 from cascade.types import ImageU8
 from runtime_client.result import SERVER, Result
@@ -29,7 +30,7 @@ def story_of(manifest: Manifest, request: GenerateRequest, result: Result) -> di
     """The story of a picture that this client had made, as plain JSON values."""
     last = manifest.position(request.last_stage or manifest.components[-1].name)
     specs = [c for c in manifest.components[: last + 1] if isinstance(c, DiffusionSpec)]
-    taken = {spec.name: resolve_options(spec, request.options_for(spec.name)) for spec in specs}
+    taken = {spec.name: resolve_options(spec, request.options.get(spec.name)) for spec in specs}
     return {
         "prompt": request.prompt or "",
         "seed": request.seed,
@@ -81,14 +82,9 @@ def as_text(story: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def asked(options: StageOptions) -> dict[str, float]:
+def asked(options: FamilyOptions) -> dict[str, float]:
     """The choices that somebody made."""
-    named = {
-        "steps": options.steps,
-        "guidance": options.guidance,
-        "augmentation": options.augmentation,
-    }
-    return {name: value for name, value in named.items() if value is not None}
+    return {name: value for name, value in asdict(options).items() if value is not None}
 
 
 def weight_words(weight: object) -> Any:

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from cascade.bundle.bundle import Bundle
 from cascade.engine import Engine
 from cascade.engines.factory import EngineChoice, open_engine
+from cascade.graph_spec import NET
 from cascade.stage import EngineStage, Stage
 from cascade.stage_factory import open_stage
 from cascade.tuning.options import EngineOptions
@@ -121,7 +122,7 @@ class LocalStages:
             if position not in self._open:
                 self._open[position] = self._open_stage(position)
             stage, engine = self._open[position]
-        return stage.on(TimedEngine(engine, deadline))
+        return stage.with_engines({NET: TimedEngine(engine, deadline)})
 
     def close(self) -> None:
         """Release every engine."""

@@ -7,6 +7,7 @@ servers nor what is done when time runs short.
 import threading
 
 from cascade.bundle.manifest import Component, Manifest
+from cascade.diffusion.options import resolve_options
 from cascade.diffusion.spec import DiffusionSpec
 from cascade.errors import InvalidRequest
 from cascade.request import GenerateRequest
@@ -93,7 +94,7 @@ def steps_of(component: Component, request: GenerateRequest) -> int:
     """Runs of the engine that a request takes of a component."""
     if not isinstance(component, DiffusionSpec):
         return 1
-    return request.options_for(component.name).steps or component.steps
+    return resolve_options(component, request.options.get(component.name)).steps
 
 
 def before_fallback(deadline: Deadline, rest_s: float | None) -> Deadline:

@@ -59,7 +59,7 @@ class Incoming:
                 return self._stage_finished(message)
             if isinstance(message, EncodedPreview):
                 image = unpack_image(message.image, sizes=PREVIEW_SIZES, what="preview")
-                return Preview(message.stage, message.step, image)
+                return Preview(message.stage, message.done, image)
         return None if isinstance(message, Fragment) else message
 
     def _stage_finished(self, result: StageResult) -> StageFinished:

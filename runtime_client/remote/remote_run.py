@@ -6,11 +6,12 @@ stands for and the ways to send what they start from; not what ran before.
 
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from cascade.bundle.manifest import Component
 from cascade.codecs.image import ImageFormat
 from cascade.codecs.tensor import pack_tensor
+from cascade.diffusion.options import resolve_options
 from cascade.diffusion.spec import DiffusionSpec
 from cascade.errors import (
     BundleMismatch,
@@ -34,15 +35,9 @@ from runtime_client.remote.image_payload import pack_smallest
 from runtime_client.remote.request_identity import DisconnectPolicy, RequestIdentity
 from runtime_client.remote.resumable_stream import ResumableStream
 from runtime_client.remote.transfer_stats import Traffic
-from wire.generate_call import (
-    ContextStart,
-    GenerateCall,
-    ImageStart,
-    PromptStart,
-    Start,
-    encode_generate,
-)
+from wire.generate_call import GenerateCall, encode_generate
 from wire.payloads import ContextReference, EncodedImage
+from wire.starts import ContextStart, ImageStart, PromptStart, Start
 
 MAY_STILL_RUN = (Cancelled, DeadlineExceeded, TransportError)
 """Ends after which the server may still have the request; any other error is its last word."""
@@ -136,7 +131,7 @@ class RemoteRun:
     def _send(self, peer: Peer, start: Start) -> bytes:
         """One attempt at the call; returns its first event."""
         with self._traffic.timed("serialise"):
-            request = self._request
+            request = with_preview_steps(self._request, self._plan.components)
             message = encode_generate(
                 GenerateCall(
                     request_id=self._talk.request_id,
@@ -145,8 +140,10 @@ class RemoteRun:
                     seed=request.seed,
                     image_index=request.image_index,
                     options=request.options,
+                    previews=request.previews,
                     preview_every=request.preview_every,
                     joins_fragments=True,
+                    first_stage=self._plan.components[0].name,
                     last_stage=self._plan.components[-1].name,
                     format=best_format(peer),
                     precisions=self._plan.precisions,
@@ -192,6 +189,29 @@ class RemoteRun:
         return pack_smallest(self._handoff.image) if first.input_resolution is not None else None
 
 
+def with_preview_steps(
+    request: GenerateRequest, components: Sequence[Component]
+) -> GenerateRequest:
+    """The request with its number of previews also as every older server understands it.
+
+    Args:
+        request: one that fits the components.
+        components: those that the server runs.
+
+    Returns:
+        `preview_every` of which no component makes more previews than `previews`.
+    """
+    if not request.previews:
+        return request
+    steps = (
+        resolve_options(c, request.options.get(c.name)).steps
+        for c in components
+        if isinstance(c, DiffusionSpec)
+    )
+    every = -(-max(steps, default=1) // (request.previews + 1))
+    return replace(request, preview_every=every)
+
+
 def largest_picture(components: Sequence[Component]) -> int:
     """Width and height of the largest picture that components make; 0 for none."""
     sizes = [c.output_resolution for c in components if isinstance(c, DiffusionSpec)]
@@ -200,7 +220,7 @@ def largest_picture(components: Sequence[Component]) -> int:
 
 def start_after(context: ContextReference, image: EncodedImage | None) -> Start:
     """The starting point after the text encoder: with a picture or without."""
-    return ContextStart(context) if image is None else ImageStart(context, image)
+    return ContextStart(context) if image is None else ImageStart(image, context)
 
 
 def presence_at(peer: Peer, wished: DisconnectPolicy) -> DisconnectPolicy:

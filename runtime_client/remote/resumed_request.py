@@ -14,8 +14,9 @@ from runtime_client.remote.deadline import Deadline
 from runtime_client.remote.event_decoder import Incoming
 from runtime_client.remote.resumable_stream import ResumableStream
 from runtime_client.remote.transfer_stats import Traffic
-from wire.generate_call import GenerateCall, ResumeStart, encode_generate
+from wire.generate_call import GenerateCall, encode_generate
 from wire.generate_events import Done, EncodedPreview, StageResult
+from wire.starts import ResumeStart
 
 
 class FetchedRun:

@@ -29,15 +29,10 @@ from cascade.types import ContextF16, ImageU8
 from runtime_server.admission.contexts import ContextStore
 from runtime_server.protocol.callers import ANONYMOUS
 from wire.contexts import HANDLE_BYTES
-from wire.generate_call import (
-    ContextStart,
-    GenerateCall,
-    GenerateHead,
-    ImageStart,
-    PromptStart,
-)
+from wire.generate_call import GenerateCall, GenerateHead
 from wire.limits import MAX_CONTEXT_TOKENS, MAX_LINGER_S, MAX_REQUEST_ID
 from wire.payloads import ContextReference, EncodedImage
+from wire.starts import ContextStart, ImageStart, PromptStart
 
 REQUEST_ID = re.compile(rf"[A-Za-z0-9._-]{{1,{MAX_REQUEST_ID}}}")
 MAX_ENCODED_IMAGE_BYTES = 256 << 10
@@ -180,6 +175,7 @@ class Admission:
             seed=call.seed,
             image_index=call.image_index,
             last_stage=call.last_stage or None,
+            previews=call.previews,
             preview_every=call.preview_every,
             options=call.options,
         )
@@ -191,8 +187,9 @@ class Admission:
                 return Handoff(prompt=prompt), 0
             case ContextStart(reference):
                 return Handoff(context=self._resolve(reference, "context.context", identity)), 1
-            case ImageStart(reference, encoded):
+            case ImageStart(encoded, reference):
                 spec = self._stage_after(encoded)
+                reference = reference or ContextReference()
                 context = self._resolve(reference, "image.context", identity)
                 image = read_image(encoded)
                 return Handoff(context=context, image=image), self._manifest.position(spec.name)
@@ -283,7 +280,7 @@ class Admission:
             if not isinstance(spec, DiffusionSpec):
                 planned = 1
             else:
-                planned = resolve_options(spec, request.options_for(spec.name)).steps
+                planned = resolve_options(spec, request.options.get(spec.name)).steps
                 if position == first:
                     check_context(spec, start)
                     if spec.input_resolution is not None:

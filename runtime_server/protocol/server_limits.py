@@ -1,7 +1,8 @@
 """The limits that a server tells its clients at their first call, out of its configuration."""
 
 from cascade.bundle.manifest import Manifest
-from cascade.request import MAX_PROMPT_CHARACTERS, MAX_STEPS
+from cascade.diffusion.request_options import MAX_STEPS
+from cascade.request import MAX_PROMPT_CHARACTERS
 from runtime_server.config.config import ServerConfig
 from wire.limits import MAX_MESSAGE_BYTES, max_joined_bytes
 from wire.server_info import Limits

@@ -124,7 +124,7 @@ class ResponseStream:
             image = await pack_image(delivery.image, "jpeg")
             self._encoding_s += time.monotonic() - begun
             return encode_event(
-                EncodedPreview(stage=delivery.stage, step=delivery.step, image=image)
+                EncodedPreview(stage=delivery.stage, done=delivery.done, image=image)
             )
         return None
 

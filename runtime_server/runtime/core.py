@@ -131,6 +131,7 @@ class Core:
         return ServerInfo(
             software_version=__version__,
             bundle_id=self.bundle_id,
+            bundle_ids=(self.bundle_id,),
             bundle_name=self.manifest.name,
             components=tuple(self._hosted(position, spec) for position, spec in hosted),
             limits=limits_of(self.config, self.manifest),

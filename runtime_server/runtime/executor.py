@@ -14,8 +14,16 @@ from dataclasses import dataclass, replace
 from typing import cast
 
 from cascade.errors import Cancelled, CascadeError, ServerBusy, StageError, TransportError
-from cascade.events import Accepted, Event, Progress, StageFinished
+from cascade.events import (
+    PROGRESS_INTERVAL_S,
+    Accepted,
+    Event,
+    Progress,
+    ProgressThrottle,
+    StageFinished,
+)
 from cascade.generate import generate
+from cascade.graph_spec import NET
 from cascade.stage import EngineStage
 from runtime_server.batching.batch_policy import BatchLimits
 from runtime_server.batching.batcher import Device, Seat
@@ -69,6 +77,8 @@ class QueueLimits:
     """No request begins a component while more than so many wait for the one after it."""
     max_queue_age_s: float = 30.0
     """The turn of a request without a deadline comes so long after it was admitted."""
+    progress_interval_s: float = PROGRESS_INTERVAL_S
+    """Least time between two that are told of a component; its first and last always are."""
 
 
 ONE_ROW = BatchLimits(max_rows=1, max_bytes=0)
@@ -101,7 +111,7 @@ class Executor:
         self._clock = clock
         self._observer: Observer = observer or NullObserver()
         self.device = Device(
-            {position: stage.engine for position, stage in stages.items()},
+            {position: stage.engines[NET] for position, stage in stages.items()},
             {position: (batches or {}).get(position, ONE_ROW) for position in stages},
             {position: stage.names[0] for position, stage in stages.items()},
             clock=clock,
@@ -359,12 +369,13 @@ class Executor:
         """Run the job's present component to its end."""
         self._check_goes_on(job)
         finished: StageFinished | None = None
-        stage = self._stages[job.position].on(seat)
+        stage = self._stages[job.position].with_engines({NET: seat})
         self._observer.waited(stage.names[0], job.waited_s)
         events = cast(
             Generator[Event, None, None], generate([stage], job.work.request, job.handoff)
         )
         before, waited = self._clock(), 0.0
+        progress = ProgressThrottle(self._clock, interval_s=self._limits.progress_interval_s)
         with closing(events):
             for event in events:
                 self._check_goes_on(job)
@@ -373,7 +384,7 @@ class Executor:
                 before, waited = now, seat.waited_s
                 if isinstance(event, StageFinished):
                     finished = event
-                else:
+                elif progress.passes(event):
                     job.deliver(event)
         if finished is None:
             raise StageError(f"{stage.names[-1]} ended without a result")
@@ -390,7 +401,7 @@ class Executor:
         """Note a step's time; a component without steps counts as one."""
         with self._changed:
             if isinstance(event, Progress):
-                job.steps_done = event.step
+                job.steps_done = event.done
             elif not isinstance(event, StageFinished) or job.steps_done:
                 return
             self._times.add((job.position, 1), seconds)

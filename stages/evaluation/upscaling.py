@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from cascade.request import GenerateRequest, Handoff, StageOptions
+from cascade.diffusion.request_options import DiffusionOptions
+from cascade.request import GenerateRequest, Handoff
 from cascade.types import ImageU8
 from stages.data.dataset import Dataset, box_average
 from stages.evaluation.metrics import psnr_db
@@ -39,7 +40,7 @@ def evaluate_upscaling(
         truth = data.picture(index, preset.resolution)
         low = box_average(truth, preset.resolution // (preset.low_resolution or 1))
         context = data.embeddings[data.examples[index].captions[0]].astype(np.float16)
-        options = {preset.name: StageOptions(steps=steps, augmentation=augmentation)}
+        options = {preset.name: DiffusionOptions(steps=steps, augmentation=augmentation)}
         result = run_stage(
             stage, GenerateRequest(options=options), Handoff(context=context, image=low)
         )

@@ -12,13 +12,14 @@ import numpy as np
 
 from cascade.codecs.image import encode_image
 from cascade.codecs.tensor import MAX_ELEMENTS, MAX_RANK, PackedTensor, unpack_tensor
+from cascade.diffusion.request_options import MAX_GUIDANCE, MAX_STEPS
 from cascade.errors import InvalidRequest
 from cascade.request import (
-    MAX_GUIDANCE,
     MAX_IMAGE_INDEX,
+    MAX_LABEL,
+    MAX_PREVIEWS,
     MAX_PROMPT_CHARACTERS,
     MAX_SEED,
-    MAX_STEPS,
     GenerateRequest,
 )
 from protos.cascade.v1 import cascade_pb2 as pb
@@ -38,11 +39,7 @@ from wire.limits import (
 )
 
 BUNDLE_LIMITS, REQUEST = "cascade/bundle/wire_limits.py", "cascade/request.py"
-WIRE = "wire/limits.py"
-    "cascade/bundle/wire_limits.py",
-    "wire/limits.py",
-    "cascade/request.py",
-)
+WIRE, DIFFUSION = "wire/limits.py", "cascade/diffusion/request_options.py"
 PICTURE = np.arange(8 * 8 * 3, dtype=np.uint8).reshape(8, 8, 3)
 CONTEXT = np.zeros((2, WIDTH), np.float16)
 
@@ -210,17 +207,17 @@ MESSAGES = [
     ),
     Limit(
         name="steps", what="steps of a stage", bound=f"1 to {MAX_STEPS:,}",
-        set_by=(f"{REQUEST}:MAX_STEPS",), probe=lambda g, n: options_of(g, "base", steps=n),
+        set_by=(f"{DIFFUSION}:MAX_STEPS",), probe=lambda g, n: options_of(g, "base", steps=n),
         within=MAX_STEPS, beyond=MAX_STEPS + 1, refused="INVALID_REQUEST options.base.steps",
     ),
     Limit(
         name="no-steps", what="steps of a stage, below", bound="at least 1",
-        set_by=(f"{REQUEST}:MAX_STEPS",), probe=lambda g, n: options_of(g, "base", steps=n),
+        set_by=(f"{DIFFUSION}:MAX_STEPS",), probe=lambda g, n: options_of(g, "base", steps=n),
         within=1, beyond=0, refused="INVALID_REQUEST options.base.steps",
     ),
     Limit(
         name="guidance", what="guidance weight", bound=f"0 to {MAX_GUIDANCE:g}",
-        set_by=(f"{REQUEST}:MAX_GUIDANCE",),
+        set_by=(f"{DIFFUSION}:MAX_GUIDANCE",),
         probe=lambda g, w: options_of(g, "base", guidance=w),
         within=MAX_GUIDANCE, beyond=after(MAX_GUIDANCE),
         refused="INVALID_REQUEST options.base.guidance",
@@ -231,10 +228,16 @@ MESSAGES = [
         within=0.5, beyond=after(0.5), refused="INVALID_REQUEST options.sr16.augmentation",
     ),
     Limit(
-        name="previews", what="`preview_every`", bound=f"0 to {MAX_STEPS:,}",
-        set_by=(f"{REQUEST}:MAX_STEPS",),
+        name="previews", what="`preview_every`", bound=f"0 to {MAX_PREVIEWS:,}",
+        set_by=(f"{REQUEST}:MAX_PREVIEWS",),
         probe=lambda g, n: generated(g, output=pb.OutputOptions(preview_every=n)),
-        within=MAX_STEPS, beyond=MAX_STEPS + 1, refused="INVALID_REQUEST preview_every",
+        within=MAX_PREVIEWS, beyond=MAX_PREVIEWS + 1, refused="INVALID_REQUEST preview_every",
+    ),
+    Limit(
+        name="label", what="class label", bound="0 to 2^31 - 1",
+        set_by=(f"{REQUEST}:MAX_LABEL",),
+        probe=lambda g, n: raised_by(lambda: GenerateRequest(label=n)),
+        within=MAX_LABEL, beyond=MAX_LABEL + 1, refused="INVALID_REQUEST label",
     ),
     Limit(
         name="linger", what="`linger_seconds`", bound=f"0 to {MAX_LINGER_S:,.0f}",

@@ -18,6 +18,7 @@ from cascade.diffusion.conditioning import augment, enlarge
 from cascade.diffusion.denoiser import EngineDenoiser, Estimate
 from cascade.diffusion.guidance import GuidedDenoiser
 from cascade.diffusion.options import check_context, resolve_options, run_times
+from cascade.diffusion.request_options import DiffusionOptions
 from cascade.diffusion.samplers.choice import SamplerInputs, sample
 from cascade.diffusion.samplers.ddpm import ddpm, posterior
 from cascade.diffusion.schedule import (
@@ -40,7 +41,7 @@ from cascade.errors import InvalidRequest, ManifestError, StageError
 from cascade.events import StageFinished
 from cascade.graph_spec import TensorSpec
 from cascade.numerics.noise import AUGMENTATION, normals
-from cascade.request import GenerateRequest, Handoff, StageOptions
+from cascade.request import GenerateRequest, Handoff
 from cascade.stage_factory import open_stage
 from cascade.text.spec import TextEncoderSpec
 from cascade.text.stage import TextEncoderStage
@@ -287,7 +288,7 @@ def test_a_list_of_steps_is_the_default_run(tiny: Manifest) -> None:
     """Asked for nothing or for just as many steps the list is kept; other numbers are spaced."""
     spec = brought(tiny.stages[0])
     schedule = make_schedule(spec.schedule)
-    default = resolve_options(spec, StageOptions()).steps
+    default = resolve_options(spec, DiffusionOptions()).steps
     np.testing.assert_allclose(run_times(spec, schedule, default), [1.0, 0.5, 0.1, 0.0])
     np.testing.assert_allclose(run_times(spec, schedule, 2), [0.6, 0.1, 0.0])
 
@@ -295,7 +296,7 @@ def test_a_list_of_steps_is_the_default_run(tiny: Manifest) -> None:
 def test_more_steps_than_were_trained_are_refused_early(tiny: Manifest) -> None:
     """Before any work, naming the option."""
     with pytest.raises(InvalidRequest, match="expected 1 to 10, got 11") as caught:
-        resolve_options(brought(tiny.stages[0]), StageOptions(steps=11))
+        resolve_options(brought(tiny.stages[0]), DiffusionOptions(steps=11))
     assert caught.value.field == "options.base.steps"
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from cascade.bundle.bundle import Bundle, open_bundle
 from cascade.diffusion.options import check_context
+from cascade.diffusion.request_options import DiffusionOptions
 from cascade.diffusion.spec import DiffusionSpec
 from cascade.diffusion.stage import DiffusionStage
 from cascade.engines.factory import EngineChoice, EngineKind, installed_kinds, open_engine
@@ -17,7 +18,7 @@ from cascade.events import StageFinished
 from cascade.graph_spec import TensorSpec
 from cascade.numerics.length_buckets import LENGTHS, lengthened, rounded_length
 from cascade.precision import Precision
-from cascade.request import GenerateRequest, Handoff, StageOptions
+from cascade.request import GenerateRequest, Handoff
 from cascade.text.stage import TextEncoderStage
 from cascade.text.tokenizer import PromptTokenizer
 from cascade.tuning.dummy_inputs import dummy_inputs, free_axes
@@ -104,7 +105,7 @@ def test_every_context_is_one_of_a_few_shapes_to_a_stage(tiny: Bundle, guidance:
     spec = tiny.manifest.stages[0]
     engine = ShapeKeeper()
     stage = DiffusionStage(spec, 1, engine)
-    options = {spec.name: StageOptions(steps=1, guidance=guidance)}
+    options = {spec.name: DiffusionOptions(steps=1, guidance=guidance)}
     for tokens in range(1, 513):
         list(stage.run(GenerateRequest(options=options), Handoff(context=context_of(tokens))))
     assert len(engine.shapes) == len(LENGTHS)

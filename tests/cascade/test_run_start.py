@@ -10,12 +10,13 @@ from cascade.bundle.manifest import Manifest
 from cascade.commands.inspect_verify import describe
 from cascade.diffusion.denoiser import Estimate
 from cascade.diffusion.options import resolve_options
+from cascade.diffusion.request_options import DiffusionOptions
 from cascade.diffusion.run_start import LARGEST_SIGNAL, late_start, late_starts
 from cascade.diffusion.samplers.ddim import ddim
 from cascade.diffusion.schedule import Schedule, Spacing, TableSpec, listed_times, make_schedule
 from cascade.errors import InvalidRequest
 from cascade.numerics.noise import START, normals
-from cascade.request import GenerateRequest, StageOptions
+from cascade.request import GenerateRequest
 from cascade.types import Batch, PerSample
 from tests.support.tiny_bundle import write_tiny_bundle
 
@@ -143,7 +144,7 @@ def test_a_request_is_warned_about_the_stages_that_it_runs(manifest: Manifest) -
         request = GenerateRequest(prompt="a", **fields)  # type: ignore[arg-type]
         return [found.stage for found in late_starts(both.stages, request)]
 
-    few = {"base": StageOptions(steps=5)}
+    few = {"base": DiffusionOptions(steps=5)}
     assert warned() == ["sr16"]
     assert warned(options=few) == ["base", "sr16"]
     assert warned(options=few, last_stage="base") == ["base"]
@@ -161,5 +162,5 @@ def test_steps_that_an_offset_takes_past_the_end_are_refused_early(manifest: Man
     """Before the stages in front of it have run, naming the option."""
     spec = replace(manifest.stages[0], schedule=cosine_table("leading", offset=3))
     with pytest.raises(InvalidRequest, match="offset of 3") as caught:
-        resolve_options(spec, StageOptions(steps=500))
+        resolve_options(spec, DiffusionOptions(steps=500))
     assert caught.value.field == "options.base.steps"

@@ -11,6 +11,7 @@ import pytest
 from cascade.bundle.bundle import Bundle
 from cascade.codecs.image import from_network, to_network
 from cascade.diffusion.conditioning import augment, enlarge
+from cascade.diffusion.request_options import DiffusionOptions
 from cascade.diffusion.spec import DiffusionSpec, GuidanceSpec, ThresholdSpec
 from cascade.diffusion.stage import DiffusionStage
 from cascade.engines.factory import EngineChoice, EngineKind
@@ -19,7 +20,7 @@ from cascade.events import Event, Preview, Progress, StageFinished
 from cascade.generate import generate
 from cascade.numerics.noise import AUGMENTATION, START, normals
 from cascade.precision import Precision
-from cascade.request import GenerateRequest, Handoff, StageOptions
+from cascade.request import GenerateRequest, Handoff
 from cascade.stage import Stage
 from cascade.stage_factory import last_position, open_stage, open_stages
 from cascade.text.spec import TextEncoderSpec
@@ -114,11 +115,15 @@ def spec_of(bundle: Bundle, position: int) -> DiffusionSpec:
 
 
 def run(
-    stage: Stage, options: StageOptions | None = None, *, image: ImageU8 | None = None, **asked: int
+    stage: Stage,
+    options: DiffusionOptions | None = None,
+    *,
+    image: ImageU8 | None = None,
+    **asked: int,
 ) -> list[Event]:
     """All events of one stage."""
     name = stage.names[0]
-    request = GenerateRequest(options={name: options or StageOptions()}, **asked)
+    request = GenerateRequest(options={name: options or DiffusionOptions()}, **asked)
     return list(stage.run(request, Handoff(context=CONTEXT, image=image)))
 
 
@@ -169,7 +174,7 @@ def test_a_run_may_be_cut_anywhere(stages: list[Stage], cut: int) -> None:
 
 def test_events_of_a_stage(stages: list[Stage]) -> None:
     """One progress per step, counted from 1, then the result with the time it took."""
-    *steps, last = run(stages[1], StageOptions(steps=4))
+    *steps, last = run(stages[1], DiffusionOptions(steps=4))
     assert steps == [Progress("base", n, 4) for n in (1, 2, 3, 4)]
     assert isinstance(last, StageFinished)
     assert last.stage == "base"
@@ -189,9 +194,9 @@ def test_previews_come_when_asked_for(
     stages: list[Stage], every: int, steps: int, at: list[int]
 ) -> None:
     """A preview after every so many steps, none after the last, whose picture follows anyway."""
-    events = run(stages[1], StageOptions(steps=steps), preview_every=every)
+    events = run(stages[1], DiffusionOptions(steps=steps), preview_every=every)
     previews = [e for e in events if isinstance(e, Preview)]
-    assert [p.step for p in previews] == at
+    assert [p.done for p in previews] == at
     assert all(p.image.shape == (8, 8, 3) and p.image.dtype == np.uint8 for p in previews)
 
 
@@ -206,7 +211,7 @@ def test_large_previews_are_thinned(bundle: Bundle) -> None:
 def test_without_guidance_the_network_sees_one_row(bundle: Bundle) -> None:
     """Weight 1 runs the network once per step, on one row with the whole text and a full length."""
     engine = CountingEngine()
-    run(DiffusionStage(spec_of(bundle, 1), 1, engine), StageOptions(steps=5, guidance=1.0))
+    run(DiffusionStage(spec_of(bundle, 1), 1, engine), DiffusionOptions(steps=5, guidance=1.0))
     assert [len(call["x_t"]) for call in engine.calls] == [1] * 5
     assert all(call["context_mask"].tolist() == [THREE_OF_EIGHT] for call in engine.calls)
     for call in engine.calls:
@@ -218,7 +223,7 @@ def test_without_guidance_the_network_sees_one_row(bundle: Bundle) -> None:
 def test_guidance_runs_two_rows(bundle: Bundle, weight: float) -> None:
     """Other weights: one run per step on two rows, equal but for the second's mask, all zero."""
     engine = CountingEngine()
-    run(DiffusionStage(spec_of(bundle, 1), 1, engine), StageOptions(steps=4, guidance=weight))
+    run(DiffusionStage(spec_of(bundle, 1), 1, engine), DiffusionOptions(steps=4, guidance=weight))
     assert len(engine.calls) == 4
     for call in engine.calls:
         assert call["context_mask"].tolist() == [THREE_OF_EIGHT, [0.0] * 8]
@@ -230,7 +235,7 @@ def test_guidance_runs_two_rows(bundle: Bundle, weight: float) -> None:
 def test_guidance_combines_both_answers(bundle: Bundle, weight: float, value: float) -> None:
     """The picture is `uncond + w (cond - uncond)`: here 1/4 + w/4 in every pixel."""
     stage = DiffusionStage(spec_of(bundle, 1), 1, CountingEngine())
-    result = finished(run(stage, StageOptions(guidance=weight)))
+    result = finished(run(stage, DiffusionOptions(guidance=weight)))
     assert (result == from_network(np.full((1, 3, 1, 1), value, np.float32))).all()
 
 
@@ -245,10 +250,10 @@ def test_oscillating_guidance_alternates(bundle: Bundle) -> None:
     guidance = GuidanceSpec(kind="oscillating", weight=3.0, low_weight=1.0, first_steps=2)
     spec = replace(spec_of(bundle, 1), guidance=guidance)
     engine = CountingEngine()
-    run(DiffusionStage(spec, 1, engine), StageOptions(steps=6))
+    run(DiffusionStage(spec, 1, engine), DiffusionOptions(steps=6))
     assert [len(call["x_t"]) for call in engine.calls] == [2, 2, 1, 2, 1, 2]
     engine.calls.clear()
-    run(DiffusionStage(spec, 1, engine), StageOptions(steps=2, guidance=1.0))
+    run(DiffusionStage(spec, 1, engine), DiffusionOptions(steps=2, guidance=1.0))
     assert [len(call["x_t"]) for call in engine.calls] == [1, 1]
 
 
@@ -258,7 +263,7 @@ def test_estimates_are_kept_in_range(bundle: Bundle, kind: str, level: int) -> N
     threshold = ThresholdSpec(kind=kind)  # type: ignore[arg-type]
     spec = replace(spec_of(bundle, 1), threshold=threshold, sampler="ddim")
     stage = DiffusionStage(spec, 1, CountingEngine(cond=7.0))
-    assert (finished(run(stage, StageOptions(guidance=1.0))) == level).all()
+    assert (finished(run(stage, DiffusionOptions(guidance=1.0))) == level).all()
 
 
 @pytest.mark.parametrize("sampler", ["ddim", "ddpm", "stochastic"])
@@ -266,7 +271,7 @@ def test_every_sampler_runs_every_step(bundle: Bundle, sampler: str) -> None:
     """Whatever the manifest names, the times fall from 1 and the last estimate is the result."""
     spec = replace(spec_of(bundle, 1), sampler=sampler)  # type: ignore[arg-type]
     engine = CountingEngine()
-    events = run(DiffusionStage(spec, 1, engine), StageOptions(steps=4, guidance=1.0))
+    events = run(DiffusionStage(spec, 1, engine), DiffusionOptions(steps=4, guidance=1.0))
     times = [float(call["t"][0]) for call in engine.calls]
     assert times[0] == 1.0
     assert times == sorted(times, reverse=True)
@@ -285,7 +290,11 @@ def test_the_first_noise_is_addressed(bundle: Bundle) -> None:
 def test_augmentation_zero_shows_the_enlarged_picture(bundle: Bundle) -> None:
     """At level 0 the network sees the smaller picture, enlarged and otherwise untouched."""
     engine = CountingEngine()
-    run(DiffusionStage(spec_of(bundle, 2), 2, engine), StageOptions(augmentation=0.0), image=SMALL)
+    run(
+        DiffusionStage(spec_of(bundle, 2), 2, engine),
+        DiffusionOptions(augmentation=0.0),
+        image=SMALL,
+    )
     for call in engine.calls:
         np.testing.assert_array_equal(call["low_res"], enlarge(to_network(SMALL), 2))
         assert call["aug_level"].tolist() == [0.0]
@@ -296,7 +305,7 @@ def test_augmentation_adds_addressed_noise(bundle: Bundle, level: float | None) 
     """Above 0 the picture is noised to that level, from its own draw; 0.1 is the tiny default."""
     engine = CountingEngine()
     stage = DiffusionStage(spec_of(bundle, 2), 2, engine)
-    run(stage, StageOptions(augmentation=level, guidance=2.0), image=SMALL, seed=6)
+    run(stage, DiffusionOptions(augmentation=level, guidance=2.0), image=SMALL, seed=6)
     noise = normals((1, 3, 16, 16), seed=6, image=0, stage=2, step=AUGMENTATION)
     level = 0.1 if level is None else level
     expected = augment(enlarge(to_network(SMALL), 2), level, noise)
@@ -310,7 +319,7 @@ def test_closing_stops_the_network(bundle: Bundle) -> None:
     """Who closes the iterator after two steps pays for two steps."""
     engine = CountingEngine()
     stage = DiffusionStage(spec_of(bundle, 1), 1, engine)
-    request = GenerateRequest(options={"base": StageOptions(steps=50)})
+    request = GenerateRequest(options={"base": DiffusionOptions(steps=50)})
     events = stage.run(request, Handoff(context=CONTEXT))
     assert len(list(islice(events, 2))) == 2
     events.close()  # type: ignore[attr-defined]
@@ -334,7 +343,7 @@ def test_an_option_that_does_not_fit_is_named(
     engine = CountingEngine()
     stage = DiffusionStage(spec_of(bundle, position), position, engine)
     with pytest.raises(InvalidRequest) as caught:
-        run(stage, StageOptions(augmentation=level), image=SMALL)
+        run(stage, DiffusionOptions(augmentation=level), image=SMALL)
     assert caught.value.field == field
     assert not engine.calls
 

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 from cascade.bundle.manifest import read_manifest, write_manifest
+from cascade.diffusion.request_options import DiffusionOptions
 from cascade.diffusion.spec import DiffusionSpec
 from cascade.diffusion.stage import DiffusionStage
 from cascade.errors import InvalidRequest, ManifestError
 from cascade.events import StageFinished
 from cascade.graph_spec import TensorSpec
-from cascade.request import GenerateRequest, Handoff, StageOptions
+from cascade.request import GenerateRequest, Handoff
 from cascade.types import Array, ImageU8
 from tests.support.tiny_bundle import WIDTH, write_tiny_bundle
 
@@ -71,7 +72,7 @@ class Student(Pair):
 
 def painted(stage: DiffusionStage, weight: float | None) -> ImageU8:
     """The stage's picture at that weight."""
-    options = {stage.names[0]: StageOptions(guidance=weight, steps=4)}
+    options = {stage.names[0]: DiffusionOptions(guidance=weight, steps=4)}
     handoff = Handoff(context=np.ones((3, WIDTH), np.float16))
     for event in stage.run(GenerateRequest(options=options), handoff):
         if isinstance(event, StageFinished) and event.handoff.image is not None:

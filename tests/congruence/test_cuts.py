@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from cascade.bundle.bundle import Bundle
+from cascade.diffusion.request_options import DiffusionOptions
 from cascade.events import Accepted, Event, Preview, Progress, StageFinished, Transferred
-from cascade.request import GenerateRequest, StageOptions
+from cascade.request import GenerateRequest
 from runtime_client.client import Client
 from tests.congruence.children import LocalAnswers
 
@@ -15,8 +16,10 @@ CUTS = range(5)
 REQUESTS = (
     GenerateRequest(prompt="a red apple, noto style", seed=1),
     GenerateRequest(prompt="a green cat", seed=2**64 - 1, image_index=3),
-    GenerateRequest(prompt="apple", options={"base": StageOptions(steps=5, guidance=1.0)}),
-    GenerateRequest(prompt="cat , cat", options={"sr16": StageOptions(augmentation=0.3, steps=2)}),
+    GenerateRequest(prompt="apple", options={"base": DiffusionOptions(steps=5, guidance=1.0)}),
+    GenerateRequest(
+        prompt="cat , cat", options={"sr16": DiffusionOptions(augmentation=0.3, steps=2)}
+    ),
     GenerateRequest(prompt="a cat", last_stage="sr16", seed=7),
 )
 

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from cascade.bundle.bundle import Bundle, open_bundle
+from cascade.diffusion.request_options import DiffusionOptions
 from cascade.diffusion.spec import DiffusionSpec
 from cascade.engines.factory import EngineKind, installed_kinds
-from cascade.request import GenerateRequest, StageOptions
+from cascade.request import GenerateRequest
 from cascade.tuning.options import parse_engine_options
 from cascade.tuning.plan import plan_here
 from cascade.types import ImageU8
@@ -41,7 +42,7 @@ def pictures(bundle: Bundle, kind: EngineKind, threads: int) -> list[dict[str, I
     """Every stage's picture of every prompt: few steps, all in float32 on one engine."""
     plan = plan_here(bundle.manifest, parse_engine_options(kind.value, "fp32", threads))
     options = {
-        component.name: StageOptions(steps=2 if component.input_resolution is None else 1)
+        component.name: DiffusionOptions(steps=2 if component.input_resolution is None else 1)
         for component in bundle.manifest.components
         if isinstance(component, DiffusionSpec)
     }

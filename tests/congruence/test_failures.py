@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from cascade.bundle.bundle import Bundle
+from cascade.diffusion.request_options import DiffusionOptions
 from cascade.errors import (
     BundleMismatch,
     Cancelled,
@@ -21,7 +22,7 @@ from cascade.errors import (
     TransportError,
 )
 from cascade.events import Event, FellBack, Progress, StageFinished
-from cascade.request import GenerateRequest, Handoff, StageOptions
+from cascade.request import GenerateRequest, Handoff
 from runtime_client.client import Client
 from runtime_client.config import ClientConfig
 from runtime_client.remote.connection import Connection
@@ -32,7 +33,7 @@ from tests.congruence.children import LocalAnswers, ServerChild, serving
 from tests.support.tiny_bundle import write_tiny_bundle
 
 REQUEST = GenerateRequest(prompt="a red apple", seed=11)
-SLOW = GenerateRequest(prompt="a red apple", seed=11, options={"base": StageOptions(steps=2)})
+SLOW = GenerateRequest(prompt="a red apple", seed=11, options={"base": DiffusionOptions(steps=2)})
 
 
 @pytest.fixture
@@ -163,7 +164,7 @@ def test_a_call_is_ended_from_another_thread(slow_bundle: Bundle, slow_server: S
     assert stage.names == ("text_encoder", "base", "sr16", "sr32")
 
     def run_until_ended() -> None:
-        steps = StageOptions(steps=1000)
+        steps = DiffusionOptions(steps=1000)
         endless = replace(SLOW, options={**SLOW.options, "sr16": steps, "sr32": steps})
         events = stage.run(endless, Handoff(prompt=SLOW.prompt))
         next(events)
@@ -176,7 +177,7 @@ def test_a_call_is_ended_from_another_thread(slow_bundle: Bundle, slow_server: S
         with pytest.raises(Cancelled):
             run_until_ended()
         timer.join()
-        quick = {name: StageOptions(steps=1) for name in ("base", "sr16", "sr32")}
+        quick = {name: DiffusionOptions(steps=1) for name in ("base", "sr16", "sr32")}
         request = GenerateRequest(prompt="a cat", options=quick)
         events = list(stage.run(request, Handoff(prompt="a cat")))
         assert sum(isinstance(event, StageFinished) for event in events) == 4
@@ -215,7 +216,9 @@ def test_the_time_allowed_is_kept(slow_bundle: Bundle, slow_server: ServerChild)
             ) as client,
             pytest.raises(DeadlineExceeded),
         ):
-            client.run(GenerateRequest(prompt="a cat", options={"base": StageOptions(steps=1000)}))
+            client.run(
+                GenerateRequest(prompt="a cat", options={"base": DiffusionOptions(steps=1000)})
+            )
 
 
 def test_the_servers_refusal_comes_back_typed(bundle: Bundle, unix_server: str) -> None:

@@ -14,12 +14,13 @@ import torch
 
 from cascade.bundle.bundle import Bundle, open_bundle
 from cascade.commands.cli import main
+from cascade.diffusion.request_options import DiffusionOptions
 from cascade.diffusion.schedule import TableSpec, make_schedule
 from cascade.diffusion.spec import StoredContext, ThresholdSpec
 from cascade.errors import InvalidRequest, UnsupportedModel
 from cascade.events import StageFinished
 from cascade.numerics.noise import AUGMENTATION, START, normals
-from cascade.request import GenerateRequest, Handoff, StageOptions
+from cascade.request import GenerateRequest, Handoff
 from cascade.stage_factory import open_stages
 from cascade.tuning.plan import EnginePlan
 from cascade.types import ImageU8
@@ -127,7 +128,10 @@ def test_a_bundle_paints_what_the_pipelines_paint(
     saved: Pipelines, bundle: Bundle, steps: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The whole cascade with its default guidance, on the same noise: over 50 dB at both sizes."""
-    options = {"base": StageOptions(steps=steps[0]), f"sr{HIGH}": StageOptions(steps=steps[1])}
+    options = {
+        "base": DiffusionOptions(steps=steps[0]),
+        f"sr{HIGH}": DiffusionOptions(steps=steps[1]),
+    }
     request = GenerateRequest(prompt=PROMPT, seed=11, options=options)
     found = pictures(open_stages(bundle, range(3), EnginePlan(threads=1)), request)
     expected = reference((saved.base, saved.upscaler), request, monkeypatch)
@@ -154,7 +158,7 @@ def test_a_run_that_ends_in_noise_ends_in_the_pipeline_s_noise(
     source = ForeignSource(kind="diffusers-if", where=str(folders[0]), upscalers=folders[1:])
     export_foreign(source, out, report=lambda _line: None)
     opened = open_bundle(out)
-    options = {"base": StageOptions(steps=4), f"sr{HIGH}": StageOptions(steps=3)}
+    options = {"base": DiffusionOptions(steps=4), f"sr{HIGH}": DiffusionOptions(steps=3)}
     request = GenerateRequest(prompt=PROMPT, seed=7, options=options)
     found = pictures(open_stages(opened, range(3), EnginePlan(threads=1)), request)
     expected = reference((pipelines[0], pipelines[1]), request, monkeypatch)
@@ -164,7 +168,7 @@ def test_a_run_that_ends_in_noise_ends_in_the_pipeline_s_noise(
 
 def test_the_bundle_runs_through_the_real_split(bundle: Bundle) -> None:
     """Base here, super-resolution on a private server: byte for byte the picture of one process."""
-    options = {"base": StageOptions(steps=3), f"sr{HIGH}": StageOptions(steps=2)}
+    options = {"base": DiffusionOptions(steps=3), f"sr{HIGH}": DiffusionOptions(steps=2)}
     request = GenerateRequest(prompt="two cats", seed=4, options=options)
     alone = pictures(open_stages(bundle, range(3), EnginePlan(threads=1)), request)
     with Client(bundle, cut=2, threads=1) as client:

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from cascade.commands.cli import main as cascade
+from cascade.diffusion.request_options import DiffusionOptions
 from cascade.errors import InvalidRequest
-from cascade.request import GenerateRequest, Handoff, StageOptions
+from cascade.request import GenerateRequest, Handoff
 from export.bundle_parts import BundleParts, ExportOptions
 from export.bundle_writer import stage_source
 from export.parity import stage_cases
@@ -41,7 +42,7 @@ def test_a_student_of_guidance_is_exported(tmp_path: Path) -> None:
     pictures = [
         run_stage(
             stage,  # type: ignore[arg-type]
-            GenerateRequest(options={"base": StageOptions(steps=2, guidance=weight)}),
+            GenerateRequest(options={"base": DiffusionOptions(steps=2, guidance=weight)}),
             Handoff(context=context),
         )
         for weight in GUIDANCE_WEIGHTS

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from cascade.bundle.bundle import Bundle
-from cascade.request import GenerateRequest, StageOptions
+from cascade.diffusion.request_options import DiffusionOptions
+from cascade.request import GenerateRequest
 from cascade.types import Array
 from protos.cascade.v1 import cascade_pb2 as pb
 from tests.support.serving import PROMPT, local_results, raw_image, request_message, tensor_message
@@ -57,7 +58,7 @@ def answer(bundle: Bundle, seed: int = 0, steps: Steps = QUICK) -> Array:
     """The right picture for `asking(bundle, dict(steps), seed=seed)`, computed in this process."""
     key = (bundle.bundle_id, seed, steps)
     if key not in ANSWERS:
-        options = {name: StageOptions(steps=count) for name, count in steps}
+        options = {name: DiffusionOptions(steps=count) for name, count in steps}
         request = GenerateRequest(prompt=PROMPT, seed=seed, options=options)
         image = local_results(bundle, request)["sr32"].handoff.image
         assert image is not None

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from cascade.bundle.bundle import Bundle
+from cascade.diffusion.request_options import DiffusionOptions
 from cascade.errors import DeadlineExceeded, TransportError
 from cascade.events import Accepted, Event, FellBack, Progress, Resumed
-from cascade.request import GenerateRequest, StageOptions
+from cascade.request import GenerateRequest
 from runtime_client import Client, wire
 from runtime_client.local.local_times import LocalTimes, before_fallback
 from runtime_client.remote.deadline import Deadline
@@ -23,9 +24,10 @@ from tests.faults.server_process import BRIEFLY, Victim, victim
 from tests.support.bare_server import BareServer
 from tests.support.serving import PROMPT, running, wait_until
 
-LONG = GenerateRequest(prompt=PROMPT, options={"sr16": StageOptions(steps=1000)})
+LONG = GenerateRequest(prompt=PROMPT, options={"sr16": DiffusionOptions(steps=1000)})
 QUICKLY = GenerateRequest(
-    prompt=PROMPT, options={name: StageOptions(steps=count) for name, count in QUICK_STEPS.items()}
+    prompt=PROMPT,
+    options={name: DiffusionOptions(steps=count) for name, count in QUICK_STEPS.items()},
 )
 PING_LIMIT_S = 60.0
 """gRPC's own time limit of a ping: what is found sooner was found by our settings."""
@@ -114,7 +116,7 @@ def test_what_was_measured_here_is_kept_free_before_the_deadline(bundle: Bundle)
     assert times.rest_s(QUICKLY, rest) is None
     times.note("sr32", QUICKLY, 6.0)
     assert times.rest_s(QUICKLY, rest) == pytest.approx(10.0)
-    longer = GenerateRequest(prompt=PROMPT, options={"sr16": StageOptions(steps=20)})
+    longer = GenerateRequest(prompt=PROMPT, options={"sr16": DiffusionOptions(steps=20)})
     assert times.rest_s(longer, range(2, 3)) == pytest.approx(40.0)
 
 

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from cascade.bundle.bundle import Bundle
+from cascade.diffusion.request_options import MAX_STEPS
 from cascade.errors import TransportError, VersionMismatch
-from cascade.request import MAX_PROMPT_CHARACTERS, MAX_STEPS
+from cascade.request import MAX_PROMPT_CHARACTERS
 from protos.cascade.v1 import cascade_pb2 as pb
 from runtime_client import Client
 from tests.attacks.test_wire_attacks import ATTACKS, PIXELS_CHUNK, answer_to, png_file

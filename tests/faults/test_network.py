@@ -8,8 +8,9 @@ from typing import Any
 import grpc
 import pytest
 
+from cascade.diffusion.request_options import DiffusionOptions
 from cascade.errors import CascadeError, DeadlineExceeded, TransportError
-from cascade.request import GenerateRequest, StageOptions
+from cascade.request import GenerateRequest
 from runtime_client import Client
 from tests.faults.asking import QUICK_STEPS, answer, asking_long, differs
 from tests.faults.proxy import Proxy, proxy
@@ -17,7 +18,7 @@ from tests.faults.relay import relay
 from tests.faults.server_process import Victim
 from tests.support.serving import PROMPT, Caller, wait_until
 
-OPTIONS = {name: StageOptions(steps=count) for name, count in QUICK_STEPS.items()}
+OPTIONS = {name: DiffusionOptions(steps=count) for name, count in QUICK_STEPS.items()}
 REQUEST = GenerateRequest(prompt=PROMPT, options=OPTIONS)
 STORM = 60
 """Requests of the retry storm."""
@@ -38,7 +39,7 @@ def test_latency_and_a_narrow_line_only_delay(quick: Victim) -> None:
 
 def test_a_stall_ends_at_the_deadline(slow: Victim) -> None:
     """27. A network that goes silent in mid-stream: DeadlineExceeded, nothing left."""
-    request = GenerateRequest(prompt=PROMPT, options={"sr16": StageOptions(steps=1000)})
+    request = GenerateRequest(prompt=PROMPT, options={"sr16": DiffusionOptions(steps=1000)})
     with (
         proxy(slow.address) as between,
         Client(slow.bundle, server=between.address, cut=0, timeout_s=2) as client,

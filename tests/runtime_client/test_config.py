@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from cascade.bundle.bundle import Bundle
+from cascade.diffusion.request_options import DiffusionOptions
 from cascade.errors import InvalidRequest
-from cascade.request import GenerateRequest, StageOptions
+from cascade.request import GenerateRequest
 from runtime_client.client import Client
 from runtime_client.config import ClientConfig, is_on_this_machine
 from runtime_client.request_checks import check_request
@@ -81,17 +82,17 @@ def test_keywords_go_over_the_configuration(bundle: Bundle) -> None:
         (GenerateRequest(), "prompt"),
         (GenerateRequest(prompt="a", last_stage="sr64"), "last_stage"),
         (GenerateRequest(prompt="a", last_stage="text_encoder"), "last_stage"),
-        (GenerateRequest(prompt="a", options={"sr64": StageOptions(steps=1)}), "options"),
+        (GenerateRequest(prompt="a", options={"sr64": DiffusionOptions(steps=1)}), "options"),
         (
-            GenerateRequest(prompt="a", options={"text_encoder": StageOptions(steps=1)}),
+            GenerateRequest(prompt="a", options={"text_encoder": DiffusionOptions(steps=1)}),
             "options.text_encoder",
         ),
         (
-            GenerateRequest(prompt="a", options={"sr32": StageOptions(augmentation=0.9)}),
+            GenerateRequest(prompt="a", options={"sr32": DiffusionOptions(augmentation=0.9)}),
             "options.sr32.augmentation",
         ),
         (
-            GenerateRequest(prompt="a", options={"base": StageOptions(augmentation=0.1)}),
+            GenerateRequest(prompt="a", options={"base": DiffusionOptions(augmentation=0.1)}),
             "options.base.augmentation",
         ),
     ],

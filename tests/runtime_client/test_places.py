@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from cascade.bundle.bundle import Bundle
+from cascade.diffusion.request_options import DiffusionOptions
 from cascade.errors import Cancelled, DeadlineExceeded
 from cascade.events import Progress
-from cascade.request import GenerateRequest, StageOptions
+from cascade.request import GenerateRequest
 from cascade.types import ImageU8
 from runtime_client.client import Client
 from runtime_client.remote.places import Places, max_open_requests
@@ -23,8 +24,8 @@ from tests.support.tiny_bundle import SIZES, write_tiny_bundle
 from wire.server_info import decode_info
 
 THREADS = 24
-OPTIONS = {name: StageOptions(steps=5, guidance=1.0) for name in ("base", "sr16", "sr32")}
-LONG = {**OPTIONS, "sr32": StageOptions(steps=1000, guidance=1.0)}
+OPTIONS = {name: DiffusionOptions(steps=5, guidance=1.0) for name in ("base", "sr16", "sr32")}
+LONG = {**OPTIONS, "sr32": DiffusionOptions(steps=1000, guidance=1.0)}
 PICTURE_BYTES = 3 * sum(size**2 for size in SIZES)
 SMALL: dict[str, dict[str, Any]] = {
     "queue": {"max_queued_per_stage": 2},

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from cascade.bundle.bundle import Bundle
+from cascade.diffusion.request_options import DiffusionOptions
 from cascade.errors import (
     Cancelled,
     DeadlineExceeded,
@@ -18,7 +19,7 @@ from cascade.errors import (
     UnknownRequest,
 )
 from cascade.events import Event, Progress, Resumed, StageFinished
-from cascade.request import GenerateRequest, StageOptions
+from cascade.request import GenerateRequest
 from cascade.types import ImageU8
 from runtime_client.client import Client
 from runtime_client.remote.retry import MAX_RESUMES
@@ -29,14 +30,14 @@ from tests.support.tiny_bundle import write_tiny_bundle
 from tests.support.unhurried_engine import UnhurriedEngine
 
 STEPS = {"base": 1, "sr16": 60, "sr32": 60}
-OPTIONS = {name: StageOptions(steps=steps, guidance=1.0) for name, steps in STEPS.items()}
+OPTIONS = {name: DiffusionOptions(steps=steps, guidance=1.0) for name, steps in STEPS.items()}
 REQUEST = GenerateRequest(prompt="a red apple", seed=7, options=OPTIONS)
 RUNS = STEPS["sr16"] + STEPS["sr32"]
 """Engine runs on the server at the default cut."""
 LONG = GenerateRequest(
     prompt="a red apple",
     seed=7,
-    options={**OPTIONS, "sr16": StageOptions(steps=1000), "sr32": StageOptions(steps=1000)},
+    options={**OPTIONS, "sr16": DiffusionOptions(steps=1000), "sr32": DiffusionOptions(steps=1000)},
 )
 
 
@@ -84,7 +85,7 @@ def run_and_cut(
     left = list(at)
     for event in client.events(REQUEST):
         events.append(event)
-        if isinstance(event, Progress) and left and (event.stage, event.step) >= left[0]:
+        if isinstance(event, Progress) and left and (event.stage, event.done) >= left[0]:
             left.pop(0)
             wire.cut()
     return events
@@ -127,7 +128,7 @@ def test_a_connection_cut_after_the_end_gets_the_kept_result(
     picture = None
     with Client(steady_bundle, server=wire.address, threads=1) as client:
         for event in client.events(REQUEST):
-            if isinstance(event, Progress) and (event.stage, event.step) == ("sr16", 5):
+            if isinstance(event, Progress) and (event.stage, event.done) == ("sr16", 5):
                 wire.cut()
                 wait_until(lambda: bool(server.reception.ledger.kept.count), timeout_s=120)
             if isinstance(event, StageFinished):

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from cascade.bundle.bundle import Bundle
-from cascade.request import GenerateRequest, StageOptions
+from cascade.diffusion.request_options import DiffusionOptions
+from cascade.request import GenerateRequest
 from cascade.types import Array
 from protos.cascade.v1 import cascade_pb2 as pb
 from tests.support.counting_engine import CountingEngine
@@ -55,7 +56,7 @@ def slow_caller(slow_server: RunningServer) -> Iterator[Caller]:
 @pytest.fixture(scope="module")
 def expected(slow_bundle: Bundle) -> Array:
     """The right answer to `short_request`."""
-    options = {name: StageOptions(steps=steps) for name, steps in SHORT_STEPS.items()}
+    options = {name: DiffusionOptions(steps=steps) for name, steps in SHORT_STEPS.items()}
     image = local_results(slow_bundle, GenerateRequest(prompt=PROMPT, options=options))[
         "sr32"
     ].handoff.image

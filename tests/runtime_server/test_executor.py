@@ -18,6 +18,7 @@ from cascade.errors import (
     TransportError,
 )
 from cascade.events import Event, Progress, StageFinished
+from cascade.graph_spec import NET
 from cascade.request import GenerateRequest, Handoff
 from cascade.types import Array
 from runtime_server.admission.checks import Work
@@ -72,9 +73,14 @@ class SteppedStage:
         """One component."""
         return (self.name,)
 
-    def on(self, engine: Engine) -> "SteppedStage":
+    @property
+    def engines(self) -> Mapping[str, Engine]:
+        """Its one engine."""
+        return {NET: self.engine}
+
+    def with_engines(self, engines: Mapping[str, Engine]) -> "SteppedStage":
         """With the executor's engine."""
-        return SteppedStage(self.name, engine, self.log)
+        return SteppedStage(self.name, engines[NET], self.log)
 
     def prefetch(self, handoff: Handoff) -> None:
         """Nothing."""
@@ -144,7 +150,7 @@ class Bench:
 @pytest.fixture
 def bench() -> Iterator[Bench]:
     """An executor at work; counters must be back at zero in the end."""
-    made = Bench(QueueLimits(max_queued_per_stage=2, max_in_flight=4))
+    made = Bench(QueueLimits(max_queued_per_stage=2, max_in_flight=4, progress_interval_s=0))
     yield made
     wait_until(lambda: made.executor.counts.idle)
     made.executor.close()
@@ -308,8 +314,8 @@ def test_a_stage_without_a_result_is_a_bug_of_the_stage(bench: Bench) -> None:
     """It is reported as such, not as success."""
 
     class Silent(SteppedStage):
-        def on(self, engine: Engine) -> "Silent":
-            return Silent(self.name, engine, self.log)
+        def with_engines(self, engines: Mapping[str, Engine]) -> "Silent":
+            return Silent(self.name, engines[NET], self.log)
 
         def run(self, request: GenerateRequest, handoff: Handoff) -> Iterator[Event]:
             del request, handoff

@@ -29,7 +29,7 @@ def test_news_are_replaced_and_results_kept() -> None:
     assert isinstance(first, StageFinished)
     assert progress == Progress("b", 1000, 1000)
     assert isinstance(preview, Preview)
-    assert preview.step == 1000
+    assert preview.done == 1000
     assert isinstance(second, StageFinished)
     assert end == Ended(None)
 

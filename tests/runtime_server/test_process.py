@@ -12,7 +12,8 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from cascade.bundle.bundle import Bundle
-from cascade.request import GenerateRequest, StageOptions
+from cascade.diffusion.request_options import DiffusionOptions
+from cascade.request import GenerateRequest
 from protos.cascade.v1 import cascade_pb2 as pb
 from tests.support.serving import (
     Caller,
@@ -41,7 +42,7 @@ def health_of(caller: Caller, name: str) -> str:
 def test_sigterm_drains(slow_bundle: Bundle, tmp_path: Path) -> None:
     """NOT_SERVING and no new work, while what is in flight still gets the right picture."""
     steps = 160
-    options = {"sr32": StageOptions(steps=steps)}
+    options = {"sr32": DiffusionOptions(steps=steps)}
     request = GenerateRequest(prompt=KUMQUAT, options=options)
     message = request_message(
         slow_bundle,

@@ -17,8 +17,9 @@ import numpy as np
 import pytest
 
 from cascade.bundle.bundle import Bundle, open_bundle
+from cascade.diffusion.request_options import DiffusionOptions
 from cascade.errors import InvalidRequest
-from cascade.request import GenerateRequest, StageOptions
+from cascade.request import GenerateRequest
 from protos.cascade.v1 import cascade_pb2 as pb
 from runtime_server.config.config import ServerConfig
 from runtime_server.lifecycle.reload import Reloader, check_same_cut
@@ -82,7 +83,7 @@ def prompt_message(bundle: Bundle, request_id: str, **options: pb.StageOptions) 
 
 def expected_picture(bundle: Bundle, steps: int | None = None) -> Any:
     """What the last component must make."""
-    options = {"sr32": StageOptions(steps=steps)}
+    options = {"sr32": DiffusionOptions(steps=steps)}
     image = local_results(bundle, GenerateRequest(prompt=PROMPT, options=options))["sr32"]
     return image.handoff.image
 

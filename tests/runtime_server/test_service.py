@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from cascade.bundle.bundle import Bundle
+from cascade.diffusion.request_options import DiffusionOptions
 from cascade.engines.factory import EngineChoice
 from cascade.errors import EngineError
 from cascade.events import StageFinished
-from cascade.request import GenerateRequest, StageOptions
+from cascade.request import GenerateRequest
 from cascade.types import Array
 from protos.cascade.v1 import cascade_pb2 as pb
 from tests.support.serving import (
@@ -46,9 +47,9 @@ REQUEST = GenerateRequest(
     seed=SEED,
     image_index=3,
     options={
-        "base": StageOptions(steps=4, guidance=3.0),
-        "sr16": StageOptions(augmentation=0.2),
-        "sr32": StageOptions(steps=2, guidance=1.5),
+        "base": DiffusionOptions(steps=4, guidance=3.0),
+        "sr16": DiffusionOptions(augmentation=0.2),
+        "sr32": DiffusionOptions(steps=2, guidance=1.5),
     },
 )
 STARTS = ("prompt", "handle", "tensor", "image8", "image16")

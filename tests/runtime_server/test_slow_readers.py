@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from cascade.bundle.bundle import Bundle
-from cascade.request import GenerateRequest, StageOptions
+from cascade.diffusion.request_options import DiffusionOptions
+from cascade.request import GenerateRequest
 from protos.cascade.v1 import cascade_pb2 as pb
 from tests.support.serving import (
     PROMPT,
@@ -55,7 +56,7 @@ def test_who_reads_late_gets_every_result_and_only_the_latest_news(bundle: Bundl
     previews = [r.preview for r in responses if r.WhichOneof("event") == "preview"]
     assert len(previews) < STEPS
     assert responses[-1].WhichOneof("event") == "done"
-    options = {"base": StageOptions(steps=2), "sr16": StageOptions(steps=STEPS)}
+    options = {"base": DiffusionOptions(steps=2), "sr16": DiffusionOptions(steps=STEPS)}
     expected = local_results(bundle, GenerateRequest(prompt=PROMPT, options=options))
     for name in ("base", "sr16", "sr32"):
         image = expected[name].handoff.image

@@ -11,7 +11,7 @@ from benchmarks.learning_curve import WANTED, forecast, kept_networks, law_of
 from benchmarks.lib.plots import plot_learning
 from benchmarks.lib.prompt_lists import Question
 from benchmarks.sweep_subjects import Asked, Subject, base_score
-from cascade.request import StageOptions
+from cascade.diffusion.request_options import DiffusionOptions
 from stages.data.loader import Loader
 from stages.evaluation.probe import Probe
 from stages.evaluation.sampling import load_network, torch_spec
@@ -84,7 +84,7 @@ def test_scores_of_captions_and_keywords(tmp_path: Path) -> None:
     }
     engine = TorchEngine(stirred(TINY_BASE.unet, 1), "prediction")
     subject = Subject(name="base", position=1, spec=torch_spec(TINY_BASE), engine=engine)
-    found = base_score(asked, judged)(subject.stage(), StageOptions(steps=2, guidance=1.0))
+    found = base_score(asked, judged)(subject.stage(), DiffusionOptions(steps=2, guidance=1.0))
     assert found["pictures"] == 3
     # Of four names the best five are all.
     assert found["top5"] == found["keywords_top5"] == 1.0

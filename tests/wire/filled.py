@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from cascade.codecs.image import FORMATS
 from cascade.codecs.tensor import DTYPES, PackedTensor
+from cascade.diffusion.request_options import DiffusionOptions
 from cascade.precision import Precision
+from cascade.request import FamilyOptions
 from wire.payloads import ContextReference
 
 TEXT = st.text("aZ0._é日", min_size=1, max_size=3)
@@ -31,6 +33,7 @@ OVERRIDES: dict[Any, st.SearchStrategy[Any]] = {
         dtype=st.sampled_from(sorted(DTYPES)),
         data=SCALARS[bytes],
     ),
+    FamilyOptions: st.deferred(lambda: filled(DiffusionOptions)),
     # A oneof: never both.
     ContextReference: st.one_of(
         st.builds(ContextReference, handle=SCALARS[bytes]),

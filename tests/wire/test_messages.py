@@ -1,28 +1,31 @@
 """Our types to bytes and back: what the other side reads is what was meant."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pytest
 
 from cascade.codecs.tensor import pack_tensor, unpack_tensor
+from cascade.diffusion.request_options import DiffusionOptions
 from cascade.errors import StageError, TransportError
 from cascade.events import Accepted, Backend, Progress
 from cascade.precision import Precision
-from cascade.request import StageOptions
 from protos.cascade.v1 import cascade_pb2 as pb
 from wire.contexts import decode_stored_context
-from wire.generate_call import (
-    ContextStart,
-    GenerateCall,
-    ImageStart,
-    PromptStart,
-    Start,
-    encode_generate,
-)
+from wire.generate_call import GenerateCall, decode_generate, encode_generate
 from wire.generate_events import Done, EncodedPreview, StageResult, decode_event
 from wire.payloads import ContextReference, EncodedImage
 from wire.server_info import decode_info
+from wire.starts import (
+    ContextStart,
+    ImageStart,
+    LabelStart,
+    NoiseStart,
+    PromptStart,
+    ResumeStart,
+    Start,
+)
 
 CONTEXT = np.arange(12, dtype=np.float16).reshape(3, 4)
 NOISE = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)
@@ -50,7 +53,10 @@ def test_every_choice_of_a_request_travels() -> None:
         seed=2**64 - 1,
         image_index=7,
         preview_every=2,
-        options={"sr16": StageOptions(steps=5, augmentation=0.0), "sr32": StageOptions(guidance=1)},
+        options={
+            "sr16": DiffusionOptions(steps=5, augmentation=0.0),
+            "sr32": DiffusionOptions(guidance=1),
+        },
     )
     assert (message.request_id, message.bundle_id) == ("r-1", "b" * 64)
     assert (message.seed, message.image_index) == (2**64 - 1, 7)
@@ -81,7 +87,7 @@ def test_a_start_from_a_context() -> None:
 
 def test_a_start_from_a_picture() -> None:
     """Later cuts send a handle and a picture without loss."""
-    message = sent(ImageStart(ContextReference(handle=b"h" * 32), PACKED_NOISE))
+    message = sent(ImageStart(PACKED_NOISE, ContextReference(handle=b"h" * 32)))
     assert message.WhichOneof("start") == "image"
     assert message.image.context.handle == b"h" * 32
     assert (message.image.image.width, message.image.image.height) == (8, 8)
@@ -92,6 +98,64 @@ def test_a_start_without_anything_is_our_bug() -> None:
     for nothing in (None, ContextStart(ContextReference())):
         with pytest.raises(StageError):
             sent(nothing)
+
+
+@pytest.mark.parametrize(
+    ("start", "kind"),
+    [
+        (PromptStart(""), "prompt"),
+        (ContextStart(INLINE), "context"),
+        (ImageStart(PACKED_NOISE), "image"),
+        (LabelStart(0), "label"),
+        (NoiseStart(), "noise"),
+        (ResumeStart(), "resume"),
+    ],
+)
+def test_a_start_is_named_even_when_it_says_nothing(start: Start, kind: str) -> None:
+    """An empty prompt, class 0 and a picture without text are starting points all the same."""
+    message = sent(start)
+    assert message.WhichOneof("start") == kind
+    call = decode_generate(message.SerializeToString())
+    assert (call.start, call.start_kind) == (start, kind)
+
+
+def test_a_start_of_a_newer_client_is_none_here() -> None:
+    """A message without a starting point is parsed; what it lacks, admission says."""
+    call = decode_generate(pb.GenerateRequest(request_id="r-1").SerializeToString())
+    assert (call.start, call.start_kind) == (None, None)
+
+
+def test_options_of_an_older_client_are_those_of_diffusion() -> None:
+    """The three fields before the families; beside a family they are ignored."""
+    older = pb.StageOptions(steps=5, augmentation=0.0)
+    both = pb.StageOptions(steps=5, diffusion=pb.DiffusionOptions(guidance=2))
+    request = pb.GenerateRequest(options={"older": older, "both": both})
+    call = decode_generate(request.SerializeToString())
+    assert call.options == {
+        "older": DiffusionOptions(steps=5, augmentation=0.0),
+        "both": DiffusionOptions(guidance=2.0),
+    }
+
+
+def test_an_older_server_reads_the_options() -> None:
+    """They are said in its fields too."""
+    options = sent(PromptStart("a"), options={"sr16": DiffusionOptions(steps=5)}).options["sr16"]
+    assert (options.steps, options.diffusion.steps) == (5, 5)
+    assert not options.HasField("guidance")
+
+
+def test_options_of_a_family_without_a_message_are_our_bug() -> None:
+    """They are refused here rather than left out."""
+
+    @dataclass(frozen=True)
+    class UnknownOptions:
+        """Of no family."""
+
+        def check(self, path: str) -> None:
+            """Nothing is wrong."""
+
+    with pytest.raises(StageError, match="UnknownOptions"):
+        sent(PromptStart("a"), options={"sr16": UnknownOptions()})
 
 
 def test_events_are_read() -> None:
@@ -105,8 +169,12 @@ def test_events_are_read() -> None:
         ),
         (pb.GenerateResponse(progress=pb.Progress(stage="a", step=1, of=3)), Progress("a", 1, 3)),
         (
+            pb.GenerateResponse(progress=pb.Progress(stage="a", step=1, of=3, unit="token")),
+            Progress("a", 1, 3, "token"),
+        ),
+        (
             pb.GenerateResponse(preview=pb.Preview(stage="a", step=1, image=image)),
-            EncodedPreview(stage="a", step=1, image=packed),
+            EncodedPreview(stage="a", done=1, image=packed),
         ),
         (
             pb.GenerateResponse(

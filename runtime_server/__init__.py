@@ -1,7 +1,7 @@
 """The cloud half: hosts components of a bundle behind gRPC.
 
 Only the configuration is named here, so that importing the package costs nothing;
-`operating.process` runs it, `cli.register` adds it to the `cascade` command. Its rooms import
+`lifecycle.process` runs it, `cli.register` adds it to the `cascade` command. Its rooms import
 downwards only; docs/architecture.md lists them in that order.
 """
 

@@ -14,7 +14,7 @@ from contextlib import closing
 from cascade.engine import Engine
 from cascade.types import Array
 from runtime_server.batching.batch_policy import BatchLimits
-from runtime_server.batching.batcher import Device, Seat
+from runtime_server.batching.batcher import DeviceBatcher, Seat
 from runtime_server.telemetry.observer import Observer
 
 Run = Callable[[Mapping[str, Array]], dict[str, Array]]
@@ -51,7 +51,7 @@ class Rehearsal:
         self._lock = threading.Lock()
         self._live = self._held = 0
         limits = BatchLimits(max_rows=max_rows, max_bytes=1 << 40, pads=pads)
-        self.device = Device(
+        self.device = DeviceBatcher(
             {BEAT: Call(self._beat), STAGE: Call(self._play, engine)},
             {BEAT: limits, STAGE: limits},
             {BEAT: str(BEAT), STAGE: str(STAGE)},

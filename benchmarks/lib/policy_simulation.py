@@ -14,16 +14,16 @@ from itertools import count
 import numpy as np
 
 from runtime_server.batching.batch_policy import (
-    Ask,
     BatchLimits,
-    Coming,
+    ExpectedRun,
     Run,
+    RunRequest,
     Wait,
     decide,
     row_cap,
     saving_s,
 )
-from runtime_server.batching.scheduling import due_of, next_to_start
+from runtime_server.batching.scheduling import next_to_start, priority_deadline
 
 PATIENCE_S = 30.0
 MAX_RUNNING = 8
@@ -151,7 +151,7 @@ class StepJoining:
         self._order = count()
         self._queued: list[SimulatedJob] = []
         self._running: list[SimulatedJob] = []
-        self._asks: dict[Ask, SimulatedJob] = {}
+        self._asks: dict[RunRequest, SimulatedJob] = {}
         self._busy = False
         self._now = self._free_since = self._host_free = 0.0
         self._ends: dict[int, float] = {}
@@ -159,7 +159,7 @@ class StepJoining:
     def run(self, arrivals: Sequence[float]) -> list[float]:
         """When each request is through."""
         for number, arrival in enumerate(arrivals):
-            due = due_of(None, arrival, PATIENCE_S)
+            due = priority_deadline(None, arrival, PATIENCE_S)
             job = SimulatedJob(number=number, due=due, last=len(self.stations) - 1)
             self._at(arrival, lambda job=job: self._arrive(job))
         while self._events:
@@ -197,7 +197,7 @@ class StepJoining:
     def _ask(self, job: SimulatedJob) -> None:
         """A row waits for the device."""
         job.expected_at = None
-        ask = Ask(
+        ask = RunRequest(
             number=next(self._order),
             position=job.position,
             due=job.due,
@@ -213,7 +213,7 @@ class StepJoining:
         if self._busy:
             return
         coming = [
-            Coming(position=job.position, due=job.due, expected_at=job.expected_at)
+            ExpectedRun(position=job.position, due=job.due, expected_at=job.expected_at)
             for job in self._running
             if job.expected_at is not None
         ]

@@ -84,9 +84,9 @@ class Keepalive:
     """How a link that is dead, and does not say so, is found while a call is open.
 
     After so long without a byte from the server a ping is sent, and after so long without an answer
-    the connection is given up. Servers must permit pings so often (`runtime_server.server`); one
-    that does not answers GOAWAY too_many_pings, the request is resumed, and gRPC then pings half as
-    often.
+    the connection is given up. Servers must permit pings so often (`runtime_server.app.server`);
+    one that does not answers GOAWAY too_many_pings, the request is resumed, and gRPC then pings
+    half as often.
     """
 
     time_ms: int = 10_000

@@ -26,8 +26,8 @@ from cascade.precision import Precision
 from cascade.request import GenerateRequest, Handoff
 from cascade.text.tokenizer import PromptTokenizer
 from cascade.types import ContextF16, ImageU8
-from runtime_server.admission.contexts import ContextStore
 from runtime_server.protocol.callers import ANONYMOUS
+from runtime_server.stores.contexts import ContextStore
 from wire.contexts import HANDLE_BYTES
 from wire.generate_call import GenerateCall, GenerateHead
 from wire.limits import MAX_CONTEXT_TOKENS, MAX_LINGER_S, MAX_REQUEST_ID

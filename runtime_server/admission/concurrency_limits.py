@@ -12,9 +12,11 @@ from cascade.bundle.manifest import Component, Manifest
 from cascade.errors import InvalidRequest, ServerBusy
 from cascade.text.spec import TextEncoderSpec
 from runtime_server.admission.checks import Work
-from runtime_server.batching.scheduling import SHORTEST_RETRY_S
 from runtime_server.config.config import ServerConfig
 from runtime_server.telemetry.observer import Observer
+
+SHORTEST_RETRY_S = 0.1
+"""Nobody is told to come back sooner, however soon there may be room."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -6,16 +6,15 @@ decisions are functions of values and a passed-in clock. Knows names and numbers
 """
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from cascade.bundle.manifest import Manifest
 from cascade.diffusion.spec import DiffusionSpec
 from cascade.errors import QuotaExceeded
+from runtime_server.system.clock import Clock
 from runtime_server.telemetry.observer import Observer
-
-Clock = Callable[[], float]
 
 MAX_IDENTITIES = 100_000
 """Buckets that are not full. Beyond it, callers with the fullest ones begin anew."""

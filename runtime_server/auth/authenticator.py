@@ -25,7 +25,7 @@ CERTIFICATE_NAME = re.compile(r"[\x21-\x7e]{1,128}")
 Metadata = Sequence[tuple[str, str | bytes]]
 
 
-class Access:
+class Authenticator:
     """The rules of one server; its files of keys are read again when they change."""
 
     def __init__(self, config: ServerConfig) -> None:

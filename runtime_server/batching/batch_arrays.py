@@ -23,7 +23,7 @@ def rows_of(inputs: Arrays) -> int:
     return max((len(value) for value in inputs.values()), default=0)
 
 
-def kind_of(inputs: Arrays, *, pads: bool) -> Hashable:
+def batch_key(inputs: Arrays, *, pads: bool) -> Hashable:
     """Equal for inputs that may be joined.
 
     Args:
@@ -44,7 +44,7 @@ def size_bytes_of(inputs: Arrays) -> int:
 
 
 def joined(parts: Sequence[Arrays]) -> dict[str, Array]:
-    """The inputs of one run for all; they are of one `kind_of`."""
+    """The inputs of one run for all; they are of one `batch_key`."""
     whole = {}
     for name in parts[0]:
         values = [part[name] for part in parts]

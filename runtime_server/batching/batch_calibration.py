@@ -18,9 +18,10 @@ from cascade.errors import CascadeError, InvalidRequest
 from cascade.tuning.dummy_inputs import dummy_inputs, free_axes
 from cascade.types import Array
 from runtime_server.batching.batch_arrays import MASKED, cut, joined
-from runtime_server.batching.batch_policy import ALL, parse_caps, row_cap
-from runtime_server.batching.batcher import Device, Seat
-from runtime_server.budgeted_store import Clock
+from runtime_server.batching.batch_policy import row_cap
+from runtime_server.batching.batcher import DeviceBatcher, Seat
+from runtime_server.config.row_caps import ALL, parse_caps
+from runtime_server.system.clock import Clock
 from runtime_server.telemetry.logs import log_event
 
 SAME = 1e-4
@@ -70,7 +71,7 @@ class BatchCalibration:
 
     def __init__(
         self,
-        device: Device,
+        device: DeviceBatcher,
         manifest: Manifest,
         caps: Mapping[int, int | None],
         clock: Clock,

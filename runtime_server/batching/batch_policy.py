@@ -8,20 +8,15 @@ threads, nor arrays, nor why a row is urgent.
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
-from cascade.errors import InvalidRequest
-
 PAYS_BELOW = 0.9
 """Rows share a run only if two in one take less than this share of the time of two alone: what is
 nearer to 1 than that is within the noise of measuring, and company delays the first to finish."""
 PATIENCE = 0.25
 """A less urgent step is held back for a row that is expected within this share of its length."""
-AUTO = "auto"
-ALL = ""
-"""Stands for every component that is not named."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Ask:
+class RunRequest:
     """One run of the engine that a row waits for."""
 
     number: int
@@ -40,7 +35,7 @@ class Ask:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Coming:
+class ExpectedRun:
     """A row between two runs: its host work is under way, and then it asks again."""
 
     position: int
@@ -66,7 +61,7 @@ class BatchLimits:
 class Run:
     """Run these together now, the most urgent first."""
 
-    asks: tuple[Ask, ...]
+    asks: tuple[RunRequest, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +72,8 @@ class Wait:
 
 
 def decide(
-    asks: Sequence[Ask],
-    coming: Sequence[Coming],
+    asks: Sequence[RunRequest],
+    coming: Sequence[ExpectedRun],
     limits: Mapping[int, BatchLimits],
     *,
     free_since: float,
@@ -107,7 +102,7 @@ def decide(
         return None
     order = sorted(asks, key=urgency)
     head = order[0]
-    together = companions(order, limits[head.position])
+    together = compatible(order, limits[head.position])
     if coming:
         opened = max(head.since, free_since)
         until = batch_window(together, coming, limits[head.position], opened)
@@ -116,12 +111,12 @@ def decide(
     return Run(together)
 
 
-def urgency(ask: Ask) -> tuple[float, int]:
+def urgency(ask: RunRequest) -> tuple[float, int]:
     """Sorts the earliest due first, and equals in the order of asking."""
     return ask.due, ask.number
 
 
-def companions(order: Sequence[Ask], limits: BatchLimits) -> tuple[Ask, ...]:
+def compatible(order: Sequence[RunRequest], limits: BatchLimits) -> tuple[RunRequest, ...]:
     """The first ask, and those after it that fit into its run."""
     head = order[0]
     taken, rows, size_bytes = [head], head.rows, head.size_bytes
@@ -138,7 +133,10 @@ def companions(order: Sequence[Ask], limits: BatchLimits) -> tuple[Ask, ...]:
 
 
 def batch_window(
-    together: Sequence[Ask], coming: Sequence[Coming], limits: BatchLimits, opened: float
+    together: Sequence[RunRequest],
+    coming: Sequence[ExpectedRun],
+    limits: BatchLimits,
+    opened: float,
 ) -> float:
     """Until when the device should idle rather than run `together`; the past for not at all.
 
@@ -187,23 +185,3 @@ def saving_s(step_s: Mapping[int, float]) -> float:
         return 0.0
     asks = most / fewest
     return max(0.0, (asks * step_s[fewest] - step_s[most]) / (asks - 1))
-
-
-def parse_caps(text: str) -> dict[str, int | None]:
-    """`auto`, `N`, or `COMPONENT=N,...` as caps by component; None is to be measured.
-
-    Raises:
-        InvalidRequest: none of those.
-    """
-    found: dict[str, int | None] = {}
-    for part in text.split(","):
-        name, sign, word = part.strip().rpartition("=")
-        number = int(word) if word.isascii() and word.isdigit() and len(word) < 7 else 0
-        if (word != AUTO and number < 1) or bool(sign) != bool(name) or name in found:
-            raise InvalidRequest(
-                f"max_batch_rows: expected {AUTO}, a number from 1, or COMPONENT=NUMBER,..., got "
-                f"{text[:80]!r}",
-                field="max_batch_rows",
-            )
-        found[name] = None if word == AUTO else number
-    return found

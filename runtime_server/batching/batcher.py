@@ -1,8 +1,8 @@
 """Where rows of all requests meet between two steps to share runs of the engines of one device.
 
 To a stage its `Seat` is an engine like any other: `run` returns the outputs of its own inputs.
-Behind the seats stands one `Device`, which runs one engine at a time (the token of the device) on
-whatever `decide` puts together. There is no thread here: whoever makes a run possible, runs it. A
+Behind the seats stands one `DeviceBatcher`, which runs one engine at a time on whatever `decide`
+puts together. There is no thread here: whoever makes a run possible, runs it. A
 row alone thus calls its engine as if nothing stood between. Knows engines and arrays; neither
 requests nor queues.
 """
@@ -18,37 +18,37 @@ from cascade.errors import Cancelled, CascadeError, EngineError
 from cascade.types import Array
 from runtime_server.batching.batch_arrays import (
     all_finite,
+    batch_key,
     cut,
     joined,
-    kind_of,
     rows_of,
     size_bytes_of,
 )
 from runtime_server.batching.batch_policy import (
-    Ask,
     BatchLimits,
-    Coming,
+    ExpectedRun,
     Run,
+    RunRequest,
     Wait,
     decide,
     saving_s,
 )
 from runtime_server.batching.step_times import StepTimes
-from runtime_server.budgeted_store import Clock
+from runtime_server.system.clock import Clock
 from runtime_server.telemetry.observer import NullObserver, Observer
 
 Outputs = dict[str, Array]
 
 
 @dataclass(eq=False, slots=True)
-class Waiting:
+class PendingRun:
     """An ask with its arrays. Its marks change only under the device's lock."""
 
-    ask: Ask
+    ask: RunRequest
     seat: "Seat"
     inputs: Mapping[str, Array]
     woken: threading.Condition
-    batch: "tuple[Waiting, ...]" = ()
+    batch: "tuple[PendingRun, ...]" = ()
     """What its thread is to run, when the choice fell on it."""
     started: bool = False
     ended: bool = False
@@ -65,8 +65,10 @@ class Waiting:
 class Seat:
     """One request inside one component: an engine for its stage. Used by one thread."""
 
-    def __init__(self, device: "Device", position: int, due: float, name: str, runs: int) -> None:
-        """A seat; `Device.seat` makes them.
+    def __init__(
+        self, device: "DeviceBatcher", position: int, due: float, name: str, runs: int
+    ) -> None:
+        """A seat; `DeviceBatcher.seat` makes them.
 
         Args:
             device: where it stands.
@@ -99,7 +101,7 @@ class Seat:
         self._device.leave(self)
 
 
-class Device:
+class DeviceBatcher:
     """One piece of hardware that does one run at a time, and the engines that share it."""
 
     def __init__(
@@ -128,8 +130,8 @@ class Device:
         self._lock = threading.Lock()
         self._numbers = count()
         self._seats: set[Seat] = set()
-        self._waiting: dict[Ask, Waiting] = {}
-        self._running: tuple[Waiting, ...] = ()
+        self._waiting: dict[RunRequest, PendingRun] = {}
+        self._running: tuple[PendingRun, ...] = ()
         self._free_since = 0.0
         self._wait_until: float | None = None
         self._run_s = StepTimes()
@@ -223,22 +225,22 @@ class Device:
         seat.expected_at = None
         self._seats.discard(seat)
 
-    def _enter(self, seat: Seat, inputs: Mapping[str, Array]) -> Waiting:
-        """Ask, and wait until the run is done or this thread is the one to do it."""
+    def _enter(self, seat: Seat, inputs: Mapping[str, Array]) -> PendingRun:
+        """RunRequest, and wait until the run is done or this thread is the one to do it."""
         with self._lock:
             if seat.stop is not None:
                 raise seat.stop
             now = self._clock()
-            ask = Ask(
+            ask = RunRequest(
                 number=next(self._numbers),
                 position=seat.position,
                 due=seat.due,
                 rows=rows_of(inputs),
                 size_bytes=size_bytes_of(inputs),
-                kind=kind_of(inputs, pads=self._limits[seat.position].pads),
+                kind=batch_key(inputs, pads=self._limits[seat.position].pads),
                 since=now,
             )
-            waiting = Waiting(ask, seat, inputs, threading.Condition(self._lock))
+            waiting = PendingRun(ask, seat, inputs, threading.Condition(self._lock))
             if seat.expected_at is not None:
                 self._host_s.add((seat.position, 1), now - seat.expected_at)
                 seat.expected_at = None
@@ -251,7 +253,7 @@ class Device:
                     self._dispatch(waiting)
             return waiting
 
-    def _dispatch(self, here: Waiting | None = None) -> None:
+    def _dispatch(self, here: PendingRun | None = None) -> None:
         """Let a free device do what is next; under the lock.
 
         Args:
@@ -281,10 +283,10 @@ class Device:
             if leader is not here:
                 leader.woken.notify()
 
-    def _coming(self) -> list[Coming]:
+    def _coming(self) -> list[ExpectedRun]:
         """The rows between two runs."""
         return [
-            Coming(
+            ExpectedRun(
                 position=seat.position,
                 due=seat.due,
                 expected_at=seat.expected_at + self._host_s.seconds((seat.position, 1)),
@@ -293,7 +295,7 @@ class Device:
             if seat.expected_at is not None
         ]
 
-    def _perform(self, batch: tuple[Waiting, ...]) -> None:
+    def _perform(self, batch: tuple[PendingRun, ...]) -> None:
         """Run the batch on this thread, hand out the results, and see what is next."""
         begun = self._clock()
         try:
@@ -323,7 +325,7 @@ class Device:
 
     def _note(
         self,
-        batch: tuple[Waiting, ...],
+        batch: tuple[PendingRun, ...],
         results: Sequence[tuple[Outputs, Exception | None]],
         begun: float,
         ended: float,
@@ -349,7 +351,7 @@ class Device:
         """Rows to median seconds."""
         return self._run_s.by_rows(position)
 
-    def _together(self, batch: tuple[Waiting, ...]) -> list[tuple[Outputs, Exception | None]]:
+    def _together(self, batch: tuple[PendingRun, ...]) -> list[tuple[Outputs, Exception | None]]:
         """Outputs or error of every part, so that no row suffers from another's inputs."""
         engine = self._engines[batch[0].ask.position]
         if len(batch) == 1:
@@ -366,14 +368,14 @@ class Device:
             for waiting, part in zip(batch, parts, strict=True)
         ]
 
-    def _again(self, engine: Engine, waiting: Waiting) -> tuple[Outputs, Exception | None]:
+    def _again(self, engine: Engine, waiting: PendingRun) -> tuple[Outputs, Exception | None]:
         """One row of a failed run by itself."""
         if waiting.seat.stop is not None:
             return {}, waiting.seat.stop
         return alone(engine, waiting)
 
 
-def alone(engine: Engine, waiting: Waiting) -> tuple[Outputs, Exception | None]:
+def alone(engine: Engine, waiting: PendingRun) -> tuple[Outputs, Exception | None]:
     """A run of one row's inputs as they are."""
     try:
         outputs = engine.run(waiting.inputs)

@@ -9,9 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 from cascade.errors import CascadeError, DeadlineExceeded, ServerBusy
-
-SHORTEST_RETRY_S = 0.1
-"""A full queue is not asked again sooner, however fast its component is."""
+from runtime_server.admission.concurrency_limits import SHORTEST_RETRY_S
 
 Steps = Mapping[int, int]
 """Position to steps."""
@@ -41,7 +39,7 @@ class Candidate(Protocol):
         ...
 
 
-def due_of(deadline: float | None, admitted_at: float, max_queue_age_s: float) -> float:
+def priority_deadline(deadline: float | None, admitted_at: float, max_queue_age_s: float) -> float:
     """What a request is sorted by: its deadline, and never later than its turn.
 
     A request without a deadline, or with a far one, has its turn `max_queue_age_s` after it came:

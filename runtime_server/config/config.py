@@ -11,7 +11,7 @@ from typing import Literal, get_args
 
 from cascade.errors import InvalidRequest
 from cascade.tuning.options import AUTO, EngineOptions, parse_engine_options
-from runtime_server.batching.batch_policy import parse_caps
+from runtime_server.config.row_caps import parse_caps
 from runtime_server.telemetry.logs import LOG_LEVELS, LogLevel
 
 Anonymous = Literal["auto", "allow", "refuse"]

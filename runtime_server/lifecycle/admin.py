@@ -15,7 +15,7 @@ from typing import Any
 from cascade.errors import TransportError
 from runtime_server.config.config import is_loopback, split_address
 from runtime_server.lifecycle.reload import ReloadAnswer
-from runtime_server.listeners import Endpoint, bind, find_endpoints
+from runtime_server.system.listeners import Endpoint, bind, find_endpoints
 from runtime_server.telemetry.logs import log_event
 
 READ_PATIENCE_S = 5.0
@@ -51,10 +51,10 @@ class AdminServer:
         """
         host, port = split_address(listen, "metrics_listen")
         endpoints = find_endpoints(host, port)
-        self._servers: list[PanelServer] = []
+        self._servers: list[AdminHTTPServer] = []
         try:
             for endpoint in endpoints:
-                self._servers.append(PanelServer(endpoint, panel))
+                self._servers.append(AdminHTTPServer(endpoint, panel))
         except OSError as exc:
             self._close_sockets()
             raise TransportError(f"cannot listen on {endpoint}: {exc.strerror}") from exc
@@ -79,7 +79,7 @@ class AdminServer:
             server.server_close()
 
 
-class PanelServer(ThreadingHTTPServer):
+class AdminHTTPServer(ThreadingHTTPServer):
     """The standard library's server, with the panel at hand for its handlers."""
 
     daemon_threads = True
@@ -89,7 +89,7 @@ class PanelServer(ThreadingHTTPServer):
         self.panel = panel
         self.address_family = endpoint.family
         self._endpoint = endpoint
-        super().__init__((endpoint.host, endpoint.port), PanelHandler)
+        super().__init__((endpoint.host, endpoint.port), AdminRequestHandler)
 
     def server_bind(self) -> None:
         """Bind as every listener here does; the standard library would look up this host's name."""
@@ -101,10 +101,10 @@ class PanelServer(ThreadingHTTPServer):
         """A peer that is gone is no news; the standard library would print a traceback."""
 
 
-class PanelHandler(BaseHTTPRequestHandler):
+class AdminRequestHandler(BaseHTTPRequestHandler):
     """One connection."""
 
-    server: PanelServer
+    server: AdminHTTPServer
     timeout = READ_PATIENCE_S
     server_version = "cascade"
     sys_version = ""

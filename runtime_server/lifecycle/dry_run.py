@@ -6,13 +6,13 @@ what the server would be. Knows what to print; not how it is found out.
 
 from collections.abc import Iterator
 
-from runtime_server.auth.authenticator import Access
+from runtime_server.auth.authenticator import Authenticator
 from runtime_server.auth.tls import read_credentials
 from runtime_server.config.config import ServerConfig
 from runtime_server.config.settings import settings
 from runtime_server.lifecycle.process import load_warm
-from runtime_server.memory import resident_bytes
 from runtime_server.runtime.core import Core
+from runtime_server.system.memory import resident_bytes
 from runtime_server.telemetry.observer import NullObserver
 from wire.server_info import ComponentInfo
 
@@ -27,7 +27,7 @@ def dry_run(config: ServerConfig) -> Iterator[str]:
     Raises:
         CascadeError: the server could not start.
     """
-    Access(config)
+    Authenticator(config)
     read_credentials(config)
     before = resident_bytes()
     core = load_warm(config, NullObserver())

@@ -3,9 +3,9 @@
 Knows where to look; not how it is shown.
 """
 
-from runtime_server.memory import resident_bytes
+from runtime_server.app.server import CascadeServer
 from runtime_server.runtime.core import Core
-from runtime_server.server import CascadeServer
+from runtime_server.system.memory import resident_bytes
 from runtime_server.telemetry.load import Load, StageLoad
 
 
@@ -13,24 +13,24 @@ def read_load(server: CascadeServer | None) -> Load:
     """The present load, from any thread; that of no server is empty."""
     if server is None:
         return Load(resident_bytes=resident_bytes())
-    houses = list(server.houses.all)
-    counts = [house.core.executor.counts for house in houses]
-    kept = server.houses.present.reception.ledger.kept
-    contexts = [house.core.contexts for house in houses]
-    core = server.houses.present.core
+    generations = list(server.generations.all)
+    counts = [generation.core.executor.counts for generation in generations]
+    kept = server.generations.present.requests.index.kept
+    contexts = [generation.core.contexts for generation in generations]
+    core = server.generations.present.core
     return Load(
         ready=server.is_ready,
         bundle_name=core.manifest.name,
         bundle_id=core.bundle_id,
-        bundles=len(houses),
+        bundles=len(generations),
         in_flight=sum(count.in_flight for count in counts),
         running=sum(count.running for count in counts),
-        in_flight_bytes=sum(house.reception.room.size_bytes for house in houses),
+        in_flight_bytes=sum(generation.requests.limits.size_bytes for generation in generations),
         contexts=sum(store.count for store in contexts),
         context_bytes=sum(store.size_bytes for store in contexts),
         results=kept.count,
         result_bytes=kept.size_bytes,
-        stages=read_stages(core, [house.core for house in houses]),
+        stages=read_stages(core, [generation.core for generation in generations]),
         resident_bytes=resident_bytes(),
     )
 

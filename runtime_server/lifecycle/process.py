@@ -13,14 +13,14 @@ import threading
 from collections.abc import Callable, Coroutine
 from functools import partial
 
+from runtime_server.app.server import FLUSH_S, CascadeServer
 from runtime_server.config.config import ServerConfig
 from runtime_server.lifecycle.engine_lines import engine_words, warn_of_engines
 from runtime_server.lifecycle.reload import Reloader, Reread
-from runtime_server.lifecycle.telemetry_setup import open_instruments
-from runtime_server.memory import share_arenas
+from runtime_server.lifecycle.telemetry_setup import open_telemetry
 from runtime_server.runtime.core import Core, load_core
 from runtime_server.runtime.warm_up import warm_up
-from runtime_server.server import FLUSH_S, CascadeServer
+from runtime_server.system.memory import share_arenas
 from runtime_server.telemetry.logs import log_event
 from runtime_server.telemetry.observer import Observer
 from wire.limits import PRIVATE_FOLDER
@@ -58,12 +58,12 @@ async def serve(config: ServerConfig, reread: Reread) -> int:
     loop.add_signal_handler(signal.SIGHUP, lambda: None)
     if config.until_stdin_closes:
         watch_for_eof(sys.stdin.fileno(), lambda: loop.call_soon_threadsafe(stops.soon.set))
-    with open_instruments(config, loop) as instruments:
+    with open_telemetry(config, loop) as instruments:
         load = partial(load_warm, observer=instruments.observer)
         core = await loaded(asyncio.to_thread(load, config), stops, config)
         server = CascadeServer(config, core, instruments.observer)
         try:
-            reloader = Reloader(server.houses, config, reread, load, instruments.observer)
+            reloader = Reloader(server.generations, config, reread, load, instruments.observer)
             instruments.watch(server, reloader)
             await server.start()
             loop.add_signal_handler(signal.SIGHUP, Reloads(reloader).ask)
@@ -101,7 +101,7 @@ def leave_no_folder(config: ServerConfig) -> None:
 
 async def serve_until(stops: ShutdownSignal, server: CascadeServer) -> int:
     """From the first call to the end; returns the exit code."""
-    core = server.houses.present.core
+    core = server.generations.present.core
     log_event(
         "listening",
         address=server.address,

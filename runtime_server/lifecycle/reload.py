@@ -12,7 +12,7 @@ from typing import Literal
 from cascade.bundle.manifest import Manifest
 from cascade.errors import CascadeError, InvalidRequest
 from cascade.text.spec import TextEncoderSpec
-from runtime_server.bundle_generations import BundleGenerations
+from runtime_server.app.bundle_generations import BundleGenerations
 from runtime_server.config.config import ServerConfig
 from runtime_server.lifecycle.engine_lines import engine_words, warn_of_engines
 from runtime_server.runtime.core import Core
@@ -55,7 +55,7 @@ class Reloader:
 
     def __init__(
         self,
-        houses: BundleGenerations,
+        generations: BundleGenerations,
         config: ServerConfig,
         reread: Reread,
         load: Load,
@@ -64,13 +64,13 @@ class Reloader:
         """Nothing reloaded yet.
 
         Args:
-            houses: where the new core moves in.
+            generations: where the new core moves in.
             config: of the start.
             reread: the configuration as it is written now.
             load: opens, verifies and warms up; called from another thread.
             observer: is told what came of each reload.
         """
-        self._houses = houses
+        self._generations = generations
         self._config = config
         self._reread = reread
         self._load = load
@@ -91,7 +91,7 @@ class Reloader:
             bundle_id=answer.bundle_id,
             message=answer.message,
             need_restart=list(answer.need_restart),
-            engines=engine_words(self._houses.present.core),
+            engines=engine_words(self._generations.present.core),
         )
         self._observer.reloaded(answer.outcome)
         return answer
@@ -105,7 +105,7 @@ class Reloader:
             for field in fields(ServerConfig)
             if getattr(config, field.name) != getattr(written, field.name)
         )
-        present = self._houses.present.core
+        present = self._generations.present.core
         core = await asyncio.to_thread(self._load, config)
         same = core.bundle_id == present.bundle_id and config == present.config
         try:
@@ -116,7 +116,7 @@ class Reloader:
         if same:
             await asyncio.to_thread(core.close)
         else:
-            self._houses.move(core)
+            self._generations.swap(core)
             warn_of_engines(core)
             core.measure_beside()
         outcome: Outcome = "unchanged" if same else "reloaded"
@@ -130,7 +130,7 @@ class Reloader:
             log_error(error, "reload", "")
             message = f"{type(error).__name__}: see internal_error in the log"
         return ReloadAnswer(
-            outcome="refused", bundle_id=self._houses.present.core.bundle_id, message=message
+            outcome="refused", bundle_id=self._generations.present.core.bundle_id, message=message
         )
 
 

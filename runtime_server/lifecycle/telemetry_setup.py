@@ -10,11 +10,11 @@ from concurrent.futures import TimeoutError as Late
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
+from runtime_server.app.server import CascadeServer
 from runtime_server.config.config import ServerConfig
 from runtime_server.lifecycle.admin import AdminHandlers, AdminServer
 from runtime_server.lifecycle.load_reader import read_load
 from runtime_server.lifecycle.reload import ReloadAnswer, Reloader
-from runtime_server.server import CascadeServer
 from runtime_server.telemetry.logs import log_event
 from runtime_server.telemetry.observer import CompositeObserver, NullObserver, Observer
 
@@ -24,10 +24,10 @@ RELOAD_PATIENCE_S = 600.0
 """How long the operator's port waits for the answer to a reload."""
 
 if TYPE_CHECKING:
-    from runtime_server.telemetry.metrics import PrometheusObserver
+    from runtime_server.telemetry.metrics import PrometheusMetrics
 
 
-class Instruments:
+class ServerTelemetry:
     """The observers of one server, and what the operator's port asks of it."""
 
     def __init__(self, observers: list[Observer], loop: asyncio.AbstractEventLoop) -> None:
@@ -67,9 +67,9 @@ class Instruments:
 
 
 @contextmanager
-def open_instruments(
+def open_telemetry(
     config: ServerConfig, loop: asyncio.AbstractEventLoop
-) -> Iterator[Instruments]:
+) -> Iterator[ServerTelemetry]:
     """What the configuration asks for, for the length of a `with` block.
 
     Raises:
@@ -80,24 +80,26 @@ def open_instruments(
         observers: list[Observer] = []
         if config.traces != "off":
             # Imported where they are asked for, so that other servers need not load them.
-            from runtime_server.telemetry.traces import TraceObserver, open_provider  # noqa: PLC0415
+            from runtime_server.telemetry.traces import TraceRecorder, open_provider  # noqa: PLC0415
 
             provider = open_provider(config.traces)
             stack.callback(provider.shutdown)
-            observers.append(TraceObserver(provider))
+            observers.append(TraceRecorder(provider))
         if not config.metrics_listen:
-            yield Instruments(observers, loop)
+            yield ServerTelemetry(observers, loop)
             return
-        from runtime_server.telemetry.metrics import PrometheusObserver  # noqa: PLC0415
+        from runtime_server.telemetry.metrics import PrometheusMetrics  # noqa: PLC0415
 
-        metrics = PrometheusObserver()
-        instruments = Instruments([*observers, metrics], loop)
+        metrics = PrometheusMetrics()
+        instruments = ServerTelemetry([*observers, metrics], loop)
         metrics.show(lambda: read_load(instruments.server))
         stack.callback(open_port(config.metrics_listen, instruments, metrics).close)
         yield instruments
 
 
-def open_port(listen: str, instruments: Instruments, metrics: "PrometheusObserver") -> AdminServer:
+def open_port(
+    listen: str, instruments: ServerTelemetry, metrics: "PrometheusMetrics"
+) -> AdminServer:
     """The operator's port."""
     panel = AdminHandlers(
         is_alive=instruments.is_alive,

@@ -19,7 +19,7 @@ class Recorded:
     message: bytes
 
 
-class Outbox:
+class CoalescingQueue:
     """A queue from the executor to a request, or on to one call; used on the event loop alone."""
 
     def __init__(self) -> None:

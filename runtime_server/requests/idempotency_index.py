@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from cascade.errors import CascadeError, RequestIdTaken, UnknownRequest
-from runtime_server.budgeted_store import BudgetedStore, Clock
+from runtime_server.stores.budgeted_store import BudgetedStore
+from runtime_server.system.clock import Clock
 
 ENTRY_BYTES = 1024
 """What an entry costs besides its pictures; so that empty ones are bounded too."""
@@ -53,7 +54,7 @@ class Running(Protocol):
 R = TypeVar("R", bound=Running)
 
 
-class Ledger(Generic[R]):
+class IdempotencyIndex(Generic[R]):
     """The book; used from one thread, its counts from any."""
 
     def __init__(

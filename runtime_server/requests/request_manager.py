@@ -1,6 +1,6 @@
 """Takes requests in and lets them go: twins join, kept results are handed out, orphans are ended.
 
-Everything here happens on one event loop. Knows the ledger, the room and the executor behind the
+Everything here happens on one event loop. Knows the index, the room and the executor behind the
 core; not gRPC.
 """
 
@@ -23,7 +23,7 @@ from runtime_server.admission.concurrency_limits import Room, RoomLimits
 from runtime_server.admission.quota import Quota
 from runtime_server.protocol.status import OPAQUE_CODES
 from runtime_server.requests.coalescing_queue import Recorded
-from runtime_server.requests.idempotency_index import KeptResult, Ledger, RequestKey
+from runtime_server.requests.idempotency_index import IdempotencyIndex, KeptResult, RequestKey
 from runtime_server.requests.result_broadcast import Listener, Production
 from runtime_server.runtime.core import Core
 from runtime_server.runtime.jobs import Delivery, Ended, Job
@@ -95,13 +95,13 @@ class RequestManager:
         self._observer = observer
         self._max_linger_s = config.max_linger_s
         self._lifetime_s = config.result_lifetime_s
-        self.ledger: Ledger[ActiveRequest] = Ledger(
+        self.index: IdempotencyIndex[ActiveRequest] = IdempotencyIndex(
             budget_bytes=config.result_store_bytes,
             lifetime_s=config.result_lifetime_s,
             clock=time.monotonic,
             bundle_id=core.bundle_id,
         )
-        self.room = Room(
+        self.limits = Room(
             RoomLimits(
                 max_bytes=config.max_in_flight_bytes,
                 max_per_identity=config.max_in_flight_per_identity,
@@ -131,7 +131,7 @@ class RequestManager:
             TransportError: the server is shutting down.
         """
         try:
-            found = self.ledger.find(key, means)
+            found = self.index.find(key, means)
         except RequestIdTaken:
             self._observer.refused("invalid")
             raise
@@ -158,7 +158,7 @@ class RequestManager:
             UnknownRequest: nothing of that id is here.
             CascadeError: it failed while nobody listened.
         """
-        return self._seat(self.ledger.resume(key), held)
+        return self._seat(self.index.resume(key), held)
 
     def leave(self, seat: Seat, code: str) -> None:
         """A call is over; the last one to leave decides what becomes of the work.
@@ -184,11 +184,11 @@ class RequestManager:
 
     def cancel(self, key: RequestKey) -> bool:
         """End a request by its id and forget what is kept of it; whether there was anything."""
-        stay = self.ledger.of(key)
+        stay = self.index.of(key)
         if stay is not None:
             self._end(stay, Cancelled("the request was cancelled"))
-            self.ledger.end(key, stay, None)
-        return self.ledger.forget(key) or stay is not None
+            self.index.end(key, stay, None)
+        return self.index.forget(key) or stay is not None
 
     async def close(self) -> None:
         """End everything that is inside."""
@@ -209,9 +209,9 @@ class RequestManager:
 
     def _sweep(self) -> None:
         self._sweeping = None
-        self.ledger.kept.forget_old()
+        self.index.kept.forget_old()
         self._core.contexts.forget_old()
-        if self.ledger.kept.count or self._core.contexts.count:
+        if self.index.kept.count or self._core.contexts.count:
             self.sweep_later()
 
     def _seat(self, found: ActiveRequest | KeptResult, held: int) -> Seat:
@@ -251,7 +251,7 @@ class RequestManager:
         """Let a new request in."""
         loop = asyncio.get_running_loop()
         size_bytes = self._core.held_bytes(work)
-        self.room.enter(key.identity, size_bytes, self._next_to_leave_s(key.identity))
+        self.limits.enter(key.identity, size_bytes, self._next_to_leave_s(key.identity))
         production = Production(work, means)
 
         def deliver(delivery: Delivery) -> None:
@@ -262,7 +262,7 @@ class RequestManager:
             job, accepted = self._core.submit(work, deliver, allowed_s, key.identity)
         except CascadeError:
             self._observer.turned_away(key.request_id)
-            self.room.leave(key.identity, size_bytes)
+            self.limits.leave(key.identity, size_bytes)
             raise
         begins_at = time.monotonic() + accepted.estimated_wait_s
         stay = ActiveRequest(
@@ -280,7 +280,7 @@ class RequestManager:
             stay.timers.append(loop.call_later(allowed_s, self._end, stay, error))
         self._stays.add(stay)
         self._observer.entered(key.request_id)
-        self.ledger.begin(key, stay)
+        self.index.begin(key, stay)
         stay.task = loop.create_task(self._record(stay))
         return stay, accepted
 
@@ -301,7 +301,7 @@ class RequestManager:
         if not stay.production.is_heard and (stay.detach or stay.linger_s):
             log_unheard(stay, ended.error)
         stay.production.end(ended)
-        self.ledger.end(stay.key, stay, self._result_to_keep(stay, ended))
+        self.index.end(stay.key, stay, self._result_to_keep(stay, ended))
         self.sweep_later()
         self._close_when_left(stay)
 
@@ -335,7 +335,7 @@ class RequestManager:
         runs = self._core.executor.stop(stay.job, error)
         self._tell(stay, error, "running" if runs else "queue")
         if isinstance(error, Cancelled):
-            self.ledger.end(stay.key, stay, None)
+            self.index.end(stay.key, stay, None)
         if runs:
             asyncio.get_running_loop().call_later(STOP_AGAIN_S, self._end, stay, error)
 
@@ -360,7 +360,7 @@ class RequestManager:
             timer.cancel()
         self._core.executor.release(stay.job)
         self._observer.left(stay.key.request_id)
-        self.room.leave(stay.key.identity, stay.size_bytes)
+        self.limits.leave(stay.key.identity, stay.size_bytes)
 
 
 def log_unheard(stay: ActiveRequest, error: Exception | None) -> None:

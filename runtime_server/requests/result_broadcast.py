@@ -14,7 +14,7 @@ from cascade.errors import Cancelled
 from cascade.events import StageFinished
 from cascade.types import ImageU8
 from runtime_server.admission.checks import Work
-from runtime_server.requests.coalescing_queue import Outbox, Recorded
+from runtime_server.requests.coalescing_queue import CoalescingQueue, Recorded
 from runtime_server.requests.idempotency_index import KeptResult
 from runtime_server.runtime.jobs import Ended
 from wire.generate_events import StageResult, encode_event
@@ -30,7 +30,7 @@ class Listener:
 
     held: int = 0
     """Results that it does not want again, counted from the first."""
-    outbox: Outbox = field(default_factory=Outbox)
+    outbox: CoalescingQueue = field(default_factory=CoalescingQueue)
 
 
 class Production:
@@ -45,7 +45,7 @@ class Production:
         """
         self.work = work
         self.fingerprint = fingerprint
-        self.inbox = Outbox()
+        self.inbox = CoalescingQueue()
         """Where the executor's deliveries are put."""
         self.seconds: dict[str, float] = {"queue": 0.0, "encode": 0.0}
         self.ended: Ended | None = None

@@ -22,11 +22,9 @@ from cascade.text.tokenizer import PromptTokenizer
 from cascade.tuning.plan import EnginePlan, plan_here
 from runtime_server.admission.checks import Admission, Work, check_request_id
 from runtime_server.admission.concurrency_limits import check_bytes_suffice, held_bytes
-from runtime_server.admission.contexts import ContextStore
 from runtime_server.admission.quota import megapixels_of
 from runtime_server.batching.batch_calibration import BatchCalibration, row_caps
 from runtime_server.batching.batch_policy import BatchLimits
-from runtime_server.budgeted_store import Clock
 from runtime_server.config.config import ServerConfig
 from runtime_server.protocol.callers import ANONYMOUS
 from runtime_server.protocol.server_limits import limits_of
@@ -34,6 +32,8 @@ from runtime_server.runtime.executor import Executor, QueueLimits
 from runtime_server.runtime.jobs import Deliver, Delivery, Ended, Job, make_job
 from runtime_server.runtime.stage_health import StageHealth
 from runtime_server.runtime.warm_up import probe_of
+from runtime_server.stores.contexts import ContextStore
+from runtime_server.system.clock import Clock
 from runtime_server.telemetry.observer import CompositeObserver, NullObserver, Observer
 from wire.contexts import PutContextCall
 from wire.generate_call import GenerateCall, GenerateHead

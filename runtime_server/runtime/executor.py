@@ -25,21 +25,21 @@ from cascade.events import (
 from cascade.generate import generate
 from cascade.graph_spec import NET
 from cascade.stage import EngineStage
+from runtime_server.admission.concurrency_limits import SHORTEST_RETRY_S
 from runtime_server.batching.batch_policy import BatchLimits
-from runtime_server.batching.batcher import Device, Seat
+from runtime_server.batching.batcher import DeviceBatcher, Seat
 from runtime_server.batching.scheduling import (
-    SHORTEST_RETRY_S,
-    due_of,
     forecast_s,
     next_to_start,
+    priority_deadline,
     refuse_when_full,
     refuse_when_late,
     remaining_steps,
     stop_reason,
 )
 from runtime_server.batching.step_times import StepTimes
-from runtime_server.budgeted_store import Clock
 from runtime_server.runtime.jobs import Ended, Job
+from runtime_server.system.clock import Clock
 from runtime_server.telemetry.observer import Failure, NullObserver, Observer, Refusal
 
 STALE_S = 30.0
@@ -110,7 +110,7 @@ class Executor:
         self._limits = limits
         self._clock = clock
         self._observer: Observer = observer or NullObserver()
-        self.device = Device(
+        self.device = DeviceBatcher(
             {position: stage.engines[NET] for position, stage in stages.items()},
             {position: (batches or {}).get(position, ONE_ROW) for position in stages},
             {position: stage.names[0] for position, stage in stages.items()},
@@ -165,7 +165,7 @@ class Executor:
             if reason is not None:
                 self._observer.refused("deadline")
                 raise reason
-            job.due = due_of(job.deadline, now, self._limits.max_queue_age_s)
+            job.due = priority_deadline(job.deadline, now, self._limits.max_queue_age_s)
             ahead = self._ahead_of(job)
             alone_s, forecast = self._forecast_s(job, []), self._forecast_s(job, ahead)
             self._check_room(job.position)

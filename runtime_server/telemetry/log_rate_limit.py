@@ -7,8 +7,10 @@ the lines say.
 
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+
+from runtime_server.system.clock import Clock
 
 WINDOW_S = 10.0
 LINES = 20
@@ -39,10 +41,10 @@ class LineKind:
         return sys.maxsize if self.outcome == DONE else LINES_OF_WORK
 
 
-class LineBudget:
+class LogRateLimit:
     """The lines that are left of every kind; safe to use from several threads."""
 
-    def __init__(self, clock: Callable[[], float], window_s: float = WINDOW_S) -> None:
+    def __init__(self, clock: Clock, window_s: float = WINDOW_S) -> None:
         """A whole budget.
 
         Args:

@@ -15,7 +15,7 @@ from contextvars import Context, ContextVar
 from typing import Any, Literal, TextIO
 
 from cascade.errors import CascadeError
-from runtime_server.telemetry.log_rate_limit import WINDOW_S, LineBudget, LineKind
+from runtime_server.telemetry.log_rate_limit import WINDOW_S, LineKind, LogRateLimit
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 LOG_LEVELS: tuple[LogLevel, ...] = ("debug", "info", "warning", "error")
@@ -49,10 +49,10 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line)
 
 
-class BudgetHandler(logging.StreamHandler[TextIO]):
+class RateLimitedHandler(logging.StreamHandler[TextIO]):
     """Writes lines within their budget, and at the end of each window what it did not write."""
 
-    def __init__(self, stream: TextIO, budget: LineBudget, window_s: float = WINDOW_S) -> None:
+    def __init__(self, stream: TextIO, budget: LogRateLimit, window_s: float = WINDOW_S) -> None:
         """A handler whose window begins now.
 
         Args:
@@ -122,7 +122,7 @@ def kind_of(record: logging.LogRecord) -> LineKind:
 
 def configure_logs(level: LogLevel) -> None:
     """Send this package's lines to standard error."""
-    LOGGER.handlers = [BudgetHandler(sys.stderr, LineBudget(time.monotonic))]
+    LOGGER.handlers = [RateLimitedHandler(sys.stderr, LogRateLimit(time.monotonic))]
     LOGGER.propagate = False
     LOGGER.setLevel(level.upper())
 

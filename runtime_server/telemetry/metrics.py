@@ -27,7 +27,7 @@ STEP_MILLISECONDS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_00
 BATCH_ROWS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64)
 
 
-class PrometheusObserver(Observer):
+class PrometheusMetrics(Observer):
     """Counts what it is told; its registry also shows the present load when asked."""
 
     content_type: str = CONTENT_TYPE_LATEST

@@ -49,7 +49,7 @@ CALL: ContextVar[trace.Span | None] = ContextVar("call", default=None)
 """The span of the present call."""
 
 
-class TraceObserver(Observer):
+class TraceRecorder(Observer):
     """Makes spans of what it is told."""
 
     def __init__(self, provider: trace.TracerProvider) -> None:

@@ -9,9 +9,9 @@ import grpc
 import numpy as np
 
 from protos.cascade.v1 import cascade_pb2 as pb
+from runtime_server.app.server import GRPC_OPTIONS
 from runtime_server.config.config import ServerConfig
 from runtime_server.requests.result_broadcast import MAX_LISTENERS
-from runtime_server.server import GRPC_OPTIONS
 from tests.attacks.limits import OK, Ground, Holding, Limit, answer_of, held, once
 from tests.support.serving import (
     PROMPT,
@@ -164,7 +164,7 @@ BUSY = "SERVER_BUSY"
 LOAD = [
     Limit(
         name="streams", what="open calls of one connection", bound=f"{STREAMS}",
-        set_by=("runtime_server/server.py:GRPC_OPTIONS",), probe=streams,
+        set_by=("runtime_server/app/server.py:GRPC_OPTIONS",), probe=streams,
         within=STREAMS - 1, beyond=STREAMS, refused="waits",
     ),
     Limit(

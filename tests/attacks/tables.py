@@ -83,7 +83,7 @@ SHOWN_ELSEWHERE = {
         "tests/cascade/test_wire_limits.py",
         "test_within_the_limits_nothing_is_refused",
     ),
-    "runtime_server/server.py:MIN_PING_INTERVAL_MS": (
+    "runtime_server/app/server.py:MIN_PING_INTERVAL_MS": (
         "tests/runtime_client/test_transport.py",
         "test_a_dead_link_is_found_in_15_s_and_servers_permit_the_pings",
     ),

@@ -29,7 +29,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     monkeypatch.chdir(folder)
     monkeypatch.delenv(VARIABLE, raising=False)
-    monkeypatch.setattr(subject, "__file__", str(tmp_path / "lib" / "cascade" / "x.py"))
+    monkeypatch.setattr(subject, "__file__", str(tmp_path / "lib" / "cascade" / "bundle" / "x.py"))
     return folder
 
 

@@ -13,11 +13,11 @@ from typing import Any, get_args
 
 import pytest
 
+from runtime_server.app.server import FLUSH_S
 from runtime_server.cli import EXIT_REFUSED, register
 from runtime_server.config.config_file import load_config
-from runtime_server.server import FLUSH_S
 from runtime_server.telemetry.load import Load, StageLoad
-from runtime_server.telemetry.metrics import PrometheusObserver, camel_case
+from runtime_server.telemetry.metrics import PrometheusMetrics, camel_case
 from runtime_server.telemetry.observer import Failure, Refusal
 from runtime_server.telemetry.traces import CODES
 from tests.faults.server_process import victim
@@ -40,7 +40,7 @@ def read_yaml(name: str) -> list[Any]:
 @pytest.fixture(scope="module")
 def exported() -> dict[str, set[str]]:
     """Every series that a server exports, with its labels."""
-    metrics = PrometheusObserver()
+    metrics = PrometheusMetrics()
     stage = StageLoad(name="s", engine="ort", precision="fp32", queued=0, works=True)
     metrics.show(lambda: Load(stages=(stage,), resident_bytes=1))
     metrics.call_started("/a.B/C")

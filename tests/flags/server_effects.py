@@ -142,7 +142,7 @@ EFFECTS: Mapping[str, Effect | str] = {
         "--max-waiting-between", 7, lambda core: core.executor._limits.max_waiting_between, 7
     ),
     "serve --turn-after-s": in_core(
-        "--turn-after-s", 7, lambda core: core.executor._limits.patience_s, 7.0
+        "--turn-after-s", 7, lambda core: core.executor._limits.max_queue_age_s, 7.0
     ),
     "serve --max-batch-bytes": in_core(
         "--max-batch-bytes", 9, lambda core: core.executor.device.limits(1).max_bytes, 9

@@ -118,7 +118,7 @@ def test_a_cut_connection_is_resumed_and_nothing_computed_twice(
     assert np.array_equal(picture, expected)
     assert CountingEngine.runs == RUNS
     assert wire.connections == 1 + resumed
-    assert not server.reception.ledger.running
+    assert not server.requests.index.running
 
 
 def test_a_connection_cut_after_the_end_gets_the_kept_result(
@@ -130,7 +130,7 @@ def test_a_connection_cut_after_the_end_gets_the_kept_result(
         for event in client.events(REQUEST):
             if isinstance(event, Progress) and (event.stage, event.done) == ("sr16", 5):
                 wire.cut()
-                wait_until(lambda: bool(server.reception.ledger.kept.count), timeout_s=120)
+                wait_until(lambda: bool(server.requests.index.kept.count), timeout_s=120)
             if isinstance(event, StageFinished):
                 picture = event.handoff.image
     assert picture is not None

@@ -31,7 +31,7 @@ from runtime_client.remote.transport import (
     judge_time,
     translate,
 )
-from runtime_server.server import GRPC_OPTIONS
+from runtime_server.app.server import GRPC_OPTIONS
 from wire.errors import ERROR_DOMAIN, error_classes
 from wire.limits import MAX_MESSAGE_BYTES
 from wire.server_info import ServerInfo

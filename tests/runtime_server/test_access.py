@@ -8,7 +8,7 @@ import pytest
 
 from cascade.errors import CascadeError, PermissionDenied, Unauthenticated
 from runtime_server import ServerConfig
-from runtime_server.auth.authenticator import Access, find_token, name_in
+from runtime_server.auth.authenticator import Authenticator, find_token, name_in
 from runtime_server.auth.static_keys import hash_token, make_token
 from tests.support.tokens import AUDIENCE, Issuer
 
@@ -38,18 +38,21 @@ def files(tmp_path: Path) -> dict[str, Path]:
     }
 
 
-def access(files: dict[str, Path], *names: str, **settings: Any) -> Access:
+def access(files: dict[str, Path], *names: str, **settings: Any) -> Authenticator:
     """The rules with those files configured."""
     chosen: dict[str, Any] = {name: files[name] for name in names}
     if "tls_client_ca" in names:
         chosen |= {"tls_cert": files["tls_cert"], "tls_key": files["tls_key"]}
     if "jwt_keys" in names:
         chosen["jwt_audience"] = AUDIENCE
-    return Access(ServerConfig(bundle=Path("b"), **chosen, **settings))
+    return Authenticator(ServerConfig(bundle=Path("b"), **chosen, **settings))
 
 
 def called(
-    rules: Access, header: str | None, certificate: Mapping[str, Sequence[bytes]], method: str
+    rules: Authenticator,
+    header: str | None,
+    certificate: Mapping[str, Sequence[bytes]],
+    method: str,
 ) -> str:
     """Who a call is from, in the two looks that the gate takes; or what refuses it."""
     metadata = [] if header is None else [("authorization", header)]

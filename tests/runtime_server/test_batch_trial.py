@@ -18,7 +18,7 @@ from runtime_server.batching.batch_calibration import (
     row_caps,
 )
 from runtime_server.batching.batch_policy import BatchLimits
-from runtime_server.batching.batcher import Device, Seat
+from runtime_server.batching.batcher import DeviceBatcher, Seat
 from tests.support.serving import wait_until
 
 
@@ -75,9 +75,9 @@ def test_caps_by_name(bundle: Bundle) -> None:
         row_caps("sr64=2", bundle.manifest, 0)
 
 
-def table(engines: dict[int, Timed]) -> Device:
+def table(engines: dict[int, Timed]) -> DeviceBatcher:
     """A device whose clock is the sum of its engines'."""
-    return Device(
+    return DeviceBatcher(
         engines,
         dict.fromkeys(engines, BatchLimits(max_rows=1, max_bytes=10**9)),
         {position: str(position) for position in engines},
@@ -100,7 +100,7 @@ def test_components_are_measured_beside_unless_their_cap_is_set(bundle: Bundle) 
     trials.stop()
 
 
-class Diary(Device):
+class Diary(DeviceBatcher):
     """A device that remembers when its rows are due."""
 
     dues: tuple[float, ...] = ()
@@ -200,7 +200,7 @@ def test_an_engine_of_which_company_changes_the_pictures_runs_rows_one_by_one(
     ):
         clock = lambda engine=engine: engine.now  # noqa: E731
         limits = BatchLimits(max_rows=1, max_bytes=1)
-        device = Device({1: engine}, {1: limits}, {1: "base"}, clock=clock)
+        device = DeviceBatcher({1: engine}, {1: limits}, {1: "base"}, clock=clock)
         BatchCalibration(device, bundle.manifest, {1: None}, clock, gives_way_s=60).run()
         assert (device.limits(1).max_rows, device.limits(1).pads) == (cap, pads)
 
@@ -218,6 +218,8 @@ def test_lengths_that_no_mask_leaves_out_are_never_mixed(bundle: Bundle) -> None
 
     engine = Encoder()
     clock = lambda: engine.now  # noqa: E731
-    device = Device({0: engine}, {0: BatchLimits(max_rows=1, max_bytes=1)}, {0: "t"}, clock=clock)
+    device = DeviceBatcher(
+        {0: engine}, {0: BatchLimits(max_rows=1, max_bytes=1)}, {0: "t"}, clock=clock
+    )
     BatchCalibration(device, bundle.manifest, {0: None}, clock, gives_way_s=60).run()
     assert (device.limits(0).max_rows, device.limits(0).pads) == (MOST_ROWS, False)

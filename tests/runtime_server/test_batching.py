@@ -7,16 +7,16 @@ from hypothesis import strategies as st
 from cascade.errors import InvalidRequest
 from runtime_server.batching.batch_policy import (
     PATIENCE,
-    Ask,
     BatchLimits,
-    Coming,
+    ExpectedRun,
     Run,
+    RunRequest,
     Wait,
     decide,
-    parse_caps,
     row_cap,
     saving_s,
 )
+from runtime_server.config.row_caps import parse_caps
 
 LIMITS = {
     1: BatchLimits(max_rows=4, max_bytes=1000, step_s=0.1, saving_s=0.04),
@@ -24,10 +24,10 @@ LIMITS = {
 }
 
 
-def ask(number: int, due: float = 10.0, position: int = 1, **fields: object) -> Ask:
+def ask(number: int, due: float = 10.0, position: int = 1, **fields: object) -> RunRequest:
     """An ask of one row since 0, unless said otherwise."""
     values: dict[str, object] = {"rows": 1, "size_bytes": 100, "kind": "64", "since": 0.0, **fields}
-    return Ask(number=number, due=due, position=position, **values)  # type: ignore[arg-type]
+    return RunRequest(number=number, due=due, position=position, **values)  # type: ignore[arg-type]
 
 
 def numbers(decision: object) -> list[int]:
@@ -36,14 +36,16 @@ def numbers(decision: object) -> list[int]:
     return [a.number for a in decision.asks]
 
 
-def choose(asks: list[Ask], coming: list[Coming] | None = None, now: float = 0.0) -> object:
+def choose(
+    asks: list[RunRequest], coming: list[ExpectedRun] | None = None, now: float = 0.0
+) -> object:
     """The decision of a device that has been free since 0."""
     return decide(asks, coming or [], LIMITS, free_since=0.0, now=now)
 
 
 def test_nobody_asks_nothing_runs() -> None:
     """Whoever is coming."""
-    assert choose([], [Coming(position=1, due=1.0, expected_at=0.0)]) is None
+    assert choose([], [ExpectedRun(position=1, due=1.0, expected_at=0.0)]) is None
 
 
 def test_the_earliest_due_runs_first_over_all_components() -> None:
@@ -71,37 +73,37 @@ def test_equals_run_in_the_order_of_asking() -> None:
         ([ask(1, position=2), ask(2, position=2)], [1]),
     ],
 )
-def test_a_run_keeps_the_caps_and_the_shapes(asks: list[Ask], expected: list[int]) -> None:
+def test_a_run_keeps_the_caps_and_the_shapes(asks: list[RunRequest], expected: list[int]) -> None:
     """Rows, bytes, kind; what is over a cap by itself runs alone; halves stay together."""
     assert numbers(choose(asks)) == expected
 
 
 def test_it_waits_for_a_companion_as_long_as_sharing_saves() -> None:
     """From when the run could have begun, and not for who is expected later than that."""
-    soon = Coming(position=1, due=20.0, expected_at=0.03)
+    soon = ExpectedRun(position=1, due=20.0, expected_at=0.03)
     assert choose([ask(1)], [soon]) == Wait(0.04)
     assert choose([ask(1)], [soon], now=0.039) == Wait(0.04)
     assert numbers(choose([ask(1)], [soon], now=0.04)) == [1]
-    late = Coming(position=1, due=20.0, expected_at=0.05)
-    other = Coming(position=2, due=20.0, expected_at=0.0)
+    late = ExpectedRun(position=1, due=20.0, expected_at=0.05)
+    other = ExpectedRun(position=2, due=20.0, expected_at=0.0)
     assert numbers(choose([ask(1)], [late, other])) == [1]
 
 
 def test_nobody_waits_where_sharing_saves_nothing_or_the_run_is_full() -> None:
     """Rows that run one by one never wait for a companion."""
-    soon = Coming(position=2, due=20.0, expected_at=0.0)
+    soon = ExpectedRun(position=2, due=20.0, expected_at=0.0)
     assert numbers(choose([ask(1, position=2)], [soon])) == [1]
-    soon = Coming(position=1, due=20.0, expected_at=0.0)
+    soon = ExpectedRun(position=1, due=20.0, expected_at=0.0)
     assert numbers(choose([ask(n) for n in range(4)], [soon])) == [0, 1, 2, 3]
     assert numbers(choose([ask(1, rows=2), ask(2)], [soon])) == [1, 2]
 
 
 def test_a_less_urgent_step_is_held_back_for_a_row_that_is_nearly_there() -> None:
     """For a quarter of its length at most."""
-    near = Coming(position=1, due=1.0, expected_at=0.2 * PATIENCE)
+    near = ExpectedRun(position=1, due=1.0, expected_at=0.2 * PATIENCE)
     assert choose([ask(1, position=2)], [near]) == Wait(0.2 * PATIENCE)
     assert numbers(choose([ask(1, position=2)], [near], now=0.2 * PATIENCE)) == [1]
-    far = Coming(position=1, due=1.0, expected_at=0.1)
+    far = ExpectedRun(position=1, due=1.0, expected_at=0.1)
     assert numbers(choose([ask(1, position=2)], [far])) == [1]
 
 
@@ -121,7 +123,7 @@ ASKS = st.lists(
 )
 COMING = st.lists(
     st.builds(
-        Coming,
+        ExpectedRun,
         position=st.sampled_from((1, 2)),
         due=st.floats(0, 100),
         expected_at=st.floats(0, 2),
@@ -131,7 +133,9 @@ COMING = st.lists(
 
 
 @given(ASKS, COMING, st.floats(1, 2))
-def test_every_decision_keeps_the_rules(asks: list[Ask], coming: list[Coming], now: float) -> None:
+def test_every_decision_keeps_the_rules(
+    asks: list[RunRequest], coming: list[ExpectedRun], now: float
+) -> None:
     """The most urgent is in every run, the caps hold, nobody idles without a bound."""
     decision = decide(asks, coming, LIMITS, free_since=1.0, now=now)
     if not asks:

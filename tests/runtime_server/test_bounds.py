@@ -11,8 +11,8 @@ import pytest
 
 from cascade.bundle.bundle import Bundle
 from protos.cascade.v1 import cascade_pb2 as pb
+from runtime_server.app.refusal import PUSHBACK
 from runtime_server.auth.static_keys import hash_token
-from runtime_server.protocol.refusal import PUSHBACK
 from tests.support.serving import (
     PROMPT,
     Caller,
@@ -78,7 +78,7 @@ def test_one_caller_does_not_take_the_place_of_another(
         his = caller.generate(request(slow_bundle), metadata=BOB)
         assert next(his).WhichOneof("event") == "accepted"
         calls[1].cancel()
-        wait_until(lambda: two_callers.reception.room.by_identity == {"key:ann": 1, "key:bob": 1})
+        wait_until(lambda: two_callers.requests.limits.by_identity == {"key:ann": 1, "key:bob": 1})
         again = caller.generate(request(slow_bundle), metadata=ANN)
         assert next(again).WhichOneof("event") == "accepted"
         for call in (*calls, his, again):
@@ -105,7 +105,7 @@ def test_joining_a_twin_takes_no_place(two_callers: RunningServer, slow_bundle: 
         asked = [request(slow_bundle) for _ in range(2)]
         calls = [caller.generate(message, metadata=ANN) for message in (*asked, *asked)]
         assert sorted(next(call).accepted.joined for call in calls) == [False, False, True, True]
-        assert two_callers.reception.room.by_identity == {"key:ann": 2}
+        assert two_callers.requests.limits.by_identity == {"key:ann": 2}
         for call in calls:
             call.cancel()
 
@@ -156,7 +156,7 @@ def test_bytes_up_to_the_bound_are_let_in_and_one_less_is_refused(slow_bundle: B
     with running(slow_bundle) as server, connect(server.address) as caller:
         call = caller.generate(whole())
         next(call)
-        one = server.reception.room.size_bytes
+        one = server.requests.limits.size_bytes
         call.cancel()
     assert one > 3 * (8 * 8 + 16 * 16)
     for bound, fitting in ((2 * one, 2), (2 * one - 1, 1)):
@@ -182,7 +182,7 @@ def test_results_beyond_their_budget_push_out_the_oldest(slow_bundle: Bundle) ->
         ]
         for message in asked:
             list(caller.generate(message))
-        kept = server.reception.ledger.kept
+        kept = server.requests.index.kept
         assert 1 < kept.count < 30
         assert kept.size_bytes <= 20_000
         again = [next(iter(list(caller.generate(asked[i])))).accepted.joined for i in (29, 0)]

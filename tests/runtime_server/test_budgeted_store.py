@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from runtime_server.budgeted_store import BudgetedStore
+from runtime_server.stores.budgeted_store import BudgetedStore
 
 
 @dataclass

@@ -3,7 +3,7 @@
 import numpy as np
 
 from cascade.types import ContextF16
-from runtime_server.admission.contexts import ContextStore
+from runtime_server.stores.contexts import ContextStore
 from wire.contexts import context_handle
 
 

@@ -95,7 +95,7 @@ def test_detached_work_is_finished_and_waits_for_its_caller(
         assert responses[0].accepted.joined
         assert responses[-1].WhichOneof("event") == "done"
     wait_until(lambda: server.is_at_rest)
-    assert server.reception.ledger.kept.size_bytes > 0
+    assert server.requests.index.kept.size_bytes > 0
 
 
 def test_a_caller_that_lingers_may_come_back(
@@ -200,7 +200,7 @@ def test_cancel_ends_waiting_work(
     waiting = message(slow_bundle, SHORT, detach=True)
     begin_and_go(server, waiting)
     assert caller.cancel(waiting.request_id)
-    assert len(server.reception.ledger.running) == 1
+    assert len(server.requests.index.running) == 1
     first.cancel()
 
 
@@ -210,9 +210,9 @@ def test_cancel_forgets_what_is_kept_and_is_idempotent(
     """Found once; what was never there is no error."""
     request = message(slow_bundle, SHORT)
     list(caller.generate(request))
-    before = server.reception.ledger.kept.count
+    before = server.requests.index.kept.count
     assert caller.cancel(request.request_id)
-    assert server.reception.ledger.kept.count == before - 1
+    assert server.requests.index.kept.count == before - 1
     assert not caller.cancel(request.request_id)
     assert not caller.cancel("never-heard-of")
     with pytest.raises(grpc.RpcError) as refused:
@@ -230,7 +230,7 @@ def test_kept_results_are_given_back_without_another_call(slow_bundle: Bundle) -
         tensor = results_of(caller.generate(encoder))["text_encoder"].context
         caller.put_context(pb.PutContextRequest(bundle_id=slow_bundle.bundle_id, context=tensor))
         assert server.core.contexts.size_bytes > 0
-        wait_until(lambda: server.reception.ledger.kept.size_bytes == 0)
+        wait_until(lambda: server.requests.index.kept.size_bytes == 0)
         wait_until(lambda: server.core.contexts.size_bytes == 0)
 
 
@@ -243,7 +243,7 @@ def test_a_server_without_room_for_results_keeps_none(slow_bundle: Bundle) -> No
         request = message(slow_bundle, {"sr16": pb.StageOptions(steps=1)})
         for _ in range(2):
             assert not next(iter(list(caller.generate(request)))).accepted.joined
-        assert server.reception.ledger.kept.count == 0
+        assert server.requests.index.kept.count == 0
 
 
 def test_a_server_that_stops_ends_detached_work(slow_bundle: Bundle) -> None:
@@ -304,4 +304,4 @@ def test_what_fails_while_nobody_listens_is_logged_and_told_without_secrets(
 
 def running_in(server: RunningServer) -> list[ActiveRequest]:
     """The requests inside."""
-    return server.reception.ledger.running
+    return server.requests.index.running

@@ -20,10 +20,16 @@ from runtime_server.telemetry.log_rate_limit import (
     LINES,
     LINES_OF_WORK,
     MAX_KINDS,
-    LineBudget,
     LineKind,
+    LogRateLimit,
 )
-from runtime_server.telemetry.logs import LOGGER, SUPPRESSED, BudgetHandler, log_error, log_event
+from runtime_server.telemetry.logs import (
+    LOGGER,
+    SUPPRESSED,
+    RateLimitedHandler,
+    log_error,
+    log_event,
+)
 from tests.faults.server_process import victim
 from tests.support.serving import PROMPT, SERVICE, Caller, ask, connect, request_message, results_of
 
@@ -46,7 +52,7 @@ class Clock:
 def test_a_window_has_so_many_lines_of_each_kind_and_its_end_tells_of_the_others() -> None:
     """By hand; one kind's flood takes nothing from another."""
     clock = Clock()
-    budget = LineBudget(clock, 10.0)
+    budget = LogRateLimit(clock, 10.0)
     assert [budget.take(REFUSED) for _ in range(LINES + 5)] == [True] * LINES + [False] * 5
     assert budget.take(LineKind("refused", "info", "SERVER_BUSY"))
     clock.now += 9.9
@@ -60,7 +66,7 @@ def test_a_window_has_so_many_lines_of_each_kind_and_its_end_tells_of_the_others
 
 def test_kinds_made_up_without_end_share_one_budget() -> None:
     """Memory is bounded whatever a kind is made from."""
-    budget = LineBudget(Clock())
+    budget = LogRateLimit(Clock())
     taken = sum(budget.take(LineKind("made up", "info", str(n))) for n in range(2 * MAX_KINDS))
     assert taken == MAX_KINDS + LINES
     assert sum(budget.settle_now().values()) == MAX_KINDS - LINES
@@ -68,7 +74,7 @@ def test_kinds_made_up_without_end_share_one_budget() -> None:
 
 def test_a_line_about_work_done_is_always_written() -> None:
     """Working took longer than writing; what was asked for again or given up did not."""
-    budget = LineBudget(Clock())
+    budget = LogRateLimit(Clock())
     done = LineKind("generate", "info", "ok")
     assert all(budget.take(done) for _ in range(10 * LINES_OF_WORK))
     for outcome in ("cancelled", "ok joined"):
@@ -80,7 +86,7 @@ def test_a_line_about_work_done_is_always_written() -> None:
 def written() -> Any:
     """The lines of this package's log, which is put into a stream of text."""
     stream, clock = io.StringIO(), Clock()
-    handler = BudgetHandler(stream, LineBudget(clock, 10.0), 10.0)
+    handler = RateLimitedHandler(stream, LogRateLimit(clock, 10.0), 10.0)
     before, level = LOGGER.handlers, LOGGER.level
     LOGGER.handlers = [handler]
     LOGGER.setLevel(logging.DEBUG)
@@ -203,10 +209,10 @@ def test_a_flood_that_nothing_follows_is_told_of() -> None:
     """The window's own end writes the line; nobody needs to call again."""
     code = (
         "import sys\n"
-        "from runtime_server.telemetry.log_rate_limit import LineBudget\n"
-        "from runtime_server.telemetry.logs import LOGGER, BudgetHandler, log_event\n"
-        "budget = LineBudget(lambda: 0.0)\n"
-        "LOGGER.handlers = [BudgetHandler(sys.stderr, budget, 0.05)]\n"
+        "from runtime_server.telemetry.log_rate_limit import LogRateLimit\n"
+        "from runtime_server.telemetry.logs import LOGGER, RateLimitedHandler, log_event\n"
+        "budget = LogRateLimit(lambda: 0.0)\n"
+        "LOGGER.handlers = [RateLimitedHandler(sys.stderr, budget, 0.05)]\n"
         "for _ in range(25): log_event('refused', level='error', reason='X')\n"
         "sys.stdin.read()\n"
     )

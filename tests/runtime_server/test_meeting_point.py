@@ -12,7 +12,7 @@ import pytest
 from cascade.errors import Cancelled, EngineError
 from cascade.types import Array
 from runtime_server.batching.batch_policy import BatchLimits
-from runtime_server.batching.batcher import Device, Seat
+from runtime_server.batching.batcher import DeviceBatcher, Seat
 from tests.support.serving import wait_until
 
 NAN = float("nan")
@@ -58,7 +58,7 @@ class Table:
         busy: list[str] = []
         self.engines = {1: PlusOne(busy, "first"), 2: PlusOne(busy, "second")}
         limits = BatchLimits(max_rows=4, max_bytes=10**6)
-        self.device = Device(self.engines, dict.fromkeys((1, 2), limits), {1: "a", 2: "b"})
+        self.device = DeviceBatcher(self.engines, dict.fromkeys((1, 2), limits), {1: "a", 2: "b"})
         self._pool = pool
 
     def seat(self, due: float = 1.0, position: int = 1) -> Seat:
@@ -251,7 +251,7 @@ def test_rows_between_two_runs_are_waited_for_where_sharing_saves() -> None:
     """Rows in step share every run, and who has left is not waited for."""
     engine = Timed()
     limits = BatchLimits(max_rows=2, max_bytes=10**6)
-    device = Device({1: engine}, {1: limits}, {1: "a"}, clock=lambda: engine.now)
+    device = DeviceBatcher({1: engine}, {1: limits}, {1: "a"}, clock=lambda: engine.now)
     device.learn(1, {1: 10.0, 2: 11.0})
     gates = [threading.Semaphore(0), threading.Semaphore(0)]
 
@@ -281,7 +281,7 @@ def test_nobody_is_waited_for_where_sharing_saves_nothing() -> None:
     """The same rows, with two in a run as slow as two runs."""
     engine = Timed()
     limits = BatchLimits(max_rows=2, max_bytes=10**6)
-    device = Device({1: engine}, {1: limits}, {1: "a"}, clock=lambda: engine.now)
+    device = DeviceBatcher({1: engine}, {1: limits}, {1: "a"}, clock=lambda: engine.now)
     device.learn(1, {1: 10.0, 2: 20.0})
     seats = [device.seat(1, due=due, name="x", runs=2) for due in (2.0, 1.0)]
     for seat in seats:

@@ -14,7 +14,7 @@ from cascade.bundle.bundle import Bundle
 from protos.cascade.v1 import cascade_pb2 as pb
 from runtime_server.auth.static_keys import hash_token
 from runtime_server.lifecycle.load_reader import read_load
-from runtime_server.telemetry.metrics import PrometheusObserver, call_labels, camel_case
+from runtime_server.telemetry.metrics import PrometheusMetrics, call_labels, camel_case
 from tests.support.serving import (
     PROMPT,
     RunningServer,
@@ -34,7 +34,7 @@ BEARER = "what ann was handed out"
 class Watched:
     """A server with metrics, and what they say."""
 
-    def __init__(self, server: RunningServer, metrics: PrometheusObserver) -> None:
+    def __init__(self, server: RunningServer, metrics: PrometheusMetrics) -> None:
         self.server = server
         self.metrics = metrics
 
@@ -58,7 +58,7 @@ def watch(slow_bundle: Bundle) -> Iterator[Callable[..., Watched]]:
     with ExitStack() as stack:
 
         def start(bundle: Bundle = slow_bundle, **settings: Any) -> Watched:
-            metrics = PrometheusObserver()
+            metrics = PrometheusMetrics()
             server = stack.enter_context(running(bundle, observer=metrics, **settings))
             metrics.show(lambda: read_load(server.server))
             return Watched(server, metrics)

@@ -175,7 +175,7 @@ def test_requests_beyond_the_room_are_told_by_reason(
     refuse(caller.generate(message(slow_bundle)))
     waiting.pop().cancel()
     wait_until(lambda: server.core.executor.counts.in_flight == 2)
-    server.server.houses.refuse_new()
+    server.server.generations.refuse_new()
     refuse(caller.generate(message(slow_bundle)))
     assert observer.refusals == ["in_flight", "draining"]
     for call in (first, *waiting):

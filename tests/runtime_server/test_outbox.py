@@ -6,7 +6,7 @@ import numpy as np
 
 from cascade.events import Preview, Progress, StageFinished
 from cascade.request import Handoff
-from runtime_server.requests.coalescing_queue import Outbox
+from runtime_server.requests.coalescing_queue import CoalescingQueue
 from runtime_server.runtime.jobs import Ended
 
 PICTURE = np.zeros((2, 2, 3), np.uint8)
@@ -16,7 +16,7 @@ def test_news_are_replaced_and_results_kept() -> None:
     """A thousand steps unread are one progress and one preview; order is kept."""
 
     async def scenario() -> list[object]:
-        outbox = Outbox()
+        outbox = CoalescingQueue()
         outbox.put(StageFinished("a", Handoff()))
         for step in range(1, 1001):
             outbox.put(Progress("b", step, 1000))
@@ -38,7 +38,7 @@ def test_get_waits_for_the_next_delivery() -> None:
     """A reader that came first is woken."""
 
     async def scenario() -> object:
-        outbox = Outbox()
+        outbox = CoalescingQueue()
         waiting = asyncio.create_task(outbox.get())
         await asyncio.sleep(0)
         assert not waiting.done()

@@ -70,7 +70,7 @@ def reloadable(bundle: Bundle) -> Iterator[tuple[RunningServer, Reloader, Writte
         def load(config: ServerConfig) -> Core:
             return load_core(config, warm_up=warm_up)
 
-        reloader = Reloader(server.server.houses, config, written.read, load, NullObserver())
+        reloader = Reloader(server.server.generations, config, written.read, load, NullObserver())
         yield server, reloader, written
 
 
@@ -100,7 +100,7 @@ def test_old_requests_finish_on_the_old_bundle_and_new_ones_take_the_new(
         written.config = replace(written.config, bundle=bundle.folder)
         answer = server.run(reloader.reload())
         assert (answer.outcome, answer.bundle_id) == ("reloaded", bundle.bundle_id)
-        assert len(server.server.houses.all) == 2
+        assert len(server.server.generations.all) == 2
         assert caller.server_info().bundle_id == bundle.bundle_id
         new = results_of(caller.generate(prompt_message(bundle, "new")))
         assert np.array_equal(pixels(new["sr32"].image), expected_picture(bundle))
@@ -109,7 +109,7 @@ def test_old_requests_finish_on_the_old_bundle_and_new_ones_take_the_new(
         assert details_of(refused.value)[:2] == ("FAILED_PRECONDITION", "BUNDLE_MISMATCH")
         old = results_of(call)
         assert np.array_equal(pixels(old["sr32"].image), expected_picture(slow_bundle, 120))
-        wait_until(lambda: len(server.server.houses.all) == 1)
+        wait_until(lambda: len(server.server.generations.all) == 1)
         gc.collect()
         wait_until(lambda: old_core() is None)
 
@@ -189,8 +189,8 @@ def refused_and_unchanged(bundle: Bundle, folder: Path, says: str) -> None:
         assert answer.bundle_id == bundle.bundle_id
         assert says in answer.message
         assert answer.message
-        assert len(server.server.houses.all) == 1
-        assert server.server.houses.present.core is server.core
+        assert len(server.server.generations.all) == 1
+        assert server.server.generations.present.core is server.core
         results = results_of(caller.generate(prompt_message(bundle, "after")))
         assert np.array_equal(pixels(results["sr32"].image), expected_picture(bundle))
 
@@ -201,7 +201,7 @@ def test_the_same_bundle_again_is_left_alone(bundle: Bundle) -> None:
         written.config = replace(written.config, max_in_flight=3)
         answer = server.run(reloader.reload())
         assert (answer.outcome, answer.need_restart) == ("unchanged", ("max_in_flight",))
-        assert server.server.houses.present.core is server.core
+        assert server.server.generations.present.core is server.core
 
 
 def test_what_a_caller_has_used_of_its_quota_outlives_the_bundle(
@@ -209,10 +209,10 @@ def test_what_a_caller_has_used_of_its_quota_outlives_the_bundle(
 ) -> None:
     """A reload is no fresh start for callers."""
     with reloadable(bundle) as (server, reloader, written):
-        quota = server.reception.quota
+        quota = server.requests.quota
         written.config = replace(written.config, bundle=other.folder)
         assert server.run(reloader.reload()).outcome == "reloaded"
-        assert server.reception.quota is quota
+        assert server.requests.quota is quota
 
 
 def test_a_process_reloads_by_signal_and_by_the_operators_port(
@@ -275,7 +275,7 @@ def test_the_operators_port_is_for_this_machines_programs(bundle: Bundle) -> Non
 
 
 def test_requests_are_found_across_a_reload_of_the_same_bundle(slow_bundle: Bundle) -> None:
-    """A twin joins the one that runs in the old house, and what is kept stays kept."""
+    """A twin joins the one that runs in the old generation, and what is kept stays kept."""
     with reloadable(slow_bundle) as (server, reloader, written), connect(server.address) as caller:
         done = prompt_message(slow_bundle, "done", sr32=pb.StageOptions(steps=1))
         list(caller.generate(done))
@@ -284,13 +284,13 @@ def test_requests_are_found_across_a_reload_of_the_same_bundle(slow_bundle: Bund
         next(call)
         written.config = replace(written.config, threads=2)
         assert server.run(reloader.reload()).outcome == "reloaded"
-        assert len(server.server.houses.all) == 2
+        assert len(server.server.generations.all) == 2
         twin = caller.generate(running_one)
         assert next(twin).accepted.joined
         assert next(caller.generate(done)).accepted.joined
         twin.cancel()
         call.cancel()
-        wait_until(lambda: len(server.server.houses.all) == 1)
+        wait_until(lambda: len(server.server.generations.all) == 1)
         assert next(caller.generate(done)).accepted.joined
 
 

@@ -3,8 +3,7 @@
 import pytest
 
 from cascade.errors import ServerBusy
-from runtime_server.admission.concurrency_limits import Room, RoomLimits
-from runtime_server.batching.scheduling import SHORTEST_RETRY_S
+from runtime_server.admission.concurrency_limits import SHORTEST_RETRY_S, Room, RoomLimits
 from runtime_server.telemetry.observer import NullObserver, Refusal
 
 

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 import pytest
 
 from cascade.errors import Cancelled, DeadlineExceeded, ServerBusy
+from runtime_server.admission.concurrency_limits import SHORTEST_RETRY_S
 from runtime_server.batching.scheduling import (
-    SHORTEST_RETRY_S,
-    due_of,
     forecast_s,
     next_to_start,
     pace,
+    priority_deadline,
     refuse_when_full,
     refuse_when_late,
     remaining_steps,
@@ -71,9 +71,9 @@ def test_a_component_is_not_begun_while_too_many_wait_behind_it() -> None:
 
 def test_a_turn_is_never_later_than_the_deadline_or_the_patience() -> None:
     """So a request without a deadline passes every one that comes much later."""
-    assert due_of(None, 100.0, 30.0) == 130.0
-    assert due_of(105.0, 100.0, 30.0) == 105.0
-    assert due_of(700.0, 100.0, 30.0) == 130.0
+    assert priority_deadline(None, 100.0, 30.0) == 130.0
+    assert priority_deadline(105.0, 100.0, 30.0) == 105.0
+    assert priority_deadline(700.0, 100.0, 30.0) == 130.0
 
 
 def test_the_median_of_step_times_ignores_outliers_and_follows_the_load() -> None:

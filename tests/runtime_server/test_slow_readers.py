@@ -31,7 +31,7 @@ NARROW = (("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 4096))
 
 def waiting(server: RunningServer) -> int:
     """Deliveries that wait for a reader, over all requests."""
-    stays = server.reception.ledger.running
+    stays = server.requests.index.running
     return sum(len(listener.outbox) for stay in stays for listener in stay.production.listeners)
 
 
@@ -45,7 +45,7 @@ def test_who_reads_late_gets_every_result_and_only_the_latest_news(bundle: Bundl
         def is_made() -> bool:
             nonlocal most
             most = max(most, waiting(server))
-            return server.reception.ledger.kept.count == 1
+            return server.requests.index.kept.count == 1
 
         wait_until(is_made, timeout_s=300)
         # Four components: one progress and one preview each, and their results.
@@ -72,7 +72,7 @@ def test_who_reads_nothing_is_cut_off_and_its_result_kept(bundle: Bundle) -> Non
         connect(server.address, *NARROW) as caller,
     ):
         call = caller.generate(message, timeout_s=None)
-        wait_until(lambda: server.reception.ledger.kept.count == 1, timeout_s=300)
+        wait_until(lambda: server.requests.index.kept.count == 1, timeout_s=300)
         wait_until(lambda: server.is_at_rest)
         with connect(server.address) as other:
             message.output.preview_every = 0

@@ -15,7 +15,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from cascade.bundle.bundle import Bundle
 from protos.cascade.v1 import cascade_pb2 as pb
-from runtime_server.telemetry.traces import CODE_ATTRIBUTE, TraceObserver, context_of, open_provider
+from runtime_server.telemetry.traces import CODE_ATTRIBUTE, TraceRecorder, context_of, open_provider
 from tests.support.serving import (
     PROMPT,
     RunningServer,
@@ -55,7 +55,7 @@ def traced(slow_bundle: Bundle) -> Iterator[Traced]:
     exporter = InMemorySpanExporter()
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
-    with running(slow_bundle, observer=TraceObserver(provider)) as server:
+    with running(slow_bundle, observer=TraceRecorder(provider)) as server:
         yield Traced(server, exporter)
     provider.shutdown()
 
@@ -110,7 +110,7 @@ def test_a_shared_run_is_linked_to_all_of_its_requests() -> None:
     """And belongs to none of their traces; a request that is gone is left out."""
     exporter, provider = InMemorySpanExporter(), TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
-    observer = TraceObserver(provider)
+    observer = TraceRecorder(provider)
 
     def arrive(request_id: str) -> None:
         observer.call_started("/a.B/Generate")

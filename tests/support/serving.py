@@ -30,10 +30,10 @@ from cascade.stage_factory import EngineFactory, open_stages
 from cascade.tuning.plan import EnginePlan
 from cascade.types import Array
 from protos.cascade.v1 import cascade_pb2 as pb
+from runtime_server.app.server import CascadeServer
 from runtime_server.config.config import ServerConfig
 from runtime_server.requests.request_manager import RequestManager
 from runtime_server.runtime.core import Core, load_core
-from runtime_server.server import CascadeServer
 from runtime_server.telemetry.observer import Observer
 from wire.limits import MAX_MESSAGE_BYTES
 
@@ -79,15 +79,15 @@ class RunningServer:
         return self.server.address
 
     @property
-    def reception(self) -> RequestManager:
+    def requests(self) -> RequestManager:
         """Where requests come in."""
-        return self.server.service.reception
+        return self.server.service.requests
 
     @property
     def is_at_rest(self) -> bool:
         """Whether nothing is inside: no job, no byte, no caller, no request running."""
-        room = self.reception.room
-        inside = room.size_bytes or room.by_identity or self.reception.ledger.running
+        limits = self.requests.limits
+        inside = limits.size_bytes or limits.by_identity or self.requests.index.running
         return self.core.executor.counts.idle and not inside
 
     def close(self) -> None:

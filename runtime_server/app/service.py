@@ -1,6 +1,6 @@
 """The gRPC handlers: bytes in, bytes out, and nothing decided here.
 
-Each handler parses, asks the core or the reception and writes what it hears; errors become rich
+Each handler parses, asks the core or the requests and writes what it hears; errors become rich
 statuses in one place.
 Knows grpc.aio; the messages themselves are `wire`.
 """
@@ -15,13 +15,13 @@ import grpc
 from cascade.errors import CascadeError, InvalidRequest
 from runtime_server.admission.checks import REQUEST_ID, Work, check_request_id
 from runtime_server.admission.fingerprint import fingerprint
-from runtime_server.auth.interceptor import CALLER, Gate
-from runtime_server.bundle_generations import BundleGeneration, BundleGenerations
-from runtime_server.protocol.refusal import refuse
+from runtime_server.app.auth_interceptor import CALLER, AuthInterceptor
+from runtime_server.app.bundle_generations import BundleGeneration, BundleGenerations
+from runtime_server.app.refusal import refuse
+from runtime_server.app.response_stream import ResponseStream
 from runtime_server.protocol.status import OPAQUE_CODES
 from runtime_server.requests.idempotency_index import RequestKey
 from runtime_server.requests.request_manager import RequestManager, Seat
-from runtime_server.requests.response_stream import ResponseStream
 from runtime_server.telemetry.logs import log_event, reason_of
 from runtime_server.telemetry.observer import Observer
 from wire.cancels import decode_cancel, encode_cancelled
@@ -38,22 +38,24 @@ Handler = Callable[[bytes, Any], Awaitable[Any]]
 class CascadeService:
     """The calls of the service."""
 
-    def __init__(self, houses: BundleGenerations, gate: Gate, observer: Observer) -> None:
+    def __init__(
+        self, generations: BundleGenerations, gate: AuthInterceptor, observer: Observer
+    ) -> None:
         """The service of one server.
 
         Args:
-            houses: what answers; the present one takes new requests.
+            generations: what answers; the present one takes new requests.
             gate: says who a call is from, or refuses it.
             observer: is told what happens.
         """
-        self._houses = houses
+        self._generations = generations
         self._gate = gate
         self._observer = observer
 
     @property
-    def reception(self) -> RequestManager:
-        """Of the present house."""
-        return self._houses.present.reception
+    def requests(self) -> RequestManager:
+        """Of the present generation."""
+        return self._generations.present.requests
 
     def handlers(self) -> Any:
         """The handlers as gRPC registers them; requests and responses are raw bytes."""
@@ -74,23 +76,23 @@ class CascadeService:
 
     async def close(self) -> None:
         """End every request, detached ones too; call it once nothing is listened to any more."""
-        await self._houses.close_receptions()
+        await self._generations.close_requests()
 
     async def server_info(self, data: bytes, context: Any) -> bytes:
         """GetServerInfo."""
         del context
         decode_info_request(data)
-        return self._answered(data, encode_info(self._houses.present.core.info()))
+        return self._answered(data, encode_info(self._generations.present.core.info()))
 
     async def put_context(self, data: bytes, context: Any) -> bytes:
         """PutContext."""
         identity = self._gate.caller(context)
-        with self._houses.visit() as house:
+        with self._generations.lease() as generation:
             with self._counting_refusals():
                 call = decode_put_context(data)
-                put = house.core.put_context
+                put = generation.core.put_context
                 handle, lifetime_s = await asyncio.to_thread(put, call, identity)
-            house.reception.sweep_later()
+            generation.requests.sweep_later()
         stored = ContextHandle(handle=handle, lifetime_s=lifetime_s)
         return self._answered(data, encode_stored_context(stored))
 
@@ -100,7 +102,7 @@ class CascadeService:
         request_id = decode_cancel(data)
         check_request_id(request_id)
         key = RequestKey(identity, request_id)
-        found = sum(house.reception.cancel(key) for house in self._houses.all) > 0
+        found = sum(generation.requests.cancel(key) for generation in self._generations.all) > 0
         log_event("cancel", request_id=request_id, found=found)
         return self._answered(data, encode_cancelled(found=found))
 
@@ -110,20 +112,20 @@ class CascadeService:
         with self._counting_refusals():
             head = decode_head(data)
         key = RequestKey(identity, head.request_id)
-        with self._houses.visit(key) as house:
-            if head.start != "resume" and not house.reception.ledger.knows(key):
-                house.core.check_room(head)
+        with self._generations.lease(key) as generation:
+            if head.start != "resume" and not generation.requests.index.knows(key):
+                generation.core.check_room(head)
             with self._counting_refusals():
                 call = decode_generate(data)
-            seat = await self._seat(house, key, call, context)
-            if house.core.config.log_prompts and isinstance(call.start, PromptStart):
+            seat = await self._seat(generation, key, call, context)
+            if generation.core.config.log_prompts and isinstance(call.start, PromptStart):
                 log_event("prompt", request_id=call.request_id, prompt=call.start.prompt)
             stream = ResponseStream(context, key, len(data), in_fragments=call.joins_fragments)
             try:
-                await stream.run(seat, house.core.config.reader_patience_s)
+                await stream.run(seat, generation.core.config.reader_patience_s)
             finally:
                 stream.note_deadline()
-                house.reception.leave(seat, stream.code)
+                generation.requests.leave(seat, stream.code)
                 self._observer.bytes_moved(stream.bytes_received, stream.bytes_sent)
                 stream.log(seat)
 
@@ -139,7 +141,7 @@ class CascadeService:
         Raises:
             InvalidRequest: larger than any request of this bundle can be, or without an end.
         """
-        limit = self._houses.present.core.info().limits.max_joined_bytes
+        limit = self._generations.present.core.info().limits.max_joined_bytes
         whole = bytearray()
         async for message in messages:
             fragment = decode_fragment(message)
@@ -154,22 +156,22 @@ class CascadeService:
         raise InvalidRequest("last: the fragments end without it", field="last")
 
     async def _seat(
-        self, house: BundleGeneration, key: RequestKey, call: GenerateCall, context: Any
+        self, generation: BundleGeneration, key: RequestKey, call: GenerateCall, context: Any
     ) -> Seat:
         """Where the call listens."""
 
         def admit() -> tuple[Work, bytes]:
-            work = house.core.admit(call, key.identity)
+            work = generation.core.admit(call, key.identity)
             return work, fingerprint(work)
 
         with self._counting_refusals():
             if isinstance(call.start, ResumeStart):
-                house.core.check_resume(call)
-                return house.reception.resume(key, call.results_held)
+                generation.core.check_resume(call)
+                return generation.requests.resume(key, call.results_held)
         with self._counting_refusals():
             work, means = await asyncio.to_thread(admit)
         # From here to the listening without a pause, so that no twin comes between.
-        return house.reception.take(key, call, work, means, context.time_remaining())
+        return generation.requests.take(key, call, work, means, context.time_remaining())
 
     @contextmanager
     def _counting_refusals(self) -> Iterator[None]:

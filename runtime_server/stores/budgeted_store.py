@@ -6,13 +6,13 @@ clock; not what the values are.
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-V = TypeVar("V")
+from runtime_server.system.clock import Clock
 
-Clock = Callable[[], float]
+V = TypeVar("V")
 
 
 @dataclass(frozen=True, slots=True)

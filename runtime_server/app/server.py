@@ -13,17 +13,17 @@ from typing import Any
 import grpc
 
 from cascade.errors import MissingExtra, TransportError
-from runtime_server.auth.authenticator import Access
-from runtime_server.auth.interceptor import Gate
+from runtime_server.app.auth_interceptor import AuthInterceptor
+from runtime_server.app.bundle_generations import BundleGenerations
+from runtime_server.app.call_metrics import CallMetrics
+from runtime_server.app.foreign_messages import ForeignMessages
+from runtime_server.app.health_board import HEALTH_SERVICE, HealthBoard
+from runtime_server.app.service import CascadeService
+from runtime_server.auth.authenticator import Authenticator
 from runtime_server.auth.tls import read_credentials
-from runtime_server.bundle_generations import BundleGenerations
 from runtime_server.config.config import ServerConfig, split_address
-from runtime_server.health_board import HEALTH_SERVICE, HealthBoard
-from runtime_server.listeners import find_endpoints
-from runtime_server.protocol.foreign_messages import ForeignMessages
 from runtime_server.runtime.core import Core
-from runtime_server.service import CascadeService
-from runtime_server.telemetry.call_metrics import Metering
+from runtime_server.system.listeners import find_endpoints
 from runtime_server.telemetry.logs import LogLevel, log_event
 from runtime_server.telemetry.observer import NullObserver, Observer
 from wire.limits import MAX_MESSAGE_BYTES, MAX_METADATA_BYTES
@@ -79,11 +79,11 @@ class CascadeServer:
         """
         self._config = config
         observer = observer or NullObserver()
-        self.houses = BundleGenerations(core, observer)
-        gate = Gate(Access(config), observer)
-        interceptors = (Metering(observer), gate, ForeignMessages())
+        self.generations = BundleGenerations(core, observer)
+        gate = AuthInterceptor(Authenticator(config), observer)
+        interceptors = (CallMetrics(observer), gate, ForeignMessages())
         self._server: Any = grpc.aio.server(options=GRPC_OPTIONS, interceptors=interceptors)
-        self.service = CascadeService(self.houses, gate, observer)
+        self.service = CascadeService(self.generations, gate, observer)
         self._server.add_generic_rpc_handlers((self.service.handlers(),))
         self._health = HealthBoard(self._server)
         self._watching: asyncio.Task[None] | None = None
@@ -97,7 +97,7 @@ class CascadeServer:
     @property
     def is_ready(self) -> bool:
         """Whether new requests are taken, and every component works."""
-        return not self._leaving and all(self.houses.present.core.stages_work().values())
+        return not self._leaving and all(self.generations.present.core.stages_work().values())
 
     async def start(self) -> None:
         """Listen and report SERVING.
@@ -110,7 +110,7 @@ class CascadeServer:
         port = self._bind(credentials)
         if self._config.socket_path is None:
             self.address = f"{self._config.listen.rpartition(':')[0]}:{port}"
-        await self._health.show(self.houses.present.core.stages_work())
+        await self._health.show(self.generations.present.core.stages_work())
         await self._server.start()
         self._watching = asyncio.create_task(self._watch())
 
@@ -125,10 +125,10 @@ class CascadeServer:
         """
         self._leaving = True
         await self._health.leave()
-        self.houses.refuse_new()
+        self.generations.refuse_new()
         loop = asyncio.get_running_loop()
         until = loop.time() + self._config.drain_grace_s
-        while not (idle := self.houses.are_idle) and loop.time() < until:
+        while not (idle := self.generations.are_idle) and loop.time() < until:
             if give_up is not None and give_up.is_set():
                 break
             await asyncio.sleep(DRAIN_POLL_S)
@@ -145,7 +145,7 @@ class CascadeServer:
 
     async def close(self) -> None:
         """Release every core."""
-        await self.houses.close()
+        await self.generations.close()
 
     async def _watch(self) -> None:
         """Keep the health board true, and try components that do not work."""
@@ -153,7 +153,7 @@ class CascadeServer:
         tried_at = 0.0
         loop = asyncio.get_running_loop()
         while not self._leaving:
-            core = self.houses.present.core
+            core = self.generations.present.core
             works = core.stages_work()
             if works != shown:
                 await self._health.show(works)

@@ -8,8 +8,8 @@ from typing import Any
 
 from grpc_status import rpc_status
 
+from runtime_server.app.departures import sent_or_gone
 from runtime_server.protocol.status import status_of
-from runtime_server.telemetry.departures import sent_or_gone
 
 PUSHBACK = "grpc-retry-pushback-ms"
 """Trailer that gRPC's own retries wait for; ours read RetryInfo, which says the same."""

@@ -10,14 +10,14 @@ from typing import Any
 
 from cascade.errors import CascadeError, DeadlineExceeded
 from cascade.events import Preview, Progress
+from runtime_server.app.call_metrics import time_is_over
+from runtime_server.app.departures import cancelled_if_gone
 from runtime_server.protocol.oversized import shrink_result
 from runtime_server.requests.coalescing_queue import Recorded
 from runtime_server.requests.idempotency_index import RequestKey
 from runtime_server.requests.request_manager import Seat
 from runtime_server.requests.result_broadcast import pack_image
 from runtime_server.runtime.jobs import Delivery, Ended
-from runtime_server.telemetry.call_metrics import time_is_over
-from runtime_server.telemetry.departures import cancelled_if_gone
 from runtime_server.telemetry.logs import log_event, reason_of
 from wire.fragments import split
 from wire.generate_events import Done, EncodedPreview, encode_event

@@ -13,8 +13,8 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from cascade.errors import InvalidRequest
-from runtime_server.protocol.refusal import refuse
-from runtime_server.telemetry.call_metrics import kind_of
+from runtime_server.app.call_metrics import kind_of
+from runtime_server.app.refusal import refuse
 
 Parse = Callable[[bytes], Any]
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import grpc
 
-from runtime_server.telemetry.departures import cancelled_if_gone
+from runtime_server.app.departures import cancelled_if_gone
 from runtime_server.telemetry.logs import TRACE_ID
 from runtime_server.telemetry.observer import Observer
 from runtime_server.telemetry.traceparent import CALLERS_TRACE, TraceParent, find_traceparent
@@ -28,7 +28,7 @@ KINDS = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
 Continuation = Callable[[Any], Awaitable[Any]]
 
 
-class Metering(grpc.aio.ServerInterceptor):  # type: ignore[misc]
+class CallMetrics(grpc.aio.ServerInterceptor):  # type: ignore[misc]
     """Tells an observer of every call: that it began, how it ended, how long it took."""
 
     def __init__(self, observer: Observer) -> None:

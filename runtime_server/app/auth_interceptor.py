@@ -12,9 +12,9 @@ import grpc
 from grpc_status import rpc_status
 
 from cascade.errors import CascadeError
-from runtime_server.auth.authenticator import Access
+from runtime_server.app.departures import sent_or_gone
+from runtime_server.auth.authenticator import Authenticator
 from runtime_server.protocol.status import status_of
-from runtime_server.telemetry.departures import sent_or_gone
 from runtime_server.telemetry.logs import log_event, reason_of
 from runtime_server.telemetry.observer import Observer
 
@@ -24,10 +24,10 @@ CALLER: ContextVar[str | None] = ContextVar("caller", default=None)
 Continuation = Callable[[Any], Awaitable[Any]]
 
 
-class Gate(grpc.aio.ServerInterceptor):  # type: ignore[misc]
+class AuthInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
     """Lets calls through under their caller's name, or refuses them."""
 
-    def __init__(self, access: Access, observer: Observer) -> None:
+    def __init__(self, access: Authenticator, observer: Observer) -> None:
         """A gate.
 
         Args:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cascade.errors import InvalidRequest
 from cascade.system.bounded_files import read_setting
-from cascade.wire_contract import MAX_TOKEN_CHARACTERS
+from wire.limits import MAX_TOKEN_CHARACTERS
 
 TOKEN_VARIABLE = "CASCADE_TOKEN"  # noqa: S105  a variable's name
 

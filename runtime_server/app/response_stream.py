@@ -5,20 +5,23 @@ Knows the call's context and what it listens to; nothing of the request's fate.
 
 import asyncio
 import time
+from dataclasses import replace
 from typing import Any
 
 from cascade.errors import CascadeError, DeadlineExceeded
 from cascade.events import Preview, Progress
-from cascade.wire_contract import MAX_MESSAGE_BYTES
 from runtime_server.app.call_metrics import time_is_over
 from runtime_server.app.departures import cancelled_if_gone
-from runtime_server.protocol import wire
+from runtime_server.protocol.oversized import shrink_result
 from runtime_server.requests.coalescing_queue import Recorded
 from runtime_server.requests.idempotency_index import RequestKey
 from runtime_server.requests.request_manager import Seat
 from runtime_server.requests.result_broadcast import pack_image
 from runtime_server.runtime.jobs import Delivery, Ended
 from runtime_server.telemetry.logs import log_event, reason_of
+from wire.fragments import split
+from wire.generate_events import Done, EncodedPreview, encode_event
+from wire.limits import MAX_MESSAGE_BYTES
 
 
 class ResponseStream:
@@ -58,7 +61,8 @@ class ResponseStream:
             DeadlineExceeded: the reader takes nothing.
         """
         try:
-            await self._write(wire.write_accepted(seat.accepted, joined=seat.joined), patience_s)
+            accepted = replace(seat.accepted, joined=seat.joined)
+            await self._write(encode_event(accepted), patience_s)
             outbox = seat.listener.outbox
             while not isinstance(delivery := await outbox.get(), Ended):
                 message = await self._message(delivery)
@@ -67,8 +71,10 @@ class ResponseStream:
             if delivery.error is not None:
                 raise delivery.error
             seconds = {**seat.seconds, "encode": seat.seconds["encode"] + self._encoding_s}
-            done = wire.write_done(seconds, self.bytes_received, self.bytes_sent)
-            await self._write(done, patience_s)
+            done = Done(
+                seconds=seconds, bytes_received=self.bytes_received, bytes_sent=self.bytes_sent
+            )
+            await self._write(encode_event(done), patience_s)
         except Exception as exc:
             self._outcome = reason_of(exc)
             self.code = exc.code if isinstance(exc, CascadeError) else "INTERNAL"
@@ -84,11 +90,11 @@ class ResponseStream:
         if len(message) <= MAX_MESSAGE_BYTES:
             await self._write(message, patience_s)
         elif self._in_fragments:
-            for part in wire.write_fragments(message):
-                await self._write(part, patience_s)
+            for part in split(message):
+                await self._write(encode_event(part), patience_s)
         else:
             begun = time.monotonic()
-            smaller = await asyncio.to_thread(wire.encoded_smaller, message)
+            smaller = await asyncio.to_thread(shrink_result, message)
             self._encoding_s += time.monotonic() - begun
             await self._write(smaller, patience_s)
 
@@ -112,12 +118,14 @@ class ResponseStream:
         if isinstance(delivery, Recorded):
             return delivery.message
         if isinstance(delivery, Progress):
-            return wire.write_progress(delivery)
+            return encode_event(delivery)
         if isinstance(delivery, Preview):
             begun = time.monotonic()
             image = await pack_image(delivery.image, "jpeg")
             self._encoding_s += time.monotonic() - begun
-            return wire.write_preview(delivery.stage, delivery.done, image)
+            return encode_event(
+                EncodedPreview(stage=delivery.stage, done=delivery.done, image=image)
+            )
         return None
 
     def note_deadline(self) -> None:

@@ -14,7 +14,6 @@ import grpc
 
 from cascade.addresses import split_address
 from cascade.errors import MissingExtra, TransportError
-from cascade.wire_contract import MAX_MESSAGE_BYTES, MAX_METADATA_BYTES
 from runtime_server.app.auth_interceptor import AuthInterceptor
 from runtime_server.app.bundle_generations import BundleGenerations
 from runtime_server.app.call_metrics import CallMetrics
@@ -24,11 +23,12 @@ from runtime_server.app.service import CascadeService
 from runtime_server.auth.authenticator import Authenticator
 from runtime_server.auth.tls import read_credentials
 from runtime_server.config.config import ServerConfig
-from runtime_server.protocol.wire import SERVICE_NAME
 from runtime_server.runtime.core import Core
 from runtime_server.system.listeners import find_endpoints
 from runtime_server.telemetry.logs import LogLevel, log_event
 from runtime_server.telemetry.observer import NullObserver, Observer
+from wire.limits import MAX_MESSAGE_BYTES, MAX_METADATA_BYTES
+from wire.service import SERVICE_NAME
 
 try:
     from grpc_reflection.v1alpha import reflection

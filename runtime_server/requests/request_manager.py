@@ -21,7 +21,6 @@ from cascade.events import Accepted
 from runtime_server.admission.checks import Work
 from runtime_server.admission.concurrency_limits import Room, RoomLimits
 from runtime_server.admission.quota import Quota
-from runtime_server.protocol.calls import GenerateCall
 from runtime_server.protocol.status import OPAQUE_CODES
 from runtime_server.requests.coalescing_queue import Recorded
 from runtime_server.requests.idempotency_index import IdempotencyIndex, KeptResult, RequestKey
@@ -30,6 +29,7 @@ from runtime_server.runtime.core import Core
 from runtime_server.runtime.jobs import Delivery, Ended, Job
 from runtime_server.telemetry.logs import log_error, log_event, reason_of
 from runtime_server.telemetry.observer import Observer, Place
+from wire.generate_call import GenerateCall
 
 STOP_AGAIN_S = 0.02
 """A job that is to stop is told so again and again: its engine may be between two steps."""

@@ -9,15 +9,16 @@ import time
 from dataclasses import dataclass, field
 
 from cascade.codecs.image import ImageFormat, encode_image
+from cascade.codecs.tensor import pack_tensor
 from cascade.errors import Cancelled
 from cascade.events import StageFinished
 from cascade.types import ImageU8
 from runtime_server.admission.checks import Work
-from runtime_server.protocol import wire
-from runtime_server.protocol.calls import EncodedImage
 from runtime_server.requests.coalescing_queue import CoalescingQueue, Recorded
 from runtime_server.requests.idempotency_index import KeptResult
 from runtime_server.runtime.jobs import Ended
+from wire.generate_events import StageResult, encode_event
+from wire.payloads import EncodedImage
 
 MAX_LISTENERS = 4
 """Of one request. One more takes the place of the oldest, most likely a dead connection."""
@@ -123,7 +124,14 @@ class Production:
             seconds["encode"] = time.monotonic() - begun
             self.seconds["encode"] += seconds["encode"]
             context = None
-        return wire.write_stage_result(event.stage, packed, context, seconds, event.computed)
+        result = StageResult(
+            stage=event.stage,
+            image=packed,
+            context=None if context is None else pack_tensor(context),
+            seconds=seconds,
+            computed=event.computed,
+        )
+        return encode_event(result)
 
 
 async def pack_image(image: ImageU8, format_: ImageFormat) -> EncodedImage:

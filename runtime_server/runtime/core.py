@@ -8,26 +8,26 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+from cascade import __version__
 from cascade.bundle.bundle import Bundle, open_bundle
 from cascade.bundle.manifest import Component, Manifest
 from cascade.bundle.wire_limits import check_wire_limits
 from cascade.codecs.image import load_codecs
 from cascade.errors import CascadeError, InvalidRequest
-from cascade.events import Accepted, Backend
+from cascade.events import Accepted
 from cascade.stage import EngineStage, Stage
 from cascade.stage_factory import EngineFactory, open_stages
 from cascade.text.spec import TextEncoderSpec
 from cascade.text.tokenizer import PromptTokenizer
 from cascade.tuning.plan import EnginePlan, plan_here
-from cascade.wire_contract import max_joined_bytes
 from runtime_server.admission.checks import Admission, Work, check_request_id
 from runtime_server.admission.concurrency_limits import check_bytes_suffice, held_bytes
 from runtime_server.admission.quota import megapixels_of
 from runtime_server.batching.batch_calibration import BatchCalibration, row_caps
 from runtime_server.batching.batch_policy import BatchLimits
 from runtime_server.config.config import ServerConfig
-from runtime_server.protocol.calls import ANONYMOUS, Beginning, GenerateCall, PutContextCall
-from runtime_server.protocol.info import HostedComponent, ServerInfo
+from runtime_server.protocol.callers import ANONYMOUS
+from runtime_server.protocol.server_limits import limits_of
 from runtime_server.runtime.executor import Executor, QueueLimits
 from runtime_server.runtime.jobs import Deliver, Delivery, Ended, Job, make_job
 from runtime_server.runtime.stage_health import StageHealth
@@ -35,6 +35,9 @@ from runtime_server.runtime.warm_up import probe_of
 from runtime_server.stores.contexts import ContextStore
 from runtime_server.system.clock import Clock
 from runtime_server.telemetry.observer import CompositeObserver, NullObserver, Observer
+from wire.contexts import PutContextCall
+from wire.generate_call import GenerateCall, GenerateHead
+from wire.server_info import ComponentInfo, ServerInfo
 
 PROBE_ID = "probe"
 """Request id of made-up work."""
@@ -126,13 +129,12 @@ class Core:
         """Bundle, components and present load."""
         hosted = list(enumerate(self.manifest.components))[self.config.cut :]
         return ServerInfo(
+            software_version=__version__,
             bundle_id=self.bundle_id,
+            bundle_ids=(self.bundle_id,),
             bundle_name=self.manifest.name,
             components=tuple(self._hosted(position, spec) for position, spec in hosted),
-            config=self.config,
-            max_joined_bytes=max_joined_bytes(
-                max(stage.output_resolution for stage in self.manifest.stages)
-            ),
+            limits=limits_of(self.config, self.manifest),
         )
 
     def put_context(self, call: PutContextCall, identity: str = ANONYMOUS) -> tuple[bytes, float]:
@@ -149,17 +151,17 @@ class Core:
         """Check everything about a call; see `Admission.work`."""
         return self._admission.work(call, identity)
 
-    def check_room(self, beginning: Beginning) -> None:
+    def check_room(self, head: GenerateHead) -> None:
         """Refuse a call for want of room before anything else about it is looked at.
 
         Overload must cost less than work: what would be refused in the end is not read, decoded and
-        checked first. A call whose beginning is not clear passes, and `admit` says what is wrong.
+        checked first. A call whose start is not clear passes, and `admit` says what is wrong.
 
         Raises:
             ServerBusy: no room; the error says when to come back.
             TransportError: the server is shutting down.
         """
-        position = self._admission.likely_first(beginning)
+        position = self._admission.likely_first(head)
         if position is not None and position >= self.config.cut:
             self.executor.check_room(position)
 
@@ -235,10 +237,10 @@ class Core:
         self._trials.stop()
         self.executor.close()
 
-    def _hosted(self, position: int, spec: Component) -> HostedComponent:
+    def _hosted(self, position: int, spec: Component) -> ComponentInfo:
         """One component's line of the server info."""
         choice = self.plan.of(spec.name)
-        return HostedComponent(
+        return ComponentInfo(
             name=spec.name,
             position=position,
             family=spec.family,
@@ -247,7 +249,8 @@ class Core:
             queued=self.executor.queued(position),
             max_batch_rows=self.executor.device.limits(position).max_rows,
             default_steps=1 if isinstance(spec, TextEncoderSpec) else spec.steps,
-            computed=Backend(choice.kind.value, choice.precision),
+            engine=choice.kind.value,
+            precision=choice.precision,
             device=self.plan.device(spec.name),
             tuned=spec.name not in self.plan.untuned,
         )

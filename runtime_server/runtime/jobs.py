@@ -10,7 +10,7 @@ from cascade.errors import CascadeError
 from cascade.events import Event
 from cascade.request import Handoff
 from runtime_server.admission.checks import Work
-from runtime_server.protocol.calls import ANONYMOUS
+from runtime_server.protocol.callers import ANONYMOUS
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 
-from cascade.codecs.strict_json import from_json, to_json
+from cascade.codecs.strict_json import canonical_json, from_json, to_json
 from cascade.diffusion.spec import DiffusionSpec, check_choices
 from cascade.errors import ManifestError
 from cascade.graph_spec import FileEntry
@@ -105,7 +105,7 @@ class Manifest:
 
 def canonical(manifest: Manifest) -> bytes:
     """The one way to write a manifest as bytes: keys sorted, no spaces, ASCII."""
-    return json.dumps(to_json(manifest), sort_keys=True, separators=(",", ":")).encode("ascii")
+    return canonical_json(to_json(manifest))
 
 
 def write_manifest(manifest: Manifest) -> str:

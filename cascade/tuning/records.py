@@ -16,6 +16,7 @@ from cascade.codecs.strict_json import from_json, to_json
 from cascade.engines.kinds import EngineKind
 from cascade.errors import ManifestError
 from cascade.precision import Precision
+from cascade.system.bounded_files import read_bounded
 from cascade.system.processor import Processor, this_processor
 
 FORMAT = 1
@@ -107,8 +108,7 @@ def read_tuning(folder: Path, key: TuningKey) -> Tuning | None:
     A record only steers which engine runs, so one that cannot be read is as good as none.
     """
     try:
-        with (folder / key.file_name).open("rb") as file:
-            text = file.read(MAX_BYTES + 1)
+        text = read_bounded(folder / key.file_name, MAX_BYTES)
         found = from_json(Tuning, json.loads(text), "tuning")
     except (OSError, ValueError, RecursionError, ManifestError):
         return None

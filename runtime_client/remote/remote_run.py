@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from cascade.addresses import UNIX_PREFIX
 from cascade.bundle.manifest import Component
 from cascade.codecs.image import ImageFormat
 from cascade.codecs.tensor import pack_tensor
@@ -27,7 +28,7 @@ from cascade.events import Event, Transferred
 from cascade.precision import Precision
 from cascade.request import GenerateRequest, Handoff
 from cascade.types import ContextF16
-from runtime_client.config import UNIX_PREFIX, is_on_this_machine
+from runtime_client.config import is_on_this_machine
 from runtime_client.remote.connection import Connection, Peer
 from runtime_client.remote.deadline import Deadline
 from runtime_client.remote.event_decoder import Incoming

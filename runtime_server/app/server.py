@@ -12,6 +12,7 @@ from typing import Any
 
 import grpc
 
+from cascade.addresses import split_address
 from cascade.errors import MissingExtra, TransportError
 from runtime_server.app.auth_interceptor import AuthInterceptor
 from runtime_server.app.bundle_generations import BundleGenerations
@@ -21,7 +22,7 @@ from runtime_server.app.health_board import HEALTH_SERVICE, HealthBoard
 from runtime_server.app.service import CascadeService
 from runtime_server.auth.authenticator import Authenticator
 from runtime_server.auth.tls import read_credentials
-from runtime_server.config.config import ServerConfig, split_address
+from runtime_server.config.config import ServerConfig
 from runtime_server.runtime.core import Core
 from runtime_server.system.listeners import find_endpoints
 from runtime_server.telemetry.logs import LogLevel, log_event
@@ -172,7 +173,7 @@ class CascadeServer:
         """Take every address, or none; returns the port, 0 for a Unix socket."""
         path = self._config.socket_path
         if path is None:
-            host, port = split_address(self._config.listen)
+            host, port = split_address(self._config.listen, "listen")
             for endpoint in find_endpoints(host, port):
                 port = self._add_port(str(endpoint), credentials)
             return port

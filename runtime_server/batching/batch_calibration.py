@@ -12,6 +12,7 @@ from contextlib import closing
 
 import numpy as np
 
+from cascade.assignments import ALL
 from cascade.bundle.manifest import Component, Manifest
 from cascade.engine import Engine
 from cascade.errors import CascadeError, InvalidRequest
@@ -20,7 +21,7 @@ from cascade.types import Array
 from runtime_server.batching.batch_arrays import MASKED, cut, joined
 from runtime_server.batching.batch_policy import row_cap
 from runtime_server.batching.batcher import DeviceBatcher, Seat
-from runtime_server.config.row_caps import ALL, parse_caps
+from runtime_server.config.row_caps import parse_caps
 from runtime_server.system.clock import Clock
 from runtime_server.telemetry.logs import log_event
 

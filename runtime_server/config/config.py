@@ -3,24 +3,23 @@
 Values only: no file is opened and no socket bound here.
 """
 
-import ipaddress
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
+from cascade.addresses import ANY_FORM, UNIX_PREFIX, is_loopback, split_address
+from cascade.assignments import AUTO
 from cascade.errors import InvalidRequest
-from cascade.tuning.options import AUTO, EngineOptions, parse_engine_options
+from cascade.tuning.options import EngineOptions, parse_engine_options
 from runtime_server.config.row_caps import parse_caps
 from runtime_server.telemetry.logs import LOG_LEVELS, LogLevel
 
 Anonymous = Literal["auto", "allow", "refuse"]
 ANONYMOUS_POLICIES: tuple[Anonymous, ...] = ("auto", "allow", "refuse")
 
-UNIX_PREFIX = "unix:"
 MAX_SOCKET_PATH = 107
 """The kernel's limit on the path of a Unix socket, in bytes."""
-MAX_PORT = 65535
 MOST_SECONDS = 1e9
 """Of any time: a system's clocks overflow a little above, in the midst of a request."""
 LEAST: Mapping[str, float] = {
@@ -184,7 +183,9 @@ class ServerConfig:
     @property
     def is_local(self) -> bool:
         """Whether only this machine can reach the server."""
-        return self.socket_path is not None or is_loopback(split_address(self.listen)[0])
+        return self.socket_path is not None or is_loopback(
+            split_address(self.listen, "listen", ANY_FORM)[0]
+        )
 
     @property
     def callers_are_named(self) -> bool:
@@ -288,38 +289,3 @@ def check_one_of(name: str, value: str, choices: Sequence[str]) -> None:
         raise InvalidRequest(
             f"{name}: expected one of {', '.join(choices)}, got {value!r}", field=name
         )
-
-
-def split_address(listen: str, field: str = "listen") -> tuple[str, int]:
-    """`host:port` and `[v6]:port` as host and port.
-
-    Args:
-        listen: the address.
-        field: whose it is, for the error.
-
-    Raises:
-        InvalidRequest: neither of the two forms.
-    """
-    host, colon, port = listen.rpartition(":")
-    bracketed = host.startswith("[") and host.endswith("]")
-    valid = colon and host and port.isascii() and port.isdigit() and int(port) <= MAX_PORT
-    if not valid or (":" in host and not bracketed):
-        raise InvalidRequest(
-            f"{field}: expected host:port{' or unix:PATH' if field == 'listen' else ''}, got "
-            f"{listen[:120]!r}",
-            field=field,
-        )
-    return host.strip("[]"), int(port)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach `host`; a name other than localhost counts as remote."""
-    if host == "localhost":
-        return True
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    # What a caller over IPv4 is called by a socket that takes both.
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return (mapped or address).is_loopback

@@ -28,7 +28,7 @@ from cascade.system.owning_process import OwningProcess
 from cascade.tuning.plan import EnginePlan, plan_here, requested_precisions
 from runtime_client.config import ClientChoices, ClientConfig, check_cut, check_leaves_work
 from runtime_client.local.local_times import LocalTimes, before_fallback
-from runtime_client.remote.deadline import Deadline
+from runtime_client.deadline import Deadline
 from runtime_client.remote.retry import RETRIED
 from runtime_client.result import HERE, PRIVATE, SERVER, Collected, Result
 
@@ -430,7 +430,7 @@ class Client:
     def _connect(self, private: "PrivateServer | None") -> "Connection":
         """The connection, made on first use."""
         from runtime_client.remote.connection import Connection  # noqa: PLC0415
-        from runtime_client.remote.credentials import BearerToken  # noqa: PLC0415
+        from runtime_client.credentials import BearerToken  # noqa: PLC0415
         from runtime_client.remote.transport import Keepalive, Security  # noqa: PLC0415
 
         config = self.config

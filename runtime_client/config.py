@@ -13,7 +13,7 @@ from cascade.assignments import AUTO
 from cascade.bundle.manifest import Manifest
 from cascade.errors import InvalidRequest
 from cascade.tuning.options import EngineOptions, parse_engine_options
-from runtime_client.remote.credentials import check_token
+from runtime_client.credentials import check_token
 from wire.limits import MAX_LINGER_S
 
 Fallback = Literal["error", "local"]

@@ -30,7 +30,7 @@ from cascade.request import GenerateRequest, Handoff
 from cascade.types import ContextF16
 from runtime_client.config import is_on_this_machine
 from runtime_client.remote.connection import Connection, Peer
-from runtime_client.remote.deadline import Deadline
+from runtime_client.deadline import Deadline
 from runtime_client.remote.event_decoder import Incoming
 from runtime_client.remote.image_payload import pack_smallest
 from runtime_client.remote.request_identity import DisconnectPolicy, RequestIdentity

@@ -12,7 +12,7 @@ from cascade.events import Event
 from cascade.precision import Precision
 from cascade.request import GenerateRequest, Handoff
 from runtime_client.remote.connection import Connection
-from runtime_client.remote.deadline import Deadline
+from runtime_client.deadline import Deadline
 from runtime_client.remote.remote_run import (
     Plan,
     RemoteRun,

@@ -10,7 +10,7 @@ from cascade.errors import TransportError
 from cascade.events import Accepted, Event, Progress, Resumed
 from cascade.request import Handoff
 from runtime_client.remote.connection import Connection
-from runtime_client.remote.deadline import Deadline
+from runtime_client.deadline import Deadline
 from runtime_client.remote.event_decoder import Incoming
 from runtime_client.remote.resumable_stream import ResumableStream
 from runtime_client.remote.transfer_stats import Traffic

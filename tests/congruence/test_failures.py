@@ -26,7 +26,7 @@ from cascade.request import GenerateRequest, Handoff
 from runtime_client.client import Client
 from runtime_client.config import ClientConfig
 from runtime_client.remote.connection import Connection
-from runtime_client.remote.deadline import Deadline
+from runtime_client.deadline import Deadline
 from runtime_client.remote.remote_stage import RemoteStage
 from runtime_client.remote.transport import Security
 from tests.congruence.children import LocalAnswers, ServerChild, serving

@@ -17,7 +17,7 @@ from cascade.errors import (
     TransportError,
     UnknownContext,
 )
-from runtime_client.remote.deadline import Deadline
+from runtime_client.deadline import Deadline
 from runtime_client.remote.retry import (
     Pacing,
     RetryBudget,

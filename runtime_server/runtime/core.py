@@ -9,16 +9,17 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from cascade import __version__
+from cascade.boundary import Image
 from cascade.bundle.bundle import Bundle, open_bundle
-from cascade.bundle.manifest import Component, Manifest
+from cascade.bundle.manifest import Manifest
 from cascade.bundle.wire_limits import check_wire_limits
 from cascade.codecs.image import load_codecs
 from cascade.errors import CascadeError, InvalidRequest
 from cascade.events import Accepted
+from cascade.families import cost_of, family_of
+from cascade.family import ComponentSpec, StartCheck
 from cascade.stage import EngineStage, Stage
 from cascade.stage_factory import EngineFactory, open_stages
-from cascade.text.spec import TextEncoderSpec
-from cascade.text.tokenizer import PromptTokenizer
 from cascade.tuning.plan import EnginePlan, plan_here
 from runtime_server.admission.checks import Admission, Work, check_request_id
 from runtime_server.admission.concurrency_limits import check_bytes_suffice, held_bytes
@@ -83,10 +84,9 @@ class Core:
             lifetime_s=config.context_lifetime_s,
             clock=clock,
         )
-        tokenizer = None if config.cut else open_tokenizer(bundle)
         precisions = {c.name: plan.of(c.name).precision for c in bundle.manifest.components}
         self._admission = Admission(
-            bundle.manifest, config.cut, tokenizer, self.contexts, precisions
+            bundle.manifest, start_checks(bundle, config.cut), self.contexts, precisions
         )
         self.bundle_id = bundle.bundle_id
         caps = row_caps(config.max_batch_rows, bundle.manifest, config.cut)
@@ -177,11 +177,11 @@ class Core:
 
     def held_bytes(self, work: Work) -> int:
         """What checked work holds while it is inside; see `room.held_bytes`."""
-        return held_bytes(work, self.manifest)
+        return held_bytes(work)
 
     def megapixels(self, work: Work) -> float:
         """What checked work costs its caller's quota; see `quota.megapixels_of`."""
-        return megapixels_of(self.manifest, work.steps)
+        return megapixels_of(work.costs.values())
 
     def own_s(self, work: Work) -> float:
         """Seconds that the steps of checked work take, as far as steps were measured."""
@@ -237,18 +237,18 @@ class Core:
         self._trials.stop()
         self.executor.close()
 
-    def _hosted(self, position: int, spec: Component) -> ComponentInfo:
+    def _hosted(self, position: int, spec: ComponentSpec) -> ComponentInfo:
         """One component's line of the server info."""
         choice = self.plan.of(spec.name)
         return ComponentInfo(
             name=spec.name,
             position=position,
             family=spec.family,
-            output_resolution=0 if isinstance(spec, TextEncoderSpec) else spec.output_resolution,
+            output_resolution=spec.makes.width if isinstance(spec.makes, Image) else 0,
             milliseconds_per_step=1000 * self.executor.seconds_per_step(position),
             queued=self.executor.queued(position),
             max_batch_rows=self.executor.device.limits(position).max_rows,
-            default_steps=1 if isinstance(spec, TextEncoderSpec) else spec.steps,
+            default_steps=cost_of(spec).units,
             engine=choice.kind.value,
             precision=choice.precision,
             device=self.plan.device(spec.name),
@@ -266,15 +266,15 @@ def probe_work(manifest: Manifest, name: str) -> Work:
         start=start,
         first=position,
         last=position,
-        steps={position: 1},
+        costs={position: cost_of(manifest.components[position], request)},
         format="raw",
     )
 
 
-def open_tokenizer(bundle: Bundle) -> PromptTokenizer:
-    """The tokenizer that measures prompts before they are queued."""
-    spec = bundle.manifest.text_encoder
-    return PromptTokenizer(bundle.read(spec.tokenizer_file), spec.max_tokens)
+def start_checks(bundle: Bundle, cut: int) -> dict[int, StartCheck]:
+    """What every hosted component asks of its start before a request is queued, by position."""
+    hosted = list(enumerate(bundle.manifest.components))[cut:]
+    return {at: family_of(spec).start_check(spec, bundle.read) for at, spec in hosted}
 
 
 def load_core(

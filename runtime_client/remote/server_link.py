@@ -25,7 +25,7 @@ from wire.server_info import ServerInfo, decode_info, encode_info_request
 from wire.service import CANCEL, GET_SERVER_INFO, PUT_CONTEXT, WIRE_VERSION
 
 
-class Endpoint(Protocol):
+class ServerLocator(Protocol):
     """Where a server is, once it is there."""
 
     def wait_until_ready(self, allowed_s: float) -> str:
@@ -73,7 +73,7 @@ class ServerLink:
 
     def __init__(
         self,
-        endpoint: Endpoint,
+        locator: ServerLocator,
         security: Security,
         bundle_ids: Sequence[str],
         timeout_s: float,
@@ -82,14 +82,14 @@ class ServerLink:
         """Not connected yet.
 
         Args:
-            endpoint: where the server is.
+            locator: where the server is.
             security: TLS or none.
             bundle_ids: every id that names this side's bundle.
             timeout_s: longest time for one handshake or upload.
             patience_s: how long a server that was there and is gone is asked again, if that is
                 longer than one that never was.
         """
-        self._endpoint = endpoint
+        self._locator = locator
         self._security = security
         self._bundle_ids = tuple(bundle_ids)
         self._timeout_s = timeout_s
@@ -197,7 +197,7 @@ class ServerLink:
     def _shake_hands(self) -> Peer:
         """Connect, and check that both sides have the same wire and the same bundle."""
         deadline = Deadline.after(self._timeout_s)
-        address = self._endpoint.wait_until_ready(self._timeout_s)
+        address = self._locator.wait_until_ready(self._timeout_s)
         transport = self._open(address)
         try:
             message = encode_info_request()
@@ -220,7 +220,12 @@ class ServerLink:
         raise Cancelled("the client was closed")
 
     def _unary(
-        self, transport: Transport, path: str, message: bytes, deadline: Deadline, policy: RetryPolicy
+        self,
+        transport: Transport,
+        path: str,
+        message: bytes,
+        deadline: Deadline,
+        policy: RetryPolicy,
     ) -> bytes:
         """A call with one answer, repeated as often as policy and budget allow."""
         retrier = Retrier(policy, self.budget, deadline, chance=random.random)

@@ -1,0 +1,70 @@
+"""What one run on a server cost: bytes each way, and seconds by name.
+
+Puts together the clock here and what the server reports, so that no second is counted twice. Knows
+no message.
+"""
+
+import time
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class TransferStats:
+    """What was measured so far."""
+
+    bytes_up: int = 0
+    bytes_down: int = 0
+    seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+    """Measured here: `connect`, `queue` (for a slot among this client's requests), `serialise`,
+    `upload` (of a context, as far as it was waited for), and the waits for the first event
+    (`first`) and for the later ones (`later`)."""
+    reported: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+    """What the components' results said; already passed on with them."""
+
+    @contextmanager
+    def timed(self, name: str) -> Iterator[None]:
+        """Count the time of the block under that name, also when it fails."""
+        begun = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] += time.perf_counter() - begun
+
+    def report(self, seconds: Mapping[str, float]) -> None:
+        """Note what a component's result says of its time."""
+        for name, spent in seconds.items():
+            self.reported[name] += spent
+
+    def finalize(
+        self, server: Mapping[str, float], components: Collection[str]
+    ) -> dict[str, float]:
+        """The seconds for `Transferred`.
+
+        The wire's time is the waiting for events that the server does not claim: `upload` up to the
+        first event, `download` after it. What the server did besides queueing and running
+        components (encoding pictures) is `serialise`; as far as it went on while components ran, it
+        took no time of its own and is left out.
+
+        Args:
+            server: seconds by name from the end of the stream, totals of the whole call.
+            components: names that ran there; their time came with their own results.
+
+        Returns:
+            `connect`, `serialise`, `upload`, `queue`, `download`: what no result has told.
+        """
+        found = {name: self.seconds[name] for name in ("connect", "serialise", "upload")}
+        others = sum(s for name, s in server.items() if name != "queue" and name not in components)
+        queued = max(0.0, server.get("queue", 0.0) - self.reported["queue"])
+        found["queue"] = self.seconds["queue"] + queued
+        claimed = sum(self.reported.values()) + queued + others
+        waited = self.seconds["first"] + self.seconds["later"]
+        hidden = max(0.0, claimed - waited)
+        found["serialise"] = max(0.0, found["serialise"] + others - hidden)
+        wire = max(0.0, waited - claimed)
+        upward = min(wire, self.seconds["first"])
+        found["upload"] += upward
+        found["download"] = wire - upward
+        return found

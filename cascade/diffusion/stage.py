@@ -10,7 +10,7 @@ from collections.abc import Generator, Iterator, Mapping
 import numpy as np
 
 from cascade.codecs.image import from_network, to_network
-from cascade.diffusion.conditioning import augment, enlarge
+from cascade.diffusion.conditioning import augment, upsample
 from cascade.diffusion.denoiser import Denoiser, EngineDenoiser
 from cascade.diffusion.guidance import GuidedDenoiser
 from cascade.diffusion.options import (
@@ -139,7 +139,7 @@ class DiffusionStage:
         conditioning = check_context(spec, handoff)
         if spec.input_resolution is not None:
             low = to_network(check_image(spec, handoff))
-            low = enlarge(low, size // spec.input_resolution, spec.enlarge)
+            low = upsample(low, size // spec.input_resolution, spec.enlarge)
             if spec.augmentation is not None and plan.augmentation > 0:
                 schedule = make_schedule(spec.augmentation.schedule)
                 low = augment(low, plan.augmentation, noise(AUGMENTATION), schedule)
@@ -186,6 +186,13 @@ class DiffusionStage:
 
 
 def subsampled(image: ImageU8) -> ImageU8:
-    """At most `PREVIEW_SIZE` pixels wide, by leaving rows and columns out."""
+    """At most `PREVIEW_SIZE` pixels wide, by leaving rows and columns out.
+
+    Args:
+        image: `[H, W, 3]` uint8.
+
+    Returns:
+        `[h, w, 3]` uint8, contiguous.
+    """
     stride = max(1, image.shape[1] // PREVIEW_SIZE)
     return np.ascontiguousarray(image[::stride, ::stride])

@@ -48,6 +48,9 @@ def dummy_inputs(component: Component, axes: Mapping[str, int]) -> dict[str, Arr
 
     Pictures are smooth and noisy ones are halfway to noise, as a denoising step sees them: an 8-bit
     graph is right only within the range that it was made for.
+
+    Returns:
+        Arrays of the shape and dtype that the graph declares, its free axes filled in.
     """
     rng = np.random.default_rng(0)
     inputs: dict[str, Array] = {}
@@ -67,7 +70,7 @@ def dummy_inputs(component: Component, axes: Mapping[str, int]) -> dict[str, Arr
 
 
 def waves(shape: tuple[int, ...]) -> Array:
-    """Smooth pictures `[B, C, H, W]` in [-1, 1], every one and every colour another."""
+    """Smooth pictures, `[B, C, H, W]` float64 in [-1, 1], every one and every colour another."""
     batch, channels, height, width = shape
     phase = np.arange(batch)[:, None] + np.arange(channels)[None, :] / channels
     down, along = (np.linspace(0, 2 * np.pi, size) for size in (height, width))

@@ -10,7 +10,7 @@ from collections.abc import Hashable, Mapping, Sequence
 import numpy as np
 
 from cascade.numerics.finite import is_finite
-from cascade.numerics.length_buckets import lengthened
+from cascade.numerics.length_buckets import pad_tokens
 from cascade.types import Array
 
 Arrays = Mapping[str, Array]
@@ -50,7 +50,7 @@ def joined(parts: Sequence[Arrays]) -> dict[str, Array]:
         values = [part[name] for part in parts]
         if name in MASKED:
             length = max(value.shape[1] for value in values)
-            values = [lengthened(value, length) for value in values]
+            values = [pad_tokens(value, length) for value in values]
         whole[name] = np.concatenate(values)
     return whole
 

@@ -26,8 +26,9 @@ from runtime_server.config.config import ServerConfig, split_address
 from runtime_server.protocol.wire import SERVICE_NAME
 from runtime_server.runtime.core import Core
 from runtime_server.system.listeners import find_endpoints
+from runtime_server.telemetry.call_tracer import NO_TRACER, CallTracer
 from runtime_server.telemetry.logs import LogLevel, log_event
-from runtime_server.telemetry.observer import NullObserver, Observer
+from runtime_server.telemetry.server_events import Emit, ignore
 
 try:
     from grpc_reflection.v1alpha import reflection
@@ -66,24 +67,30 @@ FLUSH_S = 2.0
 class CascadeServer:
     """One listening server; its methods are called on one event loop."""
 
-    def __init__(self, config: ServerConfig, core: Core, observer: Observer | None = None) -> None:
+    def __init__(
+        self,
+        config: ServerConfig,
+        core: Core,
+        emit: Emit = ignore,
+        tracer: CallTracer = NO_TRACER,
+    ) -> None:
         """A server that does not listen yet.
 
         Args:
             config: where and how to listen, and to whom.
             core: of the first bundle; ready to answer.
-            observer: is told what happens here; the core has its own.
+            emit: where what happens here is told; the core has its own.
+            tracer: begins the spans of calls.
 
         Raises:
             InvalidRequest: a file of keys cannot be used.
         """
         self._config = config
-        observer = observer or NullObserver()
-        self.generations = BundleGenerations(core, observer)
-        gate = AuthInterceptor(Authenticator(config), observer)
-        interceptors = (CallMetrics(observer), gate, ForeignMessages())
+        self.generations = BundleGenerations(core, emit)
+        authentication = AuthInterceptor(Authenticator(config), emit)
+        interceptors = (CallMetrics(emit, tracer), authentication, ForeignMessages())
         self._server: Any = grpc.aio.server(options=GRPC_OPTIONS, interceptors=interceptors)
-        self.service = CascadeService(self.generations, gate, observer)
+        self.service = CascadeService(self.generations, authentication, emit)
         self._server.add_generic_rpc_handlers((self.service.handlers(),))
         self._health = HealthBoard(self._server)
         self._watching: asyncio.Task[None] | None = None

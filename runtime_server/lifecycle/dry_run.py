@@ -14,7 +14,6 @@ from runtime_server.lifecycle.process import load_warm
 from runtime_server.protocol.info import HostedComponent
 from runtime_server.runtime.core import Core
 from runtime_server.system.memory import resident_bytes
-from runtime_server.telemetry.observer import NullObserver
 
 MIB = 1 << 20
 LIMITS = ("max_", "quota_", "context_", "result_", "reader_", "drain_")
@@ -30,7 +29,7 @@ def dry_run(config: ServerConfig) -> Iterator[str]:
     Authenticator(config)
     read_credentials(config)
     before = resident_bytes()
-    core = load_warm(config, NullObserver())
+    core = load_warm(config)
     try:
         if config.warm_up:
             core.measure_now()

@@ -1,7 +1,7 @@
-"""Who has asked for what: the requests inside by caller and id, and the results of finished ones.
+"""Idempotency keys: the requests inside by caller and id, and the results of finished ones.
 
-Decides whether a call is new, joins its twin, or is answered from what was kept. Knows no event
-loop, no executor and no socket; what runs is anything with a fingerprint.
+Decides whether a call is new, joins the request that it duplicates, or is answered from what was
+kept. Knows no event loop, no workers and no socket; what runs is anything with a fingerprint.
 """
 
 from collections.abc import Mapping

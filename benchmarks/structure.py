@@ -141,7 +141,7 @@ def lists_of(name: str, figures: dict[str, Any]) -> str:
 
 def main() -> None:
     """Count, print the table and what it consists of, write the record."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("folders", nargs="*", type=Path, default=[Path()], metavar="FOLDER")
     parser.add_argument("--no-trace", action="store_true", help="count the text only")
     parser.add_argument("--json", type=Path, metavar="FILE")

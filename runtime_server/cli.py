@@ -1,6 +1,6 @@
 """`cascade serve`: the server from the command line.
 
-Registering costs nothing: gRPC and the engine are imported when the command runs.
+gRPC and the engine are imported when the command runs.
 """
 
 import argparse
@@ -10,14 +10,14 @@ from functools import partial
 from pathlib import Path
 
 from cascade.bundle.default_bundle import DEFAULT_WORDS, bundle_or_default
+from cascade.commands.errors import describe
+from cascade.commands.exit_codes import START_REFUSED
 from cascade.errors import CascadeError
 from runtime_server.auth.token_command import register as register_token
 from runtime_server.config.config import ServerConfig
 from runtime_server.config.config_file import load_config, write_config
 from runtime_server.config.flags import add_flags, given_flags
 from runtime_server.telemetry.logs import configure_logs
-
-EXIT_REFUSED = 2
 
 
 def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -68,11 +68,10 @@ def run(args: argparse.Namespace) -> int:
             for line in dry_run(config):
                 print(line)
             return 0
-        # Imported here so that `cascade --help` loads neither gRPC nor the engine.
+        # Imported here so that `cascade serve --help` loads neither gRPC nor the engine.
         from runtime_server.lifecycle.process import run_server
 
         return run_server(config, partial(read_command_line, args))
     except CascadeError as exc:
-        line = " ".join(str(exc).split())
-        print(f"error: {line}", file=sys.stderr)
-        return EXIT_REFUSED
+        sys.stderr.write(describe(exc) + "\n")
+        return START_REFUSED

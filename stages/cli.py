@@ -1,7 +1,7 @@
 """`cascade data` and `cascade train`: the training set and the training of each stage.
 
 Also runs as `python -m stages.cli train ...` from a bare checkout with torch, numpy and pillow.
-Heavy imports happen inside the commands, so that registering them costs nothing.
+Heavy imports happen inside the commands: help needs no torch.
 """
 
 import argparse
@@ -10,13 +10,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from cascade.commands.errors import report_error
 from cascade.commands.parser import CommandParser
 from cascade.errors import CascadeError, InvalidRequest, MissingExtra
 
 DATA_FILE = Path("data/emoji.npz")
 FETCH_FOLDER = Path("data/packages")
 CHECKPOINTS = Path("checkpoints")
-KEYWORDS = Path("benchmarks/keywords.txt")
+KEYWORDS = Path("benchmarks/lib/keywords.txt")
 STAGES = ("base", "sr256", "sr1024")
 
 
@@ -310,8 +311,7 @@ def main() -> int:
         args = parser.parse_args()
         return int(args.run(args))
     except (CascadeError, OSError) as exc:
-        print(f"error: {exc}", file=sys.stderr)
-        return 2
+        return report_error(exc, sys.argv[1:])
 
 
 if __name__ == "__main__":

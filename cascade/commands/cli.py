@@ -1,8 +1,7 @@
-"""The `cascade` command: one door, subcommands brought by whichever packages are installed.
+"""The `cascade` command: one door; the subcommands are those of `cascade.commands.table`.
 
-Each package registers its own subcommands through the entry point group `cascade.commands`; this
-file knows none of them. A package whose extra is missing says so when its subcommand is called.
-Here errors, signals and lost output become one line and an exit code. Everything but the signals is
+A package is imported when one of its subcommands is named, and says then which extra it lacks. Here
+errors, signals and lost output become one line and an exit code. Everything but the signals is
 imported once they are taken over, so that Ctrl-C during imports shows no traceback.
 """
 
@@ -16,16 +15,23 @@ if TYPE_CHECKING:
 
     from cascade.commands.parser import CommandParser
 
-GROUP = "cascade.commands"
+EVERYTHING = "completion"
+"""The one subcommand that needs the flags of all others."""
 
 
-def build_parser() -> "CommandParser":
-    """The parser with every registered subcommand."""
-    from importlib.metadata import entry_points
+def build_parser(words: "Sequence[str] | None" = None) -> "CommandParser":
+    """The parser of the command.
+
+    Args:
+        words: the command line. Of the subcommands that it does not name, only the names and what
+            each does are there; None registers all of them with their flags.
+    """
+    from importlib import import_module
 
     from cascade import __version__
     from cascade.commands import completion
     from cascade.commands.parser import CommandParser
+    from cascade.commands.table import COMMANDS
 
     parser = CommandParser(
         prog="cascade",
@@ -35,8 +41,12 @@ def build_parser() -> "CommandParser":
     version = f"edge-cascade {__version__}"
     parser.add_argument("-V", "--version", action="version", version=version)
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for entry in sorted(entry_points(group=GROUP), key=lambda e: e.name):
-        entry.load()(subparsers)
+    for module, summaries in COMMANDS.items():
+        if words is None or EVERYTHING in words or not summaries.keys().isdisjoint(words):
+            import_module(module).register(subparsers)
+        else:
+            for name, summary in summaries.items():
+                subparsers.add_parser(name, help=summary)
     completion.register(subparsers, parser)
     return parser
 
@@ -75,7 +85,7 @@ def run_command(words: "Sequence[str]", ready: "Callable[[], None]") -> int:
     args = None
     try:
         try:
-            args = build_parser().parse_args(words)
+            args = build_parser(words).parse_args(words)
             ready()
             code = int(args.run(args))
         finally:

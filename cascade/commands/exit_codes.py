@@ -19,6 +19,8 @@ BAD_INPUT = 2
 """The command line, a file or what is installed is at fault: the same call fails again."""
 FAILED = 3
 """A server, the network, an engine or the time allowed: the same call may succeed later."""
+START_REFUSED = BAD_INPUT
+"""Of `cascade serve`, whatever keeps it from starting: a supervisor must not start it again."""
 SIGNALLED = 128
 """Ended by a signal: this plus its number; 129 hung up, 130 Ctrl-C, 143 asked to end."""
 OUTPUT_CLOSED = 141

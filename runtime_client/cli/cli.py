@@ -1,7 +1,7 @@
 """`cascade generate`, `fetch` and `cancel`: the command line of the client.
 
-Turns arguments into a configuration and a request; what is raised, `cascade.commands.cli` turns into one
-line and an exit code. Registering costs nothing: the client is imported when the command runs.
+Turns arguments into a configuration and a request; what is raised, `cascade.commands.cli` turns
+into one line and an exit code. The commands of files and tables are imported when one runs.
 """
 
 # ruff: noqa: E501  one option per line, however long its help
@@ -100,7 +100,7 @@ def register_cancel(subparsers: "argparse._SubParsersAction[argparse.ArgumentPar
 
 def run_generate(args: argparse.Namespace) -> int:
     """Make the picture, or leave it to the server; returns the exit code."""
-    # Imported here so that `cascade --help` opens no bundle and loads no numpy.
+    # Imported here: `cascade generate --help` needs no codec and no table.
     from runtime_client.cli.generate_command import Order, carry_out, leave
 
     order = Order(

@@ -4,17 +4,17 @@ import argparse
 import re
 import subprocess
 from collections.abc import Iterator
-from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
 
 from cascade import __version__
-from cascade.commands.cli import GROUP, build_parser, main
+from cascade.commands.cli import build_parser, main
 from cascade.commands.completion import script
 from cascade.commands.errors import describe
 from cascade.commands.exit_codes import BAD_INPUT, FAILED, exit_code
 from cascade.commands.parser import CommandParser
+from cascade.commands.table import COMMANDS
 from cascade.errors import CascadeError, EngineError, InvalidRequest
 from tests.support.command_line import cascade
 
@@ -62,8 +62,9 @@ def test_the_page_lists_every_exit_code() -> None:
 
 
 def test_no_flag_may_be_abbreviated() -> None:
-    """In any subcommand, in any that one of them has, and in those of every installed package."""
-    assert {entry.name for entry in entry_points(group=GROUP)} >= {"client", "server", "stages"}
+    """In any subcommand, in any that one of them has, and in those of every package."""
+    packages = {module.partition(".")[0] for module in COMMANDS}
+    assert packages == {"cascade", "runtime_client", "runtime_server", "stages", "export"}
     found = list(parsers(build_parser()))
     assert len(found) > 15
     assert [p.prog for p in found if p.allow_abbrev or not isinstance(p, CommandParser)] == []
@@ -115,6 +116,32 @@ def test_a_usage_is_one_line() -> None:
         assert len(usage.splitlines()) <= 4, usage
         flags = {f for a in parser._actions for f in a.option_strings if f.startswith("--")}
         assert all(flag in rest or flag in usage for flag in flags)
+
+
+def shown(parser: argparse.ArgumentParser) -> dict[str, str | None]:
+    """The subcommands of a parser with what its help says of each, in its order."""
+    (commands,) = (a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
+    return {action.dest: action.help for action in commands._choices_actions}
+
+
+def test_the_table_says_what_the_modules_say() -> None:
+    """Name, help and order of every subcommand, whether or not its module was imported."""
+    assert shown(build_parser([])) == shown(build_parser())
+    assert list(shown(build_parser([]))) == list(shown(build_parser()))
+    assert len(shown(build_parser())) > 15
+
+
+@pytest.mark.parametrize("module", COMMANDS)
+def test_a_subcommand_that_is_named_has_its_flags(module: str) -> None:
+    """Those of its module, and no other module's."""
+    for name in COMMANDS[module]:
+        full, named = (
+            {parser.prog: parser.format_help() for parser in parsers(build_parser(words))}
+            for words in (None, ["-V", name])
+        )
+        assert named[f"cascade {name}"] == full[f"cascade {name}"]
+        others = {n for m, names in COMMANDS.items() if m != module for n in names}
+        assert [n for n in others if named[f"cascade {n}"].count("--") > 1] == []
 
 
 def complete(*words: str) -> list[str]:

@@ -9,6 +9,7 @@ import pytest
 
 HEAVY = ("torch", "onnx", "stages", "export")
 NETWORK = ("grpc", "google.protobuf", "protos")
+PACKAGES = ("runtime_client", "runtime_server")
 
 
 EXTRAS = {
@@ -51,6 +52,17 @@ def loaded(statements: str, suspects: tuple[str, ...]) -> list[str]:
     return found.stdout.split()
 
 
+def of_command(words: list[str], suspects: tuple[str, ...]) -> list[str]:
+    """Which of the suspects `cascade WORDS` has loaded at its end; what it prints is dropped."""
+    statements = (
+        "import contextlib, io\n"
+        "from cascade.commands.cli import run_command\n"
+        "with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):\n"
+        f"    run_command({words}, lambda: None)\n"
+    )
+    return loaded(statements, suspects)
+
+
 def test_the_check_finds_what_is_loaded() -> None:
     """The check itself can fail: a module that is imported is reported."""
     assert loaded("import cascade.numerics.noise", ("numpy", "torch")) == ["numpy"]
@@ -76,6 +88,21 @@ def test_the_command_line_costs_nothing_heavy() -> None:
     """Registering every subcommand, those for training too, loads neither torch nor an engine."""
     statements = "from cascade.commands.cli import build_parser; build_parser()"
     assert loaded(statements, ("torch", "onnx", "onnxruntime", "openvino")) == []
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--version"], ["generat"], []])
+def test_help_loads_no_package(words: list[str]) -> None:
+    """Neither numpy nor the package of any subcommand: names and what each does are a table."""
+    suspects = ("numpy", "PIL", "cryptography", "importlib.metadata", *HEAVY, *NETWORK, *PACKAGES)
+    assert of_command(words, suspects) == []
+
+
+def test_a_subcommand_loads_no_other_package() -> None:
+    """`generate` builds none of `serve`'s flags, and `serve` none of `generate`'s."""
+    others = ("runtime_server", "stages", "export", "cascade.commands.tune")
+    assert of_command(["generate", "--help"], (*others, "runtime_client")) == ["runtime_client"]
+    others = ("runtime_client", "stages", "export", "cascade.commands.tune")
+    assert of_command(["serve", "--help"], (*others, "runtime_server")) == ["runtime_server"]
 
 
 def test_an_engine_is_loaded_only_when_it_is_chosen() -> None:

@@ -13,8 +13,9 @@ from typing import Any, get_args
 
 import pytest
 
+from cascade.commands.exit_codes import START_REFUSED
 from runtime_server.app.server import FLUSH_S
-from runtime_server.cli import EXIT_REFUSED, register
+from runtime_server.cli import register
 from runtime_server.config.config_file import load_config
 from runtime_server.protocol.wire import SERVICE_NAME
 from runtime_server.telemetry.load import Load, StageLoad
@@ -244,7 +245,7 @@ def test_the_unit_is_hardened_and_calls_what_there_is() -> None:
         assert float(service["TimeoutStopSec"]) > grace_s + FLUSH_S
     # A crash of Python has the exit code of a forced stop: it must still be restarted.
     assert service["Restart"] == "always"
-    assert service["RestartPreventExitStatus"] == str(EXIT_REFUSED)
+    assert service["RestartPreventExitStatus"] == str(START_REFUSED)
     wanted = {
         "DynamicUser": "yes",
         "ProtectSystem": "strict",

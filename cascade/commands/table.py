@@ -1,0 +1,44 @@
+"""The subcommands of `cascade`: what each does in one line, and the module that knows the rest.
+
+A literal table, so that `cascade --help` imports no package and a subcommand imports its own alone.
+Knows names; what a flag is, each module says when it is imported.
+"""
+
+from collections.abc import Mapping
+
+COMMANDS: Mapping[str, Mapping[str, str]] = {
+    "cascade.commands.inspect_verify": {
+        "sign": "sign a bundle, or make the key for it",
+        "inspect": "print what a bundle holds",
+        "verify": "check hashes and signatures, and run one step of every component",
+    },
+    "runtime_client.cli.cli": {
+        "generate": "make a picture from a prompt",
+        "fetch": "get the picture of `cascade generate --detach`",
+        "cancel": "end what `cascade generate --detach` left",
+    },
+    "cascade.commands.build_engines": {
+        "build-engines": "build TensorRT engines from a bundle's graphs, into a cache on this "
+        "machine",
+    },
+    "export.cli": {
+        "card": "write the model card into a bundle",
+        "weights": "a bundle's weights as checkpoints again",
+        "export": "write a bundle from trained checkpoints",
+    },
+    "runtime_server.cli": {
+        "serve": "host components of a bundle over gRPC",
+        "token": "make a bearer token for a caller of a server",
+    },
+    "stages.cli": {
+        "data": "fetch and prepare the training set",
+        "train": "train one stage, or go on training it",
+        "distill": "train a student that needs fewer evaluations",
+        "probe": "train the classifier that judges the base stage",
+        "evaluate": "held-out PSNR of super-resolution stages",
+    },
+    "cascade.commands.tune": {
+        "tune": "measure which engine runs each component fastest here, for --engine auto",
+    },
+}
+"""By module: the subcommands that its `register` adds, in the order of `cascade --help`."""

@@ -22,7 +22,8 @@ from runtime_server.app.health_board import HEALTH_SERVICE, HealthBoard
 from runtime_server.app.service import CascadeService
 from runtime_server.auth.authenticator import Authenticator
 from runtime_server.auth.tls import read_credentials
-from runtime_server.config.config import ServerConfig, split_address
+from runtime_server.config.address import split_address
+from runtime_server.config.config import ServerConfig
 from runtime_server.protocol.wire import SERVICE_NAME
 from runtime_server.runtime.core import Core
 from runtime_server.system.listeners import find_endpoints

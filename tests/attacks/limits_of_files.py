@@ -31,7 +31,8 @@ from runtime_server.auth.jwt_tokens import (
 )
 from runtime_server.auth.static_keys import MAX_KEYS, check_name, read_keys
 from runtime_server.auth.watched_file import MAX_WATCHED_BYTES, read_setting
-from runtime_server.config.config import MAX_PORT, MAX_SOCKET_PATH, ServerConfig
+from runtime_server.config.address import MAX_PORT, MAX_SOCKET_PATH
+from runtime_server.config.config import ServerConfig
 from runtime_server.config.config_file import MAX_CONFIG_BYTES, read_config_file
 from tests.attacks.limits import Ground, Limit, raised_by
 from tests.support.tiny_bundle import write_tiny_bundle

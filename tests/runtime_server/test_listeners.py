@@ -11,7 +11,8 @@ import pytest
 from cascade.bundle.bundle import Bundle
 from cascade.errors import TransportError
 from runtime_server.app.server import CascadeServer
-from runtime_server.config.config import ServerConfig, is_loopback
+from runtime_server.config.address import is_loopback
+from runtime_server.config.config import ServerConfig
 from runtime_server.lifecycle.admin import AdminHandlers, AdminServer
 from runtime_server.lifecycle.reload import ReloadAnswer
 from runtime_server.runtime.core import Core, load_core

@@ -5,15 +5,12 @@ never reads it, so nothing of it is received, held or parsed. Knows gRPC; the ru
 `auth.authenticator`'s.
 """
 
-from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import Any
 
-import grpc
-from grpc_status import rpc_status
-
 from cascade.errors import CascadeError
 from runtime_server.app.departures import sent_or_gone
+from runtime_server.app.grpc_aio import Continuation, stream_handler, to_status
 from runtime_server.auth.authenticator import Authenticator
 from runtime_server.protocol.status import status_of
 from runtime_server.telemetry.logs import log_event, reason_of
@@ -22,10 +19,8 @@ from runtime_server.telemetry.server_events import Emit, RequestRefused
 CALLER: ContextVar[str | None] = ContextVar("caller", default=None)
 """Who the present call is from, where its metadata said it."""
 
-Continuation = Callable[[Any], Awaitable[Any]]
 
-
-class AuthInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
+class AuthInterceptor:
     """Lets calls through under their caller's name, or refuses them."""
 
     def __init__(self, authenticator: Authenticator, emit: Emit) -> None:
@@ -38,7 +33,7 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         self._authenticator = authenticator
         self._emit = emit
 
-    async def intercept_service(self, continuation: Continuation, details: Any) -> Any:
+    async def intercept(self, continuation: Continuation, details: Any) -> Any:
         """The handler of a call: the true one, or one that refuses."""
         try:
             CALLER.set(
@@ -76,11 +71,11 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
 
 def refusing(error: Exception) -> Any:
     """A handler that answers any kind of call with an error and reads none of it."""
-    status = rpc_status.to_status(status_of(error))
+    status = to_status(status_of(error))
 
     async def refuse(messages: Any, context: Any) -> None:
         del messages
         with sent_or_gone():
             await context.abort_with_status(status)
 
-    return grpc.stream_stream_rpc_method_handler(refuse)
+    return stream_handler(refuse)

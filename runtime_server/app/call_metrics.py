@@ -7,28 +7,23 @@ apart from one that succeeded, which gRPC's own instruments do not. Knows gRPC; 
 import asyncio
 import inspect
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import grpc
-
 from runtime_server.app.departures import cancelled_if_gone
+from runtime_server.app.grpc_aio import CallAborted, Continuation, code_of, kind_of
 from runtime_server.telemetry.call_tracer import CallTracer
 from runtime_server.telemetry.server_events import CallEnded, CallStarted, Emit
 from runtime_server.telemetry.traceparent import CURRENT_TRACE, TraceParent, find_traceparent
 
 UNKNOWN_METHOD = "/unknown/unknown"
 """What a call of no method of ours counts as: a caller must not be able to make up new series."""
-CODE_NAMES: dict[int, str] = {status.value[0]: status.name for status in grpc.StatusCode}
 TRAVEL_S = 0.25
 """How much earlier than here a caller's time may be over: what a request takes to arrive."""
-KINDS = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
-
-Continuation = Callable[[Any], Awaitable[Any]]
 
 
-class CallMetrics(grpc.aio.ServerInterceptor):  # type: ignore[misc]
+class CallMetrics:
     """Emits of every call that it began, how it ended and how long it took, and traces it."""
 
     def __init__(self, emit: Emit, tracer: CallTracer) -> None:
@@ -41,7 +36,7 @@ class CallMetrics(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         self._emit = emit
         self._tracer = tracer
 
-    async def intercept_service(self, continuation: Continuation, details: Any) -> Any:
+    async def intercept(self, continuation: Continuation, details: Any) -> Any:
         """The handler of a call, counted."""
         handler = await continuation(details)
         trace = find_traceparent(details.invocation_metadata or ())
@@ -53,12 +48,6 @@ class CallMetrics(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         kind = kind_of(handler)
         call = CountedCall(details.method, trace, self._emit, self._tracer)
         return handler._replace(**{kind: call.around(getattr(handler, kind))})
-
-
-def kind_of(handler: Any) -> str:
-    """Which of its four functions a handler of gRPC's has, as the field is called."""
-    (kind,) = [kind for kind in KINDS if getattr(handler, kind) is not None]
-    return kind
 
 
 class CountedCall:
@@ -110,7 +99,7 @@ class CountedCall:
         try:
             yield
             code = code_of(context)
-        except grpc.aio.AbortError:
+        except CallAborted:
             code = code_of(context)
             raise
         except BaseException as exc:
@@ -119,14 +108,6 @@ class CountedCall:
         finally:
             span.end(code)
             self._emit(CallEnded(self._method, code, time.monotonic() - begun))
-
-
-def code_of(context: Any) -> str:
-    """The name of the status code that a call's handler set; OK where it set none."""
-    code = context.code()
-    return CODE_NAMES.get(
-        code.value[0] if isinstance(code, grpc.StatusCode) else code or 0, "UNKNOWN"
-    )
 
 
 def code_of_broken(context: Any, error: BaseException) -> str:

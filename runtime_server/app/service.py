@@ -2,15 +2,13 @@
 
 Each handler parses, calls the core or the requests and writes what comes; errors become rich
 statuses in one place.
-Knows grpc.aio; the messages themselves only through `wire`.
+Knows the context of a call; the messages themselves only through `wire`.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
-
-import grpc
 
 from cascade.errors import CascadeError, InvalidRequest
 from runtime_server.admission.checks import REQUEST_ID, Work, check_request_id
@@ -55,22 +53,18 @@ class CascadeService:
         """Of the present generation."""
         return self._generations.present.requests
 
-    def handlers(self) -> Any:
-        """The handlers as gRPC registers them; requests and responses are raw bytes."""
-        return grpc.method_handlers_generic_handler(
-            wire.SERVICE_NAME,
-            {
-                "GetServerInfo": grpc.unary_unary_rpc_method_handler(
-                    self._guarded(self.server_info)
-                ),
-                "PutContext": grpc.unary_unary_rpc_method_handler(self._guarded(self.put_context)),
-                "Generate": grpc.unary_stream_rpc_method_handler(self._guarded(self.generate)),
-                "GenerateFromFragments": grpc.stream_stream_rpc_method_handler(
-                    self._guarded(self.generate_from_fragments)
-                ),
-                "Cancel": grpc.unary_unary_rpc_method_handler(self._guarded(self.cancel)),
-            },
-        )
+    def methods(self) -> Mapping[str, tuple[str, Any]]:
+        """The methods by name, each with its kind of call; requests and responses are bytes."""
+        return {
+            "GetServerInfo": ("unary_unary", self._guarded(self.server_info)),
+            "PutContext": ("unary_unary", self._guarded(self.put_context)),
+            "Generate": ("unary_stream", self._guarded(self.generate)),
+            "GenerateFromFragments": (
+                "stream_stream",
+                self._guarded(self.generate_from_fragments),
+            ),
+            "Cancel": ("unary_unary", self._guarded(self.cancel)),
+        }
 
     async def close(self) -> None:
         """End every request, detached ones too; call it once nothing is listened to any more."""

@@ -28,7 +28,7 @@ from runtime_server.telemetry.logs import log_event
 from runtime_server.telemetry.server_events import TracedRequest
 
 SAME = 1e-4
-"""Of the largest output: what company may change. float32 engines stay a hundred times below it; in
+"""Of the largest output: what sharing may change. float32 engines stay a hundred times below it; in
 8 bits one value that is rounded the other way is a hundred times above, and twenty steps make
 another picture of it."""
 TOKENS = 8
@@ -153,12 +153,12 @@ class BatchCalibration:
         """One engine of a component."""
         engine = row.engines[key.role]
         run_s = measure_rows(component, engine, lambda: self._clock() - row.waited_s)
-        rows, pads = row_cap(run_s), False
+        rows, allows_padding = row_cap(run_s), False
         if rows > 1:
             rows = max_invariant_rows(component, engine, (TOKENS,) * rows)
         if rows > 1 and axes_of(graphs_of(component)[key.role]).mask:
-            pads = max_invariant_rows(component, engine, UNEQUAL[:rows]) == rows
-        self._batcher.limits.learn(key, run_s, max_rows=rows, allows_padding=pads)
+            allows_padding = max_invariant_rows(component, engine, UNEQUAL[:rows]) == rows
+        self._batcher.limits.learn(key, run_s, max_rows=rows, allows_padding=allows_padding)
 
     def _log(self, position: int) -> None:
         """What was found about one component."""

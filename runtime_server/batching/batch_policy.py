@@ -12,7 +12,7 @@ from runtime_server.batching.engine_key import EngineKey
 
 PAYS_BELOW = 0.9
 """Rows share a run only if two in one take less than this share of the time of two alone: what is
-nearer to 1 than that is within the noise of measuring, and company delays the first to finish."""
+nearer to 1 than that is within the noise of measuring, and sharing delays the first to finish."""
 PATIENCE = 0.25
 """A less urgent step is held back for a row that is expected within this share of its length."""
 

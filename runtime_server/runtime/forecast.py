@@ -112,16 +112,16 @@ def forecast_s(
     return max(alone, total)
 
 
-def pace(company: int, run_s: Mapping[int, float]) -> float:
-    """A row's share of a run with so much company, in runs of its own; 1 is no gain.
+def pace(sharing: int, run_s: Mapping[int, float]) -> float:
+    """A row's share of a run that so many share, in runs of its own; 1 is no gain.
 
     Args:
-        company: requests that want the component, this one included.
+        sharing: requests that want the component, this one included.
         run_s: rows to seconds of a run, up to the component's cap; empty for runs of one row.
     """
     if not run_s:
         return 1.0
     fewest = min(run_s)
     alone = run_s[fewest] / fewest
-    sizes = [rows for rows in run_s if rows <= company * fewest]
+    sizes = [rows for rows in run_s if rows <= sharing * fewest]
     return min([1.0, *(run_s[rows] / rows / alone for rows in sizes)]) if alone else 1.0

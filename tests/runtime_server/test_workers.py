@@ -1,4 +1,4 @@
-"""Queues and the worker thread, with stages whose every step the test releases."""
+"""Workers and their queue, with stages whose every step the test releases."""
 
 import queue
 import threading

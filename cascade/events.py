@@ -20,6 +20,8 @@ class Accepted:
     queue_position: int
     """Requests ahead of this one."""
     estimated_wait_s: float
+    joined: bool = False
+    """Whether an earlier call of the same request began the work."""
 
 
 @dataclass(frozen=True, slots=True)

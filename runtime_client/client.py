@@ -166,7 +166,7 @@ class Client:
             CascadeError: what the work failed with, or see `run`.
         """
         deadline = Deadline.after(self.config.timeout_s)
-        from runtime_client.cli.resumed_request import FetchedRun  # noqa: PLC0415
+        from runtime_client.remote.resumed_request import FetchedRun  # noqa: PLC0415
 
         collected = Collected(request_id=request_id)
         with naming_errors(request_id):
@@ -354,9 +354,11 @@ class Client:
         begun = time.perf_counter()
         # The server first: it loads while the stages here do.
         private = self._start_private()
-        from runtime_client.remote.messages import DisconnectPolicy  # noqa: PLC0415
-        from runtime_client.remote.remote_run import RequestIdentity  # noqa: PLC0415
         from runtime_client.remote.remote_stage import RemoteStage  # noqa: PLC0415
+        from runtime_client.remote.request_identity import (  # noqa: PLC0415
+            DisconnectPolicy,
+            RequestIdentity,
+        )
 
         connection = self._connect(private)
         connection.begin()
@@ -372,7 +374,7 @@ class Client:
             range(cut, last + 1),
             limit or deadline,
             self._demanded,
-            RequestIdentity(request_id=account.request_id, presence=presence),
+            RequestIdentity(request_id=account.request_id, on_disconnect=presence),
         )
         here = self._here(range(cut), account, deadline)
         if private is None and self.config.fallback == "error":

@@ -11,8 +11,8 @@ from typing import Literal, TypedDict
 from cascade.bundle.manifest import Manifest
 from cascade.errors import InvalidRequest
 from cascade.tuning.options import AUTO, EngineOptions, parse_engine_options
-from cascade.wire_contract import MAX_LINGER_S
 from runtime_client.remote.credentials import check_token
+from wire.limits import MAX_LINGER_S
 
 Fallback = Literal["error", "local"]
 FALLBACKS: tuple[Fallback, ...] = ("error", "local")

@@ -1,14 +1,23 @@
 """Whether everything that a bundle makes can cross the wire at every cut, before any of it is made.
 
 What the manifest alone decides is refused when a bundle is exported, verified and served, so that
-no picture is computed and then lost. Knows the manifest and the agreed limits; no server.
+no picture is computed and then lost. The sizes that both sides of the wire keep stand
+here, because a bundle must respect them; `wire.limits` has the others.
 """
 
 from cascade.bundle.manifest import Manifest
 from cascade.diffusion.request_options import MAX_STEPS
 from cascade.diffusion.spec import DiffusionSpec
 from cascade.errors import ManifestError
-from cascade.wire_contract import MAX_CONTEXT_TOKENS, MAX_MESSAGE_BYTES, MAX_RESOLUTION
+
+MAX_MESSAGE_BYTES = 8 << 20
+"""Largest message in either direction: a raw 1024x1024 picture (3 MiB) with room to spare."""
+
+MAX_RESOLUTION = 8192
+"""Largest picture of a stage. As raw pixels it takes 192 MiB, in flight, in the store and, joined
+from fragments, at the client; decoders refuse more than 9459."""
+
+MAX_CONTEXT_TOKENS = 512
 
 ENVELOPE_BYTES = 64 << 10
 """What a message holds beside a context."""

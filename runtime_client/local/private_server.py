@@ -22,8 +22,8 @@ from typing import IO
 from cascade.errors import Cancelled, TransportError
 from cascade.system.owning_process import OwningProcess, do_in_children
 from cascade.tuning.plan import EnginePlan
-from cascade.wire_contract import PRIVATE_FOLDER
 from runtime_client.config import UNIX_PREFIX
+from wire.limits import PRIVATE_FOLDER
 
 START_TIMEOUT_S = 60.0
 POLL_S = 0.01

@@ -11,18 +11,20 @@ from collections.abc import Callable
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
+from cascade.codecs.tensor import pack_tensor
 from cascade.errors import BundleMismatch, Cancelled, VersionMismatch
 from cascade.system.owning_process import OwningProcess
 from cascade.types import ContextF16
-from cascade.wire_contract import WIRE_VERSION
-from runtime_client.remote import wire
 from runtime_client.remote.context_uploads import ContextUploads, Uploaded
 from runtime_client.remote.deadline import Deadline
-from runtime_client.remote.messages import ServerInfo
 from runtime_client.remote.pending_cancels import PENDING_CANCEL_S, PendingCancels
-from runtime_client.remote.places import Places
+from runtime_client.remote.places import Places, max_open_requests
 from runtime_client.remote.retry import Pacing, RetryBudget, RetryPolicy, with_retries
 from runtime_client.remote.transport import Posted, Security, Transport
+from wire.cancels import decode_cancelled, encode_cancel
+from wire.contexts import PutContextCall, decode_stored_context, encode_put_context
+from wire.server_info import ServerInfo, decode_info, encode_info_request
+from wire.service import CANCEL, GET_SERVER_INFO, PUT_CONTEXT, WIRE_VERSION
 
 UPLOAD_THREADS = 4
 """Contexts that may be on their way at once."""
@@ -129,17 +131,17 @@ class Connection:
 
         def ask() -> bytes:
             return transport.unary(
-                wire.GET_SERVER_INFO, wire.encode_info_request(), timeout_s=deadline.remaining_s()
+                GET_SERVER_INFO, encode_info_request(), timeout_s=deadline.remaining_s()
             )
 
         try:
             reply = self._retried(ask, deadline, self._first_policy)
-            info = wire.decode_info(reply)
+            info = decode_info(reply)
             check_fits(info, self._bundle_id)
         except BaseException:
             transport.close()
             raise
-        return Peer(address, transport, info, Places(info.max_open_requests))
+        return Peer(address, transport, info, Places(max_open_requests(info)))
 
     def _open(self, address: str) -> Transport:
         """A new channel that `close` can end at any time."""
@@ -177,12 +179,12 @@ class Connection:
         """
         deadline = Deadline.after(self._timeout_s)
         peer = self.greeted(deadline)
-        message = wire.encode_cancel(request_id)
+        message = encode_cancel(request_id)
 
         def ask() -> bytes:
-            return peer.transport.unary(wire.CANCEL, message, timeout_s=deadline.remaining_s())
+            return peer.transport.unary(CANCEL, message, timeout_s=deadline.remaining_s())
 
-        return wire.decode_cancelled(self._retried(ask, deadline))
+        return decode_cancelled(self._retried(ask, deadline))
 
     def _post_cancel(self, request_id: str) -> Posted | None:
         """Tell the server, if there is one, that nobody wants a request any more."""
@@ -190,8 +192,8 @@ class Connection:
             transport = self._transport
         if transport is None:
             return None
-        message = wire.encode_cancel(request_id)
-        return transport.post(wire.CANCEL, message, timeout_s=PENDING_CANCEL_S)
+        message = encode_cancel(request_id)
+        return transport.post(CANCEL, message, timeout_s=PENDING_CANCEL_S)
 
     def greeted(self, deadline: Deadline) -> Peer:
         """The server, once it is known to fit.
@@ -210,13 +212,15 @@ class Connection:
         """Upload one context; runs in the background."""
         deadline = Deadline.after(self._timeout_s)
         peer = self.greeted(deadline)
-        message = wire.encode_put_context(self._bundle_id, context)
+        message = encode_put_context(
+            PutContextCall(bundle_id=self._bundle_id, context=pack_tensor(context))
+        )
 
         def put() -> bytes:
-            return peer.transport.unary(wire.PUT_CONTEXT, message, timeout_s=deadline.remaining_s())
+            return peer.transport.unary(PUT_CONTEXT, message, timeout_s=deadline.remaining_s())
 
         reply = self._retried(put, deadline)
-        stored = wire.decode_stored_context(reply)
+        stored = decode_stored_context(reply)
         return Uploaded(stored.handle, stored.lifetime_s, len(message), len(reply))
 
 

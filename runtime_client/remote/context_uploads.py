@@ -10,8 +10,8 @@ from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 
 from cascade.types import ContextF16
-from cascade.wire_contract import context_handle
 from runtime_client.remote.deadline import Clock
+from wire.contexts import context_handle
 
 LIFETIME_USED = 0.9
 """Part of a context's lifetime on the server that is counted on here."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cascade.errors import InvalidRequest
-from cascade.wire_contract import MAX_TOKEN_CHARACTERS
+from wire.limits import MAX_TOKEN_CHARACTERS
 
 TOKEN_VARIABLE = "CASCADE_TOKEN"  # noqa: S105  a variable's name
 

@@ -7,14 +7,16 @@ connection.
 from collections.abc import Sequence
 
 from cascade.bundle.manifest import Component
+from cascade.codecs.tensor import PackedTensor, unpack_tensor
 from cascade.diffusion.spec import DiffusionSpec
-from cascade.errors import TransportError
+from cascade.errors import InvalidRequest, TransportError
 from cascade.events import Event, Preview, Resumed, StageFinished, Transferred
 from cascade.request import Handoff
-from cascade.types import ImageU8
+from cascade.types import ContextF16, ImageU8
 from runtime_client.remote.image_payload import unpack_image
-from runtime_client.remote.messages import Done, PackedPreview, ServerEvent, StageResult
 from runtime_client.remote.transfer_stats import Traffic
+from wire.fragments import Fragment
+from wire.generate_events import Done, EncodedPreview, GenerateEvent, StageResult
 
 PREVIEW_SIZES = range(1, 257)
 
@@ -44,7 +46,7 @@ class Incoming:
         self._results = 0
         self._least = 1 if may_end_early else len(self._components)
 
-    def event(self, message: ServerEvent | Resumed | None) -> Event | None:
+    def event(self, message: GenerateEvent | Resumed | None) -> Event | None:
         """One message as an event; None for what is no event here.
 
         Raises:
@@ -55,10 +57,10 @@ class Incoming:
         with self._traffic.timed("serialise"):
             if isinstance(message, StageResult):
                 return self._stage_finished(message)
-            if isinstance(message, PackedPreview):
+            if isinstance(message, EncodedPreview):
                 image = unpack_image(message.image, sizes=PREVIEW_SIZES, what="preview")
-                return Preview(message.stage, message.step, image)
-        return message
+                return Preview(message.stage, message.done, image)
+        return None if isinstance(message, Fragment) else message
 
     def _stage_finished(self, result: StageResult) -> StageFinished:
         """A component's result as the next one would get it."""
@@ -79,9 +81,7 @@ class Incoming:
                 result.image, sizes=range(size, size + 1), what=f"{component.name} picture"
             )
         else:
-            context = result.context
-            if context is None or context.dtype != "float16" or context.ndim != 2:
-                raise TransportError("the server sent no context of [tokens, width] float16")
+            context = unpack_context(result.context)
         self._handoff = Handoff(prompt=self._handoff.prompt, context=context, image=image)
         seconds = dict(result.seconds)
         if isinstance(component, DiffusionSpec):
@@ -97,3 +97,20 @@ class Incoming:
         names = {component.name for component in self._components[: self._results]}
         seconds = self._traffic.settle(done.seconds, names)
         return Transferred(self._traffic.bytes_up, self._traffic.bytes_down, seconds)
+
+
+def unpack_context(packed: PackedTensor | None) -> ContextF16:
+    """The embeddings in a result of the text encoder.
+
+    Returns:
+        `[tokens, width]` float16.
+
+    Raises:
+        TransportError: there are none, or their bytes do not fit their shape.
+    """
+    if packed is None or packed.dtype != "float16" or len(packed.shape) != 2:
+        raise TransportError("the server sent no context of [tokens, width] float16")
+    try:
+        return unpack_tensor(packed, field="stage_result.context")
+    except InvalidRequest as exc:
+        raise TransportError(f"the server sent a broken tensor: {exc}") from exc

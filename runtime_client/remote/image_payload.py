@@ -7,7 +7,7 @@ pixel is decoded. Knows no message.
 from cascade.codecs.image import decode_image, encode_image
 from cascade.errors import InvalidRequest, TransportError
 from cascade.types import ImageU8
-from runtime_client.remote.messages import EncodedImage
+from wire.payloads import EncodedImage
 
 
 def pack_smallest(image: ImageU8) -> EncodedImage:
@@ -15,8 +15,8 @@ def pack_smallest(image: ImageU8) -> EncodedImage:
     height, width = image.shape[:2]
     webp, raw = encode_image(image, "webp"), encode_image(image, "raw")
     if len(webp) < len(raw):
-        return EncodedImage(width, height, "webp", webp)
-    return EncodedImage(width, height, "raw", raw)
+        return EncodedImage(width=width, height=height, format="webp", data=webp)
+    return EncodedImage(width=width, height=height, format="raw", data=raw)
 
 
 def unpack_image(image: EncodedImage, *, sizes: range, what: str) -> ImageU8:

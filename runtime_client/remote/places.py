@@ -8,8 +8,27 @@ import threading
 from collections import deque
 from concurrent.futures import Future
 
+from wire.server_info import ServerInfo
+
 Place = Future[None]
 """Done once the request may ask."""
+
+
+def max_open_requests(info: ServerInfo) -> int:
+    """How many requests a server lets in at once when nobody else asks; 0 where it does not say.
+
+    As many as may wait for one component, so that none is refused even before the first has begun.
+    """
+    limits = info.limits
+    held = 3 * sum(component.output_resolution**2 for component in info.components)
+    by_bytes = max(1, limits.max_in_flight_bytes // held) if held else 0
+    said = (
+        limits.max_queued_per_stage,
+        limits.max_in_flight,
+        limits.max_in_flight_per_identity,
+        by_bytes if limits.max_in_flight_bytes else 0,
+    )
+    return min((limit for limit in said if limit), default=0)
 
 
 class Places:

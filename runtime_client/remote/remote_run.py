@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from cascade.bundle.manifest import Component
 from cascade.codecs.image import ImageFormat
+from cascade.codecs.tensor import pack_tensor
 from cascade.diffusion.options import resolve_options
 from cascade.diffusion.spec import DiffusionSpec
 from cascade.errors import (
@@ -27,26 +28,19 @@ from cascade.precision import Precision
 from cascade.request import GenerateRequest, Handoff
 from cascade.types import ContextF16
 from runtime_client.config import UNIX_PREFIX, is_on_this_machine
-from runtime_client.remote import wire
 from runtime_client.remote.connection import Connection, Peer
 from runtime_client.remote.deadline import Deadline
 from runtime_client.remote.event_decoder import Incoming
 from runtime_client.remote.image_payload import pack_smallest
-from runtime_client.remote.messages import DisconnectPolicy, EncodedImage, GenerateCall, Start
+from runtime_client.remote.request_identity import DisconnectPolicy, RequestIdentity
 from runtime_client.remote.resumable_stream import ResumableStream
 from runtime_client.remote.transfer_stats import Traffic
+from wire.generate_call import GenerateCall, encode_generate
+from wire.payloads import ContextReference, EncodedImage
+from wire.starts import ContextStart, ImageStart, PromptStart, Start
 
 MAY_STILL_RUN = (Cancelled, DeadlineExceeded, TransportError)
 """Ends after which the server may still have the request; any other error is its last word."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RequestIdentity:
-    """How a run is known to the server, and what is to become of it without us."""
-
-    request_id: str = ""
-    """Empty makes one per run."""
-    presence: DisconnectPolicy = field(default_factory=DisconnectPolicy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +82,7 @@ class RemoteRun:
             peer = self._talk.greet()
             check_hosted(peer, self._plan.components)
             check_precisions(peer, self._plan.precisions)
-            self._presence = presence_at(peer, self._plan.ticket.presence)
+            self._presence = presence_at(peer, self._plan.ticket.on_disconnect)
             self._talk.resumes = self._presence != DisconnectPolicy()
             with self._talk.placed(peer):
                 if self._talk.resumes and not self._presence.detach:
@@ -126,26 +120,35 @@ class RemoteRun:
         handle = self._handle()
         if handle is not None:
             try:
-                return self._send(peer, Start(handle=handle, image=image))
+                return self._send(peer, start_after(ContextReference(handle=handle), image))
             except UnknownContext:
                 self._plan.connection.contexts.forget(handle)
         if self._plan.components[0].family == "text_encoder":
-            return self._send(peer, Start(prompt=self._handoff.prompt))
-        return self._send(peer, Start(context=self._context(), image=image))
+            return self._send(peer, PromptStart(self._handoff.prompt or ""))
+        inline = ContextReference(tensor=pack_tensor(self._context()))
+        return self._send(peer, start_after(inline, image))
 
     def _send(self, peer: Peer, start: Start) -> bytes:
         """One attempt at the call; returns its first event."""
         with self._traffic.timed("serialise"):
-            message = wire.encode_generate(
+            request = with_preview_steps(self._request, self._plan.components)
+            message = encode_generate(
                 GenerateCall(
                     request_id=self._talk.request_id,
                     bundle_id=self._plan.bundle_id,
                     start=start,
-                    request=with_preview_steps(self._request, self._plan.components),
+                    seed=request.seed,
+                    image_index=request.image_index,
+                    options=request.options,
+                    previews=request.previews,
+                    preview_every=request.preview_every,
+                    joins_fragments=True,
+                    first_stage=self._plan.components[0].name,
                     last_stage=self._plan.components[-1].name,
                     format=best_format(peer),
                     precisions=self._plan.precisions,
-                    presence=self._presence,
+                    detach=self._presence.detach,
+                    linger_s=self._presence.linger_s,
                     results_held=self._talk.held,
                 )
             )
@@ -215,6 +218,11 @@ def largest_picture(components: Sequence[Component]) -> int:
     return max(sizes, default=0)
 
 
+def start_after(context: ContextReference, image: EncodedImage | None) -> Start:
+    """The starting point after the text encoder: with a picture or without."""
+    return ContextStart(context) if image is None else ImageStart(image, context)
+
+
 def presence_at(peer: Peer, wished: DisconnectPolicy) -> DisconnectPolicy:
     """What a server is asked to do without us: over a Unix socket a lost connection is a lost peer.
 
@@ -230,7 +238,7 @@ def presence_at(peer: Peer, wished: DisconnectPolicy) -> DisconnectPolicy:
 def check_hosted(peer: Peer, components: tuple[Component, ...]) -> None:
     """Raise `BundleMismatch` unless the server hosts every component needed."""
     for component in components:
-        if component.name not in peer.info.components:
+        if component.name not in {c.name for c in peer.info.components}:
             raise BundleMismatch(
                 f"the server does not host {component.name}: lower its --cut, or raise this one's",
                 field="cut",
@@ -239,8 +247,9 @@ def check_hosted(peer: Peer, components: tuple[Component, ...]) -> None:
 
 def check_precisions(peer: Peer, asked: Mapping[str, Precision]) -> None:
     """Raise `PrecisionMismatch` where the server computes otherwise; an older one does not say."""
+    computed = {component.name: component.precision for component in peer.info.components}
     for name, precision in asked.items():
-        theirs = peer.info.precisions.get(name)
+        theirs = computed.get(name)
         if theirs != precision:
             raise PrecisionMismatch(
                 f"precision: the server computes {name} in {theirs or 'an unknown precision'}, "

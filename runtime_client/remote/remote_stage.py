@@ -16,10 +16,10 @@ from runtime_client.remote.deadline import Deadline
 from runtime_client.remote.remote_run import (
     Plan,
     RemoteRun,
-    RequestIdentity,
     check_hosted,
     check_precisions,
 )
+from runtime_client.remote.request_identity import RequestIdentity
 
 
 class RemoteStage:

@@ -12,14 +12,15 @@ from typing import Any, TypeVar
 
 from cascade.errors import Cancelled, MessageTooLarge, TransportError
 from cascade.events import Accepted, Resumed
-from cascade.wire_contract import MAX_MESSAGE_BYTES, max_joined_bytes
-from runtime_client.remote import wire
 from runtime_client.remote.connection import Connection, Peer
 from runtime_client.remote.deadline import Deadline
-from runtime_client.remote.messages import Done, Fragment, ServerEvent, StageResult
 from runtime_client.remote.retry import MAX_RESUMES, Pacing, with_retries
 from runtime_client.remote.transfer_stats import Traffic
 from runtime_client.remote.transport import ByteStream
+from wire.fragments import Fragment, encode_fragment, split
+from wire.generate_events import Done, GenerateEvent, StageResult, decode_event
+from wire.limits import MAX_MESSAGE_BYTES, max_joined_bytes
+from wire.service import GENERATE, GENERATE_FROM_FRAGMENTS
 
 T = TypeVar("T")
 
@@ -76,7 +77,7 @@ class ResumableStream:
             if self._connection.owner.is_this:
                 peer.places.give_back(place)
 
-    def messages(self, ask: Callable[[], bytes]) -> Iterator[ServerEvent | Resumed | None]:
+    def messages(self, ask: Callable[[], bytes]) -> Iterator[GenerateEvent | Resumed | None]:
         """Everything that the server says, up to and with `Done`; None is of an unknown kind.
 
         Args:
@@ -116,14 +117,14 @@ class ResumableStream:
             raise TransportError("the server ended the call without an event")
         return first
 
-    def _decoded(self, data: bytes) -> ServerEvent | None:
+    def _decoded(self, data: bytes) -> GenerateEvent | None:
         """A message as an event; None for an unknown kind, and for a fragment that is not the last.
 
         Raises:
             TransportError: more fragments than any answer of this bundle has.
         """
         with self._traffic.timed("serialise"):
-            message = wire.decode_event(data)
+            message = decode_event(data)
             if not isinstance(message, Fragment):
                 return message
             if len(self._joining) + len(message.data) > max_joined_bytes(self.largest_picture):
@@ -131,7 +132,7 @@ class ResumableStream:
             self._joining += message.data
             if not message.is_last:
                 return None
-            whole = wire.decode_event(bytes(self._joining))
+            whole = decode_event(bytes(self._joining))
             self._joining.clear()
             return None if isinstance(whole, Fragment) else whole
 
@@ -201,12 +202,12 @@ def in_fragments(peer: Peer, message: bytes) -> tuple[str, bytes | list[bytes]]:
         MessageTooLarge: the server takes none so large.
     """
     if len(message) <= MAX_MESSAGE_BYTES:
-        return wire.GENERATE, message
-    limit = peer.info.max_joined_bytes
+        return GENERATE, message
+    limit = peer.info.limits.max_joined_bytes
     if len(message) > limit:
         raise MessageTooLarge(
             f"image: the request takes {len(message)} bytes, the server takes "
             f"{max(limit, MAX_MESSAGE_BYTES)}: update it, or use a lower cut",
             field="image.image.data",
         )
-    return wire.GENERATE_FROM_FRAGMENTS, wire.encode_fragments(message)
+    return GENERATE_FROM_FRAGMENTS, [encode_fragment(part) for part in split(message)]

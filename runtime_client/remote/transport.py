@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
 from cascade.errors import (
@@ -33,9 +32,10 @@ from cascade.errors import (
     Unauthenticated,
     VersionMismatch,
 )
-from cascade.wire_contract import ERROR_DOMAIN, MAX_MESSAGE_BYTES, error_classes
 from runtime_client.config import is_on_this_machine
 from runtime_client.remote.credentials import BearerToken
+from wire.errors import error_of_status
+from wire.limits import MAX_MESSAGE_BYTES
 
 RECONNECT_FIRST_MS = 100
 """gRPC's own default of 1 s would let every retry within it fail without having tried."""
@@ -330,7 +330,7 @@ def translate(exc: grpc.RpcError, *, cancelled: bool) -> CascadeError:
     with contextlib.suppress(ValueError):
         status = rpc_status.from_call(exc)
         if status is not None:
-            found = from_details(status)
+            found = error_of_status(status)
             if found is not None:
                 return found
     return from_code(exc.code().name, exc.details() or "", pushback_s(exc))
@@ -358,24 +358,6 @@ def judge_time(error: CascadeError, expires_at: float) -> CascadeError:
     if isinstance(error, TransportError) and time.monotonic() > expires_at - DEADLINE_SLACK_S:
         return DeadlineExceeded("the time allowed for the request is over")
     return error
-
-
-def from_details(status: Any) -> CascadeError | None:
-    """The error that a `google.rpc.Status` of ours describes; None for someone else's."""
-    info = error_details_pb2.ErrorInfo()
-    bad = error_details_pb2.BadRequest()
-    retry = error_details_pb2.RetryInfo()
-    retry_after_s = None
-    for detail in status.details:
-        detail.Unpack(info)
-        detail.Unpack(bad)
-        if detail.Unpack(retry):
-            retry_after_s = retry.retry_delay.ToTimedelta().total_seconds()
-    kind = error_classes().get(info.reason) if info.domain == ERROR_DOMAIN else None
-    if kind is None:
-        return None
-    field = bad.field_violations[0].field if bad.field_violations else ""
-    return kind(status.message, field=field, retry_after_s=retry_after_s)
 
 
 def from_code(code: str, details: str, retry_after_s: float | None = None) -> CascadeError:

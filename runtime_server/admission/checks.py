@@ -26,15 +26,13 @@ from cascade.precision import Precision
 from cascade.request import GenerateRequest, Handoff
 from cascade.text.tokenizer import PromptTokenizer
 from cascade.types import ContextF16, ImageU8
-from cascade.wire_contract import HANDLE_BYTES, MAX_CONTEXT_TOKENS, MAX_LINGER_S, MAX_REQUEST_ID
-from runtime_server.protocol.calls import (
-    ANONYMOUS,
-    Beginning,
-    ContextReference,
-    EncodedImage,
-    GenerateCall,
-)
+from runtime_server.protocol.callers import ANONYMOUS
 from runtime_server.stores.contexts import ContextStore
+from wire.contexts import HANDLE_BYTES
+from wire.generate_call import GenerateCall, GenerateHead
+from wire.limits import MAX_CONTEXT_TOKENS, MAX_LINGER_S, MAX_REQUEST_ID
+from wire.payloads import ContextReference, EncodedImage
+from wire.starts import ContextStart, ImageStart, PromptStart
 
 REQUEST_ID = re.compile(rf"[A-Za-z0-9._-]{{1,{MAX_REQUEST_ID}}}")
 MAX_ENCODED_IMAGE_BYTES = 256 << 10
@@ -150,16 +148,16 @@ class Admission:
             format=call.format,
         )
 
-    def likely_first(self, beginning: Beginning) -> int | None:
+    def likely_first(self, head: GenerateHead) -> int | None:
         """Position of the component that a call begins with, nothing checked; None if unclear."""
-        if beginning.start == "prompt":
+        if head.start == "prompt":
             return 0
-        if beginning.start == "context":
+        if head.start == "context":
             return 1
-        if beginning.start != "image":
+        if head.start != "image":
             return None
         for spec in self._manifest.stages:
-            if spec.input_resolution == beginning.image_width:
+            if spec.input_resolution == head.image_width:
                 return self._manifest.position(spec.name)
         return None
 
@@ -173,25 +171,28 @@ class Admission:
                     field="options",
                 )
         return GenerateRequest(
-            prompt=call.prompt if call.start == "prompt" else None,
+            prompt=call.start.prompt if isinstance(call.start, PromptStart) else None,
             seed=call.seed,
             image_index=call.image_index,
             last_stage=call.last_stage or None,
+            previews=call.previews,
             preview_every=call.preview_every,
             options=call.options,
         )
 
     def _start(self, call: GenerateCall, identity: str) -> tuple[Handoff, int]:
         """What the work starts from, and the position that comes next."""
-        if call.start == "prompt":
-            return Handoff(prompt=call.prompt), 0
-        if call.start == "context":
-            return Handoff(context=self._resolve(call.context, "context.context", identity)), 1
-        if call.start == "image" and call.image is not None:
-            spec = self._stage_after(call.image)
-            context = self._resolve(call.context, "image.context", identity)
-            image = read_image(call.image)
-            return Handoff(context=context, image=image), self._manifest.position(spec.name)
+        match call.start:
+            case PromptStart(prompt):
+                return Handoff(prompt=prompt), 0
+            case ContextStart(reference):
+                return Handoff(context=self._resolve(reference, "context.context", identity)), 1
+            case ImageStart(encoded, reference):
+                spec = self._stage_after(encoded)
+                reference = reference or ContextReference()
+                context = self._resolve(reference, "image.context", identity)
+                image = read_image(encoded)
+                return Handoff(context=context, image=image), self._manifest.position(spec.name)
         raise InvalidRequest("start: give a prompt, a context or an image", field="start")
 
     def _resolve(self, reference: ContextReference, field: str, identity: str) -> ContextF16:
@@ -246,12 +247,12 @@ class Admission:
         if first < self._cut:
             name = self._manifest.components[first].name
             raise InvalidRequest(
-                f"{call.start}: {name} does not run here, this server starts with "
+                f"{call.start_kind}: {name} does not run here, this server starts with "
                 f"{self._manifest.components[self._cut].name}",
-                field=call.start or "start",
+                field=call.start_kind or "start",
             )
-        if first == 0 and self._tokenizer is not None:
-            self._tokenizer(call.prompt)
+        if isinstance(call.start, PromptStart) and self._tokenizer is not None:
+            self._tokenizer(call.start.prompt)
 
     def _check_precisions(self, asked: Mapping[str, Precision], first: int, last: int) -> None:
         """Refuse components that compute in another precision here than the client counts on."""

@@ -8,8 +8,8 @@ import hashlib
 import json
 from dataclasses import asdict
 
-from cascade.wire_contract import context_handle
 from runtime_server.admission.checks import Work
+from wire.contexts import context_handle
 
 
 def fingerprint(work: Work) -> bytes:

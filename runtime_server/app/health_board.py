@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cascade.errors import MissingExtra
-from runtime_server.protocol.wire import SERVICE_NAME
+from wire.service import SERVICE_NAME
 
 try:
     from grpc_health.v1 import health, health_pb2, health_pb2_grpc

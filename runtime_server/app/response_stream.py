@@ -9,14 +9,16 @@ from typing import Any
 
 from cascade.errors import CascadeError, DeadlineExceeded
 from cascade.events import Preview, Progress
-from cascade.wire_contract import MAX_MESSAGE_BYTES
 from runtime_server.app.call_metrics import time_is_over
 from runtime_server.app.departures import cancelled_if_gone
-from runtime_server.protocol import wire
+from runtime_server.protocol.oversized import shrink_result
 from runtime_server.requests.active_request import EncodedResult, Subscription, pack_image
 from runtime_server.requests.idempotency_index import RequestKey
 from runtime_server.runtime.job import Delivery, Ended
 from runtime_server.telemetry.logs import log_event, reason_of
+from wire.fragments import split
+from wire.generate_events import Done, EncodedPreview, encode_event
+from wire.limits import MAX_MESSAGE_BYTES
 
 
 class ResponseStream:
@@ -56,10 +58,7 @@ class ResponseStream:
             DeadlineExceeded: the reader takes nothing.
         """
         try:
-            await self._write(
-                wire.write_accepted(subscription.accepted, joined=subscription.joined),
-                reader_timeout_s,
-            )
+            await self._write(encode_event(subscription.accepted), reader_timeout_s)
             queue = subscription.queue
             while not isinstance(delivery := await queue.get(), Ended):
                 message = await self._message(delivery)
@@ -69,8 +68,10 @@ class ResponseStream:
                 raise delivery.error
             seconds = dict(subscription.seconds)
             seconds["encode"] += self._encoding_s
-            done = wire.write_done(seconds, self.bytes_received, self.bytes_sent)
-            await self._write(done, reader_timeout_s)
+            done = Done(
+                seconds=seconds, bytes_received=self.bytes_received, bytes_sent=self.bytes_sent
+            )
+            await self._write(encode_event(done), reader_timeout_s)
         except Exception as exc:
             self._outcome = reason_of(exc)
             self.code = exc.code if isinstance(exc, CascadeError) else "INTERNAL"
@@ -86,11 +87,11 @@ class ResponseStream:
         if len(message) <= MAX_MESSAGE_BYTES:
             await self._write(message, reader_timeout_s)
         elif self._in_fragments:
-            for part in wire.write_fragments(message):
-                await self._write(part, reader_timeout_s)
+            for part in split(message):
+                await self._write(encode_event(part), reader_timeout_s)
         else:
             begun = time.monotonic()
-            smaller = await asyncio.to_thread(wire.encoded_smaller, message)
+            smaller = await asyncio.to_thread(shrink_result, message)
             self._encoding_s += time.monotonic() - begun
             await self._write(smaller, reader_timeout_s)
 
@@ -114,12 +115,14 @@ class ResponseStream:
         if isinstance(delivery, EncodedResult):
             return delivery.message
         if isinstance(delivery, Progress):
-            return wire.write_progress(delivery)
+            return encode_event(delivery)
         if isinstance(delivery, Preview):
             begun = time.monotonic()
             image = await pack_image(delivery.image, "jpeg")
             self._encoding_s += time.monotonic() - begun
-            return wire.write_preview(delivery.stage, delivery.done, image)
+            return encode_event(
+                EncodedPreview(stage=delivery.stage, done=delivery.done, image=image)
+            )
         return None
 
     def note_deadline(self) -> None:
@@ -140,7 +143,7 @@ class ResponseStream:
             identity=self._key.identity,
             outcome="left" if gone_on else self._outcome,
             **spread,
-            joined=subscription.joined,
+            joined=subscription.accepted.joined,
             total_s=time.monotonic() - self._begun,
             seconds={name: round(s, 6) for name, s in subscription.seconds.items()},
             bytes_received=self.bytes_received,

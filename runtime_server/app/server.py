@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from cascade.errors import TransportError
-from cascade.wire_contract import MAX_MESSAGE_BYTES, MAX_METADATA_BYTES
 from runtime_server.app.auth_interceptor import AuthInterceptor
 from runtime_server.app.bundle_generations import BundleGenerations
 from runtime_server.app.call_metrics import CallMetrics
@@ -29,12 +28,13 @@ from runtime_server.app.service import CascadeService
 from runtime_server.auth.authenticator import Authenticator
 from runtime_server.config.address import split_address
 from runtime_server.config.config import ServerConfig
-from runtime_server.protocol.wire import SERVICE_NAME
 from runtime_server.runtime.core import Core
 from runtime_server.system.listeners import find_endpoints
 from runtime_server.telemetry.call_tracer import NO_TRACER, CallTracer
 from runtime_server.telemetry.logs import LogLevel, log_event
 from runtime_server.telemetry.server_events import Emit, ignore
+from wire.limits import MAX_MESSAGE_BYTES, MAX_METADATA_BYTES
+from wire.service import SERVICE_NAME
 
 MIN_PING_INTERVAL_MS = 5_000
 """A client that pings more often is told to calm down, and loses its connection."""

@@ -17,8 +17,6 @@ from runtime_server.app.auth_interceptor import CALLER, AuthInterceptor
 from runtime_server.app.bundle_generations import BundleGeneration, BundleGenerations
 from runtime_server.app.refusal import refuse
 from runtime_server.app.response_stream import ResponseStream
-from runtime_server.protocol import wire
-from runtime_server.protocol.calls import GenerateCall, PutContextCall
 from runtime_server.protocol.status import OPAQUE_CODES
 from runtime_server.requests.active_request import Submission, Subscription
 from runtime_server.requests.idempotency_index import RequestKey
@@ -27,6 +25,17 @@ from runtime_server.runtime.core import Core
 from runtime_server.telemetry.logs import log_event, reason_of
 from runtime_server.telemetry.server_events import BytesMoved, Emit, RequestRefused
 from runtime_server.telemetry.traceparent import CURRENT_TRACE
+from wire.cancels import decode_cancel, encode_cancelled
+from wire.contexts import (
+    ContextHandle,
+    PutContextCall,
+    decode_put_context,
+    encode_stored_context,
+)
+from wire.fragments import decode_fragment
+from wire.generate_call import GenerateCall, decode_generate, decode_head, find_request_id
+from wire.server_info import decode_info_request, encode_info
+from wire.starts import PromptStart, ResumeStart
 
 Handler = Callable[[bytes, Any], Awaitable[Any]]
 
@@ -73,45 +82,45 @@ class CascadeService:
     async def server_info(self, data: bytes, context: Any) -> bytes:
         """GetServerInfo."""
         del context
-        wire.read_server_info_request(data)
-        return self._answered(data, wire.write_server_info(self._generations.present.core.info()))
+        decode_info_request(data)
+        return self._answered(data, encode_info(self._generations.present.core.info()))
 
     async def put_context(self, data: bytes, context: Any) -> bytes:
         """PutContext."""
         identity = self._authentication.caller(context)
         with self._generations.lease() as generation:
             with self._counting_refusals():
-                call = wire.read_put_context(data)
+                call = decode_put_context(data)
                 core = generation.core
                 handle = await asyncio.to_thread(keep_context, core, call, identity)
             generation.requests.sweep_later()
-            lifetime_s = core.config.context_lifetime_s
-        return self._answered(data, wire.write_put_context(handle, lifetime_s))
+        stored = ContextHandle(handle=handle, lifetime_s=core.config.context_lifetime_s)
+        return self._answered(data, encode_stored_context(stored))
 
     async def cancel(self, data: bytes, context: Any) -> bytes:
         """Cancel."""
         identity = self._authentication.caller(context)
-        request_id = wire.read_cancel(data)
+        request_id = decode_cancel(data)
         check_request_id(request_id)
         key = RequestKey(identity, request_id)
         found = sum(generation.requests.cancel(key) for generation in self._generations.all) > 0
         log_event("cancel", request_id=request_id, found=found)
-        return self._answered(data, wire.write_cancel(found=found))
+        return self._answered(data, encode_cancelled(found=found))
 
     async def generate(self, data: bytes, context: Any) -> None:
         """Generate: find or begin the work, and stream what happens."""
         identity = self._authentication.caller(context)
         with self._counting_refusals():
-            beginning = wire.read_beginning(data)
-        key = RequestKey(identity, beginning.request_id)
+            head = decode_head(data)
+        key = RequestKey(identity, head.request_id)
         with self._generations.lease(key) as generation:
-            if beginning.start != "resume" and not generation.requests.index.knows(key):
-                generation.core.check_capacity(beginning)
+            if head.start != "resume" and not generation.requests.index.knows(key):
+                generation.core.check_capacity(head)
             with self._counting_refusals():
-                call = wire.read_generate(data)
+                call = decode_generate(data)
             subscription = await self._subscribe(generation, key, call, context)
-            if generation.core.config.log_prompts and call.start == "prompt":
-                log_event("prompt", request_id=call.request_id, prompt=call.prompt)
+            if generation.core.config.log_prompts and isinstance(call.start, PromptStart):
+                log_event("prompt", request_id=call.request_id, prompt=call.start.prompt)
             stream = ResponseStream(context, key, len(data), in_fragments=call.joins_fragments)
             try:
                 await stream.run(subscription, generation.core.config.reader_patience_s)
@@ -133,17 +142,17 @@ class CascadeService:
         Raises:
             InvalidRequest: larger than any request of this bundle can be, or without an end.
         """
-        limit = self._generations.present.core.info().max_joined_bytes
+        limit = self._generations.present.core.info().limits.max_joined_bytes
         whole = bytearray()
         async for message in messages:
-            data, last = wire.read_fragment(message)
-            if len(whole) + len(data) > limit:
+            fragment = decode_fragment(message)
+            if len(whole) + len(fragment.data) > limit:
                 raise InvalidRequest(
                     f"data: more than the {limit} bytes that a request of this bundle can have",
                     field="data",
                 )
-            whole += data
-            if last:
+            whole += fragment.data
+            if fragment.is_last:
                 return bytes(whole)
         raise InvalidRequest("last: the fragments end without it", field="last")
 
@@ -153,7 +162,7 @@ class CascadeService:
         """Where the call's answer comes from."""
         core = generation.core
         with self._counting_refusals():
-            if call.start == "resume":
+            if isinstance(call.start, ResumeStart):
                 check_request_id(call.request_id)
                 core.admission.check_bundle(call.bundle_id)
                 return generation.requests.resume(key, call.results_held)
@@ -200,7 +209,7 @@ class CascadeService:
                 return await handler(data, context)
             except Exception as exc:  # noqa: BLE001 - the rim: nothing internal may leave
                 # A request in fragments is not kept for its name.
-                request_id = wire.find_request_id(data) if isinstance(data, bytes) else ""
+                request_id = find_request_id(data) if isinstance(data, bytes) else ""
                 known = request_id if REQUEST_ID.fullmatch(request_id) else ""
                 log_event("refused", request_id=known, reason=reason_of(exc))
                 error = exc

@@ -10,11 +10,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cascade.errors import PermissionDenied, Unauthenticated
-from cascade.wire_contract import MAX_TOKEN_CHARACTERS
 from runtime_server.auth.static_keys import match_token, read_keys
 from runtime_server.auth.watched_file import WatchedFiles, read_setting
 from runtime_server.config.config import ServerConfig
-from runtime_server.protocol.calls import ANONYMOUS
+from runtime_server.protocol.callers import ANONYMOUS
+from wire.limits import MAX_TOKEN_CHARACTERS
 
 HEADER = "authorization"
 BEARER = "bearer "

@@ -11,9 +11,9 @@ from runtime_server.auth.tls import watch_tls_files
 from runtime_server.config.config import ServerConfig
 from runtime_server.config.settings import settings
 from runtime_server.lifecycle.process import load_warm
-from runtime_server.protocol.info import HostedComponent
 from runtime_server.runtime.core import Core
 from runtime_server.system.memory import resident_bytes
+from wire.server_info import ComponentInfo
 
 MIB = 1 << 20
 LIMITS = ("max_", "quota_", "context_", "result_", "reader_", "drain_")
@@ -63,13 +63,13 @@ def describe(core: Core, bundle_mib: float) -> Iterator[str]:
             yield f"limit      {setting.name} = {getattr(config, setting.name)}"
 
 
-def describe_component(component: HostedComponent, warmed_s: float) -> str:
+def describe_component(component: ComponentInfo, warmed_s: float) -> str:
     """One line of the table; the time is that of the step that warmed it up."""
     size = component.output_resolution or ""
     time = f"{1000 * warmed_s:9.1f}" if warmed_s else "not tried"
     return (
-        f"  {component.position:>7}  {component.name:<15} {component.computed.engine:<11} "
-        f"{component.computed.precision:<9} {size!s:>7} {component.default_steps:>6}    {time}  "
+        f"  {component.position:>7}  {component.name:<15} {component.engine:<11} "
+        f"{component.precision!s:<9} {size!s:>7} {component.default_steps:>6}    {time}  "
         f"{component.max_batch_rows:>4}  {component.device}"
     )
 

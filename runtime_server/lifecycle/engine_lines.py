@@ -9,10 +9,7 @@ from runtime_server.telemetry.logs import log_event
 
 def engine_words(core: Core) -> dict[str, str]:
     """Engine, precision and device of each component: `ort fp32 on CPU`."""
-    return {
-        c.name: f"{c.computed.engine} {c.computed.precision} on {c.device}"
-        for c in core.info().components
-    }
+    return {c.name: f"{c.engine} {c.precision} on {c.device}" for c in core.info().components}
 
 
 def warn_of_engines(core: Core) -> None:

@@ -45,8 +45,8 @@ def read_stages(present: Core, cores: list[Core]) -> tuple[StageLoad, ...]:
     return tuple(
         StageLoad(
             name=component.name,
-            engine=component.computed.engine,
-            precision=component.computed.precision.value,
+            engine=component.engine,
+            precision=str(component.precision),
             queued=queued[component.name],
             works=works[component.name],
         )

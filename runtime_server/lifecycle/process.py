@@ -13,7 +13,6 @@ import threading
 from collections.abc import Callable, Coroutine
 from functools import partial
 
-from cascade.wire_contract import PRIVATE_FOLDER
 from runtime_server.app.server import FLUSH_S, CascadeServer
 from runtime_server.config.config import ServerConfig
 from runtime_server.lifecycle.engine_lines import engine_words, warn_of_engines
@@ -24,6 +23,7 @@ from runtime_server.runtime.warm_up import warm_up
 from runtime_server.system.memory import share_arenas
 from runtime_server.telemetry.logs import log_event
 from runtime_server.telemetry.server_events import Emit, ignore
+from wire.limits import PRIVATE_FOLDER
 
 
 class ShutdownSignal:

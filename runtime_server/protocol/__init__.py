@@ -1,4 +1,5 @@
-"""Protocol: what is said over the wire, as values of our own and back.
+"""Protocol: how a call of gRPC ends, and what is sent where a message does not fit.
 
-Knows shapes of calls and answers; not what is allowed, nor how an answer comes about.
+The messages themselves are in `wire`; this knows neither what is allowed nor how an answer comes
+about.
 """

@@ -9,23 +9,25 @@ import time
 from dataclasses import dataclass, field
 
 from cascade.codecs.image import ImageFormat, encode_image
+from cascade.codecs.tensor import pack_tensor
 from cascade.errors import Cancelled
 from cascade.events import Accepted, StageFinished
 from cascade.types import ImageU8
 from runtime_server.admission.checks import Work
-from runtime_server.protocol import wire
-from runtime_server.protocol.calls import EncodedImage
 from runtime_server.requests.idempotency_index import KeptResult, RequestKey
 from runtime_server.runtime.coalescing_queue import CoalescingQueue, ThreadsafeSink
 from runtime_server.runtime.job import Delivery, Ended, Job, make_job
 from runtime_server.telemetry.server_events import TracedRequest
 from runtime_server.telemetry.traceparent import TraceParent
+from wire.generate_events import StageResult, encode_event
+from wire.payloads import EncodedImage
 
 MAX_SUBSCRIPTIONS = 4
 """Of one request. One more takes the place of the oldest, most likely a dead connection."""
 
 
-AT_ONCE = Accepted(queue_position=0, estimated_wait_s=0.0)
+AT_ONCE = Accepted(queue_position=0, estimated_wait_s=0.0, joined=True)
+"""What a call is told that receives a kept result."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +78,7 @@ class Subscription:
     held: int = 0
     """Results that it does not want again, counted from the first."""
     accepted: Accepted = AT_ONCE
-    joined: bool = True
-    """Whether an earlier call began the work."""
+    """What the call is told first."""
     seconds: dict[str, float]
     """Per hop on the server; complete at the end."""
     request: "ActiveRequest | None" = None
@@ -132,17 +133,14 @@ class ActiveRequest:
         """Items that wait for a reader, over all calls."""
         return sum(len(subscription.queue) for subscription in self._subscriptions)
 
-    def subscribe(self, held: int, accepted: Accepted, *, joined: bool) -> Subscription:
+    def subscribe(self, held: int, accepted: Accepted) -> Subscription:
         """Add a call; it is given the results so far, and then all that comes.
 
         Args:
             held: results that it has already.
             accepted: what it is told first.
-            joined: whether an earlier call began the work.
         """
-        added = Subscription(
-            held=held, accepted=accepted, joined=joined, seconds=self.seconds, request=self
-        )
+        added = Subscription(held=held, accepted=accepted, seconds=self.seconds, request=self)
         for message in self._results[held:]:
             added.queue.put(EncodedResult(message))
         if self.ended is not None:
@@ -197,7 +195,14 @@ class ActiveRequest:
             seconds["encode"] = time.monotonic() - begun
             self.seconds["encode"] += seconds["encode"]
             context = None
-        return wire.write_stage_result(event.stage, packed, context, seconds, event.computed)
+        result = StageResult(
+            stage=event.stage,
+            image=packed,
+            context=None if context is None else pack_tensor(context),
+            seconds=seconds,
+            computed=event.computed,
+        )
+        return encode_event(result)
 
 
 async def pack_image(image: ImageU8, format_: ImageFormat) -> EncodedImage:

@@ -99,7 +99,7 @@ class RequestManager:
         if found is not None:
             return self._join(found, submission.results_held)
         request, accepted = self._begin(submission)
-        return request.subscribe(submission.results_held, accepted, joined=False)
+        return request.subscribe(submission.results_held, accepted)
 
     def resume(self, key: RequestKey, held: int) -> Subscription:
         """Receive what an id names already.
@@ -174,7 +174,7 @@ class RequestManager:
         """Receive what is there already."""
         if isinstance(found, ActiveRequest):
             wait_s = max(0.0, found.begins_at - time.monotonic())
-            return found.subscribe(held, Accepted(0, wait_s), joined=True)
+            return found.subscribe(held, Accepted(0, wait_s, joined=True))
         if found.error is not None:
             raise found.error.with_traceback(None)
         kept = Subscription(seconds=dict(found.seconds))

@@ -9,18 +9,17 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+from cascade import __version__
 from cascade.bundle.bundle import Bundle, open_bundle
 from cascade.bundle.manifest import Component, Manifest
 from cascade.bundle.wire_limits import check_wire_limits
 from cascade.codecs.image import load_codecs
 from cascade.errors import CascadeError, InvalidRequest
-from cascade.events import Backend
 from cascade.stage import EngineStage, Stage
 from cascade.stage_factory import EngineFactory, open_stages
 from cascade.text.spec import TextEncoderSpec
 from cascade.text.tokenizer import PromptTokenizer
 from cascade.tuning.plan import EnginePlan, plan_here
-from cascade.wire_contract import max_joined_bytes
 from runtime_server.admission.checks import Admission, Work
 from runtime_server.admission.concurrency_limits import check_bytes_suffice
 from runtime_server.batching.batch_calibration import BatchCalibration, row_caps
@@ -29,8 +28,7 @@ from runtime_server.batching.batcher import DeviceBatcher
 from runtime_server.batching.engine_key import EngineKey
 from runtime_server.batching.graph_axes import axes_of, graphs_of
 from runtime_server.config.config import ServerConfig
-from runtime_server.protocol.calls import Beginning
-from runtime_server.protocol.info import HostedComponent, ServerInfo
+from runtime_server.protocol import server_limits
 from runtime_server.runtime.coalescing_queue import CoalescingQueue, ThreadsafeSink
 from runtime_server.runtime.job import Delivery, Ended, make_job
 from runtime_server.runtime.job_queue import QueueLimits
@@ -40,6 +38,8 @@ from runtime_server.runtime.workers import Workers, hosted_engines, limits_of
 from runtime_server.stores.contexts import ContextStore
 from runtime_server.system.clock import Clock
 from runtime_server.telemetry.server_events import Emit, ignore
+from wire.generate_call import GenerateHead
+from wire.server_info import ComponentInfo, ServerInfo
 
 PROBE_ID = "probe"
 """Request id of made-up work."""
@@ -115,27 +115,26 @@ class Core:
         """Bundle, components and present load."""
         hosted = list(enumerate(self.manifest.components))[self.config.cut :]
         return ServerInfo(
+            software_version=__version__,
             bundle_id=self.bundle_id,
+            bundle_ids=(self.bundle_id,),
             bundle_name=self.manifest.name,
             components=tuple(self._hosted(position, spec) for position, spec in hosted),
-            config=self.config,
-            max_joined_bytes=max_joined_bytes(
-                max(stage.output_resolution for stage in self.manifest.stages)
-            ),
+            limits=server_limits.limits_of(self.config, self.manifest),
         )
 
-    def check_capacity(self, beginning: Beginning) -> None:
+    def check_capacity(self, head: GenerateHead) -> None:
         """Refuse a call for want of room before anything else about it is looked at.
 
         Overload must cost less than work: what would be refused in the end is not read, decoded and
-        checked first. A call whose beginning is not clear passes, and `admission` says what is
+        checked first. A call whose start is not clear passes, and `admission` says what is
         wrong.
 
         Raises:
             ServerBusy: no room; the error says when to come back.
             TransportError: the server is shutting down.
         """
-        position = self.admission.likely_first(beginning)
+        position = self.admission.likely_first(head)
         if position is not None and position >= self.config.cut:
             self.workers.check_capacity(position)
 
@@ -167,10 +166,10 @@ class Core:
         self._calibration.stop()
         self.workers.close()
 
-    def _hosted(self, position: int, spec: Component) -> HostedComponent:
+    def _hosted(self, position: int, spec: Component) -> ComponentInfo:
         """One component's line of the server info."""
         choice = self.plan.of(spec.name)
-        return HostedComponent(
+        return ComponentInfo(
             name=spec.name,
             position=position,
             family=spec.family,
@@ -179,7 +178,8 @@ class Core:
             queued=self.workers.queued(position),
             max_batch_rows=self.batcher.limits.max_rows(position),
             default_steps=1 if isinstance(spec, TextEncoderSpec) else spec.steps,
-            computed=Backend(choice.kind.value, choice.precision),
+            engine=choice.kind.value,
+            precision=choice.precision,
             device=self.plan.device(spec.name),
             tuned=spec.name not in self.plan.untuned,
         )

@@ -5,10 +5,10 @@ they are; the budget and the time are the store's business.
 """
 
 from cascade.types import ContextF16
-from cascade.wire_contract import context_handle
-from runtime_server.protocol.calls import ANONYMOUS
+from runtime_server.protocol.callers import ANONYMOUS
 from runtime_server.stores.budgeted_store import BudgetedStore
 from runtime_server.system.clock import Clock
+from wire.contexts import context_handle
 
 
 class ContextStore:

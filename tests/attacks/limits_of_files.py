@@ -18,7 +18,6 @@ from cascade.bundle.bundle import (
 )
 from cascade.bundle.signature import MAX_KEY_BYTES, make_key
 from cascade.graph_spec import FileEntry
-from cascade.wire_contract import MAX_TOKEN_CHARACTERS
 from runtime_client.config import MAX_THREADS, ClientConfig
 from runtime_client.remote.credentials import BearerToken
 from runtime_server.auth.authenticator import find_token, name_in
@@ -37,6 +36,7 @@ from runtime_server.config.config_file import MAX_CONFIG_BYTES, read_config_file
 from tests.attacks.limits import Ground, Limit, raised_by
 from tests.support.tiny_bundle import write_tiny_bundle
 from tests.support.tokens import AUDIENCE, SECRET, Issuer
+from wire.limits import MAX_TOKEN_CHARACTERS
 
 KEYS, JWT = "runtime_server/auth/static_keys.py", "runtime_server/auth/jwt_tokens.py"
 ISSUER = Issuer()
@@ -175,7 +175,7 @@ FILES = [
     Limit(
         name="token-characters", what="bearer token, as the server takes it",
         bound=f"1 to {MAX_TOKEN_CHARACTERS:,} characters",
-        set_by=("cascade/wire_contract.py:MAX_TOKEN_CHARACTERS",),
+        set_by=("wire/limits.py:MAX_TOKEN_CHARACTERS",),
         probe=lambda g, n: raised_by(lambda: find_token([("authorization", "Bearer " + "x" * n)])),
         within=MAX_TOKEN_CHARACTERS, beyond=MAX_TOKEN_CHARACTERS + 1,
         refused="UNAUTHENTICATED authorization",
@@ -183,7 +183,7 @@ FILES = [
     Limit(
         name="token-sent", what="bearer token, as the client sends it",
         bound=f"1 to {MAX_TOKEN_CHARACTERS:,} characters",
-        set_by=("cascade/wire_contract.py:MAX_TOKEN_CHARACTERS",),
+        set_by=("wire/limits.py:MAX_TOKEN_CHARACTERS",),
         probe=lambda g, n: client(g, token="x" * n),
         within=MAX_TOKEN_CHARACTERS, beyond=MAX_TOKEN_CHARACTERS + 1,
         refused="INVALID_REQUEST token",
@@ -191,7 +191,7 @@ FILES = [
     Limit(
         name="token-file", what="file of a token",
         bound=f"1 to {MAX_TOKEN_CHARACTERS:,} characters",
-        set_by=("cascade/wire_contract.py:MAX_TOKEN_CHARACTERS",),
+        set_by=("wire/limits.py:MAX_TOKEN_CHARACTERS",),
         probe=of_size(lambda path: BearerToken(file=path).metadata(), b"", b"x"),
         within=MAX_TOKEN_CHARACTERS, beyond=MAX_TOKEN_CHARACTERS + 1,
         refused="INVALID_REQUEST token_file",

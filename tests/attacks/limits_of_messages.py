@@ -22,14 +22,6 @@ from cascade.request import (
     MAX_SEED,
     GenerateRequest,
 )
-from cascade.wire_contract import (
-    HANDLE_BYTES,
-    MAX_CONTEXT_TOKENS,
-    MAX_LINGER_S,
-    MAX_MESSAGE_BYTES,
-    MAX_METADATA_BYTES,
-    MAX_REQUEST_ID,
-)
 from protos.cascade.v1 import cascade_pb2 as pb
 from runtime_client.remote.transport import Security, Transport
 from runtime_server.admission.checks import MAX_ENCODED_IMAGE_BYTES
@@ -37,9 +29,17 @@ from runtime_server.protocol.status import MAX_MESSAGE_CHARACTERS, status_of
 from tests.attacks.limits import OK, Ground, Limit, answer_of, generated, once, raised_by
 from tests.support.serving import SERVICE, tensor_message
 from tests.support.tiny_bundle import MAX_TOKENS, WIDTH
+from wire.contexts import HANDLE_BYTES
+from wire.limits import (
+    MAX_CONTEXT_TOKENS,
+    MAX_LINGER_S,
+    MAX_MESSAGE_BYTES,
+    MAX_METADATA_BYTES,
+    MAX_REQUEST_ID,
+)
 
-AGREEMENT, REQUEST = "cascade/wire_contract.py", "cascade/request.py"
-DIFFUSION = "cascade/diffusion/request_options.py"
+BUNDLE_LIMITS, REQUEST = "cascade/bundle/wire_limits.py", "cascade/request.py"
+WIRE, DIFFUSION = "wire/limits.py", "cascade/diffusion/request_options.py"
 PICTURE = np.arange(8 * 8 * 3, dtype=np.uint8).reshape(8, 8, 3)
 CONTEXT = np.zeros((2, WIDTH), np.float16)
 
@@ -158,26 +158,26 @@ def prompted(ground: Ground, prompt: str) -> str:
 MESSAGES = [
     Limit(
         name="request-bytes", what="one message to the server",
-        bound=f"{MAX_MESSAGE_BYTES >> 20} MiB", set_by=(f"{AGREEMENT}:MAX_MESSAGE_BYTES",),
+        bound=f"{MAX_MESSAGE_BYTES >> 20} MiB", set_by=(f"{BUNDLE_LIMITS}:MAX_MESSAGE_BYTES",),
         probe=message_of, within=MAX_MESSAGE_BYTES, beyond=MAX_MESSAGE_BYTES + 1,
         passes="TENSOR_CODEC_ERROR context.dtype", refused="RESOURCE_EXHAUSTED",
     ),
     Limit(
         name="reply-bytes", what="one message to the client",
-        bound=f"{MAX_MESSAGE_BYTES >> 20} MiB", set_by=(f"{AGREEMENT}:MAX_MESSAGE_BYTES",),
+        bound=f"{MAX_MESSAGE_BYTES >> 20} MiB", set_by=(f"{BUNDLE_LIMITS}:MAX_MESSAGE_BYTES",),
         probe=reply_of, within=MAX_MESSAGE_BYTES, beyond=MAX_MESSAGE_BYTES + 1,
         refused="MESSAGE_TOO_LARGE",
     ),
     Limit(
         name="metadata-bytes", what="metadata of a call",
         bound=f"{MAX_METADATA_BYTES >> 10} KiB pass, twice as much never does",
-        set_by=(f"{AGREEMENT}:MAX_METADATA_BYTES",),
+        set_by=(f"{WIRE}:MAX_METADATA_BYTES",),
         probe=metadata_of, within=MAX_METADATA_BYTES - 1024, beyond=2 * MAX_METADATA_BYTES + 1,
         refused="RESOURCE_EXHAUSTED",
     ),
     Limit(
         name="request-id", what="request id", bound=f"1 to {MAX_REQUEST_ID} of `[A-Za-z0-9._-]`",
-        set_by=(f"{AGREEMENT}:MAX_REQUEST_ID",),
+        set_by=(f"{WIRE}:MAX_REQUEST_ID",),
         probe=lambda ground, n: generated(ground, request_id="x" * n),
         within=MAX_REQUEST_ID, beyond=MAX_REQUEST_ID + 1, refused="INVALID_REQUEST request_id",
     ),
@@ -194,13 +194,13 @@ MESSAGES = [
     ),
     Limit(
         name="context-tokens", what="context", bound=f"1 to {MAX_CONTEXT_TOKENS} tokens",
-        set_by=(f"{AGREEMENT}:MAX_CONTEXT_TOKENS",), probe=stored,
+        set_by=(f"{BUNDLE_LIMITS}:MAX_CONTEXT_TOKENS",), probe=stored,
         within=MAX_CONTEXT_TOKENS, beyond=MAX_CONTEXT_TOKENS + 1,
         refused="TENSOR_CODEC_ERROR context.shape",
     ),
     Limit(
         name="handle-bytes", what="handle of a context", bound=f"exactly {HANDLE_BYTES} bytes",
-        set_by=(f"{AGREEMENT}:HANDLE_BYTES",), probe=handled,
+        set_by=("wire/contexts.py:HANDLE_BYTES",), probe=handled,
         within=HANDLE_BYTES, beyond=HANDLE_BYTES + 1,
         passes="UNKNOWN_CONTEXT context.context.handle",
         refused="INVALID_REQUEST context.context.handle",
@@ -241,7 +241,7 @@ MESSAGES = [
     ),
     Limit(
         name="linger", what="`linger_seconds`", bound=f"0 to {MAX_LINGER_S:,.0f}",
-        set_by=("cascade/wire_contract.py:MAX_LINGER_S",),
+        set_by=("wire/limits.py:MAX_LINGER_S",),
         probe=lambda g, s: generated(g, linger_seconds=s),
         within=MAX_LINGER_S, beyond=after(MAX_LINGER_S), refused="INVALID_REQUEST linger_seconds",
     ),

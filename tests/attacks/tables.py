@@ -75,11 +75,11 @@ SHOWN_ELSEWHERE = {
         "tests/runtime_client/test_resuming.py",
         "test_a_connection_that_keeps_breaking_is_given_up",
     ),
-    "cascade/wire_contract.py:MAX_FRAGMENT_BYTES": (
+    "wire/limits.py:MAX_FRAGMENT_BYTES": (
         "tests/congruence/test_large_pictures.py",
         "test_fragments_of_no_request_are_refused",
     ),
-    "cascade/wire_contract.py:MAX_RESOLUTION": (
+    "cascade/bundle/wire_limits.py:MAX_RESOLUTION": (
         "tests/cascade/test_wire_limits.py",
         "test_within_the_limits_nothing_is_refused",
     ),

@@ -23,7 +23,6 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
 )
 
 from cascade.bundle.bundle import Bundle
-from cascade.wire_contract import MAX_TOKEN_CHARACTERS
 from protos.cascade.v1 import cascade_pb2 as pb
 from runtime_server.auth.static_keys import hash_token, make_token
 from tests.support.serving import (
@@ -37,6 +36,7 @@ from tests.support.serving import (
 )
 from tests.support.tiny_bundle import write_tiny_bundle
 from tests.support.tokens import AUDIENCE, ISSUER, Issuer, forged_with_public_key, unsigned
+from wire.limits import MAX_TOKEN_CHARACTERS
 
 GARBAGE = b"\xff\xff\xff"
 LET_IN = ("INVALID_ARGUMENT", "INVALID_REQUEST")

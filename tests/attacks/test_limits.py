@@ -81,7 +81,7 @@ def test_no_limit_is_missing_from_the_table() -> None:
         known.add(setter)
     found = {
         f"{path.relative_to(ROOT)}:{name}"
-        for package in ("cascade", "runtime_client", "runtime_server")
+        for package in ("cascade", "wire", "runtime_client", "runtime_server")
         for path in (ROOT / package).rglob("*.py")
         for name in BOUND.findall(path.read_text())
     }

@@ -16,7 +16,6 @@ import pytest
 from cascade.bundle.bundle import Bundle
 from cascade.errors import TransportError
 from protos.cascade.v1 import cascade_pb2 as pb
-from runtime_client.remote import wire
 from runtime_client.remote.transport import Security, Transport
 from tests.support.certificates import Authority, Pair
 from tests.support.serving import (
@@ -28,6 +27,8 @@ from tests.support.serving import (
     running,
 )
 from tests.support.tiny_bundle import write_tiny_bundle
+from wire.server_info import decode_info, encode_info_request
+from wire.service import GET_SERVER_INFO
 
 Served = Callable[[str], RunningServer]
 
@@ -151,10 +152,10 @@ def ask(address: str, security: Security) -> str:
     """The bundle id that a server tells over a connection of its own."""
     transport = Transport(address, security)
     try:
-        reply = transport.unary(wire.GET_SERVER_INFO, wire.encode_info_request(), timeout_s=60)
+        reply = transport.unary(GET_SERVER_INFO, encode_info_request(), timeout_s=60)
     finally:
         transport.close()
-    return wire.decode_info(reply).bundle_id
+    return decode_info(reply).bundle_id
 
 
 @pytest.mark.parametrize("cell", CELLS, ids=lambda cell: cell.name)

@@ -14,7 +14,6 @@ import pytest
 from cascade.bundle.bundle import Bundle
 from cascade.codecs.image import encode_image
 from cascade.request import GenerateRequest
-from cascade.wire_contract import MAX_MESSAGE_BYTES, MAX_METADATA_BYTES
 from protos.cascade.v1 import cascade_pb2 as pb
 from tests.support.serving import (
     PROMPT,
@@ -33,6 +32,7 @@ from tests.support.serving import (
     wait_until,
 )
 from tests.support.tiny_bundle import WIDTH, write_tiny_bundle
+from wire.limits import MAX_MESSAGE_BYTES, MAX_METADATA_BYTES
 
 BAD = ("INVALID_ARGUMENT", "INVALID_REQUEST")
 BAD_TENSOR = ("INVALID_ARGUMENT", "TENSOR_CODEC_ERROR")

@@ -13,11 +13,11 @@ from cascade.bundle.manifest import Manifest, write_manifest
 from cascade.bundle.wire_limits import check_wire_limits
 from cascade.commands.cli import main
 from cascade.errors import InvalidRequest, ManifestError
-from cascade.wire_contract import MAX_RESOLUTION
 from runtime_server.admission.concurrency_limits import check_bytes_suffice
 from runtime_server.config.config import ServerConfig
 from runtime_server.runtime.core import load_core
 from tests.support.tiny_bundle import write_tiny_bundle
+from wire.limits import MAX_RESOLUTION
 
 
 @pytest.fixture(scope="module")

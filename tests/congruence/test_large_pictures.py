@@ -12,11 +12,10 @@ from cascade.errors import MessageTooLarge
 from cascade.events import Event, Resumed
 from cascade.request import GenerateRequest
 from cascade.types import ImageU8
-from cascade.wire_contract import MAX_MESSAGE_BYTES
 from protos.cascade.v1 import cascade_pb2 as pb
 from runtime_client.client import Client
 from runtime_client.remote.resumable_stream import in_fragments
-from runtime_server.protocol.wire import encoded_smaller
+from runtime_server.protocol.oversized import shrink_result
 from tests.faults.proxy import proxy
 from tests.support.serving import (
     PROMPT,
@@ -34,6 +33,7 @@ from tests.support.serving import (
     wait_until,
 )
 from tests.support.tiny_bundle import WIDTH, write_tiny_bundle
+from wire.limits import MAX_MESSAGE_BYTES
 
 SIZE = 2048
 RAW_BYTES = 3 * SIZE**2
@@ -120,7 +120,7 @@ def test_what_no_encoder_makes_fit_is_a_typed_error() -> None:
     result = pb.StageResult(stage="sr2048", image=raw_image(NOISE))
     message = pb.GenerateResponse(stage_result=result).SerializeToString()
     with pytest.raises(MessageTooLarge, match=f"sr2048: .* {MAX_MESSAGE_BYTES}") as found:
-        encoded_smaller(message)
+        shrink_result(message)
     assert found.value.field == "output.joins_fragments"
 
 
@@ -184,4 +184,4 @@ def test_a_server_that_knows_no_fragments_is_not_sent_any(
         peer = client._connect(None).begin().result(timeout=60)
         assert in_fragments(peer, bytes(9 << 20))[0].endswith("GenerateFromFragments")
         with pytest.raises(MessageTooLarge, match="the server takes"):
-            in_fragments(peer, bytes(peer.info.max_joined_bytes + 1))
+            in_fragments(peer, bytes(peer.info.limits.max_joined_bytes + 1))

@@ -17,7 +17,6 @@ from cascade.commands.exit_codes import START_REFUSED
 from runtime_server.app.server import FLUSH_S
 from runtime_server.cli import register
 from runtime_server.config.config_file import load_config
-from runtime_server.protocol.wire import SERVICE_NAME
 from runtime_server.telemetry.load import Load, StageLoad
 from runtime_server.telemetry.metrics import PrometheusMetrics, camel_case
 from runtime_server.telemetry.server_events import (
@@ -39,6 +38,7 @@ from tests.faults.server_process import victim
 from tests.support.certificates import Authority
 from tests.support.serving import ask
 from tests.support.tiny_bundle import write_tiny_bundle
+from wire.service import SERVICE_NAME
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 METRIC = re.compile(r"\b((?:cascade|grpc_server|process)_[a-z_]+)\b")

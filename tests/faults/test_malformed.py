@@ -12,7 +12,6 @@ from cascade.bundle.bundle import Bundle
 from cascade.diffusion.request_options import MAX_STEPS
 from cascade.errors import TransportError, VersionMismatch
 from cascade.request import MAX_PROMPT_CHARACTERS
-from cascade.wire_contract import MAX_CONTEXT_TOKENS, MAX_MESSAGE_BYTES, MAX_REQUEST_ID
 from protos.cascade.v1 import cascade_pb2 as pb
 from runtime_client import Client
 from tests.attacks.test_wire_attacks import ATTACKS, PIXELS_CHUNK, answer_to, png_file
@@ -31,6 +30,7 @@ from tests.support.serving import (
     tensor_message,
 )
 from tests.support.tiny_bundle import MAX_TOKENS, WIDTH
+from wire.limits import MAX_CONTEXT_TOKENS, MAX_MESSAGE_BYTES, MAX_REQUEST_ID
 
 CALLS = 1000
 """On one channel, one after another."""

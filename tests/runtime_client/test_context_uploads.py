@@ -7,8 +7,8 @@ import numpy as np
 
 from cascade.errors import TransportError
 from cascade.types import ContextF16
-from cascade.wire_contract import context_handle
 from runtime_client.remote.context_uploads import ContextUploads, Uploaded
+from wire.contexts import context_handle
 
 ONE = np.ones((2, 4), np.float16)
 TWO = np.full((2, 4), 2, np.float16)

@@ -8,13 +8,13 @@ import pytest
 
 from cascade.bundle.bundle import Bundle
 from cascade.errors import InvalidRequest, Unauthenticated
-from cascade.wire_contract import MAX_TOKEN_CHARACTERS
 from runtime_client.client import Client
 from runtime_client.config import ClientConfig
 from runtime_client.remote.credentials import TOKEN_VARIABLE, BearerToken
 from runtime_server.auth.static_keys import hash_token, make_token
 from tests.support.certificates import Authority
 from tests.support.serving import running
+from wire.limits import MAX_TOKEN_CHARACTERS
 
 FAR, NEAR = "example.org:443", "127.0.0.1:7860"
 

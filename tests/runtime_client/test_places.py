@@ -15,13 +15,13 @@ from cascade.events import Progress
 from cascade.request import GenerateRequest
 from cascade.types import ImageU8
 from runtime_client.client import Client
-from runtime_client.remote import wire
-from runtime_client.remote.places import Places
+from runtime_client.remote.places import Places, max_open_requests
 from runtime_server.telemetry.server_events import Refusal, RequestRefused, ServerEvent
 from tests.support.bare_server import BareServer
 from tests.support.counting_engine import CountingEngine
 from tests.support.serving import RunningServer, connect, local_results, running, wait_until
 from tests.support.tiny_bundle import SIZES, write_tiny_bundle
+from wire.server_info import decode_info
 
 THREADS = 24
 OPTIONS = {name: DiffusionOptions(steps=5, guidance=1.0) for name in ("base", "sr16", "sr32")}
@@ -216,5 +216,5 @@ def test_the_limits_are_the_servers(bundle: Bundle) -> None:
     settings = {"max_in_flight": 7, "max_queued_per_stage": 9, "max_in_flight_per_identity": 8}
     for more, places in (({}, 7), ({"max_in_flight_bytes": 2 * PICTURE_BYTES + 9}, 2)):
         with running(bundle, **settings, **more) as server, connect(server.address) as caller:
-            info = wire.decode_info(caller.server_info().SerializeToString())
-        assert info.max_open_requests == places
+            info = decode_info(caller.server_info().SerializeToString())
+        assert max_open_requests(info) == places

@@ -23,9 +23,7 @@ from cascade.errors import (
     Unauthenticated,
     VersionMismatch,
 )
-from cascade.wire_contract import ERROR_DOMAIN, MAX_MESSAGE_BYTES, WIRE_VERSION, error_classes
 from runtime_client.remote.connection import check_fits
-from runtime_client.remote.messages import ServerInfo
 from runtime_client.remote.transport import (
     PUSHBACK,
     Keepalive,
@@ -34,6 +32,10 @@ from runtime_client.remote.transport import (
     translate,
 )
 from runtime_server.app.server import GRPC_OPTIONS
+from wire.errors import ERROR_DOMAIN, error_classes
+from wire.limits import MAX_MESSAGE_BYTES
+from wire.server_info import ServerInfo
+from wire.service import WIRE_VERSION
 
 RESET = "Stream removed (RST_STREAM (Received RST_STREAM with error code"
 STATUS_KEY = "grpc-status-details-bin"
@@ -185,10 +187,7 @@ def server_info(wire_version: int = WIRE_VERSION, bundle_id: str = "b") -> Serve
         software_version="9",
         bundle_id=bundle_id,
         bundle_name="tiny",
-        components=(),
-        precisions={},
         image_formats=(),
-        context_lifetime_s=1.0,
     )
 
 

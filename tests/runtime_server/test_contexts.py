@@ -3,8 +3,8 @@
 import numpy as np
 
 from cascade.types import ContextF16
-from cascade.wire_contract import context_handle
 from runtime_server.stores.contexts import ContextStore
+from wire.contexts import context_handle
 
 
 class FakeClock:

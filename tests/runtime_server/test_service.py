@@ -13,7 +13,6 @@ from cascade.errors import EngineError
 from cascade.events import StageFinished
 from cascade.request import GenerateRequest
 from cascade.types import Array
-from cascade.wire_contract import WIRE_VERSION, context_handle
 from protos.cascade.v1 import cascade_pb2 as pb
 from tests.support.serving import (
     PROMPT,
@@ -30,6 +29,8 @@ from tests.support.serving import (
     tensor_message,
     wait_until,
 )
+from wire.contexts import context_handle
+from wire.service import WIRE_VERSION
 
 SEED = 11
 SETTINGS: dict[str, Any] = {

@@ -6,8 +6,8 @@ import pytest
 from google.rpc import code_pb2, error_details_pb2
 
 from cascade.errors import CascadeError, EngineError, InvalidRequest, ServerBusy
-from cascade.wire_contract import ERROR_DOMAIN, error_classes
 from runtime_server.protocol.status import MAX_MESSAGE_CHARACTERS, OPAQUE_CODES, status_of
+from wire.errors import ERROR_DOMAIN, error_classes
 
 
 def details(status: Any) -> dict[str, Any]:

@@ -15,10 +15,11 @@ from google.protobuf import text_format
 
 from cascade.bundle.bundle import Bundle
 from cascade.bundle.manifest import canonical, read_manifest
-from cascade.wire_contract import MAX_MESSAGE_BYTES, context_handle
 from protos.cascade.v1 import cascade_pb2 as pb
 from protos.cascade.v1.cascade_pb2_grpc import CascadeServiceStub
 from tests.support.serving import RunningServer, details_of
+from wire.contexts import context_handle
+from wire.limits import MAX_MESSAGE_BYTES
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "wire.md").read_text()

@@ -29,7 +29,6 @@ from cascade.request import GenerateRequest
 from cascade.stage_factory import EngineFactory, open_stages
 from cascade.tuning.plan import EnginePlan
 from cascade.types import Array
-from cascade.wire_contract import MAX_MESSAGE_BYTES
 from protos.cascade.v1 import cascade_pb2 as pb
 from runtime_server.app.server import CascadeServer
 from runtime_server.config.config import ServerConfig
@@ -37,6 +36,7 @@ from runtime_server.requests.request_manager import RequestManager
 from runtime_server.runtime.core import Core, load_core
 from runtime_server.telemetry.call_tracer import NO_TRACER, CallTracer
 from runtime_server.telemetry.server_events import Emit, ignore
+from wire.limits import MAX_MESSAGE_BYTES
 
 SERVICE = "/cascade.v1.CascadeService/"
 PROMPT = "a red apple, noto style"

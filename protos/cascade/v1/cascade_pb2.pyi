@@ -73,7 +73,7 @@ class GetServerInfoRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetServerInfoResponse(_message.Message):
-    __slots__ = ("wire_version", "software_version", "bundle_id", "bundle_name", "components", "limits", "image_formats")
+    __slots__ = ("wire_version", "software_version", "bundle_id", "bundle_name", "components", "limits", "image_formats", "bundle_ids")
     WIRE_VERSION_FIELD_NUMBER: _ClassVar[int]
     SOFTWARE_VERSION_FIELD_NUMBER: _ClassVar[int]
     BUNDLE_ID_FIELD_NUMBER: _ClassVar[int]
@@ -81,6 +81,7 @@ class GetServerInfoResponse(_message.Message):
     COMPONENTS_FIELD_NUMBER: _ClassVar[int]
     LIMITS_FIELD_NUMBER: _ClassVar[int]
     IMAGE_FORMATS_FIELD_NUMBER: _ClassVar[int]
+    BUNDLE_IDS_FIELD_NUMBER: _ClassVar[int]
     wire_version: int
     software_version: str
     bundle_id: str
@@ -88,7 +89,8 @@ class GetServerInfoResponse(_message.Message):
     components: _containers.RepeatedCompositeFieldContainer[ComponentInfo]
     limits: Limits
     image_formats: _containers.RepeatedScalarFieldContainer[ImageFormat]
-    def __init__(self, wire_version: _Optional[int] = ..., software_version: _Optional[str] = ..., bundle_id: _Optional[str] = ..., bundle_name: _Optional[str] = ..., components: _Optional[_Iterable[_Union[ComponentInfo, _Mapping]]] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., image_formats: _Optional[_Iterable[_Union[ImageFormat, str]]] = ...) -> None: ...
+    bundle_ids: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, wire_version: _Optional[int] = ..., software_version: _Optional[str] = ..., bundle_id: _Optional[str] = ..., bundle_name: _Optional[str] = ..., components: _Optional[_Iterable[_Union[ComponentInfo, _Mapping]]] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., image_formats: _Optional[_Iterable[_Union[ImageFormat, str]]] = ..., bundle_ids: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ComponentInfo(_message.Message):
     __slots__ = ("name", "position", "family", "output_resolution", "milliseconds_per_step", "queued", "default_steps", "precision", "engine", "max_batch_rows", "device", "tuned")
@@ -165,7 +167,7 @@ class PutContextResponse(_message.Message):
     def __init__(self, handle: _Optional[bytes] = ..., lifetime_seconds: _Optional[float] = ...) -> None: ...
 
 class GenerateRequest(_message.Message):
-    __slots__ = ("request_id", "bundle_id", "prompt", "context", "image", "resume", "seed", "image_index", "last_stage", "options", "output", "precisions", "detach", "linger_seconds", "results_held")
+    __slots__ = ("request_id", "bundle_id", "prompt", "context", "image", "resume", "label", "noise", "seed", "image_index", "last_stage", "options", "output", "precisions", "detach", "linger_seconds", "results_held", "first_stage")
     class OptionsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -186,6 +188,8 @@ class GenerateRequest(_message.Message):
     CONTEXT_FIELD_NUMBER: _ClassVar[int]
     IMAGE_FIELD_NUMBER: _ClassVar[int]
     RESUME_FIELD_NUMBER: _ClassVar[int]
+    LABEL_FIELD_NUMBER: _ClassVar[int]
+    NOISE_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
     IMAGE_INDEX_FIELD_NUMBER: _ClassVar[int]
     LAST_STAGE_FIELD_NUMBER: _ClassVar[int]
@@ -195,12 +199,15 @@ class GenerateRequest(_message.Message):
     DETACH_FIELD_NUMBER: _ClassVar[int]
     LINGER_SECONDS_FIELD_NUMBER: _ClassVar[int]
     RESULTS_HELD_FIELD_NUMBER: _ClassVar[int]
+    FIRST_STAGE_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     bundle_id: str
     prompt: PromptStart
     context: ContextStart
     image: ImageStart
     resume: ResumeStart
+    label: LabelStart
+    noise: NoiseStart
     seed: int
     image_index: int
     last_stage: str
@@ -210,7 +217,8 @@ class GenerateRequest(_message.Message):
     detach: bool
     linger_seconds: float
     results_held: int
-    def __init__(self, request_id: _Optional[str] = ..., bundle_id: _Optional[str] = ..., prompt: _Optional[_Union[PromptStart, _Mapping]] = ..., context: _Optional[_Union[ContextStart, _Mapping]] = ..., image: _Optional[_Union[ImageStart, _Mapping]] = ..., resume: _Optional[_Union[ResumeStart, _Mapping]] = ..., seed: _Optional[int] = ..., image_index: _Optional[int] = ..., last_stage: _Optional[str] = ..., options: _Optional[_Mapping[str, StageOptions]] = ..., output: _Optional[_Union[OutputOptions, _Mapping]] = ..., precisions: _Optional[_Mapping[str, Precision]] = ..., detach: bool = ..., linger_seconds: _Optional[float] = ..., results_held: _Optional[int] = ...) -> None: ...
+    first_stage: str
+    def __init__(self, request_id: _Optional[str] = ..., bundle_id: _Optional[str] = ..., prompt: _Optional[_Union[PromptStart, _Mapping]] = ..., context: _Optional[_Union[ContextStart, _Mapping]] = ..., image: _Optional[_Union[ImageStart, _Mapping]] = ..., resume: _Optional[_Union[ResumeStart, _Mapping]] = ..., label: _Optional[_Union[LabelStart, _Mapping]] = ..., noise: _Optional[_Union[NoiseStart, _Mapping]] = ..., seed: _Optional[int] = ..., image_index: _Optional[int] = ..., last_stage: _Optional[str] = ..., options: _Optional[_Mapping[str, StageOptions]] = ..., output: _Optional[_Union[OutputOptions, _Mapping]] = ..., precisions: _Optional[_Mapping[str, Precision]] = ..., detach: bool = ..., linger_seconds: _Optional[float] = ..., results_held: _Optional[int] = ..., first_stage: _Optional[str] = ...) -> None: ...
 
 class ResumeStart(_message.Message):
     __slots__ = ()
@@ -229,12 +237,24 @@ class ContextStart(_message.Message):
     def __init__(self, context: _Optional[_Union[ContextReference, _Mapping]] = ...) -> None: ...
 
 class ImageStart(_message.Message):
-    __slots__ = ("context", "image")
+    __slots__ = ("context", "image", "label")
     CONTEXT_FIELD_NUMBER: _ClassVar[int]
     IMAGE_FIELD_NUMBER: _ClassVar[int]
+    LABEL_FIELD_NUMBER: _ClassVar[int]
     context: ContextReference
     image: Image
-    def __init__(self, context: _Optional[_Union[ContextReference, _Mapping]] = ..., image: _Optional[_Union[Image, _Mapping]] = ...) -> None: ...
+    label: int
+    def __init__(self, context: _Optional[_Union[ContextReference, _Mapping]] = ..., image: _Optional[_Union[Image, _Mapping]] = ..., label: _Optional[int] = ...) -> None: ...
+
+class LabelStart(_message.Message):
+    __slots__ = ("label",)
+    LABEL_FIELD_NUMBER: _ClassVar[int]
+    label: int
+    def __init__(self, label: _Optional[int] = ...) -> None: ...
+
+class NoiseStart(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
 
 class ContextReference(_message.Message):
     __slots__ = ("handle", "tensor")
@@ -245,6 +265,18 @@ class ContextReference(_message.Message):
     def __init__(self, handle: _Optional[bytes] = ..., tensor: _Optional[_Union[Tensor, _Mapping]] = ...) -> None: ...
 
 class StageOptions(_message.Message):
+    __slots__ = ("steps", "guidance", "augmentation", "diffusion")
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    GUIDANCE_FIELD_NUMBER: _ClassVar[int]
+    AUGMENTATION_FIELD_NUMBER: _ClassVar[int]
+    DIFFUSION_FIELD_NUMBER: _ClassVar[int]
+    steps: int
+    guidance: float
+    augmentation: float
+    diffusion: DiffusionOptions
+    def __init__(self, steps: _Optional[int] = ..., guidance: _Optional[float] = ..., augmentation: _Optional[float] = ..., diffusion: _Optional[_Union[DiffusionOptions, _Mapping]] = ...) -> None: ...
+
+class DiffusionOptions(_message.Message):
     __slots__ = ("steps", "guidance", "augmentation")
     STEPS_FIELD_NUMBER: _ClassVar[int]
     GUIDANCE_FIELD_NUMBER: _ClassVar[int]
@@ -255,14 +287,16 @@ class StageOptions(_message.Message):
     def __init__(self, steps: _Optional[int] = ..., guidance: _Optional[float] = ..., augmentation: _Optional[float] = ...) -> None: ...
 
 class OutputOptions(_message.Message):
-    __slots__ = ("format", "preview_every", "joins_fragments")
+    __slots__ = ("format", "preview_every", "joins_fragments", "previews")
     FORMAT_FIELD_NUMBER: _ClassVar[int]
     PREVIEW_EVERY_FIELD_NUMBER: _ClassVar[int]
     JOINS_FRAGMENTS_FIELD_NUMBER: _ClassVar[int]
+    PREVIEWS_FIELD_NUMBER: _ClassVar[int]
     format: ImageFormat
     preview_every: int
     joins_fragments: bool
-    def __init__(self, format: _Optional[_Union[ImageFormat, str]] = ..., preview_every: _Optional[int] = ..., joins_fragments: bool = ...) -> None: ...
+    previews: int
+    def __init__(self, format: _Optional[_Union[ImageFormat, str]] = ..., preview_every: _Optional[int] = ..., joins_fragments: bool = ..., previews: _Optional[int] = ...) -> None: ...
 
 class Fragment(_message.Message):
     __slots__ = ("data", "last")
@@ -299,14 +333,16 @@ class Accepted(_message.Message):
     def __init__(self, queue_position: _Optional[int] = ..., estimated_wait_seconds: _Optional[float] = ..., joined: bool = ...) -> None: ...
 
 class Progress(_message.Message):
-    __slots__ = ("stage", "step", "of")
+    __slots__ = ("stage", "step", "of", "unit")
     STAGE_FIELD_NUMBER: _ClassVar[int]
     STEP_FIELD_NUMBER: _ClassVar[int]
     OF_FIELD_NUMBER: _ClassVar[int]
+    UNIT_FIELD_NUMBER: _ClassVar[int]
     stage: str
     step: int
     of: int
-    def __init__(self, stage: _Optional[str] = ..., step: _Optional[int] = ..., of: _Optional[int] = ...) -> None: ...
+    unit: str
+    def __init__(self, stage: _Optional[str] = ..., step: _Optional[int] = ..., of: _Optional[int] = ..., unit: _Optional[str] = ...) -> None: ...
 
 class Preview(_message.Message):
     __slots__ = ("stage", "step", "image")

@@ -67,38 +67,38 @@ class CascadeServiceServicer(object):
     """
 
     def GetServerInfo(self, request, context):
-        """Versions, bundle, components, limits, present load. Cheap; the first call of every client.
+        """Returns versions, bundle, components, limits and the present load. The first call of every client.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PutContext(self, request, context):
-        """Stores text embeddings under the sha256 of their content. Idempotent. Meant to be called while
-        the device is still busy with the base stage.
+        """Stores text embeddings under the sha256 of their content. Idempotent. Call it while the device
+        still computes its own stages, so that the upload costs no time.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Generate(self, request, context):
-        """Runs components from the given start to the last one wanted, streaming what happens.
+        """Runs components from the given start to the last one requested, and streams events.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GenerateFromFragments(self, request_iterator, context):
-        """Generate for a request that is larger than a message: its bytes in order, in as many fragments as
-        it takes, at most Limits.max_joined_bytes together.
+        """Is Generate for a request that is larger than a message: its bytes in order, in fragments, at most
+        Limits.max_joined_bytes together.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Cancel(self, request, context):
-        """Ends a request by its id, also one that nobody listens to, and forgets what was kept of it.
-        Idempotent. Whoever still listens to it gets CANCELLED.
+        """Ends a request by its id, detached ones too, and deletes its kept results. Idempotent. Calls that
+        still stream it end with CANCELLED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -8,14 +8,15 @@ from collections.abc import Iterator
 from cascade.bundle.manifest import Component, Manifest
 from cascade.errors import TransportError
 from cascade.events import Accepted, Event, Progress, Resumed
-from cascade.request import GenerateRequest, Handoff
-from runtime_client.remote import wire
+from cascade.request import Handoff
 from runtime_client.remote.connection import Connection
 from runtime_client.remote.deadline import Deadline
 from runtime_client.remote.event_decoder import Incoming
-from runtime_client.remote.messages import Done, GenerateCall, PackedPreview, StageResult, Start
 from runtime_client.remote.resumable_stream import ResumableStream
 from runtime_client.remote.transfer_stats import Traffic
+from wire.generate_call import GenerateCall, encode_generate
+from wire.generate_events import Done, EncodedPreview, StageResult
+from wire.starts import ResumeStart
 
 
 class FetchedRun:
@@ -50,7 +51,8 @@ class FetchedRun:
             peer = self._talk.greet()
             incoming: Incoming | None = None
             for message in self._talk.messages(lambda: self._talk.send(peer, self._message())):
-                if incoming is None and isinstance(message, Progress | PackedPreview | StageResult):
+                named = (Progress, EncodedPreview, StageResult)
+                if incoming is None and isinstance(message, named):
                     components = self._from(message.stage)
                     incoming = Incoming(components, Handoff(), self._traffic, may_end_early=True)
                 if incoming is None and isinstance(message, Done):
@@ -73,14 +75,12 @@ class FetchedRun:
 
     def _message(self) -> bytes:
         """The question for it; what is here already is left out."""
-        return wire.encode_generate(
+        return encode_generate(
             GenerateCall(
                 request_id=self._request_id,
                 bundle_id=self._manifest.bundle_id,
-                start=Start(resume=True),
-                request=GenerateRequest(),
-                last_stage="",
-                format="png",
+                start=ResumeStart(),
+                joins_fragments=True,
                 results_held=self._talk.held,
             )
         )

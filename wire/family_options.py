@@ -1,0 +1,58 @@
+"""Choices for one component on the wire: a message per family, and what older clients say instead.
+
+A new family adds its message to the oneof in `StageOptions` and a line to each of the two tables.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from cascade.diffusion.request_options import DiffusionOptions
+from cascade.errors import StageError
+from cascade.request import FamilyOptions
+from protos.cascade.v1 import cascade_pb2 as pb
+
+
+def chosen(options: FamilyOptions) -> dict[str, Any]:
+    """The choices that were made; what is None stays unset, an explicit 0 does not."""
+    return {name: value for name, value in asdict(options).items() if value is not None}
+
+
+def options_message(options: FamilyOptions) -> pb.StageOptions:
+    """The choices for one component.
+
+    Raises:
+        StageError: of a family without a message.
+    """
+    write = WRITERS.get(type(options))
+    if write is None:
+        raise StageError(f"{type(options).__name__} has no message of the wire")
+    return write(options)
+
+
+def read_options(message: pb.StageOptions) -> FamilyOptions:
+    """The choices for one component; clients without families mean diffusion."""
+    return READERS[message.WhichOneof("family") or "diffusion"](message)
+
+
+def diffusion_message(options: FamilyOptions) -> pb.StageOptions:
+    """The choices for a diffusion stage, said twice: older servers know no family."""
+    values = chosen(options)
+    return pb.StageOptions(**values, diffusion=pb.DiffusionOptions(**values))
+
+
+def read_diffusion(message: pb.StageOptions) -> DiffusionOptions:
+    """The choices for a diffusion stage."""
+    said: Any = message.diffusion if message.HasField("diffusion") else message
+    return DiffusionOptions(
+        steps=said.steps if said.HasField("steps") else None,
+        guidance=said.guidance if said.HasField("guidance") else None,
+        augmentation=said.augmentation if said.HasField("augmentation") else None,
+    )
+
+
+WRITERS: Mapping[type, Callable[[FamilyOptions], pb.StageOptions]] = {
+    DiffusionOptions: diffusion_message,
+}
+READERS: Mapping[str, Callable[[pb.StageOptions], FamilyOptions]] = {"diffusion": read_diffusion}
+"""By the name of the field in the oneof."""

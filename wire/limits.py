@@ -1,0 +1,34 @@
+"""The limits that both sides of the wire keep, in one place, so that neither refuses the other.
+
+Those that a bundle must respect stand with the check of bundles and are named here again. Imports
+no protobuf: a configuration checks itself against them.
+"""
+
+from cascade.bundle.wire_limits import MAX_CONTEXT_TOKENS, MAX_MESSAGE_BYTES, MAX_RESOLUTION
+
+__all__ = ["MAX_CONTEXT_TOKENS", "MAX_MESSAGE_BYTES", "MAX_RESOLUTION"]
+
+MAX_FRAGMENT_BYTES = 2 << 20
+"""Of a message that comes in fragments; what either side holds beside the message itself."""
+
+MAX_METADATA_BYTES = 8 << 10
+MAX_REQUEST_ID = 64
+MAX_TOKEN_CHARACTERS = 4096
+"""Of a bearer token; a JWT with many claims is shorter, and all metadata must fit their limit."""
+
+MAX_LINGER_S = 3600.0
+"""Longest time that a caller may ask the server to work on without a listener; a server's own limit
+is lower and only shortens."""
+
+PRIVATE_FOLDER = "cascade-private-"
+"""Prefix of the temporary folder that a client makes for the socket of its private server. The
+server removes the folder when the client has ended without doing so."""
+
+
+def max_joined_bytes(largest_picture: int) -> int:
+    """Largest message that is joined from fragments.
+
+    Args:
+        largest_picture: width and height in pixels of the largest picture that can be in it.
+    """
+    return 3 * largest_picture**2 + MAX_MESSAGE_BYTES

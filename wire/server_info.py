@@ -1,0 +1,207 @@
+"""`GetServerInfo`: version, bundle, components, limits and present load; the handshake.
+
+Everything a server tells of itself, as one value.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from cascade.codecs.image import FORMATS, ImageFormat
+from cascade.precision import Precision
+from protos.cascade.v1 import cascade_pb2 as pb
+from wire.parsing import parse_answer, parse_request, serialise
+from wire.payloads import FORMAT_NAMES, FORMAT_NUMBERS, PRECISION_NUMBERS, PRECISIONS
+from wire.service import WIRE_VERSION
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ComponentInfo:
+    """One component that a server hosts, and its present load."""
+
+    name: str
+    position: int = 0
+    family: str = ""
+    output_resolution: int = 0
+    """Width and height of its pictures in pixels; 0 for the text encoder."""
+    milliseconds_per_step: float = 0.0
+    """Median of the last steps; 0 before the first."""
+    queued: int = 0
+    """Requests that wait for this component now."""
+    max_batch_rows: int = 0
+    """Rows that may share one run of its engine (dynamic batching); 1 where it does not pay."""
+    default_steps: int = 0
+    engine: str = ""
+    """The inference runtime by name."""
+    precision: Precision | None = None
+    """What it computes in; None where that is unset or unknown here."""
+    device: str = ""
+    """Where: `CPU`, or the card's name."""
+    tuned: bool = False
+    """Whether its engine was asked for by name or measured there; otherwise `auto` guessed."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """The limits of a server; 0 where an older server does not say."""
+
+    max_message_bytes: int = 0
+    max_prompt_characters: int = 0
+    max_steps: int = 0
+    max_queued_per_stage: int = 0
+    context_store_bytes: int = 0
+    context_lifetime_s: float = 0.0
+    """Seconds that a context is kept unused."""
+    result_store_bytes: int = 0
+    result_lifetime_s: float = 0.0
+    """Seconds that the result of a finished request is kept."""
+    max_in_flight_bytes: int = 0
+    """Bytes that all requests in progress may hold together."""
+    max_in_flight_per_identity: int = 0
+    max_linger_s: float = 0.0
+    """Longest `linger_s` of a request that is honoured."""
+    max_in_flight: int = 0
+    """Requests of all callers in progress at once."""
+    max_joined_bytes: int = 0
+    """Largest message in fragments, either way; 0 where the server knows no fragments."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ServerInfo:
+    """What a server tells of itself: `GetServerInfoResponse`."""
+
+    wire_version: int = WIRE_VERSION
+    software_version: str
+    """For people."""
+    bundle_id: str
+    """The id that clients before `bundle_ids` compare."""
+    bundle_ids: tuple[str, ...] = ()
+    """Every id that names its bundle, the present one first; empty of an older server."""
+    bundle_name: str
+    components: tuple[ComponentInfo, ...] = ()
+    limits: Limits = Limits()
+    image_formats: tuple[ImageFormat, ...] = FORMATS
+    """Of those that this side knows, in the order of `FORMATS`."""
+
+
+def encode_info_request() -> bytes:
+    """The message of `GetServerInfo`."""
+    return serialise(pb.GetServerInfoRequest())
+
+
+def decode_info_request(data: bytes) -> None:
+    """Check the empty message of `GetServerInfo`.
+
+    Raises:
+        InvalidRequest: the bytes are not that message.
+    """
+    parse_request(pb.GetServerInfoRequest, data)
+
+
+def encode_info(info: ServerInfo) -> bytes:
+    """The answer of `GetServerInfo`."""
+    return serialise(
+        pb.GetServerInfoResponse(
+            wire_version=info.wire_version,
+            software_version=info.software_version,
+            bundle_id=info.bundle_id,
+            bundle_ids=info.bundle_ids,
+            bundle_name=info.bundle_name,
+            components=[component_message(component) for component in info.components],
+            limits=limits_message(info.limits),
+            image_formats=[FORMAT_NUMBERS[name] for name in info.image_formats],
+        )
+    )
+
+
+def decode_info(data: bytes) -> ServerInfo:
+    """The answer of `GetServerInfo`; formats and precisions that are unknown here are left out.
+
+    Raises:
+        TransportError: the bytes are not that message.
+    """
+    message = parse_answer(pb.GetServerInfoResponse, data, "GetServerInfo")
+    known = [FORMAT_NAMES[n] for n in message.image_formats if n in FORMAT_NAMES]
+    return ServerInfo(
+        wire_version=message.wire_version,
+        software_version=message.software_version,
+        bundle_id=message.bundle_id,
+        bundle_ids=tuple(message.bundle_ids),
+        bundle_name=message.bundle_name,
+        components=tuple(read_component(component) for component in message.components),
+        limits=read_limits(message.limits),
+        image_formats=tuple(name for name in FORMATS if name in known),
+    )
+
+
+def component_message(info: ComponentInfo) -> Any:
+    """A ComponentInfo message."""
+    return pb.ComponentInfo(
+        name=info.name,
+        position=info.position,
+        family=info.family,
+        output_resolution=info.output_resolution,
+        milliseconds_per_step=info.milliseconds_per_step,
+        queued=info.queued,
+        default_steps=info.default_steps,
+        precision=None if info.precision is None else PRECISION_NUMBERS[info.precision],
+        engine=info.engine,
+        max_batch_rows=info.max_batch_rows,
+        device=info.device,
+        tuned=info.tuned,
+    )
+
+
+def read_component(message: Any) -> ComponentInfo:
+    """A component as it came."""
+    return ComponentInfo(
+        name=message.name,
+        position=message.position,
+        family=message.family,
+        output_resolution=message.output_resolution,
+        milliseconds_per_step=message.milliseconds_per_step,
+        queued=message.queued,
+        max_batch_rows=message.max_batch_rows,
+        default_steps=message.default_steps,
+        engine=message.engine,
+        precision=PRECISIONS.get(message.precision),
+        device=message.device,
+        tuned=message.tuned,
+    )
+
+
+def limits_message(limits: Limits) -> Any:
+    """A Limits message."""
+    return pb.Limits(
+        max_message_bytes=limits.max_message_bytes,
+        max_prompt_characters=limits.max_prompt_characters,
+        max_steps=limits.max_steps,
+        max_queued_per_stage=limits.max_queued_per_stage,
+        context_store_bytes=limits.context_store_bytes,
+        context_lifetime_seconds=limits.context_lifetime_s,
+        result_store_bytes=limits.result_store_bytes,
+        result_lifetime_seconds=limits.result_lifetime_s,
+        max_in_flight_bytes=limits.max_in_flight_bytes,
+        max_in_flight_per_identity=limits.max_in_flight_per_identity,
+        max_linger_seconds=limits.max_linger_s,
+        max_in_flight=limits.max_in_flight,
+        max_joined_bytes=limits.max_joined_bytes,
+    )
+
+
+def read_limits(message: Any) -> Limits:
+    """The limits as they came."""
+    return Limits(
+        max_message_bytes=message.max_message_bytes,
+        max_prompt_characters=message.max_prompt_characters,
+        max_steps=message.max_steps,
+        max_queued_per_stage=message.max_queued_per_stage,
+        context_store_bytes=message.context_store_bytes,
+        context_lifetime_s=message.context_lifetime_seconds,
+        result_store_bytes=message.result_store_bytes,
+        result_lifetime_s=message.result_lifetime_seconds,
+        max_in_flight_bytes=message.max_in_flight_bytes,
+        max_in_flight_per_identity=message.max_in_flight_per_identity,
+        max_linger_s=message.max_linger_seconds,
+        max_in_flight=message.max_in_flight,
+        max_joined_bytes=message.max_joined_bytes,
+    )

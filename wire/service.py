@@ -1,0 +1,12 @@
+"""The gRPC service by name, and the version that both sides compare at the first call."""
+
+WIRE_VERSION = 1
+"""Raised whenever an older peer would misread a newer one."""
+
+SERVICE_NAME = "cascade.v1.CascadeService"
+
+GET_SERVER_INFO = f"/{SERVICE_NAME}/GetServerInfo"
+PUT_CONTEXT = f"/{SERVICE_NAME}/PutContext"
+GENERATE = f"/{SERVICE_NAME}/Generate"
+GENERATE_FROM_FRAGMENTS = f"/{SERVICE_NAME}/GenerateFromFragments"
+CANCEL = f"/{SERVICE_NAME}/Cancel"

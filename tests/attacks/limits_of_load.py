@@ -202,7 +202,7 @@ LOAD = [
     ),
     Limit(
         name="listeners", what="calls that listen to one request", bound=f"{MAX_SUBSCRIPTIONS}",
-        set_by=("runtime_server/requests/result_broadcast.py:MAX_SUBSCRIPTIONS",), probe=listeners,
+        set_by=("runtime_server/requests/active_request.py:MAX_SUBSCRIPTIONS",), probe=listeners,
         within=MAX_SUBSCRIPTIONS, beyond=MAX_SUBSCRIPTIONS + 1, refused="CANCELLED",
     ),
     Limit(

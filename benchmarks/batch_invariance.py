@@ -127,7 +127,7 @@ class Company:
         lockstep = LockstepBatcher(
             self.stage.engines[NET],
             2 * case.rows,
-            axes_of(self.spec.graph),
+            axes_of(self.spec.graphs[NET]),
             allows_padding=self.pads,
         )
         after = dict(zip(rows, case.join_after or [0] * len(rows), strict=True))

@@ -21,8 +21,9 @@ from benchmarks.latency import psnr_db
 from benchmarks.lib.local_cascade import LocalCascade, open_cascade
 from benchmarks.lib.prompt_lists import read_sheet_prompts, spread
 from benchmarks.lib.record import write_record
+from cascade.assignments import AUTO
 from cascade.bundle.bundle import Bundle, open_bundle
-from cascade.tuning.options import AUTO, parse_engine_options
+from cascade.tuning.options import parse_engine_options
 from cascade.types import ImageU8
 
 PROMPTS = 16

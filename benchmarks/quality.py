@@ -42,8 +42,9 @@ from benchmarks.lib.prompt_lists import (
 from benchmarks.lib.record import write_record
 from benchmarks.sheet import write_comparison, write_sheets
 from benchmarks.upscaling_quality import continued_figures, held_out_figures, regression
+from cascade.assignments import AUTO
 from cascade.bundle.bundle import Bundle, open_bundle
-from cascade.tuning.options import AUTO, parse_engine_options
+from cascade.tuning.options import parse_engine_options
 from cascade.types import ImageU8
 from export.quality_tables import quality_tables
 from stages.data.dataset import Dataset, open_dataset

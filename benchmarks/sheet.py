@@ -19,9 +19,10 @@ from PIL import Image
 
 from benchmarks.lib.local_cascade import LocalCascade, open_cascade
 from benchmarks.lib.prompt_lists import read_sheet_prompts
+from cascade.assignments import AUTO
 from cascade.bundle.bundle import open_bundle
 from cascade.diffusion.request_options import DiffusionOptions
-from cascade.tuning.options import AUTO, EngineOptions, parse_engine_options
+from cascade.tuning.options import EngineOptions, parse_engine_options
 from cascade.types import ImageU8
 
 COLUMNS = 8

@@ -19,10 +19,11 @@ from typing import Any
 
 from benchmarks.lib.record import write_record
 from benchmarks.sweep_subjects import Score, Subject, open_subjects, scorer
+from cascade.assignments import AUTO
 from cascade.diffusion.request_options import DiffusionOptions
 from cascade.diffusion.spec import SamplerKind
 from cascade.diffusion.stage import DiffusionStage
-from cascade.tuning.options import AUTO, parse_engine_options
+from cascade.tuning.options import parse_engine_options
 from stages.data.dataset import open_dataset
 
 Say = Callable[[str], None]

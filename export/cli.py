@@ -7,6 +7,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from cascade.assignments import parse_assignment
 from cascade.bundle.default_bundle import REFERENCE, add_bundle_argument, bundle_or_default
 from cascade.errors import InvalidRequest, MissingExtra
 from cascade.precision import Precision
@@ -107,15 +108,13 @@ def run_export(args: argparse.Namespace) -> int:
         from stages.presets import PRESETS
     except ImportError as exc:
         raise MissingExtra(f"export needs: pip install 'edge-cascade[export]' ({exc})") from exc
-    pairs = [entry.partition("=") for entry in args.networks]
-    unknown = [stage for stage, _, folder in pairs if stage not in PRESETS or not folder]
+    form = f"STAGE=FOLDER with {', '.join(PRESETS)}"
+    networks = pairs_of(args.networks, "networks", form)
+    unknown = [stage for stage in networks if stage not in PRESETS]
     if unknown:
-        known = ", ".join(PRESETS)
-        raise InvalidRequest(
-            f"networks: expected STAGE=FOLDER with {known}, got {unknown[0]}", field="networks"
-        )
+        raise InvalidRequest(f"networks: expected {form}, got {unknown[0]}", field="networks")
     options = ExportOptions(
-        networks={stage: folder for stage, _, folder in pairs},
+        networks=networks,
         storage=Storage(args.storage or "int8"),
         precisions=asked(args.precisions, "fp32", "int8"),
         gpu_forms=asked(args.gpu_forms, "fp16"),
@@ -124,6 +123,27 @@ def run_export(args: argparse.Namespace) -> int:
     checkpoints, data = args.checkpoints or CHECKPOINTS, args.data or DATA
     export_bundle(checkpoints, out, data_file=data, options=options, report=print)
     return 0
+
+
+def pairs_of(texts: list[str], flag: str, form: str) -> dict[str, str]:
+    """What the values of a flag say, by name.
+
+    Args:
+        texts: of the form NAME=VALUE.
+        flag: for the error.
+        form: what is expected, for the error.
+
+    Raises:
+        InvalidRequest: a text is not of that form.
+    """
+    found = {}
+    for text in texts:
+        try:
+            name, value = parse_assignment(text)
+        except ValueError as exc:
+            raise InvalidRequest(f"{flag}: expected {form}, got {text}", field=flag) from exc
+        found[name] = value
+    return found
 
 
 def asked(names: list[str] | None, *default: str) -> frozenset[Precision]:
@@ -177,20 +197,14 @@ def run_export_foreign(args: argparse.Namespace) -> int:
                 f"{name}: it is for our own stages; what comes by --from says it itself",
                 field=name,
             )
-    unclear = [entry for entry in args.timesteps if not all(entry.partition("="))]
-    if unclear:
-        raise InvalidRequest(
-            f"timesteps: expected STAGE=LIST, such as base=smart100, got {unclear[0]}",
-            field="timesteps",
-        )
+    timesteps = pairs_of(args.timesteps, "timesteps", "STAGE=LIST, such as base=smart100")
     kind, where = args.source
-    pairs = [entry.partition("=") for entry in args.timesteps]
     source = ForeignSource(
         kind=kind,
         where=where,
         upscalers=tuple(args.upscaler),
         text_encoder=args.text_encoder,
-        timesteps={stage: name for stage, _, name in pairs},
+        timesteps=timesteps,
     )
     options = ExportOptions(
         precisions=asked(args.precisions, "fp32"), gpu_forms=asked(args.gpu_forms)

@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypedDict
 
+from cascade.addresses import ANY_FORM, UNIX_PREFIX, is_loopback, split_address
+from cascade.assignments import AUTO
 from cascade.bundle.manifest import Manifest
 from cascade.errors import InvalidRequest
-from cascade.tuning.options import AUTO, EngineOptions, parse_engine_options
+from cascade.tuning.options import EngineOptions, parse_engine_options
 from runtime_client.remote.credentials import check_token
 from wire.limits import MAX_LINGER_S
 
@@ -23,7 +25,6 @@ MAX_TIMEOUT_S = 7 * 24 * 3600.0
 DEFAULT_LINGER_S = 5.0
 DEFAULT_DEAD_LINK_S = 15.0
 LEAST_DEAD_LINK_S, MOST_DEAD_LINK_S = 0.1, 600.0
-UNIX_PREFIX = "unix:"
 MAX_THREADS = 1024
 
 
@@ -137,16 +138,11 @@ class ClientChoices(TypedDict, total=False):
 
 def check_address(address: str) -> None:
     """Raise `InvalidRequest` unless the address is `host:port` or `unix:PATH`."""
-    if address.startswith(UNIX_PREFIX):
-        good = len(address) > len(UNIX_PREFIX)
-    else:
-        host, _, port = address.rpartition(":")
-        good = bool(host) and "/" not in host and port.isascii() and port.isdigit()
-        good = good and 1 <= int(port) <= 65535
-    if not good:
-        raise InvalidRequest(
-            f"server: expected host:port or unix:PATH, got {address!r}", field="server"
-        )
+    if address.startswith(UNIX_PREFIX) and address != UNIX_PREFIX:
+        return
+    _, port = split_address(address, "server", ANY_FORM)
+    if port == 0:
+        raise InvalidRequest(f"server: expected {ANY_FORM}, got {address!r}", field="server")
 
 
 def check_security(config: ClientConfig) -> None:
@@ -201,8 +197,7 @@ def is_on_this_machine(address: str) -> bool:
     """
     if address.startswith(UNIX_PREFIX):
         return True
-    host = address.rpartition(":")[0]
-    return host in {"localhost", "[::1]"} or host.startswith("127.")
+    return is_loopback(split_address(address, "server")[0])
 
 
 def check_leaves_work(config: ClientConfig, last: int) -> None:

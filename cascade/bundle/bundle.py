@@ -8,7 +8,6 @@ Knows files; not what runs them.
 import hashlib
 import os
 import re
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from cascade.codecs.shared_initializers import attach_initializers
 from cascade.errors import ManifestError
 from cascade.graph_spec import FileEntry, GraphSpec
 from cascade.precision import Precision
+from cascade.system.bounded_files import NotPlain, open_plain
 
 MANIFEST_NAME = "manifest.json"
 SIGNATURE_NAME = "manifest.sig"
@@ -28,11 +28,6 @@ SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 UNLISTED = (MANIFEST_NAME, SIGNATURE_NAME)
 """What lies in a bundle beside the listed files."""
-
-READ_FLAGS = os.O_RDONLY | sum(
-    getattr(os, flag, 0) for flag in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY")
-)
-"""Refuse links, do not wait for the writer of a named pipe, leave line ends alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,14 +166,12 @@ def read_plain_file(path: Path, limit: int) -> bytes:
         ManifestError: missing, a link, not a plain file, or longer.
     """
     try:
-        descriptor = os.open(path, READ_FLAGS)
+        with open_plain(path) as file:
+            data = file.read(limit + 1)
+    except NotPlain as exc:
+        raise ManifestError(f"{exc}: links are refused") from exc
     except OSError as exc:
         raise ManifestError(f"{path.name}: {exc.strerror}") from exc
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
-            raise ManifestError(f"{path.name} is not a plain file of its own: links are refused")
-        data = file.read(limit + 1)
     if len(data) > limit:
         raise ManifestError(f"{path.name}: longer than the {limit} bytes allowed")
     return data

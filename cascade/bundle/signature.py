@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 
 from cascade.errors import InvalidRequest, ManifestError, MissingExtra
+from cascade.system.bounded_files import read_setting
 
 try:
     from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -37,7 +38,9 @@ def sign(data: bytes, key: Path) -> bytes:
         InvalidRequest: the file is not such a key.
     """
     try:
-        private = serialization.load_pem_private_key(read_key_file(key), password=None)
+        private = serialization.load_pem_private_key(
+            read_setting(key, "key", MAX_KEY_BYTES), password=None
+        )
     except (ValueError, TypeError, UnsupportedAlgorithm) as exc:
         raise InvalidRequest(
             f"key: {key} is not an unencrypted private key in PEM", field="key"
@@ -60,7 +63,7 @@ def check_signature(data: bytes, signature: bytes, public_key: Path) -> None:
         ManifestError: the signature is another one's, or of other bytes.
     """
     try:
-        public = serialization.load_pem_public_key(read_key_file(public_key))
+        public = serialization.load_pem_public_key(read_setting(public_key, "key", MAX_KEY_BYTES))
     except (ValueError, UnsupportedAlgorithm) as exc:
         raise InvalidRequest(
             f"require_signature: {public_key} is not a public key in PEM", field="require_signature"
@@ -104,19 +107,3 @@ def make_key(path: Path) -> bytes:
     return private.public_key().public_bytes(
         serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
     )
-
-
-def read_key_file(path: Path) -> bytes:
-    """The bytes of a file with a key.
-
-    Raises:
-        InvalidRequest: it cannot be read or is too long for a key.
-    """
-    try:
-        with path.open("rb") as file:
-            data = file.read(MAX_KEY_BYTES + 1)
-    except OSError as exc:
-        raise InvalidRequest(f"key: {path}: {exc.strerror}", field="key") from exc
-    if len(data) > MAX_KEY_BYTES:
-        raise InvalidRequest(f"key: {path} is too long for a key", field="key")
-    return data

@@ -73,15 +73,15 @@ def fields(message: memoryview) -> Iterator[tuple[int, int, int, memoryview]]:
     at = 0
     empty = message[:0]
     while at < len(message):
-        tag, at = varint(message, at)
+        tag, at = decode_varint(message, at)
         if tag > MAX_TAG:
             raise IndexError("field number too large")
         wire_type = tag & 7
         value, body = 0, empty
         if wire_type == 0:
-            value, at = varint(message, at)
+            value, at = decode_varint(message, at)
         elif wire_type == LENGTH_DELIMITED:
-            length, at = varint(message, at)
+            length, at = decode_varint(message, at)
             body, at = message[at : at + length], at + length
         elif wire_type in (1, 5):
             at += 8 if wire_type == 1 else 4
@@ -92,7 +92,7 @@ def fields(message: memoryview) -> Iterator[tuple[int, int, int, memoryview]]:
         yield tag >> 3, wire_type, value, body
 
 
-def varint(message: memoryview, at: int) -> tuple[int, int]:
+def decode_varint(message: memoryview, at: int) -> tuple[int, int]:
     """A base-128 number and the position behind it."""
     value = shift = 0
     while True:

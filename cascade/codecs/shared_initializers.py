@@ -79,10 +79,10 @@ def text(parent: memoryview, number: int) -> str:
 
 def message(number: int, body: bytes) -> bytes:
     """A field that holds a message."""
-    return varint((number << 3) | LENGTH_DELIMITED) + varint(len(body)) + body
+    return encode_varint((number << 3) | LENGTH_DELIMITED) + encode_varint(len(body)) + body
 
 
-def varint(value: int) -> bytes:
+def encode_varint(value: int) -> bytes:
     """A whole number in base 128, low digits first."""
     out = bytearray()
     while value > 0x7F:

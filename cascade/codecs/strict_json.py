@@ -5,6 +5,7 @@ nested records, string maps); not what any record means.
 """
 
 import dataclasses
+import json
 import sys
 import types
 from collections.abc import Mapping
@@ -15,6 +16,11 @@ from cascade.errors import ManifestError
 
 Record = TypeVar("Record")
 MAX_FLOAT = sys.float_info.max
+
+
+def canonical_json(value: Any) -> bytes:
+    """The one JSON text of a value, for hashes: keys sorted, no spaces, ASCII."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode("ascii")
 
 
 def from_json(kind: type[Record], value: Any, path: str = "manifest") -> Record:

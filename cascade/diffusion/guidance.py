@@ -15,7 +15,6 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from cascade.diffusion.denoiser import Denoiser, Estimate
-from cascade.errors import InvalidRequest
 from cascade.types import Batch, PerSample
 
 
@@ -74,10 +73,3 @@ class GuidedDenoiser:
         w = np.asarray(self.weight, np.float32)[:, None, None, None]
         variance = None if estimate.variance is None else estimate.variance[: len(x_t)]
         return Estimate(unconditional + w * (conditional - unconditional), variance)
-
-
-def checked_weight(weight: float) -> float:
-    """`weight`, or an error that names the field unless it is finite and 0 to 100."""
-    if not 0 <= weight <= 100:
-        raise InvalidRequest(f"guidance: expected 0 to 100, got {weight}", field="guidance")
-    return weight

@@ -21,8 +21,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from cascade.codecs.strict_json import canonical_json
 from cascade.errors import EngineError
 from cascade.precision import Precision
+from cascade.system.bounded_files import NotPlain, open_plain
 
 LOGGER = logging.getLogger(__name__)
 """Unless somebody listens, a warning is one line on standard error."""
@@ -34,7 +36,6 @@ MAGIC = b"edge-cascade engine 1\n"
 LENGTH_BYTES = 8
 MAX_HEADER_BYTES = 1 << 20
 OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
-READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 """Refuse links, do not wait for the writer of a named pipe."""
 
 
@@ -58,7 +59,7 @@ class EngineKey:
     @property
     def digest(self) -> str:
         """Sha256 over the canonical key."""
-        return hashlib.sha256(canonical(asdict(self))).hexdigest()
+        return hashlib.sha256(canonical_json(asdict(self))).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,11 +96,6 @@ class CachedEngine:
 
 class Unfit(Exception):
     """A file in the cache is not what its name promises; the message says in which way."""
-
-
-def canonical(value: Any) -> bytes:
-    """The one JSON text of a value."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
 
 
 class EngineCache:
@@ -219,8 +215,8 @@ def open_cache(folder: Path | None) -> EngineCache | None:
 
 def seal(key: EngineKey, made: Made) -> bytes:
     """The bytes of a cache file: magic, length of the header, header, engine."""
-    facts = canonical(made.facts)
-    header = canonical(
+    facts = canonical_json(made.facts)
+    header = canonical_json(
         {
             "key": asdict(key),
             "facts": facts.decode(),
@@ -245,7 +241,7 @@ def unseal(data: bytes, key: EngineKey) -> tuple[bytes, dict[str, Any]]:
         raise Unfit("the file is truncated")
     try:
         header = json.loads(data[start : start + length])
-        same_key = canonical(header["key"]) == canonical(asdict(key))
+        same_key = canonical_json(header["key"]) == canonical_json(asdict(key))
         facts, size, sha256 = header["facts"], header["size_bytes"], header["sha256"]
         payload = data[start + length :]
         whole = len(payload) == size and checksum(facts.encode(), payload) == sha256
@@ -273,15 +269,15 @@ def read_own_file(path: Path) -> bytes:
         Unfit: missing, a link, not a plain file, or open to others.
     """
     try:
-        descriptor = os.open(path, READ_FLAGS)
+        file = open_plain(path)
     except FileNotFoundError as exc:
         raise Unfit("not built yet") from exc
+    except NotPlain as exc:
+        raise Unfit("not a plain file of its own") from exc
     except OSError as exc:
         raise Unfit(f"the file cannot be opened: {exc.strerror}") from exc
-    with os.fdopen(descriptor, "rb") as file:
+    with file:
         status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
-            raise Unfit("not a plain file of its own")
         if status.st_uid != os.geteuid() or status.st_mode & OTHERS_MAY_WRITE:
             raise Unfit("others than this user could have written the file")
         try:

@@ -8,13 +8,11 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TypeVar
 
+from cascade.assignments import ALL, AUTO, parse_assignments
 from cascade.engines.kinds import EngineKind
 from cascade.errors import InvalidRequest
 from cascade.precision import Precision
 
-AUTO = "auto"
-ALL = ""
-"""Stands for every component that is not named."""
 Value = TypeVar("Value", bound=StrEnum)
 PerComponent = Mapping[str, Value | None]
 
@@ -54,23 +52,23 @@ def parse_engine_options(engine: str, precision: str, threads: int = 0) -> Engin
         InvalidRequest: a text names no engine or no precision.
     """
     return EngineOptions(
-        kinds=parse_assignments(engine, EngineKind, "engine"),
-        precisions=parse_assignments(precision, Precision, "precision"),
+        kinds=parse_values(engine, EngineKind, "engine"),
+        precisions=parse_values(precision, Precision, "precision"),
         threads=threads,
     )
 
 
-def parse_assignments(text: str, kind: type[Value], field_name: str) -> dict[str, Value | None]:
-    """`VALUE`, or `COMPONENT=VALUE,...`; `auto` is None."""
-    found: dict[str, Value | None] = {}
-    for part in text.split(","):
-        name, sign, word = part.strip().rpartition("=")
-        known = word == AUTO or word in list(kind)
-        if not known or bool(sign) != bool(name) or name in found:
-            raise InvalidRequest(
-                f"{field_name}: expected {AUTO}, {', '.join(kind)}, or COMPONENT=VALUE,... of "
-                f"those, got {text[:80]!r}",
-                field=field_name,
-            )
-        found[name] = None if word == AUTO else kind(word)
-    return found
+def parse_values(text: str, kind: type[Value], field_name: str) -> dict[str, Value | None]:
+    """`VALUE`, or `COMPONENT=VALUE,...`, by component; `auto` is None.
+
+    Raises:
+        InvalidRequest: neither of the two forms, or a value that is none.
+    """
+    try:
+        return parse_assignments(text, kind)
+    except ValueError as exc:
+        raise InvalidRequest(
+            f"{field_name}: expected {AUTO}, {', '.join(kind)}, or COMPONENT=VALUE,... of "
+            f"those, got {text[:80]!r}",
+            field=field_name,
+        ) from exc

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from cascade.assignments import AUTO, parse_assignment
 from cascade.bundle.default_bundle import bundle_or_default
 from cascade.commands.exit_codes import DONE
 from cascade.diffusion.request_options import DiffusionOptions
@@ -20,7 +21,6 @@ from cascade.engines.kinds import EngineKind
 from cascade.errors import InvalidRequest
 from cascade.precision import Precision
 from cascade.request import GenerateRequest
-from cascade.tuning.options import AUTO
 from runtime_client.cli.connection_flags import add_connection_flags, connection_config
 from runtime_client.cli.contradictions import refuse_contradictions
 from runtime_client.config import DEFAULT_CUT, DEFAULT_LINGER_S, FALLBACKS, ClientConfig
@@ -213,10 +213,8 @@ def option(kind: Callable[[str], float]) -> Callable[[str], tuple[str, float]]:
     """A parser of `STAGE=VALUE`."""
 
     def parse(text: str) -> tuple[str, float]:
-        name, sign, value = text.partition("=")
         try:
-            if not name or not sign:
-                raise ValueError
+            name, value = parse_assignment(text)
             return name, kind(value)
         except ValueError:
             raise argparse.ArgumentTypeError(f"expected STAGE=NUMBER, got {text!r}") from None

@@ -19,10 +19,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
+from cascade.addresses import UNIX_PREFIX
 from cascade.errors import Cancelled, TransportError
 from cascade.system.owning_process import OwningProcess, do_in_children
 from cascade.tuning.plan import EnginePlan
-from runtime_client.config import UNIX_PREFIX
 from wire.limits import PRIVATE_FOLDER
 
 START_TIMEOUT_S = 60.0
@@ -93,11 +93,6 @@ class PrivateServer:
     def is_alive(self) -> bool:
         """Whether the child still runs."""
         return self._child.poll() is None
-
-    @property
-    def process_id(self) -> int:
-        """The child's process id."""
-        return self._child.pid
 
     def wait_until_ready(self, allowed_s: float = START_TIMEOUT_S) -> str:
         """The address, once the child accepts connections.

@@ -8,9 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cascade.errors import InvalidRequest
+from cascade.system.bounded_files import read_setting
 from wire.limits import MAX_TOKEN_CHARACTERS
 
 TOKEN_VARIABLE = "CASCADE_TOKEN"  # noqa: S105  a variable's name
+
+LINE_END = 2
+"""Bytes, as editors leave them behind the token."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,11 +40,8 @@ def read_token(path: Path) -> str:
     Raises:
         InvalidRequest: the file is missing or holds no token.
     """
-    try:
-        with path.open("rb") as file:
-            text = file.read(MAX_TOKEN_CHARACTERS + 3).decode("ascii", "replace").strip()
-    except OSError as exc:
-        raise InvalidRequest(f"token_file: {path}: {exc.strerror}", field="token_file") from exc
+    data = read_setting(path, "token_file", MAX_TOKEN_CHARACTERS + LINE_END)
+    text = data.decode("ascii", "replace").strip()
     check_token(text, "token_file")
     return text
 

@@ -6,9 +6,10 @@ and names; neither queues nor sockets.
 
 from collections import Counter
 
-from cascade.bundle.manifest import Component, Manifest
+from cascade.boundary import Context, Image
+from cascade.bundle.manifest import Manifest
 from cascade.errors import InvalidRequest, ServerBusy
-from cascade.text.spec import TextEncoderSpec
+from cascade.families import cost_of
 from runtime_server.admission.checks import Work
 from runtime_server.config.config import ServerConfig
 from runtime_server.telemetry.server_events import Emit, RequestRefused
@@ -83,18 +84,16 @@ class InFlightLimits:
             del self._requests[identity]
 
 
-def held_bytes(work: Work, manifest: Manifest) -> int:
+def held_bytes(work: Work) -> int:
     """What a request holds while it is inside: what it starts from, and every result to come.
 
     Args:
         work: the request.
-        manifest: of the bundle; gives the sizes of the pictures.
     """
     start = sum(
         array.nbytes for array in (work.start.context, work.start.image) if array is not None
     )
-    run = manifest.components[work.first : work.last + 1]
-    return start + sum(result_bytes(spec) for spec in run)
+    return start + sum(cost.result_bytes for cost in work.costs.values())
 
 
 def check_bytes_suffice(manifest: Manifest, config: ServerConfig) -> None:
@@ -103,10 +102,13 @@ def check_bytes_suffice(manifest: Manifest, config: ServerConfig) -> None:
     Raises:
         InvalidRequest: naming the setting and the least it must be.
     """
-    results = sum(result_bytes(spec) for spec in manifest.components[config.cut :])
+    sizes = [cost_of(spec).result_bytes for spec in manifest.components]
+    results = sum(sizes[config.cut :])
     # The context comes with the request, or is a result; so is the picture before the first stage.
-    start = sum(result_bytes(spec) for spec in manifest.components[: config.cut][:1])
-    start += sum(result_bytes(spec) for spec in manifest.components[1 : config.cut][-1:])
+    before = manifest.components[: config.cut]
+    contexts = [at for at, spec in enumerate(before) if isinstance(spec.makes, Context)]
+    images = [at for at, spec in enumerate(before) if isinstance(spec.makes, Image)]
+    start = sum(sizes[at] for at in (*contexts[-1:], *images[-1:]))
     if config.max_in_flight_bytes < start + results:
         raise InvalidRequest(
             f"max_in_flight_bytes: one request of {manifest.name} holds up to {start + results} "
@@ -119,10 +121,3 @@ def check_bytes_suffice(manifest: Manifest, config: ServerConfig) -> None:
             f"{results} bytes, {config.result_store_bytes} are kept: allow more, or 0 to keep none",
             field="result_store_bytes",
         )
-
-
-def result_bytes(spec: Component) -> int:
-    """What the result of a component takes, as raw pixels or as the longest context."""
-    if isinstance(spec, TextEncoderSpec):
-        return 2 * spec.max_tokens * spec.context_width
-    return 3 * spec.output_resolution**2

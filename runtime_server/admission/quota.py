@@ -6,12 +6,11 @@ decisions are functions of values and a passed-in clock. Knows names and numbers
 """
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from cascade.bundle.manifest import Manifest
-from cascade.diffusion.spec import DiffusionSpec
+from cascade.cost import Cost
 from cascade.errors import QuotaExceeded
 from runtime_server.system.clock import Clock
 from runtime_server.telemetry.server_events import Emit, RequestRefused
@@ -131,16 +130,10 @@ class Quota:
         self._buckets = {name: kept[name] for name in emptiest}
 
 
-def megapixels_of(manifest: Manifest, steps: Mapping[int, int]) -> float:
-    """What a request costs: the pixels of every step of every diffusion stage, in millions.
+def megapixels_of(costs: Iterable[Cost]) -> float:
+    """What a request costs: the pixels of every unit of every component, in millions.
 
     Args:
-        manifest: gives the sizes.
-        steps: per position of the components that run.
+        costs: of the components that run.
     """
-    pixels = 0
-    for position, count in steps.items():
-        spec = manifest.components[position]
-        if isinstance(spec, DiffusionSpec):
-            pixels += count * spec.output_resolution**2
-    return pixels / 1e6
+    return sum(cost.pixels for cost in costs) / 1e6

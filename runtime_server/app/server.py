@@ -10,6 +10,7 @@ import stat
 from pathlib import Path
 from typing import Any
 
+from cascade.addresses import split_address
 from cascade.errors import TransportError
 from runtime_server.app.auth_interceptor import AuthInterceptor
 from runtime_server.app.bundle_generations import BundleGenerations
@@ -26,7 +27,6 @@ from runtime_server.app.grpc_aio import (
 from runtime_server.app.health_board import HEALTH_SERVICE, HealthBoard
 from runtime_server.app.service import CascadeService
 from runtime_server.auth.authenticator import Authenticator
-from runtime_server.config.address import split_address
 from runtime_server.config.config import ServerConfig
 from runtime_server.runtime.core import Core
 from runtime_server.system.listeners import find_endpoints
@@ -177,7 +177,7 @@ class CascadeServer:
         """Take every address, or none; returns the port, 0 for a Unix socket."""
         path = self._config.socket_path
         if path is None:
-            host, port = split_address(self._config.listen)
+            host, port = split_address(self._config.listen, "listen")
             for endpoint in find_endpoints(host, port):
                 port = add_port(self._server, str(endpoint), credentials)
             return port

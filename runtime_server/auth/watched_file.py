@@ -9,7 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from cascade.errors import CascadeError, InvalidRequest
+from cascade.errors import CascadeError
+from cascade.system import bounded_files
 from runtime_server.telemetry.logs import log_event
 
 T = TypeVar("T")
@@ -80,13 +81,4 @@ def read_setting(path: Path, field: str) -> bytes:
     Raises:
         InvalidRequest: it cannot be read or is longer than any such file.
     """
-    try:
-        with path.open("rb") as file:
-            data = file.read(MAX_WATCHED_BYTES + 1)
-    except OSError as exc:
-        raise InvalidRequest(f"{field}: {path}: {exc.strerror}", field=field) from exc
-    if len(data) > MAX_WATCHED_BYTES:
-        raise InvalidRequest(
-            f"{field}: {path} has more than {MAX_WATCHED_BYTES} bytes", field=field
-        )
-    return data
+    return bounded_files.read_setting(path, field, MAX_WATCHED_BYTES)

@@ -12,17 +12,19 @@ from contextlib import closing
 
 import numpy as np
 
+from cascade.assignments import ALL
 from cascade.bundle.manifest import Component, Manifest
 from cascade.engine import Engine
 from cascade.errors import CascadeError, InvalidRequest
+from cascade.graph_spec import NET
 from cascade.tuning.dummy_inputs import dummy_inputs, free_axes
 from cascade.types import Array
 from runtime_server.batching.batch_arrays import cut, joined
 from runtime_server.batching.batch_policy import row_cap
 from runtime_server.batching.batcher import DeviceBatcher, Row
 from runtime_server.batching.engine_key import EngineKey
-from runtime_server.batching.graph_axes import axes_of, graphs_of
-from runtime_server.config.row_caps import ALL, parse_caps
+from runtime_server.batching.graph_axes import axes_of
+from runtime_server.config.row_caps import parse_caps
 from runtime_server.system.clock import Clock
 from runtime_server.telemetry.logs import log_event
 from runtime_server.telemetry.server_events import TracedRequest
@@ -137,27 +139,31 @@ class BatchCalibration:
     def _measure(self, position: int) -> None:
         """One component."""
         component = self._manifest.components[position]
-        graphs = graphs_of(component)
         row = self._batcher.open_row(
             position,
             priority_deadline=self._clock() + self._gives_way_s,
             request=TracedRequest("trial"),
-            runs=dict.fromkeys(graphs, 1),
+            runs=dict.fromkeys(component.graphs, 1),
         )
         with closing(row):
             self._row = row
-            for role in graphs:
+            for role in component.graphs:
                 self._measure_role(component, row, EngineKey(position, role))
 
     def _measure_role(self, component: Component, row: Row, key: EngineKey) -> None:
         """One engine of a component."""
         engine = row.engines[key.role]
-        run_s = measure_rows(component, engine, lambda: self._clock() - row.waited_s)
+
+        def clock() -> float:
+            return self._clock() - row.waited_s
+
+        run_s = measure_rows(component, engine, clock, key.role)
         rows, allows_padding = row_cap(run_s), False
         if rows > 1:
-            rows = max_invariant_rows(component, engine, (TOKENS,) * rows)
-        if rows > 1 and axes_of(graphs_of(component)[key.role]).mask:
-            allows_padding = max_invariant_rows(component, engine, UNEQUAL[:rows]) == rows
+            rows = max_invariant_rows(component, engine, (TOKENS,) * rows, key.role)
+        if rows > 1 and axes_of(component.graphs[key.role]).mask:
+            unequal = UNEQUAL[:rows]
+            allows_padding = max_invariant_rows(component, engine, unequal, key.role) == rows
         self._batcher.limits.learn(key, run_s, max_rows=rows, allows_padding=allows_padding)
 
     def _log(self, position: int) -> None:
@@ -172,20 +178,23 @@ class BatchCalibration:
             )
 
 
-def measure_rows(component: Component, engine: Engine, clock: Clock) -> dict[int, float]:
+def measure_rows(
+    component: Component, engine: Engine, clock: Clock, role: str = NET
+) -> dict[int, float]:
     """Rows to the shortest seconds of one run, for 1, 2, 4, ... as long as each doubling pays.
 
     Args:
         component: whose graph the engine runs.
         engine: runs the component's graph.
         clock: seconds, without those that the engine let others go first.
+        role: of the graph.
 
     Raises:
         EngineError: the graph cannot be run.
     """
 
     def one_run(rows: int) -> Callable[[], object]:
-        inputs = dummy_inputs(component, free_axes(component, batch=rows, tokens=TOKENS))
+        inputs = dummy_inputs(component, free_axes(component, batch=rows, tokens=TOKENS), role)
         return lambda: engine.run(inputs)
 
     found: dict[int, float] = {}
@@ -198,7 +207,9 @@ def measure_rows(component: Component, engine: Engine, clock: Clock) -> dict[int
     return found
 
 
-def max_invariant_rows(component: Component, engine: Engine, tokens: Sequence[int]) -> int:
+def max_invariant_rows(
+    component: Component, engine: Engine, tokens: Sequence[int], role: str = NET
+) -> int:
     """How many rows may be in one run so that each comes out as it does alone.
 
     Every number of rows is tried: an engine may choose other kernels for six than for four.
@@ -207,12 +218,13 @@ def max_invariant_rows(component: Component, engine: Engine, tokens: Sequence[in
         component: whose graph the engine runs.
         engine: runs the component's graph.
         tokens: of each row's context; as many as are tried at most.
+        role: of the graph.
 
     Returns:
         At least 1: a row alone is always itself.
     """
-    axes = axes_of(component.graph)
-    parts = [one_row(component, row, length) for row, length in enumerate(tokens)]
+    axes = axes_of(component.graphs[role])
+    parts = [one_row(component, row, length, role) for row, length in enumerate(tokens)]
     alone = [engine.run(inputs) for inputs in parts]
     for rows in range(2, len(parts) + 1):
         together = cut(engine.run(joined(parts[:rows], axes)), [1] * rows)
@@ -221,11 +233,11 @@ def max_invariant_rows(component: Component, engine: Engine, tokens: Sequence[in
     return len(parts)
 
 
-def one_row(component: Component, row: int, tokens: int) -> dict[str, Array]:
+def one_row(component: Component, row: int, tokens: int, role: str) -> dict[str, Array]:
     """Made-up inputs of one row; no two rows are equal."""
     sizes = free_axes(component, batch=row + 1, tokens=tokens)
-    inputs = {name: value[row:] for name, value in dummy_inputs(component, sizes).items()}
-    mask = axes_of(component.graph).mask
+    inputs = {name: value[row:] for name, value in dummy_inputs(component, sizes, role).items()}
+    mask = axes_of(component.graphs[role]).mask
     if mask:
         inputs[mask] = np.ones_like(inputs[mask])
     return inputs

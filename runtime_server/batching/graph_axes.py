@@ -12,8 +12,7 @@ from math import prod
 
 import numpy as np
 
-from cascade.bundle.manifest import Component
-from cascade.graph_spec import NET, GraphSpec, TensorSpec
+from cascade.graph_spec import GraphSpec, TensorSpec
 from cascade.types import Array
 
 PADDED_AXIS = 1
@@ -64,8 +63,3 @@ def axes_of(graph: GraphSpec) -> GraphAxes:
                 inputs=shapes, outputs=graph.outputs, padded=frozenset(sharing), mask=mask.name
             )
     return GraphAxes(inputs=shapes, outputs=graph.outputs)
-
-
-def graphs_of(component: Component) -> Mapping[str, GraphSpec]:
-    """A component's graphs by role."""
-    return {NET: component.graph}

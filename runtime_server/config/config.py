@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
+from cascade.addresses import ANY_FORM, UNIX_PREFIX, is_loopback, split_address
+from cascade.assignments import AUTO
 from cascade.errors import InvalidRequest
-from cascade.tuning.options import AUTO, EngineOptions, parse_engine_options
-from runtime_server.config.address import is_loopback, split_address, split_socket_path
+from cascade.tuning.options import EngineOptions, parse_engine_options
 from runtime_server.config.row_caps import parse_caps
 from runtime_server.config.setting_field import means
 from runtime_server.telemetry.logs import LOG_LEVELS, LogLevel
@@ -18,6 +19,8 @@ from runtime_server.telemetry.logs import LOG_LEVELS, LogLevel
 Anonymous = Literal["auto", "allow", "refuse"]
 ANONYMOUS_POLICIES: tuple[Anonymous, ...] = ("auto", "allow", "refuse")
 
+MAX_SOCKET_PATH = 107
+"""The kernel's limit on the path of a Unix socket, in bytes."""
 MOST_SECONDS = 1e9
 """Of any time: a system's clocks overflow a little above, in the midst of a request."""
 LEAST: Mapping[str, float] = {
@@ -328,7 +331,9 @@ class ServerConfig:
     @property
     def is_local(self) -> bool:
         """Whether only this machine can reach the server."""
-        return self.socket_path is not None or is_loopback(split_address(self.listen)[0])
+        return self.socket_path is not None or is_loopback(
+            split_address(self.listen, "listen", ANY_FORM)[0]
+        )
 
     @property
     def callers_are_named(self) -> bool:
@@ -350,7 +355,16 @@ class ServerConfig:
     @property
     def socket_path(self) -> Path | None:
         """Path of the Unix socket, None for TCP."""
-        return split_socket_path(self.listen)
+        if not self.listen.startswith(UNIX_PREFIX):
+            return None
+        path = self.listen.removeprefix(UNIX_PREFIX)
+        if not path or len(path.encode()) > MAX_SOCKET_PATH or "\0" in path:
+            raise InvalidRequest(
+                f"listen: the path of a Unix socket has 1 to {MAX_SOCKET_PATH} bytes, got "
+                f"{path[:120]!r}",
+                field="listen",
+            )
+        return Path(path)
 
 
 def check_access(config: ServerConfig) -> None:

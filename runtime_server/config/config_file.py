@@ -12,8 +12,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from cascade.addresses import UNIX_PREFIX
 from cascade.errors import InvalidRequest
-from runtime_server.config.address import UNIX_PREFIX
+from cascade.system.bounded_files import read_setting
 from runtime_server.config.config import ServerConfig
 from runtime_server.config.settings import Setting, settings
 
@@ -59,13 +60,7 @@ def read_config_file(path: Path) -> dict[str, Any]:
         InvalidRequest: see `load_config`.
     """
     try:
-        with path.open("rb") as file:
-            text = file.read(MAX_CONFIG_BYTES + 1).decode()
-        if len(text) > MAX_CONFIG_BYTES:
-            raise InvalidRequest(f"{path}: longer than a configuration can be", field="config")
-        table = tomllib.loads(text)
-    except OSError as exc:
-        raise InvalidRequest(f"{path}: {exc.strerror}", field="config") from exc
+        table = tomllib.loads(read_setting(path, "config", MAX_CONFIG_BYTES).decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
         raise InvalidRequest(f"{path}: not TOML: {exc}", field="config") from exc
     known = {setting.name: setting for setting in settings()}

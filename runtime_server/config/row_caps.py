@@ -3,11 +3,8 @@
 Knows the text of the setting; not which components there are.
 """
 
+from cascade.assignments import AUTO, parse_assignments
 from cascade.errors import InvalidRequest
-from cascade.tuning.options import AUTO
-
-ALL = ""
-"""Stands for every component that is not named."""
 
 
 def parse_caps(text: str) -> dict[str, int | None]:
@@ -16,15 +13,23 @@ def parse_caps(text: str) -> dict[str, int | None]:
     Raises:
         InvalidRequest: none of those.
     """
-    found: dict[str, int | None] = {}
-    for part in text.split(","):
-        name, sign, word = part.strip().rpartition("=")
-        number = int(word) if word.isascii() and word.isdigit() and len(word) < 7 else 0
-        if (word != AUTO and number < 1) or bool(sign) != bool(name) or name in found:
-            raise InvalidRequest(
-                f"max_batch_rows: expected {AUTO}, a number from 1, or COMPONENT=NUMBER,..., got "
-                f"{text[:80]!r}",
-                field="max_batch_rows",
-            )
-        found[name] = None if word == AUTO else number
-    return found
+    try:
+        return parse_assignments(text, parse_cap)
+    except ValueError as exc:
+        raise InvalidRequest(
+            f"max_batch_rows: expected {AUTO}, a number from 1, or COMPONENT=NUMBER,..., got "
+            f"{text[:80]!r}",
+            field="max_batch_rows",
+        ) from exc
+
+
+def parse_cap(word: str) -> int:
+    """Rows, from 1.
+
+    Raises:
+        ValueError: no such number.
+    """
+    number = int(word) if word.isascii() and word.isdigit() and len(word) < 7 else 0
+    if number < 1:
+        raise ValueError(word)
+    return number

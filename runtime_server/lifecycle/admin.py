@@ -12,8 +12,8 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from cascade.addresses import is_loopback, split_address
 from cascade.errors import TransportError
-from runtime_server.config.address import is_loopback, split_address
 from runtime_server.lifecycle.reload import ReloadAnswer
 from runtime_server.system.listeners import Endpoint, bind, find_endpoints
 from runtime_server.telemetry.logs import log_event

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import Literal
 
+from cascade.boundary import in_words
 from cascade.bundle.manifest import Manifest
 from cascade.errors import CascadeError, InvalidRequest
-from cascade.text.spec import TextEncoderSpec
 from runtime_server.app.bundle_generations import BundleGenerations
 from runtime_server.config.config import ServerConfig
 from runtime_server.lifecycle.engine_lines import engine_words, warn_of_engines
@@ -161,8 +161,4 @@ def check_same_cut(old: Manifest, new: Manifest, cut: int) -> None:
 
 def begins_from(manifest: Manifest, cut: int) -> str:
     """What the component at a position starts from."""
-    component = manifest.components[cut]
-    if isinstance(component, TextEncoderSpec):
-        return "a prompt"
-    size = component.input_resolution
-    return "embeddings" if size is None else f"a picture of {size}x{size}"
+    return in_words(manifest.components[cut].starts_from)

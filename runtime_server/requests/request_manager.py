@@ -287,8 +287,8 @@ def cost_of(plan: Work, core: Core) -> RequestCost:
     """What a checked request takes of a bundle that is hosted."""
     forecast = core.workers.forecast
     return RequestCost(
-        megapixels=megapixels_of(core.manifest, plan.steps),
-        held_bytes=held_bytes(plan, core.manifest),
+        megapixels=megapixels_of(plan.costs.values()),
+        held_bytes=held_bytes(plan),
         seconds=sum(n * forecast.measured_step_s(at) for at, n in plan.steps.items()),
     )
 

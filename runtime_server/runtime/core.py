@@ -10,15 +10,16 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from cascade import __version__
+from cascade.boundary import Image
 from cascade.bundle.bundle import Bundle, open_bundle
-from cascade.bundle.manifest import Component, Manifest
+from cascade.bundle.manifest import Manifest
 from cascade.bundle.wire_limits import check_wire_limits
 from cascade.codecs.image import load_codecs
 from cascade.errors import CascadeError, InvalidRequest
+from cascade.families import cost_of, family_of
+from cascade.family import ComponentSpec, StartCheck
 from cascade.stage import EngineStage, Stage
 from cascade.stage_factory import EngineFactory, open_stages
-from cascade.text.spec import TextEncoderSpec
-from cascade.text.tokenizer import PromptTokenizer
 from cascade.tuning.plan import EnginePlan, plan_here
 from runtime_server.admission.checks import Admission, Work
 from runtime_server.admission.concurrency_limits import check_bytes_suffice
@@ -26,7 +27,7 @@ from runtime_server.batching.batch_calibration import BatchCalibration, row_caps
 from runtime_server.batching.batch_policy import BatchLimits
 from runtime_server.batching.batcher import DeviceBatcher
 from runtime_server.batching.engine_key import EngineKey
-from runtime_server.batching.graph_axes import axes_of, graphs_of
+from runtime_server.batching.graph_axes import axes_of
 from runtime_server.config.config import ServerConfig
 from runtime_server.protocol import server_limits
 from runtime_server.runtime.coalescing_queue import CoalescingQueue, ThreadsafeSink
@@ -166,18 +167,18 @@ class Core:
         self._calibration.stop()
         self.workers.close()
 
-    def _hosted(self, position: int, spec: Component) -> ComponentInfo:
+    def _hosted(self, position: int, spec: ComponentSpec) -> ComponentInfo:
         """One component's line of the server info."""
         choice = self.plan.of(spec.name)
         return ComponentInfo(
             name=spec.name,
             position=position,
             family=spec.family,
-            output_resolution=0 if isinstance(spec, TextEncoderSpec) else spec.output_resolution,
+            output_resolution=spec.makes.width if isinstance(spec.makes, Image) else 0,
             milliseconds_per_step=1000 * self.workers.forecast.measured_step_s(position),
             queued=self.workers.queued(position),
             max_batch_rows=self.batcher.limits.max_rows(position),
-            default_steps=1 if isinstance(spec, TextEncoderSpec) else spec.steps,
+            default_steps=cost_of(spec).units,
             engine=choice.kind.value,
             precision=choice.precision,
             device=self.plan.device(spec.name),
@@ -194,9 +195,8 @@ def open_admission(bundle: Bundle, plan: EnginePlan, cut: int, contexts: Context
         cut: the first hosted position.
         contexts: what handles name.
     """
-    tokenizer = None if cut else open_tokenizer(bundle)
     precisions = {c.name: plan.of(c.name).precision for c in bundle.manifest.components}
-    return Admission(bundle.manifest, cut, tokenizer, contexts, precisions)
+    return Admission(bundle.manifest, start_checks(bundle, cut), contexts, precisions)
 
 
 def open_batcher(
@@ -220,7 +220,7 @@ def open_batcher(
     axes = {
         EngineKey(position, role): axes_of(graph)
         for position in stages
-        for role, graph in graphs_of(manifest.components[position]).items()
+        for role, graph in manifest.components[position].graphs.items()
     }
     engines = hosted_engines(stages, axes)
     limits = {
@@ -252,15 +252,15 @@ def probe_work(manifest: Manifest, name: str) -> Work:
         start=start,
         first=position,
         last=position,
-        steps={position: 1},
+        costs={position: cost_of(manifest.components[position], request)},
         format="raw",
     )
 
 
-def open_tokenizer(bundle: Bundle) -> PromptTokenizer:
-    """The tokenizer that measures prompts before they are queued."""
-    spec = bundle.manifest.text_encoder
-    return PromptTokenizer(bundle.read(spec.tokenizer_file), spec.max_tokens)
+def start_checks(bundle: Bundle, cut: int) -> dict[int, StartCheck]:
+    """What every hosted component asks of its start before a request is queued, by position."""
+    hosted = list(enumerate(bundle.manifest.components))[cut:]
+    return {at: family_of(spec).start_check(spec, bundle.read) for at, spec in hosted}
 
 
 def load_core(

@@ -217,14 +217,11 @@ class Workers:
                 index = self._queue.next_index(self._caps())
                 if index is not None:
                     job = self._queue.start(index, self._clock())
-                    runs = dict.fromkeys(
-                        self._stages[job.position].engines, job.work.steps.get(job.position, 1)
-                    )
                     row = self._rows[job] = self._batcher.open_row(
                         job.position,
                         priority_deadline=job.priority_deadline,
                         request=job.request,
-                        runs=runs,
+                        runs=job.work.costs[job.position].runs,
                     )
                     if self._queue.waiting:
                         # Another may be able to join: one call of `notify` woke this thread alone.

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from cascade.addresses import MAX_PORT
 from cascade.bundle.bundle import (
     MANIFEST_NAME,
     MAX_MANIFEST_BYTES,
@@ -30,8 +31,7 @@ from runtime_server.auth.jwt_tokens import (
 )
 from runtime_server.auth.static_keys import MAX_KEYS, check_name, read_keys
 from runtime_server.auth.watched_file import MAX_WATCHED_BYTES, read_setting
-from runtime_server.config.address import MAX_PORT, MAX_SOCKET_PATH
-from runtime_server.config.config import ServerConfig
+from runtime_server.config.config import MAX_SOCKET_PATH, ServerConfig
 from runtime_server.config.config_file import MAX_CONFIG_BYTES, read_config_file
 from tests.attacks.limits import Ground, Limit, raised_by
 from tests.support.tiny_bundle import write_tiny_bundle
@@ -227,7 +227,7 @@ FILES = [
     ),
     Limit(
         name="port", what="port", bound=f"0 to {MAX_PORT}",
-        set_by=("runtime_server/config/config.py:MAX_PORT",),
+        set_by=("cascade/addresses.py:MAX_PORT",),
         probe=lambda g, n: server(g, listen=f"127.0.0.1:{n}"),
         within=MAX_PORT, beyond=MAX_PORT + 1, refused="INVALID_REQUEST listen",
     ),

@@ -6,7 +6,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from cascade.codecs.onnx_operators import operators
-from cascade.codecs.shared_initializers import attach_initializers, message, missing, varint
+from cascade.codecs.shared_initializers import attach_initializers, encode_varint, message, missing
 from cascade.engines.ort import OrtEngine
 from cascade.errors import ManifestError
 
@@ -82,4 +82,4 @@ def test_lengths_are_written_as_protobuf_writes_them(length: int) -> None:
     body = tensor.SerializeToString()
     graph = onnx.GraphProto.FromString(message(5, body))
     assert graph.initializer[0].raw_data == bytes(length)
-    assert varint(300) == b"\xac\x02"
+    assert encode_varint(300) == b"\xac\x02"

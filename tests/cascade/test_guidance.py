@@ -12,9 +12,9 @@ from cascade.diffusion.guidance import (
     GuidanceWeight,
     GuidedDenoiser,
     OscillatingGuidance,
-    checked_weight,
 )
 from cascade.diffusion.parametrization import Prediction, to_x0
+from cascade.diffusion.request_options import DiffusionOptions
 from cascade.errors import InvalidRequest
 from cascade.types import Array, Batch, PerSample
 
@@ -131,13 +131,13 @@ def test_guidance_weights_fulfil_the_protocol(weight: object) -> None:
 
 @pytest.mark.parametrize("weight", [0, 1.0, 7.5, 100.0])
 def test_weights_in_range_pass(weight: float) -> None:
-    """A weight from 0 to 100 comes back as it is, the ends included."""
-    assert checked_weight(weight) == weight
+    """A weight from 0 to 100 may be asked for, the ends included."""
+    DiffusionOptions(guidance=weight).check("options.base")
 
 
 @pytest.mark.parametrize("weight", [-0.001, 100.001, math.inf, -math.inf, math.nan])
 def test_weights_out_of_range_name_the_field(weight: float) -> None:
     """Negative, huge and non-finite weights are refused, with the field and the number."""
     with pytest.raises(InvalidRequest, match=f"got {weight}") as caught:
-        checked_weight(weight)
-    assert caught.value.field == "guidance"
+        DiffusionOptions(guidance=weight).check("options.base")
+    assert caught.value.field == "options.base.guidance"

@@ -10,9 +10,9 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
+from cascade.addresses import UNIX_PREFIX
 from cascade.bundle.bundle import Bundle
 from cascade.errors import TransportError
-from runtime_client.config import UNIX_PREFIX
 from runtime_client.local.private_server import private_folder
 from tests.support.command_line import (
     PATIENCE_S,

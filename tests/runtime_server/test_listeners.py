@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from cascade.addresses import is_loopback
 from cascade.bundle.bundle import Bundle
 from cascade.errors import TransportError
 from runtime_server.app.server import CascadeServer
-from runtime_server.config.address import is_loopback
 from runtime_server.config.config import ServerConfig
 from runtime_server.lifecycle.admin import AdminHandlers, AdminServer
 from runtime_server.lifecycle.reload import ReloadAnswer

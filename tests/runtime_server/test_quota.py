@@ -10,7 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cascade.bundle.bundle import Bundle
+from cascade.diffusion.request_options import DiffusionOptions
 from cascade.errors import QuotaExceeded
+from cascade.families import cost_of, resolved
+from cascade.request import GenerateRequest
 from protos.cascade.v1 import cascade_pb2 as pb
 from runtime_client.client import Client
 from runtime_server.admission import quota
@@ -144,8 +147,12 @@ def test_threads_share_a_bucket() -> None:
 
 def test_every_step_costs_its_pixels(bundle: Bundle) -> None:
     """The text encoder costs nothing."""
-    assert megapixels_of(bundle.manifest, {0: 1, 1: 3, 2: 3, 3: 3}) == pytest.approx(COST)
-    assert megapixels_of(bundle.manifest, {3: 1000}) == pytest.approx(1.024)
+    components = bundle.manifest.components
+    assert megapixels_of(map(cost_of, components)) == pytest.approx(COST)
+    assert megapixels_of([cost_of(components[0])]) == 0
+    options = {"sr32": DiffusionOptions(steps=1000)}
+    long = resolved(components, GenerateRequest(options=options))
+    assert megapixels_of([cost_of(components[3], long)]) == pytest.approx(1.024)
 
 
 def test_a_caller_over_quota_is_told_when_to_come_back(bundle: Bundle, tmp_path: Path) -> None:

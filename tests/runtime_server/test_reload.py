@@ -163,7 +163,9 @@ def test_a_bundle_whose_first_hosted_component_starts_elsewhere_is_refused(
     base, _, sr32 = bundle.manifest.stages
     coarser = replace(bundle.manifest, stages=(replace(base, output_resolution=16), sr32))
     check_same_cut(bundle.manifest, coarser, 1)
-    with pytest.raises(InvalidRequest, match="starts from a picture of 16x16, the present one"):
+    with pytest.raises(
+        InvalidRequest, match="embeddings of width 8 and a picture of 16x16, the present one"
+    ):
         check_same_cut(bundle.manifest, coarser, 2)
 
 

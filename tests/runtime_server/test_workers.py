@@ -9,6 +9,7 @@ from types import MappingProxyType
 import numpy as np
 import pytest
 
+from cascade.cost import Cost
 from cascade.engine import Engine
 from cascade.errors import (
     Cancelled,
@@ -34,6 +35,7 @@ from runtime_server.telemetry.traceparent import TraceParent
 from tests.support.serving import wait_until
 
 STEPS = 3
+COST = Cost(runs={NET: STEPS}, units=STEPS, pixels=4 * STEPS, result_bytes=12)
 
 
 class SteppedEngine:
@@ -152,7 +154,7 @@ class Bench:
             start=Handoff(),
             first=first,
             last=last,
-            steps=MappingProxyType(dict.fromkeys(range(first, last + 1), STEPS)),
+            costs=MappingProxyType(dict.fromkeys(range(first, last + 1), COST)),
             format="png",
         )
         return make_job(work, self.delivered.setdefault(seed, Received()), deadline)

@@ -3,6 +3,7 @@
 Records only, shared by every family.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -30,6 +31,14 @@ class TensorSpec:
     name: str
     dtype: DtypeName
     shape: tuple[int | str, ...]
+
+    def shape_with(self, axes: Mapping[str, int]) -> tuple[int, ...]:
+        """The shape with every free axis filled in.
+
+        Args:
+            axes: size of each free axis by name.
+        """
+        return tuple(axes[n] if isinstance(n, str) else n for n in self.shape)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -68,6 +68,9 @@ class GenerateRequest:
     """A preview after so many steps, as older clients ask; counts where `previews` is 0."""
     options: Mapping[str, FamilyOptions] = field(default_factory=dict)
     """By component name."""
+    plans: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    """By component name, what the options come to with every default filled in, once
+    `cascade.families.resolved` was asked; a stage resolves its own where it finds none."""
 
     def __post_init__(self) -> None:
         """Check every bound that needs no bundle."""

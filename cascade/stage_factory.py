@@ -1,25 +1,20 @@
 """Components of a bundle opened as stages on this machine.
 
-The one place that goes from the manifest's families to classes. Knows bundles and stages; how a
-graph runs is the plan's business.
+Opens an engine for every graph of a component and hands them to its family. Knows bundles and
+plans; how a graph runs is the plan's business, and what it is for the family's.
 """
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from cascade.bundle.bundle import Bundle
-from cascade.bundle.manifest import Component, Manifest
-from cascade.diffusion.spec import StoredContext
-from cascade.diffusion.stage import DiffusionStage
-from cascade.diffusion.unconditional import read_stored_context
+from cascade.bundle.manifest import Manifest
 from cascade.engine import Engine
 from cascade.engines.factory import EngineChoice, open_engine
 from cascade.events import Backend
+from cascade.families import family_of
 from cascade.stage import EngineStage
-from cascade.text.spec import TextEncoderSpec
-from cascade.text.stage import TextEncoderStage
-from cascade.text.tokenizer import PromptTokenizer
-from cascade.tuning.plan import EnginePlan, graph_for
+from cascade.tuning.plan import EnginePlan, choice_for, graph_for
 
 EngineFactory = Callable[[bytes, EngineChoice], Engine]
 """An ONNX graph's bytes, and how to run it, to an engine."""
@@ -32,32 +27,33 @@ def open_stage(
 
     Args:
         bundle: an opened bundle.
-        position: which component, 0 is the text encoder.
-        plan: how its graph is run, and which of its files.
-        make_engine: runs the graph; called with bytes whose hash was checked. The engine that the
-            plan names when None.
+        position: which component, from 0.
+        plan: how its graphs are run, and which of their files.
+        make_engine: runs a graph; called once per graph, with bytes whose hash was checked. The
+            engine that the plan names when None.
 
     Raises:
         ManifestError: a file is not what the manifest says.
         EngineError: the engine cannot load the graph.
     """
-    component: Component = bundle.manifest.components[position]
+    component = bundle.manifest.components[position]
     choice = plan.of(component.name)
-    graph = graph_for(bundle, component, choice)
-    if make_engine is None:
-        engine = open_engine(graph, choice, cache=plan.cache)
-    else:
-        engine = make_engine(graph, choice)
-    computed = Backend(choice.kind.value, choice.precision)
-    if isinstance(component, TextEncoderSpec):
-        tokenizer = PromptTokenizer(bundle.read(component.tokenizer_file), component.max_tokens)
-        return TextEncoderStage(component, tokenizer, engine, computed)
-    null_context = None
-    if isinstance(component.null_context, StoredContext):
-        stored = component.null_context
-        width = bundle.manifest.text_encoder.context_width
-        null_context = read_stored_context(stored, bundle.read(stored.file), width)
-    return DiffusionStage(component, position, engine, null_context=null_context, computed=computed)
+    engines: dict[str, Engine] = {}
+    try:
+        for role in component.graphs:
+            own = choice_for(component, choice, role)
+            graph = graph_for(bundle, component, own, role)
+            engines[role] = (
+                open_engine(graph, own, cache=plan.cache)
+                if make_engine is None
+                else make_engine(graph, own)
+            )
+        computed = Backend(choice.kind.value, choice.precision)
+        return family_of(component).open(component, position, engines, bundle.read, computed)
+    except Exception:
+        for engine in engines.values():
+            engine.close()
+        raise
 
 
 def open_stages(

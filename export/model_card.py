@@ -14,8 +14,8 @@ from typing import Any
 
 from cascade.bundle.bundle import open_bundle
 from cascade.bundle.manifest import Manifest
-from cascade.diffusion.spec import DiffusionSpec
 from cascade.errors import InvalidRequest
+from cascade.family import ComponentSpec
 from cascade.graph_spec import FileEntry
 from export.bundle_folder import write_bundle
 from export.quality_tables import NOTHING, quality_tables, table
@@ -183,14 +183,15 @@ def parity_table(manifest: Manifest) -> str:
                 component.name,
                 f"{component.graph.parity.max_abs_error:.1e}",
                 component.graph.parity.psnr_db,
-                eight_bit(component) if isinstance(component, DiffusionSpec) else NOTHING,
+                eight_bit(component),
             )
             for component in components
         ),
     )
 
 
-def eight_bit(spec: DiffusionSpec) -> str:
+def eight_bit(spec: ComponentSpec) -> str:
     """Worst picture of the int8 variant, if there is one."""
-    found = [v.picture_db for v in spec.graph.variants if v.precision.value == "int8"]
+    variants = [v for graph in spec.graphs.values() for v in graph.variants]
+    found = [v.picture_db for v in variants if v.precision.value == "int8"]
     return str(found[0]) if found else NOTHING

@@ -21,8 +21,9 @@ from cascade.bundle.bundle import Bundle, open_bundle
 from cascade.diffusion.request_options import DiffusionOptions
 from cascade.errors import Cancelled, CascadeError, DeadlineExceeded, InvalidRequest, TransportError
 from cascade.events import Accepted, Event, FellBack, ProgressThrottle, StageFinished
+from cascade.families import family_of, warnings_of
 from cascade.generate import generate
-from cascade.request import GenerateRequest, Handoff
+from cascade.request import GenerateRequest
 from cascade.stage import Stage
 from cascade.system.owning_process import OwningProcess
 from cascade.tuning.plan import EnginePlan, plan_here, requested_precisions
@@ -33,7 +34,7 @@ from runtime_client.remote.retry import RETRIED
 from runtime_client.result import HERE, PRIVATE, SERVER, Collected, Result
 
 if TYPE_CHECKING:
-    from cascade.diffusion.run_start import LateStart
+    from cascade.family import PlanWarning
     from runtime_client.local.local_stages import LocalStages
     from runtime_client.local.private_server import PrivateServer
     from runtime_client.remote.connection import Connection
@@ -135,11 +136,11 @@ class Client:
         account = Collected(request_id=uuid.uuid4().hex)
         from runtime_client.request_checks import check_request  # noqa: PLC0415
 
-        last = check_request(self.bundle.manifest, request)
-        check_leaves_work(self.config, last)
+        checked = check_request(self.bundle.manifest, request)
+        check_leaves_work(self.config, checked.last)
         with naming_errors(account.request_id):
-            stages = self._stages(last, deadline, account, detach=True)
-            events = generate(stages, request, Handoff(prompt=request.prompt))
+            stages = self._stages(checked.positions, deadline, account, detach=True)
+            events = generate(stages, checked.request, request.start)
             with closing(cast(Generator[Event, None, None], events)):
                 for event in events:
                     if on_event is not None:
@@ -174,8 +175,9 @@ class Client:
             run = FetchedRun(connection, self.bundle.manifest, request_id, deadline)
             self._collect(run.events(), collected, on_event)
         # Spent before, and not by this call.
-        names = [component.name for component in self.bundle.manifest.components]
-        for name in (*names, "tokenise", "encode", "queue"):
+        components = self.bundle.manifest.components
+        names = [row for spec in components for row in family_of(spec).time_rows(spec)]
+        for name in (*names, "queue"):
             collected.seconds.pop(name, None)
         return self._result(collected, None)
 
@@ -196,17 +198,17 @@ class Client:
         """
         return self._events(request, Collected(request_id=uuid.uuid4().hex))
 
-    def warnings(self, request: GenerateRequest) -> "tuple[LateStart, ...]":
+    def warnings(self, request: GenerateRequest) -> "tuple[PlanWarning, ...]":
         """What a request asks for that its stages were hardly trained for; most ask for nothing.
 
         Raises:
             InvalidRequest: the request does not fit the bundle.
         """
-        from cascade.diffusion.run_start import late_starts  # noqa: PLC0415
         from runtime_client.request_checks import check_request  # noqa: PLC0415
 
-        check_request(self.bundle.manifest, request)
-        return late_starts(self.bundle.manifest.stages, request)
+        checked = check_request(self.bundle.manifest, request)
+        components = [self.bundle.manifest.components[at] for at in checked.positions]
+        return warnings_of(components, checked.request)
 
     def close(self) -> None:
         """End what is in progress, the private server included, and release everything."""
@@ -304,15 +306,16 @@ class Client:
         deadline = Deadline.after(self.config.timeout_s)
         from runtime_client.request_checks import check_request  # noqa: PLC0415  see the top
 
-        last = check_request(self.bundle.manifest, request)
-        handoff, done = Handoff(prompt=request.prompt), 0
+        checked = check_request(self.bundle.manifest, request)
+        request, last = checked.request, checked.last
+        handoff, done = request.start, checked.first
         limit = deadline
-        rest = range(self.config.cut, last + 1)
+        rest = checked.positions[max(0, self.config.cut - checked.first) :]
         # A private server is this machine: what it has no time for, nobody here has.
         if self.config.fallback == "local" and self.config.server is not None and rest:
             limit = before_fallback(deadline, self._local_times.rest_s(request, rest))
         try:
-            stages = self._stages(last, deadline, account, limit=limit)
+            stages = self._stages(checked.positions, deadline, account, limit=limit)
             for event in generate(stages, request, handoff):
                 if isinstance(event, StageFinished):
                     handoff = event.handoff
@@ -337,7 +340,7 @@ class Client:
 
     def _stages(
         self,
-        last: int,
+        positions: range,
         deadline: Deadline,
         account: Collected,
         *,
@@ -348,9 +351,9 @@ class Client:
 
         The server has until `limit`, where a fallback needs the time after it.
         """
-        cut = self.config.cut
-        if last < cut:
-            return self._here(range(last + 1), account, deadline)
+        mine = max(0, self.config.cut - positions.start)
+        if not positions[mine:]:
+            return self._here(positions, account, deadline)
         begun = time.perf_counter()
         # The server first: it loads while the stages here do.
         private = self._start_private()
@@ -371,12 +374,12 @@ class Client:
         remote = RemoteStage(
             connection,
             self.bundle.manifest,
-            range(cut, last + 1),
+            positions[mine:],
             limit or deadline,
             self._demanded,
             RequestIdentity(request_id=account.request_id, on_disconnect=presence),
         )
-        here = self._here(range(cut), account, deadline)
+        here = self._here(positions[:mine], account, deadline)
         if private is None and self.config.fallback == "error":
             # What is wrong with it shows before any work; meanwhile the stages here were opened.
             remote.require_fit()

@@ -4,42 +4,77 @@ A wrong option of the last stage must not cost the minutes of the first. Knows t
 nothing.
 """
 
+from dataclasses import dataclass
+
+from cascade.boundary import Prompt, value_of
 from cascade.bundle.manifest import Manifest
-from cascade.diffusion.options import resolve_options
-from cascade.diffusion.request_options import DiffusionOptions
-from cascade.diffusion.spec import DiffusionSpec
+from cascade.bundle.starting_points import SHOWN, StartKind, first_position
 from cascade.errors import InvalidRequest
+from cascade.families import resolved
 from cascade.request import GenerateRequest
 
 
-def check_request(manifest: Manifest, request: GenerateRequest) -> int:
-    """The position of the component that the request ends with.
+@dataclass(frozen=True, slots=True)
+class CheckedRequest:
+    """A request that fits a bundle, with a plan for each of its components."""
+
+    request: GenerateRequest
+    first: int
+    """Position of the component that it begins with."""
+    last: int
+    """Position of the one that it ends with."""
+
+    @property
+    def positions(self) -> range:
+        """Of the components that it runs."""
+        return range(self.first, self.last + 1)
+
+
+def check_request(manifest: Manifest, request: GenerateRequest) -> CheckedRequest:
+    """Where a request begins and ends, and what its options come to.
 
     Raises:
         InvalidRequest: no prompt, a name that the bundle does not have, or an option that does not
             fit its component.
     """
-    if request.prompt is None:
-        raise InvalidRequest("prompt: it is missing; say what the picture shows", field="prompt")
     names = [component.name for component in manifest.components]
-    listed = ", ".join(names)
-    for name, options in request.options.items():
+    start, size = given_start(request)
+    if start == "noise" and value_of(Prompt, manifest.components[0].starts_from) is not None:
+        raise InvalidRequest("prompt: it is missing; say what the picture shows", field="prompt")
+    first = first_position(manifest, start, size, request.first_stage or names[0])
+    for name in request.options:
         if name not in names:
             raise InvalidRequest(
-                f"options: no component {name!r}; this bundle has {listed}", field="options"
+                f"options: no component {name!r}; this bundle has {', '.join(names)}",
+                field="options",
             )
-        component = manifest.components[names.index(name)]
-        if isinstance(component, DiffusionSpec):
-            resolve_options(component, options)
-        elif options != DiffusionOptions():
-            raise InvalidRequest(
-                f"options.{name}: the text encoder takes none", field=f"options.{name}"
-            )
-    if request.last_stage is None:
-        return len(names) - 1
-    if request.last_stage not in names[1:]:
+    checked = resolved(manifest.components, request)
+    return CheckedRequest(checked, first, last_position(manifest, request.last_stage, first))
+
+
+def given_start(request: GenerateRequest) -> tuple[StartKind, tuple[int, int] | None]:
+    """What a request begins with, and the width and height of its picture."""
+    if request.picture is not None:
+        height, width = request.picture.shape[:2]
+        return "image", (width, height)
+    if request.label is not None:
+        return "label", None
+    return ("noise" if request.prompt is None else "prompt"), None
+
+
+def last_position(manifest: Manifest, last_stage: str | None, first: int) -> int:
+    """Position of the component to stop after: one that makes a picture.
+
+    Raises:
+        InvalidRequest: there is none of that name from the first one on.
+    """
+    components = manifest.components
+    if last_stage is None:
+        return len(components) - 1
+    listed = [c.name for c in components[first:] if c.makes.kind == "image"]
+    if last_stage not in listed:
         raise InvalidRequest(
-            f"last_stage: expected one of {', '.join(names[1:])}, got {request.last_stage!r}",
+            f"last_stage: expected one of {', '.join(listed)}, got {last_stage[:SHOWN]!r}",
             field="last_stage",
         )
-    return names.index(request.last_stage)
+    return manifest.position(last_stage)

@@ -15,7 +15,7 @@ from cascade.types import ImageU8
 HERE, PRIVATE, SERVER = "here", "private server", "server"
 """Where a component ran: in this process, beside it, or on a server that was named."""
 if TYPE_CHECKING:
-    from cascade.diffusion.run_start import LateStart
+    from cascade.family import PlanWarning
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,7 +46,7 @@ class Result:
     """By component: `here`, `private server` or `server`."""
     server_version: str
     """Of a server's software; empty where none was asked."""
-    warnings: "tuple[LateStart, ...]" = ()
+    warnings: "tuple[PlanWarning, ...]" = ()
     """Runs that started in the middle of their schedule: see `cascade.diffusion.run_start`."""
 
 

@@ -8,8 +8,9 @@ import time
 from pathlib import Path
 
 from benchmarks.lib.policy_simulation import Station
+from cascade.boundary import Image
 from cascade.bundle.bundle import open_bundle
-from cascade.diffusion.spec import DiffusionSpec
+from cascade.families import cost_of
 from cascade.graph_spec import NET
 from cascade.request import GenerateRequest, Handoff
 from cascade.stage import EngineStage
@@ -41,14 +42,14 @@ def measure_stations(
     found = []
     for position, stage in zip(positions, open_stages(bundle, positions, plan), strict=True):
         spec = components[position]
-        if isinstance(spec, DiffusionSpec):
+        if isinstance(spec.makes, Image):
             run_s = measure_rows(spec, stage.engines[NET], time.perf_counter)
-            handoff = dummy_handoff(bundle.manifest, position, tokens=TOKENS)
-            step_s = min(stage_seconds(stage, handoff) for _ in range(2)) / spec.steps
+            handoff = dummy_handoff(bundle.manifest.components[position], tokens=TOKENS)
+            step_s = min(stage_seconds(stage, handoff) for _ in range(2)) / cost_of(spec).units
             found.append(
                 Station(
                     name=spec.name,
-                    steps=spec.steps,
+                    steps=cost_of(spec).units,
                     run_s=run_s,
                     host_s=max(0.0, step_s - run_s[1]),
                     max_rows=max_rows,

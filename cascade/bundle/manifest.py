@@ -9,8 +9,9 @@ import json
 from dataclasses import dataclass
 
 from cascade.codecs.strict_json import canonical_json, from_json, to_json
-from cascade.diffusion.spec import DiffusionSpec, check_choices
+from cascade.diffusion.spec import DiffusionSpec
 from cascade.errors import ManifestError
+from cascade.families import family_of
 from cascade.graph_spec import FileEntry
 from cascade.precision import Precision
 from cascade.text.spec import TextEncoderSpec
@@ -55,7 +56,7 @@ class Manifest:
         self._check_variants()
         self._check_chain()
         for index, stage in enumerate(self.stages):
-            check_choices(stage, f"manifest.stages[{index}]")
+            family_of(stage).check(stage, f"manifest.stages[{index}]")
 
     def _check_variants(self) -> None:
         """One file per precision, and none that calls itself another float32."""

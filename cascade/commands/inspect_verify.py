@@ -12,17 +12,16 @@ import numpy as np
 
 from cascade.bundle.bundle import open_bundle
 from cascade.bundle.default_bundle import add_bundle_argument, bundle_or_default
-from cascade.bundle.manifest import Component
 from cascade.bundle.wire_limits import check_wire_limits
 from cascade.codecs.strict_json import to_json
 from cascade.commands import sign as sign_command
-from cascade.diffusion.run_start import late_start
-from cascade.diffusion.schedule import ScheduleSpec, TableSpec
 from cascade.engine import Engine
 from cascade.errors import EngineError, ManifestError
+from cascade.families import family_of
+from cascade.family import ComponentSpec
+from cascade.graph_spec import NET, GraphSpec
 from cascade.precision import Precision
-from cascade.text.spec import TextEncoderSpec
-from cascade.tuning.dummy_inputs import dummy_inputs, free_axes, shape_of
+from cascade.tuning.dummy_inputs import dummy_inputs, free_axes
 
 
 def register(subparsers: Any) -> None:
@@ -65,52 +64,32 @@ def inspect(args: argparse.Namespace) -> int:
     return 0
 
 
-def describe(component: Component) -> list[str]:
+def describe(component: ComponentSpec) -> list[str]:
     """What a reader wants to know of one component, line by line."""
-    graph = component.graph
-    lines = [
-        f"{side:8} " + ", ".join(f"{t.name} {t.dtype}{list(t.shape)}" for t in tensors)
-        for side, tensors in (("inputs", graph.inputs), ("outputs", graph.outputs))
-    ]
+    lines: list[str] = []
+    for role, graph in component.graphs.items():
+        lines += [] if role == NET else [f"graph    {role}"]
+        lines += describe_graph(graph)
+    return lines + family_of(component).describe(component)
+
+
+def describe_graph(graph: GraphSpec) -> list[str]:
+    """Inputs, outputs, parity and variants of one graph, line by line."""
     parity = graph.parity
-    lines.append(
+    return [
+        *(
+            f"{side:8} " + ", ".join(f"{t.name} {t.dtype}{list(t.shape)}" for t in tensors)
+            for side, tensors in (("inputs", graph.inputs), ("outputs", graph.outputs))
+        ),
         f"parity   max abs error {parity.max_abs_error:.2e} (tolerance "
         f"{parity.tolerance_abs:.0e}), {parity.psnr_db:.1f} dB against torch; "
-        f"weights stored as {graph.storage}"
-    )
-    lines.extend(
-        f"variant  {v.precision}: {v.file}, max abs error {v.parity.max_abs_error:.2e}, pictures "
-        f"at least {v.picture_db:.1f} dB from float32"
-        for v in graph.variants
-    )
-    if isinstance(component, TextEncoderSpec):
-        lines.append(f"text     at most {component.max_tokens} tokens, {component.provenance}")
-        return lines
-    start = f"{component.input_resolution} -> " if component.input_resolution else ""
-    lines.append(
-        f"image    {start}{component.output_resolution}, {component.prediction}-prediction, "
-        f"{schedule_words(component.schedule)}"
-    )
-    lines.append(
-        f"sampler  {component.sampler}, {component.steps} steps, guidance "
-        f"{component.guidance.weight:g} ({component.guidance.convention}), "
-        f"{component.threshold.kind} thresholding, {component.variance} variance"
-    )
-    late = late_start(component, component.steps)
-    if late is not None:
-        lines.append(f"warning  {late}")
-    if component.augmentation is not None:
-        a = component.augmentation
-        lines.append(f"augment  {a.default:g} by default, {a.lowest:g} to {a.highest:g}")
-    lines.extend(f"training {key}: {value}" for key, value in component.training.items())
-    return lines
-
-
-def schedule_words(schedule: ScheduleSpec) -> str:
-    """A schedule's name, or how many numbers it is."""
-    if isinstance(schedule, TableSpec):
-        return f"schedule of {len(schedule.alpha_bar)} tabulated steps, {schedule.spacing}"
-    return f"{schedule} schedule"
+        f"weights stored as {graph.storage}",
+        *(
+            f"variant  {v.precision}: {v.file}, max abs error {v.parity.max_abs_error:.2e}, "
+            f"pictures at least {v.picture_db:.1f} dB from float32"
+            for v in graph.variants
+        ),
+    ]
 
 
 def verify(args: argparse.Namespace) -> int:
@@ -124,46 +103,44 @@ def verify(args: argparse.Namespace) -> int:
         print(f"signature     that of {args.require_signature}")
     print(f"files         {len(bundle.manifest.files)} whole, hashes right")
     for component in bundle.manifest.components:
-        graph = component.graph
-        for precision in (Precision.FP32, *(v.precision for v in graph.variants)):
-            file = graph.file_for(precision)
-            try:
-                engine = OrtEngine(bundle.read_graph(graph, precision))
-                check_signature(component, engine)
-                run_one_step(component, engine)
-            except EngineError as exc:
-                raise ManifestError(f"{file}: {exc}") from exc
-            engine.close()
-            print(f"{component.name:13} {file}: signature right, one step gave finite numbers")
+        for role, graph in component.graphs.items():
+            for precision in (Precision.FP32, *(v.precision for v in graph.variants)):
+                file = graph.file_for(precision)
+                try:
+                    engine = OrtEngine(bundle.read_graph(graph, precision))
+                    check_signature(graph, engine)
+                    run_one_step(component, engine, role)
+                except EngineError as exc:
+                    raise ManifestError(f"{file}: {exc}") from exc
+                engine.close()
+                print(f"{component.name:13} {file}: signature right, one step gave finite numbers")
     print(f"ok            {bundle.bundle_id}")
     return 0
 
 
-def check_signature(component: Component, engine: Any) -> None:
+def check_signature(graph: GraphSpec, engine: Any) -> None:
     """Compare the graph's own inputs and outputs with the manifest's.
 
     Raises:
         ManifestError: a name, dtype or shape differs.
     """
-    sides = ((component.graph.inputs, engine.inputs), (component.graph.outputs, engine.outputs))
+    sides = ((graph.inputs, engine.inputs), (graph.outputs, engine.outputs))
     for listed, found in sides:
         said = {tensor.name: (tensor.dtype, tensor.shape) for tensor in listed}
         if said != found:
-            raise ManifestError(
-                f"{component.graph.file}: the manifest says {said}, the graph says {found}"
-            )
+            raise ManifestError(f"{graph.file}: the manifest says {said}, the graph says {found}")
 
 
-def run_one_step(component: Component, engine: Engine) -> None:
-    """Run a component's graph once on small made-up inputs of the listed shapes.
+def run_one_step(component: ComponentSpec, engine: Engine, role: str) -> None:
+    """Run one graph of a component once on small made-up inputs of the listed shapes.
 
     Raises:
         ManifestError: an output is missing, of another shape, or holds NaN or infinity.
     """
     axes = free_axes(component, batch=1, tokens=4)
-    outputs = engine.run(dummy_inputs(component, axes))
-    for tensor in component.graph.outputs:
-        result, shape = outputs[tensor.name], shape_of(tensor, axes)
+    outputs = engine.run(dummy_inputs(component, axes, role))
+    for tensor in component.graphs[role].outputs:
+        result, shape = outputs[tensor.name], tensor.shape_with(axes)
         if result.shape != shape or not np.isfinite(result).all():
             raise ManifestError(
                 f"{component.name}: {tensor.name} came back as {list(result.shape)}, expected "

@@ -18,9 +18,10 @@ from numpy.typing import ArrayLike
 
 from cascade.bundle.bundle import Bundle, open_bundle
 from cascade.bundle.default_bundle import add_bundle_argument, bundle_or_default
-from cascade.bundle.manifest import Component
 from cascade.engines.kinds import EngineKind, installed_kinds
 from cascade.errors import CascadeError, InvalidRequest
+from cascade.family import ComponentSpec
+from cascade.graph_spec import NET
 from cascade.precision import Precision
 from cascade.system.processor import this_processor
 from cascade.system.user_cache import required_cache_folder
@@ -86,15 +87,17 @@ def run(args: argparse.Namespace) -> int:
     earlier = read_tuning(folder / "tuning", key)
     found = [] if earlier is None else [m for m in earlier.measurements if m.component not in names]
     for position in [bundle.manifest.position(name) for name in names]:
-        for measured in measure(bundle, bundle.manifest.components[position], effort):
-            found.append(measured)
-            print(row(measured), flush=True)
+        component = bundle.manifest.components[position]
+        for role in component.graphs:
+            for measured in measure(bundle, component, effort, role):
+                found.append(measured)
+                print(row(measured), flush=True)
     tuning = Tuning(key=key, measurements=tuple(found))
     print(f"kept in {write_tuning(folder / 'tuning', tuning)}")
     return 0
 
 
-def candidates(component: Component) -> list[tuple[EngineKind, Precision]]:
+def candidates(component: ComponentSpec) -> list[tuple[EngineKind, Precision]]:
     """Every installed engine in every precision that `auto` may take here."""
     processor = this_processor()
     return [
@@ -105,7 +108,7 @@ def candidates(component: Component) -> list[tuple[EngineKind, Precision]]:
 
 
 def objection(
-    component: Component, kind: EngineKind, precision: Precision, difference: float | None
+    component: ComponentSpec, kind: EngineKind, precision: Precision, difference: float | None
 ) -> str:
     """Why a way is too far from float32 to be used; empty where it is not.
 
@@ -122,8 +125,10 @@ def objection(
     return f"too far from float32: {difference:.2f}" if difference > most else ""
 
 
-def measure(bundle: Bundle, component: Component, effort: Effort) -> Iterator[Measurement]:
-    """All candidates of one component, in interleaved rounds."""
+def measure(
+    bundle: Bundle, component: ComponentSpec, effort: Effort, role: str = NET
+) -> Iterator[Measurement]:
+    """All candidates of one graph of a component, in interleaved rounds."""
     batch = default_batch(component)
     times: dict[tuple[EngineKind, Precision], list[float]] = {}
     failed: dict[tuple[EngineKind, Precision], str] = {}
@@ -133,6 +138,7 @@ def measure(bundle: Bundle, component: Component, effort: Effort) -> Iterator[Me
             order = Order(
                 bundle=str(bundle.folder),
                 component=component.name,
+                role=role,
                 kind=pair[0],
                 precision=pair[1],
                 threads=effort.threads,
@@ -165,6 +171,7 @@ def measure(bundle: Bundle, component: Component, effort: Effort) -> Iterator[Me
                 load_s=0.0 if trial is None else trial.load_s,
                 difference=difference or 0.0,
                 failed=failed.get(pair, ""),
+                role=role,
             )
 
 
@@ -206,7 +213,8 @@ def relative_rms(found: ArrayLike, reference: ArrayLike) -> float:
 def row(m: Measurement) -> str:
     """One line of the table."""
     spread = f"{m.p10_ms:.1f}..{m.p90_ms:.1f}"
+    name = m.component if m.role == NET else f"{m.component}.{m.role}"
     return COLUMNS.format(
-        m.component, m.kind, m.precision, m.batch, f"{m.step_ms:.1f}", spread, f"{m.load_s:.2f}",
+        name, m.kind, m.precision, m.batch, f"{m.step_ms:.1f}", spread, f"{m.load_s:.2f}",
         f"{m.difference:.1e}", m.failed or "",
     )  # fmt: skip

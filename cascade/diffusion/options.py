@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cascade.boundary import Image, value_of
 from cascade.diffusion.guidance import ConstantGuidance, GuidanceWeight, OscillatingGuidance
 from cascade.diffusion.request_options import DiffusionOptions
 from cascade.diffusion.schedule import Schedule, listed_times, make_schedule, training_steps
@@ -173,18 +174,32 @@ def check_context(spec: DiffusionSpec, handoff: Handoff) -> dict[str, Array]:
     }
 
 
-def check_image(spec: DiffusionSpec, handoff: Handoff) -> ImageU8:
-    """The image that super-resolution starts from, of shape `[size, size, 3]` uint8.
+def check_start(spec: DiffusionSpec, handoff: Handoff) -> None:
+    """Refuse what a stage cannot start from.
 
     Raises:
-        InvalidRequest: there is none, or its size is not the stage's input resolution.
+        InvalidRequest: see `check_context` and `check_image`.
     """
-    size = spec.input_resolution
+    check_context(spec, handoff)
+    if value_of(Image, spec.starts_from) is not None:
+        check_image(spec, handoff)
+
+
+def check_image(spec: DiffusionSpec, handoff: Handoff) -> ImageU8:
+    """The image that super-resolution starts from, uint8 of the shape that the manifest declares.
+
+    Raises:
+        InvalidRequest: there is none, or its shape is not the declared one.
+    """
+    low = value_of(Image, spec.starts_from)
+    if low is None:
+        raise InvalidRequest(f"image: {spec.name} starts from none", field="image")
+    size = f"{low.width}x{low.height}"
     if handoff.image is None:
-        raise InvalidRequest(f"image: {spec.name} needs one of {size}x{size}", field="image")
-    if handoff.image.shape != (size, size, 3):
+        raise InvalidRequest(f"image: {spec.name} needs one of {size}", field="image")
+    if handoff.image.shape != low.shape:
         raise InvalidRequest(
-            f"image: {spec.name} starts from {size}x{size} RGB, got {list(handoff.image.shape)}",
+            f"image: {spec.name} starts from {size} RGB, got {list(handoff.image.shape)}",
             field="image",
         )
     return handoff.image

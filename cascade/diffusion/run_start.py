@@ -9,13 +9,11 @@ References:
     (arXiv 2305.08891), table 2 for the spacings and section 3 for what a signal at the start does.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
-from cascade.diffusion.options import resolve_options, run_times
+from cascade.diffusion.options import run_times
 from cascade.diffusion.schedule import make_schedule
 from cascade.diffusion.spec import DiffusionSpec
-from cascade.request import GenerateRequest
 
 LARGEST_SIGNAL = 0.01
 """Share of a picture's power that a start from noise may lack. At 0.01 a white picture still shows
@@ -54,19 +52,3 @@ def late_start(spec: DiffusionSpec, steps: int) -> LateStart | None:
     first = float(run_times(spec, schedule, steps)[0])
     signal = float(schedule.alpha(first)) ** 2
     return LateStart(spec.name, steps, first, signal) if signal > LARGEST_SIGNAL else None
-
-
-def late_starts(stages: Iterable[DiffusionSpec], request: GenerateRequest) -> tuple[LateStart, ...]:
-    """The warnings of a request, in the order of the stages that it runs.
-
-    Args:
-        stages: of the bundle, in order.
-        request: one that fits them.
-    """
-    found: list[LateStart] = []
-    for spec in stages:
-        late = late_start(spec, resolve_options(spec, request.options.get(spec.name)).steps)
-        found += [] if late is None else [late]
-        if spec.name == request.last_stage:
-            break
-    return tuple(found)

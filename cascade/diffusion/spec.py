@@ -1,14 +1,16 @@
 """What the manifest records of a diffusion stage, and which choices contradict each other."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
+from cascade.boundary import BoundaryValue, Context, Image
 from cascade.diffusion.conditioning import UpsampleKind
 from cascade.diffusion.parametrization import Prediction
 from cascade.diffusion.schedule import ScheduleSpec, TableSpec, training_steps
 from cascade.errors import ManifestError
-from cascade.graph_spec import GraphSpec
+from cascade.graph_spec import NET, GraphSpec
 
 SamplerKind = Literal["ddim", "ddpm", "ddpm_final_noise", "stochastic"]
 """`ddpm_final_noise` is `ddpm` with noise at the last step too, unless that is training step 0; a
@@ -93,6 +95,24 @@ class DiffusionSpec:
     """Where 1/sqrt(2) is applied: to the long skip connections (arXiv 2205.11487, B.1), or as only
     the graph knows."""
     training: dict[str, str | float]
+
+    @property
+    def graphs(self) -> Mapping[str, GraphSpec]:
+        """Its one graph."""
+        return {NET: self.graph}
+
+    @property
+    def starts_from(self) -> tuple[BoundaryValue, ...]:
+        """A context, and the picture that super-resolution enlarges."""
+        width = next(t.shape[-1] for t in self.graph.inputs if t.name == "context")
+        text = Context(width=int(width))
+        low = self.input_resolution
+        return (text,) if low is None else (text, Image(width=low, height=low))
+
+    @property
+    def makes(self) -> Image:
+        """Its picture."""
+        return Image(width=self.output_resolution, height=self.output_resolution)
 
     @property
     def files(self) -> tuple[str, ...]:

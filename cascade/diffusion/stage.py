@@ -9,6 +9,7 @@ from collections.abc import Generator, Iterator, Mapping
 
 import numpy as np
 
+from cascade.boundary import Image, value_of
 from cascade.codecs.image import from_network, to_network
 from cascade.diffusion.conditioning import augment, upsample
 from cascade.diffusion.denoiser import Denoiser, EngineDenoiser
@@ -105,7 +106,7 @@ class DiffusionStage:
         """
         begun = time.perf_counter()
         name = self._spec.name
-        plan = resolve_options(self._spec, request.options.get(name))
+        plan = request.plans.get(name) or resolve_options(self._spec, request.options.get(name))
         image = None
         for step in self._sample(request, handoff, plan):
             yield Progress(name, step.index, step.total)
@@ -125,11 +126,11 @@ class DiffusionStage:
     ) -> Generator[SamplerStep, None, None]:
         """The sampler that the manifest names, bound to this request."""
         spec = self._spec
-        size = spec.output_resolution
+        low_size, made = value_of(Image, spec.starts_from), spec.makes
 
         def noise(step: int) -> Batch:
             return normals(
-                (1, 3, size, size),
+                (1, made.channels, made.height, made.width),
                 seed=request.seed,
                 image=request.image_index,
                 stage=self._position,
@@ -137,9 +138,9 @@ class DiffusionStage:
             )
 
         conditioning = check_context(spec, handoff)
-        if spec.input_resolution is not None:
+        if low_size is not None:
             low = to_network(check_image(spec, handoff))
-            low = upsample(low, size // spec.input_resolution, spec.enlarge)
+            low = upsample(low, made.width // low_size.width, spec.enlarge)
             if spec.augmentation is not None and plan.augmentation > 0:
                 schedule = make_schedule(spec.augmentation.schedule)
                 low = augment(low, plan.augmentation, noise(AUGMENTATION), schedule)

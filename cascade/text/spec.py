@@ -1,9 +1,11 @@
 """What the manifest records of a text encoder."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from cascade.graph_spec import GraphSpec
+from cascade.boundary import BoundaryValue, Context, Prompt
+from cascade.graph_spec import NET, GraphSpec
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -20,6 +22,21 @@ class TextEncoderSpec:
     the context: for stages trained to see them. None sends the real tokens alone."""
     context_width: int
     provenance: str
+
+    @property
+    def graphs(self) -> Mapping[str, GraphSpec]:
+        """Its one graph."""
+        return {NET: self.graph}
+
+    @property
+    def starts_from(self) -> tuple[BoundaryValue, ...]:
+        """Words."""
+        return (Prompt(),)
+
+    @property
+    def makes(self) -> Context:
+        """Their embeddings."""
+        return Context(width=self.context_width)
 
     @property
     def files(self) -> tuple[str, ...]:

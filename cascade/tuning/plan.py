@@ -6,23 +6,26 @@ sides of the wire; an engine does not (beyond rounding), so each side takes its 
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from cascade.boundary import Image, value_of
 from cascade.bundle.bundle import Bundle
 from cascade.bundle.gpu_graph import gpu_graph
-from cascade.bundle.manifest import Component, Manifest
-from cascade.diffusion.spec import DiffusionSpec
+from cascade.bundle.manifest import Manifest
 from cascade.engines.factory import EngineChoice
 from cascade.engines.gpus import GPU_KINDS, NO_GPUS, Gpus, device_of, gpus_here, ranked
 from cascade.engines.kinds import OWN_PRECISIONS, EngineKind, installed_kinds
 from cascade.errors import InvalidRequest
+from cascade.families import cost_of, family_of
+from cascade.family import ComponentSpec
+from cascade.graph_spec import NET
 from cascade.precision import Precision
 from cascade.system.processor import Processor
 from cascade.system.user_cache import user_cache_folder
 from cascade.tuning.dummy_inputs import default_shapes
 from cascade.tuning.options import EngineOptions
-from cascade.tuning.ranking import default_steps, distant, preferred, request_ms
+from cascade.tuning.ranking import distant, preferred, request_ms
 from cascade.tuning.records import Tuning, read_tuning, tuning_key
 
 Pair = tuple[EngineKind, Precision]
@@ -147,8 +150,7 @@ def make_plan(
         if guessed and not measured_pairs(component, pairs, machine):
             untuned.append(component.name)
         kind, precision = choose(manifest, component, pairs, machine)
-        usual = default_shapes(component)
-        choices[component.name] = EngineChoice(kind, precision, engine_options.threads, usual)
+        choices[component.name] = EngineChoice(kind, precision, engine_options.threads)
     return EnginePlan(choices, cache, gpus=machine.gpus, untuned=tuple(untuned))
 
 
@@ -180,21 +182,31 @@ def requested_precisions(manifest: Manifest, engine_options: EngineOptions) -> d
     return demanded
 
 
-def file_precisions(component: Component, kind: EngineKind | None = None) -> tuple[Precision, ...]:
+def file_precisions(
+    component: ComponentSpec, kind: EngineKind | None = None
+) -> tuple[Precision, ...]:
     """The precisions of which a component has a file, float32 first.
 
     Args:
         component: its entry in the manifest.
         kind: only files that this engine reads; all when None.
     """
-    graph = component.graph
-    found = {Precision.FP32, *(variant.precision for variant in graph.variants)}
-    if kind is None or kind in READ_GPU_FORMS:
-        found |= {form.precision for form in graph.gpu_forms}
+    found = {Precision.FP32}
+    for graph in component.graphs.values():
+        found |= {variant.precision for variant in graph.variants}
+        if kind is None or kind in READ_GPU_FORMS:
+            found |= {form.precision for form in graph.gpu_forms}
     return tuple(precision for precision in Precision if precision in found)
 
 
-def graph_for(bundle: Bundle, component: Component, choice: EngineChoice) -> bytes:
+def choice_for(component: ComponentSpec, choice: EngineChoice, role: str) -> EngineChoice:
+    """How one graph of a component is run: the component's choice, with the graph's shapes."""
+    return replace(choice, usual=default_shapes(component, role))
+
+
+def graph_for(
+    bundle: Bundle, component: ComponentSpec, choice: EngineChoice, role: str = NET
+) -> bytes:
     """The bytes that a choice runs, their hash checked.
 
     Raises:
@@ -202,28 +214,29 @@ def graph_for(bundle: Bundle, component: Component, choice: EngineChoice) -> byt
         EngineError: the bundle has no file of that precision that the engine reads.
     """
     if choice.kind in READ_GPU_FORMS:
-        return gpu_graph(bundle, component.graph, choice.precision)
-    return bundle.read_graph(component.graph, choice.precision)
+        return gpu_graph(bundle, component.graphs[role], choice.precision)
+    return bundle.read_graph(component.graphs[role], choice.precision)
 
 
-def compared(component: Component, kind: EngineKind, processor: Processor) -> list[Precision]:
+def compared(component: ComponentSpec, kind: EngineKind, processor: Processor) -> list[Precision]:
     """The precisions that `cascade tune` measures and `auto` may then take, float32 first.
 
     Those with a file, for the exporter has compared their pictures; and of super-resolution stages
     bfloat16 of OpenVINO where the processor multiplies it in tiles, for the trial compares its
     steps. Not of the base stage: what it changes is carried through, and one step does not tell by
     how much (of 16 pictures 50 dB on average, 38 at worst). Nor of the text encoder, whose time is
-    next to nothing.
+    next to nothing; nor of a family whose results are drawn, where a small error is a large one.
     """
     found = set(file_precisions(component, kind))
-    enlarges = isinstance(component, DiffusionSpec) and component.input_resolution is not None
+    lows, made = value_of(Image, component.starts_from), value_of(Image, (component.makes,))
+    enlarges = not (lows is None or made is None or family_of(component).is_discrete)
     if enlarges and kind in TILED and processor.has_bf16_tiles:
         found.add(Precision.BF16)
     return [precision for precision in Precision if precision in found]
 
 
 def candidates(
-    component: Component,
+    component: ComponentSpec,
     engine_options: EngineOptions,
     precision: Precision | None,
     machine: Machine,
@@ -241,7 +254,9 @@ def candidates(
             yield kind, precision
 
 
-def choose(manifest: Manifest, component: Component, pairs: list[Pair], machine: Machine) -> Pair:
+def choose(
+    manifest: Manifest, component: ComponentSpec, pairs: list[Pair], machine: Machine
+) -> Pair:
     """The most exact of the fast ones that were measured; else what is safe everywhere.
 
     Unmeasured: an engine of GPUs that can be used here, else the first engine in the order of
@@ -253,7 +268,7 @@ def choose(manifest: Manifest, component: Component, pairs: list[Pair], machine:
     measured = measured_pairs(component, pairs, machine)
     if measured and machine.tuning is not None:
         whole = request_ms(manifest, machine.tuning)
-        return preferred(measured, default_steps(component), whole)
+        return preferred(measured, whole)
     kind = pairs[0][0]
     precisions = [precision for other, precision in pairs if other is kind]
     in_bytes = machine.processor.has_int8_dot and kind not in GPU_KINDS
@@ -263,18 +278,18 @@ def choose(manifest: Manifest, component: Component, pairs: list[Pair], machine:
 
 
 def measured_pairs(
-    component: Component, pairs: Sequence[Pair], machine: Machine
+    component: ComponentSpec, pairs: Sequence[Pair], machine: Machine
 ) -> dict[Pair, float]:
     """Milliseconds of the pairs that `cascade tune` measured and that can still be used here."""
     if machine.tuning is None:
         return {}
-    times = machine.tuning.usable(component.name)
+    times = machine.tuning.usable(component.name, cost_of(component).runs)
     gone = machine.gpus.refused
     return {pair: times[pair] for pair in pairs if pair in times and pair[0] not in gone}
 
 
 def no_engine_error(
-    component: Component, engine_options: EngineOptions, precision: Precision | None
+    component: ComponentSpec, engine_options: EngineOptions, precision: Precision | None
 ) -> Exception:
     """The error for options that nothing here fulfils."""
     kind = engine_options.kind_for(component.name)

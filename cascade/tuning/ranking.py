@@ -6,9 +6,10 @@ them was measured, nor what was asked for.
 
 from collections.abc import Mapping
 
-from cascade.bundle.manifest import Component, Manifest
-from cascade.diffusion.spec import DiffusionSpec
+from cascade.bundle.manifest import Manifest
 from cascade.engines.kinds import EngineKind
+from cascade.families import cost_of
+from cascade.family import ComponentSpec
 from cascade.precision import Precision
 from cascade.tuning.records import Tuning
 
@@ -24,32 +25,33 @@ EXACTNESS = tuple(Precision)
 
 
 def preferred(
-    times: Mapping[tuple[EngineKind, Precision], float], steps: int, request_ms: float
+    times: Mapping[tuple[EngineKind, Precision], float], request_ms: float
 ) -> tuple[EngineKind, Precision]:
     """The most exact precision that costs no time worth having, in its fastest engine.
 
     Args:
-        times: milliseconds of one step, at least one.
-        steps: of a request.
+        times: milliseconds of the component in one request, at least one.
         request_ms: of a whole request, all components at their fastest; 0 where it is not known.
     """
     best = min(times.values())
-    allowed = best + max(NEAR * best, NEGLIGIBLE * request_ms / steps)
-    found = [pair for pair, step_ms in times.items() if step_ms <= allowed]
+    allowed = best + max(NEAR * best, NEGLIGIBLE * request_ms)
+    found = [pair for pair, spent_ms in times.items() if spent_ms <= allowed]
     return min(found, key=lambda pair: (EXACTNESS.index(pair[1]), times[pair]))
 
 
 def request_ms(manifest: Manifest, tuning: Tuning) -> float:
     """Milliseconds of a request's engines at their fastest; what was never measured counts as 0."""
-    fastest = ((c, min(tuning.usable(c.name).values(), default=0.0)) for c in manifest.components)
-    return sum(default_steps(component) * step_ms for component, step_ms in fastest)
+    return sum(
+        min(tuning.usable(component.name, cost_of(component).runs).values(), default=0.0)
+        for component in manifest.components
+    )
 
 
-def default_steps(component: Component) -> int:
-    """Runs of the engine for one picture, with the manifest's defaults."""
-    return component.steps if isinstance(component, DiffusionSpec) else 1
-
-
-def distant(component: Component) -> set[Precision]:
+def distant(component: ComponentSpec) -> set[Precision]:
     """The precisions of which the exporter found pictures too far from float32 to take unasked."""
-    return {v.precision for v in component.graph.variants if v.picture_db < CLOSE_DB}
+    return {
+        variant.precision
+        for graph in component.graphs.values()
+        for variant in graph.variants
+        if variant.picture_db < CLOSE_DB
+    }

@@ -8,6 +8,7 @@ and find it; not how to measure (`cascade.commands.tune`) nor what to conclude
 import hashlib
 import json
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,6 +16,7 @@ from pathlib import Path
 from cascade.codecs.strict_json import from_json, to_json
 from cascade.engines.kinds import EngineKind
 from cascade.errors import ManifestError
+from cascade.graph_spec import NET
 from cascade.precision import Precision
 from cascade.system.bounded_files import read_bounded
 from cascade.system.processor import Processor, this_processor
@@ -27,7 +29,7 @@ PACKAGES = ("onnxruntime", "openvino", "tensorrt", "tensorrt_rtx", "pycuda")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Measurement:
-    """One engine on one component."""
+    """One engine on one graph of one component."""
 
     component: str
     kind: EngineKind
@@ -42,6 +44,8 @@ class Measurement:
     """Relative RMS against ONNX Runtime float32 on the same inputs."""
     failed: str = ""
     """Why it cannot be used here; empty when it can."""
+    role: str = NET
+    """Which of the component's graphs."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,12 +72,23 @@ class Tuning:
     key: TuningKey
     measurements: tuple[Measurement, ...]
 
-    def usable(self, component: str) -> dict[tuple[EngineKind, Precision], float]:
-        """Milliseconds of every engine and precision that works for a component."""
+    def usable(
+        self, component: str, runs: Mapping[str, int]
+    ) -> dict[tuple[EngineKind, Precision], float]:
+        """Milliseconds of every engine and precision that works for all graphs of a component.
+
+        Args:
+            component: its name.
+            runs: of each graph for one request, by role.
+        """
+        run_ms: dict[tuple[EngineKind, Precision], dict[str, float]] = {}
+        for m in self.measurements:
+            if m.component == component and not m.failed:
+                run_ms.setdefault((m.kind, m.precision), {})[m.role] = m.step_ms
         return {
-            (m.kind, m.precision): m.step_ms
-            for m in self.measurements
-            if m.component == component and not m.failed
+            pair: sum(count * by_role[role] for role, count in runs.items())
+            for pair, by_role in run_ms.items()
+            if set(runs) <= set(by_role)
         }
 
 

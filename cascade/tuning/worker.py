@@ -23,8 +23,8 @@ from cascade.engines.factory import EngineChoice, open_engine
 from cascade.engines.kinds import EngineKind
 from cascade.errors import CascadeError, EngineError
 from cascade.precision import Precision
-from cascade.tuning.dummy_inputs import default_shapes, dummy_inputs, free_axes
-from cascade.tuning.plan import graph_for
+from cascade.tuning.dummy_inputs import dummy_inputs, free_axes
+from cascade.tuning.plan import choice_for, graph_for
 from cascade.types import Array
 
 LOAD_PATIENCE_S = 900.0
@@ -42,6 +42,7 @@ class Order:
 
     bundle: str
     component: str
+    role: str
     kind: EngineKind
     precision: Precision
     threads: int
@@ -116,15 +117,16 @@ def serve(order: Order) -> None:
     """The child: open, say so, and run once for every line on standard input."""
     bundle = open_bundle(order.bundle)
     component = bundle.manifest.components[bundle.manifest.position(order.component)]
-    usual = default_shapes(component)
-    choice = EngineChoice(order.kind, order.precision, order.threads, usual)
-    graph = graph_for(bundle, component, choice)
-    inputs = dummy_inputs(component, free_axes(component, batch=order.batch, tokens=TOKENS))
+    base = EngineChoice(order.kind, order.precision, order.threads)
+    choice = choice_for(component, base, order.role)
+    graph = graph_for(bundle, component, choice, order.role)
+    axes = free_axes(component, batch=order.batch, tokens=TOKENS)
+    inputs = dummy_inputs(component, axes, order.role)
     begun = time.perf_counter()
     engine = open_engine(graph, choice, cache=Path(order.cache) if order.cache else None)
     outputs = engine.run(inputs)
     load_s = time.perf_counter() - begun
-    values = outputs[component.graph.outputs[0].name].ravel()
+    values = outputs[component.graphs[order.role].outputs[0].name].ravel()
     if not np.isfinite(values).all():
         raise EngineError("the output holds NaN or infinity")
     sample = values[:: max(1, values.size // SAMPLES)][:SAMPLES].astype(np.float32)

@@ -24,7 +24,7 @@ KEPT = (0, 1, 2, 3, 4, 6, 8, 11, 15, 20, 26, 34, 45, 60)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Cost:
+class LayerCost:
     """One layer's price and gain."""
 
     layer: Layer
@@ -50,7 +50,7 @@ def measure_costs(
     levels: LayerLevels,
     seen: Mapping[str, Observed],
     cases: Cases,
-) -> list[Cost]:
+) -> list[LayerCost]:
     """Every layer's cost, the one to give up first in front.
 
     Args:
@@ -73,7 +73,7 @@ def measure_costs(
             for a, r in zip(answers, reference, strict=True)
         )
         macs = seen[layer.name].outputs * layer.macs_per_output
-        costs.append(Cost(layer=layer, error=wrong / power, macs=macs))
+        costs.append(LayerCost(layer=layer, error=wrong / power, macs=macs))
     return sorted(costs, key=lambda cost: -cost.error / cost.macs)
 
 
@@ -87,7 +87,7 @@ def predictions(model: onnx.ModelProto, cases: Cases) -> list[Array]:
 
 
 def choose_layers(
-    costs: Sequence[Cost], picture_db: Callable[[Sequence[Layer]], float], floor_db: float
+    costs: Sequence[LayerCost], picture_db: Callable[[Sequence[Layer]], float], floor_db: float
 ) -> tuple[list[Layer], list[FrontierPoint]]:
     """The most layers whose pictures reach a floor, and the frontier up to there.
 

@@ -12,9 +12,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TextIO
 
+from cascade.boundary import Image
 from cascade.bundle.bundle import open_bundle
+from cascade.bundle.manifest import Manifest
 from cascade.errors import InvalidRequest
 from cascade.events import Event
+from cascade.families import family_of
 from cascade.request import GenerateRequest
 from cascade.system.standard_streams import OutputLost
 from runtime_client.cli.contradictions import refuse_idle_server
@@ -24,7 +27,7 @@ from runtime_client.cli.previews import PreviewFolder
 from runtime_client.cli.progress_bars import ProgressBars
 from runtime_client.cli.remake import Remake, check_engines_here, remake_of
 from runtime_client.cli.story import as_text, story_of, story_of_fetched
-from runtime_client.cli.time_table import ENCODE, ENCODE_PNG, TOTAL, render, rows
+from runtime_client.cli.time_table import ENCODE_PNG, TOTAL, WorkRows, render, rows
 from runtime_client.client import Client
 from runtime_client.config import ClientConfig
 from runtime_client.result import Result
@@ -83,9 +86,10 @@ def carry_out(order: Order) -> None:
                 remake.check_picture(result.image)
             seconds = save(output, result, story)
             seconds[TOTAL] = time.perf_counter() - begun
+            manifest = client.bundle.manifest
     finally:
         bars.close()
-    account(order, result, story, seconds)
+    account(order, manifest, result, story, seconds)
 
 
 def leave(order: Order) -> None:
@@ -164,19 +168,25 @@ def save(output: Path, result: Result, story: dict[str, Any]) -> dict[str, float
     return {**result.seconds, ENCODE_PNG: time.perf_counter() - begun}
 
 
-def account(order: Order, result: Result, story: dict[str, Any], seconds: dict[str, float]) -> None:
+def account(
+    order: Order,
+    manifest: Manifest,
+    result: Result,
+    story: dict[str, Any],
+    seconds: dict[str, float],
+) -> None:
     """The table, or one JSON object; on standard error where the picture is on the other.
 
     Raises:
         OutputLost: the object could not be written; the picture is.
     """
     out: TextIO = sys.stderr if order.output == STANDARD_OUTPUT else sys.stdout
-    table = rows(seconds, list(result.images), result.cut)
+    table = rows(seconds, work_rows(manifest, result))
     try:
         if order.as_json:
             out.write(json.dumps(as_object(order, result, story, table)) + "\n")
         elif not order.quiet:
-            words = computed_rows(result)
+            words = computed_rows(manifest, result)
             out.write(render(table, result.bytes_up, result.bytes_down, words) + "\n")
         out.flush()
     except OutputLost as lost:
@@ -209,9 +219,24 @@ def as_object(
     }
 
 
-def computed_rows(result: Result) -> dict[str, str]:
-    """By row of the table, engine and precision: the text encoder's time is the row `encode`."""
+def work_rows(manifest: Manifest, result: Result) -> WorkRows:
+    """Where the time of each component stands in the table."""
+    words: list[str] = []
+    here: list[str] = []
+    there: list[str] = []
+    for position, spec in enumerate(manifest.components):
+        names = family_of(spec).time_rows(spec)
+        if not isinstance(spec.makes, Image):
+            words += names
+        elif spec.name in result.images:
+            (here if position < result.cut else there).extend(names)
+    return WorkRows(words=words, here=here, there=there)
+
+
+def computed_rows(manifest: Manifest, result: Result) -> dict[str, str]:
+    """By row of the table, engine and precision: the last row of each component has it."""
     return {
-        name if name in result.images else ENCODE: f"{computed.engine} {computed.precision}"
-        for name, computed in result.computed.items()
+        family_of(spec).time_rows(spec)[-1]: f"{computed.engine} {computed.precision}"
+        for spec in manifest.components
+        if (computed := result.computed.get(spec.name)) is not None
     }

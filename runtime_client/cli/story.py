@@ -14,10 +14,8 @@ import numpy as np
 
 from cascade import __version__
 from cascade.bundle.manifest import Manifest
-from cascade.diffusion.guidance import OscillatingGuidance
-from cascade.diffusion.options import resolve_options
-from cascade.diffusion.spec import DiffusionSpec
 from cascade.engines.kinds import MODULES, EngineKind
+from cascade.families import family_of
 from cascade.request import FamilyOptions, GenerateRequest
 from cascade.tuning.records import installed_versions
 from cascade.types import ImageU8
@@ -29,21 +27,19 @@ SOFTWARE = "edge-cascade"
 def story_of(manifest: Manifest, request: GenerateRequest, result: Result) -> dict[str, Any]:
     """The story of a picture that this client had made, as plain JSON values."""
     last = manifest.position(request.last_stage or manifest.components[-1].name)
-    specs = [c for c in manifest.components[: last + 1] if isinstance(c, DiffusionSpec)]
-    taken = {spec.name: resolve_options(spec, request.options.get(spec.name)) for spec in specs}
+    taken: dict[str, dict[str, Any]] = {"steps": {}, "guidance": {}, "augmentation": {}}
+    for spec in manifest.components[: last + 1]:
+        family = family_of(spec)
+        plan = family.resolve(spec, request.options.get(spec.name))
+        for key, value in family.settings(spec, plan).items():
+            taken.setdefault(key, {})[spec.name] = value
     return {
         "prompt": request.prompt or "",
         "seed": request.seed,
         "image_index": request.image_index,
         "last_stage": manifest.components[last].name,
         "asked": {name: asked(options) for name, options in request.options.items()},
-        "steps": {name: plan.steps for name, plan in taken.items()},
-        "guidance": {name: weight_words(plan.weight) for name, plan in taken.items()},
-        "augmentation": {
-            spec.name: taken[spec.name].augmentation
-            for spec in specs
-            if spec.augmentation is not None
-        },
+        **taken,
         "cut": result.cut,
         **made_by(manifest, result),
     }
@@ -85,13 +81,6 @@ def as_text(story: Mapping[str, Any]) -> dict[str, str]:
 def asked(options: FamilyOptions) -> dict[str, float]:
     """The choices that somebody made."""
     return {name: value for name, value in asdict(options).items() if value is not None}
-
-
-def weight_words(weight: object) -> Any:
-    """A guidance weight: a number, or how it alternates."""
-    if isinstance(weight, OscillatingGuidance):
-        return {"high": weight.high, "low": weight.low, "first_steps": weight.first_steps}
-    return getattr(weight, "weight", None)
 
 
 def versions(result: Result) -> dict[str, str]:

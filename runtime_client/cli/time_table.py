@@ -4,8 +4,8 @@ Knows seconds by name and the order of the work; measures nothing.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-ENCODE = "encode"
 ENCODE_PNG = "write picture"
 REST = "everything else"
 TOTAL = "total"
@@ -13,18 +13,27 @@ OPTIONAL = ("load", "connect", "serialise", "upload", "queue", "download")
 """Shown only where they took time: opening stages here, and a server."""
 
 
-def rows(seconds: Mapping[str, float], stages: Sequence[str], cut: int) -> dict[str, float]:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WorkRows:
+    """The rows of the components' own work, by where they stand in the table."""
+
+    words: Sequence[str]
+    """Of components that make no picture, such as a text encoder; they stand first."""
+    here: Sequence[str]
+    """Of those that made pictures here."""
+    there: Sequence[str]
+    """And on a server."""
+
+
+def rows(seconds: Mapping[str, float], work: WorkRows) -> dict[str, float]:
     """Seconds by row, in the order of the work; all but the last row add up to the last.
 
     Args:
         seconds: by hop, with `total`.
-        stages: names of the stages that made pictures, in order.
-        cut: components before it ran here, the text encoder included.
+        work: the components' rows.
     """
-    here = list(stages[: max(0, cut - 1)])
-    there = list(stages[len(here) :])
-    names = ["load", "tokenise", ENCODE, *here, "connect", "serialise", "upload", "queue"]
-    names += [*there, "download", ENCODE_PNG]
+    names = ["load", *work.words, *work.here, "connect", "serialise", "upload", "queue"]
+    names += [*work.there, "download", ENCODE_PNG]
     table = {
         name: seconds.get(name, 0.0)
         for name in names

@@ -5,11 +5,13 @@ servers nor what is done when time runs short.
 """
 
 import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
 
-from cascade.bundle.manifest import Component, Manifest
-from cascade.diffusion.options import resolve_options
-from cascade.diffusion.spec import DiffusionSpec
+from cascade.bundle.manifest import Manifest
+from cascade.cost import Cost
 from cascade.errors import InvalidRequest
+from cascade.families import cost_of
 from cascade.request import GenerateRequest
 from cascade.system.user_cache import user_cache_folder
 from cascade.tuning.options import EngineOptions
@@ -25,8 +27,17 @@ UNKNOWN_SHARE = 0.5
 """Part of the time that is left to a fallback of which nothing was measured."""
 
 
+@dataclass(frozen=True, slots=True)
+class TunedTimes:
+    """What `cascade tune` measured of a component here."""
+
+    run_s: Mapping[str, float]
+    """Seconds of one run of each of its graphs, by role."""
+    load_s: float
+
+
 class LocalTimes:
-    """Seconds of one step of each component here, as far as they are known."""
+    """Seconds of the work of each component here, as far as they are known."""
 
     def __init__(self, manifest: Manifest, engine_options: EngineOptions) -> None:
         """Nothing looked up yet.
@@ -39,39 +50,40 @@ class LocalTimes:
         self._wish = engine_options
         self._lock = threading.Lock()
         self._ran: dict[str, float] = {}
-        self._tuned: dict[str, tuple[float, float]] | None = None
+        self._tuned: dict[str, TunedTimes] | None = None
 
     def note(self, name: str, request: GenerateRequest, seconds: float) -> None:
         """A component has run here."""
         component = self._manifest.components[self._manifest.position(name)]
         with self._lock:
-            self._ran[name] = seconds / steps_of(component, request)
+            self._ran[name] = seconds / cost_of(component, request).units
 
     def rest_s(self, request: GenerateRequest, positions: range) -> float | None:
         """Seconds that components take for a request, loading included; None if unknown."""
         total = 0.0
         for position in positions:
             component = self._manifest.components[position]
-            step_s, load_s = self._of(component.name)
-            if step_s is None:
+            seconds = self._of(component.name, cost_of(component, request))
+            if seconds is None:
                 return None
-            total += steps_of(component, request) * step_s + load_s
+            total += seconds
         return total
 
-    def _of(self, name: str) -> tuple[float | None, float]:
-        """Seconds of a step and of loading; one that has run is loaded."""
+    def _of(self, name: str, cost: Cost) -> float | None:
+        """Seconds of a component's work; one that has run is loaded."""
         with self._lock:
             if name in self._ran:
-                return self._ran[name], 0.0
+                return cost.units * self._ran[name]
             if self._tuned is None:
                 self._tuned = tuned_seconds(self._manifest, self._wish)
-            return self._tuned.get(name, (None, 0.0))
+            found = self._tuned.get(name)
+        if found is None or not set(cost.runs) <= set(found.run_s):
+            return None
+        return sum(n * found.run_s[role] for role, n in cost.runs.items()) + found.load_s
 
 
-def tuned_seconds(
-    manifest: Manifest, engine_options: EngineOptions
-) -> dict[str, tuple[float, float]]:
-    """Seconds of a step and of loading by component, of the engines that would be taken here."""
+def tuned_seconds(manifest: Manifest, engine_options: EngineOptions) -> dict[str, TunedTimes]:
+    """Times by component, of the engines that would be taken here."""
     cache = user_cache_folder()
     key = tuning_key(manifest.bundle_id, engine_options.threads)
     tuning = None if cache is None else read_tuning(cache / "tuning", key)
@@ -82,19 +94,18 @@ def tuned_seconds(
     except InvalidRequest:
         # Nothing here runs it; the fallback would say so.
         return {}
-    chosen = {(name, choice.kind, choice.precision) for name, choice in plan.choices.items()}
-    return {
-        m.component: (m.step_ms / 1000, m.load_s)
-        for m in tuning.measurements
-        if (m.component, m.kind, m.precision) in chosen and not m.failed
-    }
-
-
-def steps_of(component: Component, request: GenerateRequest) -> int:
-    """Runs of the engine that a request takes of a component."""
-    if not isinstance(component, DiffusionSpec):
-        return 1
-    return resolve_options(component, request.options.get(component.name)).steps
+    found: dict[str, TunedTimes] = {}
+    for name, choice in plan.choices.items():
+        measured = [
+            m
+            for m in tuning.measurements
+            if (m.component, m.kind, m.precision) == (name, choice.kind, choice.precision)
+            and not m.failed
+        ]
+        if measured:
+            run_s = {m.role: m.step_ms / 1000 for m in measured}
+            found[name] = TunedTimes(run_s, sum(m.load_s for m in measured))
+    return found
 
 
 def before_fallback(deadline: Deadline, rest_s: float | None) -> Deadline:

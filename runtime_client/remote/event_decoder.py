@@ -6,11 +6,11 @@ connection.
 
 from collections.abc import Sequence
 
-from cascade.bundle.manifest import Component
+from cascade.boundary import Image
 from cascade.codecs.tensor import PackedTensor, unpack_tensor
-from cascade.diffusion.spec import DiffusionSpec
 from cascade.errors import InvalidRequest, TransportError
 from cascade.events import Event, Preview, Resumed, StageFinished, Transferred
+from cascade.family import ComponentSpec
 from cascade.request import Handoff
 from cascade.types import ContextF16, ImageU8
 from runtime_client.remote.image_payload import unpack_image
@@ -26,7 +26,7 @@ class Incoming:
 
     def __init__(
         self,
-        components: Sequence[Component],
+        components: Sequence[ComponentSpec],
         handoff: Handoff,
         traffic: Traffic,
         *,
@@ -58,7 +58,7 @@ class Incoming:
             if isinstance(message, StageResult):
                 return self._stage_finished(message)
             if isinstance(message, EncodedPreview):
-                image = unpack_image(message.image, sizes=PREVIEW_SIZES, what="preview")
+                image = unpack_image(message.image, PREVIEW_SIZES, PREVIEW_SIZES, what="preview")
                 return Preview(message.stage, message.done, image)
         return None if isinstance(message, Fragment) else message
 
@@ -73,18 +73,18 @@ class Incoming:
         self._results += 1
         image: ImageU8 | None = None
         context = self._handoff.context
-        if isinstance(component, DiffusionSpec):
+        made = component.makes
+        if isinstance(made, Image):
             if result.image is None:
                 raise TransportError(f"the server sent {component.name} without its picture")
-            size = component.output_resolution
             image = unpack_image(
-                result.image, sizes=range(size, size + 1), what=f"{component.name} picture"
+                result.image, only(made.width), only(made.height), what=f"{component.name} picture"
             )
         else:
             context = unpack_context(result.context)
         self._handoff = Handoff(prompt=self._handoff.prompt, context=context, image=image)
         seconds = dict(result.seconds)
-        if isinstance(component, DiffusionSpec):
+        if isinstance(made, Image):
             # Of a picture, not of a prompt; the end of the stream has the total.
             seconds.pop("encode", None)
         self._traffic.report(seconds)
@@ -97,6 +97,11 @@ class Incoming:
         names = {component.name for component in self._components[: self._results]}
         seconds = self._traffic.settle(done.seconds, names)
         return Transferred(self._traffic.bytes_up, self._traffic.bytes_down, seconds)
+
+
+def only(size: int) -> range:
+    """That size and no other."""
+    return range(size, size + 1)
 
 
 def unpack_context(packed: PackedTensor | None) -> ContextF16:

@@ -19,21 +19,22 @@ def pack_smallest(image: ImageU8) -> EncodedImage:
     return EncodedImage(width=width, height=height, format="raw", data=raw)
 
 
-def unpack_image(image: EncodedImage, *, sizes: range, what: str) -> ImageU8:
+def unpack_image(image: EncodedImage, widths: range, heights: range, *, what: str) -> ImageU8:
     """The pixels of a picture from the server.
 
     Args:
         image: as received.
-        sizes: widths and heights to accept; checked before a pixel is decoded.
+        widths: to accept, in pixels; checked before a pixel is decoded.
+        heights: to accept.
         what: names the picture in errors.
 
     Raises:
         TransportError: another size, or bytes that are no such picture.
     """
-    if image.width not in sizes or image.height not in sizes:
+    if image.width not in widths or image.height not in heights:
         raise TransportError(
             f"the server sent {what} of {image.width}x{image.height} pixels, expected "
-            f"{sizes[0]} to {sizes[-1]}"
+            f"{widths[0]}x{heights[0]} to {widths[-1]}x{heights[-1]}"
         )
     try:
         return decode_image(image.data, image.format, (image.height, image.width), field=what)

@@ -9,11 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from cascade.addresses import UNIX_PREFIX
-from cascade.bundle.manifest import Component
+from cascade.boundary import Context, Image, Prompt, longest_side, value_of
 from cascade.codecs.image import ImageFormat
 from cascade.codecs.tensor import pack_tensor
-from cascade.diffusion.options import resolve_options
-from cascade.diffusion.spec import DiffusionSpec
 from cascade.errors import (
     BundleMismatch,
     Cancelled,
@@ -25,6 +23,8 @@ from cascade.errors import (
     UnknownContext,
 )
 from cascade.events import Event, Transferred
+from cascade.families import cost_of
+from cascade.family import ComponentSpec
 from cascade.precision import Precision
 from cascade.request import GenerateRequest, Handoff
 from cascade.types import ContextF16
@@ -38,7 +38,7 @@ from runtime_client.remote.resumable_stream import ResumableStream
 from runtime_client.remote.transfer_stats import Traffic
 from wire.generate_call import GenerateCall, encode_generate
 from wire.payloads import ContextReference, EncodedImage
-from wire.starts import ContextStart, ImageStart, PromptStart, Start
+from wire.starts import ContextStart, ImageStart, LabelStart, NoiseStart, PromptStart, Start
 
 MAY_STILL_RUN = (Cancelled, DeadlineExceeded, TransportError)
 """Ends after which the server may still have the request; any other error is its last word."""
@@ -50,7 +50,7 @@ class Plan:
 
     connection: Connection
     bundle_id: str
-    components: tuple[Component, ...]
+    components: tuple[ComponentSpec, ...]
     """Those that the server runs, in order."""
     deadline: Deadline
     precisions: Mapping[str, Precision] = field(default_factory=dict)
@@ -73,7 +73,7 @@ class RemoteRun:
             plan.ticket.request_id or uuid.uuid4().hex,
         )
         self._presence = DisconnectPolicy()
-        self._talk.largest_picture = largest_picture(plan.components)
+        self._talk.largest_picture = longest_side(c.makes for c in plan.components)
 
     def events(self) -> Iterator[Event]:
         """Everything that happens on the server; closing the iterator cancels the call."""
@@ -124,8 +124,9 @@ class RemoteRun:
                 return self._send(peer, start_after(ContextReference(handle=handle), image))
             except UnknownContext:
                 self._plan.connection.contexts.forget(handle)
-        if self._plan.components[0].family == "text_encoder":
-            return self._send(peer, PromptStart(self._handoff.prompt or ""))
+        first = self._plan.components[0]
+        if value_of(Context, first.starts_from) is None:
+            return self._send(peer, start_without_context(first, self._handoff, image))
         inline = ContextReference(tensor=pack_tensor(self._context()))
         return self._send(peer, start_after(inline, image))
 
@@ -185,13 +186,13 @@ class RemoteRun:
     def _packed_image(self) -> EncodedImage | None:
         """The handoff's picture, if the first component starts from one."""
         first = self._plan.components[0]
-        if self._handoff.image is None or not isinstance(first, DiffusionSpec):
+        if self._handoff.image is None or value_of(Image, first.starts_from) is None:
             return None
-        return pack_smallest(self._handoff.image) if first.input_resolution is not None else None
+        return pack_smallest(self._handoff.image)
 
 
 def with_preview_steps(
-    request: GenerateRequest, components: Sequence[Component]
+    request: GenerateRequest, components: Sequence[ComponentSpec]
 ) -> GenerateRequest:
     """The request with its number of previews also as every older server understands it.
 
@@ -204,24 +205,31 @@ def with_preview_steps(
     """
     if not request.previews:
         return request
-    steps = (
-        resolve_options(c, request.options.get(c.name)).steps
-        for c in components
-        if isinstance(c, DiffusionSpec)
-    )
-    every = -(-max(steps, default=1) // (request.previews + 1))
+    units = [cost_of(component, request).units for component in components]
+    every = -(-max(units) // (request.previews + 1))
     return replace(request, preview_every=every)
-
-
-def largest_picture(components: Sequence[Component]) -> int:
-    """Width and height of the largest picture that components make; 0 for none."""
-    sizes = [c.output_resolution for c in components if isinstance(c, DiffusionSpec)]
-    return max(sizes, default=0)
 
 
 def start_after(context: ContextReference, image: EncodedImage | None) -> Start:
     """The starting point after the text encoder: with a picture or without."""
     return ContextStart(context) if image is None else ImageStart(image, context)
+
+
+def start_without_context(
+    first: ComponentSpec, handoff: Handoff, image: EncodedImage | None
+) -> Start:
+    """The starting point of a component that needs no embeddings.
+
+    Args:
+        first: its entry in the manifest.
+        handoff: what it starts from.
+        image: the handoff's picture, packed, if it starts from one.
+    """
+    if image is not None:
+        return ImageStart(image, label=handoff.label)
+    if value_of(Prompt, first.starts_from) is not None:
+        return PromptStart(handoff.prompt or "")
+    return NoiseStart() if handoff.label is None else LabelStart(handoff.label)
 
 
 def presence_at(peer: Peer, wished: DisconnectPolicy) -> DisconnectPolicy:
@@ -236,7 +244,7 @@ def presence_at(peer: Peer, wished: DisconnectPolicy) -> DisconnectPolicy:
     return wished
 
 
-def check_hosted(peer: Peer, components: tuple[Component, ...]) -> None:
+def check_hosted(peer: Peer, components: tuple[ComponentSpec, ...]) -> None:
     """Raise `BundleMismatch` unless the server hosts every component needed."""
     for component in components:
         if component.name not in {c.name for c in peer.info.components}:

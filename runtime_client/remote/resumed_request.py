@@ -5,9 +5,11 @@ Knows the bundle, so that every picture is checked; what was asked for, only the
 
 from collections.abc import Iterator
 
-from cascade.bundle.manifest import Component, Manifest
+from cascade.boundary import longest_side
+from cascade.bundle.manifest import Manifest
 from cascade.errors import TransportError
 from cascade.events import Accepted, Event, Progress, Resumed
+from cascade.family import ComponentSpec
 from cascade.request import Handoff
 from runtime_client.remote.connection import Connection
 from runtime_client.remote.deadline import Deadline
@@ -38,7 +40,7 @@ class FetchedRun:
         self._traffic = Traffic()
         self._talk = ResumableStream(connection, deadline, self._traffic, request_id)
         self._talk.resumes = True
-        self._talk.largest_picture = manifest.stages[-1].output_resolution
+        self._talk.largest_picture = longest_side(c.makes for c in manifest.components)
 
     def events(self) -> Iterator[Event]:
         """Everything that is there and still to come; closing the iterator stops the listening.
@@ -66,7 +68,7 @@ class FetchedRun:
         finally:
             self._talk.cancel_call()
 
-    def _from(self, stage: str) -> tuple[Component, ...]:
+    def _from(self, stage: str) -> tuple[ComponentSpec, ...]:
         """The components from the one that was heard of first."""
         names = [component.name for component in self._manifest.components]
         if stage not in names:

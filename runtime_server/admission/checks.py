@@ -8,11 +8,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from cascade.boundary import Context, Image, value_of
 from cascade.bundle.manifest import Manifest
+from cascade.bundle.starting_points import first_position
 from cascade.codecs.image import ImageFormat, decode_image
 from cascade.codecs.tensor import PackedTensor, unpack_tensor
-from cascade.diffusion.options import check_context, check_image, resolve_options
-from cascade.diffusion.spec import DiffusionSpec
+from cascade.cost import Cost
 from cascade.errors import (
     BundleMismatch,
     ImageCodecError,
@@ -22,9 +23,10 @@ from cascade.errors import (
     TensorCodecError,
     UnknownContext,
 )
+from cascade.families import cost_of, resolved
+from cascade.family import StartCheck
 from cascade.precision import Precision
 from cascade.request import GenerateRequest, Handoff
-from cascade.text.tokenizer import PromptTokenizer
 from cascade.types import ContextF16, ImageU8
 from runtime_server.protocol.callers import ANONYMOUS
 from runtime_server.stores.contexts import ContextStore
@@ -32,7 +34,7 @@ from wire.contexts import HANDLE_BYTES
 from wire.generate_call import GenerateCall, GenerateHead
 from wire.limits import MAX_CONTEXT_TOKENS, MAX_LINGER_S, MAX_REQUEST_ID
 from wire.payloads import ContextReference, EncodedImage
-from wire.starts import ContextStart, ImageStart, PromptStart
+from wire.starts import ContextStart, ImageStart, LabelStart, PromptStart
 
 REQUEST_ID = re.compile(rf"[A-Za-z0-9._-]{{1,{MAX_REQUEST_ID}}}")
 MAX_ENCODED_IMAGE_BYTES = 256 << 10
@@ -54,10 +56,15 @@ class Work:
     """Position of the first component to run."""
     last: int
     """Position of the last one."""
-    steps: Mapping[int, int]
-    """Steps per position, from `first` to `last`; the text encoder counts as one."""
+    costs: Mapping[int, Cost]
+    """What each component takes, by position from `first` to `last`."""
     format: ImageFormat
     """How the pictures travel back."""
+
+    @property
+    def steps(self) -> dict[int, int]:
+        """Units of progress by position, from `first` to `last`."""
+        return {position: cost.units for position, cost in self.costs.items()}
 
 
 class Admission:
@@ -66,8 +73,7 @@ class Admission:
     def __init__(
         self,
         manifest: Manifest,
-        cut: int,
-        tokenizer: PromptTokenizer | None,
+        start_checks: Mapping[int, StartCheck],
         contexts: ContextStore,
         precisions: Mapping[str, Precision],
     ) -> None:
@@ -75,15 +81,14 @@ class Admission:
 
         Args:
             manifest: the bundle's table of contents.
-            cut: the first hosted position.
-            tokenizer: measures prompts; None where the text encoder is not hosted.
+            start_checks: what each hosted component asks of its start, by position.
             contexts: resolves handles.
             precisions: what every component computes in here.
         """
         self._manifest = manifest
         self._bundle_id = manifest.bundle_id
-        self._cut = cut
-        self._tokenizer = tokenizer
+        self._start_checks = start_checks
+        self._width = context_width(manifest)
         self._contexts = contexts
         self._precisions = precisions
 
@@ -107,7 +112,7 @@ class Admission:
                 f"{field}.dtype: expected float16, got {packed.dtype or 'none that we know'}",
                 field=f"{field}.dtype",
             )
-        width = self._manifest.text_encoder.context_width
+        width = self._width
         shape = packed.shape
         if len(shape) != 2 or not 1 <= shape[0] <= MAX_CONTEXT_TOKENS or shape[1] != width:
             raise TensorCodecError(
@@ -132,34 +137,38 @@ class Admission:
         """
         check_request_id(call.request_id)
         self.check_bundle(call.bundle_id)
-        request = self._request(call)
+        request = resolved(self._manifest.components, self._request(call))
         check_presence(call)
         start, first = self._start(call, identity)
         last = self._last(call.last_stage, first)
         self._check_hosted(call, first)
         self._check_precisions(call.precisions, first, last)
+        self._start_checks[first](start)
         return Work(
             request_id=call.request_id,
             request=request,
             start=start,
             first=first,
             last=last,
-            steps=self._steps(request, start, first, last),
+            costs={
+                position: cost_of(self._manifest.components[position], request)
+                for position in range(first, last + 1)
+            },
             format=call.format,
         )
 
     def likely_first(self, head: GenerateHead) -> int | None:
         """Position of the component that a call begins with, nothing checked; None if unclear."""
-        if head.start == "prompt":
-            return 0
-        if head.start == "context":
-            return 1
-        if head.start != "image":
+        if head.start is None or head.start == "resume":
             return None
-        for spec in self._manifest.stages:
-            if spec.input_resolution == head.image_width:
-                return self._manifest.position(spec.name)
-        return None
+        images = [value_of(Image, spec.starts_from) for spec in self._manifest.components]
+        size = next(
+            ((i.width, i.height) for i in images if i and i.width == head.image_width), None
+        )
+        try:
+            return first_position(self._manifest, head.start, size, head.first_stage)
+        except InvalidRequest:
+            return None
 
     def _request(self, call: GenerateCall) -> GenerateRequest:
         """The bounds that need no stage, and that every component named in the options exists."""
@@ -172,8 +181,10 @@ class Admission:
                 )
         return GenerateRequest(
             prompt=call.start.prompt if isinstance(call.start, PromptStart) else None,
+            label=call.start.label if isinstance(call.start, LabelStart) else None,
             seed=call.seed,
             image_index=call.image_index,
+            first_stage=call.first_stage or None,
             last_stage=call.last_stage or None,
             previews=call.previews,
             preview_every=call.preview_every,
@@ -182,18 +193,29 @@ class Admission:
 
     def _start(self, call: GenerateCall, identity: str) -> tuple[Handoff, int]:
         """What the work starts from, and the position that comes next."""
+        kind = call.start_kind
+        if kind is None or kind == "resume":
+            raise InvalidRequest("start: give a prompt, a context or an image", field="start")
+        size = None
+        if isinstance(call.start, ImageStart):
+            size = (call.start.image.width, call.start.image.height)
+        first = first_position(self._manifest, kind, size, call.first_stage)
         match call.start:
             case PromptStart(prompt):
-                return Handoff(prompt=prompt), 0
+                return Handoff(prompt=prompt), first
+            case LabelStart(label):
+                return Handoff(label=label), first
             case ContextStart(reference):
-                return Handoff(context=self._resolve(reference, "context.context", identity)), 1
-            case ImageStart(encoded, reference):
-                spec = self._stage_after(encoded)
-                reference = reference or ContextReference()
-                context = self._resolve(reference, "image.context", identity)
-                image = read_image(encoded)
-                return Handoff(context=context, image=image), self._manifest.position(spec.name)
-        raise InvalidRequest("start: give a prompt, a context or an image", field="start")
+                return Handoff(context=self._resolve(reference, "context.context", identity)), first
+            case ImageStart(encoded, reference, label):
+                context = None
+                if value_of(Context, self._manifest.components[first].starts_from) is not None:
+                    # Before the picture: it is looked up, the picture has to be decoded.
+                    context = self._resolve(
+                        reference or ContextReference(), "image.context", identity
+                    )
+                return Handoff(context=context, label=label, image=read_image(encoded)), first
+        return Handoff(), first
 
     def _resolve(self, reference: ContextReference, field: str, identity: str) -> ContextF16:
         """The embeddings that a reference means."""
@@ -214,18 +236,6 @@ class Admission:
             )
         return context
 
-    def _stage_after(self, image: EncodedImage) -> DiffusionSpec:
-        """The component that starts from a picture of that size."""
-        fitting = [s for s in self._manifest.stages if s.input_resolution is not None]
-        for spec in fitting:
-            if image.width == image.height == spec.input_resolution:
-                return spec
-        sizes = ", ".join(f"{s.input_resolution}x{s.input_resolution}" for s in fitting)
-        raise InvalidRequest(
-            f"image.image: {image.width}x{image.height} fits no component; expected {sizes}",
-            field="image.image",
-        )
-
     def _last(self, last_stage: str, first: int) -> int:
         """Position to stop after."""
         if not last_stage:
@@ -244,15 +254,13 @@ class Admission:
 
     def _check_hosted(self, call: GenerateCall, first: int) -> None:
         """Refuse a start whose next component does not run here."""
-        if first < self._cut:
+        if first not in self._start_checks:
             name = self._manifest.components[first].name
+            hosted = self._manifest.components[min(self._start_checks)].name
             raise InvalidRequest(
-                f"{call.start_kind}: {name} does not run here, this server starts with "
-                f"{self._manifest.components[self._cut].name}",
+                f"{call.start_kind}: {name} does not run here, this server starts with {hosted}",
                 field=call.start_kind or "start",
             )
-        if isinstance(call.start, PromptStart) and self._tokenizer is not None:
-            self._tokenizer(call.start.prompt)
 
     def _check_precisions(self, asked: Mapping[str, Precision], first: int, last: int) -> None:
         """Refuse components that compute in another precision here than the client counts on."""
@@ -271,23 +279,11 @@ class Admission:
                     field=f"precisions.{name}",
                 )
 
-    def _steps(
-        self, request: GenerateRequest, start: Handoff, first: int, last: int
-    ) -> dict[int, int]:
-        """Steps per position, after checking that options and start fit the components."""
-        steps: dict[int, int] = {}
-        for position, spec in enumerate(self._manifest.components):
-            if not isinstance(spec, DiffusionSpec):
-                planned = 1
-            else:
-                planned = resolve_options(spec, request.options.get(spec.name)).steps
-                if position == first:
-                    check_context(spec, start)
-                    if spec.input_resolution is not None:
-                        check_image(spec, start)
-            if first <= position <= last:
-                steps[position] = planned
-        return steps
+
+def context_width(manifest: Manifest) -> int:
+    """Width of the embeddings of a bundle; 0 where no component starts from any."""
+    texts = (value_of(Context, spec.starts_from) for spec in manifest.components)
+    return next((text.width for text in texts if text is not None), 0)
 
 
 def check_request_id(request_id: str) -> None:

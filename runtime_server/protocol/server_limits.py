@@ -1,5 +1,6 @@
 """The limits that a server tells its clients at their first call, out of its configuration."""
 
+from cascade.boundary import longest_side
 from cascade.bundle.manifest import Manifest
 from cascade.diffusion.request_options import MAX_STEPS
 from cascade.request import MAX_PROMPT_CHARACTERS
@@ -23,5 +24,5 @@ def limits_of(config: ServerConfig, manifest: Manifest) -> Limits:
         max_in_flight_per_identity=config.max_in_flight_per_identity,
         max_linger_s=config.max_linger_s,
         max_in_flight=config.max_in_flight,
-        max_joined_bytes=max_joined_bytes(max(s.output_resolution for s in manifest.stages)),
+        max_joined_bytes=max_joined_bytes(longest_side(c.makes for c in manifest.components)),
     )

@@ -10,9 +10,9 @@ from contextlib import closing
 from typing import Any, cast
 
 from cascade.bundle.manifest import Manifest
-from cascade.diffusion.request_options import DiffusionOptions
 from cascade.errors import StageError
 from cascade.events import StageFinished
+from cascade.families import family_of
 from cascade.request import GenerateRequest, Handoff
 from cascade.stage import Stage
 from cascade.tuning.dummy_inputs import dummy_handoff
@@ -50,6 +50,7 @@ def time_step(stage: Stage, manifest: Manifest, name: str) -> float:
 
 def probe_of(manifest: Manifest, name: str) -> tuple[GenerateRequest, Handoff]:
     """The least work that shows whether a component works: request and what it starts from."""
-    handoff = dummy_handoff(manifest, manifest.position(name), tokens=TOKENS)
-    options = {name: DiffusionOptions(steps=1)}
+    component = manifest.components[manifest.position(name)]
+    handoff = dummy_handoff(component, tokens=TOKENS)
+    options = {name: family_of(component).least_options(component)}
     return GenerateRequest(prompt=handoff.prompt, options=options), handoff

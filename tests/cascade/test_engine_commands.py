@@ -20,11 +20,12 @@ from cascade.commands.tune import (
 )
 from cascade.engines.factory import EngineKind, installed_kinds
 from cascade.errors import EngineError, ManifestError
+from cascade.families import cost_of
 from cascade.precision import Precision
 from cascade.system.user_cache import user_cache_folder
 from cascade.tuning.options import parse_engine_options
 from cascade.tuning.plan import plan_here
-from cascade.tuning.ranking import default_steps, preferred, request_ms
+from cascade.tuning.ranking import preferred, request_ms
 from cascade.tuning.records import read_tuning, tuning_key
 from cascade.tuning.worker import Order, Trial
 from tests.support.tiny_bundle import write_tiny_bundle
@@ -42,6 +43,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 def order(bundle: Bundle) -> Order:
     """ONNX Runtime on the base stage."""
     return Order(
+        role="net",
         bundle=str(bundle.folder),
         component="base",
         kind=ORT,
@@ -64,15 +66,15 @@ def test_tuning_is_followed(
     assert tuning is not None
     base = bundle.manifest.components[1]
     assert [(m.kind, m.precision) for m in tuning.measurements] == candidates(base)
-    usable = tuning.usable("base")
+    usable = tuning.usable("base", cost_of(base).runs)
     assert {(ORT, FP32), (ORT, Precision.INT8)} <= usable.keys()
     assert all(m.batch == 2 for m in tuning.measurements)
     by_pair = {(m.kind, m.precision): m for m in tuning.measurements}
     assert by_pair[ORT, FP32].difference == 0.0
     assert 0.001 < by_pair[ORT, Precision.INT8].difference < 0.1
     choice = plan_here(bundle.manifest, parse_engine_options("auto", "auto", 1)).of("base")
-    steps, whole = default_steps(base), request_ms(bundle.manifest, tuning)
-    assert (choice.kind, choice.precision) == preferred(usable, steps, whole)
+    whole = request_ms(bundle.manifest, tuning)
+    assert (choice.kind, choice.precision) == preferred(usable, whole)
     printed = capsys.readouterr().out.splitlines()
     assert len(printed) == len(candidates(base)) + 2
     assert run(argparse.Namespace(**{**vars(args), "component": ["text_encoder"]})) == 0

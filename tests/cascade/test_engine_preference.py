@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from cascade.engines.kinds import EngineKind
+from cascade.families import cost_of
 from cascade.precision import Precision
-from cascade.tuning.ranking import default_steps, distant, preferred, request_ms
+from cascade.tuning.ranking import distant, preferred, request_ms
 from tests.cascade.test_engine_plan import measured
 from tests.support.tiny_bundle import write_tiny_bundle
 
@@ -15,28 +16,27 @@ FP32, BF16, INT8 = Precision.FP32, Precision.BF16, Precision.INT8
 
 
 @pytest.mark.parametrize(
-    ("times", "steps", "whole", "expected"),
+    ("times", "whole", "expected"),
     [
         # Far apart: the fastest.
-        ({(ORT, FP32): 10.0, (ORT, INT8): 5.0}, 1, 0.0, (ORT, INT8)),
+        ({(ORT, FP32): 10.0, (ORT, INT8): 5.0}, 0.0, (ORT, INT8)),
         # Within ten per cent: the most exact, and of two engines of one precision the faster.
-        ({(ORT, FP32): 5.4, (ORT, INT8): 5.0}, 1, 0.0, (ORT, FP32)),
-        ({(OPENVINO, BF16): 5.4, (ORT, FP32): 6.0, (ORT, INT8): 5.0}, 1, 0.0, (OPENVINO, BF16)),
-        ({(ORT, FP32): 5.4, (OPENVINO, FP32): 5.3, (ORT, INT8): 5.0}, 1, 0.0, (OPENVINO, FP32)),
-        # A hundredth of the request, over all steps, is nothing.
-        ({(ORT, FP32): 10.0, (ORT, INT8): 5.0}, 1, 500.0, (ORT, FP32)),
-        ({(ORT, FP32): 10.0, (ORT, INT8): 5.0}, 2, 500.0, (ORT, INT8)),
-        ({(OPENVINO, FP32): 10.0}, 4, 0.0, (OPENVINO, FP32)),
+        ({(ORT, FP32): 5.4, (ORT, INT8): 5.0}, 0.0, (ORT, FP32)),
+        ({(OPENVINO, BF16): 5.4, (ORT, FP32): 6.0, (ORT, INT8): 5.0}, 0.0, (OPENVINO, BF16)),
+        ({(ORT, FP32): 5.4, (OPENVINO, FP32): 5.3, (ORT, INT8): 5.0}, 0.0, (OPENVINO, FP32)),
+        # A hundredth of the request is nothing.
+        ({(ORT, FP32): 10.0, (ORT, INT8): 5.0}, 500.0, (ORT, FP32)),
+        ({(ORT, FP32): 20.0, (ORT, INT8): 10.0}, 500.0, (ORT, INT8)),
+        ({(OPENVINO, FP32): 40.0}, 0.0, (OPENVINO, FP32)),
     ],
 )
 def test_exact_before_fast(
     times: dict[tuple[EngineKind, Precision], float],
-    steps: int,
     whole: float,
     expected: tuple[EngineKind, Precision],
 ) -> None:
-    """By share of the step and by share of the request."""
-    assert preferred(times, steps, whole) == expected
+    """By share of the component and by share of the request."""
+    assert preferred(times, whole) == expected
 
 
 def test_a_request_is_its_steps_at_their_fastest(tmp_path: Path) -> None:
@@ -48,7 +48,8 @@ def test_a_request_is_its_steps_at_their_fastest(tmp_path: Path) -> None:
         ("base", ORT, INT8, 4.0, ""),
         ("base", OPENVINO, INT8, 1.0, "it ended the process (signal 11)"),
     )
-    assert [default_steps(component) for component in manifest.components] == [1, 3, 3, 3]
+    runs = [cost_of(component).runs["net"] for component in manifest.components]
+    assert runs == [1, 3, 3, 3]
     assert request_ms(manifest, tuning) == 2.0 + 3 * 4.0
 
 

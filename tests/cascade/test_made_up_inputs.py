@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from cascade.bundle.bundle import Bundle
+from cascade.diffusion.family import waves
 from cascade.tuning.dummy_inputs import (
     default_batch,
     default_shapes,
     dummy_inputs,
     free_axes,
-    waves,
 )
 from tests.support.tiny_bundle import SIZES, write_tiny_bundle
 

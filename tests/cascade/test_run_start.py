@@ -11,13 +11,15 @@ from cascade.commands.inspect_verify import describe
 from cascade.diffusion.denoiser import Estimate
 from cascade.diffusion.options import resolve_options
 from cascade.diffusion.request_options import DiffusionOptions
-from cascade.diffusion.run_start import LARGEST_SIGNAL, late_start, late_starts
+from cascade.diffusion.run_start import LARGEST_SIGNAL, late_start
 from cascade.diffusion.samplers.ddim import ddim
 from cascade.diffusion.schedule import Schedule, Spacing, TableSpec, listed_times, make_schedule
 from cascade.errors import InvalidRequest
+from cascade.families import warnings_of
 from cascade.numerics.noise import START, normals
 from cascade.request import GenerateRequest
 from cascade.types import Batch, PerSample
+from runtime_client.request_checks import check_request
 from tests.support.tiny_bundle import write_tiny_bundle
 
 PIXELS = 3 * 64 * 64
@@ -142,7 +144,9 @@ def test_a_request_is_warned_about_the_stages_that_it_runs(manifest: Manifest) -
 
     def warned(**fields: object) -> list[str]:
         request = GenerateRequest(prompt="a", **fields)  # type: ignore[arg-type]
-        return [found.stage for found in late_starts(both.stages, request)]
+        checked = check_request(both, request)
+        ran = [both.components[position] for position in checked.positions]
+        return [found.stage for found in warnings_of(ran, checked.request)]
 
     few = {"base": DiffusionOptions(steps=5)}
     assert warned() == ["sr16"]

@@ -12,7 +12,6 @@ import pytest
 
 from cascade.bundle.bundle import Bundle, open_bundle
 from cascade.diffusion.request_options import DiffusionOptions
-from cascade.diffusion.spec import DiffusionSpec
 from cascade.engines.factory import EngineKind, installed_kinds
 from cascade.request import GenerateRequest
 from cascade.tuning.options import parse_engine_options
@@ -43,8 +42,7 @@ def pictures(bundle: Bundle, kind: EngineKind, threads: int) -> list[dict[str, I
     plan = plan_here(bundle.manifest, parse_engine_options(kind.value, "fp32", threads))
     options = {
         component.name: DiffusionOptions(steps=2 if component.input_resolution is None else 1)
-        for component in bundle.manifest.components
-        if isinstance(component, DiffusionSpec)
+        for component in bundle.manifest.stages
     }
     answers = LocalAnswers(bundle, plan)
     try:

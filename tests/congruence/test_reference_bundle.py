@@ -12,7 +12,6 @@ import pytest
 
 from cascade.bundle.bundle import Bundle, open_bundle
 from cascade.diffusion.request_options import DiffusionOptions
-from cascade.diffusion.spec import DiffusionSpec
 from cascade.request import GenerateRequest
 from cascade.types import ImageU8
 from runtime_client.client import Client
@@ -43,8 +42,7 @@ def requests(reference: Bundle) -> list[GenerateRequest]:
     """Four prompts, the fewest steps that still exercise the sampler."""
     options = {
         component.name: DiffusionOptions(steps=2 if component.input_resolution is None else 1)
-        for component in reference.manifest.components
-        if isinstance(component, DiffusionSpec)
+        for component in reference.manifest.stages
     }
     return [
         GenerateRequest(prompt=prompt, seed=seed, options=options)

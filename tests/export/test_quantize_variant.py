@@ -16,7 +16,7 @@ from export.bundle_parts import BundleParts, ExportOptions
 from export.quantize.calibration import observe
 from export.quantize.layers import Layer, find_layers
 from export.quantize.ranges import choose_range
-from export.quantize.sensitivity import Cost, choose_layers, measure_costs
+from export.quantize.sensitivity import LayerCost, choose_layers, measure_costs
 from export.quantize.shared_weights import strip_initializers
 from export.quantize.static import LayerLevels
 from export.quantize.trajectories import CROP, cropped, trajectory_cases, true_starts
@@ -131,7 +131,7 @@ def layer(name: str) -> Layer:
 
 def test_layers_are_given_up_until_the_floor_holds() -> None:
     """The costliest go first; the frontier says what every point reached."""
-    costs = [Cost(layer=layer(f"l{n}"), error=10.0 - n, macs=1.0) for n in range(8)]
+    costs = [LayerCost(layer=layer(f"l{n}"), error=10.0 - n, macs=1.0) for n in range(8)]
     asked: list[int] = []
 
     def picture_db(chosen: Sequence[Layer]) -> float:

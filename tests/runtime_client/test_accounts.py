@@ -9,7 +9,7 @@ from cascade.errors import StageError
 from cascade.events import Accepted, FellBack, Progress, StageFinished, Transferred
 from cascade.request import Handoff
 from runtime_client.cli.progress_bars import ProgressBars, bar
-from runtime_client.cli.time_table import render, rows
+from runtime_client.cli.time_table import WorkRows, render, rows
 from runtime_client.remote.transfer_stats import Traffic
 from runtime_client.result import Collected
 
@@ -30,9 +30,15 @@ SECONDS = {
 STAGES = ["base", "sr256", "sr1024"]
 
 
+def work(cut: int) -> WorkRows:
+    """The rows of a bundle with a text encoder, cut there."""
+    mine = max(0, cut - 1)
+    return WorkRows(words=("tokenise", "encode"), here=STAGES[:mine], there=STAGES[mine:])
+
+
 def test_the_table_lists_the_work_in_order() -> None:
     """Every hop of the default cut, the rest, and the total."""
-    assert list(rows(SECONDS, STAGES, 2)) == [
+    assert list(rows(SECONDS, work(2))) == [
         "tokenise",
         "encode",
         "base",
@@ -50,23 +56,23 @@ def test_the_table_lists_the_work_in_order() -> None:
 
 def test_the_cut_moves_the_wire_in_the_table() -> None:
     """Stages here come before the upload, stages there after it."""
-    names = list(rows({**SECONDS, "load": 0.1, "connect": 0.1}, STAGES, 0))
+    names = list(rows({**SECONDS, "load": 0.1, "connect": 0.1}, work(0)))
     assert names.index("connect") < names.index("upload") < names.index("base")
-    names = list(rows(SECONDS, STAGES, 4))
+    names = list(rows(SECONDS, work(4)))
     assert names.index("sr1024") < names.index("upload")
 
 
 @pytest.mark.parametrize("cut", range(5))
 def test_the_rows_add_up(cut: int) -> None:
     """All rows but the last make the total."""
-    table = rows(SECONDS, STAGES, cut)
+    table = rows(SECONDS, work(cut))
     total = table.pop("total")
     assert sum(table.values()) == pytest.approx(total)
 
 
 def test_the_table_is_readable() -> None:
     """Milliseconds, shares and bytes, in columns."""
-    lines = render(rows(SECONDS, STAGES, 2), 12_345, 3_145_728, {"sr256": "ort int8"}).splitlines()
+    lines = render(rows(SECONDS, work(2)), 12_345, 3_145_728, {"sr256": "ort int8"}).splitlines()
     assert "base                  200.0   20.0%" in lines
     assert lines[-2].split() == ["bytes", "up", "12,345"]
     assert lines[-1].split() == ["bytes", "down", "3,145,728"]

@@ -108,5 +108,5 @@ def test_requests_are_checked_before_any_work(
 
 def test_the_last_position_is_found(bundle: Bundle) -> None:
     """By name, or the cascade's last."""
-    assert check_request(bundle.manifest, GenerateRequest(prompt="a")) == 3
-    assert check_request(bundle.manifest, GenerateRequest(prompt="a", last_stage="base")) == 1
+    assert check_request(bundle.manifest, GenerateRequest(prompt="a")).last == 3
+    assert check_request(bundle.manifest, GenerateRequest(prompt="a", last_stage="base")).last == 1

@@ -6,7 +6,7 @@ import pytest
 from cascade.codecs.image import ImageFormat, encode_image
 from cascade.codecs.tensor import PackedTensor, pack_tensor
 from cascade.errors import TransportError
-from runtime_client.remote.event_decoder import unpack_context
+from runtime_client.remote.event_decoder import only, unpack_context
 from runtime_client.remote.image_payload import pack_smallest, unpack_image
 from wire.payloads import EncodedImage
 
@@ -25,7 +25,7 @@ def test_noise_travels_raw_and_flat_colours_as_webp() -> None:
     assert pack_smallest(FLAT).format == "webp"
     for image in (NOISE, FLAT):
         size = image.shape[0]
-        back = unpack_image(pack_smallest(image), sizes=range(size, size + 1), what="picture")
+        back = unpack_image(pack_smallest(image), only(size), only(size), what="picture")
         np.testing.assert_array_equal(back, image)
 
 
@@ -42,7 +42,7 @@ def test_noise_travels_raw_and_flat_colours_as_webp() -> None:
 def test_a_picture_of_another_size_is_refused(image: EncodedImage) -> None:
     """The size is known beforehand; nothing else is decoded."""
     with pytest.raises(TransportError):
-        unpack_image(image, sizes=range(8, 9), what="picture")
+        unpack_image(image, only(8), only(8), what="picture")
 
 
 def test_a_context_is_unpacked() -> None:

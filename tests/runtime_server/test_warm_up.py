@@ -75,7 +75,7 @@ def test_every_hosted_component_runs_once(bundle: Bundle, cut: int) -> None:
         assert list(core.warmed) == NAMES[cut:]
         assert all(seconds > 0 for seconds in core.warmed.values())
         assert [engine.runs for engine in factory.engines] == [1] * (4 - cut)
-        assert core.executor.counts.idle
+        assert core.workers.counts.idle
     finally:
         core.close()
 
@@ -143,7 +143,7 @@ def test_a_file_that_no_component_opens_is_checked_too(tmp_path: Path) -> None:
 
 def test_made_up_starts_fit_their_components(bundle: Bundle) -> None:
     """A prompt, a context, and a picture of the size before."""
-    starts = [dummy_handoff(bundle.manifest, at, tokens=5) for at in range(4)]
+    starts = [dummy_handoff(bundle.manifest.components[at], tokens=5) for at in range(4)]
     assert starts[0].prompt
     assert [s.context.shape for s in starts[1:] if s.context is not None] == [(5, 8)] * 3
     sizes = [None if s.image is None else s.image.shape for s in starts]

@@ -7,7 +7,7 @@ from benchmarks.lib.source_counts import homonyms, modules_of
 ROOT = Path(__file__).parents[2]
 KNOWN = frozenset(
     {
-        "AdminHandlers", "Asked", "Attention", "Call", "Counts", "Gate",
+        "AdminHandlers", "Asked", "Attention", "Call", "Counts",
         "Known", "Load", "Order", "Plan", "Progress", "Question", "Run", "Seat",
         "Setting", "StraightPath", "Subject", "TimedEngine", "Trial",
     }

@@ -1,0 +1,112 @@
+"""What may cross a component boundary, as values of the manifest: a component's input and output.
+
+A component starts from some of them and makes one; whether two components fit is a comparison of
+values. Nothing at all is a start from noise. What really crosses is a `Handoff`.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+from cascade.graph_spec import DtypeName
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Prompt:
+    """Words, as a caller typed them."""
+
+    kind: Literal["prompt"] = "prompt"
+
+    def __str__(self) -> str:
+        """For errors."""
+        return "a prompt"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Label:
+    """A class by its number, 0 to `classes - 1`."""
+
+    kind: Literal["label"] = "label"
+    classes: int
+
+    def __str__(self) -> str:
+        """For errors."""
+        return f"a label of {self.classes} classes"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Context:
+    """Text embeddings `[tokens, width]` float16, of any number of tokens."""
+
+    kind: Literal["context"] = "context"
+    width: int
+
+    def __str__(self) -> str:
+        """For errors."""
+        return f"embeddings of width {self.width}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Image:
+    """A picture `[height, width, channels]` uint8 of the values 0 to `levels - 1`."""
+
+    kind: Literal["image"] = "image"
+    width: int
+    height: int
+    channels: int = 3
+    levels: int = 256
+
+    @property
+    def pixels(self) -> int:
+        """Width times height."""
+        return self.width * self.height
+
+    @property
+    def size_bytes(self) -> int:
+        """Of the raw pixels."""
+        return self.pixels * self.channels
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of its array: height, width, channels."""
+        return self.height, self.width, self.channels
+
+    def __str__(self) -> str:
+        """For errors."""
+        kinds = {3: "", 1: " grey"}
+        colours = kinds.get(self.channels, f" of {self.channels} channels")
+        levels = "" if self.levels == 256 else f" of {self.levels} levels"
+        return f"a picture of {self.width}x{self.height}{colours}{levels}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tensor:
+    """Numbers of a fixed shape."""
+
+    kind: Literal["tensor"] = "tensor"
+    shape: tuple[int, ...]
+    dtype: DtypeName
+
+    def __str__(self) -> str:
+        """For errors."""
+        return f"a tensor {list(self.shape)} {self.dtype}"
+
+
+BoundaryValue = Prompt | Label | Context | Image | Tensor
+Value = TypeVar("Value", Prompt, Label, Context, Image, Tensor)
+
+
+def value_of(kind: type[Value], values: Iterable[BoundaryValue]) -> Value | None:
+    """The value of a kind among others; None where there is none."""
+    return next((value for value in values if isinstance(value, kind)), None)
+
+
+def in_words(values: Iterable[BoundaryValue]) -> str:
+    """`embeddings of width 512 and a picture of 64x64`, or `noise alone`."""
+    return " and ".join(map(str, values)) or "noise alone"
+
+
+def longest_side(values: Iterable[BoundaryValue]) -> int:
+    """Pixels of the longest side of any picture among values; 0 where there is none."""
+    images = [value for value in values if isinstance(value, Image)]
+    return max((max(image.width, image.height) for image in images), default=0)

@@ -1,0 +1,205 @@
+"""The family of diffusion stages: noise, and what conditions it, to a picture in a few dozen steps.
+
+Knows the record and what a run takes; the sampler is loaded when a stage is opened.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cascade.boundary import Context, Image, value_of
+from cascade.cost import Cost
+from cascade.diffusion.request_options import DiffusionOptions
+from cascade.diffusion.schedule import ScheduleSpec, TableSpec
+from cascade.diffusion.spec import DiffusionSpec, StoredContext, check_choices
+from cascade.engine import Engine
+from cascade.events import Backend
+from cascade.family import PlanWarning, ReadFile, StartCheck
+from cascade.graph_spec import NET
+from cascade.request import FamilyOptions, Handoff
+from cascade.stage import EngineStage
+from cascade.types import Array, ContextF16
+
+if TYPE_CHECKING:
+    from cascade.diffusion.options import SamplingOptions
+
+
+class DiffusionFamily:
+    """See `cascade.family.Family`."""
+
+    spec_type = DiffusionSpec
+    options_type = DiffusionOptions
+    unit = "step"
+    is_discrete = False
+
+    def check(self, spec: DiffusionSpec, path: str) -> None:
+        """See `cascade.diffusion.spec.check_choices`."""
+        check_choices(spec, path)
+
+    def resolve(self, spec: DiffusionSpec, options: FamilyOptions | None) -> "SamplingOptions":
+        """See `cascade.diffusion.options.resolve_options`."""
+        from cascade.diffusion.options import resolve_options  # noqa: PLC0415  see the module
+
+        return resolve_options(spec, options)
+
+    def settings(self, spec: DiffusionSpec, plan: "SamplingOptions") -> Mapping[str, Any]:
+        """Steps, guidance, and the augmentation where the stage has one."""
+        found = {"steps": plan.steps, "guidance": weight_words(plan.weight)}
+        return found if spec.augmentation is None else {**found, "augmentation": plan.augmentation}
+
+    def warnings(self, spec: DiffusionSpec, plan: "SamplingOptions") -> Sequence[PlanWarning]:
+        """A run that starts in the middle of its schedule."""
+        from cascade.diffusion.run_start import late_start  # noqa: PLC0415
+
+        late = late_start(spec, plan.steps)
+        return () if late is None else (late,)
+
+    def cost(self, spec: DiffusionSpec, plan: "SamplingOptions") -> Cost:
+        """A run and a picture's pixels per step."""
+        return Cost(
+            runs={NET: plan.steps},
+            units=plan.steps,
+            pixels=plan.steps * spec.makes.pixels,
+            result_bytes=spec.makes.size_bytes,
+        )
+
+    def start_check(self, spec: DiffusionSpec, read: ReadFile) -> StartCheck:
+        """The context fits the graph, and so does the picture where there must be one."""
+        from cascade.diffusion.options import check_start  # noqa: PLC0415
+
+        del read
+        return lambda handoff: check_start(spec, handoff)
+
+    def open(
+        self,
+        spec: DiffusionSpec,
+        position: int,
+        engines: Mapping[str, Engine],
+        read: ReadFile,
+        computed: Backend | None,
+    ) -> EngineStage:
+        """The stage with its null context, if it has one; see `Family.open`."""
+        from cascade.diffusion.stage import DiffusionStage  # noqa: PLC0415
+
+        null_context = read_null_context(spec, read)
+        return DiffusionStage(
+            spec, position, engines[NET], null_context=null_context, computed=computed
+        )
+
+    def axes(self, spec: DiffusionSpec, *, batch: int, tokens: int) -> dict[str, int]:
+        """Rows, tokens and the size of its picture."""
+        sizes = {"height": spec.makes.height, "width": spec.makes.width}
+        return {"batch": batch, "tokens": tokens, **sizes}
+
+    def default_rows(self, spec: DiffusionSpec) -> int:
+        """Guidance doubles the rows, unless the network was taught it."""
+        return 1 if spec.guidance.taught or spec.guidance.weight == 1.0 else 2
+
+    def dummy_inputs(
+        self, spec: DiffusionSpec, role: str, axes: Mapping[str, int]
+    ) -> dict[str, Array]:
+        """Smooth pictures, and noisy ones halfway to noise, as a denoising step sees them.
+
+        An 8-bit graph is right only within the range that it was made for. Shapes and dtypes are
+        the graph's.
+        """
+        rng = np.random.default_rng(0)
+        inputs: dict[str, Array] = {}
+        for tensor in spec.graphs[role].inputs:
+            shape = tensor.shape_with(axes)
+            if tensor.name == "low_res":
+                values = waves(shape)
+            elif tensor.name == "x_t":
+                values = np.sqrt(0.5) * (waves(shape) + rng.standard_normal(shape))
+            elif tensor.name == "t":
+                values = np.full(shape, 0.5)
+            else:
+                values = rng.random(shape) * (1 if tensor.dtype == "float32" else 2)
+            inputs[tensor.name] = values.astype(tensor.dtype)
+        return inputs
+
+    def dummy_start(self, spec: DiffusionSpec, *, tokens: int) -> Handoff:
+        """Embeddings of zeros, and a white picture."""
+        context, image = None, None
+        text, low = value_of(Context, spec.starts_from), value_of(Image, spec.starts_from)
+        if text is not None:
+            (shape,) = [t.shape for t in spec.graphs[NET].inputs if t.name == "context"]
+            length = shape[-2] if isinstance(shape[-2], int) else tokens
+            context = np.zeros((length, text.width), np.float16)
+        if low is not None:
+            image = np.full(low.shape, low.levels - 1, np.uint8)
+        return Handoff(context=context, image=image)
+
+    def least_options(self, spec: DiffusionSpec) -> FamilyOptions:
+        """One step."""
+        del spec
+        return DiffusionOptions(steps=1)
+
+    def time_rows(self, spec: DiffusionSpec) -> tuple[str, ...]:
+        """Itself."""
+        return (spec.name,)
+
+    def describe(self, spec: DiffusionSpec) -> list[str]:
+        """Image, schedule, sampler, and whether its default run starts late."""
+        low = value_of(Image, spec.starts_from)
+        start = "" if low is None else f"{sides(low)} -> "
+        lines = [
+            f"image    {start}{sides(spec.makes)}, {spec.prediction}-prediction, "
+            f"{schedule_words(spec.schedule)}",
+            f"sampler  {spec.sampler}, {spec.steps} steps, guidance "
+            f"{spec.guidance.weight:g} ({spec.guidance.convention}), "
+            f"{spec.threshold.kind} thresholding, {spec.variance} variance",
+        ]
+        plan = self.resolve(spec, None)
+        lines.extend(f"warning  {warning}" for warning in self.warnings(spec, plan))
+        if spec.augmentation is not None:
+            a = spec.augmentation
+            lines.append(f"augment  {a.default:g} by default, {a.lowest:g} to {a.highest:g}")
+        lines.extend(f"training {key}: {value}" for key, value in spec.training.items())
+        return lines
+
+
+def read_null_context(spec: DiffusionSpec, read: ReadFile) -> ContextF16 | None:
+    """The embeddings `[tokens, width]` that stand in the place of a text, if the bundle has some.
+
+    Raises:
+        ManifestError: the file holds something else.
+    """
+    from cascade.diffusion.unconditional import read_stored_context  # noqa: PLC0415
+
+    stored, text = spec.null_context, value_of(Context, spec.starts_from)
+    if not isinstance(stored, StoredContext) or text is None:
+        return None
+    return read_stored_context(stored, read(stored.file), text.width)
+
+
+def waves(shape: tuple[int, ...]) -> Array:
+    """Smooth pictures, `[B, C, H, W]` float64 in [-1, 1], every one and every colour another."""
+    batch, channels, height, width = shape
+    phase = np.arange(batch)[:, None] + np.arange(channels)[None, :] / channels
+    down, along = (np.linspace(0, 2 * np.pi, size) for size in (height, width))
+    slope = down[:, None] + along[None, :]
+    picture: Array = np.sin(phase[:, :, None, None] + slope)
+    return picture
+
+
+def sides(image: Image) -> str:
+    """`64` for a square, `64x48` for what is none."""
+    return str(image.width) if image.width == image.height else f"{image.width}x{image.height}"
+
+
+def schedule_words(schedule: ScheduleSpec) -> str:
+    """A schedule's name, or how many numbers it is."""
+    if isinstance(schedule, TableSpec):
+        return f"schedule of {len(schedule.alpha_bar)} tabulated steps, {schedule.spacing}"
+    return f"{schedule} schedule"
+
+
+def weight_words(weight: object) -> Any:
+    """A guidance weight as JSON: a number, or how it alternates."""
+    from cascade.diffusion.guidance import OscillatingGuidance  # noqa: PLC0415
+
+    if isinstance(weight, OscillatingGuidance):
+        return {"high": weight.high, "low": weight.low, "first_steps": weight.first_steps}
+    return getattr(weight, "weight", None)

@@ -1,0 +1,72 @@
+"""The families of components that this software knows, as one literal table.
+
+Nothing registers itself: a new family is a line here. The functions below ask the right family
+about one component, or about all of a request. A family imports what runs it only when it opens a
+stage, so that whoever reads a manifest loads no sampler and no tokenizer.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from cascade.cost import Cost
+from cascade.diffusion.family import DiffusionFamily
+from cascade.errors import ManifestError
+from cascade.family import ComponentSpec, Family, PlanWarning
+from cascade.request import GenerateRequest
+from cascade.text.family import TextEncoderFamily
+
+FAMILIES: Mapping[str, Family[Any, Any]] = {
+    "text_encoder": TextEncoderFamily(),
+    "diffusion": DiffusionFamily(),
+}
+"""By the word that the manifest uses."""
+
+
+def family_of(spec: ComponentSpec) -> Family[Any, Any]:
+    """The family of a component.
+
+    Raises:
+        ManifestError: this software knows none of that name.
+    """
+    family = FAMILIES.get(spec.family)
+    if family is None:
+        raise ManifestError(
+            f"{spec.name}.family: expected one of {', '.join(FAMILIES)}, got {spec.family!r}",
+            field=f"{spec.name}.family",
+        )
+    return family
+
+
+def resolved(components: Sequence[ComponentSpec], request: GenerateRequest) -> GenerateRequest:
+    """The request with a plan for each of the components: its options are resolved here, once.
+
+    Raises:
+        InvalidRequest: an option does not fit its component.
+    """
+    plans = {
+        spec.name: family_of(spec).resolve(spec, request.options.get(spec.name))
+        for spec in components
+    }
+    return replace(request, plans=plans)
+
+
+def cost_of(spec: ComponentSpec, request: GenerateRequest | None = None) -> Cost:
+    """What a component takes of a request; of one with the manifest's defaults when None."""
+    family = family_of(spec)
+    plan = None if request is None else request.plans.get(spec.name)
+    if plan is None:
+        options = None if request is None else request.options.get(spec.name)
+        plan = family.resolve(spec, options)
+    return family.cost(spec, plan)
+
+
+def warnings_of(
+    components: Sequence[ComponentSpec], request: GenerateRequest
+) -> tuple[PlanWarning, ...]:
+    """What a resolved request asks of components at its own risk, in their order."""
+    return tuple(
+        warning
+        for spec in components
+        for warning in family_of(spec).warnings(spec, request.plans[spec.name])
+    )

@@ -1,0 +1,207 @@
+"""What a family of components must answer: the seam between the cascade and its kinds of networks.
+
+A family knows one kind of component (a text encoder, a diffusion stage): what its entry in the
+manifest may say, what a caller may choose, what that costs, and how it runs on engines. Everybody
+else asks the family. Knows no family; `cascade.families` has the table.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
+
+from cascade.boundary import BoundaryValue
+from cascade.cost import Cost
+from cascade.engine import Engine
+from cascade.events import Backend
+from cascade.graph_spec import GraphSpec
+from cascade.request import FamilyOptions, Handoff
+from cascade.stage import EngineStage
+from cascade.types import Array
+
+ReadFile = Callable[[str], bytes]
+"""A file of the bundle by its name, its hash checked; raises `ManifestError`."""
+StartCheck = Callable[[Handoff], None]
+"""Raises `InvalidRequest`, naming the field, unless a component can start from a handoff."""
+
+
+class ComponentSpec(Protocol):
+    """A component's entry in the manifest, as far as all families have it in common."""
+
+    @property
+    def family(self) -> str:
+        """Which family the rest of the entry belongs to."""
+        ...
+
+    @property
+    def name(self) -> str:
+        """The component's name, unique in its bundle."""
+        ...
+
+    @property
+    def graphs(self) -> Mapping[str, GraphSpec]:
+        """Its exported graphs by role."""
+        ...
+
+    @property
+    def starts_from(self) -> tuple[BoundaryValue, ...]:
+        """What it needs before it can run; nothing for noise alone."""
+        ...
+
+    @property
+    def makes(self) -> BoundaryValue:
+        """Its result."""
+        ...
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Every file of the component."""
+        ...
+
+
+class PlanWarning(Protocol):
+    """What a caller should know of a run before it begins; its `str` is one line."""
+
+    @property
+    def stage(self) -> str:
+        """The component's name."""
+        ...
+
+
+Spec_contra = TypeVar("Spec_contra", bound=ComponentSpec, contravariant=True)
+Plan = TypeVar("Plan")
+
+
+class Family(Protocol[Spec_contra, Plan]):
+    """One kind of component. `Plan` is a run decided: its options with every default filled in."""
+
+    @property
+    def spec_type(self) -> type[Any]:
+        """The record of a component in the manifest, a frozen dataclass."""
+        ...
+
+    @property
+    def options_type(self) -> type[Any]:
+        """What a caller may choose, a frozen dataclass; see `FamilyOptions`."""
+        ...
+
+    @property
+    def unit(self) -> str:
+        """What `Progress` counts, for people."""
+        ...
+
+    @property
+    def is_discrete(self) -> bool:
+        """Whether results are drawn from finitely many values.
+
+        Then another engine or precision does not change a picture a little but, where a draw falls
+        the other way, into another one: nothing that was not asked for may be taken.
+        """
+        ...
+
+    def check(self, spec: Spec_contra, path: str) -> None:
+        """Refuse choices of one component that contradict each other.
+
+        Raises:
+            ManifestError: naming the field under `path`.
+        """
+        ...
+
+    def resolve(self, spec: Spec_contra, options: FamilyOptions | None) -> Plan:
+        """The options with the manifest's defaults in the gaps; all of them when None.
+
+        Raises:
+            InvalidRequest: an option does not fit this component, or is of another family.
+        """
+        ...
+
+    def settings(self, spec: Spec_contra, plan: Plan) -> Mapping[str, Any]:
+        """What a plan comes to, as JSON values by the name of the option."""
+        ...
+
+    def warnings(self, spec: Spec_contra, plan: Plan) -> Sequence[PlanWarning]:
+        """What a plan asks for at its own risk; mostly nothing."""
+        ...
+
+    def cost(self, spec: Spec_contra, plan: Plan) -> Cost:
+        """What a run takes."""
+        ...
+
+    def start_check(self, spec: Spec_contra, read: ReadFile) -> StartCheck:
+        """A check of what a component is to start from, made ready once.
+
+        Args:
+            spec: the component's entry.
+            read: for files that the check needs, such as a tokenizer.
+        """
+        ...
+
+    def open(
+        self,
+        spec: Spec_contra,
+        position: int,
+        engines: Mapping[str, Engine],
+        read: ReadFile,
+        computed: Backend | None,
+    ) -> EngineStage:
+        """A component at work.
+
+        Args:
+            spec: its entry.
+            position: its place in the cascade: the noise's stage number.
+            engines: what runs its graphs, by role; closed together with the stage.
+            read: for its other files.
+            computed: what the engines are, for the stage's result to say.
+
+        Raises:
+            ManifestError: a file is not what the manifest says.
+        """
+        ...
+
+    def axes(self, spec: Spec_contra, *, batch: int, tokens: int) -> dict[str, int]:
+        """Sizes of the free axes of its graphs.
+
+        Args:
+            spec: the component's entry.
+            batch: rows of one run.
+            tokens: for axes whose length differs from request to request.
+        """
+        ...
+
+    def default_rows(self, spec: Spec_contra) -> int:
+        """Rows of one run with the manifest's defaults."""
+        ...
+
+    def dummy_inputs(
+        self, spec: Spec_contra, role: str, axes: Mapping[str, int]
+    ) -> dict[str, Array]:
+        """Inputs of one graph that mean nothing, always the same: for trying, timing, warming up.
+
+        Args:
+            spec: the component's entry.
+            role: of the graph.
+            axes: as `axes` returns them.
+
+        Returns:
+            Arrays by name, of the shapes and dtypes that the graph declares.
+        """
+        ...
+
+    def dummy_start(self, spec: Spec_contra, *, tokens: int) -> Handoff:
+        """Something that the component can start from.
+
+        Args:
+            spec: its entry.
+            tokens: length of the context, where its graph leaves it open.
+        """
+        ...
+
+    def least_options(self, spec: Spec_contra) -> FamilyOptions:
+        """The options of the least work that shows whether a component works."""
+        ...
+
+    def time_rows(self, spec: Spec_contra) -> tuple[str, ...]:
+        """The names under which `StageFinished.seconds` says where its time went, in order."""
+        ...
+
+    def describe(self, spec: Spec_contra) -> list[str]:
+        """What a reader of `cascade inspect` wants to know beside its graphs, line by line."""
+        ...

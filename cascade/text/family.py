@@ -1,0 +1,151 @@
+"""The family of text encoders: a prompt to a context, one run of one graph.
+
+Knows the record and what a run takes; the stage and the tokenizer are loaded when one is opened.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from cascade.cost import Cost
+from cascade.engine import Engine
+from cascade.errors import InvalidRequest
+from cascade.events import Backend
+from cascade.family import PlanWarning, ReadFile, StartCheck
+from cascade.graph_spec import NET
+from cascade.request import FamilyOptions, Handoff
+from cascade.stage import EngineStage
+from cascade.text.spec import TextEncoderSpec
+from cascade.types import Array
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TextOptions:
+    """A text encoder leaves nothing to choose."""
+
+    def check(self, path: str) -> None:
+        """Nothing to check."""
+
+
+@dataclass(frozen=True, slots=True)
+class TextPlan:
+    """One run of a text encoder: there is nothing to decide."""
+
+
+class TextEncoderFamily:
+    """See `cascade.family.Family`."""
+
+    spec_type = TextEncoderSpec
+    options_type = TextOptions
+    unit = "prompt"
+    is_discrete = False
+
+    def check(self, spec: TextEncoderSpec, path: str) -> None:
+        """Nothing in a text encoder's record contradicts the rest of it."""
+
+    def resolve(self, spec: TextEncoderSpec, options: FamilyOptions | None) -> TextPlan:
+        """The one plan there is.
+
+        Raises:
+            InvalidRequest: there are options.
+        """
+        chosen = {} if options is None else {n: getattr(options, n) for n in fields_of(options)}
+        if any(value is not None for value in chosen.values()):
+            field = f"options.{spec.name}"
+            raise InvalidRequest(f"{field}: the text encoder takes none", field=field)
+        return TextPlan()
+
+    def settings(self, spec: TextEncoderSpec, plan: TextPlan) -> Mapping[str, Any]:
+        """Nothing was chosen."""
+        del spec, plan
+        return {}
+
+    def warnings(self, spec: TextEncoderSpec, plan: TextPlan) -> Sequence[PlanWarning]:
+        """No prompt is a risk."""
+        del spec, plan
+        return ()
+
+    def cost(self, spec: TextEncoderSpec, plan: TextPlan) -> Cost:
+        """One run; no pixels, and a context of the longest prompt."""
+        del plan
+        size_bytes = 2 * spec.max_tokens * spec.context_width
+        return Cost(runs={NET: 1}, units=1, pixels=0, result_bytes=size_bytes)
+
+    def start_check(self, spec: TextEncoderSpec, read: ReadFile) -> StartCheck:
+        """A prompt is there and is not too long in tokens."""
+        from cascade.text.tokenizer import PromptTokenizer  # noqa: PLC0415  see the module
+
+        tokenizer = PromptTokenizer(read(spec.tokenizer_file), spec.max_tokens)
+
+        def check(handoff: Handoff) -> None:
+            if handoff.prompt is None:
+                raise InvalidRequest("prompt: the text encoder needs one", field="prompt")
+            tokenizer(handoff.prompt)
+
+        return check
+
+    def open(
+        self,
+        spec: TextEncoderSpec,
+        position: int,
+        engines: Mapping[str, Engine],
+        read: ReadFile,
+        computed: Backend | None,
+    ) -> EngineStage:
+        """The encoder with its tokenizer; see `Family.open`."""
+        from cascade.text.stage import TextEncoderStage  # noqa: PLC0415
+        from cascade.text.tokenizer import PromptTokenizer  # noqa: PLC0415
+
+        del position
+        tokenizer = PromptTokenizer(read(spec.tokenizer_file), spec.max_tokens)
+        return TextEncoderStage(spec, tokenizer, engines[NET], computed)
+
+    def axes(self, spec: TextEncoderSpec, *, batch: int, tokens: int) -> dict[str, int]:
+        """Rows and tokens."""
+        del spec
+        return {"batch": batch, "tokens": tokens}
+
+    def default_rows(self, spec: TextEncoderSpec) -> int:
+        """One prompt at a time."""
+        del spec
+        return 1
+
+    def dummy_inputs(
+        self, spec: TextEncoderSpec, role: str, axes: Mapping[str, int]
+    ) -> dict[str, Array]:
+        """Token numbers 0 and 1, which every vocabulary has; the mask is any number in [0, 1).
+
+        Shapes and dtypes are the graph's.
+        """
+        rng = np.random.default_rng(0)
+        inputs: dict[str, Array] = {}
+        for tensor in spec.graphs[role].inputs:
+            values = rng.random(tensor.shape_with(axes)) * (1 if tensor.dtype == "float32" else 2)
+            inputs[tensor.name] = values.astype(tensor.dtype)
+        return inputs
+
+    def dummy_start(self, spec: TextEncoderSpec, *, tokens: int) -> Handoff:
+        """The shortest prompt."""
+        del spec, tokens
+        return Handoff(prompt="a")
+
+    def least_options(self, spec: TextEncoderSpec) -> FamilyOptions:
+        """None."""
+        del spec
+        return TextOptions()
+
+    def time_rows(self, spec: TextEncoderSpec) -> tuple[str, ...]:
+        """Tokenizer and network."""
+        del spec
+        return ("tokenise", "encode")
+
+    def describe(self, spec: TextEncoderSpec) -> list[str]:
+        """Its limit and where it came from."""
+        return [f"text     at most {spec.max_tokens} tokens, {spec.provenance}"]
+
+
+def fields_of(options: FamilyOptions) -> tuple[str, ...]:
+    """Names of the choices."""
+    return tuple(options.__dataclass_fields__)

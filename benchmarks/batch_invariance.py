@@ -19,7 +19,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from benchmarks.lib.lockstep_batcher import Rehearsal
+from benchmarks.lib.lockstep_batcher import LockstepBatcher
 from benchmarks.lib.record import write_record
 from cascade.bundle.bundle import Bundle, open_bundle
 from cascade.diffusion.request_options import DiffusionOptions
@@ -33,6 +33,7 @@ from cascade.stage_factory import open_stages
 from cascade.tuning.options import parse_engine_options
 from cascade.tuning.plan import EnginePlan, plan_here
 from cascade.types import ImageU8
+from runtime_server.batching.graph_axes import axes_of
 
 PROMPTS = (
     "a red apple, noto style",
@@ -103,11 +104,11 @@ class Company:
 
     def compare(self, case: Case) -> Outcome:
         """Make a case's rows together, and compare each with itself alone."""
-        rehearsal, found = self.make(case, range(case.rows))
+        lockstep, found = self.make(case, range(case.rows))
         differences = [
             np.abs(picture.astype(np.int16) - self.alone[row]) for row, picture in found.items()
         ]
-        sizes = rehearsal.runs.sizes
+        sizes = lockstep.runs.sizes
         return Outcome(
             largest=max(int(d.max()) for d in differences),
             share=sum(int(np.count_nonzero(d)) for d in differences)
@@ -121,9 +122,14 @@ class Company:
         self.alone[row] = self.make(Case(name=ALONE, rows=1), [row])[1][row]
         return self.alone[row]
 
-    def make(self, case: Case, rows: Sequence[int]) -> tuple[Rehearsal, dict[int, ImageU8]]:
+    def make(self, case: Case, rows: Sequence[int]) -> tuple[LockstepBatcher, dict[int, ImageU8]]:
         """Pictures by row, of those that are not cancelled."""
-        rehearsal = Rehearsal(self.stage.engines[NET], 2 * case.rows, pads=self.pads)
+        lockstep = LockstepBatcher(
+            self.stage.engines[NET],
+            2 * case.rows,
+            axes_of(self.spec.graphs[NET]),
+            allows_padding=self.pads,
+        )
         after = dict(zip(rows, case.join_after or [0] * len(rows), strict=True))
         gates = {row: threading.Event() for row in rows}
 
@@ -131,40 +137,42 @@ class Company:
             """Let those begin who join after so many steps of the first row."""
             joining = [row for row in rows if after[row] == step]
             if step:
-                rehearsal.add(len(joining))
+                lockstep.add(len(joining))
             else:
-                rehearsal.begin(len(joining))
+                lockstep.begin(len(joining))
             for row in joining:
                 gates[row].set()
 
         def make_row(row: int) -> ImageU8 | None:
             gates[row].wait()
             try:
-                for event in self._events(rehearsal, row, case.cancelled):
+                for event in self._events(lockstep, row, case.cancelled):
                     if isinstance(event, Progress) and row == rows[0]:
                         open_gates(event.done)
                     if isinstance(event, StageFinished):
                         return event.handoff.image
             finally:
-                rehearsal.add(-1)
+                lockstep.add(-1)
             return None
 
         with ThreadPoolExecutor(len(rows)) as pool:
             futures = {row: pool.submit(make_row, row) for row in rows}
             open_gates(0)
-        rehearsal.end()
+        lockstep.end()
         images = {row: future.result() for row, future in futures.items() if not future.exception()}
-        return rehearsal, {row: image for row, image in images.items() if image is not None}
+        return lockstep, {row: image for row, image in images.items() if image is not None}
 
-    def _events(self, rehearsal: Rehearsal, row: int, cancelled: int | None) -> Iterator[Event]:
+    def _events(
+        self, lockstep: LockstepBatcher, row: int, cancelled: int | None
+    ) -> Iterator[Event]:
         """What happens to one row; the cancelled one is ended after its first step."""
-        with closing(rehearsal.seat(row, self.steps or self.spec.steps)) as seat:
-            stage = self.stage.with_engines({NET: seat})
+        with closing(lockstep.row(row, self.steps or self.spec.steps)) as batched:
+            stage = self.stage.with_engines(batched.engines)
             with closing(cast(Any, stage.run(self.request(row), self.starts[row]))) as events:
                 for event in events:
                     yield event
                     if isinstance(event, Progress) and row == cancelled:
-                        rehearsal.device.drop(seat, Cancelled("enough"))
+                        lockstep.batcher.cancel(batched, Cancelled("enough"))
 
 
 def cases_of(rows: int, steps: int) -> list[Case]:

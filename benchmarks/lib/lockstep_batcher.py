@@ -2,69 +2,75 @@
 
 A metronome, the most urgent row of all, holds the device between every two runs until each living
 row has asked; the stage's engine waits in turn until the metronome is back in its place. Knows the
-server's meeting point; not what rows are.
+server's batcher; not what rows are.
 """
 
 import math
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import closing
 
 from cascade.engine import Engine
+from cascade.graph_spec import NET
 from cascade.types import Array
 from runtime_server.batching.batch_policy import BatchLimits
-from runtime_server.batching.batcher import DeviceBatcher, Seat
-from runtime_server.telemetry.observer import Observer
+from runtime_server.batching.batcher import DeviceBatcher, HostedEngine, Row
+from runtime_server.batching.engine_key import EngineKey
+from runtime_server.batching.graph_axes import GraphAxes
+from runtime_server.telemetry.server_events import EngineRan, ServerEvent, TracedRequest
 
 Run = Callable[[Mapping[str, Array]], dict[str, Array]]
 BEAT, STAGE = 0, 1
 POLL_S = 0.0005
 
 
-class RunSizes(Observer):
-    """Notes how many rows each run of the stage had."""
+class RunSizes:
+    """A listener that notes how many rows each run of the stage had."""
 
     def __init__(self) -> None:
         self.sizes: list[int] = []
 
-    def stepped(self, stage: str, request_ids: Sequence[str], begun: float, seconds: float) -> None:
+    def __call__(self, event: ServerEvent) -> None:
         """One more."""
-        del begun, seconds
-        if stage == str(STAGE):
-            self.sizes.append(len(request_ids))
+        if isinstance(event, EngineRan) and event.stage == str(STAGE):
+            self.sizes.append(len(event.requests))
 
 
-class Rehearsal:
+class LockstepBatcher:
     """One device, one stage's engine and a metronome."""
 
-    def __init__(self, engine: Engine, max_rows: int, *, pads: bool = True) -> None:
-        """Nobody there yet.
+    def __init__(
+        self, engine: Engine, max_rows: int, axes: GraphAxes, *, allows_padding: bool = True
+    ) -> None:
+        """No rows yet.
 
         Args:
             engine: of the stage; not closed.
             max_rows: more than ever ask at once.
-            pads: whether contexts of unequal length share runs.
+            axes: of its graph.
+            allows_padding: whether contexts of unequal length share runs.
         """
         self.runs = RunSizes()
         self._engine = engine
         self._lock = threading.Lock()
         self._live = self._held = 0
-        limits = BatchLimits(max_rows=max_rows, max_bytes=1 << 40, pads=pads)
-        self.device = DeviceBatcher(
-            {BEAT: Call(self._beat), STAGE: Call(self._play, engine)},
-            {BEAT: limits, STAGE: limits},
-            {BEAT: str(BEAT), STAGE: str(STAGE)},
-            observer=self.runs,
+        limits = BatchLimits(max_rows=max_rows, max_bytes=1 << 40, allows_padding=allows_padding)
+        beat = HostedEngine(engine=Call(self._beat), stage=str(BEAT))
+        stage = HostedEngine(engine=Call(self._play, engine), stage=str(STAGE), axes=axes)
+        self.batcher = DeviceBatcher(
+            {EngineKey(BEAT): beat, EngineKey(STAGE): stage},
+            {EngineKey(BEAT): limits, EngineKey(STAGE): limits},
+            emit=self.runs,
         )
-        self._seat = self.device.seat(BEAT, due=-math.inf, name="beat", runs=1)
+        self._metronome = self._open(BEAT, -math.inf, "beat", 1)
         self._thread = threading.Thread(target=self._keep_time)
 
     def begin(self, rows: int) -> None:
         """Hold the device until so many rows have asked."""
         self.add(rows)
         self._thread.start()
-        while not self.device.inside:
+        while not self.batcher.inside:
             time.sleep(POLL_S)
 
     def add(self, rows: int) -> None:
@@ -72,9 +78,9 @@ class Rehearsal:
         with self._lock:
             self._live += rows
 
-    def seat(self, row: int, runs: int) -> Seat:
-        """The place of one row."""
-        return self.device.seat(STAGE, due=float(row), name=str(row), runs=runs)
+    def row(self, number: int, runs: int) -> Row:
+        """One row; closed by the caller."""
+        return self._open(STAGE, float(number), str(number), runs)
 
     def end(self) -> None:
         """Wait for the metronome, which ends with the last row."""
@@ -82,21 +88,27 @@ class Rehearsal:
 
     def _keep_time(self) -> None:
         """The metronome's thread."""
-        with closing(self._seat):
+        with closing(self._metronome) as row:
             while self._live:
-                self._seat.run({})
+                row.engines[NET].run({})
+
+    def _open(self, position: int, due: float, name: str, runs: int) -> Row:
+        """A row that is more urgent than all with a later time."""
+        return self.batcher.open_row(
+            position, priority_deadline=due, request=TracedRequest(name), runs={NET: runs}
+        )
 
     def _beat(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Wait until every living row has asked."""
         del inputs
-        while self._live and self.device.inside <= self._live:
+        while self._live and self.batcher.inside <= self._live:
             time.sleep(POLL_S)
         self._held = self._live
         return {}
 
     def _play(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Wait until the metronome is back, then run the stage's engine."""
-        while self._live and self.device.inside <= self._held:
+        while self._live and self.batcher.inside <= self._held:
             time.sleep(POLL_S)
         return self._engine.run(inputs)
 

@@ -23,7 +23,8 @@ from runtime_server.batching.batch_policy import (
     row_cap,
     saving_s,
 )
-from runtime_server.batching.scheduling import next_to_start, priority_deadline
+from runtime_server.batching.engine_key import EngineKey
+from runtime_server.runtime.queue_policy import next_to_start, priority_deadline_of
 
 PATIENCE_S = 30.0
 MAX_RUNNING = 8
@@ -110,7 +111,7 @@ class SimulatedJob:
     """A request on its way; what the choice of the next one looks at has the same names there."""
 
     number: int
-    due: float
+    priority_deadline: float
     last: int
     position: int = 0
     steps_done: int = 0
@@ -138,15 +139,15 @@ class StepJoining:
     def __post_init__(self) -> None:
         """Nothing has come yet."""
         self._limits = {
-            position: BatchLimits(
+            EngineKey(position): BatchLimits(
                 max_rows=s.cap,
                 max_bytes=1,
-                step_s=s.run_s[1],
+                run_s=s.run_s[1],
                 saving_s=saving_s({n: t for n, t in s.run_s.items() if n <= s.cap}),
             )
             for position, s in enumerate(self.stations)
         }
-        self._caps = {position: limits.max_rows for position, limits in self._limits.items()}
+        self._caps = {key.position: limits.max_rows for key, limits in self._limits.items()}
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._order = count()
         self._queued: list[SimulatedJob] = []
@@ -159,8 +160,8 @@ class StepJoining:
     def run(self, arrivals: Sequence[float]) -> list[float]:
         """When each request is through."""
         for number, arrival in enumerate(arrivals):
-            due = priority_deadline(None, arrival, PATIENCE_S)
-            job = SimulatedJob(number=number, due=due, last=len(self.stations) - 1)
+            due = priority_deadline_of(None, arrival, PATIENCE_S)
+            job = SimulatedJob(number=number, priority_deadline=due, last=len(self.stations) - 1)
             self._at(arrival, lambda job=job: self._arrive(job))
         while self._events:
             self._now, _, happen = heapq.heappop(self._events)
@@ -199,11 +200,11 @@ class StepJoining:
         job.expected_at = None
         ask = RunRequest(
             number=next(self._order),
-            position=job.position,
-            due=job.due,
+            key=EngineKey(job.position),
+            priority_deadline=job.priority_deadline,
             rows=1,
             size_bytes=0,
-            kind=None,
+            batch_key=None,
             since=self._now,
         )
         self._asks[ask] = job
@@ -213,7 +214,11 @@ class StepJoining:
         if self._busy:
             return
         coming = [
-            ExpectedRun(position=job.position, due=job.due, expected_at=job.expected_at)
+            ExpectedRun(
+                key=EngineKey(job.position),
+                priority_deadline=job.priority_deadline,
+                expected_at=job.expected_at,
+            )
             for job in self._running
             if job.expected_at is not None
         ]
@@ -227,7 +232,7 @@ class StepJoining:
         if isinstance(decision, Wait):
             self._at(decision.until, self._dispatch)
         elif isinstance(decision, Run):
-            jobs = [self._asks.pop(ask) for ask in decision.asks]
+            jobs = [self._asks.pop(ask) for ask in decision.requests]
             self._busy = True
             self.rows.append(len(jobs))
             seconds = self.stations[jobs[0].position].seconds(len(jobs))

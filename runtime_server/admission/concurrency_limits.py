@@ -5,8 +5,6 @@ and names; neither queues nor sockets.
 """
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
 
 from cascade.boundary import Context, Image
 from cascade.bundle.manifest import Manifest
@@ -14,43 +12,39 @@ from cascade.errors import InvalidRequest, ServerBusy
 from cascade.families import cost_of
 from runtime_server.admission.checks import Work
 from runtime_server.config.config import ServerConfig
-from runtime_server.telemetry.observer import Observer
+from runtime_server.telemetry.server_events import Emit, RequestRefused
 
 SHORTEST_RETRY_S = 0.1
 """Nobody is told to come back sooner, however soon there may be room."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RoomLimits:
-    """What fits."""
+class InFlightLimits:
+    """What is inside, within its limits; used from one thread, its size from any."""
 
-    max_bytes: int
-    """Of all requests inside."""
-    max_per_identity: int
-    """Requests of one caller."""
-
-
-class Room:
-    """What is inside; used from one thread, its counts from any."""
-
-    def __init__(self, limits: RoomLimits, observer: Observer) -> None:
-        """An empty room.
+    def __init__(self, *, max_bytes: int, max_per_identity: int, emit: Emit) -> None:
+        """Nothing inside.
 
         Args:
-            limits: what fits.
-            observer: is told of every refusal.
+            max_bytes: of all requests inside.
+            max_per_identity: requests of one caller.
+            emit: where refusals are told.
         """
-        self._limits = limits
-        self._observer = observer
-        self._of: Counter[str] = Counter()
+        self._max_bytes = max_bytes
+        self._max_per_identity = max_per_identity
+        self._emit = emit
+        self._requests: Counter[str] = Counter()
         self.size_bytes = 0
 
     @property
-    def by_identity(self) -> Mapping[str, int]:
-        """Requests inside per caller; callers without any are left out."""
-        return dict(self._of)
+    def is_idle(self) -> bool:
+        """Whether nothing is inside, of nobody."""
+        return not (self.size_bytes or self._requests)
 
-    def enter(self, identity: str, size_bytes: int, retry_after_s: float) -> None:
+    def count(self, identity: str) -> int:
+        """Requests of one caller that are inside."""
+        return self._requests[identity]
+
+    def acquire(self, identity: str, size_bytes: int, retry_after_s: float) -> None:
         """Count a request in.
 
         Args:
@@ -62,32 +56,32 @@ class Room:
             ServerBusy: it does not fit now.
         """
         delay_s = max(SHORTEST_RETRY_S, retry_after_s)
-        if self._of[identity] >= self._limits.max_per_identity:
-            self._observer.refused("identity")
+        if self._requests[identity] >= self._max_per_identity:
+            self._emit(RequestRefused("identity"))
             raise ServerBusy(
-                f"{self._of[identity]} requests of this caller are inside, no more at once: wait "
-                "for one to end, or cancel one",
+                f"{self._requests[identity]} requests of this caller are inside, no more at once: "
+                "wait for one to end, or cancel one",
                 retry_after_s=delay_s,
             )
-        if self.size_bytes + size_bytes > self._limits.max_bytes:
-            self._observer.refused("bytes")
+        if self.size_bytes + size_bytes > self._max_bytes:
+            self._emit(RequestRefused("bytes"))
             raise ServerBusy(
                 f"the requests inside hold {self.size_bytes} bytes, {size_bytes} more do not fit",
                 retry_after_s=delay_s,
             )
-        self._of[identity] += 1
+        self._requests[identity] += 1
         self.size_bytes += size_bytes
 
-    def leave(self, identity: str, size_bytes: int) -> None:
+    def release(self, identity: str, size_bytes: int) -> None:
         """Count a request out."""
-        self._of[identity] -= 1
+        self._requests[identity] -= 1
         self._drop_zero(identity)
         self.size_bytes -= size_bytes
 
     def _drop_zero(self, identity: str) -> None:
         """A caller without requests is no entry, however many callers there have been."""
-        if not self._of[identity]:
-            del self._of[identity]
+        if not self._requests[identity]:
+            del self._requests[identity]
 
 
 def held_bytes(work: Work) -> int:

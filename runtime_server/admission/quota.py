@@ -1,4 +1,4 @@
-"""How much one caller may have made per minute: a bucket of megapixels that fills with time.
+"""How much one caller may have made per minute: a token bucket of megapixels.
 
 Every step of a stage costs its picture's pixels: a thousand steps cost a thousand times one. A
 request passes when the bucket holds what it costs, or is full; a large one leaves a debt. The
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from cascade.cost import Cost
 from cascade.errors import QuotaExceeded
 from runtime_server.system.clock import Clock
-from runtime_server.telemetry.observer import Observer
+from runtime_server.telemetry.server_events import Emit, RequestRefused
 
 MAX_IDENTITIES = 100_000
 """Buckets that are not full. Beyond it, callers with the fullest ones begin anew."""
@@ -50,16 +50,16 @@ def wait_for(bucket: Bucket, per_minute: float, cost: float) -> float:
 class Quota:
     """The buckets of all callers; safe to use from several threads."""
 
-    def __init__(self, per_minute: float, clock: Clock, observer: Observer) -> None:
+    def __init__(self, per_minute: float, clock: Clock, emit: Emit) -> None:
         """Every bucket is full.
 
         Args:
             per_minute: megapixels a minute of one caller; 0 is no limit.
             clock: monotonic seconds.
-            observer: is told of every refusal.
+            emit: where refusals are told.
         """
         self._per_minute = per_minute
-        self._observer = observer
+        self._emit = emit
         self._clock = clock
         self._lock = threading.Lock()
         self._buckets: dict[str, Bucket] = {}
@@ -96,7 +96,7 @@ class Quota:
             bucket = self._bucket(identity, now)
             wait_s = wait_for(bucket, self._per_minute, megapixels)
             if wait_s > 0:
-                self._observer.refused("quota")
+                self._emit(RequestRefused("quota"))
                 raise QuotaExceeded(
                     f"{self._per_minute:g} megapixels of steps a minute are each caller's, this "
                     f"request needs {megapixels:.3g} of them: it passes in {wait_s:.1f} s",

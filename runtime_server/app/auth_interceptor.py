@@ -1,46 +1,44 @@
-"""The gate in front of every handler: who calls is known before the body is received.
+"""Authentication in front of every handler: who calls is known before the body is received.
 
 A gRPC interceptor. A refused call is answered by a handler that takes the body as a stream and
-never reads it, so nothing of it is received, held or parsed. Knows gRPC; the rules are `access`.
+never reads it, so nothing of it is received, held or parsed. Knows gRPC; the rules are
+`auth.authenticator`'s.
 """
 
-from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import Any
 
-import grpc
-from grpc_status import rpc_status
-
 from cascade.errors import CascadeError
 from runtime_server.app.departures import sent_or_gone
+from runtime_server.app.grpc_aio import Continuation, stream_handler, to_status
 from runtime_server.auth.authenticator import Authenticator
 from runtime_server.protocol.status import status_of
 from runtime_server.telemetry.logs import log_event, reason_of
-from runtime_server.telemetry.observer import Observer
+from runtime_server.telemetry.server_events import Emit, RequestRefused
 
 CALLER: ContextVar[str | None] = ContextVar("caller", default=None)
 """Who the present call is from, where its metadata said it."""
 
-Continuation = Callable[[Any], Awaitable[Any]]
 
-
-class AuthInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
+class AuthInterceptor:
     """Lets calls through under their caller's name, or refuses them."""
 
-    def __init__(self, access: Authenticator, observer: Observer) -> None:
-        """A gate.
+    def __init__(self, authenticator: Authenticator, emit: Emit) -> None:
+        """An interceptor.
 
         Args:
-            access: the rules.
-            observer: is told of refusals.
+            authenticator: the rules.
+            emit: where refusals are told.
         """
-        self._access = access
-        self._observer = observer
+        self._authenticator = authenticator
+        self._emit = emit
 
-    async def intercept_service(self, continuation: Continuation, details: Any) -> Any:
+    async def intercept(self, continuation: Continuation, details: Any) -> Any:
         """The handler of a call: the true one, or one that refuses."""
         try:
-            CALLER.set(self._access.identify(details.method, details.invocation_metadata or ()))
+            CALLER.set(
+                self._authenticator.identify(details.method, details.invocation_metadata or ())
+            )
         except Exception as exc:  # noqa: BLE001 - a rim: what goes wrong here lets nobody in
             self._refused(exc, details.method)
             return refusing(exc)
@@ -59,25 +57,25 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         if named is not None:
             return named
         try:
-            return self._access.name_of_connection(context.auth_context())
+            return self._authenticator.name_of_connection(context.auth_context())
         except CascadeError as exc:
             self._refused(exc, "")
             raise
 
     def _refused(self, error: Exception, method: str) -> None:
         """Count it and write it down; of the credentials nothing."""
-        self._observer.refused("auth")
+        self._emit(RequestRefused("auth"))
         reason = reason_of(error)
         log_event("unauthenticated", level="warning", reason=reason, method=method[:80])
 
 
 def refusing(error: Exception) -> Any:
     """A handler that answers any kind of call with an error and reads none of it."""
-    status = rpc_status.to_status(status_of(error))
+    status = to_status(status_of(error))
 
     async def refuse(messages: Any, context: Any) -> None:
         del messages
         with sent_or_gone():
             await context.abort_with_status(status)
 
-    return grpc.stream_stream_rpc_method_handler(refuse)
+    return stream_handler(refuse)

@@ -15,7 +15,7 @@ from runtime_server.requests.request_manager import RequestManager
 from runtime_server.runtime.core import Core
 from runtime_server.system.memory import give_back
 from runtime_server.telemetry.logs import log_event
-from runtime_server.telemetry.observer import Observer
+from runtime_server.telemetry.server_events import Emit
 
 POLL_S = 0.05
 """How often a generation that is left is looked at."""
@@ -24,9 +24,9 @@ POLL_S = 0.05
 class BundleGeneration:
     """One bundle at work."""
 
-    def __init__(self, core: Core, observer: Observer) -> None:
+    def __init__(self, core: Core, emit: Emit) -> None:
         self.core = core
-        self.requests = RequestManager(core, observer)
+        self.requests = RequestManager(core, emit)
         self.calls = 0
         """Calls that may still use it."""
 
@@ -34,21 +34,21 @@ class BundleGeneration:
     def is_empty(self) -> bool:
         """Whether nothing is inside any more, so that it may be closed."""
         running = self.requests.index.running
-        return not (self.calls or running) and self.core.executor.counts.idle
+        return not (self.calls or running) and self.core.workers.counts.idle
 
 
 class BundleGenerations:
     """All bundles in memory, and which of them is the present one."""
 
-    def __init__(self, core: Core, observer: Observer) -> None:
+    def __init__(self, core: Core, emit: Emit) -> None:
         """One generation, of a core that is ready.
 
         Args:
             core: of the first bundle; closed by `close`.
-            observer: is told what happens in every generation.
+            emit: where the events of every generation go.
         """
-        self._observer = observer
-        self.present = BundleGeneration(core, observer)
+        self._emit = emit
+        self.present = BundleGeneration(core, emit)
         self.all = [self.present]
         self._leaving: set[asyncio.Task[None]] = set()
 
@@ -72,11 +72,11 @@ class BundleGenerations:
     @property
     def are_idle(self) -> bool:
         """Whether no request is inside any generation."""
-        return all(generation.core.executor.counts.idle for generation in self.all)
+        return all(generation.core.workers.counts.idle for generation in self.all)
 
     def swap(self, core: Core) -> None:
         """Let new requests go to another core; the old generation is closed once it is empty."""
-        old, self.present = self.present, BundleGeneration(core, self._observer)
+        old, self.present = self.present, BundleGeneration(core, self._emit)
         # What a caller has used of its budget does not depend on the bundle.
         self.present.requests.quota = old.requests.quota
         # Results are kept by bundle, so they outlive the generation where they were made.
@@ -89,7 +89,7 @@ class BundleGenerations:
     def refuse_new(self) -> None:
         """Let nobody in any more."""
         for generation in self.all:
-            generation.core.executor.refuse_new()
+            generation.core.workers.refuse_new()
 
     async def close_requests(self) -> None:
         """End every request; called once nothing is listened to any more."""

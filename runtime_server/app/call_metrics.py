@@ -1,72 +1,73 @@
 """Every call counted at the outermost place, also those that no handler of ours ever sees.
 
 A gRPC interceptor before all others. A call that its caller gave up or whose time was over is told
-apart from one that succeeded, which gRPC's own instruments do not. Knows gRPC; not who counts.
+apart from one that succeeded, which gRPC's own instruments do not. Knows gRPC; not what is counted.
 """
 
 import asyncio
 import inspect
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import grpc
-
 from runtime_server.app.departures import cancelled_if_gone
-from runtime_server.telemetry.logs import TRACE_ID
-from runtime_server.telemetry.observer import Observer
-from runtime_server.telemetry.traceparent import CALLERS_TRACE, TraceParent, find_traceparent
+from runtime_server.app.grpc_aio import CallAborted, Continuation, code_of, kind_of
+from runtime_server.telemetry.call_tracer import CallTracer
+from runtime_server.telemetry.server_events import CallEnded, CallStarted, Emit
+from runtime_server.telemetry.traceparent import CURRENT_TRACE, TraceParent, find_traceparent
 
 UNKNOWN_METHOD = "/unknown/unknown"
 """What a call of no method of ours counts as: a caller must not be able to make up new series."""
-CODE_NAMES: dict[int, str] = {status.value[0]: status.name for status in grpc.StatusCode}
 TRAVEL_S = 0.25
 """How much earlier than here a caller's time may be over: what a request takes to arrive."""
-KINDS = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
-
-Continuation = Callable[[Any], Awaitable[Any]]
 
 
-class CallMetrics(grpc.aio.ServerInterceptor):  # type: ignore[misc]
-    """Tells an observer of every call: that it began, how it ended, how long it took."""
+class CallMetrics:
+    """Emits of every call that it began, how it ended and how long it took, and traces it."""
 
-    def __init__(self, observer: Observer) -> None:
-        self._observer = observer
+    def __init__(self, emit: Emit, tracer: CallTracer) -> None:
+        """An interceptor.
 
-    async def intercept_service(self, continuation: Continuation, details: Any) -> Any:
+        Args:
+            emit: where the events go.
+            tracer: begins the span of each call.
+        """
+        self._emit = emit
+        self._tracer = tracer
+
+    async def intercept(self, continuation: Continuation, details: Any) -> Any:
         """The handler of a call, counted."""
         handler = await continuation(details)
         trace = find_traceparent(details.invocation_metadata or ())
         if handler is None:
-            self._observer.call_started(UNKNOWN_METHOD)
-            self._observer.call_handled(UNKNOWN_METHOD, "UNIMPLEMENTED", 0.0)
+            self._emit(CallStarted(UNKNOWN_METHOD))
+            self._tracer.start(UNKNOWN_METHOD, None).end("UNIMPLEMENTED")
+            self._emit(CallEnded(UNKNOWN_METHOD, "UNIMPLEMENTED", 0.0))
             return None
         kind = kind_of(handler)
-        call = Call(details.method, trace, self._observer)
+        call = CountedCall(details.method, trace, self._emit, self._tracer)
         return handler._replace(**{kind: call.around(getattr(handler, kind))})
 
 
-def kind_of(handler: Any) -> str:
-    """Which of its four functions a handler of gRPC's has, as the field is called."""
-    (kind,) = [kind for kind in KINDS if getattr(handler, kind) is not None]
-    return kind
-
-
-class Call:
+class CountedCall:
     """One call, from its arrival to its end."""
 
-    def __init__(self, method: str, trace: TraceParent | None, observer: Observer) -> None:
+    def __init__(
+        self, method: str, parent: TraceParent | None, emit: Emit, tracer: CallTracer
+    ) -> None:
         """A call that has not begun.
 
         Args:
             method: full path; of a method that there is.
-            trace: the caller's, None where it gave none.
-            observer: is told.
+            parent: the caller's place in a trace, None where it gave none.
+            emit: where the events go.
+            tracer: begins the call's span.
         """
         self._method = method
-        self._trace = trace
-        self._observer = observer
+        self._parent = parent
+        self._emit = emit
+        self._tracer = tracer
 
     def around(self, behaviour: Any) -> Any:
         """A handler's function, counted; of the same kind as it was."""
@@ -89,30 +90,24 @@ class Call:
     @contextmanager
     def _counted(self, context: Any) -> Iterator[None]:
         """Count what happens inside the block."""
-        CALLERS_TRACE.set(self._trace)
-        TRACE_ID.set("" if self._trace is None else self._trace.trace_id)
         begun = time.monotonic()
-        self._observer.call_started(self._method)
+        span = self._tracer.start(self._method, self._parent)
+        # Every call has a task, and so a context, of its own: nothing has to be set back.
+        CURRENT_TRACE.set(span.traceparent)
+        self._emit(CallStarted(self._method))
         code = "UNKNOWN"
         try:
             yield
             code = code_of(context)
-        except grpc.aio.AbortError:
+        except CallAborted:
             code = code_of(context)
             raise
         except BaseException as exc:
             code = code_of_broken(context, exc)
             raise
         finally:
-            self._observer.call_handled(self._method, code, time.monotonic() - begun)
-
-
-def code_of(context: Any) -> str:
-    """The name of the status code that a call's handler set; OK where it set none."""
-    code = context.code()
-    return CODE_NAMES.get(
-        code.value[0] if isinstance(code, grpc.StatusCode) else code or 0, "UNKNOWN"
-    )
+            span.end(code)
+            self._emit(CallEnded(self._method, code, time.monotonic() - begun))
 
 
 def code_of_broken(context: Any, error: BaseException) -> str:

@@ -2,14 +2,14 @@
 
 When a stream closes under a write, gRPC's asyncio server reports two things in no fixed order: the
 write that failed, and the cancellation of the handler. When it closes under a status, the write
-alone. Knows gRPC; not what was written.
+alone. Knows gRPC's errors; not what was written.
 """
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 
-import grpc
+from runtime_server.app.grpc_aio import WriteFailed
 
 CANCELLED_WITHIN_S = 5.0
 """A write that failed for another reason is told as what it is, so much later."""
@@ -21,11 +21,11 @@ async def cancelled_if_gone() -> AsyncIterator[None]:
 
     Raises:
         asyncio.CancelledError: the caller is gone, or its time is over.
-        grpc.aio.InternalError: a write failed, and the call goes on.
+        WriteFailed: a write failed, and the call goes on.
     """
     try:
         yield
-    except grpc.aio.InternalError:
+    except WriteFailed:
         await asyncio.sleep(CANCELLED_WITHIN_S)
         raise
 
@@ -36,5 +36,5 @@ def sent_or_gone() -> Iterator[None]:
 
     gRPC has noted its code before it tries, and does not cancel a handler that has ended its call.
     """
-    with suppress(grpc.aio.InternalError):
+    with suppress(WriteFailed):
         yield

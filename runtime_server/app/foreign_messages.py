@@ -6,25 +6,22 @@ gRPC; not what the messages are.
 """
 
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-import grpc
 from google.protobuf.message import DecodeError
 
 from cascade.errors import InvalidRequest
-from runtime_server.app.call_metrics import kind_of
+from runtime_server.app.grpc_aio import Continuation, kind_of
 from runtime_server.app.refusal import refuse
 
 Parse = Callable[[bytes], Any]
 
 
-class ForeignMessages(grpc.aio.ServerInterceptor):  # type: ignore[misc]
+class ForeignMessages:
     """Parses for handlers that want messages rather than bytes."""
 
-    async def intercept_service(
-        self, continuation: Callable[[Any], Awaitable[Any]], details: Any
-    ) -> Any:
+    async def intercept(self, continuation: Continuation, details: Any) -> Any:
         """The handler of a call; one with a parser gets the message from here."""
         handler = await continuation(details)
         if handler is None or handler.request_deserializer is None:
@@ -60,7 +57,7 @@ async def parsed(data: bytes, parse: Parse, context: Any) -> Any:
     """The message in some bytes; ends the call where there is none.
 
     Raises:
-        grpc.aio.AbortError: the call has been ended.
+        CallAborted: the call has been ended.
     """
     try:
         return parse(data)

@@ -6,9 +6,8 @@ Knows gRPC's trailers; what an error says to its caller is `status`.
 import math
 from typing import Any
 
-from grpc_status import rpc_status
-
 from runtime_server.app.departures import sent_or_gone
+from runtime_server.app.grpc_aio import to_status
 from runtime_server.protocol.status import status_of
 
 PUSHBACK = "grpc-retry-pushback-ms"
@@ -23,7 +22,7 @@ async def refuse(context: Any, error: Exception, request_id: str = "") -> None:
         error: anything that a handler raised.
         request_id: the caller's name of the request, empty when it is not known or not valid.
     """
-    status = rpc_status.to_status(status_of(error, request_id))
+    status = to_status(status_of(error, request_id))
     trailers = (*status.trailing_metadata, *pushback(error))
     with sent_or_gone():
         await context.abort(status.code, status.details, trailers)

@@ -1,11 +1,10 @@
 """The messages of one Generate call and what they cost; a reader that is too slow is cut off.
 
-Knows the call's context and what it listens to; nothing of the request's fate.
+Knows the call's context and its subscription; nothing of the request's fate.
 """
 
 import asyncio
 import time
-from dataclasses import replace
 from typing import Any
 
 from cascade.errors import CascadeError, DeadlineExceeded
@@ -13,11 +12,9 @@ from cascade.events import Preview, Progress
 from runtime_server.app.call_metrics import time_is_over
 from runtime_server.app.departures import cancelled_if_gone
 from runtime_server.protocol.oversized import shrink_result
-from runtime_server.requests.coalescing_queue import Recorded
+from runtime_server.requests.active_request import EncodedResult, Subscription, pack_image
 from runtime_server.requests.idempotency_index import RequestKey
-from runtime_server.requests.request_manager import Seat
-from runtime_server.requests.result_broadcast import pack_image
-from runtime_server.runtime.jobs import Delivery, Ended
+from runtime_server.runtime.job import Delivery, Ended
 from runtime_server.telemetry.logs import log_event, reason_of
 from wire.fragments import split
 from wire.generate_events import Done, EncodedPreview, encode_event
@@ -49,73 +46,73 @@ class ResponseStream:
         """How the call ended, by name."""
         self._outcome = "cancelled"
 
-    async def run(self, seat: Seat, patience_s: float) -> None:
+    async def run(self, subscription: Subscription, reader_timeout_s: float) -> None:
         """Write what happens until the request has ended.
 
         Args:
-            seat: what to listen to.
-            patience_s: a message that is not taken for so long is the last one.
+            subscription: where it comes from.
+            reader_timeout_s: a message that is not taken for so long is the last one.
 
         Raises:
             Exception: whatever the request ended with.
             DeadlineExceeded: the reader takes nothing.
         """
         try:
-            accepted = replace(seat.accepted, joined=seat.joined)
-            await self._write(encode_event(accepted), patience_s)
-            outbox = seat.listener.outbox
-            while not isinstance(delivery := await outbox.get(), Ended):
+            await self._write(encode_event(subscription.accepted), reader_timeout_s)
+            queue = subscription.queue
+            while not isinstance(delivery := await queue.get(), Ended):
                 message = await self._message(delivery)
                 if message is not None:
-                    await self._write_whole(message, patience_s)
+                    await self._write_whole(message, reader_timeout_s)
             if delivery.error is not None:
                 raise delivery.error
-            seconds = {**seat.seconds, "encode": seat.seconds["encode"] + self._encoding_s}
+            seconds = dict(subscription.seconds)
+            seconds["encode"] += self._encoding_s
             done = Done(
                 seconds=seconds, bytes_received=self.bytes_received, bytes_sent=self.bytes_sent
             )
-            await self._write(encode_event(done), patience_s)
+            await self._write(encode_event(done), reader_timeout_s)
         except Exception as exc:
             self._outcome = reason_of(exc)
             self.code = exc.code if isinstance(exc, CascadeError) else "INTERNAL"
             raise
         self._outcome, self.code = "ok", "OK"
 
-    async def _write_whole(self, message: bytes, patience_s: float) -> None:
+    async def _write_whole(self, message: bytes, reader_timeout_s: float) -> None:
         """Send what may be larger than a message, in whichever way the caller understands.
 
         Raises:
             MessageTooLarge: in none.
         """
         if len(message) <= MAX_MESSAGE_BYTES:
-            await self._write(message, patience_s)
+            await self._write(message, reader_timeout_s)
         elif self._in_fragments:
             for part in split(message):
-                await self._write(encode_event(part), patience_s)
+                await self._write(encode_event(part), reader_timeout_s)
         else:
             begun = time.monotonic()
             smaller = await asyncio.to_thread(shrink_result, message)
             self._encoding_s += time.monotonic() - begun
-            await self._write(smaller, patience_s)
+            await self._write(smaller, reader_timeout_s)
 
-    async def _write(self, message: bytes, patience_s: float) -> None:
+    async def _write(self, message: bytes, reader_timeout_s: float) -> None:
         """Send one message within the limit; waits while the reader is slow.
 
         gRPC would refuse a message over the limit as it does one to a caller that is gone.
         """
         try:
-            async with cancelled_if_gone(), asyncio.timeout(patience_s):
+            async with cancelled_if_gone(), asyncio.timeout(reader_timeout_s):
                 await self._context.write(message)
         except TimeoutError as exc:
             raise DeadlineExceeded(
-                f"the caller took no message for {patience_s:g} s; ask again with the same "
+                f"the caller took no message for {reader_timeout_s:g} s; ask again with the same "
                 "request_id for what is kept"
             ) from exc
         self.bytes_sent += len(message)
 
-    async def _message(self, delivery: Delivery | Recorded) -> bytes | None:
+    async def _message(self, delivery: Delivery | EncodedResult) -> bytes | None:
         """One delivery as one message; None for what is not told."""
-        if isinstance(delivery, Recorded):
+        if isinstance(delivery, EncodedResult):
             return delivery.message
         if isinstance(delivery, Progress):
             return encode_event(delivery)
@@ -133,22 +130,22 @@ class ResponseStream:
         if self.code == "CANCELLED" and time_is_over(self._context):
             self._outcome, self.code = "deadline_exceeded", "DEADLINE_EXCEEDED"
 
-    def log(self, seat: Seat) -> None:
+    def log(self, subscription: Subscription) -> None:
         """One line about the call."""
         spread: dict[str, Any] = {}
-        if seat.stay is not None:
-            work = seat.stay.production.work
-            spread = {"first": work.first, "last": work.last}
-        gone_on = seat.stay is not None and seat.stay.detach and self._outcome == "cancelled"
+        request = subscription.request
+        if request is not None:
+            spread = {"first": request.plan.first, "last": request.plan.last}
+        gone_on = request is not None and request.detach and self._outcome == "cancelled"
         log_event(
             "generate",
             request_id=self._key.request_id,
             identity=self._key.identity,
             outcome="left" if gone_on else self._outcome,
             **spread,
-            joined=seat.joined,
+            joined=subscription.accepted.joined,
             total_s=time.monotonic() - self._begun,
-            seconds={name: round(s, 6) for name, s in seat.seconds.items()},
+            seconds={name: round(s, 6) for name, s in subscription.seconds.items()},
             bytes_received=self.bytes_received,
             bytes_sent=self.bytes_sent,
         )

@@ -10,32 +10,31 @@ import stat
 from pathlib import Path
 from typing import Any
 
-import grpc
-
 from cascade.addresses import split_address
-from cascade.errors import MissingExtra, TransportError
+from cascade.errors import TransportError
 from runtime_server.app.auth_interceptor import AuthInterceptor
 from runtime_server.app.bundle_generations import BundleGenerations
 from runtime_server.app.call_metrics import CallMetrics
+from runtime_server.app.credentials import server_credentials
 from runtime_server.app.foreign_messages import ForeignMessages
+from runtime_server.app.grpc_aio import (
+    REFLECTION_SERVICE,
+    add_port,
+    add_reflection,
+    add_service,
+    make_server,
+)
 from runtime_server.app.health_board import HEALTH_SERVICE, HealthBoard
 from runtime_server.app.service import CascadeService
 from runtime_server.auth.authenticator import Authenticator
-from runtime_server.auth.tls import read_credentials
 from runtime_server.config.config import ServerConfig
 from runtime_server.runtime.core import Core
 from runtime_server.system.listeners import find_endpoints
+from runtime_server.telemetry.call_tracer import NO_TRACER, CallTracer
 from runtime_server.telemetry.logs import LogLevel, log_event
-from runtime_server.telemetry.observer import NullObserver, Observer
+from runtime_server.telemetry.server_events import Emit, ignore
 from wire.limits import MAX_MESSAGE_BYTES, MAX_METADATA_BYTES
 from wire.service import SERVICE_NAME
-
-try:
-    from grpc_reflection.v1alpha import reflection
-except ImportError as exc:
-    raise MissingExtra(
-        "the server's packages are not installed: pip install 'edge-cascade[server]'"
-    ) from exc
 
 MIN_PING_INTERVAL_MS = 5_000
 """A client that pings more often is told to calm down, and loses its connection."""
@@ -67,31 +66,36 @@ FLUSH_S = 2.0
 class CascadeServer:
     """One listening server; its methods are called on one event loop."""
 
-    def __init__(self, config: ServerConfig, core: Core, observer: Observer | None = None) -> None:
+    def __init__(
+        self,
+        config: ServerConfig,
+        core: Core,
+        emit: Emit = ignore,
+        tracer: CallTracer = NO_TRACER,
+    ) -> None:
         """A server that does not listen yet.
 
         Args:
             config: where and how to listen, and to whom.
             core: of the first bundle; ready to answer.
-            observer: is told what happens here; the core has its own.
+            emit: where what happens here is told; the core has its own.
+            tracer: begins the spans of calls.
 
         Raises:
             InvalidRequest: a file of keys cannot be used.
         """
         self._config = config
-        observer = observer or NullObserver()
-        self.generations = BundleGenerations(core, observer)
-        gate = AuthInterceptor(Authenticator(config), observer)
-        interceptors = (CallMetrics(observer), gate, ForeignMessages())
-        self._server: Any = grpc.aio.server(options=GRPC_OPTIONS, interceptors=interceptors)
-        self.service = CascadeService(self.generations, gate, observer)
-        self._server.add_generic_rpc_handlers((self.service.handlers(),))
+        self.generations = BundleGenerations(core, emit)
+        authentication = AuthInterceptor(Authenticator(config), emit)
+        interceptors = (CallMetrics(emit, tracer), authentication, ForeignMessages())
+        self._server: Any = make_server(GRPC_OPTIONS, [each.intercept for each in interceptors])
+        self.service = CascadeService(self.generations, authentication, emit)
+        add_service(self._server, SERVICE_NAME, self.service.methods())
         self._health = HealthBoard(self._server)
         self._watching: asyncio.Task[None] | None = None
         self._leaving = False
         if config.reflection:
-            names = (SERVICE_NAME, HEALTH_SERVICE, reflection.SERVICE_NAME)
-            reflection.enable_server_reflection(names, self._server)
+            add_reflection(self._server, (SERVICE_NAME, HEALTH_SERVICE, REFLECTION_SERVICE))
         self.address = config.listen
         """Where clients reach it; the port is the true one once it listens."""
 
@@ -107,7 +111,7 @@ class CascadeServer:
             TransportError: one of the addresses is taken or not ours.
             InvalidRequest: certificate and key cannot be read or do not belong together.
         """
-        credentials = read_credentials(self._config)
+        credentials = server_credentials(self._config)
         port = self._bind(credentials)
         if self._config.socket_path is None:
             self.address = f"{self._config.listen.rpartition(':')[0]}:{port}"
@@ -175,25 +179,15 @@ class CascadeServer:
         if path is None:
             host, port = split_address(self._config.listen, "listen")
             for endpoint in find_endpoints(host, port):
-                port = self._add_port(str(endpoint), credentials)
+                port = add_port(self._server, str(endpoint), credentials)
             return port
         clear_stale_socket(path)
         # A Unix socket is its owner's alone.
         before = os.umask(0o177)
         try:
-            return self._add_port(f"unix:{path.absolute()}", credentials)
+            return add_port(self._server, f"unix:{path.absolute()}", credentials)
         finally:
             os.umask(before)
-
-    def _add_port(self, target: str, credentials: Any) -> int:
-        """Have gRPC listen on one address."""
-        try:
-            if credentials is None:
-                return int(self._server.add_insecure_port(target))
-            return int(self._server.add_secure_port(target, credentials))
-        except RuntimeError as exc:
-            cause = "it is in use, not of this machine, or not permitted"
-            raise TransportError(f"cannot listen on {target}: {cause}") from exc
 
 
 def clear_stale_socket(path: Path) -> None:

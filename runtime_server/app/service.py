@@ -1,16 +1,14 @@
 """The gRPC handlers: bytes in, bytes out, and nothing decided here.
 
-Each handler parses, asks the core or the requests and writes what it hears; errors become rich
+Each handler parses, calls the core or the requests and writes what comes; errors become rich
 statuses in one place.
-Knows grpc.aio; the messages themselves are `wire`.
+Knows the context of a call; the messages themselves only through `wire`.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
-
-import grpc
 
 from cascade.errors import CascadeError, InvalidRequest
 from runtime_server.admission.checks import REQUEST_ID, Work, check_request_id
@@ -20,16 +18,23 @@ from runtime_server.app.bundle_generations import BundleGeneration, BundleGenera
 from runtime_server.app.refusal import refuse
 from runtime_server.app.response_stream import ResponseStream
 from runtime_server.protocol.status import OPAQUE_CODES
+from runtime_server.requests.active_request import Submission, Subscription
 from runtime_server.requests.idempotency_index import RequestKey
-from runtime_server.requests.request_manager import RequestManager, Seat
+from runtime_server.requests.request_manager import RequestManager
+from runtime_server.runtime.core import Core
 from runtime_server.telemetry.logs import log_event, reason_of
-from runtime_server.telemetry.observer import Observer
+from runtime_server.telemetry.server_events import BytesMoved, Emit, RequestRefused
+from runtime_server.telemetry.traceparent import CURRENT_TRACE
 from wire.cancels import decode_cancel, encode_cancelled
-from wire.contexts import ContextHandle, decode_put_context, encode_stored_context
+from wire.contexts import (
+    ContextHandle,
+    PutContextCall,
+    decode_put_context,
+    encode_stored_context,
+)
 from wire.fragments import decode_fragment
 from wire.generate_call import GenerateCall, decode_generate, decode_head, find_request_id
 from wire.server_info import decode_info_request, encode_info
-from wire.service import SERVICE_NAME
 from wire.starts import PromptStart, ResumeStart
 
 Handler = Callable[[bytes, Any], Awaitable[Any]]
@@ -39,40 +44,36 @@ class CascadeService:
     """The calls of the service."""
 
     def __init__(
-        self, generations: BundleGenerations, gate: AuthInterceptor, observer: Observer
+        self, generations: BundleGenerations, authentication: AuthInterceptor, emit: Emit
     ) -> None:
         """The service of one server.
 
         Args:
             generations: what answers; the present one takes new requests.
-            gate: says who a call is from, or refuses it.
-            observer: is told what happens.
+            authentication: says who a call is from, or refuses it.
+            emit: where events go.
         """
         self._generations = generations
-        self._gate = gate
-        self._observer = observer
+        self._authentication = authentication
+        self._emit = emit
 
     @property
     def requests(self) -> RequestManager:
         """Of the present generation."""
         return self._generations.present.requests
 
-    def handlers(self) -> Any:
-        """The handlers as gRPC registers them; requests and responses are raw bytes."""
-        return grpc.method_handlers_generic_handler(
-            SERVICE_NAME,
-            {
-                "GetServerInfo": grpc.unary_unary_rpc_method_handler(
-                    self._guarded(self.server_info)
-                ),
-                "PutContext": grpc.unary_unary_rpc_method_handler(self._guarded(self.put_context)),
-                "Generate": grpc.unary_stream_rpc_method_handler(self._guarded(self.generate)),
-                "GenerateFromFragments": grpc.stream_stream_rpc_method_handler(
-                    self._guarded(self.generate_from_fragments)
-                ),
-                "Cancel": grpc.unary_unary_rpc_method_handler(self._guarded(self.cancel)),
-            },
-        )
+    def methods(self) -> Mapping[str, tuple[str, Any]]:
+        """The methods by name, each with its kind of call; requests and responses are bytes."""
+        return {
+            "GetServerInfo": ("unary_unary", self._guarded(self.server_info)),
+            "PutContext": ("unary_unary", self._guarded(self.put_context)),
+            "Generate": ("unary_stream", self._guarded(self.generate)),
+            "GenerateFromFragments": (
+                "stream_stream",
+                self._guarded(self.generate_from_fragments),
+            ),
+            "Cancel": ("unary_unary", self._guarded(self.cancel)),
+        }
 
     async def close(self) -> None:
         """End every request, detached ones too; call it once nothing is listened to any more."""
@@ -86,19 +87,19 @@ class CascadeService:
 
     async def put_context(self, data: bytes, context: Any) -> bytes:
         """PutContext."""
-        identity = self._gate.caller(context)
+        identity = self._authentication.caller(context)
         with self._generations.lease() as generation:
             with self._counting_refusals():
                 call = decode_put_context(data)
-                put = generation.core.put_context
-                handle, lifetime_s = await asyncio.to_thread(put, call, identity)
+                core = generation.core
+                handle = await asyncio.to_thread(keep_context, core, call, identity)
             generation.requests.sweep_later()
-        stored = ContextHandle(handle=handle, lifetime_s=lifetime_s)
+        stored = ContextHandle(handle=handle, lifetime_s=core.config.context_lifetime_s)
         return self._answered(data, encode_stored_context(stored))
 
     async def cancel(self, data: bytes, context: Any) -> bytes:
         """Cancel."""
-        identity = self._gate.caller(context)
+        identity = self._authentication.caller(context)
         request_id = decode_cancel(data)
         check_request_id(request_id)
         key = RequestKey(identity, request_id)
@@ -108,26 +109,26 @@ class CascadeService:
 
     async def generate(self, data: bytes, context: Any) -> None:
         """Generate: find or begin the work, and stream what happens."""
-        identity = self._gate.caller(context)
+        identity = self._authentication.caller(context)
         with self._counting_refusals():
             head = decode_head(data)
         key = RequestKey(identity, head.request_id)
         with self._generations.lease(key) as generation:
             if head.start != "resume" and not generation.requests.index.knows(key):
-                generation.core.check_room(head)
+                generation.core.check_capacity(head)
             with self._counting_refusals():
                 call = decode_generate(data)
-            seat = await self._seat(generation, key, call, context)
+            subscription = await self._subscribe(generation, key, call, context)
             if generation.core.config.log_prompts and isinstance(call.start, PromptStart):
                 log_event("prompt", request_id=call.request_id, prompt=call.start.prompt)
             stream = ResponseStream(context, key, len(data), in_fragments=call.joins_fragments)
             try:
-                await stream.run(seat, generation.core.config.reader_patience_s)
+                await stream.run(subscription, generation.core.config.reader_patience_s)
             finally:
                 stream.note_deadline()
-                generation.requests.leave(seat, stream.code)
-                self._observer.bytes_moved(stream.bytes_received, stream.bytes_sent)
-                stream.log(seat)
+                generation.requests.leave(subscription, stream.code)
+                self._emit(BytesMoved(stream.bytes_received, stream.bytes_sent))
+                stream.log(subscription)
 
     async def generate_from_fragments(self, messages: Any, context: Any) -> None:
         """GenerateFromFragments: join the request, then as Generate."""
@@ -155,37 +156,45 @@ class CascadeService:
                 return bytes(whole)
         raise InvalidRequest("last: the fragments end without it", field="last")
 
-    async def _seat(
+    async def _subscribe(
         self, generation: BundleGeneration, key: RequestKey, call: GenerateCall, context: Any
-    ) -> Seat:
-        """Where the call listens."""
-
-        def admit() -> tuple[Work, bytes]:
-            work = generation.core.admit(call, key.identity)
-            return work, fingerprint(work)
-
+    ) -> Subscription:
+        """Where the call's answer comes from."""
+        core = generation.core
         with self._counting_refusals():
             if isinstance(call.start, ResumeStart):
-                generation.core.check_resume(call)
+                check_request_id(call.request_id)
+                core.admission.check_bundle(call.bundle_id)
                 return generation.requests.resume(key, call.results_held)
         with self._counting_refusals():
-            work, means = await asyncio.to_thread(admit)
-        # From here to the listening without a pause, so that no twin comes between.
-        return generation.requests.take(key, call, work, means, context.time_remaining())
+            plan, meaning = await asyncio.to_thread(plan_of, core, call, key.identity)
+        # From here to the subscription without a pause, so that no duplicate comes between.
+        return generation.requests.submit(
+            Submission(
+                key=key,
+                plan=plan,
+                fingerprint=meaning,
+                detach=call.detach,
+                linger_s=call.linger_s,
+                results_held=call.results_held,
+                allowed_s=context.time_remaining(),
+                trace=CURRENT_TRACE.get(),
+            )
+        )
 
     @contextmanager
     def _counting_refusals(self) -> Iterator[None]:
-        """Tell the observer of a request that is wrong in itself."""
+        """Tell of a request that is wrong in itself."""
         try:
             yield
         except CascadeError as exc:
             if exc.code not in OPAQUE_CODES:
-                self._observer.refused("invalid")
+                self._emit(RequestRefused("invalid"))
             raise
 
     def _answered(self, data: bytes, reply: bytes) -> bytes:
         """A unary call's answer, counted."""
-        self._observer.bytes_moved(len(data), len(reply))
+        self._emit(BytesMoved(len(data), len(reply)))
         return reply
 
     def _guarded(self, handler: Handler) -> Handler:
@@ -196,7 +205,7 @@ class CascadeService:
 
         async def answer(data: Any, context: Any) -> Any:
             try:
-                CALLER.set(self._gate.caller(context))
+                CALLER.set(self._authentication.caller(context))
                 return await handler(data, context)
             except Exception as exc:  # noqa: BLE001 - the rim: nothing internal may leave
                 # A request in fragments is not kept for its name.
@@ -208,3 +217,20 @@ class CascadeService:
             return None
 
         return answer
+
+
+def keep_context(core: Core, call: PutContextCall, identity: str) -> bytes:
+    """Keep embeddings; returns their handle.
+
+    Raises:
+        InvalidRequest: they are none, or made for another bundle.
+    """
+    core.admission.check_bundle(call.bundle_id)
+    context = core.admission.context(call.context, "context")
+    return core.contexts.put(context, identity)
+
+
+def plan_of(core: Core, call: GenerateCall, identity: str) -> tuple[Work, bytes]:
+    """What a call asks for, checked, and its fingerprint."""
+    plan = core.admission.work(call, identity)
+    return plan, fingerprint(plan)

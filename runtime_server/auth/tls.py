@@ -1,28 +1,30 @@
 """The server's side of TLS: certificate, key and client authorities, read again when they change.
 
-gRPC asks for the files' content before every handshake, so a new certificate serves the next
-connection and the open ones go on. A pair that does not fit together is never given to gRPC. Knows
-files and gRPC's credentials; not who calls.
+Files that do not belong together are never taken over. Knows files; neither gRPC nor who calls.
 """
 
 import ssl
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import grpc
 
 from cascade.errors import InvalidRequest
 from runtime_server.auth.watched_file import WatchedFiles, read_setting
 from runtime_server.config.config import ServerConfig
 
 
-def read_credentials(config: ServerConfig) -> Any:
-    """TLS credentials that follow their files, None for plaintext.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TlsFiles:
+    """The files of a server with TLS at one moment, all PEM."""
 
-    With `tls_client_ca`, a connection without a certificate of that authority ends in the
-    handshake. (Asking for a certificate without requiring one is not something that gRPC offers to
-    Python.)
+    key: bytes
+    certificate: bytes
+    authorities: bytes | None
+    """Of client certificates, which are then required; None requires none."""
+
+
+def watch_tls_files(config: ServerConfig) -> WatchedFiles[TlsFiles] | None:
+    """The files that a configuration names, as new as they are; None for plaintext.
 
     Raises:
         InvalidRequest: a file cannot be read, or the files do not belong together.
@@ -32,29 +34,14 @@ def read_credentials(config: ServerConfig) -> Any:
     paths = [config.tls_cert, config.tls_key]
     if config.tls_client_ca is not None:
         paths.append(config.tls_client_ca)
-    watched = WatchedFiles("tls", tuple(paths), configuration_reader(config))
-    last = first = watched.current()
-
-    def fetch() -> Any:
-        nonlocal last
-        new = watched.current()
-        if new is last:
-            return None
-        last = new
-        return new
-
-    return grpc.dynamic_ssl_server_credentials(
-        first, fetch, require_client_authentication=config.tls_client_ca is not None
-    )
+    read = files_reader(config.tls_cert, config.tls_key, config.tls_client_ca)
+    return WatchedFiles("tls", tuple(paths), read)
 
 
-def configuration_reader(config: ServerConfig) -> Callable[[], Any]:
-    """A function that reads and checks the files of a configuration with TLS."""
-    certificate, key, authority = config.tls_cert, config.tls_key, config.tls_client_ca
-    if certificate is None or key is None:
-        raise InvalidRequest("TLS needs both --tls-cert and --tls-key", field="tls_cert")
+def files_reader(certificate: Path, key: Path, authority: Path | None) -> Callable[[], TlsFiles]:
+    """A function that reads and checks the files."""
 
-    def read() -> Any:
+    def read() -> TlsFiles:
         pair = (read_setting(key, "tls_key"), read_setting(certificate, "tls_cert"))
         check_pair(certificate, key)
         if pair != (read_setting(key, "tls_key"), read_setting(certificate, "tls_cert")):
@@ -63,7 +50,7 @@ def configuration_reader(config: ServerConfig) -> Callable[[], Any]:
         if authority is not None:
             roots = read_setting(authority, "tls_client_ca")
             check_authorities(roots, authority)
-        return grpc.ssl_server_certificate_configuration([pair], roots)
+        return TlsFiles(key=pair[0], certificate=pair[1], authorities=roots)
 
     return read
 

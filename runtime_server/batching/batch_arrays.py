@@ -1,8 +1,9 @@
 """Inputs of several rows joined into one run of the engine, and its outputs cut apart again.
 
-Every input has its batch axis first and is given per sample, so joining is concatenating. Contexts
-of unequal length can be filled with zeros that the mask leaves out, where the engine makes the same
-of them; a graph that takes no mask takes only equal lengths. Knows arrays by name; not who asks.
+Every input has its batch axis first and is given per sample, so joining is concatenating. Inputs of
+unequal length can be filled with zeros that a mask leaves out, where the engine makes the same of
+them; a graph that takes no mask takes only equal lengths. Knows arrays and their axes; neither what
+they mean nor who asks.
 """
 
 from collections.abc import Hashable, Mapping, Sequence
@@ -10,12 +11,11 @@ from collections.abc import Hashable, Mapping, Sequence
 import numpy as np
 
 from cascade.numerics.finite import is_finite
-from cascade.numerics.length_buckets import lengthened
+from cascade.numerics.length_buckets import pad_tokens
 from cascade.types import Array
+from runtime_server.batching.graph_axes import PADDED_AXIS, GraphAxes
 
 Arrays = Mapping[str, Array]
-MASKED = ("context", "context_mask")
-"""Their second axis counts tokens."""
 
 
 def rows_of(inputs: Arrays) -> int:
@@ -23,34 +23,34 @@ def rows_of(inputs: Arrays) -> int:
     return max((len(value) for value in inputs.values()), default=0)
 
 
-def batch_key(inputs: Arrays, *, pads: bool) -> Hashable:
+def batch_key(inputs: Arrays, axes: GraphAxes, *, allows_padding: bool) -> Hashable:
     """Equal for inputs that may be joined.
 
     Args:
-        inputs: of one ask.
-        pads: whether contexts of unequal length may be.
+        inputs: of one run request, batch axis first.
+        axes: of the graph.
+        allows_padding: whether inputs of unequal length may be.
     """
-    free = MASKED if pads and all(name in inputs for name in MASKED) else ()
+    free = axes.padded if allows_padding and axes.padded <= inputs.keys() else ()
     return tuple(
-        (name, value.dtype.str, value.shape[2:] if name in free else value.shape[1:])
+        (name, value.dtype.str, value.shape[PADDED_AXIS + (name in free) :])
         for name, value in sorted(inputs.items())
     )
 
 
-def size_bytes_of(inputs: Arrays) -> int:
-    """Of the inputs, and of an output as large as the noisy image."""
-    image = inputs.get("x_t")
-    return sum(value.nbytes for value in inputs.values()) + (0 if image is None else image.nbytes)
+def size_bytes_of(inputs: Arrays, axes: GraphAxes) -> int:
+    """Of the inputs, and of the outputs to come."""
+    return sum(value.nbytes for value in inputs.values()) + axes.output_bytes(inputs)
 
 
-def joined(parts: Sequence[Arrays]) -> dict[str, Array]:
+def joined(parts: Sequence[Arrays], axes: GraphAxes) -> dict[str, Array]:
     """The inputs of one run for all; they are of one `batch_key`."""
     whole = {}
     for name in parts[0]:
         values = [part[name] for part in parts]
-        if name in MASKED:
-            length = max(value.shape[1] for value in values)
-            values = [lengthened(value, length) for value in values]
+        if name in axes.padded:
+            length = max(value.shape[PADDED_AXIS] for value in values)
+            values = [pad_tokens(value, length) for value in values]
         whole[name] = np.concatenate(values)
     return whole
 

@@ -1,9 +1,9 @@
 """Measured once a server listens: how long an engine takes for 1, 2, 4, ... rows at once.
 
-With made-up inputs, and only as far as it pays: a component where two rows in one run take as long
-as two runs is left after two sizes. Where it pays, rows are compared with themselves alone: an
-engine of which they come out differently runs them one by one. Knows a device and a manifest; what
-follows from the times is decided in `next_run`.
+With made-up inputs, and only as far as it pays: an engine where two rows in one run take as long
+as two runs is left after two sizes. Where it pays, rows are compared with themselves alone, which
+is called batch invariance: an engine of which they come out differently runs them one by one. Knows
+a batcher and a manifest; what follows from the times is decided in `batch_policy`.
 """
 
 import threading
@@ -16,17 +16,21 @@ from cascade.assignments import ALL
 from cascade.bundle.manifest import Component, Manifest
 from cascade.engine import Engine
 from cascade.errors import CascadeError, InvalidRequest
+from cascade.graph_spec import NET
 from cascade.tuning.dummy_inputs import dummy_inputs, free_axes
 from cascade.types import Array
-from runtime_server.batching.batch_arrays import MASKED, cut, joined
+from runtime_server.batching.batch_arrays import cut, joined
 from runtime_server.batching.batch_policy import row_cap
-from runtime_server.batching.batcher import DeviceBatcher, Seat
+from runtime_server.batching.batcher import DeviceBatcher, Row
+from runtime_server.batching.engine_key import EngineKey
+from runtime_server.batching.graph_axes import axes_of
 from runtime_server.config.row_caps import parse_caps
 from runtime_server.system.clock import Clock
 from runtime_server.telemetry.logs import log_event
+from runtime_server.telemetry.server_events import TracedRequest
 
 SAME = 1e-4
-"""Of the largest output: what company may change. float32 engines stay a hundred times below it; in
+"""Of the largest output: what sharing may change. float32 engines stay a hundred times below it; in
 8 bits one value that is rounded the other way is a hundred times above, and twenty steps make
 another picture of it."""
 TOKENS = 8
@@ -65,14 +69,14 @@ def row_caps(text: str, manifest: Manifest, cut: int) -> dict[int, int | None]:
 class BatchCalibration:
     """The trials of the components whose cap is not set, one after the other.
 
-    They are rows like any other at the device, with little urgency: a request waits for one run of
+    They are rows like any other at the batcher, with little urgency: a request waits for one run of
     a trial at most. But a server that is busy from its first moment on must learn too what would
     save it work: in the end trials have their turn.
     """
 
     def __init__(
         self,
-        device: DeviceBatcher,
+        batcher: DeviceBatcher,
         manifest: Manifest,
         caps: Mapping[int, int | None],
         clock: Clock,
@@ -82,18 +86,18 @@ class BatchCalibration:
         """Nothing measured yet.
 
         Args:
-            device: is asked for runs, and told what came of them.
+            batcher: is asked for runs, and told what came of them.
             manifest: of the bundle.
             caps: by position; those that are None are measured.
             clock: monotonic seconds.
             gives_way_s: a trial is due so long after it began; whoever is due earlier goes first.
         """
-        self._device = device
+        self._batcher = batcher
         self._manifest = manifest
         self._clock = clock
         self._gives_way_s = gives_way_s
         self._left = [position for position, cap in caps.items() if cap is None]
-        self._seat: Seat | None = None
+        self._row: Row | None = None
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run_left, name="row trials", daemon=True)
 
@@ -115,9 +119,9 @@ class BatchCalibration:
         """End whatever is being measured."""
         self._stopped.set()
         while self._thread.is_alive():
-            seat = self._seat
-            if seat is not None:
-                seat.terminate()
+            row = self._row
+            if row is not None:
+                row.cancel()
             self._thread.join(0.02)
 
     def _run_left(self) -> None:
@@ -125,12 +129,7 @@ class BatchCalibration:
         for position in self._left:
             try:
                 self._measure(position)
-                log_event(
-                    "rows_measured",
-                    stage=self._manifest.components[position].name,
-                    max_batch_rows=self._device.limits(position).max_rows,
-                    run_s={str(n): s for n, s in self._device.run_seconds(position).items()},
-                )
+                self._log(position)
             except CascadeError as exc:
                 if not self._stopped.is_set():
                     log_event("rows_not_measured", level="error", reason=exc.reason)
@@ -139,35 +138,63 @@ class BatchCalibration:
 
     def _measure(self, position: int) -> None:
         """One component."""
-        spec = self._manifest.components[position]
-        due = self._clock() + self._gives_way_s
-        with closing(self._device.seat(position, due=due, name="trial", runs=1)) as seat:
-            self._seat = seat
-            run_s = measure_rows(spec, seat, lambda: self._clock() - seat.waited_s)
-            rows, pads = row_cap(run_s), False
-            if rows > 1:
-                rows = max_invariant_rows(spec, seat, (TOKENS,) * rows)
-                masked = set(MASKED) <= {tensor.name for tensor in spec.graph.inputs}
-                pads = (
-                    masked and rows > 1 and max_invariant_rows(spec, seat, UNEQUAL[:rows]) == rows
-                )
-        self._device.learn(position, run_s, max_rows=rows, pads=pads)
+        component = self._manifest.components[position]
+        row = self._batcher.open_row(
+            position,
+            priority_deadline=self._clock() + self._gives_way_s,
+            request=TracedRequest("trial"),
+            runs=dict.fromkeys(component.graphs, 1),
+        )
+        with closing(row):
+            self._row = row
+            for role in component.graphs:
+                self._measure_role(component, row, EngineKey(position, role))
+
+    def _measure_role(self, component: Component, row: Row, key: EngineKey) -> None:
+        """One engine of a component."""
+        engine = row.engines[key.role]
+
+        def clock() -> float:
+            return self._clock() - row.waited_s
+
+        run_s = measure_rows(component, engine, clock, key.role)
+        rows, allows_padding = row_cap(run_s), False
+        if rows > 1:
+            rows = max_invariant_rows(component, engine, (TOKENS,) * rows, key.role)
+        if rows > 1 and axes_of(component.graphs[key.role]).mask:
+            unequal = UNEQUAL[:rows]
+            allows_padding = max_invariant_rows(component, engine, unequal, key.role) == rows
+        self._batcher.limits.learn(key, run_s, max_rows=rows, allows_padding=allows_padding)
+
+    def _log(self, position: int) -> None:
+        """What was found about one component."""
+        limits = self._batcher.limits
+        for key in limits.roles(position):
+            log_event(
+                "rows_measured",
+                stage=self._manifest.components[position].name,
+                max_batch_rows=limits.present[key].max_rows,
+                run_s={str(n): s for n, s in limits.run_seconds(key).items()},
+            )
 
 
-def measure_rows(component: Component, engine: Engine, clock: Clock) -> dict[int, float]:
+def measure_rows(
+    component: Component, engine: Engine, clock: Clock, role: str = NET
+) -> dict[int, float]:
     """Rows to the shortest seconds of one run, for 1, 2, 4, ... as long as each doubling pays.
 
     Args:
         component: whose graph the engine runs.
         engine: runs the component's graph.
         clock: seconds, without those that the engine let others go first.
+        role: of the graph.
 
     Raises:
         EngineError: the graph cannot be run.
     """
 
     def one_run(rows: int) -> Callable[[], object]:
-        inputs = dummy_inputs(component, free_axes(component, batch=rows, tokens=TOKENS))
+        inputs = dummy_inputs(component, free_axes(component, batch=rows, tokens=TOKENS), role)
         return lambda: engine.run(inputs)
 
     found: dict[int, float] = {}
@@ -180,7 +207,9 @@ def measure_rows(component: Component, engine: Engine, clock: Clock) -> dict[int
     return found
 
 
-def max_invariant_rows(component: Component, engine: Engine, tokens: Sequence[int]) -> int:
+def max_invariant_rows(
+    component: Component, engine: Engine, tokens: Sequence[int], role: str = NET
+) -> int:
     """How many rows may be in one run so that each comes out as it does alone.
 
     Every number of rows is tried: an engine may choose other kernels for six than for four.
@@ -189,25 +218,28 @@ def max_invariant_rows(component: Component, engine: Engine, tokens: Sequence[in
         component: whose graph the engine runs.
         engine: runs the component's graph.
         tokens: of each row's context; as many as are tried at most.
+        role: of the graph.
 
     Returns:
         At least 1: a row alone is always itself.
     """
-    parts = [one_row(component, row, length) for row, length in enumerate(tokens)]
+    axes = axes_of(component.graphs[role])
+    parts = [one_row(component, row, length, role) for row, length in enumerate(tokens)]
     alone = [engine.run(inputs) for inputs in parts]
     for rows in range(2, len(parts) + 1):
-        together = cut(engine.run(joined(parts[:rows])), [1] * rows)
+        together = cut(engine.run(joined(parts[:rows], axes)), [1] * rows)
         if not all(is_same(*pair) for pair in zip(together, alone[:rows], strict=True)):
             return rows - 1
     return len(parts)
 
 
-def one_row(component: Component, row: int, tokens: int) -> dict[str, Array]:
+def one_row(component: Component, row: int, tokens: int, role: str) -> dict[str, Array]:
     """Made-up inputs of one row; no two rows are equal."""
-    axes = free_axes(component, batch=row + 1, tokens=tokens)
-    inputs = {name: value[row:] for name, value in dummy_inputs(component, axes).items()}
-    if MASKED[1] in inputs:
-        inputs[MASKED[1]] = np.ones_like(inputs[MASKED[1]])
+    sizes = free_axes(component, batch=row + 1, tokens=tokens)
+    inputs = {name: value[row:] for name, value in dummy_inputs(component, sizes, role).items()}
+    mask = axes_of(component.graphs[role]).mask
+    if mask:
+        inputs[mask] = np.ones_like(inputs[mask])
     return inputs
 
 

@@ -1,29 +1,33 @@
-"""Where rows of all requests meet between two steps to share runs of the engines of one device.
+"""Dynamic batching: rows of all requests share runs of the engines of one device, step by step.
 
-To a stage its `Seat` is an engine like any other: `run` returns the outputs of its own inputs.
-Behind the seats stands one `DeviceBatcher`, which runs one engine at a time on whatever `decide`
-puts together. There is no thread here: whoever makes a run possible, runs it. A
-row alone thus calls its engine as if nothing stood between. Knows engines and arrays; neither
-requests nor queues.
+A row is one request inside one component. To its stage, each of the row's `BatchedEngine`s is an
+engine like any other: `run` returns the outputs of its own inputs. Behind them stands one
+`DeviceBatcher`, which runs one engine at a time on whatever `decide` puts together. Called
+elsewhere: continuous or in-flight batching. Knows engines and arrays; neither requests nor queues.
+
+Threads and locks. There is no thread here: the thread of the row that makes a run possible, or that
+is chosen while it sleeps, leads the run for all of them. `DeviceBatcher._lock` guards everything
+that is mutable here, the marks of rows and pending runs included. A thread that waits sleeps on a
+condition of that lock, one for each pending run, so that exactly one can be woken.
+
+- Order: the workers' lock may be held when this one is taken, and the lock of `MeasuredLimits` is
+  taken under it. Nothing here takes the workers' lock.
+- Under the lock: `decide`, which is pure, and `Engine.terminate`, which returns at once. Never
+  `Engine.run`, never `emit`.
+- `_running` is the token of the device: who sets it, under the lock, chooses the leader too; only
+  the leader clears it. So at most one engine runs, and a run always has one thread that ends it.
 """
 
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import count
 
 from cascade.engine import Engine
 from cascade.errors import Cancelled, CascadeError, EngineError
 from cascade.types import Array
-from runtime_server.batching.batch_arrays import (
-    all_finite,
-    batch_key,
-    cut,
-    joined,
-    rows_of,
-    size_bytes_of,
-)
+from runtime_server.batching.batch_arrays import batch_key, rows_of, size_bytes_of
 from runtime_server.batching.batch_policy import (
     BatchLimits,
     ExpectedRun,
@@ -31,74 +35,126 @@ from runtime_server.batching.batch_policy import (
     RunRequest,
     Wait,
     decide,
-    saving_s,
 )
+from runtime_server.batching.engine_key import EngineKey
+from runtime_server.batching.graph_axes import GraphAxes
+from runtime_server.batching.measured_limits import MeasuredLimits
+from runtime_server.batching.shared_run import RowResult, run_together
 from runtime_server.batching.step_times import StepTimes
 from runtime_server.system.clock import Clock
-from runtime_server.telemetry.observer import NullObserver, Observer
+from runtime_server.telemetry.server_events import Emit, EngineRan, TracedRequest, ignore
 
-Outputs = dict[str, Array]
+NO_AXES = GraphAxes()
+"""Of a graph of which nothing is known: nothing is padded, and outputs count nothing."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HostedEngine:
+    """One engine of the device."""
+
+    engine: Engine
+    """Closed by its owner."""
+    stage: str
+    """The component's name, for events."""
+    axes: GraphAxes = NO_AXES
 
 
 @dataclass(eq=False, slots=True)
 class PendingRun:
-    """An ask with its arrays. Its marks change only under the device's lock."""
+    """A run that a row's thread waits for, with its arrays."""
 
-    ask: RunRequest
-    seat: "Seat"
+    request: RunRequest
+    row: "Row"
     inputs: Mapping[str, Array]
     woken: threading.Condition
     batch: "tuple[PendingRun, ...]" = ()
     """What its thread is to run, when the choice fell on it."""
     started: bool = False
     ended: bool = False
-    outputs: Outputs = field(default_factory=dict)
-    error: Exception | None = None
+    result: RowResult = field(default_factory=RowResult)
 
-    def end(self, outputs: Outputs, error: Exception | None) -> None:
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether nothing waits for its result any more."""
+        return self.row.stop is not None
+
+    def end(self, result: RowResult) -> None:
         """Give it what it waits for; the first answer counts."""
         if not self.ended:
-            self.outputs, self.error, self.ended = outputs, error, True
+            self.result, self.ended = result, True
             self.woken.notify()
 
 
-class Seat:
-    """One request inside one component: an engine for its stage. Used by one thread."""
+class Row:
+    """One request inside one component. Used by one thread; its marks are the batcher's."""
 
     def __init__(
-        self, device: "DeviceBatcher", position: int, due: float, name: str, runs: int
+        self,
+        batcher: "DeviceBatcher",
+        position: int,
+        priority_deadline: float,
+        request: TracedRequest,
+        runs: Mapping[str, int],
     ) -> None:
-        """A seat; `DeviceBatcher.seat` makes them.
-
-        Args:
-            device: where it stands.
-            position: the component.
-            due: when its request should be through.
-            name: the request's id.
-            runs: of the engine that it is expected to ask for; it may ask for more.
-        """
-        self._device = device
+        """A row; `DeviceBatcher.open_row` makes them."""
+        self._batcher = batcher
         self.position = position
-        self.due = due
-        self.name = name
-        self.runs_left = runs
+        self.priority_deadline = priority_deadline
+        self.request = request
+        self.engines: Mapping[str, Engine] = {
+            role: BatchedEngine(self, EngineKey(position, role)) for role in runs
+        }
+        """By role, for the stage."""
+        self.runs_left = dict(runs)
+        """By role; the row may ask for more than it was expected to."""
         self.waited_s = 0.0
         """Between asking and the start of the run, in all."""
         self.expected_at: float | None = None
-        """When it will ask again, while it is between two runs."""
+        """Since when it is between two runs; None while it is not."""
         self.stop: CascadeError | None = None
+        """What it is to end with, once it was cancelled."""
+        self.last_role = next(iter(runs), "")
+        """Of the engine that it asked last."""
+        self.failed_role = ""
+        """Of the engine that failed it, if one did."""
 
-    def run(self, inputs: Mapping[str, Array]) -> Outputs:
-        """The outputs of these inputs, from a run shared with whom it may be; see `Engine.run`."""
-        return self._device.run(self, inputs)
+    @property
+    def next_key(self) -> EngineKey | None:
+        """The engine that it is expected to ask for next: roles run in their order."""
+        left = (role for role, runs in self.runs_left.items() if runs > 0)
+        role = next(left, None)
+        return None if role is None else EngineKey(self.position, role)
 
-    def terminate(self) -> None:
-        """End the row: a run in progress is ended if it serves nobody else."""
-        self._device.drop(self, Cancelled("the run was ended from outside"))
+    def run(self, key: EngineKey, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """One run for the row; returns when it is done."""
+        return self._batcher.run(self, key, inputs)
+
+    def cancel(self) -> None:
+        """End the row: a run in progress is ended if it serves no other row."""
+        self._batcher.cancel(self, Cancelled("the run was ended from outside"))
 
     def close(self) -> None:
-        """Leave; nobody waits for this row any more."""
-        self._device.leave(self)
+        """No more runs will be asked for, and no other row waits for this one."""
+        self._batcher.close_row(self)
+
+
+class BatchedEngine:
+    """A row's engine for one role: the stage calls it as it would call the engine itself."""
+
+    def __init__(self, row: Row, key: EngineKey) -> None:
+        self._row = row
+        self._key = key
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """The outputs of these inputs, from a run that other rows may share; see `Engine.run`."""
+        return self._row.run(self._key, inputs)
+
+    def terminate(self) -> None:
+        """End the row, and its run in progress if that serves no other."""
+        self._row.cancel()
+
+    def close(self) -> None:
+        """Nothing: the row is closed by whoever opened it, the engine by its owner."""
 
 
 class DeviceBatcher:
@@ -106,281 +162,217 @@ class DeviceBatcher:
 
     def __init__(
         self,
-        engines: Mapping[int, Engine],
-        limits: Mapping[int, BatchLimits],
-        names: Mapping[int, str],
+        engines: Mapping[EngineKey, HostedEngine],
+        limits: Mapping[EngineKey, BatchLimits],
         *,
         clock: Clock = time.monotonic,
-        observer: Observer | None = None,
+        emit: Emit = ignore,
     ) -> None:
         """A device at rest.
 
         Args:
-            engines: by position; closed by their owner.
-            limits: of one run, by position.
-            names: of the components, for the observer.
+            engines: all that run on it.
+            limits: of one run, by engine.
             clock: monotonic seconds.
-            observer: is told every run.
+            emit: where every run is told.
         """
         self._engines = dict(engines)
-        self._limits = dict(limits)
-        self._names = dict(names)
+        self.limits = MeasuredLimits(limits)
+        """What one run may hold, and what is known of its times."""
         self._clock = clock
-        self._observer: Observer = observer or NullObserver()
+        self._emit = emit
         self._lock = threading.Lock()
         self._numbers = count()
-        self._seats: set[Seat] = set()
+        self._rows: set[Row] = set()
         self._waiting: dict[RunRequest, PendingRun] = {}
         self._running: tuple[PendingRun, ...] = ()
         self._free_since = 0.0
         self._wait_until: float | None = None
-        self._run_s = StepTimes()
         self._host_s = StepTimes()
 
-    def seat(self, position: int, *, due: float, name: str, runs: int) -> Seat:
-        """A place for one request in one component; its owner closes it."""
-        seat = Seat(self, position, due, name, runs)
-        with self._lock:
-            self._seats.add(seat)
-        return seat
-
-    @property
-    def inside(self) -> int:
-        """Asks that wait or run."""
-        with self._lock:
-            return len(self._waiting) + len(self._running)
-
-    def limits(self, position: int) -> BatchLimits:
-        """What one run of a component may hold, with what is known of its times."""
-        with self._lock:
-            return self._limits[position]
-
-    def learn(
+    def open_row(
         self,
         position: int,
-        run_s: Mapping[int, float],
         *,
-        max_rows: int | None = None,
-        pads: bool = False,
-    ) -> None:
-        """Take over measurements; they count more than what was seen so far.
+        priority_deadline: float,
+        request: TracedRequest,
+        runs: Mapping[str, int],
+    ) -> Row:
+        """A row for one request in one component; closed by the caller.
 
         Args:
             position: the component.
-            run_s: rows to seconds of one run.
-            max_rows: the new cap; None leaves it.
-            pads: whether contexts of unequal length may share a run.
+            priority_deadline: when the request should be through.
+            request: for events.
+            runs: of each role's engine that it is expected to ask for.
         """
+        row = Row(self, position, priority_deadline, request, runs)
         with self._lock:
-            for rows, seconds in run_s.items():
-                self._run_s.restart((position, rows), seconds)
-            limits = self._limits[position]
-            self._limits[position] = replace(
-                limits, max_rows=limits.max_rows if max_rows is None else max_rows, pads=pads
-            )
-            self._refresh(position)
+            self._rows.add(row)
+        return row
 
-    def run_seconds(self, position: int) -> dict[int, float]:
-        """Rows to the median seconds of a run, as far as known."""
+    @property
+    def inside(self) -> int:
+        """Runs that wait or are in progress, counted by row."""
         with self._lock:
-            return self._known(position)
+            return len(self._waiting) + len(self._running)
 
-    def run(self, seat: Seat, inputs: Mapping[str, Array]) -> Outputs:
-        """One run for a seat; returns when it is done."""
-        waiting = self._enter(seat, inputs)
-        if waiting.batch:
-            self._perform(waiting.batch)
-        if waiting.error is not None:
-            raise waiting.error
-        return waiting.outputs
+    def run(self, row: Row, key: EngineKey, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """One run for a row; returns when it is done."""
+        pending = self._wait_for_turn(row, key, inputs)
+        if pending.batch:
+            self._lead(pending.batch)
+        if pending.result.error is not None:
+            raise pending.result.error
+        return pending.result.outputs
 
-    def drop(self, seat: Seat, error: CascadeError) -> None:
+    def cancel(self, row: Row, error: CascadeError) -> None:
         """End a row with `error`.
 
-        An ask that waits ends at once; one in a shared run at the end of the step at the latest,
-        its neighbours untouched; a run that nobody wants any more is ended inside its step. May
-        come between two steps or just before the engine begins: ask again until the row has ended.
+        A run that waits ends at once; one that is shared at the end of the step at the latest, the
+        other rows untouched; a run in which every row is cancelled is ended inside its step. May
+        come between two steps or just before the engine begins: call again until the row has ended.
         """
         with self._lock:
-            seat.stop = seat.stop or error
-            self._forget(seat)
-            for waiting in [w for w in self._waiting.values() if w.seat is seat]:
-                del self._waiting[waiting.ask]
-                waiting.end({}, seat.stop)
-            for waiting in self._running:
-                if waiting.seat is seat and not waiting.batch:
-                    waiting.end({}, seat.stop)
-            if self._running and all(w.seat.stop is not None for w in self._running):
-                self._engines[self._running[0].ask.position].terminate()
+            row.stop = row.stop or error
+            self._expect_nothing(row)
+            for pending in [p for p in self._waiting.values() if p.row is row]:
+                del self._waiting[pending.request]
+                pending.end(RowResult(error=row.stop))
+            for pending in self._running:
+                # The leader ends with its run: its thread is in it.
+                if pending.row is row and not pending.batch:
+                    pending.end(RowResult(error=row.stop))
+            if self._running and all(pending.is_cancelled for pending in self._running):
+                self._engines[self._running[0].request.key].engine.terminate()
             self._dispatch()
 
-    def leave(self, seat: Seat) -> None:
-        """Expect nothing more of a seat."""
+    def close_row(self, row: Row) -> None:
+        """Expect nothing more of a row."""
         with self._lock:
-            self._forget(seat)
+            self._expect_nothing(row)
+            # A run may have been held back for this row.
             self._dispatch()
 
-    def _forget(self, seat: Seat) -> None:
-        """Do not wait for its next ask."""
-        seat.expected_at = None
-        self._seats.discard(seat)
+    def _expect_nothing(self, row: Row) -> None:
+        """Do not hold a run back for a row any more; under the lock."""
+        row.expected_at = None
+        self._rows.discard(row)
 
-    def _enter(self, seat: Seat, inputs: Mapping[str, Array]) -> PendingRun:
-        """RunRequest, and wait until the run is done or this thread is the one to do it."""
+    def _wait_for_turn(self, row: Row, key: EngineKey, inputs: Mapping[str, Array]) -> PendingRun:
+        """Ask, and sleep until the run is done or this thread is the one to lead it."""
+        axes = self._engines[key].axes
+        allows_padding = self.limits.present[key].allows_padding
         with self._lock:
-            if seat.stop is not None:
-                raise seat.stop
+            if row.stop is not None:
+                raise row.stop
+            row.last_role = key.role
             now = self._clock()
-            ask = RunRequest(
+            request = RunRequest(
                 number=next(self._numbers),
-                position=seat.position,
-                due=seat.due,
+                key=key,
+                priority_deadline=row.priority_deadline,
                 rows=rows_of(inputs),
-                size_bytes=size_bytes_of(inputs),
-                kind=batch_key(inputs, pads=self._limits[seat.position].pads),
+                size_bytes=size_bytes_of(inputs, axes),
+                batch_key=batch_key(inputs, axes, allows_padding=allows_padding),
                 since=now,
             )
-            waiting = PendingRun(ask, seat, inputs, threading.Condition(self._lock))
-            if seat.expected_at is not None:
-                self._host_s.add((seat.position, 1), now - seat.expected_at)
-                seat.expected_at = None
-            self._waiting[ask] = waiting
-            self._dispatch(waiting)
-            while not (waiting.ended or waiting.batch):
+            pending = PendingRun(request, row, inputs, threading.Condition(self._lock))
+            if row.expected_at is not None:
+                self._host_s.add(key, 1, now - row.expected_at)
+                row.expected_at = None
+            self._waiting[request] = pending
+            self._dispatch(pending)
+            while not (pending.ended or pending.batch):
                 until = self._wait_until
-                waiting.woken.wait(None if until is None else max(0.0, until - self._clock()))
-                if not (waiting.ended or waiting.started):
-                    self._dispatch(waiting)
-            return waiting
+                pending.woken.wait(None if until is None else max(0.0, until - self._clock()))
+                if not (pending.ended or pending.started):
+                    self._dispatch(pending)
+            return pending
 
     def _dispatch(self, here: PendingRun | None = None) -> None:
         """Let a free device do what is next; under the lock.
 
         Args:
-            here: whose thread this is, when it is about to wait.
+            here: whose thread this is, when it is about to sleep: it looks at the clock itself, and
+                leads its own run without a switch of threads.
         """
         self._wait_until = None
         if self._running or not self._waiting:
             return
         decision = decide(
             list(self._waiting),
-            self._coming(),
-            self._limits,
+            self._expected(),
+            self.limits.present,
             free_since=self._free_since,
             now=self._clock(),
         )
         if isinstance(decision, Wait):
             self._wait_until = decision.until
             if here is None:
-                # Somebody who sleeps has to look at the clock.
+                # One of those that sleep has to look at the clock in time.
                 next(iter(self._waiting.values())).woken.notify()
         elif isinstance(decision, Run):
-            self._running = tuple(self._waiting.pop(ask) for ask in decision.asks)
-            for waiting in self._running:
-                waiting.started = True
+            self._running = tuple(self._waiting.pop(request) for request in decision.requests)
+            for pending in self._running:
+                pending.started = True
             leader = here if here is not None and here.started else self._running[0]
             leader.batch = self._running
             if leader is not here:
                 leader.woken.notify()
 
-    def _coming(self) -> list[ExpectedRun]:
-        """The rows between two runs."""
-        return [
-            ExpectedRun(
-                position=seat.position,
-                due=seat.due,
-                expected_at=seat.expected_at + self._host_s.seconds((seat.position, 1)),
-            )
-            for seat in self._seats
-            if seat.expected_at is not None
-        ]
+    def _expected(self) -> list[ExpectedRun]:
+        """The rows between two runs; under the lock."""
+        found = []
+        for row in self._rows:
+            key = row.next_key
+            if key is not None and row.expected_at is not None:
+                found.append(
+                    ExpectedRun(
+                        key=key,
+                        priority_deadline=row.priority_deadline,
+                        expected_at=row.expected_at + self._host_s.seconds(key),
+                    )
+                )
+        return found
 
-    def _perform(self, batch: tuple[PendingRun, ...]) -> None:
+    def _lead(self, batch: tuple[PendingRun, ...]) -> None:
         """Run the batch on this thread, hand out the results, and see what is next."""
+        key = batch[0].request.key
+        hosted = self._engines[key]
         begun = self._clock()
+        # Whatever ends this thread, the rows that wait for it must not wait for ever.
+        results = [RowResult(error=EngineError("the run was given up"))] * len(batch)
         try:
-            results = self._together(batch)
-        except BaseException:
-            results = [({}, EngineError("the run was given up"))] * len(batch)
-            raise
+            results = run_together(hosted.engine, batch, hosted.axes)
         finally:
             ended = self._clock()
-            with self._lock:
-                self._running = ()
-                self._free_since = ended
-                self._note(batch, results, begun, ended)
-                for waiting, (outputs, failure) in zip(batch, results, strict=True):
-                    error = waiting.seat.stop or failure
-                    self._expect(waiting.seat, ended, error)
-                    waiting.end({} if error else outputs, error)
-                self._dispatch()
-        name = self._names[batch[0].ask.position]
-        self._observer.stepped(name, [w.seat.name for w in batch], begun, ended - begun)
+            self._finish(batch, results, begun, ended)
+        requests = tuple(pending.row.request for pending in batch)
+        self._emit(EngineRan(hosted.stage, requests, begun, ended - begun))
 
-    def _expect(self, seat: Seat, now: float, error: Exception | None) -> None:
-        """Note that a row goes on with host work, unless this was its last run."""
-        seat.runs_left -= 1
-        if error is None and seat.runs_left > 0 and seat in self._seats:
-            seat.expected_at = now
-
-    def _note(
+    def _finish(
         self,
         batch: tuple[PendingRun, ...],
-        results: Sequence[tuple[Outputs, Exception | None]],
+        results: Sequence[RowResult],
         begun: float,
         ended: float,
     ) -> None:
-        """Learn from a run in which nothing went wrong."""
-        for waiting in batch:
-            waiting.seat.waited_s += begun - waiting.ask.since
-        if any(error is not None for _, error in results):
-            return
-        position = batch[0].ask.position
-        self._run_s.add((position, sum(w.ask.rows for w in batch)), ended - begun)
-        self._refresh(position)
-
-    def _refresh(self, position: int) -> None:
-        """Bring the limits up to what is measured."""
-        known = self._known(position)
-        fewest = min(known)
-        self._limits[position] = replace(
-            self._limits[position], step_s=known[fewest], saving_s=saving_s(known)
-        )
-
-    def _known(self, position: int) -> dict[int, float]:
-        """Rows to median seconds."""
-        return self._run_s.by_rows(position)
-
-    def _together(self, batch: tuple[PendingRun, ...]) -> list[tuple[Outputs, Exception | None]]:
-        """Outputs or error of every part, so that no row suffers from another's inputs."""
-        engine = self._engines[batch[0].ask.position]
-        if len(batch) == 1:
-            return [alone(engine, batch[0])]
-        try:
-            outputs = engine.run(joined([waiting.inputs for waiting in batch]))
-            parts = cut(outputs, [waiting.ask.rows for waiting in batch])
-        except Cancelled as exc:
-            return [({}, exc)] * len(batch)
-        except Exception:  # noqa: BLE001 - found again, and raised, by the row whose fault it is
-            return [self._again(engine, waiting) for waiting in batch]
-        return [
-            (part, None) if all_finite(part) else self._again(engine, waiting)
-            for waiting, part in zip(batch, parts, strict=True)
-        ]
-
-    def _again(self, engine: Engine, waiting: PendingRun) -> tuple[Outputs, Exception | None]:
-        """One row of a failed run by itself."""
-        if waiting.seat.stop is not None:
-            return {}, waiting.seat.stop
-        return alone(engine, waiting)
-
-
-def alone(engine: Engine, waiting: PendingRun) -> tuple[Outputs, Exception | None]:
-    """A run of one row's inputs as they are."""
-    try:
-        outputs = engine.run(waiting.inputs)
-    except Exception as exc:  # noqa: BLE001 - raised again on the row's own thread
-        return {}, exc
-    if not all_finite(outputs):
-        return {}, EngineError("the engine's output holds NaN or infinity")
-    return outputs, None
+        """Free the device, hand out the results, and let the next run begin."""
+        key = batch[0].request.key
+        if all(result.error is None for result in results):
+            self.limits.note(key, sum(p.request.rows for p in batch), ended - begun)
+        with self._lock:
+            self._running = ()
+            self._free_since = ended
+            for pending, result in zip(batch, results, strict=True):
+                row = pending.row
+                row.waited_s += begun - pending.request.since
+                row.runs_left[key.role] -= 1
+                if result.error is not None and row.stop is None:
+                    row.failed_role = key.role
+                error = row.stop or result.error
+                if error is None and row.next_key is not None and row in self._rows:
+                    row.expected_at = ended
+                pending.end(RowResult(error=error) if error else result)
+            self._dispatch()

@@ -1,4 +1,4 @@
-"""How long things took lately: running medians, by component and by rows in one run.
+"""How long things took lately: running medians, by engine and by rows in one run.
 
 Numbers in, numbers out. Knows neither clocks nor what was timed.
 """
@@ -6,35 +6,34 @@ Numbers in, numbers out. Knows neither clocks nor what was timed.
 from collections import deque
 from statistics import median
 
+from runtime_server.batching.engine_key import EngineKey
+
 MEASURED_STEPS = 64
 """Times that a median is taken over: it follows a change of load within a few requests."""
 
-Key = tuple[int, int]
-"""Position of a component, and rows."""
-
 
 class StepTimes:
-    """Medians of the last times under each key."""
+    """Medians of the last times of each engine, by the rows that shared a run."""
 
     def __init__(self) -> None:
-        self._seconds: dict[Key, deque[float]] = {}
-        self._medians: dict[Key, float] = {}
+        self._seconds: dict[tuple[EngineKey, int], deque[float]] = {}
+        self._medians: dict[tuple[EngineKey, int], float] = {}
 
-    def add(self, key: Key, seconds: float) -> None:
+    def add(self, key: EngineKey, rows: int, seconds: float) -> None:
         """Note one time."""
-        times = self._seconds.setdefault(key, deque(maxlen=MEASURED_STEPS))
+        times = self._seconds.setdefault((key, rows), deque(maxlen=MEASURED_STEPS))
         times.append(seconds)
-        self._medians[key] = median(times)
+        self._medians[key, rows] = median(times)
 
-    def restart(self, key: Key, seconds: float) -> None:
-        """Forget what is noted under a key, and begin with this."""
-        self._seconds.pop(key, None)
-        self.add(key, seconds)
+    def restart(self, key: EngineKey, rows: int, seconds: float) -> None:
+        """Forget what is noted of so many rows, and begin with this."""
+        self._seconds.pop((key, rows), None)
+        self.add(key, rows, seconds)
 
-    def seconds(self, key: Key) -> float:
+    def seconds(self, key: EngineKey, rows: int = 1) -> float:
         """The median; 0 before the first."""
-        return self._medians.get(key, 0.0)
+        return self._medians.get((key, rows), 0.0)
 
-    def by_rows(self, position: int) -> dict[int, float]:
-        """Rows to median of one component, where there is one."""
-        return {rows: s for (at, rows), s in self._medians.items() if at == position}
+    def by_rows(self, key: EngineKey) -> dict[int, float]:
+        """Rows to median of one engine, where there is one."""
+        return {rows: s for (at, rows), s in self._medians.items() if at == key}

@@ -4,7 +4,7 @@ Values only: no file is opened and no socket bound here.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -13,6 +13,7 @@ from cascade.assignments import AUTO
 from cascade.errors import InvalidRequest
 from cascade.tuning.options import EngineOptions, parse_engine_options
 from runtime_server.config.row_caps import parse_caps
+from runtime_server.config.setting_field import means
 from runtime_server.telemetry.logs import LOG_LEVELS, LogLevel
 
 Anonymous = Literal["auto", "allow", "refuse"]
@@ -53,108 +54,255 @@ Traces = Literal["off", "otlp", "stderr"]
 class ServerConfig:
     """One server: what it hosts, where it listens and what it allows.
 
-    The docstring under a field is its help on the command line and in the manual; `settings` makes
-    flags and the keys of the TOML file from the fields.
+    The text of a field is its help on the command line and in the manual; `settings` makes flags
+    and the keys of the TOML file from the fields.
     """
 
-    bundle: Path
-    """Folder of the bundle."""
-    listen: str = "127.0.0.1:7860"
-    """`host:port`, at every address that the host has (port 0 takes a free one), or `unix:PATH`."""
-    cut: int = 0
-    """Host only the components from this position on; 0 hosts all."""
-    threads: int = 0
-    """Threads of one engine run; 0 takes one per core that affinity and the control group allow."""
-    engine: str = AUTO
-    """What runs the graphs: `auto`, an engine's name, or `COMPONENT=NAME,...`."""
-    precision: str = AUTO
-    """What they compute in: `auto`, a precision's name, or `COMPONENT=NAME,...`."""
-    require_signature: Path | None = None
-    """PEM file with the public key that must have signed the bundle, see `cascade sign`."""
-    warm_up: bool = True
-    """Run one made-up step through every component before listening, so that nobody waits for what
-    an engine does only once, and a graph that cannot run is found."""
-    max_queued_per_stage: int = 16
-    """A request whose first component has so many waiting is refused as `ServerBusy`."""
-    max_in_flight: int = 64
-    """Requests admitted and not yet delivered; bounds what slow readers make the server hold."""
-    refuse_late: bool = True
-    """Refuse at once what cannot meet its deadline, as far as step times are known."""
-    max_running: int = 8
-    """Requests inside components at once, each with a thread and a picture in the making."""
-    max_waiting_between: int = 2
-    """No request begins a component while more than so many wait for the one after it."""
-    max_batch_rows: str = AUTO
-    """Rows that share a run: `auto` (measured once it listens), a number, or `COMPONENT=N,...`."""
-    max_batch_bytes: int = 256 << 20
-    """Inputs and outputs of one shared run; a row larger than that runs alone."""
-    turn_after_s: float = 30.0
-    """Earliest deadline first; a request without one counts as due so long after it came."""
-    context_store_bytes: int = 64 << 20
-    """Embeddings kept for later requests; the least recently used go first."""
-    context_lifetime_s: float = 600.0
-    """Embeddings unused for so long are forgotten."""
-    max_in_flight_bytes: int = 256 << 20
-    """Embeddings, pictures and results to come of all requests inside, together; a request over it
-    is refused as `ServerBusy`."""
-    max_in_flight_per_identity: int = 32
-    """Requests of one caller that may be inside at once."""
-    result_store_bytes: int = 64 << 20
-    """Results of finished requests, kept for who asks again; the least recently used go first."""
-    result_lifetime_s: float = 600.0
-    """Results that nobody asked for are forgotten after so long."""
-    max_linger_s: float = 30.0
-    """Longest time that work goes on for a caller who lost its connection and did not detach."""
-    reader_patience_s: float = 60.0
-    """A caller that takes no message for so long is cut off; its result is kept as any other."""
-    tls_cert: Path | None = None
-    """PEM file with the certificate chain; together with `tls_key`."""
-    tls_key: Path | None = None
-    """PEM file with the private key."""
-    tls_client_ca: Path | None = None
-    """PEM file with the authorities of client certificates, which are then required; the
-    certificate's name is the caller's."""
-    token_keys: Path | None = None
-    """TOML file of `name = "sha256 of a token"`, see `cascade token`; a token is then required."""
-    jwt_keys: Path | None = None
-    """JWK set, or with `jwt_algorithm` a PEM public key or a secret; a token is then required."""
-    jwt_algorithm: str = ""
-    """The algorithm of a single key in `jwt_keys`; in a JWK set every key carries its own."""
-    jwt_audience: str = ""
-    """What the `aud` of a JWT must be or hold."""
-    jwt_issuer: str = ""
-    """What the `iss` of a JWT must be; empty accepts any."""
-    anonymous: Anonymous = "auto"
-    """Callers who do not say who they are: `auto` lets them in on this machine as long as neither
-    tokens nor client certificates are configured."""
-    health_auth: bool = False
-    """Want credentials for health checks too."""
-    quota_megapixels_per_minute: float = 0.0
-    """What each caller may have made: pixels of every step of every stage, in millions; a picture
-    of the reference bundle takes a few. 0 is no limit."""
-    insecure: bool = False
-    """Allow plaintext beyond this machine."""
-    reflection: bool = False
-    """Answer gRPC reflection, for tools such as grpcurl."""
-    metrics_listen: str = ""
-    """`host:port` of plain HTTP for /livez, /readyz, /metrics and POST /reload; empty is none."""
-    metrics_remote: bool = False
-    """Allow that port beyond this machine, for scrapers; /reload stays for this machine alone."""
-    stage_failures_in_row: int = 3
-    """A component that failed so often in a row is NOT_SERVING until it works again."""
-    stage_probe_s: float = 5.0
-    """Time between two trials of a component that is NOT_SERVING."""
-    drain_grace_s: float = 30.0
-    """Time that requests in flight get to finish when the server is asked to stop."""
-    until_stdin_closes: bool = False
-    """Also stop at the end of standard input."""
-    log_level: LogLevel = "info"
-    """Least severity that is logged."""
-    log_prompts: bool = False
-    """Log the prompt of every request, beside its id; otherwise no line ever holds one."""
-    traces: Traces = "off"
-    """OpenTelemetry spans: `otlp` sends them where the variables OTEL_EXPORTER_OTLP_... say,
-    `stderr` writes them as lines of JSON."""
+    bundle: Path = field(metadata=means("Folder of the bundle."))
+    listen: str = field(
+        default="127.0.0.1:7860",
+        metadata=means(
+            "`host:port`, at every address that the host has (port 0 takes a free one), or "
+            "`unix:PATH`."
+        ),
+    )
+    cut: int = field(
+        default=0,
+        metadata=means("Host only the components from this position on; 0 hosts all."),
+    )
+    threads: int = field(
+        default=0,
+        metadata=means(
+            "Threads of one engine run; 0 takes one per core that affinity and the control "
+            "group allow."
+        ),
+    )
+    engine: str = field(
+        default=AUTO,
+        metadata=means("What runs the graphs: `auto`, an engine's name, or `COMPONENT=NAME,...`."),
+    )
+    precision: str = field(
+        default=AUTO,
+        metadata=means(
+            "What they compute in: `auto`, a precision's name, or `COMPONENT=NAME,...`."
+        ),
+    )
+    require_signature: Path | None = field(
+        default=None,
+        metadata=means(
+            "PEM file with the public key that must have signed the bundle, see `cascade sign`."
+        ),
+    )
+    warm_up: bool = field(
+        default=True,
+        metadata=means(
+            "Run one made-up step through every component before listening, so that nobody "
+            "waits for what an engine does only once, and a graph that cannot run is found."
+        ),
+    )
+    max_queued_per_stage: int = field(
+        default=16,
+        metadata=means(
+            "A request whose first component has so many waiting is refused as `ServerBusy`."
+        ),
+    )
+    max_in_flight: int = field(
+        default=64,
+        metadata=means(
+            "Requests admitted and not yet delivered; bounds what slow readers make the server "
+            "hold."
+        ),
+    )
+    refuse_late: bool = field(
+        default=True,
+        metadata=means(
+            "Refuse at once what cannot meet its deadline, as far as step times are known."
+        ),
+    )
+    max_running: int = field(
+        default=8,
+        metadata=means(
+            "Requests inside components at once, each with a thread and a picture in the making."
+        ),
+    )
+    max_waiting_between: int = field(
+        default=2,
+        metadata=means(
+            "No request begins a component while more than so many wait for the one after it."
+        ),
+    )
+    max_batch_rows: str = field(
+        default=AUTO,
+        metadata=means(
+            "Rows that share a run: `auto` (measured once it listens), a number, or "
+            "`COMPONENT=N,...`."
+        ),
+    )
+    max_batch_bytes: int = field(
+        default=256 << 20,
+        metadata=means("Inputs and outputs of one shared run; a row larger than that runs alone."),
+    )
+    turn_after_s: float = field(
+        default=30.0,
+        metadata=means(
+            "Earliest deadline first; a request without one counts as due so long after it came."
+        ),
+    )
+    context_store_bytes: int = field(
+        default=64 << 20,
+        metadata=means("Embeddings kept for later requests; the least recently used go first."),
+    )
+    context_lifetime_s: float = field(
+        default=600.0,
+        metadata=means("Embeddings unused for so long are forgotten."),
+    )
+    max_in_flight_bytes: int = field(
+        default=256 << 20,
+        metadata=means(
+            "Embeddings, pictures and results to come of all requests inside, together; a "
+            "request over it is refused as `ServerBusy`."
+        ),
+    )
+    max_in_flight_per_identity: int = field(
+        default=32,
+        metadata=means("Requests of one caller that may be inside at once."),
+    )
+    result_store_bytes: int = field(
+        default=64 << 20,
+        metadata=means(
+            "Results of finished requests, kept for who asks again; the least recently used go "
+            "first."
+        ),
+    )
+    result_lifetime_s: float = field(
+        default=600.0,
+        metadata=means("Results that nobody asked for are forgotten after so long."),
+    )
+    max_linger_s: float = field(
+        default=30.0,
+        metadata=means(
+            "Longest time that work goes on for a caller who lost its connection and did not "
+            "detach."
+        ),
+    )
+    reader_patience_s: float = field(
+        default=60.0,
+        metadata=means(
+            "A caller that takes no message for so long is cut off; its result is kept as any "
+            "other."
+        ),
+    )
+    tls_cert: Path | None = field(
+        default=None,
+        metadata=means("PEM file with the certificate chain; together with `tls_key`."),
+    )
+    tls_key: Path | None = field(default=None, metadata=means("PEM file with the private key."))
+    tls_client_ca: Path | None = field(
+        default=None,
+        metadata=means(
+            "PEM file with the authorities of client certificates, which are then required; the"
+            " certificate's name is the caller's."
+        ),
+    )
+    token_keys: Path | None = field(
+        default=None,
+        metadata=means(
+            'TOML file of `name = "sha256 of a token"`, see `cascade token`; a token is then '
+            "required."
+        ),
+    )
+    jwt_keys: Path | None = field(
+        default=None,
+        metadata=means(
+            "JWK set, or with `jwt_algorithm` a PEM public key or a secret; a token is then "
+            "required."
+        ),
+    )
+    jwt_algorithm: str = field(
+        default="",
+        metadata=means(
+            "The algorithm of a single key in `jwt_keys`; in a JWK set every key carries its own."
+        ),
+    )
+    jwt_audience: str = field(
+        default="",
+        metadata=means("What the `aud` of a JWT must be or hold."),
+    )
+    jwt_issuer: str = field(
+        default="",
+        metadata=means("What the `iss` of a JWT must be; empty accepts any."),
+    )
+    anonymous: Anonymous = field(
+        default="auto",
+        metadata=means(
+            "Callers who do not say who they are: `auto` lets them in on this machine as long "
+            "as neither tokens nor client certificates are configured."
+        ),
+    )
+    health_auth: bool = field(
+        default=False,
+        metadata=means("Want credentials for health checks too."),
+    )
+    quota_megapixels_per_minute: float = field(
+        default=0.0,
+        metadata=means(
+            "What each caller may have made: pixels of every step of every stage, in millions; "
+            "a picture of the reference bundle takes a few. 0 is no limit."
+        ),
+    )
+    insecure: bool = field(default=False, metadata=means("Allow plaintext beyond this machine."))
+    reflection: bool = field(
+        default=False,
+        metadata=means("Answer gRPC reflection, for tools such as grpcurl."),
+    )
+    metrics_listen: str = field(
+        default="",
+        metadata=means(
+            "`host:port` of plain HTTP for /livez, /readyz, /metrics and POST /reload; empty is"
+            " none."
+        ),
+    )
+    metrics_remote: bool = field(
+        default=False,
+        metadata=means(
+            "Allow that port beyond this machine, for scrapers; /reload stays for this machine "
+            "alone."
+        ),
+    )
+    stage_failures_in_row: int = field(
+        default=3,
+        metadata=means(
+            "A component that failed so often in a row is NOT_SERVING until it works again."
+        ),
+    )
+    stage_probe_s: float = field(
+        default=5.0,
+        metadata=means("Time between two trials of a component that is NOT_SERVING."),
+    )
+    drain_grace_s: float = field(
+        default=30.0,
+        metadata=means(
+            "Time that requests in flight get to finish when the server is asked to stop."
+        ),
+    )
+    until_stdin_closes: bool = field(
+        default=False,
+        metadata=means("Also stop at the end of standard input."),
+    )
+    log_level: LogLevel = field(default="info", metadata=means("Least severity that is logged."))
+    log_prompts: bool = field(
+        default=False,
+        metadata=means(
+            "Log the prompt of every request, beside its id; otherwise no line ever holds one."
+        ),
+    )
+    traces: Traces = field(
+        default="off",
+        metadata=means(
+            "OpenTelemetry spans: `otlp` sends them where the variables OTEL_EXPORTER_OTLP_... "
+            "say, `stderr` writes them as lines of JSON."
+        ),
+    )
 
     def __post_init__(self) -> None:
         """Refuse values that could only fail later."""

@@ -79,22 +79,16 @@ def unknown_key(path: Path, key: str, known: list[str]) -> InvalidRequest:
 
 
 def read_value(setting: Setting, value: Any, folder: Path) -> Any:
-    """One value of the file as its field wants it.
+    """One value of the file as its field wants it; an integer may stand where a number is wanted.
 
     Args:
         setting: the field.
         value: as TOML has it.
         folder: what relative paths are relative to.
+
+    Raises:
+        InvalidRequest: of another type, or not among the choices.
     """
-    if not setting.many:
-        return read_one(setting, value, folder)
-    if not isinstance(value, list):
-        raise InvalidRequest(f"{setting.name}: expected a list, got {value!r}", field=setting.name)
-    return tuple(read_one(setting, item, folder) for item in value)
-
-
-def read_one(setting: Setting, value: Any, folder: Path) -> Any:
-    """One value, of a list each; an integer may stand where a number is wanted."""
     wanted: Any = str if setting.kind is Path else setting.kind
     if type(value) is not wanted and not (wanted is float and type(value) is int):
         raise InvalidRequest(
@@ -130,8 +124,6 @@ def write_config(config: ServerConfig) -> str:
 
 def write_value(value: Any) -> str:
     """One value as TOML has it."""
-    if isinstance(value, tuple):
-        return "[" + ", ".join(write_value(item) for item in value) + "]"
     if isinstance(value, bool | str | Path):
         # Texts of JSON are texts of TOML too.
         return json.dumps(str(value) if isinstance(value, Path) else value)

@@ -15,8 +15,8 @@ GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
         "what it serves",
         ("bundle", "cut", "threads", "engine", "precision", "warm_up", "require_signature"),
     ),
-    ("where it listens", ("listen", "tls_", "insecure", "reflection", "metrics_", "admin_")),
-    ("who may call", ("auth", "token", "jwt", "anonymous", "identity", "quota", "health_auth")),
+    ("where it listens", ("listen", "tls_", "insecure", "reflection", "metrics_")),
+    ("who may call", ("token", "jwt", "anonymous", "quota", "health_auth")),
     ("how it is stopped", ("drain_", "until_stdin_closes")),
     ("what it tells", ("log_", "trace")),
 )
@@ -58,7 +58,6 @@ def add_flag(group: Any, setting: Setting, defaults: dict[str, Any]) -> None:
         options["type"] = setting.kind
         options["metavar"] = metavar_of(setting)
         options["choices"] = setting.choices or None
-        options["nargs"] = "*" if setting.many else None
     group.add_argument(setting.flag, **options)
 
 
@@ -73,7 +72,7 @@ def help_of(setting: Setting, default: object) -> str:
     """The setting's help with its default."""
     if setting.kind is bool:
         default = "on" if default else None
-    shown = "" if default in (None, "", ()) else f" (default: {default})"
+    shown = "" if default in (None, "") else f" (default: {default})"
     return (setting.help + shown).replace("%", "%%")
 
 
@@ -82,6 +81,5 @@ def given_flags(args: argparse.Namespace) -> dict[str, Any]:
     given = {}
     for setting in settings():
         if setting.name in args:
-            value = getattr(args, setting.name)
-            given[setting.name] = tuple(value) if setting.many else value
+            given[setting.name] = getattr(args, setting.name)
     return given

@@ -39,12 +39,12 @@ class AdminHandlers:
 class AdminServer:
     """One port at every address of its host, served by threads of its own."""
 
-    def __init__(self, listen: str, panel: AdminHandlers) -> None:
+    def __init__(self, listen: str, handlers: AdminHandlers) -> None:
         """Listen, and answer from now on.
 
         Args:
             listen: `host:port`; port 0 takes a free one.
-            panel: what is shown.
+            handlers: what is shown.
 
         Raises:
             TransportError: one of the addresses is taken or not ours.
@@ -54,7 +54,7 @@ class AdminServer:
         self._servers: list[AdminHTTPServer] = []
         try:
             for endpoint in endpoints:
-                self._servers.append(AdminHTTPServer(endpoint, panel))
+                self._servers.append(AdminHTTPServer(endpoint, handlers))
         except OSError as exc:
             self._close_sockets()
             raise TransportError(f"cannot listen on {endpoint}: {exc.strerror}") from exc
@@ -80,13 +80,13 @@ class AdminServer:
 
 
 class AdminHTTPServer(ThreadingHTTPServer):
-    """The standard library's server, with the panel at hand for its handlers."""
+    """The standard library's server, with the handlers at hand for its handlers."""
 
     daemon_threads = True
     block_on_close = False
 
-    def __init__(self, endpoint: Endpoint, panel: AdminHandlers) -> None:
-        self.panel = panel
+    def __init__(self, endpoint: Endpoint, handlers: AdminHandlers) -> None:
+        self.handlers = handlers
         self.address_family = endpoint.family
         self._endpoint = endpoint
         super().__init__((endpoint.host, endpoint.port), AdminRequestHandler)
@@ -111,13 +111,13 @@ class AdminRequestHandler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Show something."""
-        panel = self.server.panel
+        handlers = self.server.handlers
         if self.path == "/livez":
-            self._state(working=panel.is_alive(), name="alive")
+            self._state(working=handlers.is_alive(), name="alive")
         elif self.path == "/readyz":
-            self._state(working=panel.is_ready(), name="ready")
+            self._state(working=handlers.is_ready(), name="ready")
         elif self.path == "/metrics":
-            self._answer(HTTPStatus.OK, panel.metrics(), panel.metrics_type)
+            self._answer(HTTPStatus.OK, handlers.metrics(), handlers.metrics_type)
         else:
             self._answer(HTTPStatus.NOT_FOUND, b"/livez /readyz /metrics, POST /reload\n", TEXT)
 
@@ -128,7 +128,7 @@ class AdminRequestHandler(BaseHTTPRequestHandler):
         elif not is_loopback(self.client_address[0]) or "Origin" in self.headers:
             self._answer(HTTPStatus.FORBIDDEN, b"only from this machine\n", TEXT)
         else:
-            answer = self.server.panel.reload()
+            answer = self.server.handlers.reload()
             refused = answer.outcome == "refused"
             code = HTTPStatus.UNPROCESSABLE_ENTITY if refused else HTTPStatus.OK
             self._answer(code, json.dumps(asdict(answer)).encode() + b"\n", JSON)

@@ -7,13 +7,12 @@ what the server would be. Knows what to print; not how it is found out.
 from collections.abc import Iterator
 
 from runtime_server.auth.authenticator import Authenticator
-from runtime_server.auth.tls import read_credentials
+from runtime_server.auth.tls import watch_tls_files
 from runtime_server.config.config import ServerConfig
 from runtime_server.config.settings import settings
 from runtime_server.lifecycle.process import load_warm
 from runtime_server.runtime.core import Core
 from runtime_server.system.memory import resident_bytes
-from runtime_server.telemetry.observer import NullObserver
 from wire.server_info import ComponentInfo
 
 MIB = 1 << 20
@@ -28,9 +27,9 @@ def dry_run(config: ServerConfig) -> Iterator[str]:
         CascadeError: the server could not start.
     """
     Authenticator(config)
-    read_credentials(config)
+    watch_tls_files(config)
     before = resident_bytes()
-    core = load_warm(config, NullObserver())
+    core = load_warm(config)
     try:
         if config.warm_up:
             core.measure_now()

@@ -14,7 +14,7 @@ def read_load(server: CascadeServer | None) -> Load:
     if server is None:
         return Load(resident_bytes=resident_bytes())
     generations = list(server.generations.all)
-    counts = [generation.core.executor.counts for generation in generations]
+    counts = [generation.core.workers.counts for generation in generations]
     kept = server.generations.present.requests.index.kept
     contexts = [generation.core.contexts for generation in generations]
     core = server.generations.present.core

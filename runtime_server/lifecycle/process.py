@@ -22,7 +22,7 @@ from runtime_server.runtime.core import Core, load_core
 from runtime_server.runtime.warm_up import warm_up
 from runtime_server.system.memory import share_arenas
 from runtime_server.telemetry.logs import log_event
-from runtime_server.telemetry.observer import Observer
+from runtime_server.telemetry.server_events import Emit, ignore
 from wire.limits import PRIVATE_FOLDER
 
 
@@ -58,13 +58,13 @@ async def serve(config: ServerConfig, reread: Reread) -> int:
     loop.add_signal_handler(signal.SIGHUP, lambda: None)
     if config.until_stdin_closes:
         watch_for_eof(sys.stdin.fileno(), lambda: loop.call_soon_threadsafe(stops.soon.set))
-    with open_telemetry(config, loop) as instruments:
-        load = partial(load_warm, observer=instruments.observer)
+    with open_telemetry(config, loop) as telemetry:
+        load = partial(load_warm, emit=telemetry.emit)
         core = await loaded(asyncio.to_thread(load, config), stops, config)
-        server = CascadeServer(config, core, instruments.observer)
+        server = CascadeServer(config, core, telemetry.emit, telemetry.tracer)
         try:
-            reloader = Reloader(server.generations, config, reread, load, instruments.observer)
-            instruments.watch(server, reloader)
+            reloader = Reloader(server.generations, config, reread, load, telemetry.emit)
+            telemetry.watch(server, reloader)
             await server.start()
             loop.add_signal_handler(signal.SIGHUP, Reloads(reloader).ask)
             return await serve_until(stops, server)
@@ -120,9 +120,9 @@ async def serve_until(stops: ShutdownSignal, server: CascadeServer) -> int:
     return 0 if drained else 1
 
 
-def load_warm(config: ServerConfig, observer: Observer) -> Core:
+def load_warm(config: ServerConfig, emit: Emit = ignore) -> Core:
     """A core that is ready for requests, warmed up where the configuration says so."""
-    return load_core(config, None, warm_up if config.warm_up else None, observer)
+    return load_core(config, None, warm_up if config.warm_up else None, emit)
 
 
 class Reloads:

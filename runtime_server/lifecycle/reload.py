@@ -17,7 +17,7 @@ from runtime_server.config.config import ServerConfig
 from runtime_server.lifecycle.engine_lines import engine_words, warn_of_engines
 from runtime_server.runtime.core import Core
 from runtime_server.telemetry.logs import log_error, log_event
-from runtime_server.telemetry.observer import Observer
+from runtime_server.telemetry.server_events import BundleReloaded, Emit
 
 RELOADED: frozenset[str] = frozenset(
     {
@@ -59,7 +59,7 @@ class Reloader:
         config: ServerConfig,
         reread: Reread,
         load: Load,
-        observer: Observer,
+        emit: Emit,
     ) -> None:
         """Nothing reloaded yet.
 
@@ -68,14 +68,14 @@ class Reloader:
             config: of the start.
             reread: the configuration as it is written now.
             load: opens, verifies and warms up; called from another thread.
-            observer: is told what came of each reload.
+            emit: where what came of each reload is told.
         """
         self._generations = generations
         self._config = config
         self._reread = reread
         self._load = load
         self._lock = asyncio.Lock()
-        self._observer = observer
+        self._emit = emit
 
     async def reload(self) -> ReloadAnswer:
         """Take what the configuration says now; see the module."""
@@ -93,7 +93,7 @@ class Reloader:
             need_restart=list(answer.need_restart),
             engines=engine_words(self._generations.present.core),
         )
-        self._observer.reloaded(answer.outcome)
+        self._emit(BundleReloaded(answer.outcome))
         return answer
 
     async def _try(self) -> ReloadAnswer:

@@ -1,7 +1,7 @@
-"""Who watches a server: metrics with the operator's port, traces, or nobody, as configured.
+"""Where a server's events go: to metrics with the operator's port, to traces, or nowhere.
 
-What is not asked for is not imported. Knows who there is; what they do with what they are told is
-theirs.
+What the configuration does not ask for is not imported. Knows what there is; what each makes of an
+event is its own.
 """
 
 import asyncio
@@ -15,8 +15,9 @@ from runtime_server.config.config import ServerConfig
 from runtime_server.lifecycle.admin import AdminHandlers, AdminServer
 from runtime_server.lifecycle.load_reader import read_load
 from runtime_server.lifecycle.reload import ReloadAnswer, Reloader
+from runtime_server.telemetry.call_tracer import NO_TRACER, CallTracer
 from runtime_server.telemetry.logs import log_event
-from runtime_server.telemetry.observer import CompositeObserver, NullObserver, Observer
+from runtime_server.telemetry.server_events import Emit, emit_to
 
 LOOP_PATIENCE_S = 2.0
 """An event loop that does not turn for so long is not alive."""
@@ -25,19 +26,28 @@ RELOAD_PATIENCE_S = 600.0
 
 if TYPE_CHECKING:
     from runtime_server.telemetry.metrics import PrometheusMetrics
+    from runtime_server.telemetry.traces import TraceRecorder
 
 
 class ServerTelemetry:
-    """The observers of one server, and what the operator's port asks of it."""
+    """Where the events of one server go, and what the operator's port asks of it."""
 
-    def __init__(self, observers: list[Observer], loop: asyncio.AbstractEventLoop) -> None:
-        """Nothing to watch yet.
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        metrics: "PrometheusMetrics | None",
+        traces: "TraceRecorder | None",
+    ) -> None:
+        """No server yet.
 
         Args:
-            observers: who is told what happens.
             loop: the server's.
+            metrics: counts events; None counts nothing.
+            traces: makes spans of them; None makes none.
         """
-        self.observer: Observer = CompositeObserver(*observers) if observers else NullObserver()
+        self.emit: Emit = emit_to(tuple(each for each in (traces, metrics) if each is not None))
+        self.tracer: CallTracer = NO_TRACER if traces is None else traces
+        self._metrics = metrics
         self._loop = loop
         self.server: CascadeServer | None = None
         self._reloader: Reloader | None = None
@@ -58,6 +68,10 @@ class ServerTelemetry:
         """Whether new requests are taken."""
         return self.server is not None and self.server.is_ready
 
+    def exposition(self) -> bytes:
+        """The metrics, with what is inside now; called from any thread."""
+        return b"" if self._metrics is None else self._metrics.exposition(read_load(self.server))
+
     def reload(self) -> ReloadAnswer:
         """Reload and wait for the answer; called from any thread but the loop's."""
         if self._reloader is None:
@@ -77,37 +91,40 @@ def open_telemetry(
         MissingExtra: a package is not installed.
     """
     with ExitStack() as stack:
-        observers: list[Observer] = []
+        traces = metrics = None
         if config.traces != "off":
             # Imported where they are asked for, so that other servers need not load them.
             from runtime_server.telemetry.traces import TraceRecorder, open_provider  # noqa: PLC0415
 
             provider = open_provider(config.traces)
             stack.callback(provider.shutdown)
-            observers.append(TraceRecorder(provider))
-        if not config.metrics_listen:
-            yield ServerTelemetry(observers, loop)
-            return
-        from runtime_server.telemetry.metrics import PrometheusMetrics  # noqa: PLC0415
+            traces = TraceRecorder(provider)
+        if config.metrics_listen:
+            from runtime_server.telemetry.metrics import PrometheusMetrics  # noqa: PLC0415
 
-        metrics = PrometheusMetrics()
-        instruments = ServerTelemetry([*observers, metrics], loop)
-        metrics.show(lambda: read_load(instruments.server))
-        stack.callback(open_port(config.metrics_listen, instruments, metrics).close)
-        yield instruments
+            metrics = PrometheusMetrics()
+        telemetry = ServerTelemetry(loop, metrics, traces)
+        if metrics is not None:
+            port = open_port(config.metrics_listen, telemetry, metrics.content_type)
+            stack.callback(port.close)
+        yield telemetry
 
 
-def open_port(
-    listen: str, instruments: ServerTelemetry, metrics: "PrometheusMetrics"
-) -> AdminServer:
-    """The operator's port."""
-    panel = AdminHandlers(
-        is_alive=instruments.is_alive,
-        is_ready=instruments.is_ready,
-        metrics=metrics.exposition,
-        metrics_type=metrics.content_type,
-        reload=instruments.reload,
+def open_port(listen: str, telemetry: ServerTelemetry, metrics_type: str) -> AdminServer:
+    """The operator's port.
+
+    Args:
+        listen: `host:port`.
+        telemetry: what it shows and does.
+        metrics_type: the content type of the metrics.
+    """
+    handlers = AdminHandlers(
+        is_alive=telemetry.is_alive,
+        is_ready=telemetry.is_ready,
+        metrics=telemetry.exposition,
+        metrics_type=metrics_type,
+        reload=telemetry.reload,
     )
-    port = AdminServer(listen, panel)
+    port = AdminServer(listen, handlers)
     log_event("operators_port", address=port.address)
     return port

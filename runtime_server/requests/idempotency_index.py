@@ -1,7 +1,7 @@
-"""Who has asked for what: the requests inside by caller and id, and the results of finished ones.
+"""Idempotency keys: the requests inside by caller and id, and the results of finished ones.
 
-Decides whether a call is new, joins its twin, or is answered from what was kept. Knows no event
-loop, no executor and no socket; what runs is anything with a fingerprint.
+Decides whether a call is new, joins the request that it duplicates, or is answered from what was
+kept. Knows no event loop, no workers and no socket; what runs is anything with a fingerprint.
 """
 
 from collections.abc import Mapping
@@ -55,18 +55,18 @@ R = TypeVar("R", bound=Running)
 
 
 class IdempotencyIndex(Generic[R]):
-    """The book; used from one thread, its counts from any."""
+    """The index; used from one thread, its counts from any."""
 
     def __init__(
         self, *, budget_bytes: int, lifetime_s: float, clock: Clock, bundle_id: str = ""
     ) -> None:
-        """An empty book.
+        """An empty index.
 
         Args:
             budget_bytes: of all kept results.
             lifetime_s: a result is forgotten so long after its last use.
             clock: monotonic seconds.
-            bundle_id: what everything is made with; the books of several bundles may share what
+            bundle_id: what everything is made with; the indexes of several bundles may share what
                 is kept, and none finds another's.
         """
         self.kept: BudgetedStore[KeptResult] = BudgetedStore(
@@ -119,12 +119,12 @@ class IdempotencyIndex(Generic[R]):
         return found
 
     def begin(self, key: RequestKey, running: R) -> None:
-        """Enter a request that is inside now."""
+        """Add a request that is inside now."""
         self._running[key] = running
         self.kept.drop(key.identity, self._name(key))
 
     def end(self, key: RequestKey, running: R, kept: KeptResult | None) -> None:
-        """Strike out a request that has ended, and keep what it came to."""
+        """Remove a request that has ended, and keep what it came to."""
         if self._running.get(key) is not running:
             return
         del self._running[key]

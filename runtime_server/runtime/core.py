@@ -1,6 +1,7 @@
-"""The server without its transport: contexts, admission and the executor of one bundle.
+"""One bundle at work, without a transport: its checks, its contexts, its engines and its workers.
 
-Each method is what one call of the wire means. Knows neither protobuf nor gRPC nor asyncio.
+Whoever serves calls the parts: `admission` checks a call, `workers` take the job. Knows neither
+protobuf nor gRPC.
 """
 
 import asyncio
@@ -15,29 +16,30 @@ from cascade.bundle.manifest import Manifest
 from cascade.bundle.wire_limits import check_wire_limits
 from cascade.codecs.image import load_codecs
 from cascade.errors import CascadeError, InvalidRequest
-from cascade.events import Accepted
 from cascade.families import cost_of, family_of
 from cascade.family import ComponentSpec, StartCheck
 from cascade.stage import EngineStage, Stage
 from cascade.stage_factory import EngineFactory, open_stages
 from cascade.tuning.plan import EnginePlan, plan_here
-from runtime_server.admission.checks import Admission, Work, check_request_id
-from runtime_server.admission.concurrency_limits import check_bytes_suffice, held_bytes
-from runtime_server.admission.quota import megapixels_of
+from runtime_server.admission.checks import Admission, Work
+from runtime_server.admission.concurrency_limits import check_bytes_suffice
 from runtime_server.batching.batch_calibration import BatchCalibration, row_caps
 from runtime_server.batching.batch_policy import BatchLimits
+from runtime_server.batching.batcher import DeviceBatcher
+from runtime_server.batching.engine_key import EngineKey
+from runtime_server.batching.graph_axes import axes_of
 from runtime_server.config.config import ServerConfig
-from runtime_server.protocol.callers import ANONYMOUS
-from runtime_server.protocol.server_limits import limits_of
-from runtime_server.runtime.executor import Executor, QueueLimits
-from runtime_server.runtime.jobs import Deliver, Delivery, Ended, Job, make_job
+from runtime_server.protocol import server_limits
+from runtime_server.runtime.coalescing_queue import CoalescingQueue, ThreadsafeSink
+from runtime_server.runtime.job import Delivery, Ended, make_job
+from runtime_server.runtime.job_queue import QueueLimits
 from runtime_server.runtime.stage_health import StageHealth
 from runtime_server.runtime.warm_up import probe_of
+from runtime_server.runtime.workers import Workers, hosted_engines, limits_of
 from runtime_server.stores.contexts import ContextStore
 from runtime_server.system.clock import Clock
-from runtime_server.telemetry.observer import CompositeObserver, NullObserver, Observer
-from wire.contexts import PutContextCall
-from wire.generate_call import GenerateCall, GenerateHead
+from runtime_server.telemetry.server_events import Emit, ignore
+from wire.generate_call import GenerateHead
 from wire.server_info import ComponentInfo, ServerInfo
 
 PROBE_ID = "probe"
@@ -57,9 +59,9 @@ class Core:
         plan: EnginePlan,
         config: ServerConfig,
         clock: Clock,
-        observer: Observer | None = None,
+        emit: Emit = ignore,
     ) -> None:
-        """A core whose executor is at work.
+        """A core whose workers are at work.
 
         Args:
             bundle: the opened bundle.
@@ -67,50 +69,35 @@ class Core:
             plan: how they are run.
             config: limits.
             clock: monotonic seconds.
-            observer: is told what happens.
+            emit: where events go.
         """
         self.warmed: Mapping[str, float] = {}
         """Seconds of the step that each component was warmed up with, if it was."""
         self.manifest: Manifest = bundle.manifest
-        self.health = StageHealth(config.stage_failures_in_row)
-        """Which components fail, once `observer` is told of it."""
-        self.observer: Observer = CompositeObserver(observer or NullObserver(), self.health)
+        self.bundle_id = bundle.bundle_id
         self.plan = plan
         """How the components are run."""
         self.config = config
-        self._clock = clock
+        self.health = StageHealth(config.stage_failures_in_row)
+        """Which components fail."""
         self.contexts = ContextStore(
             budget_bytes=config.context_store_bytes,
             lifetime_s=config.context_lifetime_s,
             clock=clock,
         )
-        precisions = {c.name: plan.of(c.name).precision for c in bundle.manifest.components}
-        self._admission = Admission(
-            bundle.manifest, start_checks(bundle, config.cut), self.contexts, precisions
-        )
-        self.bundle_id = bundle.bundle_id
+        self.admission = open_admission(bundle, plan, config.cut, self.contexts)
+        """Checks calls."""
+        hosted = dict(enumerate(stages, start=config.cut))
         caps = row_caps(config.max_batch_rows, bundle.manifest, config.cut)
-        self.executor = Executor(
-            dict(enumerate(stages, start=config.cut)),
-            QueueLimits(
-                max_queued_per_stage=config.max_queued_per_stage,
-                max_in_flight=config.max_in_flight,
-                refuse_late=config.refuse_late,
-                max_running=config.max_running,
-                max_waiting_between=config.max_waiting_between,
-                max_queue_age_s=config.turn_after_s,
-            ),
-            {
-                position: BatchLimits(max_rows=cap or 1, max_bytes=config.max_batch_bytes)
-                for position, cap in caps.items()
-            },
-            clock=clock,
-            observer=self.observer,
+        self.batcher = open_batcher(self.manifest, hosted, caps, config, clock, emit)
+        self.workers = Workers(
+            hosted, self.batcher, queue_limits(config), self.health, clock=clock, emit=emit
         )
-        self._trials = BatchCalibration(
-            self.executor.device, bundle.manifest, caps, clock, gives_way_s=2 * config.turn_after_s
+        """Take jobs."""
+        self._calibration = BatchCalibration(
+            self.batcher, bundle.manifest, caps, clock, gives_way_s=2 * config.turn_after_s
         )
-        self.executor.start()
+        self.workers.start()
 
     def measure_now(self) -> None:
         """Find out where rows should share runs.
@@ -118,12 +105,12 @@ class Core:
         Raises:
             EngineError: a graph cannot be run.
         """
-        self._trials.run()
+        self._calibration.run()
 
     def measure_beside(self) -> None:
         """The same in between requests, where components were warmed up; returns at once."""
         if self.warmed:
-            self._trials.start()
+            self._calibration.start()
 
     def info(self) -> ServerInfo:
         """Bundle, components and present load."""
@@ -134,108 +121,51 @@ class Core:
             bundle_ids=(self.bundle_id,),
             bundle_name=self.manifest.name,
             components=tuple(self._hosted(position, spec) for position, spec in hosted),
-            limits=limits_of(self.config, self.manifest),
+            limits=server_limits.limits_of(self.config, self.manifest),
         )
 
-    def put_context(self, call: PutContextCall, identity: str = ANONYMOUS) -> tuple[bytes, float]:
-        """Keep embeddings.
-
-        Returns:
-            Their handle, and the seconds that they are kept unused.
-        """
-        self._admission.check_bundle(call.bundle_id)
-        context = self._admission.context(call.context, "context")
-        return self.contexts.put(context, identity), self.config.context_lifetime_s
-
-    def admit(self, call: GenerateCall, identity: str = ANONYMOUS) -> Work:
-        """Check everything about a call; see `Admission.work`."""
-        return self._admission.work(call, identity)
-
-    def check_room(self, head: GenerateHead) -> None:
+    def check_capacity(self, head: GenerateHead) -> None:
         """Refuse a call for want of room before anything else about it is looked at.
 
         Overload must cost less than work: what would be refused in the end is not read, decoded and
-        checked first. A call whose start is not clear passes, and `admit` says what is wrong.
+        checked first. A call whose start is not clear passes, and `admission` says what is
+        wrong.
 
         Raises:
             ServerBusy: no room; the error says when to come back.
             TransportError: the server is shutting down.
         """
-        position = self._admission.likely_first(head)
+        position = self.admission.likely_first(head)
         if position is not None and position >= self.config.cut:
-            self.executor.check_room(position)
-
-    def check_resume(self, call: GenerateCall) -> None:
-        """Check a call that only names an earlier one.
-
-        Raises:
-            InvalidRequest: the id is none.
-            BundleMismatch: made for another bundle.
-        """
-        check_request_id(call.request_id)
-        self._admission.check_bundle(call.bundle_id)
-
-    def held_bytes(self, work: Work) -> int:
-        """What checked work holds while it is inside; see `room.held_bytes`."""
-        return held_bytes(work)
-
-    def megapixels(self, work: Work) -> float:
-        """What checked work costs its caller's quota; see `quota.megapixels_of`."""
-        return megapixels_of(work.costs.values())
-
-    def own_s(self, work: Work) -> float:
-        """Seconds that the steps of checked work take, as far as steps were measured."""
-        return sum(n * self.executor.seconds_per_step(at) for at, n in work.steps.items())
-
-    def submit(
-        self,
-        work: Work,
-        deliver: Deliver,
-        allowed_s: float | None,
-        identity: str = ANONYMOUS,
-    ) -> tuple[Job, Accepted]:
-        """Queue checked work.
-
-        Args:
-            work: as `admit` returned it.
-            deliver: is told every event and, last, that the job ended.
-            allowed_s: seconds until its deadline; None is no limit.
-            identity: whose it is.
-        """
-        deadline = None if allowed_s is None else self._clock() + allowed_s
-        job = make_job(work, deliver, deadline, identity)
-        return job, self.executor.submit(job)
+            self.workers.check_capacity(position)
 
     def stages_work(self) -> dict[str, bool]:
         """Whether each hosted component works, by name."""
-        hosted = self.manifest.components[self.config.cut :]
-        return {spec.name: self.health.works(spec.name) for spec in hosted}
+        hosted = list(enumerate(self.manifest.components))[self.config.cut :]
+        return {spec.name: self.health.works(position) for position, spec in hosted}
 
     async def probe(self, name: str) -> None:
         """Try a component with made-up work; how it went is seen like that of any request.
 
         Returns when it is done, or at once when there is no room for it now.
         """
-        loop = asyncio.get_running_loop()
-        ended = asyncio.Event()
-
-        def deliver(delivery: Delivery) -> None:
-            if isinstance(delivery, Ended):
-                loop.call_soon_threadsafe(ended.set)
-
+        inbox: CoalescingQueue[Delivery] = CoalescingQueue()
+        sink = ThreadsafeSink(inbox, asyncio.get_running_loop())
+        job = make_job(probe_work(self.manifest, name), sink, None)
         try:
-            job, _ = self.submit(probe_work(self.manifest, name), deliver, None)
+            self.workers.submit(job)
         except CascadeError:
             return
         try:
-            await ended.wait()
+            while not isinstance(await inbox.get(), Ended):
+                pass
         finally:
-            self.executor.release(job)
+            self.workers.release(job)
 
     def close(self) -> None:
         """End everything."""
-        self._trials.stop()
-        self.executor.close()
+        self._calibration.stop()
+        self.workers.close()
 
     def _hosted(self, position: int, spec: ComponentSpec) -> ComponentInfo:
         """One component's line of the server info."""
@@ -245,15 +175,71 @@ class Core:
             position=position,
             family=spec.family,
             output_resolution=spec.makes.width if isinstance(spec.makes, Image) else 0,
-            milliseconds_per_step=1000 * self.executor.seconds_per_step(position),
-            queued=self.executor.queued(position),
-            max_batch_rows=self.executor.device.limits(position).max_rows,
+            milliseconds_per_step=1000 * self.workers.forecast.measured_step_s(position),
+            queued=self.workers.queued(position),
+            max_batch_rows=self.batcher.limits.max_rows(position),
             default_steps=cost_of(spec).units,
             engine=choice.kind.value,
             precision=choice.precision,
             device=self.plan.device(spec.name),
             tuned=spec.name not in self.plan.untuned,
         )
+
+
+def open_admission(bundle: Bundle, plan: EnginePlan, cut: int, contexts: ContextStore) -> Admission:
+    """The checks of one bundle.
+
+    Args:
+        bundle: the opened bundle.
+        plan: how its components are run.
+        cut: the first hosted position.
+        contexts: what handles name.
+    """
+    precisions = {c.name: plan.of(c.name).precision for c in bundle.manifest.components}
+    return Admission(bundle.manifest, start_checks(bundle, cut), contexts, precisions)
+
+
+def open_batcher(
+    manifest: Manifest,
+    stages: Mapping[int, EngineStage],
+    caps: Mapping[int, int | None],
+    config: ServerConfig,
+    clock: Clock,
+    emit: Emit,
+) -> DeviceBatcher:
+    """A batcher of all engines.
+
+    Args:
+        manifest: of the bundle.
+        stages: the hosted components, by position.
+        caps: rows that may share a run, by position; None is to be measured.
+        config: limits.
+        clock: monotonic seconds.
+        emit: where events go.
+    """
+    axes = {
+        EngineKey(position, role): axes_of(graph)
+        for position in stages
+        for role, graph in manifest.components[position].graphs.items()
+    }
+    engines = hosted_engines(stages, axes)
+    limits = {
+        position: BatchLimits(max_rows=cap or 1, max_bytes=config.max_batch_bytes)
+        for position, cap in caps.items()
+    }
+    return DeviceBatcher(engines, limits_of(engines, limits), clock=clock, emit=emit)
+
+
+def queue_limits(config: ServerConfig) -> QueueLimits:
+    """How much may wait and run, as configured."""
+    return QueueLimits(
+        max_queued_per_stage=config.max_queued_per_stage,
+        max_in_flight=config.max_in_flight,
+        refuse_late=config.refuse_late,
+        max_running=config.max_running,
+        max_waiting_between=config.max_waiting_between,
+        max_queue_age_s=config.turn_after_s,
+    )
 
 
 def probe_work(manifest: Manifest, name: str) -> Work:
@@ -281,7 +267,7 @@ def load_core(
     config: ServerConfig,
     make_engine: EngineFactory | None = None,
     warm_up: WarmUp | None = None,
-    observer: Observer | None = None,
+    emit: Emit = ignore,
 ) -> Core:
     """Open and verify a bundle and host its components.
 
@@ -289,7 +275,7 @@ def load_core(
         config: which bundle, from which component on.
         make_engine: runs a graph; the engine that fits configuration and machine when None.
         warm_up: runs every stage before any request can; nothing is run when None.
-        observer: is told what happens.
+        emit: where events go.
 
     Raises:
         ManifestError: the bundle is missing, incomplete or altered.
@@ -316,7 +302,7 @@ def load_core(
 
     stages = open_verified(bundle, hosted, plan, make_engine, run_once)
     try:
-        core = Core(bundle, stages, plan, config, time.monotonic, observer)
+        core = Core(bundle, stages, plan, config, time.monotonic, emit)
     except Exception:
         close_stages(stages)
         raise

@@ -1,45 +1,54 @@
 """Whether each component works: one whose engine fails again and again does not, until it runs.
 
-Requests that are wrong, cancelled or late say nothing about an engine and are not counted. Knows
-names and outcomes; not what follows from them.
+Requests that are wrong, cancelled or late say nothing about an engine and are not counted. Called
+elsewhere: a circuit breaker's failure count. Knows outcomes; not what follows from them.
 """
 
 import threading
 from collections import Counter
 
-from runtime_server.telemetry.observer import Failure, Observer
+from runtime_server.batching.engine_key import EngineKey
 
 AT_FAULT = frozenset({"INTERNAL", "UNKNOWN", "DATA_LOSS"})
 """Codes by which a component says that itself is broken."""
 
 
-class StageHealth(Observer):
-    """Failures in a row, per component; told of them from any thread."""
+class StageHealth:
+    """Failures in a row, by engine; safe to use from several threads."""
 
     def __init__(self, limit: int) -> None:
         """Everything works.
 
         Args:
-            limit: so many failures in a row mean that a component does not work.
+            limit: so many failures in a row mean that an engine does not work.
         """
         self._limit = limit
         self._lock = threading.Lock()
-        self._in_a_row: Counter[str] = Counter()
+        self._in_a_row: Counter[EngineKey] = Counter()
 
-    def works(self, stage: str) -> bool:
-        """Whether a component works."""
-        return self._in_a_row[stage] < self._limit
-
-    def stage_finished(self, stage: str, request_id: str, begun: float, seconds: float) -> None:
-        """It works."""
-        del request_id, begun, seconds
+    def works(self, position: int) -> bool:
+        """Whether a component works: all of its engines do."""
         with self._lock:
-            self._in_a_row[stage] = 0
+            return all(
+                failures < self._limit
+                for key, failures in self._in_a_row.items()
+                if key.position == position
+            )
 
-    def stage_failed(self, stage: str, request_id: str, begun: float, failure: Failure) -> None:
-        """Perhaps it does not."""
-        del request_id, begun
-        if failure.code not in AT_FAULT:
+    def succeeded(self, position: int) -> None:
+        """A component has done its work for a request, so all of its engines work."""
+        with self._lock:
+            for key in [key for key in self._in_a_row if key.position == position]:
+                del self._in_a_row[key]
+
+    def failed(self, key: EngineKey, code: str) -> None:
+        """A component's work for a request ended with an error.
+
+        Args:
+            key: the engine in which it did.
+            code: of the error, by name.
+        """
+        if code not in AT_FAULT:
             return
         with self._lock:
-            self._in_a_row[stage] += 1
+            self._in_a_row[key] += 1

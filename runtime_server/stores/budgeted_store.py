@@ -24,7 +24,7 @@ class Entry(Generic[V]):
     used_at: float
 
 
-class Shelf(Generic[V]):
+class OwnedEntries(Generic[V]):
     """What one owner has here, in the order of its use."""
 
     def __init__(self) -> None:
@@ -59,7 +59,7 @@ class BudgetedStore(Generic[V]):
         self._lifetime_s = lifetime_s
         self._clock = clock
         self._lock = threading.Lock()
-        self._shelves: dict[str, Shelf[V]] = {}
+        self._owned: dict[str, OwnedEntries[V]] = {}
 
     @property
     def size_bytes(self) -> int:
@@ -71,7 +71,7 @@ class BudgetedStore(Generic[V]):
     def count(self) -> int:
         """Values held now."""
         with self._lock:
-            return sum(len(shelf.entries) for shelf in self._shelves.values())
+            return sum(len(owned.entries) for owned in self._owned.values())
 
     def put(self, owner: str, key: Hashable, value: V, size_bytes: int) -> bool:
         """Keep a value in place of an earlier one of the same key.
@@ -91,7 +91,7 @@ class BudgetedStore(Generic[V]):
             if not self._make_room(owner, size_bytes):
                 return False
             entry = Entry(value, size_bytes, self._clock())
-            self._shelves.setdefault(owner, Shelf()).add(key, entry)
+            self._owned.setdefault(owner, OwnedEntries()).add(key, entry)
             return True
 
     def get(self, owner: str, key: Hashable) -> V | None:
@@ -102,7 +102,7 @@ class BudgetedStore(Generic[V]):
             if entry is None:
                 return None
             fresh = Entry(entry.value, entry.size_bytes, self._clock())
-            self._shelves.setdefault(owner, Shelf()).add(key, fresh)
+            self._owned.setdefault(owner, OwnedEntries()).add(key, fresh)
             return entry.value
 
     def drop(self, owner: str, key: Hashable) -> bool:
@@ -116,38 +116,38 @@ class BudgetedStore(Generic[V]):
             self._forget_old()
 
     def _total(self) -> int:
-        return sum(shelf.size_bytes for shelf in self._shelves.values())
+        return sum(owned.size_bytes for owned in self._owned.values())
 
     def _make_room(self, owner: str, size_bytes: int) -> bool:
         """Drop values until a new one fits: always of whoever would hold the most."""
         if size_bytes > self._budget_bytes:
             return False
         while self._total() + size_bytes > self._budget_bytes:
-            held = {name: shelf.size_bytes for name, shelf in self._shelves.items()}
+            held = {name: owned.size_bytes for name, owned in self._owned.items()}
             held[owner] = held.get(owner, 0) + size_bytes
             # At a tie the newcomer gives way.
             victim = max(held, key=lambda name: (held[name], name == owner))
-            shelf = self._shelves.get(victim)
-            if shelf is None:
+            owned = self._owned.get(victim)
+            if owned is None:
                 return False
-            self._take(victim, next(iter(shelf.entries)))
+            self._take(victim, next(iter(owned.entries)))
         return True
 
     def _forget_old(self) -> None:
-        """Drop what was not used for a lifetime; every shelf is in the order of use."""
+        """Drop what was not used for a lifetime; every owned is in the order of use."""
         oldest = self._clock() - self._lifetime_s
-        for owner in list(self._shelves):
-            shelf = self._shelves[owner]
-            while shelf.entries:
-                key, entry = next(iter(shelf.entries.items()))
+        for owner in list(self._owned):
+            owned = self._owned[owner]
+            while owned.entries:
+                key, entry = next(iter(owned.entries.items()))
                 if entry.used_at >= oldest:
                     break
                 self._take(owner, key)
 
     def _take(self, owner: str, key: Hashable) -> Entry[V] | None:
-        """Remove one entry if it is there, and the shelf with its last one."""
-        shelf = self._shelves.get(owner)
-        entry = None if shelf is None else shelf.take(key)
-        if shelf is not None and not shelf.entries:
-            del self._shelves[owner]
+        """Remove one entry if it is there, and the owned with its last one."""
+        owned = self._owned.get(owner)
+        entry = None if owned is None else owned.take(key)
+        if owned is not None and not owned.entries:
+            del self._owned[owner]
         return entry

@@ -11,11 +11,12 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from contextvars import Context, ContextVar
+from contextvars import Context
 from typing import Any, Literal, TextIO
 
 from cascade.errors import CascadeError
 from runtime_server.telemetry.log_rate_limit import WINDOW_S, LineKind, LogRateLimit
+from runtime_server.telemetry.traceparent import CURRENT_TRACE
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 LOG_LEVELS: tuple[LogLevel, ...] = ("debug", "info", "warning", "error")
@@ -26,9 +27,6 @@ OUTCOMES = ("reason", "outcome", "kind", "status", "found")
 SUPPRESSED = "lines_suppressed"
 MAX_FRAMES = 12
 """Innermost frames of a traceback that a line carries."""
-
-TRACE_ID: ContextVar[str] = ContextVar("trace_id", default="")
-"""Of the trace that the present call belongs to; empty where there is none."""
 
 LogValue = str | int | float | bool | None | list[str] | dict[str, float] | dict[str, str]
 
@@ -43,8 +41,9 @@ class JsonFormatter(logging.Formatter):
             "level": record.levelname.lower(),
             "event": record.getMessage(),
         }
-        if TRACE_ID.get():
-            line["trace_id"] = TRACE_ID.get()
+        trace = CURRENT_TRACE.get()
+        if trace is not None:
+            line["trace_id"] = trace.trace_id
         line.update(getattr(record, "fields", {}))
         return json.dumps(line)
 

@@ -6,10 +6,23 @@ from fixed sets: a caller can make no new series. The one file that knows promet
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
+from typing import Any
 
 from cascade.errors import MissingExtra
 from runtime_server.telemetry.load import Load
-from runtime_server.telemetry.observer import Failure, Observer, Place, Refusal
+from runtime_server.telemetry.server_events import (
+    BundleReloaded,
+    BytesMoved,
+    CallEnded,
+    CallStarted,
+    EngineRan,
+    QueueLeft,
+    RequestAdmitted,
+    RequestRefused,
+    RequestStopped,
+    ServerEvent,
+    StageEnded,
+)
 
 try:
     from prometheus_client import CollectorRegistry, Counter, Histogram
@@ -27,8 +40,8 @@ STEP_MILLISECONDS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_00
 BATCH_ROWS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64)
 
 
-class PrometheusMetrics(Observer):
-    """Counts what it is told; its registry also shows the present load when asked."""
+class PrometheusMetrics:
+    """A listener that counts events."""
 
     content_type: str = CONTENT_TYPE_LATEST
 
@@ -76,6 +89,18 @@ class PrometheusMetrics(Observer):
         )
         self._handling_by = cache(lambda method: self._handling.labels(*call_labels(method)))
         self._refused_by = cache(self._refused.labels)
+        self._counts: dict[type, Callable[[Any], None]] = {
+            CallStarted: self._call_started,
+            CallEnded: self._call_ended,
+            BytesMoved: self._bytes_moved,
+            RequestRefused: self._request_refused,
+            RequestAdmitted: self._request_admitted,
+            RequestStopped: self._request_stopped,
+            QueueLeft: self._queue_left,
+            EngineRan: self._engine_ran,
+            StageEnded: self._stage_ended,
+            BundleReloaded: self._bundle_reloaded,
+        }
 
     def _counter(self, name: str, text: str, labels: Sequence[str]) -> Counter:
         return Counter(name, text, labels, registry=self._registry)
@@ -85,75 +110,71 @@ class PrometheusMetrics(Observer):
     ) -> Histogram:
         return Histogram(name, text, labels, registry=self._registry, buckets=buckets)
 
-    def show(self, load: Callable[[], Load]) -> None:
-        """Also show what is inside now, asked for at every scrape."""
-        self._registry.register(LoadCollector(load))
+    def exposition(self, load: Load | None = None) -> bytes:
+        """Everything in the text format of Prometheus.
 
-    def exposition(self) -> bytes:
-        """Everything in the text format of Prometheus."""
-        return generate_latest(self._registry)
+        Args:
+            load: what is inside now, shown as gauges; None shows the counts alone.
+        """
+        return generate_latest(Snapshot(self._registry, load))
 
-    def call_started(self, method: str) -> None:
-        """Count it."""
-        self._started_by(method).inc()
+    def __call__(self, event: ServerEvent) -> None:
+        """Count one event; those that nothing is counted of are let pass."""
+        count = self._counts.get(type(event))
+        if count is not None:
+            count(event)
 
-    def call_handled(self, method: str, code: str, seconds: float) -> None:
-        """Count and time it."""
-        self._handled_by(method, code).inc()
-        self._handling_by(method).observe(seconds)
+    def _call_started(self, event: CallStarted) -> None:
+        self._started_by(event.method).inc()
 
-    def bytes_moved(self, received: int, sent: int) -> None:
-        """Count them."""
-        self._bytes.labels("in").inc(received)
-        self._bytes.labels("out").inc(sent)
+    def _call_ended(self, event: CallEnded) -> None:
+        self._handled_by(event.method, event.code).inc()
+        self._handling_by(event.method).observe(event.seconds)
 
-    def refused(self, why: Refusal) -> None:
-        """Count it."""
-        self._refused_by(why).inc()
+    def _bytes_moved(self, event: BytesMoved) -> None:
+        self._bytes.labels("in").inc(event.received)
+        self._bytes.labels("out").inc(event.sent)
 
-    def entered(self, request_id: str) -> None:
-        """Count it; the id would be a series of its own."""
-        del request_id
+    def _request_refused(self, event: RequestRefused) -> None:
+        self._refused_by(event.why).inc()
+
+    def _request_admitted(self, event: RequestAdmitted) -> None:
+        # The id would be a series of its own.
+        del event
         self._entered.inc()
 
-    def waited(self, stage: str, seconds: float) -> None:
-        """Time it."""
-        self._waited.labels(stage).observe(seconds)
+    def _request_stopped(self, event: RequestStopped) -> None:
+        self._stopped.labels(event.where, camel_case(event.code)).inc()
 
-    def stepped(self, stage: str, request_ids: Sequence[str], begun: float, seconds: float) -> None:
-        """Time it, and note how many shared it."""
-        del begun
-        self._rows.labels(stage).observe(len(request_ids))
-        self._step.labels(stage).observe(1000 * seconds)
+    def _queue_left(self, event: QueueLeft) -> None:
+        self._waited.labels(event.stage).observe(event.seconds)
 
-    def stage_finished(self, stage: str, request_id: str, begun: float, seconds: float) -> None:
-        """Time it."""
-        del request_id, begun
-        self._stage.labels(stage).observe(seconds)
+    def _engine_ran(self, event: EngineRan) -> None:
+        self._rows.labels(event.stage).observe(len(event.requests))
+        self._step.labels(event.stage).observe(1000 * event.seconds)
 
-    def stage_failed(self, stage: str, request_id: str, begun: float, failure: Failure) -> None:
-        """Count it."""
-        del request_id, begun
-        self._failed.labels(stage, camel_case(failure.code)).inc()
+    def _stage_ended(self, event: StageEnded) -> None:
+        if event.code == "OK":
+            self._stage.labels(event.stage).observe(event.seconds)
+        else:
+            self._failed.labels(event.stage, camel_case(event.code)).inc()
 
-    def stopped(self, where: Place, code: str) -> None:
-        """Count it."""
-        self._stopped.labels(where, camel_case(code)).inc()
-
-    def reloaded(self, outcome: str) -> None:
-        """Count it."""
-        self._reloads.labels(outcome).inc()
+    def _bundle_reloaded(self, event: BundleReloaded) -> None:
+        self._reloads.labels(event.outcome).inc()
 
 
-class LoadCollector(Collector):
-    """The present load as gauges."""
+class Snapshot(Collector):
+    """What was counted, and the load at one moment, as one collection."""
 
-    def __init__(self, load: Callable[[], Load]) -> None:
+    def __init__(self, counted: CollectorRegistry, load: Load | None) -> None:
+        self._counted = counted
         self._load = load
 
     def collect(self) -> Iterable[Metric]:
-        """Every gauge, from one look."""
-        return read_gauges(self._load())
+        """The counts, then the gauges."""
+        yield from self._counted.collect()
+        if self._load is not None:
+            yield from read_gauges(self._load)
 
 
 def read_gauges(load: Load) -> Iterator[Metric]:

@@ -20,7 +20,7 @@ SAMPLED = 0x01
 
 @dataclass(frozen=True, slots=True)
 class TraceParent:
-    """The caller's place in a trace."""
+    """A place in a trace: that of the caller, or of our own span."""
 
     trace_id: str
     """32 hexadecimal digits, not all 0."""
@@ -30,8 +30,9 @@ class TraceParent:
     """Whether the caller records its side."""
 
 
-CALLERS_TRACE: ContextVar[TraceParent | None] = ContextVar("callers_trace", default=None)
-"""That of the present call."""
+CURRENT_TRACE: ContextVar[TraceParent | None] = ContextVar("current_trace", default=None)
+"""Of the call that this task serves: set by the interceptor alone, read by the log's formatter.
+Whoever works on for the request elsewhere is given the value."""
 
 
 def parse_traceparent(value: str | bytes) -> TraceParent | None:

@@ -10,20 +10,16 @@ References:
 """
 
 import sys
-import threading
 import time
-from collections.abc import Sequence
-from contextvars import ContextVar
 
 from cascade import __version__
 from cascade.errors import MissingExtra
-from runtime_server.telemetry.logs import TRACE_ID
-from runtime_server.telemetry.observer import Failure, Observer
-from runtime_server.telemetry.traceparent import CALLERS_TRACE, TraceParent
+from runtime_server.telemetry.call_tracer import CallSpan
+from runtime_server.telemetry.server_events import EngineRan, ServerEvent, StageEnded
+from runtime_server.telemetry.traceparent import TraceParent
 
 try:
     from opentelemetry import trace
-    from opentelemetry.context import Context
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
     from opentelemetry.sdk.trace.export import (
@@ -45,12 +41,9 @@ CODES = (
 """gRPC's status codes by number."""
 CODE_ATTRIBUTE = "rpc.grpc.status_code"
 
-CALL: ContextVar[trace.Span | None] = ContextVar("call", default=None)
-"""The span of the present call."""
 
-
-class TraceRecorder(Observer):
-    """Makes spans of what it is told."""
+class TraceRecorder:
+    """Makes spans: of calls, which the interceptor begins and ends, and of events as a listener."""
 
     def __init__(self, provider: trace.TracerProvider) -> None:
         """Nothing traced yet.
@@ -59,83 +52,57 @@ class TraceRecorder(Observer):
             provider: where the spans go.
         """
         self._tracer = provider.get_tracer("edge-cascade", __version__)
-        self._lock = threading.Lock()
-        self._requests: dict[str, SpanContext] = {}
         # Times are told on the monotonic clock, spans have the time of day.
         self._epoch_ns = time.time_ns() - time.monotonic_ns()
 
-    def call_started(self, method: str) -> None:
-        """Begin its span; the log lines of the call carry its trace."""
+    def start(self, method: str, parent: TraceParent | None) -> CallSpan:
+        """The span of a call; see `CallTracer`."""
         _, service, name = method.split("/")
         span = self._tracer.start_span(
             f"{service}/{name}",
-            context=context_of(CALLERS_TRACE.get()),
+            context=trace.set_span_in_context(remote_span(parent)),
             kind=SpanKind.SERVER,
             attributes={"rpc.system": "grpc", "rpc.service": service, "rpc.method": name},
         )
-        CALL.set(span)
-        TRACE_ID.set(f"{span.get_span_context().trace_id:032x}")
+        return RecordedCall(span)
 
-    def call_handled(self, method: str, code: str, seconds: float) -> None:
-        """End its span."""
-        del method, seconds
-        span = CALL.get()
-        if span is not None:
-            end(span, code)
-            CALL.set(None)
+    def __call__(self, event: ServerEvent) -> None:
+        """Make a span of what is one."""
+        if isinstance(event, StageEnded):
+            self._stage_ended(event)
+        elif isinstance(event, EngineRan):
+            self._engine_ran(event)
 
-    def arriving(self, request_id: str) -> None:
-        """Remember whose call it was, for what is done for it later."""
-        span = CALL.get()
-        if span is not None:
-            with self._lock:
-                self._requests[request_id] = span.get_span_context()
-
-    def left(self, request_id: str) -> None:
-        """Forget it."""
-        with self._lock:
-            self._requests.pop(request_id, None)
-
-    def turned_away(self, request_id: str) -> None:
-        """Forget it."""
-        self.left(request_id)
-
-    def stage_finished(self, stage: str, request_id: str, begun: float, seconds: float) -> None:
-        """A span under the request's call."""
-        self._stage(stage, request_id, begun, Failure("OK", seconds))
-
-    def stage_failed(self, stage: str, request_id: str, begun: float, failure: Failure) -> None:
-        """A span under the request's call, with the code that ended it."""
-        self._stage(stage, request_id, begun, failure)
-
-    def stepped(self, stage: str, request_ids: Sequence[str], begun: float, seconds: float) -> None:
+    def _engine_ran(self, event: EngineRan) -> None:
         """A span of its own, linked to the requests that shared the run."""
-        with self._lock:
-            known = [self._requests[name] for name in request_ids if name in self._requests]
-        if not any(context.trace_flags.sampled for context in known):
+        known = [request.trace for request in event.requests if request.trace is not None]
+        if not any(parent.sampled for parent in known):
             return
         span = self._tracer.start_span(
-            f"step {stage}",
+            f"step {event.stage}",
             context=trace.set_span_in_context(trace.INVALID_SPAN),
-            links=[Link(context) for context in known],
-            attributes={"cascade.stage": stage, "cascade.rows": len(request_ids)},
-            start_time=self._time_ns(begun),
+            links=[Link(span_context(parent, is_remote=False)) for parent in known],
+            attributes={"cascade.stage": event.stage, "cascade.rows": len(event.requests)},
+            start_time=self._time_ns(event.begun),
         )
-        span.end(self._time_ns(begun + seconds))
+        span.end(self._time_ns(event.begun + event.seconds))
 
-    def _stage(self, stage: str, request_id: str, begun: float, outcome: Failure) -> None:
-        """The span of one component's work for one request."""
-        with self._lock:
-            parent = self._requests.get(request_id)
+    def _stage_ended(self, event: StageEnded) -> None:
+        """A span under the request's call, with the code that ended it."""
+        parent = event.request.trace
         if parent is None:
             return
+        local = trace.NonRecordingSpan(span_context(parent, is_remote=False))
         span = self._tracer.start_span(
-            f"stage {stage}",
-            context=trace.set_span_in_context(trace.NonRecordingSpan(parent)),
-            attributes={"cascade.stage": stage, "cascade.request_id": request_id},
-            start_time=self._time_ns(begun),
+            f"stage {event.stage}",
+            context=trace.set_span_in_context(local),
+            attributes={
+                "cascade.stage": event.stage,
+                "cascade.request_id": event.request.request_id,
+            },
+            start_time=self._time_ns(event.begun),
         )
-        end(span, outcome.code, self._time_ns(begun + outcome.seconds))
+        end(span, event.code, self._time_ns(event.begun + event.seconds))
 
     def _time_ns(self, monotonic_s: float) -> int:
         """A time on the monotonic clock as time of day, in nanoseconds."""
@@ -150,17 +117,36 @@ def end(span: trace.Span, code: str, at_ns: int | None = None) -> None:
     span.end(at_ns)
 
 
-def context_of(parent: TraceParent | None) -> Context:
-    """The context that a span continues; that of a new trace when there is no parent."""
+def remote_span(parent: TraceParent | None) -> trace.Span:
+    """The caller's span, which ours continues; that of no trace when there is no parent."""
     if parent is None:
-        return trace.set_span_in_context(trace.INVALID_SPAN)
-    remote = SpanContext(
-        trace_id=int(parent.trace_id, 16),
-        span_id=int(parent.span_id, 16),
-        is_remote=True,
-        trace_flags=TraceFlags(TraceFlags.SAMPLED if parent.sampled else TraceFlags.DEFAULT),
+        return trace.INVALID_SPAN
+    return trace.NonRecordingSpan(span_context(parent, is_remote=True))
+
+
+def span_context(place: TraceParent, *, is_remote: bool) -> SpanContext:
+    """A place in a trace as OpenTelemetry has it."""
+    return SpanContext(
+        trace_id=int(place.trace_id, 16),
+        span_id=int(place.span_id, 16),
+        is_remote=is_remote,
+        trace_flags=TraceFlags(TraceFlags.SAMPLED if place.sampled else TraceFlags.DEFAULT),
     )
-    return trace.set_span_in_context(trace.NonRecordingSpan(remote))
+
+
+class RecordedCall:
+    """The span of one call."""
+
+    def __init__(self, span: trace.Span) -> None:
+        self._span = span
+        context = span.get_span_context()
+        self.traceparent: TraceParent | None = TraceParent(
+            f"{context.trace_id:032x}", f"{context.span_id:016x}", context.trace_flags.sampled
+        )
+
+    def end(self, code: str) -> None:
+        """It is over, with that status code by name."""
+        end(self._span, code)
 
 
 def open_provider(where: str) -> TracerProvider:

@@ -11,7 +11,7 @@ import numpy as np
 from protos.cascade.v1 import cascade_pb2 as pb
 from runtime_server.app.server import GRPC_OPTIONS
 from runtime_server.config.config import ServerConfig
-from runtime_server.requests.result_broadcast import MAX_LISTENERS
+from runtime_server.requests.active_request import MAX_SUBSCRIPTIONS
 from tests.attacks.limits import OK, Ground, Holding, Limit, answer_of, held, once
 from tests.support.serving import (
     PROMPT,
@@ -64,7 +64,7 @@ def last_of(ground: Ground, count: int, *, first_runs: bool = False, **settings:
             if first_runs:
                 calls = [caller.generate(message(ground, 0))]
                 assert first_answer(calls[0]) == OK
-                wait_until(lambda: server.core.executor.counts.queued == 0)
+                wait_until(lambda: server.core.workers.counts.queued == 0)
             else:
                 calls = []
             for number in range(1, count + 1):
@@ -201,9 +201,9 @@ LOAD = [
         within=2, beyond=3, refused="QUOTA_EXCEEDED",
     ),
     Limit(
-        name="listeners", what="calls that listen to one request", bound=f"{MAX_LISTENERS}",
-        set_by=("runtime_server/requests/result_broadcast.py:MAX_LISTENERS",), probe=listeners,
-        within=MAX_LISTENERS, beyond=MAX_LISTENERS + 1, refused="CANCELLED",
+        name="listeners", what="calls that listen to one request", bound=f"{MAX_SUBSCRIPTIONS}",
+        set_by=("runtime_server/requests/active_request.py:MAX_SUBSCRIPTIONS",), probe=listeners,
+        within=MAX_SUBSCRIPTIONS, beyond=MAX_SUBSCRIPTIONS + 1, refused="CANCELLED",
     ),
     Limit(
         name="contexts", what="contexts kept, in bytes", bound=default_mib("context_store_bytes"),

@@ -36,23 +36,23 @@ SHOWN_ELSEWHERE = {
         "test_a_text_is_read_up_to_a_length",
     ),
     "runtime_server/telemetry/log_rate_limit.py:MAX_KINDS": (
-        "tests/runtime_server/test_line_budget.py",
+        "tests/runtime_server/test_log_rate_limit.py",
         "test_kinds_made_up_without_end_share_one_budget",
     ),
     "max_batch_bytes": (
-        "tests/runtime_server/test_batching.py",
+        "tests/runtime_server/test_batch_policy.py",
         "test_a_run_keeps_the_caps_and_the_shapes",
     ),
     "max_batch_rows": (
-        "tests/runtime_server/test_batching.py",
+        "tests/runtime_server/test_batch_policy.py",
         "test_a_run_keeps_the_caps_and_the_shapes",
     ),
     "max_running": (
-        "tests/runtime_server/test_scheduling.py",
+        "tests/runtime_server/test_queue_policy.py",
         "test_no_more_begin_than_share_a_run_or_have_a_thread",
     ),
     "max_waiting_between": (
-        "tests/runtime_server/test_scheduling.py",
+        "tests/runtime_server/test_queue_policy.py",
         "test_a_component_is_not_begun_while_too_many_wait_behind_it",
     ),
     "result_store_bytes": (
@@ -60,7 +60,7 @@ SHOWN_ELSEWHERE = {
         "test_the_budget_is_never_exceeded",
     ),
     "max_linger_s": (
-        f"{SERVER_TESTS}/test_leaving.py",
+        f"{SERVER_TESTS}/test_disconnects.py",
         "test_the_server_shortens_the_lingering",
     ),
     "reader_patience_s": (

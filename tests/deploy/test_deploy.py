@@ -19,7 +19,20 @@ from runtime_server.cli import register
 from runtime_server.config.config_file import load_config
 from runtime_server.telemetry.load import Load, StageLoad
 from runtime_server.telemetry.metrics import PrometheusMetrics, camel_case
-from runtime_server.telemetry.observer import Failure, Refusal
+from runtime_server.telemetry.server_events import (
+    BundleReloaded,
+    BytesMoved,
+    CallEnded,
+    CallStarted,
+    EngineRan,
+    QueueLeft,
+    Refusal,
+    RequestAdmitted,
+    RequestRefused,
+    RequestStopped,
+    StageEnded,
+    TracedRequest,
+)
 from runtime_server.telemetry.traces import CODES
 from tests.faults.server_process import victim
 from tests.support.certificates import Authority
@@ -43,20 +56,23 @@ def exported() -> dict[str, set[str]]:
     """Every series that a server exports, with its labels."""
     metrics = PrometheusMetrics()
     stage = StageLoad(name="s", engine="ort", precision="fp32", queued=0, works=True)
-    metrics.show(lambda: Load(stages=(stage,), resident_bytes=1))
-    metrics.call_started("/a.B/C")
-    metrics.call_handled("/a.B/C", "OK", 1)
-    metrics.bytes_moved(1, 1)
-    metrics.refused("quota")
-    metrics.entered("id")
-    metrics.waited("s", 1)
-    metrics.stepped("s", ["id"], 0, 1)
-    metrics.stage_finished("s", "id", 0, 1)
-    metrics.stage_failed("s", "id", 0, Failure("INTERNAL", 1))
-    metrics.stopped("queue", "CANCELLED")
-    metrics.reloaded("refused")
+    request = TracedRequest("id")
+    for event in (
+        CallStarted("/a.B/C"),
+        CallEnded("/a.B/C", "OK", 1),
+        BytesMoved(1, 1),
+        RequestRefused("quota"),
+        RequestAdmitted("id"),
+        QueueLeft("s", 1),
+        EngineRan("s", (request,), 0, 1),
+        StageEnded("s", request, 0, 1),
+        StageEnded("s", request, 0, 1, "INTERNAL"),
+        RequestStopped("queue", "CANCELLED"),
+        BundleReloaded("refused"),
+    ):
+        metrics(event)
     found: dict[str, set[str]] = {}
-    for line in metrics.exposition().decode().splitlines():
+    for line in metrics.exposition(Load(stages=(stage,), resident_bytes=1)).decode().splitlines():
         if not line.startswith("#"):
             name, labels = re.match(r"(\w+)(?:\{(.*)\})?", line).groups()  # type: ignore[union-attr]
             found.setdefault(name, set()).update(re.findall(r"(\w+)=\"", labels or ""))

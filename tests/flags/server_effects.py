@@ -10,6 +10,7 @@ tried here themselves.
 import logging
 from collections.abc import Callable, Mapping
 
+from runtime_server.batching.engine_key import EngineKey
 from runtime_server.cli import read_command_line
 from runtime_server.runtime.core import Core, load_core
 from tests.flags.client_effects import Effect
@@ -136,30 +137,30 @@ EFFECTS: Mapping[str, Effect | str] = {
     "serve --metrics-remote": metrics_remote,
     "serve --threads": in_core("--threads", 3, threads, {3}),
     "serve --refuse-late": in_core(
-        "--no-refuse-late", None, lambda core: int(core.executor._limits.refuse_late), 0
+        "--no-refuse-late", None, lambda core: int(core.workers._queue._limits.refuse_late), 0
     ),
     "serve --max-waiting-between": in_core(
-        "--max-waiting-between", 7, lambda core: core.executor._limits.max_waiting_between, 7
+        "--max-waiting-between", 7, lambda core: core.workers._queue._limits.max_waiting_between, 7
     ),
     "serve --turn-after-s": in_core(
-        "--turn-after-s", 7, lambda core: core.executor._limits.max_queue_age_s, 7.0
+        "--turn-after-s", 7, lambda core: core.workers._queue._limits.max_queue_age_s, 7.0
     ),
     "serve --max-batch-bytes": in_core(
-        "--max-batch-bytes", 9, lambda core: core.executor.device.limits(1).max_bytes, 9
+        "--max-batch-bytes", 9, lambda core: core.batcher.limits.present[EngineKey(1)].max_bytes, 9
     ),
     "serve --max-batch-rows": in_core(
-        "--max-batch-rows", 3, lambda core: core.executor.device.limits(1).max_rows, 3
+        "--max-batch-rows", 3, lambda core: core.batcher.limits.present[EngineKey(1)].max_rows, 3
     ),
     "serve --max-queued-per-stage": f"{FAULTS}test_overload.py::test_a_queue_holds_its_limit_and_not_one_more",
     "serve --max-in-flight": f"{SERVER}test_bounds.py::test_who_is_refused_for_want_of_room_is_not_read",
     "serve --max-running": f"{SERVER}test_cancel.py::test_a_full_queue_answers_at_once_with_a_delay",
     "serve --context-store-bytes": f"{ATTACKS}test_limits.py::test_what_does_not_fit_is_refused",
-    "serve --context-lifetime-s": f"{SERVER}test_leaving.py::test_kept_results_are_given_back_without_another_call",
+    "serve --context-lifetime-s": f"{SERVER}test_disconnects.py::test_kept_results_are_given_back_without_another_call",
     "serve --max-in-flight-bytes": f"{SERVER}test_bounds.py::test_bytes_up_to_the_bound_are_let_in_and_one_less_is_refused",
     "serve --max-in-flight-per-identity": f"{SERVER}test_bounds.py::test_one_caller_does_not_take_the_place_of_another",
-    "serve --result-store-bytes": f"{SERVER}test_leaving.py::test_a_server_without_room_for_results_keeps_none",
-    "serve --result-lifetime-s": f"{SERVER}test_leaving.py::test_kept_results_are_given_back_without_another_call",
-    "serve --max-linger-s": f"{SERVER}test_leaving.py::test_the_server_shortens_the_lingering",
+    "serve --result-store-bytes": f"{SERVER}test_disconnects.py::test_a_server_without_room_for_results_keeps_none",
+    "serve --result-lifetime-s": f"{SERVER}test_disconnects.py::test_kept_results_are_given_back_without_another_call",
+    "serve --max-linger-s": f"{SERVER}test_disconnects.py::test_the_server_shortens_the_lingering",
     "serve --reader-patience-s": f"{SERVER}test_slow_readers.py::test_who_reads_nothing_is_cut_off_and_its_result_kept",
     "serve --tls-cert": f"{ATTACKS}test_tls_matrix.py::test_who_reaches_whom",
     "serve --tls-key": f"{ATTACKS}test_tls_matrix.py::test_who_reaches_whom",
@@ -169,7 +170,7 @@ EFFECTS: Mapping[str, Effect | str] = {
     "serve --jwt-algorithm": f"{ATTACKS}test_auth_matrix.py::test_who_is_let_in",
     "serve --jwt-audience": f"{ATTACKS}test_auth_matrix.py::test_who_is_let_in",
     "serve --jwt-issuer": f"{ATTACKS}test_auth_matrix.py::test_who_is_let_in",
-    "serve --anonymous": f"{SERVER}test_access.py::test_everything_that_is_configured_is_required",
+    "serve --anonymous": f"{SERVER}test_authenticator.py::test_everything_that_is_configured_is_required",
     "serve --health-auth": f"{ATTACKS}test_auth_matrix.py::test_health_has_a_policy_of_its_own",
     "serve --quota-megapixels-per-minute": f"{SERVER}test_quota.py::test_a_caller_over_quota_is_told_when_to_come_back",
     "serve --reflection": f"{ATTACKS}test_auth_matrix.py::test_reflection_is_behind_the_gate",

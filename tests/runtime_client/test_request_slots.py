@@ -16,7 +16,7 @@ from cascade.request import GenerateRequest
 from cascade.types import ImageU8
 from runtime_client.client import Client
 from runtime_client.remote.request_slots import RequestSlots, max_open_requests
-from runtime_server.telemetry.observer import NullObserver, Refusal
+from runtime_server.telemetry.server_events import Refusal, RequestRefused, ServerEvent
 from tests.support.bare_server import BareServer
 from tests.support.counting_engine import CountingEngine
 from tests.support.serving import RunningServer, connect, local_results, running, wait_until
@@ -35,15 +35,16 @@ SMALL: dict[str, dict[str, Any]] = {
 }
 
 
-class Refusals(NullObserver):
-    """Remembers why requests were turned away."""
+class Refusals:
+    """A listener that remembers why requests were turned away."""
 
     def __init__(self) -> None:
         self.why: list[Refusal] = []
 
-    def refused(self, why: Refusal) -> None:
+    def __call__(self, event: ServerEvent) -> None:
         """Note it."""
-        self.why.append(why)
+        if isinstance(event, RequestRefused):
+            self.why.append(event.why)
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +88,7 @@ def test_every_thread_gets_its_picture_from_a_small_server(
     """Twenty-four threads of one client, whichever limit of the server is the small one."""
     refusals = Refusals()
     with (
-        running(steady_bundle, observer=refusals, **limits) as server,
+        running(steady_bundle, emit=refusals, **limits) as server,
         Client(steady_bundle, server=server.address, threads=1, cut=1) as client,
     ):
         found = pictures_of([client])
@@ -113,7 +114,7 @@ def test_clients_that_know_nothing_of_each_other_are_all_served(
 ) -> None:
     """Together they ask for more than the server lets in; the refused ones come back."""
     refusals = Refusals()
-    with running(steady_bundle, observer=refusals, max_queued_per_stage=1) as server:
+    with running(steady_bundle, emit=refusals, max_queued_per_stage=1) as server:
         clients = [Client(steady_bundle, server=server.address, threads=1) for _ in range(6)]
         try:
             found = pictures_of(clients)
@@ -141,7 +142,7 @@ def test_a_quota_is_waited_for(bundle: Bundle) -> None:
     cost = 1e-6 * sum(5 * size**2 for size in SIZES[1:])
     refusals = Refusals()
     with (
-        running(bundle, observer=refusals, quota_megapixels_per_minute=20 * cost) as server,
+        running(bundle, emit=refusals, quota_megapixels_per_minute=20 * cost) as server,
         Client(bundle, server=server.address, threads=1) as client,
     ):
         # The bucket holds twenty, and gains one in three seconds.

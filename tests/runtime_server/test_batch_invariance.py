@@ -1,6 +1,5 @@
 """A picture does not depend on who else is being made: to the byte where the engine allows it."""
 
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -11,7 +10,7 @@ from cascade.bundle.bundle import Bundle
 from cascade.request import GenerateRequest
 from cascade.tuning.plan import EnginePlan
 from protos.cascade.v1 import cascade_pb2 as pb
-from runtime_server.telemetry.observer import Observer
+from runtime_server.telemetry.server_events import EngineRan, ServerEvent
 from tests.support.serving import (
     connect,
     local_results,
@@ -54,13 +53,12 @@ def test_the_server_makes_the_same_pictures_together_as_alone(bundle: Bundle) ->
     """Through every component, eight requests at once, with runs that were really shared."""
     sizes: list[int] = []
 
-    class Sizes(Observer):
-        def stepped(self, stage: str, request_ids: Sequence[str], *times: float) -> None:
-            del stage, times
-            sizes.append(len(request_ids))
+    def note(event: ServerEvent) -> None:
+        if isinstance(event, EngineRan):
+            sizes.append(len(event.requests))
 
     with (
-        running(bundle, observer=Sizes(), max_batch_rows="8") as server,
+        running(bundle, emit=note, max_batch_rows="8") as server,
         connect(server.address) as caller,
         ThreadPoolExecutor(8) as pool,
     ):

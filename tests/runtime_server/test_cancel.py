@@ -50,7 +50,7 @@ def slow_caller(slow_server: RunningServer) -> Iterator[Caller]:
     """A connection to it; the server must be idle again in the end."""
     with connect(slow_server.address) as caller:
         yield caller
-    wait_until(lambda: slow_server.core.executor.counts.idle)
+    wait_until(lambda: slow_server.core.workers.counts.idle)
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +94,7 @@ def test_cancelling_at_any_moment_leaves_nothing_behind(
 ) -> None:
     """A hundred cancellations with jitter, some by a vanished client; then the next is right."""
     jitter = random.Random(17)
-    executor = slow_server.core.executor
+    workers = slow_server.core.workers
     for trial in range(TRIALS):
         if trial % 10 == 0:
             with connect(slow_server.address) as vanishing:
@@ -106,11 +106,11 @@ def test_cancelling_at_any_moment_leaves_nothing_behind(
                 first_event(call)
             call.cancel()
         if trial % 2 == 0:
-            wait_until(lambda: executor.counts.idle)
+            wait_until(lambda: workers.counts.idle)
         else:
             # The one place of the queue is free again, whatever still ends.
-            wait_until(lambda: executor.counts.queued == 0)
-    wait_until(lambda: executor.counts.idle)
+            wait_until(lambda: workers.counts.queued == 0)
+    wait_until(lambda: workers.counts.idle)
     results = results_of(slow_caller.generate(short_request(slow_bundle)))
     assert np.array_equal(pixels(results["sr32"].image), expected)
 
@@ -122,7 +122,7 @@ def test_a_cancelled_step_ends_at_once(
     call = begun(slow_caller.generate(long_request(slow_bundle)))
     before = CountingEngine.runs
     call.cancel()
-    wait_until(lambda: slow_server.core.executor.counts.idle)
+    wait_until(lambda: slow_server.core.workers.counts.idle)
     assert CountingEngine.runs - before < LITTLE
 
 
@@ -130,15 +130,15 @@ def test_cancelled_while_queued_does_not_disturb_the_running_one(
     slow_server: RunningServer, slow_caller: Caller, slow_bundle: Bundle, expected: Array
 ) -> None:
     """The one that waits goes away, and the one after it is still right."""
-    executor = slow_server.core.executor
+    workers = slow_server.core.workers
     first = begun(slow_caller.generate(long_request(slow_bundle)))
     second = slow_caller.generate(short_request(slow_bundle))
-    wait_until(lambda: executor.counts.queued == 1)
+    wait_until(lambda: workers.counts.queued == 1)
     second.cancel()
-    wait_until(lambda: executor.counts.queued == 0)
-    assert executor.counts.running == 1
+    wait_until(lambda: workers.counts.queued == 0)
+    assert workers.counts.running == 1
     third = slow_caller.generate(short_request(slow_bundle))
-    wait_until(lambda: executor.counts.queued == 1)
+    wait_until(lambda: workers.counts.queued == 1)
     first.cancel()
     assert np.array_equal(pixels(results_of(third)["sr32"].image), expected)
 
@@ -151,7 +151,7 @@ def test_a_deadline_ends_a_running_request(
     with pytest.raises(grpc.RpcError) as late:
         list(slow_caller.generate(long_request(slow_bundle), timeout_s=0.3))
     assert late.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
-    wait_until(lambda: slow_server.core.executor.counts.idle)
+    wait_until(lambda: slow_server.core.workers.counts.idle)
     assert CountingEngine.runs - before < LITTLE
 
 
@@ -161,31 +161,31 @@ def test_a_deadline_ends_a_queued_request(slow_bundle: Bundle) -> None:
     A server that has never run the last component does not know how long it takes.
     """
     with running(slow_bundle, max_running=1) as server, connect(server.address) as caller:
-        executor = server.core.executor
+        workers = server.core.workers
         first = begun(caller.generate(long_request(slow_bundle)))
         with pytest.raises(grpc.RpcError) as late:
             list(caller.generate(short_request(slow_bundle), timeout_s=0.2))
         assert late.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
-        wait_until(lambda: executor.counts.queued == 0)
-        wait_until(lambda: executor.counts.in_flight == 1)
-        assert executor.counts.running == 1
+        wait_until(lambda: workers.counts.queued == 0)
+        wait_until(lambda: workers.counts.in_flight == 1)
+        assert workers.counts.running == 1
         first.cancel()
-        wait_until(lambda: executor.counts.idle)
+        wait_until(lambda: workers.counts.idle)
 
 
 def test_what_cannot_be_in_time_is_refused_at_once(
     slow_server: RunningServer, slow_caller: Caller, slow_bundle: Bundle, expected: Array
 ) -> None:
     """Where step times are known: with a delay when others are the cause, else without."""
-    executor = slow_server.core.executor
+    workers = slow_server.core.workers
     results = results_of(slow_caller.generate(short_request(slow_bundle)))
     assert np.array_equal(pixels(results["sr32"].image), expected)
-    wait_until(lambda: executor.counts.idle)
+    wait_until(lambda: workers.counts.idle)
     with pytest.raises(grpc.RpcError) as hopeless:
         list(slow_caller.generate(long_request(slow_bundle), timeout_s=3.0))
     assert details_of(hopeless.value)[:2] == ("DEADLINE_EXCEEDED", "DEADLINE_EXCEEDED")
     assert details_of(hopeless.value)[3] is None
-    assert executor.counts.idle
+    assert workers.counts.idle
     first = begun(slow_caller.generate(long_request(slow_bundle)))
     with pytest.raises(grpc.RpcError) as busy:
         list(slow_caller.generate(short_request(slow_bundle), timeout_s=3.0))
@@ -193,7 +193,7 @@ def test_what_cannot_be_in_time_is_refused_at_once(
     assert (code, reason) == ("RESOURCE_EXHAUSTED", "SERVER_BUSY")
     assert retry_s is not None
     assert retry_s > 0.5
-    assert executor.counts.queued == 0
+    assert workers.counts.queued == 0
     first.cancel()
 
 
@@ -201,7 +201,7 @@ def test_a_full_queue_answers_at_once_with_a_delay(
     slow_server: RunningServer, slow_caller: Caller, slow_bundle: Bundle
 ) -> None:
     """RESOURCE_EXHAUSTED with RetryInfo from what was measured; the accepted one knows its wait."""
-    executor = slow_server.core.executor
+    workers = slow_server.core.workers
     running_call = begun(slow_caller.generate(long_request(slow_bundle)))
     waiting = slow_caller.generate(short_request(slow_bundle))
     accepted = next(waiting).accepted
@@ -216,24 +216,24 @@ def test_a_full_queue_answers_at_once_with_a_delay(
     assert slow_caller.server_info().components[0].queued == 1
     waiting.cancel()
     running_call.cancel()
-    wait_until(lambda: executor.counts.idle)
+    wait_until(lambda: workers.counts.idle)
 
 
 def test_a_full_server_looks_no_further(
     slow_server: RunningServer, slow_caller: Caller, slow_bundle: Bundle
 ) -> None:
     """A call that is wrong as well hears first that there is no room: refusing costs little."""
-    executor = slow_server.core.executor
+    workers = slow_server.core.workers
     running_call = begun(slow_caller.generate(long_request(slow_bundle)))
     waiting = slow_caller.generate(short_request(slow_bundle))
-    wait_until(lambda: executor.counts.queued == 1)
+    wait_until(lambda: workers.counts.queued == 1)
     wrong = request_message(slow_bundle, prompt=START, options={"sr16": pb.StageOptions(steps=0)})
     with pytest.raises(grpc.RpcError) as busy:
         list(slow_caller.generate(wrong))
     assert details_of(busy.value)[:2] == ("RESOURCE_EXHAUSTED", "SERVER_BUSY")
     waiting.cancel()
     running_call.cancel()
-    wait_until(lambda: executor.counts.idle)
+    wait_until(lambda: workers.counts.idle)
     wrong.request_id = "test-wrong-again"
     with pytest.raises(grpc.RpcError) as invalid:
         list(slow_caller.generate(wrong))

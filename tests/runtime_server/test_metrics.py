@@ -40,7 +40,9 @@ class Watched:
 
     def values(self) -> Values:
         """Every sample: name and label values to value."""
-        families = text_string_to_metric_families(self.metrics.exposition().decode())
+        families = text_string_to_metric_families(
+            self.metrics.exposition(read_load(self.server.server)).decode()
+        )
         return {
             (sample.name, frozenset(sample.labels.values())): sample.value
             for family in families
@@ -59,8 +61,7 @@ def watch(slow_bundle: Bundle) -> Iterator[Callable[..., Watched]]:
 
         def start(bundle: Bundle = slow_bundle, **settings: Any) -> Watched:
             metrics = PrometheusMetrics()
-            server = stack.enter_context(running(bundle, observer=metrics, **settings))
-            metrics.show(lambda: read_load(server.server))
+            server = stack.enter_context(running(bundle, emit=metrics, **settings))
             return Watched(server, metrics)
 
         yield start

@@ -19,7 +19,7 @@ from runtime_client.client import Client
 from runtime_server.admission import quota
 from runtime_server.admission.quota import Bucket, Quota, filled, megapixels_of, wait_for
 from runtime_server.auth.static_keys import hash_token, make_token
-from runtime_server.telemetry.observer import NullObserver
+from runtime_server.telemetry.server_events import ignore
 from tests.support.serving import PROMPT, connect, details_of, request_message, results_of, running
 
 COST = 3 * (8 * 8 + 16 * 16 + 32 * 32) / 1e6
@@ -49,7 +49,7 @@ def test_a_bucket_by_hand() -> None:
 def test_more_than_a_minutes_worth_needs_a_full_bucket_and_leaves_a_debt() -> None:
     """So that a large request is slow, not impossible."""
     clock = Clock()
-    kept = Quota(60, clock, NullObserver())
+    kept = Quota(60, clock, ignore)
     kept.spend("a", 90)
     with pytest.raises(QuotaExceeded) as refused:
         kept.spend("a", 1)
@@ -63,7 +63,7 @@ def test_more_than_a_minutes_worth_needs_a_full_bucket_and_leaves_a_debt() -> No
 
 def test_callers_do_not_share() -> None:
     """One empty bucket is nobody else's trouble, and a refusal takes nothing."""
-    kept = Quota(6, Clock(), NullObserver())
+    kept = Quota(6, Clock(), ignore)
     kept.spend("a", 6)
     for _ in range(3):
         with pytest.raises(QuotaExceeded) as refused:
@@ -74,7 +74,7 @@ def test_callers_do_not_share() -> None:
 
 def test_what_was_taken_for_nothing_comes_back() -> None:
     """And never more than the bucket holds."""
-    kept = Quota(6, Clock(), NullObserver())
+    kept = Quota(6, Clock(), ignore)
     kept.spend("a", 6)
     kept.give_back("a", 6)
     kept.give_back("a", 6)
@@ -85,7 +85,7 @@ def test_what_was_taken_for_nothing_comes_back() -> None:
 
 def test_without_a_limit_nothing_is_kept() -> None:
     """Zero is no limit."""
-    kept = Quota(0, Clock(), NullObserver())
+    kept = Quota(0, Clock(), ignore)
     kept.spend("a", 1e9)
     kept.give_back("a", 1e9)
     assert kept.count == 0
@@ -100,7 +100,7 @@ def test_nobody_gets_more_than_the_rate(
 ) -> None:
     """However the calls fall: a full bucket, the rate, and one request's debt at the end."""
     clock = Clock()
-    kept, begun = Quota(per_minute, clock, NullObserver()), clock.now
+    kept, begun = Quota(per_minute, clock, ignore), clock.now
     spent = largest = 0.0
     for cost, pause in calls:
         clock.now += pause
@@ -116,7 +116,7 @@ def test_nobody_gets_more_than_the_rate(
 def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Those who have least left are remembered, whoever else comes by."""
     monkeypatch.setattr(quota, "MAX_IDENTITIES", 100)
-    kept = Quota(60, Clock(), NullObserver())
+    kept = Quota(60, Clock(), ignore)
     kept.spend("greedy", 60)
     for number in range(1000):
         kept.spend(f"caller-{number}", 1)
@@ -127,7 +127,7 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_threads_share_a_bucket() -> None:
     """Exactly as many requests pass as it holds."""
-    kept, passed = Quota(600, Clock(), NullObserver()), []
+    kept, passed = Quota(600, Clock(), ignore), []
 
     def work() -> None:
         for _ in range(100):
@@ -198,7 +198,7 @@ def test_a_request_refused_for_another_reason_costs_nothing(bundle: Bundle) -> N
         running(bundle, quota_megapixels_per_minute=1.5 * COST) as server,
         connect(server.address) as caller,
     ):
-        server.core.executor.refuse_new()
+        server.core.workers.refuse_new()
         for number in range(3):
             message = request_message(
                 bundle, prompt=pb.PromptStart(prompt=PROMPT), request_id=f"r{number}"

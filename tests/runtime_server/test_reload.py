@@ -25,7 +25,7 @@ from runtime_server.config.config import ServerConfig
 from runtime_server.lifecycle.reload import Reloader, check_same_cut
 from runtime_server.runtime.core import Core, load_core
 from runtime_server.runtime.warm_up import warm_up
-from runtime_server.telemetry.observer import NullObserver
+from runtime_server.telemetry.server_events import ignore
 from tests.support.serving import (
     PROMPT,
     RunningServer,
@@ -70,7 +70,7 @@ def reloadable(bundle: Bundle) -> Iterator[tuple[RunningServer, Reloader, Writte
         def load(config: ServerConfig) -> Core:
             return load_core(config, warm_up=warm_up)
 
-        reloader = Reloader(server.server.generations, config, written.read, load, NullObserver())
+        reloader = Reloader(server.server.generations, config, written.read, load, ignore)
         yield server, reloader, written
 
 

@@ -258,7 +258,7 @@ def test_internal_errors_leak_nothing(
         assert logged[-1].__dict__["fields"]["error_id"] == text.split()[-1]
         assert PROMPT not in str([r.__dict__ for r in caplog.records])
         assert caller.server_info().bundle_id == bundle.bundle_id
-        wait_until(lambda: server.core.executor.counts.idle)
+        wait_until(lambda: server.core.workers.counts.idle)
 
 
 def test_counters_are_back_at_zero(server: RunningServer, caller: Caller, bundle: Bundle) -> None:
@@ -266,7 +266,7 @@ def test_counters_are_back_at_zero(server: RunningServer, caller: Caller, bundle
     list(caller.generate(request_message(bundle, prompt=pb.PromptStart(prompt=PROMPT))))
     with pytest.raises(grpc.RpcError):
         list(caller.generate(request_message(bundle)))
-    wait_until(lambda: server.core.executor.counts.idle)
+    wait_until(lambda: server.core.workers.counts.idle)
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ from cascade.bundle.bundle import Bundle
 from cascade.engines.factory import EngineChoice, open_engine
 from cascade.errors import EngineError
 from protos.cascade.v1 import cascade_pb2 as pb
+from runtime_server.batching.engine_key import EngineKey
 from runtime_server.runtime.stage_health import StageHealth
-from runtime_server.telemetry.observer import Failure
 from tests.support.serving import (
     PROMPT,
     Caller,
@@ -96,16 +96,25 @@ def test_a_component_that_keeps_failing_is_not_serving_until_it_works(bundle: Bu
 
 def test_only_a_components_own_failures_in_a_row_count() -> None:
     """Not what was cancelled, late or wrong; one success begins the count anew."""
+    health, net = StageHealth(2), EngineKey(1)
+    for code in ("INTERNAL", "CANCELLED", "CANCELLED", "DEADLINE_EXCEEDED"):
+        health.failed(net, code)
+    assert health.works(1)
+    health.succeeded(1)
+    health.failed(net, "INTERNAL")
+    assert health.works(1)
+    health.failed(net, "INTERNAL")
+    assert not health.works(1)
+    assert health.works(2)
+    health.succeeded(1)
+    assert health.works(1)
+
+
+def test_each_engine_of_a_component_has_failures_of_its_own() -> None:
+    """Two that failed once each are no two in a row; one that keeps failing is the component's."""
     health = StageHealth(2)
-    internal, cancelled = Failure("INTERNAL", 1), Failure("CANCELLED", 1)
-    for failure in (internal, cancelled, cancelled, Failure("DEADLINE_EXCEEDED", 1)):
-        health.stage_failed("a", "id", 0, failure)
-    assert health.works("a")
-    health.stage_finished("a", "id", 0, 1)
-    health.stage_failed("a", "id", 0, internal)
-    assert health.works("a")
-    health.stage_failed("a", "id", 0, internal)
-    assert not health.works("a")
-    assert health.works("b")
-    health.stage_finished("a", "id", 0, 1)
-    assert health.works("a")
+    health.failed(EngineKey(1, "encoder"), "INTERNAL")
+    health.failed(EngineKey(1, "decoder"), "INTERNAL")
+    assert health.works(1)
+    health.failed(EngineKey(1, "decoder"), "INTERNAL")
+    assert not health.works(1)

@@ -3,11 +3,11 @@
 import json
 import time
 from collections.abc import Iterator
-from contextvars import copy_context
 from typing import Any
 
 import grpc
 import pytest
+from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -15,7 +15,13 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from cascade.bundle.bundle import Bundle
 from protos.cascade.v1 import cascade_pb2 as pb
-from runtime_server.telemetry.traces import CODE_ATTRIBUTE, TraceRecorder, context_of, open_provider
+from runtime_server.telemetry.server_events import EngineRan, TracedRequest
+from runtime_server.telemetry.traces import (
+    CODE_ATTRIBUTE,
+    TraceRecorder,
+    open_provider,
+    remote_span,
+)
 from tests.support.serving import (
     PROMPT,
     RunningServer,
@@ -55,7 +61,8 @@ def traced(slow_bundle: Bundle) -> Iterator[Traced]:
     exporter = InMemorySpanExporter()
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
-    with running(slow_bundle, observer=TraceRecorder(provider)) as server:
+    recorder = TraceRecorder(provider)
+    with running(slow_bundle, emit=recorder, tracer=recorder) as server:
         yield Traced(server, exporter)
     provider.shutdown()
 
@@ -107,28 +114,22 @@ def test_a_call_continues_its_callers_trace(traced: Traced, slow_bundle: Bundle)
 
 
 def test_a_shared_run_is_linked_to_all_of_its_requests() -> None:
-    """And belongs to none of their traces; a request that is gone is left out."""
+    """And belongs to none of their traces; a request of no traced call is left out."""
     exporter, provider = InMemorySpanExporter(), TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
-    observer = TraceRecorder(provider)
-
-    def arrive(request_id: str) -> None:
-        observer.call_started("/a.B/Generate")
-        observer.arriving(request_id)
-
-    contexts = {name: copy_context() for name in ("r0", "r1", "r2")}
-    for name, context in contexts.items():
-        context.run(arrive, name)
-    observer.left("r2")
+    recorder = TraceRecorder(provider)
+    calls_of = {name: recorder.start("/a.B/Generate", None) for name in ("r0", "r1")}
+    traced = tuple(TracedRequest(name, call.traceparent) for name, call in calls_of.items())
+    untraced = TracedRequest("r2")
     now = time.monotonic()
-    observer.stepped("sr32", ["r0", "r1", "r2"], now, 0.25)
-    observer.stepped("sr32", ["r2"], now, 0.25)
-    for context in contexts.values():
-        context.run(observer.call_handled, "/a.B/Generate", "OK", 1.0)
+    recorder(EngineRan("sr32", (*traced, untraced), now, 0.25))
+    recorder(EngineRan("sr32", (untraced,), now, 0.25))
+    for call in calls_of.values():
+        call.end("OK")
     spans = exporter.get_finished_spans()
     calls = [identity_of(span) for span in spans if span.name == "a.B/Generate"]
     (run,) = [span for span in spans if span.name == "step sr32"]
-    assert [(link.context.trace_id, link.context.span_id) for link in run.links] == calls[:2]
+    assert [(link.context.trace_id, link.context.span_id) for link in run.links] == calls
     assert run.attributes is not None
     assert run.attributes["cascade.rows"] == 3
     assert run.start_time is not None
@@ -206,7 +207,9 @@ def test_without_a_parent_a_trace_begins() -> None:
     try:
         tracer = provider.get_tracer("test")
         with tracer.start_as_current_span("outer") as outer:
-            inner: Any = tracer.start_span("inner", context=context_of(None))
+            inner: Any = tracer.start_span(
+                "inner", context=trace.set_span_in_context(remote_span(None))
+            )
             assert inner.parent is None
             assert inner.get_span_context().trace_id != outer.get_span_context().trace_id
     finally:

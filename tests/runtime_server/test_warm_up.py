@@ -75,7 +75,7 @@ def test_every_hosted_component_runs_once(bundle: Bundle, cut: int) -> None:
         assert list(core.warmed) == NAMES[cut:]
         assert all(seconds > 0 for seconds in core.warmed.values())
         assert [engine.runs for engine in factory.engines] == [1] * (4 - cut)
-        assert core.executor.counts.idle
+        assert core.workers.counts.idle
     finally:
         core.close()
 

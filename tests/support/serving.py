@@ -34,7 +34,8 @@ from runtime_server.app.server import CascadeServer
 from runtime_server.config.config import ServerConfig
 from runtime_server.requests.request_manager import RequestManager
 from runtime_server.runtime.core import Core, load_core
-from runtime_server.telemetry.observer import Observer
+from runtime_server.telemetry.call_tracer import NO_TRACER, CallTracer
+from runtime_server.telemetry.server_events import Emit, ignore
 from wire.limits import MAX_MESSAGE_BYTES
 
 SERVICE = "/cascade.v1.CascadeService/"
@@ -54,18 +55,19 @@ class RunningServer:
         self,
         config: ServerConfig,
         make_engine: EngineFactory | None = None,
-        observer: Observer | None = None,
+        emit: Emit = ignore,
+        tracer: CallTracer = NO_TRACER,
     ) -> None:
-        self.core: Core = load_core(config, make_engine, observer=observer)
+        self.core: Core = load_core(config, make_engine, emit=emit)
         self._config = config
-        self._observer = observer
+        self._emit, self._tracer = emit, tracer
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
         self._thread.start()
         self.server: CascadeServer = self.run(self._start())
 
     async def _start(self) -> CascadeServer:
-        server = CascadeServer(self._config, self.core, self._observer)
+        server = CascadeServer(self._config, self.core, self._emit, self._tracer)
         await server.start()
         return server
 
@@ -87,8 +89,7 @@ class RunningServer:
     def is_at_rest(self) -> bool:
         """Whether nothing is inside: no job, no byte, no caller, no request running."""
         limits = self.requests.limits
-        inside = limits.size_bytes or limits.by_identity or self.requests.index.running
-        return self.core.executor.counts.idle and not inside
+        return self.core.workers.counts.idle and limits.is_idle and not self.requests.index.running
 
     def close(self) -> None:
         """Stop, and end the loop and its thread."""
@@ -104,7 +105,8 @@ class RunningServer:
 def running(
     bundle: Bundle,
     make_engine: EngineFactory | None = None,
-    observer: Observer | None = None,
+    emit: Emit = ignore,
+    tracer: CallTracer = NO_TRACER,
     **settings: Any,
 ) -> Iterator[RunningServer]:
     """A server in this process for the length of a `with` block, one engine thread.
@@ -113,7 +115,9 @@ def running(
     run to run.
     """
     settings = {"listen": "127.0.0.1:0", "threads": 1, "max_batch_rows": "1", **settings}
-    server = RunningServer(ServerConfig(bundle=bundle.folder, **settings), make_engine, observer)
+    server = RunningServer(
+        ServerConfig(bundle=bundle.folder, **settings), make_engine, emit, tracer
+    )
     try:
         yield server
     finally:

@@ -1,4 +1,4 @@
-"""The book of requests: new, twin, kept, taken or unknown."""
+"""Idempotency keys: new, duplicate, kept, taken or unknown."""
 
 from dataclasses import dataclass
 

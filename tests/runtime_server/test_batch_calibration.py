@@ -2,11 +2,13 @@
 
 import threading
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pytest
 
 from cascade.bundle.bundle import Bundle
+from cascade.engine import Engine
 from cascade.errors import InvalidRequest
 from cascade.types import Array
 from runtime_server.batching.batch_calibration import (
@@ -18,7 +20,9 @@ from runtime_server.batching.batch_calibration import (
     row_caps,
 )
 from runtime_server.batching.batch_policy import BatchLimits
-from runtime_server.batching.batcher import DeviceBatcher, Seat
+from runtime_server.batching.batcher import DeviceBatcher, HostedEngine, Row
+from runtime_server.batching.engine_key import EngineKey
+from runtime_server.system.clock import Clock
 from tests.support.serving import wait_until
 
 
@@ -75,27 +79,36 @@ def test_caps_by_name(bundle: Bundle) -> None:
         row_caps("sr64=2", bundle.manifest, 0)
 
 
-def table(engines: dict[int, Timed]) -> DeviceBatcher:
-    """A device whose clock is the sum of its engines'."""
-    return DeviceBatcher(
-        engines,
-        dict.fromkeys(engines, BatchLimits(max_rows=1, max_bytes=10**9)),
-        {position: str(position) for position in engines},
-        clock=lambda: sum(engine.now for engine in engines.values()),
+def batcher_of(
+    engines: Mapping[int, Engine], clock: Clock, make: type[DeviceBatcher] = DeviceBatcher
+) -> DeviceBatcher:
+    """A device with these engines, one for each component."""
+    return make(
+        {
+            EngineKey(position): HostedEngine(engine=engine, stage=str(position))
+            for position, engine in engines.items()
+        },
+        {EngineKey(position): BatchLimits(max_rows=1, max_bytes=10**9) for position in engines},
+        clock=clock,
     )
+
+
+def caps_of(batcher: DeviceBatcher, *positions: int) -> list[int]:
+    """Rows that may share a run."""
+    return [batcher.limits.max_rows(position) for position in positions]
 
 
 def test_components_are_measured_beside_unless_their_cap_is_set(bundle: Bundle) -> None:
     """One after the other in the background; until then rows run one by one."""
     engines = {1: Timed(0.01, 0.001), 2: Timed(0.01, 0.001), 3: Timed(0.1, 0.02)}
-    device = table(engines)
-    caps = {1: None, 2: 3, 3: None}
     clock = lambda: sum(engine.now for engine in engines.values())  # noqa: E731
-    trials = BatchCalibration(device, bundle.manifest, caps, clock, gives_way_s=60)
+    batcher = batcher_of(engines, clock)
+    caps = {1: None, 2: 3, 3: None}
+    trials = BatchCalibration(batcher, bundle.manifest, caps, clock, gives_way_s=60)
     assert not engines[1].sizes
     trials.start()
-    wait_until(lambda: device.limits(3).max_rows == MOST_ROWS)
-    assert [device.limits(p).max_rows for p in (1, 2)] == [MOST_ROWS, 1]
+    wait_until(lambda: caps_of(batcher, 3) == [MOST_ROWS])
+    assert caps_of(batcher, 1, 2) == [MOST_ROWS, 1]
     assert not engines[2].sizes
     trials.stop()
 
@@ -105,36 +118,35 @@ class Diary(DeviceBatcher):
 
     dues: tuple[float, ...] = ()
 
-    def seat(self, position: int, *, due: float, name: str, runs: int) -> Seat:
+    def open_row(self, position: int, *, priority_deadline: float, **rest: Any) -> Row:
         """Write it down."""
-        self.dues += (due,)
-        return super().seat(position, due=due, name=name, runs=runs)
+        self.dues += (priority_deadline,)
+        return super().open_row(position, priority_deadline=priority_deadline, **rest)
 
 
 def test_a_trial_gives_way_but_not_for_ever(bundle: Bundle) -> None:
     """It is due so long after it began, so it goes before whoever comes much later."""
     engines = {1: Timed(0.01, 0.001), 3: Timed(0.1, 0.02)}
     clock = lambda: sum(engine.now for engine in engines.values())  # noqa: E731
-    limits = BatchLimits(max_rows=1, max_bytes=10**9)
-    device = Diary(engines, dict.fromkeys(engines, limits), {1: "base", 3: "sr32"}, clock=clock)
+    diary = batcher_of(engines, clock, Diary)
     engines[3].now = 100.0
-    BatchCalibration(device, bundle.manifest, {1: None, 3: None}, clock, gives_way_s=60).run()
-    assert device.dues == pytest.approx((160.0, 160.0 + engines[1].now))
+    BatchCalibration(diary, bundle.manifest, {1: None, 3: None}, clock, gives_way_s=60).run()
+    assert isinstance(diary, Diary)
+    assert diary.dues == pytest.approx((160.0, 160.0 + engines[1].now))
 
 
 def test_a_trial_in_progress_is_ended(bundle: Bundle) -> None:
     """A server that stops does not wait for it."""
     engines = {3: Timed(0.1, 0.1)}
     engines[3].gate = threading.Event()
-    device = table(engines)
-    trials = BatchCalibration(
-        device, bundle.manifest, {3: None}, lambda: engines[3].now, gives_way_s=60
-    )
+    clock = lambda: engines[3].now  # noqa: E731
+    batcher = batcher_of(engines, clock)
+    trials = BatchCalibration(batcher, bundle.manifest, {3: None}, clock, gives_way_s=60)
     trials.start()
-    wait_until(lambda: device.inside == 1)
+    wait_until(lambda: batcher.inside == 1)
     trials.stop()
-    assert device.inside == 0
-    assert device.limits(3).max_rows == 1
+    assert batcher.inside == 0
+    assert caps_of(batcher, 3) == [1]
 
 
 class Rounding:
@@ -199,10 +211,10 @@ def test_an_engine_of_which_company_changes_the_pictures_runs_rows_one_by_one(
         (Quick(in_company=0.01, company=6), 5, True),
     ):
         clock = lambda engine=engine: engine.now  # noqa: E731
-        limits = BatchLimits(max_rows=1, max_bytes=1)
-        device = DeviceBatcher({1: engine}, {1: limits}, {1: "base"}, clock=clock)
-        BatchCalibration(device, bundle.manifest, {1: None}, clock, gives_way_s=60).run()
-        assert (device.limits(1).max_rows, device.limits(1).pads) == (cap, pads)
+        batcher = batcher_of({1: engine}, clock)
+        BatchCalibration(batcher, bundle.manifest, {1: None}, clock, gives_way_s=60).run()
+        found = batcher.limits.present[EngineKey(1)]
+        assert (found.max_rows, found.allows_padding) == (cap, pads)
 
 
 def test_lengths_that_no_mask_leaves_out_are_never_mixed(bundle: Bundle) -> None:
@@ -218,8 +230,7 @@ def test_lengths_that_no_mask_leaves_out_are_never_mixed(bundle: Bundle) -> None
 
     engine = Encoder()
     clock = lambda: engine.now  # noqa: E731
-    device = DeviceBatcher(
-        {0: engine}, {0: BatchLimits(max_rows=1, max_bytes=1)}, {0: "t"}, clock=clock
-    )
-    BatchCalibration(device, bundle.manifest, {0: None}, clock, gives_way_s=60).run()
-    assert (device.limits(0).max_rows, device.limits(0).pads) == (MOST_ROWS, False)
+    batcher = batcher_of({0: engine}, clock)
+    BatchCalibration(batcher, bundle.manifest, {0: None}, clock, gives_way_s=60).run()
+    found = batcher.limits.present[EngineKey(0)]
+    assert (found.max_rows, found.allows_padding) == (MOST_ROWS, False)

@@ -6,8 +6,8 @@ import numpy as np
 
 from cascade.events import Preview, Progress, StageFinished
 from cascade.request import Handoff
-from runtime_server.requests.coalescing_queue import CoalescingQueue
-from runtime_server.runtime.jobs import Ended
+from runtime_server.runtime.coalescing_queue import CoalescingQueue
+from runtime_server.runtime.job import Ended
 
 PICTURE = np.zeros((2, 2, 3), np.uint8)
 

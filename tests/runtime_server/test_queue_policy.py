@@ -6,17 +6,17 @@ import pytest
 
 from cascade.errors import Cancelled, DeadlineExceeded, ServerBusy
 from runtime_server.admission.concurrency_limits import SHORTEST_RETRY_S
-from runtime_server.batching.scheduling import (
-    forecast_s,
+from runtime_server.batching.engine_key import EngineKey
+from runtime_server.batching.step_times import MEASURED_STEPS, StepTimes
+from runtime_server.runtime.forecast import forecast_s, pace
+from runtime_server.runtime.job import remaining_steps
+from runtime_server.runtime.queue_policy import (
+    full_error,
+    late_error,
     next_to_start,
-    pace,
-    priority_deadline,
-    refuse_when_full,
-    refuse_when_late,
-    remaining_steps,
+    priority_deadline_of,
     stop_reason,
 )
-from runtime_server.batching.step_times import MEASURED_STEPS, StepTimes
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Place:
     """A request as the choice sees it."""
 
     position: int
-    due: float
+    priority_deadline: float
     last: int = 3
     begun: bool = False
 
@@ -71,23 +71,23 @@ def test_a_component_is_not_begun_while_too_many_wait_behind_it() -> None:
 
 def test_a_turn_is_never_later_than_the_deadline_or_the_patience() -> None:
     """So a request without a deadline passes every one that comes much later."""
-    assert priority_deadline(None, 100.0, 30.0) == 130.0
-    assert priority_deadline(105.0, 100.0, 30.0) == 105.0
-    assert priority_deadline(700.0, 100.0, 30.0) == 130.0
+    assert priority_deadline_of(None, 100.0, 30.0) == 130.0
+    assert priority_deadline_of(105.0, 100.0, 30.0) == 105.0
+    assert priority_deadline_of(700.0, 100.0, 30.0) == 130.0
 
 
 def test_the_median_of_step_times_ignores_outliers_and_follows_the_load() -> None:
     """One stall changes nothing; a lasting change takes over."""
-    times = StepTimes()
-    assert times.seconds((1, 1)) == 0
+    times, key = StepTimes(), EngineKey(1)
+    assert times.seconds(key) == 0
     for seconds in (0.1, 0.1, 9.0, 0.1, 0.1):
-        times.add((1, 1), seconds)
-    assert times.seconds((1, 1)) == pytest.approx(0.1)
+        times.add(key, 1, seconds)
+    assert times.seconds(key) == pytest.approx(0.1)
     for _ in range(MEASURED_STEPS):
-        times.add((1, 1), 0.4)
-    assert times.seconds((1, 1)) == pytest.approx(0.4)
-    times.add((1, 2), 0.6)
-    assert times.by_rows(1) == pytest.approx({1: 0.4, 2: 0.6})
+        times.add(key, 1, 0.4)
+    assert times.seconds(key) == pytest.approx(0.4)
+    times.add(key, 2, 0.6)
+    assert times.by_rows(key) == pytest.approx({1: 0.4, 2: 0.6})
 
 
 def test_a_forecast_adds_all_that_is_before() -> None:
@@ -111,14 +111,16 @@ def test_a_forecast_knows_that_rows_share_runs() -> None:
 
 def test_who_cannot_be_in_time_is_refused_with_the_reason() -> None:
     """Too long even alone: late, and no retry helps. Too much before it: busy, and when to come."""
-    refuse_when_late(None, 9.0, 99.0)
-    refuse_when_late(5.0, 4.0, 5.0)
-    with pytest.raises(DeadlineExceeded, match="this takes 6 s here and 5 s are allowed") as late:
-        refuse_when_late(5.0, 6.0, 9.0)
-    assert late.value.retry_after_s is None
-    with pytest.raises(ServerBusy, match="through in 9 s and 5 s are allowed") as busy:
-        refuse_when_late(5.0, 4.0, 9.0)
-    assert busy.value.retry_after_s == pytest.approx(4.0)
+    assert late_error(None, 9.0, 99.0) is None
+    assert late_error(5.0, 4.0, 5.0) is None
+    late = late_error(5.0, 6.0, 9.0)
+    assert isinstance(late, DeadlineExceeded)
+    assert "this takes 6 s here and 5 s are allowed" in str(late)
+    assert late.retry_after_s is None
+    busy = late_error(5.0, 4.0, 9.0)
+    assert isinstance(busy, ServerBusy)
+    assert "through in 9 s and 5 s are allowed" in str(busy)
+    assert busy.retry_after_s == pytest.approx(4.0)
 
 
 @pytest.mark.parametrize(
@@ -141,10 +143,11 @@ def test_a_request_goes_on_until_it_is_stopped_or_late() -> None:
 
 def test_a_full_queue_says_when_to_come_back() -> None:
     """The delay is what runs before a place becomes free, with a floor."""
-    refuse_when_full("base", 3, 4, [1.0])
-    with pytest.raises(ServerBusy, match="4 requests already wait for base") as busy:
-        refuse_when_full("base", 4, 4, [1.0, 2.5])
-    assert busy.value.retry_after_s == pytest.approx(3.5)
-    with pytest.raises(ServerBusy) as unmeasured:
-        refuse_when_full("base", 4, 4, [])
-    assert unmeasured.value.retry_after_s == SHORTEST_RETRY_S
+    assert full_error("base", 3, 4, [1.0]) is None
+    busy = full_error("base", 4, 4, [1.0, 2.5])
+    assert isinstance(busy, ServerBusy)
+    assert "4 requests already wait for base" in str(busy)
+    assert busy.retry_after_s == pytest.approx(3.5)
+    unmeasured = full_error("base", 4, 4, [])
+    assert isinstance(unmeasured, ServerBusy)
+    assert unmeasured.retry_after_s == SHORTEST_RETRY_S

@@ -16,24 +16,41 @@ from runtime_server.batching.batch_policy import (
     row_cap,
     saving_s,
 )
+from runtime_server.batching.engine_key import EngineKey
 from runtime_server.config.row_caps import parse_caps
 
 LIMITS = {
-    1: BatchLimits(max_rows=4, max_bytes=1000, step_s=0.1, saving_s=0.04),
-    2: BatchLimits(max_rows=1, max_bytes=1000, step_s=0.2),
+    EngineKey(1): BatchLimits(max_rows=4, max_bytes=1000, run_s=0.1, saving_s=0.04),
+    EngineKey(2): BatchLimits(max_rows=1, max_bytes=1000, run_s=0.2),
 }
 
 
 def ask(number: int, due: float = 10.0, position: int = 1, **fields: object) -> RunRequest:
     """An ask of one row since 0, unless said otherwise."""
-    values: dict[str, object] = {"rows": 1, "size_bytes": 100, "kind": "64", "since": 0.0, **fields}
-    return RunRequest(number=number, due=due, position=position, **values)  # type: ignore[arg-type]
+    values: dict[str, object] = {
+        "rows": 1,
+        "size_bytes": 100,
+        "batch_key": "64",
+        "since": 0.0,
+        **fields,
+    }
+    return RunRequest(
+        number=number,
+        priority_deadline=due,
+        key=EngineKey(position),
+        **values,  # type: ignore[arg-type]
+    )
+
+
+def expect(position: int, due: float, expected_at: float) -> ExpectedRun:
+    """A row between two runs."""
+    return ExpectedRun(key=EngineKey(position), priority_deadline=due, expected_at=expected_at)
 
 
 def numbers(decision: object) -> list[int]:
     """Of the asks that run."""
     assert isinstance(decision, Run)
-    return [a.number for a in decision.asks]
+    return [a.number for a in decision.requests]
 
 
 def choose(
@@ -45,7 +62,7 @@ def choose(
 
 def test_nobody_asks_nothing_runs() -> None:
     """Whoever is coming."""
-    assert choose([], [ExpectedRun(position=1, due=1.0, expected_at=0.0)]) is None
+    assert choose([], [expect(position=1, due=1.0, expected_at=0.0)]) is None
 
 
 def test_the_earliest_due_runs_first_over_all_components() -> None:
@@ -69,7 +86,7 @@ def test_equals_run_in_the_order_of_asking() -> None:
         ([ask(1, size_bytes=600), ask(2, size_bytes=500), ask(3, size_bytes=400)], [1, 3]),
         ([ask(1, size_bytes=5000), ask(2)], [1]),
         ([ask(1, rows=9), ask(2)], [1]),
-        ([ask(1), ask(2, kind="128"), ask(3)], [1, 3]),
+        ([ask(1), ask(2, batch_key="128"), ask(3)], [1, 3]),
         ([ask(1, position=2), ask(2, position=2)], [1]),
     ],
 )
@@ -80,30 +97,30 @@ def test_a_run_keeps_the_caps_and_the_shapes(asks: list[RunRequest], expected: l
 
 def test_it_waits_for_a_companion_as_long_as_sharing_saves() -> None:
     """From when the run could have begun, and not for who is expected later than that."""
-    soon = ExpectedRun(position=1, due=20.0, expected_at=0.03)
+    soon = expect(position=1, due=20.0, expected_at=0.03)
     assert choose([ask(1)], [soon]) == Wait(0.04)
     assert choose([ask(1)], [soon], now=0.039) == Wait(0.04)
     assert numbers(choose([ask(1)], [soon], now=0.04)) == [1]
-    late = ExpectedRun(position=1, due=20.0, expected_at=0.05)
-    other = ExpectedRun(position=2, due=20.0, expected_at=0.0)
+    late = expect(position=1, due=20.0, expected_at=0.05)
+    other = expect(position=2, due=20.0, expected_at=0.0)
     assert numbers(choose([ask(1)], [late, other])) == [1]
 
 
 def test_nobody_waits_where_sharing_saves_nothing_or_the_run_is_full() -> None:
     """Rows that run one by one never wait for a companion."""
-    soon = ExpectedRun(position=2, due=20.0, expected_at=0.0)
+    soon = expect(position=2, due=20.0, expected_at=0.0)
     assert numbers(choose([ask(1, position=2)], [soon])) == [1]
-    soon = ExpectedRun(position=1, due=20.0, expected_at=0.0)
+    soon = expect(position=1, due=20.0, expected_at=0.0)
     assert numbers(choose([ask(n) for n in range(4)], [soon])) == [0, 1, 2, 3]
     assert numbers(choose([ask(1, rows=2), ask(2)], [soon])) == [1, 2]
 
 
 def test_a_less_urgent_step_is_held_back_for_a_row_that_is_nearly_there() -> None:
     """For a quarter of its length at most."""
-    near = ExpectedRun(position=1, due=1.0, expected_at=0.2 * PATIENCE)
+    near = expect(position=1, due=1.0, expected_at=0.2 * PATIENCE)
     assert choose([ask(1, position=2)], [near]) == Wait(0.2 * PATIENCE)
     assert numbers(choose([ask(1, position=2)], [near], now=0.2 * PATIENCE)) == [1]
-    far = ExpectedRun(position=1, due=1.0, expected_at=0.1)
+    far = expect(position=1, due=1.0, expected_at=0.1)
     assert numbers(choose([ask(1, position=2)], [far])) == [1]
 
 
@@ -115,7 +132,7 @@ ASKS = st.lists(
         position=st.sampled_from((1, 2)),
         rows=st.integers(1, 5),
         size_bytes=st.integers(1, 1500),
-        kind=st.sampled_from(("a", "b")),
+        batch_key=st.sampled_from(("a", "b")),
         since=st.floats(0, 1),
     ),
     max_size=12,
@@ -123,7 +140,7 @@ ASKS = st.lists(
 )
 COMING = st.lists(
     st.builds(
-        ExpectedRun,
+        expect,
         position=st.sampled_from((1, 2)),
         due=st.floats(0, 100),
         expected_at=st.floats(0, 2),
@@ -141,17 +158,17 @@ def test_every_decision_keeps_the_rules(
     if not asks:
         assert decision is None
         return
-    head = min(asks, key=lambda a: (a.due, a.number))
-    limits = LIMITS[head.position]
+    head = min(asks, key=lambda a: (a.priority_deadline, a.number))
+    limits = LIMITS[head.key]
     if isinstance(decision, Wait):
         assert coming
-        longest = max(limits.saving_s, PATIENCE * limits.step_s)
+        longest = max(limits.saving_s, PATIENCE * limits.run_s)
         assert now < decision.until <= 1.0 + longest
         return
     assert isinstance(decision, Run)
-    taken = decision.asks
+    taken = decision.requests
     assert taken[0] == head
-    assert {(a.position, a.kind) for a in taken} == {(head.position, head.kind)}
+    assert {(a.key, a.batch_key) for a in taken} == {(head.key, head.batch_key)}
     if len(taken) > 1:
         assert sum(a.rows for a in taken) <= limits.max_rows
         assert sum(a.size_bytes for a in taken) <= limits.max_bytes
@@ -166,7 +183,7 @@ def test_nobody_starves(arrivals: list[tuple[float, bool]]) -> None:
     ran: list[float] = []
     while waiting:
         done = numbers(choose(list(waiting.values())))
-        ran.append(min(waiting[n].due for n in done))
+        ran.append(min(waiting[n].priority_deadline for n in done))
         for n in done:
             del waiting[n]
     assert ran == sorted(ran)

@@ -10,9 +10,12 @@ import numpy as np
 import pytest
 
 from cascade.errors import Cancelled, EngineError
+from cascade.graph_spec import NET
 from cascade.types import Array
 from runtime_server.batching.batch_policy import BatchLimits
-from runtime_server.batching.batcher import DeviceBatcher, Seat
+from runtime_server.batching.batcher import DeviceBatcher, HostedEngine, Row
+from runtime_server.batching.engine_key import EngineKey
+from runtime_server.telemetry.server_events import TracedRequest
 from tests.support.serving import wait_until
 
 NAN = float("nan")
@@ -52,31 +55,39 @@ class PlusOne:
 
 
 class Table:
-    """A device with two engines, and threads to sit down with."""
+    """A device with two engines, and threads for its rows."""
 
     def __init__(self, pool: ThreadPoolExecutor) -> None:
         busy: list[str] = []
         self.engines = {1: PlusOne(busy, "first"), 2: PlusOne(busy, "second")}
         limits = BatchLimits(max_rows=4, max_bytes=10**6)
-        self.device = DeviceBatcher(self.engines, dict.fromkeys((1, 2), limits), {1: "a", 2: "b"})
+        self.batcher = DeviceBatcher(
+            {
+                EngineKey(position): HostedEngine(engine=engine, stage=f"stage {position}")
+                for position, engine in self.engines.items()
+            },
+            {EngineKey(position): limits for position in self.engines},
+        )
         self._pool = pool
 
-    def seat(self, due: float = 1.0, position: int = 1) -> Seat:
-        """A place of one row."""
-        return self.device.seat(position, due=due, name=f"r{due}", runs=1)
+    def row(self, due: float = 1.0, position: int = 1) -> Row:
+        """One request inside one component."""
+        return open_row(self.batcher, position, due)
 
-    def ask(self, seat: Seat, value: float, rows: int = 1) -> Future[float]:
+    def ask(self, row: Row, value: float, rows: int = 1) -> Future[float]:
         """What a row gets back, on a thread of its own; returns once the row has asked."""
         before = self.inside
         x = np.full((rows, 1), value, np.float32)
-        future = self._pool.submit(lambda: float(seat.run({"x_t": x})["prediction"][0, 0]))
+        future = self._pool.submit(
+            lambda: float(row.engines[NET].run({"x_t": x})["prediction"][0, 0])
+        )
         wait_until(lambda: self.inside > before or future.done())
         return future
 
     @property
     def inside(self) -> int:
         """Asks that wait or run."""
-        return self.device.inside
+        return self.batcher.inside
 
     def wait_entered(self, position: int = 1) -> None:
         """Until the engine is in a run."""
@@ -86,6 +97,13 @@ class Table:
         """Let the engine finish so many runs."""
         for _ in range(runs):
             self.engines[position].permits.put("go")
+
+
+def open_row(batcher: DeviceBatcher, position: int, due: float, runs: int = 1) -> Row:
+    """One request inside one component, named by when it is due."""
+    return batcher.open_row(
+        position, priority_deadline=due, request=TracedRequest(f"r{due}"), runs={NET: runs}
+    )
 
 
 @pytest.fixture
@@ -99,9 +117,9 @@ def table() -> Iterator[Table]:
 
 def test_who_asks_while_the_engine_runs_shares_the_next_run(table: Table) -> None:
     """Each gets its own slice, the most urgent first in the run."""
-    first = table.ask(table.seat(1.0), 10)
+    first = table.ask(table.row(1.0), 10)
     table.wait_entered()
-    others = [table.ask(table.seat(due), value) for due, value in ((3.0, 30), (2.0, 20))]
+    others = [table.ask(table.row(due), value) for due, value in ((3.0, 30), (2.0, 20))]
     table.go(runs=2)
     assert first.result(10) == 11
     assert [other.result(10) for other in others] == [31, 21]
@@ -110,9 +128,9 @@ def test_who_asks_while_the_engine_runs_shares_the_next_run(table: Table) -> Non
 
 def test_the_halves_of_a_row_stay_together(table: Table) -> None:
     """Two samples of one ask count two, and come back to it."""
-    first = table.ask(table.seat(1.0), 10)
+    first = table.ask(table.row(1.0), 10)
     table.wait_entered()
-    pairs = [table.ask(table.seat(2.0 + n), 20 + n, rows=2) for n in range(3)]
+    pairs = [table.ask(table.row(2.0 + n), 20 + n, rows=2) for n in range(3)]
     table.go(runs=3)
     assert first.result(10) == 11
     assert [pair.result(10) for pair in pairs] == [21, 22, 23]
@@ -121,9 +139,9 @@ def test_the_halves_of_a_row_stay_together(table: Table) -> None:
 
 def test_two_engines_of_a_device_never_run_at_once(table: Table) -> None:
     """The token: the second begins when the first is through. The engines themselves assert it."""
-    futures = [table.ask(table.seat(1.0, 1), 1)]
+    futures = [table.ask(table.row(1.0, 1), 1)]
     table.wait_entered(1)
-    futures += [table.ask(table.seat(2.0, 2), 2), table.ask(table.seat(3.0, 1), 3)]
+    futures += [table.ask(table.row(2.0, 2), 2), table.ask(table.row(3.0, 1), 3)]
     assert not table.engines[2].batches
     table.go(1)
     table.wait_entered(2)
@@ -135,9 +153,9 @@ def test_two_engines_of_a_device_never_run_at_once(table: Table) -> None:
 
 def test_a_poisoned_row_does_not_fail_its_neighbours(table: Table) -> None:
     """The run is done again row by row; only whose inputs are at fault hears of it."""
-    first = table.ask(table.seat(1.0), 10)
+    first = table.ask(table.row(1.0), 10)
     table.wait_entered()
-    rows = [table.ask(table.seat(2.0 + n), value) for n, value in enumerate((20, 13, 40))]
+    rows = [table.ask(table.row(2.0 + n), value) for n, value in enumerate((20, 13, 40))]
     table.go(runs=5)
     assert first.result(10) == 11
     assert [rows[0].result(10), rows[2].result(10)] == [21, 41]
@@ -148,9 +166,9 @@ def test_a_poisoned_row_does_not_fail_its_neighbours(table: Table) -> None:
 
 def test_numbers_that_are_not_finite_fail_their_own_row(table: Table) -> None:
     """In company and alone."""
-    first = table.ask(table.seat(1.0), NAN)
+    first = table.ask(table.row(1.0), NAN)
     table.wait_entered()
-    rows = [table.ask(table.seat(2.0 + n), value) for n, value in enumerate((20, NAN))]
+    rows = [table.ask(table.row(2.0 + n), value) for n, value in enumerate((20, NAN))]
     table.go(runs=3)
     assert rows[0].result(10) == 21
     for poisoned in (first, rows[1]):
@@ -160,27 +178,27 @@ def test_numbers_that_are_not_finite_fail_their_own_row(table: Table) -> None:
 
 def test_a_dropped_row_that_waits_ends_at_once(table: Table) -> None:
     """It never reaches the engine."""
-    first = table.ask(table.seat(1.0), 10)
+    first = table.ask(table.row(1.0), 10)
     table.wait_entered()
-    seat = table.seat(2.0)
-    waiting = table.ask(seat, 20)
-    table.device.drop(seat, Cancelled("enough"))
+    row = table.row(2.0)
+    waiting = table.ask(row, 20)
+    table.batcher.cancel(row, Cancelled("enough"))
     with pytest.raises(Cancelled, match="enough"):
         waiting.result(10)
     table.go()
     assert first.result(10) == 11
     assert table.engines[1].batches == [[10]]
     with pytest.raises(Cancelled, match="enough"):
-        seat.run({"x_t": np.zeros((1, 1), np.float32)})
+        row.engines[NET].run({"x_t": np.zeros((1, 1), np.float32)})
 
 
 def test_a_row_dropped_alone_is_ended_inside_its_step(table: Table) -> None:
     """The engine is told, and the next run is not affected."""
-    seat = table.seat(1.0)
-    running = table.ask(seat, 10)
+    row = table.row(1.0)
+    running = table.ask(row, 10)
     table.wait_entered()
-    waiting = table.ask(table.seat(2.0), 20)
-    table.device.drop(seat, Cancelled("enough"))
+    waiting = table.ask(table.row(2.0), 20)
+    table.batcher.cancel(row, Cancelled("enough"))
     with pytest.raises(Cancelled, match="enough"):
         running.result(10)
     table.go()
@@ -193,36 +211,36 @@ def test_a_row_dropped_in_company_leaves_its_neighbour_untouched(
     table: Table, order: tuple[int, int]
 ) -> None:
     """Whoever's thread does the run; only when nobody wants it any more is the run ended."""
-    first = table.ask(table.seat(1.0), 10)
+    first = table.ask(table.row(1.0), 10)
     table.wait_entered()
-    seats = [table.seat(2.0), table.seat(3.0)]
-    rows = [table.ask(seat, 20.0) for seat in seats]
+    rows = [table.row(2.0), table.row(3.0)]
+    pending = [table.ask(row, 20.0) for row in rows]
     table.go()
     table.wait_entered()
     assert first.result(10) == 11
-    table.device.drop(seats[order[0]], Cancelled("enough"))
-    assert not rows[order[1]].done()
+    table.batcher.cancel(rows[order[0]], Cancelled("enough"))
+    assert not pending[order[1]].done()
     assert table.engines[1].ended == 0
     table.go()
-    assert rows[order[1]].result(10) == 21
+    assert pending[order[1]].result(10) == 21
     with pytest.raises(Cancelled, match="enough"):
-        rows[order[0]].result(10)
+        pending[order[0]].result(10)
 
 
 def test_a_shared_run_that_nobody_wants_is_ended(table: Table) -> None:
-    """Both rows were dropped."""
-    first = table.ask(table.seat(1.0), 10)
+    """Both pending were dropped."""
+    first = table.ask(table.row(1.0), 10)
     table.wait_entered()
-    seats = [table.seat(2.0), table.seat(3.0)]
-    rows = [table.ask(seat, 20.0) for seat in seats]
+    rows = [table.row(2.0), table.row(3.0)]
+    pending = [table.ask(row, 20.0) for row in rows]
     table.go()
     table.wait_entered()
     assert first.result(10) == 11
-    for seat in seats:
-        table.device.drop(seat, Cancelled("enough"))
     for row in rows:
+        table.batcher.cancel(row, Cancelled("enough"))
+    for result in pending:
         with pytest.raises(Cancelled, match="enough"):
-            row.result(10)
+            result.result(10)
     assert table.engines[1].ended == 1
 
 
@@ -247,28 +265,38 @@ class Timed:
         """Nothing."""
 
 
+def timed(engine: Timed, run_s: dict[int, float]) -> DeviceBatcher:
+    """A device with that engine, whose runs of one and two rows take so long."""
+    key = EngineKey(1)
+    batcher = DeviceBatcher(
+        {key: HostedEngine(engine=engine, stage="a")},
+        {key: BatchLimits(max_rows=2, max_bytes=10**6)},
+        clock=lambda: engine.now,
+    )
+    batcher.limits.learn(key, run_s)
+    return batcher
+
+
 def test_rows_between_two_runs_are_waited_for_where_sharing_saves() -> None:
     """Rows in step share every run, and who has left is not waited for."""
     engine = Timed()
-    limits = BatchLimits(max_rows=2, max_bytes=10**6)
-    device = DeviceBatcher({1: engine}, {1: limits}, {1: "a"}, clock=lambda: engine.now)
-    device.learn(1, {1: 10.0, 2: 11.0})
+    batcher = timed(engine, {1: 10.0, 2: 11.0})
     gates = [threading.Semaphore(0), threading.Semaphore(0)]
 
-    def row(index: int) -> None:
-        with closing(device.seat(1, due=float(index), name=str(index), runs=3)) as seat:
+    def steps(index: int) -> None:
+        with closing(open_row(batcher, 1, float(index), runs=3)) as row:
             for _ in range(3):
                 assert gates[index].acquire(timeout=60)
-                seat.run({"x_t": np.zeros((1, 1), np.float32)})
+                row.engines[NET].run({"x_t": np.zeros((1, 1), np.float32)})
 
     with ThreadPoolExecutor(2) as pool:
-        futures = [pool.submit(row, index) for index in range(2)]
+        futures = [pool.submit(steps, index) for index in range(2)]
         gates[0].release()
         wait_until(lambda: engine.sizes == [1])
         for runs in (2, 3):
             # The first is between two runs: the second waits for it.
             gates[1].release()
-            wait_until(lambda: device.inside == 1)
+            wait_until(lambda: batcher.inside == 1)
             gates[0].release()
             wait_until(lambda runs=runs: len(engine.sizes) == runs)
         gates[1].release()
@@ -280,10 +308,36 @@ def test_rows_between_two_runs_are_waited_for_where_sharing_saves() -> None:
 def test_nobody_is_waited_for_where_sharing_saves_nothing() -> None:
     """The same rows, with two in a run as slow as two runs."""
     engine = Timed()
-    limits = BatchLimits(max_rows=2, max_bytes=10**6)
-    device = DeviceBatcher({1: engine}, {1: limits}, {1: "a"}, clock=lambda: engine.now)
-    device.learn(1, {1: 10.0, 2: 20.0})
-    seats = [device.seat(1, due=due, name="x", runs=2) for due in (2.0, 1.0)]
-    for seat in seats:
-        seat.run({"x_t": np.zeros((1, 1), np.float32)})
+    batcher = timed(engine, {1: 10.0, 2: 20.0})
+    for row in [open_row(batcher, 1, due, runs=2) for due in (2.0, 1.0)]:
+        row.engines[NET].run({"x_t": np.zeros((1, 1), np.float32)})
     assert engine.sizes == [1, 1]
+
+
+def test_the_engines_of_one_component_are_told_apart_by_role() -> None:
+    """Each role has limits and times of its own, and a failure names the role that failed."""
+    encoder, decoder = Timed(), Timed()
+    keys = [EngineKey(1, "encoder"), EngineKey(1, "decoder")]
+    batcher = DeviceBatcher(
+        {
+            key: HostedEngine(engine=engine, stage="a")
+            for key, engine in zip(keys, (encoder, decoder), strict=True)
+        },
+        dict.fromkeys(keys, BatchLimits(max_rows=2, max_bytes=10**6)),
+        clock=lambda: encoder.now + decoder.now,
+    )
+    request = TracedRequest("r")
+    runs = {"encoder": 1, "decoder": 2}
+    row = batcher.open_row(1, priority_deadline=1.0, request=request, runs=runs)
+    assert row.next_key == keys[0]
+    row.engines["encoder"].run({"x_t": np.zeros((1, 1), np.float32)})
+    assert row.next_key == keys[1]
+    for _ in range(2):
+        row.engines["decoder"].run({"x_t": np.zeros((1, 1), np.float32)})
+    assert row.next_key is None
+    assert (encoder.sizes, decoder.sizes) == ([1], [1, 1])
+    assert batcher.limits.run_seconds(keys[0]) == batcher.limits.run_seconds(keys[1]) == {1: 10.0}
+    assert row.failed_role == ""
+    with pytest.raises(EngineError):
+        row.engines["decoder"].run({"x_t": np.full((1, 1), NAN, np.float32)})
+    assert row.failed_role == "decoder"

@@ -8,7 +8,16 @@ import pytest
 
 from cascade.bundle.bundle import Bundle
 from protos.cascade.v1 import cascade_pb2 as pb
-from runtime_server.telemetry.observer import NullObserver, Place, Refusal
+from runtime_server.telemetry.server_events import (
+    BytesMoved,
+    Place,
+    Refusal,
+    RequestAdmitted,
+    RequestRefused,
+    RequestReleased,
+    RequestStopped,
+    ServerEvent,
+)
 from tests.support.serving import (
     PROMPT,
     Caller,
@@ -29,8 +38,8 @@ LIMITS = {
 }
 
 
-class Remembering(NullObserver):
-    """Remembers what it was told."""
+class Remembering:
+    """A listener that remembers events."""
 
     def __init__(self) -> None:
         self.refusals: list[Refusal] = []
@@ -38,41 +47,34 @@ class Remembering(NullObserver):
         self.received = self.sent = 0
         self.inside: list[str] = []
 
-    def refused(self, why: Refusal) -> None:
-        """Remember."""
-        self.refusals.append(why)
-
-    def stopped(self, where: Place, code: str) -> None:
-        """Remember."""
-        self.stops.append((where, code))
-
-    def bytes_moved(self, received: int, sent: int) -> None:
-        """Add."""
-        self.received += received
-        self.sent += sent
-
-    def entered(self, request_id: str) -> None:
-        """Remember."""
-        self.inside.append(request_id)
-
-    def left(self, request_id: str) -> None:
-        """Forget."""
-        self.inside.remove(request_id)
+    def __call__(self, event: ServerEvent) -> None:
+        """Remember it, or add it up."""
+        if isinstance(event, RequestRefused):
+            self.refusals.append(event.why)
+        elif isinstance(event, RequestStopped):
+            self.stops.append((event.where, event.code))
+        elif isinstance(event, BytesMoved):
+            self.received += event.received
+            self.sent += event.sent
+        elif isinstance(event, RequestAdmitted):
+            self.inside.append(event.request_id)
+        elif isinstance(event, RequestReleased):
+            self.inside.remove(event.request_id)
 
 
 @pytest.fixture
-def observer() -> Remembering:
+def told() -> Remembering:
     """What the server tells."""
     return Remembering()
 
 
 @pytest.fixture
-def server(slow_bundle: Bundle, observer: Remembering) -> Iterator[RunningServer]:
+def server(slow_bundle: Bundle, told: Remembering) -> Iterator[RunningServer]:
     """A server with few places; in the end everybody who entered has left."""
-    with running(slow_bundle, observer=observer, **LIMITS) as running_server:
+    with running(slow_bundle, emit=told, **LIMITS) as running_server:
         yield running_server
         wait_until(lambda: running_server.is_at_rest)
-        assert observer.inside == []
+        assert told.inside == []
 
 
 @pytest.fixture
@@ -100,43 +102,43 @@ def refuse(call: Any) -> None:
 
 
 def test_bytes_of_every_call_are_told(
-    caller: Caller, observer: Remembering, slow_bundle: Bundle
+    caller: Caller, told: Remembering, slow_bundle: Bundle
 ) -> None:
     """What was sent up and what came down, joined calls and kept results included."""
     request = message(slow_bundle, SHORT)
     first, again = list(caller.generate(request)), list(caller.generate(request))
-    wait_until(lambda: observer.received == 2 * request.ByteSize())
+    wait_until(lambda: told.received == 2 * request.ByteSize())
     sent = sum(response.ByteSize() for response in (*first, *again))
-    assert observer.sent == sent
+    assert told.sent == sent
     sent += caller.server_info().ByteSize()
-    assert observer.sent == sent
+    assert told.sent == sent
 
 
 def test_a_cancelled_call_was_running_or_waiting(
-    server: RunningServer, caller: Caller, observer: Remembering, slow_bundle: Bundle
+    server: RunningServer, caller: Caller, told: Remembering, slow_bundle: Bundle
 ) -> None:
     """Each is told once, by where it was."""
     first = begun(caller.generate(message(slow_bundle)))
     second = caller.generate(message(slow_bundle))
     next(second)
     second.cancel()
-    wait_until(lambda: observer.stops == [("queue", "CANCELLED")])
+    wait_until(lambda: told.stops == [("queue", "CANCELLED")])
     first.cancel()
     wait_until(lambda: server.is_at_rest)
-    assert observer.stops == [("queue", "CANCELLED"), ("running", "CANCELLED")]
+    assert told.stops == [("queue", "CANCELLED"), ("running", "CANCELLED")]
 
 
 def test_a_call_whose_time_is_over_is_told_as_such(
-    server: RunningServer, caller: Caller, observer: Remembering, slow_bundle: Bundle
+    server: RunningServer, caller: Caller, told: Remembering, slow_bundle: Bundle
 ) -> None:
     """Once, whichever of the two sides noticed first."""
     refuse(caller.generate(message(slow_bundle), timeout_s=3))
     wait_until(lambda: server.is_at_rest)
-    assert observer.stops == [("running", "DEADLINE_EXCEEDED")]
+    assert told.stops == [("running", "DEADLINE_EXCEEDED")]
 
 
 def test_leaving_detached_work_stops_nothing(
-    server: RunningServer, caller: Caller, observer: Remembering, slow_bundle: Bundle
+    server: RunningServer, caller: Caller, told: Remembering, slow_bundle: Bundle
 ) -> None:
     """Until it is cancelled by its id."""
     request = message(slow_bundle, detach=True)
@@ -144,11 +146,11 @@ def test_leaving_detached_work_stops_nothing(
     with connect(server.address) as other:
         assert other.cancel(request.request_id)
     wait_until(lambda: server.is_at_rest)
-    assert observer.stops == [("running", "CANCELLED")]
+    assert told.stops == [("running", "CANCELLED")]
 
 
 def test_requests_that_are_wrong_are_told_as_invalid(
-    caller: Caller, observer: Remembering, slow_bundle: Bundle
+    caller: Caller, told: Remembering, slow_bundle: Bundle
 ) -> None:
     """Bytes, fields, other bundles, unknown ids, ids that are taken."""
     request = message(slow_bundle, SHORT)
@@ -161,11 +163,11 @@ def test_requests_that_are_wrong_are_told_as_invalid(
     refuse(caller.generate(request))
     with pytest.raises(grpc.RpcError):
         caller.put_context(b"\xff\xff")
-    assert observer.refusals == ["invalid"] * 6
+    assert told.refusals == ["invalid"] * 6
 
 
 def test_requests_beyond_the_room_are_told_by_reason(
-    server: RunningServer, caller: Caller, observer: Remembering, slow_bundle: Bundle
+    server: RunningServer, caller: Caller, told: Remembering, slow_bundle: Bundle
 ) -> None:
     """A full queue, too many in flight, a server that leaves: each by its name."""
     first = begun(caller.generate(message(slow_bundle)))
@@ -174,24 +176,24 @@ def test_requests_beyond_the_room_are_told_by_reason(
         next(call)
     refuse(caller.generate(message(slow_bundle)))
     waiting.pop().cancel()
-    wait_until(lambda: server.core.executor.counts.in_flight == 2)
+    wait_until(lambda: server.core.workers.counts.in_flight == 2)
     server.server.generations.refuse_new()
     refuse(caller.generate(message(slow_bundle)))
-    assert observer.refusals == ["in_flight", "draining"]
+    assert told.refusals == ["in_flight", "draining"]
     for call in (first, *waiting):
         call.cancel()
 
 
-def test_a_full_queue_is_told_as_such(slow_bundle: Bundle, observer: Remembering) -> None:
+def test_a_full_queue_is_told_as_such(slow_bundle: Bundle, told: Remembering) -> None:
     """Where the places in flight would do."""
     limits = {**LIMITS, "max_in_flight": 8, "max_queued_per_stage": 1}
-    with running(slow_bundle, observer=observer, **limits) as server:
+    with running(slow_bundle, emit=told, **limits) as server:
         with connect(server.address) as caller:
             calls = [begun(caller.generate(message(slow_bundle)))]
             calls.append(caller.generate(message(slow_bundle)))
             next(calls[1])
             refuse(caller.generate(message(slow_bundle)))
-            assert observer.refusals == ["queue_full"]
+            assert told.refusals == ["queue_full"]
             for call in calls:
                 call.cancel()
         wait_until(lambda: server.is_at_rest)

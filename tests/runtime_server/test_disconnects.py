@@ -13,7 +13,7 @@ from cascade.engines.factory import EngineChoice
 from cascade.errors import EngineError
 from cascade.types import Array
 from protos.cascade.v1 import cascade_pb2 as pb
-from runtime_server.requests.request_manager import ActiveRequest
+from runtime_server.requests.active_request import ActiveRequest
 from tests.support.counting_engine import CountingEngine
 from tests.support.serving import (
     PROMPT,
@@ -251,8 +251,8 @@ def test_a_server_that_stops_ends_detached_work(slow_bundle: Bundle) -> None:
     with running(slow_bundle) as server:
         begin_and_vanish(server, message(slow_bundle, LONG, detach=True))
         begin_and_go(server, message(slow_bundle, LONG, detach=True))
-        assert server.core.executor.counts.in_flight == 2
-    assert server.core.executor.counts.idle
+        assert server.core.workers.counts.in_flight == 2
+    assert server.core.workers.counts.idle
 
 
 class Broken:
@@ -288,7 +288,7 @@ def test_what_fails_while_nobody_listens_is_logged_and_told_without_secrets(
     request = message(slow_bundle, SHORT, detach=True)
     with caplog.at_level("INFO", "runtime_server"), running(slow_bundle, Broken) as server:
         begin_and_go(server, request)
-        wait_until(lambda: not any(s.production.is_heard for s in running_in(server)))
+        wait_until(lambda: not any(request.has_subscribers for request in running_in(server)))
         Broken.may_fail.set()
         wait_until(lambda: server.is_at_rest)
         with connect(server.address) as caller, pytest.raises(grpc.RpcError) as failed:

@@ -1,0 +1,86 @@
+"""What one run of each engine may hold, brought up to date by what runs took.
+
+Has a lock of its own, the innermost: it is taken under any other and nothing is called under it.
+Knows numbers; neither engines nor who asks.
+"""
+
+import threading
+from collections.abc import Mapping
+from dataclasses import replace
+
+from runtime_server.batching.batch_policy import BatchLimits, saving_s
+from runtime_server.batching.engine_key import EngineKey
+from runtime_server.batching.step_times import StepTimes
+
+
+class MeasuredLimits:
+    """Limits by engine; safe to use from several threads."""
+
+    def __init__(self, limits: Mapping[EngineKey, BatchLimits]) -> None:
+        """Nothing measured yet.
+
+        Args:
+            limits: of one run, by engine.
+        """
+        self._lock = threading.Lock()
+        self._limits = dict(limits)
+        self._run_s = StepTimes()
+
+    @property
+    def present(self) -> Mapping[EngineKey, BatchLimits]:
+        """Every engine's; its values are replaced, never changed."""
+        return self._limits
+
+    def roles(self, position: int) -> list[EngineKey]:
+        """The engines of one component."""
+        return [key for key in self._limits if key.position == position]
+
+    def max_rows(self, position: int) -> int:
+        """Rows that may share a run of any engine of one component."""
+        return max(self._limits[key].max_rows for key in self.roles(position))
+
+    def run_seconds(self, key: EngineKey) -> dict[int, float]:
+        """Rows to the median seconds of a run, as far as known."""
+        with self._lock:
+            return self._run_s.by_rows(key)
+
+    def note(self, key: EngineKey, rows: int, seconds: float) -> None:
+        """Learn from one run in which nothing went wrong."""
+        with self._lock:
+            self._run_s.add(key, rows, seconds)
+            self._refresh(key)
+
+    def learn(
+        self,
+        key: EngineKey,
+        run_s: Mapping[int, float],
+        *,
+        max_rows: int | None = None,
+        allows_padding: bool = False,
+    ) -> None:
+        """Take over measurements; they count more than what was seen so far.
+
+        Args:
+            key: the engine.
+            run_s: rows to seconds of one run.
+            max_rows: the new limit; None leaves it.
+            allows_padding: whether inputs of unequal length may share a run.
+        """
+        with self._lock:
+            for rows, seconds in run_s.items():
+                self._run_s.restart(key, rows, seconds)
+            limits = self._limits[key]
+            self._limits[key] = replace(
+                limits,
+                max_rows=limits.max_rows if max_rows is None else max_rows,
+                allows_padding=allows_padding,
+            )
+            self._refresh(key)
+
+    def _refresh(self, key: EngineKey) -> None:
+        """Bring the limits up to what is measured; under the lock."""
+        known = self._run_s.by_rows(key)
+        fewest = min(known)
+        self._limits[key] = replace(
+            self._limits[key], run_s=known[fewest], saving_s=saving_s(known)
+        )

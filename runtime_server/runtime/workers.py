@@ -1,0 +1,284 @@
+"""The threads that take requests through the components, one running job each.
+
+A job visits the queue of its first component, then of the next, until its last; a worker runs one
+component of it, and the component's engines are those of a row, where steps of several jobs become
+one run. Knows stages and jobs; not where requests come from, nor who runs together.
+
+Threads and locks. `_changed` is a condition whose lock guards the queue, the forecast, the marks of
+every job and the map of rows. It is public to nobody but `ComponentRun`, which takes it for a
+moment after each step.
+
+- Order: this lock, then the batcher's, then that of the measured limits; never the other way round:
+  a worker runs its component, and so the batcher, without holding this one.
+- Under it: the queue's decisions, which are pure, and `DeviceBatcher.open_row` and `cancel`, which
+  return at once. Not under it: running a stage, putting an event into a job, emitting.
+- Whoever adds to the queue, or frees a thread, wakes one worker; a worker that takes a job wakes
+  the next if more wait. A freed worker looks at the queue by itself before it sleeps.
+- A job has ended when `ended` is set under the lock; who sets it delivers `Ended`, once, after it
+  has let go of the lock. So nothing is delivered after `Ended`.
+"""
+
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import closing
+
+from cascade.errors import Cancelled, CascadeError, TransportError
+from cascade.events import Accepted, StageFinished
+from cascade.stage import EngineStage
+from runtime_server.batching.batch_policy import BatchLimits
+from runtime_server.batching.batcher import DeviceBatcher, HostedEngine, Row
+from runtime_server.batching.engine_key import EngineKey
+from runtime_server.batching.graph_axes import GraphAxes
+from runtime_server.runtime.component_run import ComponentRun
+from runtime_server.runtime.forecast import Forecast
+from runtime_server.runtime.job import Ended, Job
+from runtime_server.runtime.job_queue import Counts, JobQueue, QueueLimits, Refused
+from runtime_server.runtime.stage_health import StageHealth
+from runtime_server.system.clock import Clock
+from runtime_server.telemetry.server_events import (
+    Emit,
+    RequestRefused,
+    StageEnded,
+    ignore,
+)
+
+CLOSE_POLL_S = 0.005
+"""A job that is to end is told so again and again: its engine may be between two steps."""
+
+
+class Workers:
+    """Runs jobs; every public method may be called from any thread."""
+
+    def __init__(
+        self,
+        stages: Mapping[int, EngineStage],
+        batcher: DeviceBatcher,
+        limits: QueueLimits,
+        health: StageHealth,
+        *,
+        clock: Clock = time.monotonic,
+        emit: Emit = ignore,
+    ) -> None:
+        """Workers at rest; `start` sets them to work.
+
+        Args:
+            stages: the hosted components by position; closed together with the workers.
+            batcher: has the engines of them all.
+            limits: how much may wait and run.
+            health: is told how each component ended.
+            clock: monotonic seconds.
+            emit: where events go.
+        """
+        self._stages = dict(stages)
+        self._batcher = batcher
+        self._health = health
+        self._clock = clock
+        self._emit = emit
+        self._changed = threading.Condition()
+        self.forecast = Forecast(batcher.limits, stages)
+        """How long jobs take; measured while they run."""
+        names = {position: stage.names[0] for position, stage in stages.items()}
+        self._queue = JobQueue(names, limits, self.forecast)
+        self._rows: dict[Job, Row] = {}
+        self._run = ComponentRun(
+            clock=clock,
+            lock=self._changed,
+            forecast=self.forecast,
+            emit=emit,
+            progress_interval_s=limits.progress_interval_s,
+        )
+        self._closing = False
+        self._threads = [
+            threading.Thread(target=self._work, name=f"row {number}", daemon=True)
+            for number in range(limits.max_running)
+        ]
+
+    def start(self) -> None:
+        """Begin to run jobs."""
+        for thread in self._threads:
+            thread.start()
+
+    @property
+    def counts(self) -> Counts:
+        """What is inside now."""
+        with self._changed:
+            return self._queue.counts
+
+    def queued(self, position: int) -> int:
+        """Jobs waiting for one component."""
+        with self._changed:
+            return self._queue.queued(position)
+
+    def submit(self, job: Job) -> Accepted:
+        """Put a job into the queue of its first component.
+
+        Raises:
+            DeadlineExceeded: its time is over already, or is not enough even for an idle server.
+            ServerBusy: no room, or too much before it; the error says when to come back.
+            TransportError: the server is shutting down.
+        """
+        with self._changed:
+            admitted = self._queue.admit(job, self._caps(), self._clock())
+            if isinstance(admitted, Accepted):
+                self._changed.notify()
+                return admitted
+        raise self._refusal(admitted)
+
+    def check_capacity(self, position: int) -> None:
+        """Refuse now what `submit` would refuse for want of room, before more is done about it.
+
+        Args:
+            position: of the component that it would begin with.
+
+        Raises:
+            ServerBusy: no room; the error says when to come back.
+            TransportError: the server is shutting down.
+        """
+        with self._changed:
+            refused = self._queue.refusal(position)
+        if refused is not None:
+            raise self._refusal(refused)
+
+    def stop(self, job: Job, error: CascadeError) -> bool:
+        """End a job with `error`: at once when it waits, inside its step when it runs alone.
+
+        Returns:
+            Whether it still runs. The engine may have been between two steps: ask again a little
+            later until it does not.
+        """
+        with self._changed:
+            if job.ended:
+                return False
+            job.stop = job.stop or error
+            if job in self._rows:
+                self._batcher.cancel(self._rows[job], job.stop)
+                return True
+            self._queue.waiting.remove(job)
+            job.ended = True
+        job.events.put(Ended(job.stop))
+        return False
+
+    def release(self, job: Job) -> bool:
+        """Forget a job whose results are delivered or no longer wanted; see `stop`."""
+        with self._changed:
+            self._queue.admitted.discard(job)
+        return self.stop(job, Cancelled("the caller gave up"))
+
+    def refuse_new(self) -> None:
+        """Admit nothing more; what is inside goes on."""
+        with self._changed:
+            self._queue.refuses_new = True
+
+    def close(self) -> None:
+        """End everything and release the stages."""
+        with self._changed:
+            self._queue.refuses_new = self._closing = True
+            inside = [*self._queue.waiting, *self._rows]
+        while inside:
+            inside = [job for job in inside if self.stop(job, TransportError("server stopped"))]
+            time.sleep(CLOSE_POLL_S if inside else 0)
+        with self._changed:
+            self._changed.notify_all()
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join()
+        for stage in self._stages.values():
+            stage.close()
+
+    def _caps(self) -> dict[int, int]:
+        """Rows that may share a run, by position."""
+        return {position: self._batcher.limits.max_rows(position) for position in self._stages}
+
+    def _refusal(self, refused: Refused) -> CascadeError:
+        """The error of a refusal, which is told."""
+        self._emit(RequestRefused(refused.why))
+        return refused.error
+
+    def _work(self) -> None:
+        """A thread: take, run, settle."""
+        while (taken := self._take()) is not None:
+            job, row = taken
+            finished: StageFinished | None = None
+            error: Exception | None = None
+            begun = self._clock()
+            try:
+                with closing(row):
+                    finished = self._run.finish(job, self._stages[job.position], row)
+            except Exception as exc:  # noqa: BLE001 - raised again by whoever waits for the job
+                error = exc
+            self._tell(job, row, error, begun)
+            self._settle(job, finished, error)
+
+    def _take(self) -> tuple[Job, Row] | None:
+        """Wait for the next job; None when the workers close."""
+        with self._changed:
+            while not self._closing:
+                index = self._queue.next_index(self._caps())
+                if index is not None:
+                    job = self._queue.start(index, self._clock())
+                    row = self._rows[job] = self._batcher.open_row(
+                        job.position,
+                        priority_deadline=job.priority_deadline,
+                        request=job.request,
+                        runs=job.work.costs[job.position].runs,
+                    )
+                    if self._queue.waiting:
+                        # Another may be able to join: one call of `notify` woke this thread alone.
+                        self._changed.notify()
+                    return job, row
+                self._changed.wait()
+            return None
+
+    def _tell(self, job: Job, row: Row, error: Exception | None, begun: float) -> None:
+        """Tell how a component went."""
+        code = "OK"
+        if error is None:
+            self._health.succeeded(job.position)
+        else:
+            code = error.code if isinstance(error, CascadeError) else "INTERNAL"
+            self._health.failed(EngineKey(job.position, row.failed_role), code)
+        stage = self._stages[job.position].names[0]
+        self._emit(StageEnded(stage, job.request, begun, self._clock() - begun, code))
+
+    def _settle(self, job: Job, finished: StageFinished | None, error: Exception | None) -> None:
+        """Pass a job on to its next component, or end it."""
+        if finished is not None:
+            job.events.put(finished)
+        with self._changed:
+            # Who can begin now is taken by this thread, which wakes the next.
+            self._queue.running.discard(job)
+            del self._rows[job]
+            error = job.stop or error
+            if finished is not None and error is None and job.position < job.last:
+                job.handoff = finished.handoff
+                self._queue.go_on(job, self._clock())
+                return
+            job.ended = True
+        job.events.put(Ended(error))
+
+
+def hosted_engines(
+    stages: Mapping[int, EngineStage], axes: Mapping[EngineKey, GraphAxes]
+) -> dict[EngineKey, HostedEngine]:
+    """The engines of all stages, for a batcher.
+
+    Args:
+        stages: by position.
+        axes: of their graphs; one of which nothing is known is left out.
+    """
+    return {
+        (key := EngineKey(position, role)): HostedEngine(
+            engine=engine, stage=stage.names[0], axes=axes.get(key, GraphAxes())
+        )
+        for position, stage in stages.items()
+        for role, engine in stage.engines.items()
+    }
+
+
+def limits_of(
+    engines: Mapping[EngineKey, HostedEngine], by_position: Mapping[int, BatchLimits]
+) -> dict[EngineKey, BatchLimits]:
+    """Limits of one run for each engine, from those of its component; one row where not given."""
+    one_row = BatchLimits(max_rows=1, max_bytes=0)
+    return {key: by_position.get(key.position, one_row) for key in engines}

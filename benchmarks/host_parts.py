@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from cascade.codecs.image import from_network, to_network
-from cascade.diffusion.conditioning import augment, enlarge
+from cascade.diffusion.conditioning import augment, upsample
 from cascade.diffusion.denoiser import EngineDenoiser, Estimate
 from cascade.diffusion.guidance import GuidedDenoiser
 from cascade.diffusion.samplers.choice import SamplerInputs, sample
@@ -112,10 +112,10 @@ def conditioning_parts(spec: DiffusionSpec, arrays: StepArrays) -> dict[str, Cal
     factor = spec.output_resolution // spec.input_resolution
     parts: dict[str, Callable[[], object]] = {
         "picture: from 8 bit": lambda: to_network(image),
-        "picture: enlarging": lambda: enlarge(low, factor, spec.enlarge),
+        "picture: enlarging": lambda: upsample(low, factor, spec.enlarge),
     }
     if spec.augmentation is not None and spec.augmentation.default > 0:
-        large, level = enlarge(low, factor, spec.enlarge), spec.augmentation.default
+        large, level = upsample(low, factor, spec.enlarge), spec.augmentation.default
 
         def augmentation() -> Batch:
             noise = normals(large.shape, seed=7, image=0, stage=arrays.position, step=START)

@@ -16,6 +16,13 @@ class Engine(Protocol):
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """All outputs of the graph by name.
 
+        Args:
+            inputs: every input of the graph by name, each of the shape and dtype that the graph
+                declares; nobody writes into them while this call runs.
+
+        Returns:
+            Arrays of the shapes and dtypes that the graph declares, not used by later runs.
+
         Raises:
             Cancelled: `terminate` was called from another thread while this call ran.
             EngineError: the backend refused the inputs or failed.

@@ -179,6 +179,9 @@ class Family(Protocol[Spec_contra, Plan]):
             spec: the component's entry.
             role: of the graph.
             axes: as `axes` returns them.
+
+        Returns:
+            Arrays by name, of the shapes and dtypes that the graph declares.
         """
         ...
 

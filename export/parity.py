@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cascade.codecs.image import to_network
-from cascade.diffusion.conditioning import augment, enlarge
+from cascade.diffusion.conditioning import augment, upsample
 from cascade.diffusion.schedule import make_schedule
 from cascade.engine import Engine
 from cascade.errors import ParityError
@@ -126,7 +126,7 @@ def stage_cases(
 def low_resolution(preset: StagePreset, pixels: ImageU8, level: float) -> Array:
     """The stage's low-resolution input made from its true picture."""
     factor = preset.resolution // (preset.low_resolution or 1)
-    low = enlarge(to_network(box_average(pixels, factor)), factor)
+    low = upsample(to_network(box_average(pixels, factor)), factor)
     return augment(low, level, normals(low.shape, seed=9, image=0, stage=0, step=1))
 
 

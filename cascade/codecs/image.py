@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from cascade.errors import ImageCodecError
-from cascade.numerics.chunked import PIECE, pieces
+from cascade.numerics.chunked import CHUNK, chunks
 from cascade.types import Batch, ImageU8
 
 ImageFormat = Literal["raw", "png", "webp", "jpeg"]
@@ -29,10 +29,17 @@ def to_network(image: ImageU8) -> Batch:
 
 
 def from_network(x0: Batch) -> ImageU8:
-    """The first image of a batch as `[H, W, 3]` uint8; values beyond [-1, 1] are clipped."""
+    """The first image of a batch as bytes of RGB, rounded to the nearest level.
+
+    Args:
+        x0: `[B, 3, H, W]` float32; values beyond [-1, 1] are clipped.
+
+    Returns:
+        `[H, W, 3]` uint8.
+    """
     channels, height, width = x0.shape[1:]
     pixels = np.empty((height, width, channels), np.uint8)
-    for rows in pieces(height, max(1, PIECE // width)):
+    for rows in chunks(height, max(1, CHUNK // width)):
         for channel in range(channels):
             levels = x0[0, channel, rows] + np.float32(1)
             levels *= np.float32(127.5)
@@ -56,10 +63,10 @@ def encode_image(
     out = io.BytesIO()
     picture = Image.fromarray(image)
     if format_ == "png":
-        chunks = PngImagePlugin.PngInfo()
+        texts = PngImagePlugin.PngInfo()
         for key, value in (text or {}).items():
-            chunks.add_itxt(key, value)
-        picture.save(out, "PNG", compress_level=PNG_LEVEL, pnginfo=chunks)
+            texts.add_itxt(key, value)
+        picture.save(out, "PNG", compress_level=PNG_LEVEL, pnginfo=texts)
     elif format_ == "webp":
         picture.save(out, "WEBP", lossless=True, quality=20, method=0)
     else:

@@ -34,7 +34,10 @@ class PackedTensor:
 
 
 def pack_tensor(array: Array) -> PackedTensor:
-    """An array as bytes in C order.
+    """An array as bytes in C order, little-endian.
+
+    Args:
+        array: any shape, one of `DTYPES`.
 
     Raises:
         TensorCodecError: the dtype is none of `DTYPES`.
@@ -52,6 +55,9 @@ def unpack_tensor(packed: PackedTensor, *, field: str) -> Array:
     Args:
         packed: shape, dtype and bytes from outside.
         field: path of the message field, for errors.
+
+    Returns:
+        Of the shape and dtype that the message names, every number finite.
 
     Raises:
         TensorCodecError: dtype unknown, rank or size out of bounds, bytes that do not fit the shape

@@ -200,7 +200,12 @@ def run_rounds(
 
 
 def relative_rms(found: ArrayLike, reference: ArrayLike) -> float:
-    """RMS of the difference over the RMS of the reference."""
+    """RMS of the difference over the RMS of the reference, from 0 on.
+
+    Args:
+        found: any shape.
+        reference: of the same shape.
+    """
     a, b = np.asarray(found, np.float64), np.asarray(reference, np.float64)
     return float(np.sqrt(np.mean((a - b) ** 2) / max(float(np.mean(b**2)), 1e-30)))
 

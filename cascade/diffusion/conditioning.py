@@ -15,14 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cascade.diffusion.schedule import CosineSchedule, Schedule
-from cascade.numerics.chunked import pieces, weighted_sum
+from cascade.numerics.chunked import chunks, weighted_sum
 from cascade.types import Array, Batch
 
 AUGMENTATION = CosineSchedule()
 """An augmentation of level `s` is a schedule's forward process at time `s`: this one unless the
 manifest names another."""
 
-EnlargeKind = Literal["cubic", "bilinear_corners"]
+UpsampleKind = Literal["cubic", "bilinear_corners"]
 """How the smaller image is enlarged: by cubic convolution, or linearly between corner pixels."""
 
 EDGE = 2
@@ -37,7 +37,14 @@ KEYS = -0.5
 
 
 def cubic_kernel(distance: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Keys' cubic convolution kernel at those distances, in pixels of the smaller image."""
+    """Keys' cubic convolution kernel (bicubic interpolation).
+
+    Args:
+        distance: in pixels of the smaller image, any shape, float64.
+
+    Returns:
+        Weights, float64 of that shape; 0 from a distance of 2 on.
+    """
     d = np.abs(distance)
     near = ((KEYS + 2) * d - (KEYS + 3)) * d * d + 1
     far = ((KEYS * d - 5 * KEYS) * d + 8 * KEYS) * d - 4 * KEYS
@@ -70,7 +77,7 @@ def cubic_phases(factor: int) -> tuple[Phase, ...]:
     return tuple(found)
 
 
-def enlarge(images: Batch, factor: int, kind: EnlargeKind = "cubic") -> Batch:
+def upsample(images: Batch, factor: int, kind: UpsampleKind = "cubic") -> Batch:
     """Images `factor` times larger: the same bits on every machine.
 
     Columns first, then rows. Every product and every sum is rounded to float32 by itself, in the
@@ -86,19 +93,19 @@ def enlarge(images: Batch, factor: int, kind: EnlargeKind = "cubic") -> Batch:
         `[B, 3, H * factor, W * factor]` float32.
     """
     if kind == "bilinear_corners":
-        turned = heightened_between_corners(images.swapaxes(2, 3), factor)
-        return heightened_between_corners(np.ascontiguousarray(turned.swapaxes(2, 3)), factor)
+        turned = upsample_height_between_corners(images.swapaxes(2, 3), factor)
+        return upsample_height_between_corners(np.ascontiguousarray(turned.swapaxes(2, 3)), factor)
     batch, channels, height, width = images.shape
     planes = images.reshape(batch * channels, height, width)
     planes = np.pad(planes, ((0, 0), (EDGE, EDGE), (EDGE, EDGE)), mode="edge")
-    wide = widened(planes.reshape(-1, width + 2 * EDGE), factor)
+    wide = upsample_width(planes.reshape(-1, width + 2 * EDGE), factor)
     tall = np.empty((batch * channels, height * factor, width * factor), np.float32)
     for plane, out in zip(wide.reshape(len(tall), -1, width * factor), tall, strict=True):
-        heighten(plane, factor, out)
+        upsample_height(plane, factor, out)
     return tall.reshape(batch, channels, height * factor, width * factor)
 
 
-def widened(rows: Array, factor: int) -> Array:
+def upsample_width(rows: Array, factor: int) -> Array:
     """Rows of pixels enlarged along the row.
 
     Args:
@@ -113,7 +120,7 @@ def widened(rows: Array, factor: int) -> Array:
     wide = np.empty((len(rows), width, factor), np.float32)
     some = min(len(rows), max(1, TAPPED // padded))
     scratch = np.empty((2, some * padded), np.float32)
-    for part in pieces(len(rows), some):
+    for part in chunks(len(rows), some):
         # Rows lie one behind the other and are worked on as one line: fewer and longer calls. What
         # comes out between two rows mixes both and is left behind.
         line = rows[part].reshape(-1)
@@ -121,13 +128,13 @@ def widened(rows: Array, factor: int) -> Array:
         for index, phase in enumerate(cubic_phases(factor)):
             before, last = sums[:, : len(line) - 2 * EDGE]
             begin = EDGE + phase.first
-            tapped(line[begin : begin + len(before) + 3], 1, phase.weights, before, last)
+            sum_taps(line[begin : begin + len(before) + 3], 1, phase.weights, before, last)
             one, other = (half.reshape(-1, padded)[:, :width] for half in sums)
             np.add(one, other, out=wide[part, :, index])
     return wide.reshape(len(rows), width * factor)
 
 
-def heighten(rows: Array, factor: int, out: Array) -> None:
+def upsample_height(rows: Array, factor: int, out: Array) -> None:
     """Rows of pixels enlarged across the rows.
 
     Args:
@@ -140,17 +147,17 @@ def heighten(rows: Array, factor: int, out: Array) -> None:
     phased = out.reshape(height, factor, width)
     some = min(height, max(1, TAPPED // width))
     scratch = np.empty((2, some, width), np.float32)
-    for part in pieces(height, some):
+    for part in chunks(height, some):
         sums = scratch[:, : part.stop - part.start]
         before, last = (half.reshape(-1) for half in sums)
         for index, phase in enumerate(cubic_phases(factor)):
             begin = part.start + EDGE + phase.first
             line = rows[begin : begin + sums.shape[1] + 3].reshape(-1)
-            tapped(line, width, phase.weights, before, last)
+            sum_taps(line, width, phase.weights, before, last)
             np.add(sums[0], sums[1], out=phased[part, index])
 
 
-def tapped(
+def sum_taps(
     line: Array, stride: int, weights: tuple[np.float32, ...], before: Array, last: Array
 ) -> None:
     """Weighted values of a line that lie `stride` apart, all but the last of them added.
@@ -171,14 +178,25 @@ def tapped(
             np.add(before, last, out=before)
 
 
-def heightened_between_corners(images: Batch, factor: int) -> Batch:
-    """Images enlarged across their rows, linearly, the corner pixels on the corner pixels."""
+def upsample_height_between_corners(images: Batch, factor: int) -> Batch:
+    """Images enlarged across their rows, linearly, the corner pixels on the corner pixels.
+
+    Elsewhere: bilinear resizing with `align_corners`.
+
+    Args:
+        images: `[B, C, H, W]` float32.
+        factor: whole number.
+
+    Returns:
+        `[B, C, H * factor, W]` float32.
+    """
+    # In double precision and rounded once: the places are shared by all rows, and cheap.
     batch, channels, height, width = images.shape
     places = np.arange(height * factor) * ((height - 1) / max(height * factor - 1, 1))
     above = np.clip(np.floor(places).astype(int), 0, max(height - 2, 0))
     share = (places - above)[:, None]
     tall = np.empty((batch, channels, height * factor, width), np.float32)
-    for part in pieces(len(places), max(1, TAPPED // width)):
+    for part in chunks(len(places), max(1, TAPPED // width)):
         near, far = (
             np.take(images, np.minimum(above[part] + row, height - 1), 2) for row in (0, 1)
         )
@@ -189,9 +207,19 @@ def heightened_between_corners(images: Batch, factor: int) -> Batch:
 
 
 def augment(images: Batch, level: float, noise: Batch, schedule: Schedule = AUGMENTATION) -> Batch:
-    """Images corrupted by a schedule's forward process at time `level` in [0, 1]; 0 leaves them.
+    """Images corrupted by a schedule's forward process at time `level`; 0 leaves them.
 
-    The schedule's own tiny noise at time 0 is left out, so that level 0 needs no draw.
+    The schedule's own tiny noise at time 0 is left out, so that level 0 needs no draw. Elsewhere:
+    noise conditioning augmentation.
+
+    Args:
+        images: `[B, 3, H, W]` float32 in [-1, 1].
+        level: 0 to 1.
+        noise: standard normal, of the shape of `images`, float32.
+        schedule: of the corruption.
+
+    Returns:
+        `[B, 3, H, W]` float32; the images themselves at level 0.
     """
     if level == 0.0:
         return images

@@ -93,6 +93,10 @@ def check_finite(name: str, images: Batch) -> None:
     Its output alone would be no alarm: 8-bit graphs, and OpenVINO's Clip and Max, make ordinary
     numbers of NaN; and thresholding, which comes next, makes one of infinity.
 
+    Args:
+        name: of the tensor, for the error.
+        images: `[B, 3, H, W]` float32.
+
     Raises:
         StageError: naming the tensor.
     """
@@ -105,7 +109,18 @@ def check_finite(name: str, images: Batch) -> None:
 
 
 def x0_of(kind: Prediction, prediction: Batch, x_t: Batch, alpha: Times, sigma: Times) -> Batch:
-    """`to_x0` of whole batches: in float32, piece by piece; alpha and sigma are `[B]`."""
+    """`to_x0` of whole batches, in chunks.
+
+    Args:
+        kind: what `prediction` is.
+        prediction: `[B, 3, H, W]` float32.
+        x_t: `[B, 3, H, W]` float32.
+        alpha: signal scale, `[B]` float64, above 0.
+        sigma: noise scale, `[B]` float64.
+
+    Returns:
+        `[B, 3, H, W]` float32, not clipped, in memory of its own.
+    """
     if kind == "x0":
         return np.array(prediction, np.float32)  # the engine may keep its outputs
     from_x_t, from_prediction = x0_weights(kind, alpha, sigma)

@@ -101,7 +101,8 @@ class DiffusionFamily:
     ) -> dict[str, Array]:
         """Smooth pictures, and noisy ones halfway to noise, as a denoising step sees them.
 
-        An 8-bit graph is right only within the range that it was made for.
+        An 8-bit graph is right only within the range that it was made for. Shapes and dtypes are
+        the graph's.
         """
         rng = np.random.default_rng(0)
         inputs: dict[str, Array] = {}
@@ -174,7 +175,7 @@ def read_null_context(spec: DiffusionSpec, read: ReadFile) -> ContextF16 | None:
 
 
 def waves(shape: tuple[int, ...]) -> Array:
-    """Smooth pictures `[B, C, H, W]` in [-1, 1], every one and every colour another."""
+    """Smooth pictures, `[B, C, H, W]` float64 in [-1, 1], every one and every colour another."""
     batch, channels, height, width = shape
     phase = np.arange(batch)[:, None] + np.arange(channels)[None, :] / channels
     down, along = (np.linspace(0, 2 * np.pi, size) for size in (height, width))

@@ -15,7 +15,7 @@ from cascade.diffusion.schedule import Schedule, listed_times, make_schedule, tr
 from cascade.diffusion.spec import DiffusionSpec
 from cascade.errors import InvalidRequest
 from cascade.numerics.finite import is_finite
-from cascade.numerics.length_buckets import lengthened, rounded_length
+from cascade.numerics.length_buckets import bucket_length, pad_tokens
 from cascade.request import FamilyOptions, Handoff
 from cascade.types import Array, ImageU8, Times
 
@@ -115,7 +115,19 @@ def check_times(spec: DiffusionSpec, steps: int) -> None:
 
 
 def run_times(spec: DiffusionSpec, schedule: Schedule, steps: int) -> Times:
-    """The `steps + 1` falling times of a run: the component's own list where it has that length."""
+    """The times of a run: the component's own list where it has that length.
+
+    Args:
+        spec: names the list.
+        schedule: spaces the times of any other run.
+        steps: from 1.
+
+    Returns:
+        `[steps + 1]` float64 in [0, 1], falling to 0.
+
+    Raises:
+        InvalidRequest: the schedule cannot space so many.
+    """
     known = training_steps(spec.schedule)
     if known is not None and len(spec.timesteps) == steps:
         return listed_times(known, spec.timesteps)
@@ -124,6 +136,14 @@ def run_times(spec: DiffusionSpec, schedule: Schedule, steps: int) -> Times:
 
 def check_context(spec: DiffusionSpec, handoff: Handoff) -> dict[str, Array]:
     """The context as graph inputs, at the length of its bucket where the graph has a mask.
+
+    Args:
+        spec: of the stage.
+        handoff: its context is `[tokens, width]`.
+
+    Returns:
+        `context`, `[1, length, width]`, and `context_mask`, `[1, length]` with 1 for real tokens;
+        both float32.
 
     Raises:
         InvalidRequest: there is none, its shape does not fit the graph, or it holds NaN or
@@ -147,10 +167,10 @@ def check_context(spec: DiffusionSpec, handoff: Handoff) -> dict[str, Array]:
         )
     masked = any(i.name == "context_mask" for i in spec.graph.inputs)
     free = masked and not isinstance(tokens, int)
-    length = rounded_length(len(context)) if free else len(context)
+    length = bucket_length(len(context)) if free else len(context)
     return {
-        "context": lengthened(context[None].astype(np.float32), length),
-        "context_mask": lengthened(np.ones((1, len(context)), np.float32), length),
+        "context": pad_tokens(context[None].astype(np.float32), length),
+        "context_mask": pad_tokens(np.ones((1, len(context)), np.float32), length),
     }
 
 
@@ -166,7 +186,7 @@ def check_start(spec: DiffusionSpec, handoff: Handoff) -> None:
 
 
 def check_image(spec: DiffusionSpec, handoff: Handoff) -> ImageU8:
-    """The image that super-resolution starts from, as the manifest declares it.
+    """The image that super-resolution starts from, uint8 of the shape that the manifest declares.
 
     Raises:
         InvalidRequest: there is none, or its shape is not the declared one.

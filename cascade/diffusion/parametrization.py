@@ -16,7 +16,16 @@ Prediction = Literal["epsilon", "v", "x0"]
 
 
 def x0_weights(kind: Prediction, alpha: Any, sigma: Any) -> tuple[Any, Any]:
-    """Weights of `x_t` and of the prediction in the estimate of the clean image."""
+    """Weights of `x_t` and of the prediction in the estimate of the clean image.
+
+    Args:
+        kind: what the network predicts.
+        alpha: signal scale, above 0, any shape that broadcasts against the image.
+        sigma: noise scale, of the same shape.
+
+    Returns:
+        Both of that shape.
+    """
     if kind == "epsilon":
         return 1 / alpha, -sigma / alpha
     if kind == "v":

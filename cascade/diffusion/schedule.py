@@ -43,19 +43,40 @@ class Schedule(Protocol):
     """A noise schedule: everything a sampler or a training step asks of the forward process."""
 
     def log_snr(self, t: Time) -> Times:
-        """Log signal-to-noise ratio at times `t` (float64, any shape)."""
+        """Log signal-to-noise ratio, `log(alpha^2 / sigma^2)`.
+
+        Args:
+            t: times in [0, 1], any shape.
+
+        Returns:
+            float64 of that shape, falling with the time.
+        """
         ...
 
     def alpha(self, t: Time) -> Times:
-        """Signal scale at times `t`."""
+        """Signal scale.
+
+        Args:
+            t: times in [0, 1], any shape.
+
+        Returns:
+            float64 of that shape, 0 to 1.
+        """
         ...
 
     def sigma(self, t: Time) -> Times:
-        """Noise scale at times `t`."""
+        """Noise scale.
+
+        Args:
+            t: times in [0, 1], any shape.
+
+        Returns:
+            float64 of that shape, 0 to 1.
+        """
         ...
 
     def timesteps(self, steps: int) -> Times:
-        """The `steps + 1` decreasing times of a sampling run; the last one is 0."""
+        """The decreasing times of a run: `[steps + 1]` float64 in [0, 1], the last one 0."""
         ...
 
 
@@ -69,25 +90,53 @@ class CosineSchedule:
     """
 
     def angle(self, t: Time) -> Times:
-        """The angle whose cosine is the signal scale, in radians."""
+        """The angle whose cosine is the signal scale.
+
+        Args:
+            t: times in [0, 1], any shape.
+
+        Returns:
+            float64 of that shape, radians, above 0 and below half of pi.
+        """
         low, high = ANGLES
         return np.asarray(low + (high - low) * np.asarray(t, np.float64))
 
     def alpha(self, t: Time) -> Times:
-        """Signal scale at times `t`."""
+        """Signal scale.
+
+        Args:
+            t: times in [0, 1], any shape.
+
+        Returns:
+            float64 of that shape, 0 to 1.
+        """
         return cosine(self.angle(t))
 
     def sigma(self, t: Time) -> Times:
-        """Noise scale at times `t`."""
+        """Noise scale.
+
+        Args:
+            t: times in [0, 1], any shape.
+
+        Returns:
+            float64 of that shape, 0 to 1.
+        """
         return sine(self.angle(t))
 
     def log_snr(self, t: Time) -> Times:
-        """Log signal-to-noise ratio at times `t`."""
+        """Log signal-to-noise ratio.
+
+        Args:
+            t: times in [0, 1], any shape.
+
+        Returns:
+            float64 of that shape, within `LOG_SNR_LIMIT`.
+        """
         angle = self.angle(t)
         return -2.0 * logarithm(sine(angle) / cosine(angle))
 
     def timesteps(self, steps: int) -> Times:
-        """The `steps + 1` evenly spaced times from 1 down to 0."""
+        """Evenly spaced times from 1 down to 0: `[steps + 1]` float64."""
         return np.linspace(1.0, 0.0, checked_steps(steps) + 1)
 
 
@@ -104,33 +153,70 @@ class LinearSchedule:
     beta_last: float = 0.02
 
     def log_alpha_bar(self, t: Time) -> Times:
-        """Log of the cumulated signal power, `log prod(1 - beta)`, at times `t`."""
+        """Log of the cumulated signal power, `log prod(1 - beta)`.
+
+        Args:
+            t: times in [0, 1], any shape.
+
+        Returns:
+            float64 of that shape, 0 or less.
+        """
         known = linear_log_alpha_bars(self.train_steps, self.beta_first, self.beta_last)
         places = np.clip(np.asarray(t, np.float64), 0, 1) * self.train_steps
         below = np.minimum(places.astype(int), self.train_steps - 1)
         return np.asarray(known[below] + (places - below) * (known[below + 1] - known[below]))
 
     def alpha(self, t: Time) -> Times:
-        """Signal scale at times `t`."""
+        """Signal scale.
+
+        Args:
+            t: times in [0, 1], any shape.
+
+        Returns:
+            float64 of that shape, 0 to 1.
+        """
         return exponential(0.5 * self.log_alpha_bar(t))
 
     def sigma(self, t: Time) -> Times:
-        """Noise scale at times `t`."""
+        """Noise scale.
+
+        Args:
+            t: times in [0, 1], any shape.
+
+        Returns:
+            float64 of that shape, 0 to 1.
+        """
         return np.sqrt(-exponential_minus_1(self.log_alpha_bar(t)))
 
     def log_snr(self, t: Time) -> Times:
-        """Log signal-to-noise ratio at times `t`; infinite at 0."""
+        """Log signal-to-noise ratio.
+
+        Args:
+            t: times in [0, 1], any shape.
+
+        Returns:
+            float64 of that shape; infinite at time 0.
+        """
         log_alpha_bar = self.log_alpha_bar(t)
         return log_alpha_bar - logarithm(-exponential_minus_1(log_alpha_bar))
 
     def timesteps(self, steps: int) -> Times:
-        """The `steps + 1` times of a run that keeps `steps` training steps, evenly spaced."""
+        """The times of a run that keeps so many training steps, evenly: `[steps + 1]` float64."""
         return respaced(self.train_steps, (checked_steps(steps),))
 
 
 @lru_cache(maxsize=4)
 def linear_log_alpha_bars(train_steps: int, first: float, last: float) -> Times:
-    """Log of the cumulated signal power before the first and after every training step."""
+    """Log of the cumulated signal power before the first and after every training step.
+
+    Args:
+        train_steps: how many.
+        first: beta of the cleanest step, in (0, 1).
+        last: beta of the noisiest.
+
+    Returns:
+        `[train_steps + 1]` float64, falling from 0.
+    """
     betas = np.linspace(first, last, train_steps)
     return np.concatenate([[0.0], np.cumsum(logarithm_of_1_plus(-betas))])
 
@@ -173,25 +259,57 @@ class TableSchedule:
         return len(self.alpha_bar) - 1
 
     def power(self, t: Time) -> Times:
-        """Signal power at times `t`."""
+        """Signal power, `alpha^2`, of the nearest training step.
+
+        Args:
+            t: times in [0, 1], any shape.
+
+        Returns:
+            float64 of that shape, 0 to 1.
+        """
         steps = np.rint(np.asarray(t, np.float64) * self.train_steps).astype(int)
         return np.asarray(self.alpha_bar[np.clip(steps, 0, self.train_steps)])
 
     def alpha(self, t: Time) -> Times:
-        """Signal scale at times `t`."""
+        """Signal scale.
+
+        Args:
+            t: times in [0, 1], any shape.
+
+        Returns:
+            float64 of that shape, 0 to 1.
+        """
         return np.sqrt(self.power(t))
 
     def sigma(self, t: Time) -> Times:
-        """Noise scale at times `t`."""
+        """Noise scale.
+
+        Args:
+            t: times in [0, 1], any shape.
+
+        Returns:
+            float64 of that shape, 0 to 1.
+        """
         return np.sqrt(1 - self.power(t))
 
     def log_snr(self, t: Time) -> Times:
-        """Log signal-to-noise ratio at times `t`; infinite at 0."""
+        """Log signal-to-noise ratio.
+
+        Args:
+            t: times in [0, 1], any shape.
+
+        Returns:
+            float64 of that shape; infinite at time 0.
+        """
         power = self.power(t)
         return logarithm(power) - logarithm_of_1_plus(-power)
 
     def timesteps(self, steps: int) -> Times:
-        """The `steps + 1` times of a run that keeps `steps` training steps."""
+        """The times of a run that keeps so many training steps: `[steps + 1]` float64.
+
+        Raises:
+            InvalidRequest: the schedule has fewer.
+        """
         if checked_steps(steps) > self.train_steps:
             raise InvalidRequest(
                 f"steps: this schedule has {self.train_steps} training steps, {steps} asked",
@@ -233,6 +351,9 @@ def listed_times(train_steps: int, kept: Sequence[int]) -> Times:
     Args:
         train_steps: training steps of the schedule.
         kept: which ones, counted from 0, the noisiest first.
+
+    Returns:
+        `[steps + 1]` float64 in [0, 1] for so many kept steps.
     """
     return np.array([*(step + 1 for step in kept), 0], np.float64) / train_steps
 
@@ -245,7 +366,7 @@ def respaced(train_steps: int, sections: tuple[int, ...]) -> Times:
         sections: how many steps to keep per part, the cleanest part first.
 
     Returns:
-        `sum(sections) + 1` decreasing times; the first is the noisiest kept step, the last is 0.
+        `[sum(sections) + 1]` float64, decreasing; the first is the noisiest kept step, the last 0.
 
     Raises:
         InvalidRequest: a part has no room for that many steps.

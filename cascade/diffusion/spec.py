@@ -6,7 +6,7 @@ from itertools import pairwise
 from typing import Literal
 
 from cascade.boundary import BoundaryValue, Context, Image
-from cascade.diffusion.conditioning import EnlargeKind
+from cascade.diffusion.conditioning import UpsampleKind
 from cascade.diffusion.parametrization import Prediction
 from cascade.diffusion.schedule import ScheduleSpec, TableSpec, training_steps
 from cascade.errors import ManifestError
@@ -88,7 +88,7 @@ class DiffusionSpec:
     null_context: Literal["mask"] | StoredContext
     """How the unconditional half is asked for: every token masked out, or another context."""
     threshold: ThresholdSpec
-    enlarge: EnlargeKind = "cubic"
+    enlarge: UpsampleKind = "cubic"
     """How the input image is brought to the output resolution."""
     augmentation: AugmentationSpec | None
     skip_scale: Literal["long_skips", "inside"]

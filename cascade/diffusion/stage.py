@@ -11,7 +11,7 @@ import numpy as np
 
 from cascade.boundary import Image, value_of
 from cascade.codecs.image import from_network, to_network
-from cascade.diffusion.conditioning import augment, enlarge
+from cascade.diffusion.conditioning import augment, upsample
 from cascade.diffusion.denoiser import Denoiser, EngineDenoiser
 from cascade.diffusion.guidance import GuidedDenoiser
 from cascade.diffusion.options import (
@@ -140,7 +140,7 @@ class DiffusionStage:
         conditioning = check_context(spec, handoff)
         if low_size is not None:
             low = to_network(check_image(spec, handoff))
-            low = enlarge(low, made.width // low_size.width, spec.enlarge)
+            low = upsample(low, made.width // low_size.width, spec.enlarge)
             if spec.augmentation is not None and plan.augmentation > 0:
                 schedule = make_schedule(spec.augmentation.schedule)
                 low = augment(low, plan.augmentation, noise(AUGMENTATION), schedule)
@@ -187,6 +187,13 @@ class DiffusionStage:
 
 
 def subsampled(image: ImageU8) -> ImageU8:
-    """At most `PREVIEW_SIZE` pixels wide, by leaving rows and columns out."""
+    """At most `PREVIEW_SIZE` pixels wide, by leaving rows and columns out.
+
+    Args:
+        image: `[H, W, 3]` uint8.
+
+    Returns:
+        `[h, w, 3]` uint8, contiguous.
+    """
     stride = max(1, image.shape[1] // PREVIEW_SIZE)
     return np.ascontiguousarray(image[::stride, ::stride])

@@ -12,7 +12,7 @@ import numpy as np
 
 from cascade.diffusion.denoiser import Denoiser, Estimate
 from cascade.diffusion.spec import ThresholdSpec
-from cascade.numerics.chunked import pieces
+from cascade.numerics.chunked import chunks
 from cascade.numerics.percentile import magnitude_percentile
 from cascade.types import Array, Batch, PerSample
 
@@ -51,6 +51,7 @@ class DynamicThreshold:
         for image in x0:
             line = image.reshape(-1)
             percentile, largest = magnitude_percentile(line, self.percentile)
+            # Never below 1: an image in range stays as it is, contrast is not stretched.
             k = max(1.0, percentile)
             if self.cap is not None:
                 k = min(k, self.cap)
@@ -60,8 +61,13 @@ class DynamicThreshold:
 
 
 def scale_back(values: Array, k: np.float32) -> None:
-    """A line of values becomes `clip(values, -k, k) / k`, in place."""
-    for part in pieces(len(values)):
+    """A line of values becomes `clip(values, -k, k) / k`, in place.
+
+    Args:
+        values: `[n]` float32, changed; afterwards in [-1, 1] where `k` is at least 1.
+        k: above 0.
+    """
+    for part in chunks(len(values)):
         clipped = np.clip(values[part], -k, k, out=values[part])
         if k != 1:
             np.divide(clipped, k, out=clipped)

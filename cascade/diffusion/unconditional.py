@@ -10,7 +10,7 @@ import numpy as np
 
 from cascade.diffusion.spec import StoredContext
 from cascade.errors import ManifestError
-from cascade.numerics.length_buckets import lengthened
+from cascade.numerics.length_buckets import pad_tokens
 from cascade.types import Array, ContextF16
 
 
@@ -21,6 +21,9 @@ def read_stored_context(spec: StoredContext, data: bytes, width: int) -> Context
         spec: its entry in the manifest.
         data: the file.
         width: of the text encoder's embeddings.
+
+    Returns:
+        `[tokens, width]` float16, finite.
 
     Raises:
         ManifestError: the bytes are not `tokens * width` finite numbers.
@@ -39,11 +42,11 @@ def with_null_half(conditioning: Mapping[str, Array], null: ContextF16 | None) -
     """The conditioning of a batch of twice the size: the text's half, then the one without.
 
     Args:
-        conditioning: graph inputs of one request, batch axis first.
-        null: the embeddings to ask with; None masks the text's own tokens out.
+        conditioning: graph inputs of one request, `[B, ...]` float32.
+        null: the embeddings to ask with, `[tokens, width]`; None masks the text's own tokens out.
 
     Returns:
-        The same inputs, twice as many rows. A shorter context is filled with masked-out zeros.
+        The same inputs, `[2 * B, ...]` float32. A shorter context is filled with masked-out zeros.
     """
     doubled = {key: np.concatenate([value, value]) for key, value in conditioning.items()}
     mask = conditioning["context_mask"]
@@ -58,5 +61,5 @@ def with_null_half(conditioning: Mapping[str, Array], null: ContextF16 | None) -
         (mask, other_mask, "context_mask"),
     )
     for text, empty, name in halves:
-        doubled[name] = np.concatenate([lengthened(text, length), lengthened(empty, length)])
+        doubled[name] = np.concatenate([pad_tokens(text, length), pad_tokens(empty, length)])
     return doubled

@@ -99,7 +99,7 @@ class OpenVinoEngine:
         self._running = self._ended = self._closed = False
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """All outputs by name; see `Engine.run`."""
+        """All outputs by name; shapes, dtypes and errors are those of `Engine.run`."""
         if self._closed:
             raise EngineError("the engine was closed: open the stage again")
         self._check_inputs(inputs)

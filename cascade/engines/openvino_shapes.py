@@ -26,7 +26,7 @@ def can_be_pinned(graph: bytes) -> bool:
 
 
 def fits(inputs: Mapping[str, Array], usual: DefaultShapes) -> bool:
-    """Whether a run has the usual shapes."""
+    """Whether a run has the usual shapes; of which dtypes, makes no difference."""
     return inputs.keys() == usual.keys() and all(
         len(value.shape) == len(usual[name])
         and all(size in (n, None) for n, size in zip(value.shape, usual[name], strict=True))

@@ -99,7 +99,7 @@ class OrtEngine:
         return {o.name: (dtype_name(o.type), tuple(o.shape)) for o in self._open().get_outputs()}
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """All outputs by name; see `Engine.run`."""
+        """All outputs by name; shapes, dtypes and errors are those of `Engine.run`."""
         session = self._open()
         names = [output.name for output in session.get_outputs()]
         options = ort.RunOptions()

@@ -97,7 +97,7 @@ class TensorRtEngine:
         self._prepared: RecentlyUsed[Prepared] = RecentlyUsed(SHAPES_KEPT, Prepared.close)
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """All outputs by name; see `Engine.run`. What is returned is the caller's to keep."""
+        """All outputs by name; shapes, dtypes and errors are those of `Engine.run`."""
         if self._closed:
             raise EngineError("the engine is closed")
         arrays = check_inputs(self._inputs, inputs)
@@ -187,7 +187,15 @@ class Prepared:
         self.context.set_tensor_address(item.name, int(self.device[item.name]))
 
     def run(self, arrays: Mapping[str, Array], ended: threading.Event) -> dict[str, Array]:
-        """Send what changed, launch, wait."""
+        """Send what changed, launch, wait.
+
+        Args:
+            arrays: every input, of the shapes that this was made for, in C order.
+            ended: set from another thread: nothing more is launched.
+
+        Returns:
+            Every output by name, of the engine's shape and dtype, the caller's to keep.
+        """
         try:
             for name, array in arrays.items():
                 self.send(name, array)
@@ -200,10 +208,16 @@ class Prepared:
         return {name: array.copy() for name, array in self.landed.items()}
 
     def send(self, name: str, array: Array) -> None:
-        """One input to the card, unless it lies there."""
+        """One input to the card, unless it lies there.
+
+        Args:
+            name: of the input.
+            array: of the shape and dtype that this was made for, in C order.
+        """
         sent = self.sent[name]
         if sent.holds(array):
             return
+        # First: should the copy fail, nothing may be taken for sent.
         sent.source = None
         np.copyto(sent.staged, array)
         cuda.memcpy_htod_async(self.device[name], sent.staged, self.stream)
@@ -211,6 +225,7 @@ class Prepared:
 
     def record(self) -> RecordedGraph:
         """The work of one run as a graph; one run before it lets the library allocate."""
+        # Allocations inside a recording are an error of the driver.
         self.enqueue()
         self.stream.synchronize()
         graph = RecordedGraph(self.stream.handle)

@@ -42,6 +42,10 @@ class Binding:
 def check_inputs(bindings: Iterable[Binding], inputs: Mapping[str, Array]) -> dict[str, Array]:
     """The inputs in C order, in the engine's order.
 
+    Args:
+        bindings: the engine's inputs.
+        inputs: arrays by name, of any shape and dtype.
+
     Raises:
         EngineError: a name is missing or unknown, or a dtype or a shape is not the engine's.
     """
@@ -54,7 +58,15 @@ def check_inputs(bindings: Iterable[Binding], inputs: Mapping[str, Array]) -> di
 
 
 def check_array(binding: Binding, array: Array) -> None:
-    """Raise unless an array fits an input."""
+    """Raise unless an array fits an input.
+
+    Args:
+        binding: the engine's dtype, and the smallest and largest shape of its profile.
+        array: any shape and dtype.
+
+    Raises:
+        EngineError: naming the input, what was expected and what came.
+    """
     if array.dtype.name != binding.dtype:
         raise EngineError(f"input {binding.name}: expected {binding.dtype}, got {array.dtype.name}")
     low, high = binding.smallest or binding.shape, binding.largest or binding.shape
@@ -69,7 +81,7 @@ def check_array(binding: Binding, array: Array) -> None:
 
 
 def shape_key(inputs: Mapping[str, Array]) -> ShapeKey:
-    """What a recorded graph is found by: every input's shape."""
+    """What a recorded graph is found by: every input's shape, whatever the dtypes."""
     return tuple((name, tuple(inputs[name].shape)) for name in sorted(inputs))
 
 
@@ -95,6 +107,9 @@ class Sent:
 
         Either it is the same array and nobody can have written to it since, or its bytes equal
         those that were sent. Equal addresses alone prove nothing.
+
+        Args:
+            array: of the shape and dtype of `staged`, in C order.
         """
         if self.source is None:
             return False
@@ -102,7 +117,11 @@ class Sent:
 
 
 def frozen(array: Array) -> bool:
-    """Whether neither the array nor what it is a view of can be written through numpy."""
+    """Whether neither the array nor what it is a view of can be written through numpy.
+
+    Args:
+        array: any shape and dtype.
+    """
     owner: object = array
     while isinstance(owner, np.ndarray):
         if owner.flags.writeable:
@@ -112,7 +131,7 @@ def frozen(array: Array) -> bool:
 
 
 def same_bytes(array: Array, other: Array) -> bool:
-    """Whether two C-ordered arrays of one shape hold the same bytes; NaN equals itself."""
+    """Whether C-ordered arrays of one shape and dtype hold the same bytes; NaN equals itself."""
     a, b = (np.ravel(x).view(np.uint8) for x in (array, other))
     return all(
         np.array_equal(a[at : at + COMPARED_AT_ONCE], b[at : at + COMPARED_AT_ONCE])

@@ -1,4 +1,4 @@
-"""Large arrays worked on in pieces, each small enough to stay near the processor.
+"""Large arrays in chunks, each small enough to stay near the processor.
 
 Arithmetic on a 1024x1024 picture is bound by memory, not by the processor: a temporary array of
 12 MB costs more than the sum that fills it. So a chain of operations runs piece by piece, and its
@@ -13,15 +13,15 @@ import numpy as np
 
 from cascade.types import Array, Batch
 
-PIECE = 1 << 18
+CHUNK = 1 << 18
 """Values worked on at a time, 1 MiB in float32: with fewer the calls cost more than the work, with
 more the temporaries are as slow as the arrays."""
 
 
-def pieces(size: int, piece: int = PIECE) -> Iterator[slice]:
-    """Slices of at most `piece` items that cover `range(size)` in order."""
-    for begin in range(0, size, piece):
-        yield slice(begin, min(begin + piece, size))
+def chunks(size: int, chunk: int = CHUNK) -> Iterator[slice]:
+    """Slices of at most `chunk` items that cover `range(size)` in order."""
+    for begin in range(0, size, chunk):
+        yield slice(begin, min(begin + chunk, size))
 
 
 def weighted_sum(*terms: tuple[Array | float, Batch]) -> Batch:
@@ -40,8 +40,8 @@ def weighted_sum(*terms: tuple[Array | float, Batch]) -> Batch:
     for index in range(shape[0]):
         lines = [images[index].reshape(-1) for _, images in terms]
         line_out = out[index].reshape(-1)
-        scratch = np.empty(min(PIECE, len(line_out)), np.float32)
-        for part in pieces(len(line_out)):
+        scratch = np.empty(min(CHUNK, len(line_out)), np.float32)
+        for part in chunks(len(line_out)):
             total = np.multiply(lines[0][part], weights[0][index], out=line_out[part])
             for weight, line in zip(weights[1:], lines[1:], strict=True):
                 total += np.multiply(line[part], weight[index], out=scratch[: len(total)])

@@ -3,8 +3,10 @@
 The last place of what numpy and the C library return follows the processor, the library and its
 version. Here a result is made of additions, multiplications, divisions and scalings by powers of
 two alone, each rounded as IEEE 754 says, in an order that is written down: an implementation in
-another language gets the same numbers. Within 4 units in the last place of the true values. Knows
-numbers only.
+another language gets the same numbers. Within 4 units in the last place of the true values.
+Elsewhere: a correctly specified libm, as CORE-MATH is. Knows numbers only.
+
+Every function here takes numbers of any shape and returns float64 of the same shape.
 
 References:
     Muller, "Elementary Functions" (2016), chapters 10 and 11: the argument reduced with a constant
@@ -35,14 +37,29 @@ FARTHEST = 1100.0
 
 
 def exponential(x: ArrayLike) -> Times:
-    """`e^x`; for whole pictures too."""
+    """`e^x`; for whole pictures too.
+
+    Args:
+        x: any shape; beyond `FARTHEST` as that.
+
+    Returns:
+        float64 of that shape, 0 to infinity.
+    """
     rest, twos = reduced(x)
+    # Overflow to infinity and underflow to 0 are the right answers here, not accidents.
     with np.errstate(over="ignore", under="ignore"):
         return np.asarray(np.ldexp(1 + rest * polynomial(EXP_TERMS, rest), twos))
 
 
 def exponential_minus_1(x: ArrayLike) -> Times:
-    """`e^x - 1`, also where that is small."""
+    """`e^x - 1`, also where that is small.
+
+    Args:
+        x: any shape; beyond `FARTHEST` as that.
+
+    Returns:
+        float64 of that shape, -1 to infinity.
+    """
     rest, twos = reduced(x)
     with np.errstate(over="ignore", under="ignore"):
         power = np.ldexp(1.0, twos)
@@ -50,12 +67,26 @@ def exponential_minus_1(x: ArrayLike) -> Times:
 
 
 def logarithm(x: ArrayLike) -> Times:
-    """The natural logarithm of numbers from 0 on; of 0 it is minus infinity."""
+    """The natural logarithm.
+
+    Args:
+        x: any shape, 0 or more.
+
+    Returns:
+        float64 of that shape; of 0 it is minus infinity.
+    """
     return each(logarithm_of, x)
 
 
 def logarithm_of_1_plus(x: ArrayLike) -> Times:
-    """`log(1 + x)` of numbers from -1 on, also where it is small."""
+    """`log(1 + x)`, also where it is small.
+
+    Args:
+        x: any shape, -1 or more.
+
+    Returns:
+        float64 of that shape; of -1 it is minus infinity.
+    """
 
     def of(value: float) -> float:
         small = SQRT_HALF - 1 < value < 1 / SQRT_HALF - 1
@@ -65,9 +96,17 @@ def logarithm_of_1_plus(x: ArrayLike) -> Times:
 
 
 def sine(x: ArrayLike) -> Times:
-    """The sine of angles from 0 to half of pi."""
+    """The sine.
+
+    Args:
+        x: angles in radians, any shape, 0 to half of pi.
+
+    Returns:
+        float64 of that shape, 0 to 1.
+    """
 
     def of(angle: float) -> float:
+        # The smaller of the two angles: the series are short only up to a quarter of pi.
         other = (HALF_PI[0] - angle) + HALF_PI[1]
         return sine_to_quarter(angle) if angle < other else cosine_to_quarter(other)
 
@@ -75,7 +114,14 @@ def sine(x: ArrayLike) -> Times:
 
 
 def cosine(x: ArrayLike) -> Times:
-    """The cosine of angles from 0 to half of pi."""
+    """The cosine.
+
+    Args:
+        x: angles in radians, any shape, 0 to half of pi.
+
+    Returns:
+        float64 of that shape, 0 to 1.
+    """
 
     def of(angle: float) -> float:
         other = (HALF_PI[0] - angle) + HALF_PI[1]
@@ -88,6 +134,13 @@ def each(function: Callable[[float], float], x: ArrayLike) -> Times:
     """A function of one number, of every number of an array: for the few times of a run.
 
     Python's own numbers take a microsecond where an array of one takes fifty.
+
+    Args:
+        function: of one number.
+        x: any shape.
+
+    Returns:
+        float64 of that shape.
     """
     x = np.asarray(x, np.float64)
     values = np.array([function(value) for value in x.reshape(-1).tolist()], np.float64)
@@ -95,8 +148,17 @@ def each(function: Callable[[float], float], x: ArrayLike) -> Times:
 
 
 def reduced(x: ArrayLike) -> tuple[Times, Times]:
-    """`x` less a multiple of log 2, and the multiple; what is left is at most half of log 2."""
+    """Argument reduction: `x` as a multiple of log 2 and a rest.
+
+    Args:
+        x: any shape.
+
+    Returns:
+        The rest, float64, at most half of log 2 either way; then the multiples, whole numbers. Both
+        of the shape of `x`.
+    """
     x = np.clip(np.asarray(x, np.float64), -FARTHEST, FARTHEST)
+    # In this order: the first product is exact, so that only the small second one is rounded.
     twos = np.rint(x / LN2[0])
     return np.asarray((x - twos * LN2[0]) - twos * LN2[1]), twos.astype(int)
 
@@ -105,6 +167,7 @@ def logarithm_of(x: float) -> float:
     """The natural logarithm of one number."""
     if x == 0:
         return -inf
+    # A mantissa around 1, so that the series below converges within its twelve terms.
     mantissa, twos = frexp(x)
     if mantissa < SQRT_HALF:
         mantissa, twos = ldexp(mantissa, 1), twos - 1

@@ -1,4 +1,4 @@
-"""Lengths of texts, rounded up to a few: what engines see; the mask leaves out what was added.
+"""Length buckets: texts padded to one of a few lengths; the mask leaves out what was added.
 
 An engine prepares itself for every length that it meets. With a length for every prompt OpenVINO's
 memory grew by 200 MiB in 255 prompts; with a dozen it is bounded, and texts of unequal length share
@@ -15,7 +15,7 @@ LENGTHS = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 """Tokens. Multiples of eight: the vectors of all processors divide them."""
 
 
-def rounded_length(tokens: int, longest: int = LENGTHS[-1]) -> int:
+def bucket_length(tokens: int, longest: int = LENGTHS[-1]) -> int:
     """The length at which a text is shown to an engine.
 
     Args:
@@ -29,8 +29,16 @@ def rounded_length(tokens: int, longest: int = LENGTHS[-1]) -> int:
     return max(tokens, min(fitting, longest))
 
 
-def lengthened(rows: Array, length: int) -> Array:
-    """`[B, tokens, ...]` filled with zeros to `length` tokens."""
+def pad_tokens(rows: Array, length: int) -> Array:
+    """Rows of tokens, zeros behind them.
+
+    Args:
+        rows: `[B, tokens, ...]`, any dtype.
+        length: at least `tokens`.
+
+    Returns:
+        `[B, length, ...]` of that dtype.
+    """
     missing = [(0, 0)] * rows.ndim
     missing[1] = (0, length - rows.shape[1])
     return np.pad(rows, missing)

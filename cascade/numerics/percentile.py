@@ -8,7 +8,7 @@ ordered instead. Knows numbers only.
 
 import numpy as np
 
-from cascade.numerics.chunked import pieces
+from cascade.numerics.chunked import chunks
 from cascade.types import Array
 
 STRIDE = 61
@@ -46,20 +46,30 @@ def magnitude_percentile(values: Array, share: float) -> tuple[float, float]:
 
 
 def largest_magnitudes(values: Array, top: int) -> Array:
-    """At least the `top` largest of `|values|`, in no order, as a new array."""
+    """At least the `top` largest of `|values|`.
+
+    Args:
+        values: `[n]` float32.
+        top: 1 to n.
+
+    Returns:
+        `[m]` float32, `m` from `top` to `n`, in no order: a new array.
+    """
     if len(values) <= FEW:
         return np.abs(values)
     sample = np.abs(values[::STRIDE])
     aim = len(sample) - 1 - (2 * top // STRIDE + SPARE)
     if aim <= 0:
         return np.abs(values)
+    # Twice as many as are wanted lie above the mark, by what the sample says.
     mark = np.partition(sample, aim)[aim]
 
     found: list[Array] = []
-    for part in pieces(len(values)):
+    for part in chunks(len(values)):
         piece = values[part]
         far = piece >= mark
         far |= piece <= -mark
         found.append(np.abs(piece[far]))
     most = np.concatenate(found)
+    # The sample misled: the answer must not follow from it.
     return most if len(most) >= top else np.abs(values)

@@ -115,7 +115,10 @@ class TextEncoderFamily:
     def dummy_inputs(
         self, spec: TextEncoderSpec, role: str, axes: Mapping[str, int]
     ) -> dict[str, Array]:
-        """Token numbers 0 and 1, which every vocabulary has; the mask is any number in [0, 1)."""
+        """Token numbers 0 and 1, which every vocabulary has; the mask is any number in [0, 1).
+
+        Shapes and dtypes are the graph's.
+        """
         rng = np.random.default_rng(0)
         inputs: dict[str, Array] = {}
         for tensor in spec.graphs[role].inputs:

@@ -15,7 +15,7 @@ from cascade.engine import Engine
 from cascade.errors import InvalidRequest, StageError
 from cascade.events import Backend, Event, StageFinished
 from cascade.graph_spec import NET
-from cascade.numerics.length_buckets import rounded_length
+from cascade.numerics.length_buckets import bucket_length
 from cascade.request import GenerateRequest, Handoff
 from cascade.text.spec import TextEncoderSpec
 from cascade.text.tokenizer import PromptTokenizer
@@ -106,11 +106,14 @@ def token_inputs(ids: TokenIds, spec: Padding) -> dict[str, Array]:
     to a length of `cascade.numerics.length_buckets`.
 
     Args:
-        ids: the real tokens, at most `spec.max_tokens`.
+        ids: the real tokens, `[L]` int64, at most `spec.max_tokens` of them.
         spec: the text encoder's entry in the manifest, or what will become one.
+
+    Returns:
+        `token_ids` int64 and `token_mask` float32 (1 for real tokens), both `[1, tokens]`.
     """
     padded = spec.pad_token is not None
-    length = spec.max_tokens if padded else rounded_length(len(ids), spec.max_tokens)
+    length = spec.max_tokens if padded else bucket_length(len(ids), spec.max_tokens)
     missing = length - len(ids)
     mask = np.pad(np.ones(len(ids), np.float32), (0, missing))
     filled = np.pad(ids, (0, missing), constant_values=spec.pad_token or 0)
@@ -118,5 +121,14 @@ def token_inputs(ids: TokenIds, spec: Padding) -> dict[str, Array]:
 
 
 def kept_rows(context: Array, tokens: int, spec: Padding) -> Array:
-    """The embeddings that leave the stage: of the real tokens, or of the manifest's padding too."""
+    """The embeddings that leave the stage: of the real tokens, or of the manifest's padding too.
+
+    Args:
+        context: of the whole graph, `[length, width]`.
+        tokens: how many of its rows are real.
+        spec: the text encoder's entry in the manifest, or what will become one.
+
+    Returns:
+        `[tokens, width]` of the same dtype, or all rows.
+    """
     return context if spec.pad_token is not None else context[:tokens]

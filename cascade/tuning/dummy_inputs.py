@@ -36,7 +36,7 @@ def default_shapes(component: ComponentSpec, role: str = NET) -> dict[str, tuple
 def dummy_inputs(
     component: ComponentSpec, axes: Mapping[str, int], role: str = NET
 ) -> dict[str, Array]:
-    """Every input of one graph by name; see `Family.dummy_inputs`."""
+    """Every input of one graph by name, of its shape and dtype; see `Family.dummy_inputs`."""
     return family_of(component).dummy_inputs(component, role, axes)
 
 

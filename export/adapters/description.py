@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from torch import nn
 
-from cascade.diffusion.conditioning import EnlargeKind
+from cascade.diffusion.conditioning import UpsampleKind
 from cascade.diffusion.parametrization import Prediction
 from cascade.diffusion.schedule import ScheduleSpec, make_schedule
 from cascade.diffusion.spec import (
@@ -70,7 +70,7 @@ class StageDescription:
     threshold: ThresholdSpec = field(
         default_factory=lambda: ThresholdSpec(kind="dynamic", percentile=0.995)
     )
-    enlarge: EnlargeKind = "cubic"
+    enlarge: UpsampleKind = "cubic"
     augmentation: AugmentationSpec | None = None
     """Needed by, and only by, a stage with an input resolution."""
     uses_mask: bool = True

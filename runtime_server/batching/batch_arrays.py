@@ -11,7 +11,7 @@ from collections.abc import Hashable, Mapping, Sequence
 import numpy as np
 
 from cascade.numerics.finite import is_finite
-from cascade.numerics.length_buckets import lengthened
+from cascade.numerics.length_buckets import pad_tokens
 from cascade.types import Array
 from runtime_server.batching.graph_axes import PADDED_AXIS, GraphAxes
 
@@ -50,7 +50,7 @@ def joined(parts: Sequence[Arrays], axes: GraphAxes) -> dict[str, Array]:
         values = [part[name] for part in parts]
         if name in axes.padded:
             length = max(value.shape[PADDED_AXIS] for value in values)
-            values = [lengthened(value, length) for value in values]
+            values = [pad_tokens(value, length) for value in values]
         whole[name] = np.concatenate(values)
     return whole
 

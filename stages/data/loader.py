@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cascade.diffusion.conditioning import enlarge
+from cascade.diffusion.conditioning import upsample
 from cascade.types import Array, ImageU8
 from stages.data.dataset import Dataset, Example, box_average
 from stages.training.objective import TrainingBatch
@@ -132,7 +132,7 @@ class Loader:
         edges = ((MARGIN, MARGIN), (MARGIN, MARGIN), (0, 0))
         framed = np.pad(picture.low, edges, mode="edge")
         window = framed[top : top + size + 2 * MARGIN, left : left + size + 2 * MARGIN]
-        wide = enlarge(to_planar(window)[None], factor)[0]
+        wide = upsample(to_planar(window)[None], factor)[0]
         cut = MARGIN * factor
         high = picture.pixels[
             top * factor : (top + size) * factor, left * factor : (left + size) * factor

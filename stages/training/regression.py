@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from cascade.codecs.image import from_network, to_network
-from cascade.diffusion.conditioning import enlarge
+from cascade.diffusion.conditioning import upsample
 from cascade.types import ContextF16, ImageU8
 from stages.networks.efficient_unet import EfficientUNet
 from stages.training.objective import Objective, TrainingBatch, scales
@@ -72,7 +72,7 @@ def regressed(
         context: `[tokens, width]`.
         factor: 2 or 4.
     """
-    wide = torch.from_numpy(enlarge(to_network(low), factor))
+    wide = torch.from_numpy(upsample(to_network(low), factor))
     text = torch.from_numpy(context[None].astype("float32"))
     found = estimate(network, objective, wide, text, torch.ones(text.shape[:2]))
     return from_network(found.numpy())

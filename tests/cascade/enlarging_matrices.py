@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from cascade.diffusion.conditioning import EnlargeKind, cubic_kernel
+from cascade.diffusion.conditioning import UpsampleKind, cubic_kernel
 from cascade.types import Array
 
 
@@ -28,7 +28,7 @@ def corner_matrix(size: int, factor: int) -> Array:
     return matrix
 
 
-def enlarged_by_matrices(images: Array, factor: int, kind: EnlargeKind) -> Array:
+def enlarged_by_matrices(images: Array, factor: int, kind: UpsampleKind) -> Array:
     """Both axes, float64."""
     matrix = {"cubic": cubic_matrix, "bilinear_corners": corner_matrix}[kind]
     height, width = images.shape[2:]

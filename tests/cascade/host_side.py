@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from cascade.codecs.image import ImageFormat, decode_image, encode_image, from_network, to_network
-from cascade.diffusion.conditioning import augment, enlarge
+from cascade.diffusion.conditioning import augment, upsample
 from cascade.diffusion.denoiser import Denoiser, Estimate, x0_of
 from cascade.diffusion.guidance import GuidedDenoiser
 from cascade.diffusion.parametrization import Prediction
@@ -78,8 +78,8 @@ def conditioning() -> Iterator[Array]:
     """Enlarged pictures, whole and odd factors, both kinds; then augmented."""
     small = to_network(picture())
     for factor in (2, 3, 4):
-        yield enlarge(small, factor)
-        yield enlarge(small[..., :50], factor, "bilinear_corners")
+        yield upsample(small, factor)
+        yield upsample(small[..., :50], factor, "bilinear_corners")
     draw = normals(small.shape, seed=9, image=2, stage=1, step=AUGMENTATION)
     for schedule in SCHEDULES:
         yield from (augment(small, level, draw, schedule) for level in (0.03, 0.1, 0.5, 0.97))

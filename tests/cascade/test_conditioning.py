@@ -9,11 +9,11 @@ import pytest
 from cascade.diffusion.conditioning import (
     AUGMENTATION,
     TAPPED,
-    EnlargeKind,
+    UpsampleKind,
     augment,
     cubic_kernel,
     cubic_phases,
-    enlarge,
+    upsample,
 )
 from cascade.numerics.noise import normals
 from cascade.types import Array, Batch
@@ -67,7 +67,7 @@ def test_weights_of_every_phase_sum_to_one(factor: int) -> None:
 @FACTORS
 def test_constant_pictures_stay_constant(factor: int, value: float) -> None:
     """A picture of one colour is enlarged to the same colour everywhere."""
-    result = enlarge(np.full((1, 3, 6, 5), value, np.float32), factor)
+    result = upsample(np.full((1, 3, 6, 5), value, np.float32), factor)
     np.testing.assert_allclose(result, value, atol=1e-6)
 
 
@@ -86,7 +86,7 @@ def test_ramps_and_parabolas_are_reproduced_inside(
     small = np.ones((1, 3, size, size), np.float32)
     along = [1, 1, 1, 1]
     along[axis] = size
-    result = enlarge(small * curve(np.arange(size)).reshape(along).astype(np.float32), factor)
+    result = upsample(small * curve(np.arange(size)).reshape(along).astype(np.float32), factor)
     places = centres(size, factor)
     inside = (places >= 1) & (places <= size - 2)
     lines = np.moveaxis(result, axis, -1)[..., inside]
@@ -99,13 +99,13 @@ def test_edges_are_repeated() -> None:
     """The borders behave as if the outermost pixels went on for ever."""
     small = picture((1, 3, 4, 5))
     padded = np.pad(small, ((0, 0), (0, 0), (3, 3), (3, 3)), mode="edge")
-    np.testing.assert_allclose(enlarge(small, 2), enlarge(padded, 2)[..., 6:-6, 6:-6], atol=1e-6)
+    np.testing.assert_allclose(upsample(small, 2), upsample(padded, 2)[..., 6:-6, 6:-6], atol=1e-6)
 
 
 @pytest.mark.parametrize("factor", [1, 2, 4])
 def test_shape_grows_by_the_factor(factor: int) -> None:
     """Height and width grow by the factor, batch and channels stay, the result is float32."""
-    result = enlarge(picture((2, 3, 4, 7)), factor)
+    result = upsample(picture((2, 3, 4, 7)), factor)
     assert result.shape == (2, 3, 4 * factor, 7 * factor)
     assert result.dtype == np.float32
 
@@ -113,13 +113,13 @@ def test_shape_grows_by_the_factor(factor: int) -> None:
 def test_factor_one_is_the_identity() -> None:
     """A picture enlarged by 1 is itself, to the bit."""
     small = picture((2, 3, 5, 6))
-    np.testing.assert_array_equal(enlarge(small, 1), small)
+    np.testing.assert_array_equal(upsample(small, 1), small)
 
 
 def test_odd_factors_keep_the_original_pixels() -> None:
     """With an odd factor the centre of every small pixel is sampled, and keeps its value."""
     small = picture((1, 3, 5, 6))
-    np.testing.assert_allclose(enlarge(small, 3)[..., 1::3, 1::3], small, atol=1e-6)
+    np.testing.assert_allclose(upsample(small, 3)[..., 1::3, 1::3], small, atol=1e-6)
 
 
 @FACTORS
@@ -128,7 +128,7 @@ def test_enlarging_commutes_with_flips(axis: int, factor: int) -> None:
     """Flipping before or after gives the same picture: no direction is preferred."""
     small = picture((1, 3, 6, 5))
     np.testing.assert_allclose(
-        enlarge(np.flip(small, axis), factor), np.flip(enlarge(small, factor), axis), atol=1e-6
+        upsample(np.flip(small, axis), factor), np.flip(upsample(small, factor), axis), atol=1e-6
     )
 
 
@@ -136,7 +136,7 @@ def test_enlarging_treats_both_axes_alike() -> None:
     """Swapping height and width before or after gives the same picture."""
     small = picture((1, 3, 6, 5))
     np.testing.assert_allclose(
-        enlarge(small.swapaxes(2, 3), 4), enlarge(small, 4).swapaxes(2, 3), atol=1e-6
+        upsample(small.swapaxes(2, 3), 4), upsample(small, 4).swapaxes(2, 3), atol=1e-6
     )
 
 
@@ -144,7 +144,7 @@ def test_pictures_and_channels_do_not_mix() -> None:
     """Only the channel that has light before has light after."""
     small = np.zeros((2, 3, 4, 4), np.float32)
     small[1, 2] = picture((4, 4))
-    result = enlarge(small, 2)
+    result = upsample(small, 2)
     assert np.abs(result[1, 2]).max() > 0
     result[1, 2] = 0
     assert not result.any()
@@ -194,22 +194,22 @@ SIZES = ((64, 48), 4), ((100, 37), 3), ((5, 200), 2), ((1, 1), 4), ((2, 3), 4), 
 @pytest.mark.parametrize("kind", ["cubic", "bilinear_corners"])
 @pytest.mark.parametrize(("size", "factor"), [*SIZES, ((256, 256), 4)])
 def test_enlarging_is_the_product_with_both_matrices(
-    size: tuple[int, int], factor: int, kind: EnlargeKind
+    size: tuple[int, int], factor: int, kind: UpsampleKind
 ) -> None:
     """As a product with every weight, zeros included, in double precision would have it."""
     small = picture((2, 3, *size)).clip(-1, 1)
     whole = enlarged_by_matrices(small, factor, kind)
-    np.testing.assert_allclose(enlarge(small, factor, kind), whole, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(upsample(small, factor, kind), whole, rtol=0, atol=1e-6)
 
 
 def test_pieces_change_no_bit() -> None:
     """A picture worked on in several pieces holds one that was worked on in a single piece."""
     small = picture((1, 3, TAPPED // 512, 64))
     height = small.shape[2]
-    long = enlarge(np.concatenate([small] * 3, axis=2), 4)
+    long = upsample(np.concatenate([small] * 3, axis=2), 4)
     inside = slice(4 * 2, 4 * (height - 2))
     middle = long[:, :, 4 * height : 8 * height]
-    np.testing.assert_array_equal(middle[:, :, inside], enlarge(small, 4)[:, :, inside])
+    np.testing.assert_array_equal(middle[:, :, inside], upsample(small, 4)[:, :, inside])
 
 
 def by_hand(pixels: list[float], place: int) -> np.float32:
@@ -227,10 +227,10 @@ def by_hand(pixels: list[float], place: int) -> np.float32:
 def test_the_order_of_the_sums_is_written_down() -> None:
     """Left to right, every product and sum rounded by itself: by hand the same bits come out."""
     row = picture((7,)).tolist()
-    wide = enlarge(np.array(row, np.float32).reshape(1, 1, 1, 7), 1)
+    wide = upsample(np.array(row, np.float32).reshape(1, 1, 1, 7), 1)
     np.testing.assert_array_equal(wide.reshape(-1), np.array(row, np.float32))
     # A picture of one row, repeated: the vertical weights see equal values.
-    tall = enlarge(np.array(row, np.float32).reshape(1, 1, 1, 7), 4)
+    tall = upsample(np.array(row, np.float32).reshape(1, 1, 1, 7), 4)
     horizontal = [by_hand(row, place) for place in range(28)]
     for phase in range(4):
         expected = [by_hand([value], phase) for value in horizontal]

@@ -14,7 +14,7 @@ import pytest
 
 from cascade.bundle.bundle import open_bundle
 from cascade.bundle.manifest import Manifest, read_manifest, write_manifest
-from cascade.diffusion.conditioning import augment, enlarge
+from cascade.diffusion.conditioning import augment, upsample
 from cascade.diffusion.denoiser import EngineDenoiser, Estimate
 from cascade.diffusion.guidance import GuidedDenoiser
 from cascade.diffusion.options import check_context, resolve_options, run_times
@@ -239,10 +239,10 @@ def test_a_broken_stored_context_names_its_file(tokens: int, data: bytes) -> Non
 def test_corners_stay_on_corners(size: int, factor: int) -> None:
     """The ends are the ends, a colour stays a colour, and a ramp stays a straight ramp."""
     ramp = np.linspace(0, 1, size, dtype=np.float32)
-    tall = enlarge(np.broadcast_to(ramp[:, None], (1, 3, size, 2)), factor, "bilinear_corners")
+    tall = upsample(np.broadcast_to(ramp[:, None], (1, 3, size, 2)), factor, "bilinear_corners")
     expected = np.linspace(0, 1, size * factor) if size > 1 else np.zeros(factor)
     np.testing.assert_allclose(tall, np.broadcast_to(expected[:, None], tall.shape), atol=1e-6)
-    flat = enlarge(np.full((1, 3, size, 2), 0.7, np.float32), factor, "bilinear_corners")
+    flat = upsample(np.full((1, 3, size, 2), 0.7, np.float32), factor, "bilinear_corners")
     np.testing.assert_allclose(flat, 0.7, rtol=1e-6)
 
 
@@ -250,9 +250,9 @@ def test_enlarge_takes_the_named_kind() -> None:
     """A checker of 2x2 with linear corners: the middle of an edge is halfway."""
     image = np.zeros((1, 3, 2, 2), np.float32)
     image[..., 1] = 3
-    wide = enlarge(image, 2, "bilinear_corners")
+    wide = upsample(image, 2, "bilinear_corners")
     np.testing.assert_allclose(wide[0, 0], np.tile([0, 1, 2, 3], (4, 1)), atol=1e-6)
-    assert not np.allclose(wide, enlarge(image, 2))
+    assert not np.allclose(wide, upsample(image, 2))
 
 
 def test_augmentation_follows_the_named_schedule() -> None:

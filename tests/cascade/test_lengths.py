@@ -16,7 +16,7 @@ from cascade.engines.factory import EngineChoice, EngineKind, installed_kinds, o
 from cascade.errors import InvalidRequest
 from cascade.events import StageFinished
 from cascade.graph_spec import TensorSpec
-from cascade.numerics.length_buckets import LENGTHS, lengthened, rounded_length
+from cascade.numerics.length_buckets import LENGTHS, bucket_length, pad_tokens
 from cascade.precision import Precision
 from cascade.request import GenerateRequest, Handoff
 from cascade.text.stage import TextEncoderStage
@@ -73,14 +73,14 @@ def context_of(tokens: int) -> Array:
 )
 def test_lengths_are_rounded_up(tokens: int, longest: int, length: int) -> None:
     """To the next of the list, to what the graph can take, and never down."""
-    assert rounded_length(tokens, longest) == length
+    assert bucket_length(tokens, longest) == length
 
 
 def test_rounding_costs_at_most_half() -> None:
     """From 9 tokens on less than twice the text; from 17 on at most half as much again."""
     for tokens in range(9, 513):
-        assert rounded_length(tokens) < 2 * tokens
-        assert tokens < 17 or rounded_length(tokens) <= 1.5 * tokens
+        assert bucket_length(tokens) < 2 * tokens
+        assert tokens < 17 or bucket_length(tokens) <= 1.5 * tokens
     assert all(length % 8 == 0 for length in LENGTHS)
 
 
@@ -118,7 +118,7 @@ def test_what_is_added_is_zero_and_masked(tiny: Bundle, tokens: int) -> None:
     inputs = check_context(tiny.manifest.stages[0], Handoff(context=context))
     np.testing.assert_array_equal(inputs["context"][0, :tokens], context)
     assert not inputs["context"][0, tokens:].any()
-    length = rounded_length(tokens)
+    length = bucket_length(tokens)
     assert inputs["context_mask"].tolist() == [[1.0] * tokens + [0.0] * (length - tokens)]
 
 
@@ -167,7 +167,7 @@ def test_masked_tokens_change_rounding_alone(kind: EngineKind, tokens: int) -> N
         choice = EngineChoice(kind, Precision.FP32, 1)
         engine = open_engine(bundle.read(spec.graph.file), choice)
         longer = {
-            name: lengthened(value, rounded_length(tokens)) if name in COUNTED else value
+            name: pad_tokens(value, bucket_length(tokens)) if name in COUNTED else value
             for name, value in inputs.items()
         }
         alone, masked = (engine.run(given)[output] for given in (inputs, longer))

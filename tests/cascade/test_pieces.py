@@ -1,9 +1,9 @@
-"""Work in pieces: nothing shows where an array was cut."""
+"""Work in chunks: nothing shows where an array was cut."""
 
 import numpy as np
 import pytest
 
-from cascade.numerics.chunked import PIECE, pieces, weighted_sum
+from cascade.numerics.chunked import CHUNK, chunks, weighted_sum
 from cascade.types import Array
 
 
@@ -15,14 +15,14 @@ def draw(seed: int, shape: tuple[int, ...]) -> Array:
 @pytest.mark.parametrize(("size", "piece"), [(0, 4), (1, 4), (4, 4), (9, 4), (12, 4)])
 def test_pieces_cover_everything_once_in_order(size: int, piece: int) -> None:
     """The slices, put together, are the whole range; none is longer than a piece."""
-    parts = list(pieces(size, piece))
+    parts = list(chunks(size, piece))
     assert [i for part in parts for i in range(size)[part]] == list(range(size))
     assert all(0 < part.stop - part.start <= piece for part in parts)
 
 
-@pytest.mark.parametrize("size", [1, 1000, PIECE, PIECE + 1, 2 * PIECE + 77])
+@pytest.mark.parametrize("size", [1, 1000, CHUNK, CHUNK + 1, 2 * CHUNK + 77])
 def test_a_weighted_sum_is_the_plain_expression_to_the_bit(size: int) -> None:
-    """Around the borders of pieces too, `w0 a + w1 b + w2 c` in float32, left to right."""
+    """Around the borders of chunks too, `w0 a + w1 b + w2 c` in float32, left to right."""
     a, b, c = (draw(seed, (1, size)) for seed in range(3))
     w = [np.float32(value) for value in (0.8, -0.6, 1.7)]
     result = weighted_sum((w[0], a), (w[1], b), (w[2], c))

@@ -10,7 +10,7 @@ import pytest
 
 from cascade.bundle.bundle import Bundle
 from cascade.codecs.image import from_network, to_network
-from cascade.diffusion.conditioning import augment, enlarge
+from cascade.diffusion.conditioning import augment, upsample
 from cascade.diffusion.request_options import DiffusionOptions
 from cascade.diffusion.spec import DiffusionSpec, GuidanceSpec, ThresholdSpec
 from cascade.diffusion.stage import DiffusionStage
@@ -296,7 +296,7 @@ def test_augmentation_zero_shows_the_enlarged_picture(bundle: Bundle) -> None:
         image=SMALL,
     )
     for call in engine.calls:
-        np.testing.assert_array_equal(call["low_res"], enlarge(to_network(SMALL), 2))
+        np.testing.assert_array_equal(call["low_res"], upsample(to_network(SMALL), 2))
         assert call["aug_level"].tolist() == [0.0]
 
 
@@ -308,7 +308,7 @@ def test_augmentation_adds_addressed_noise(bundle: Bundle, level: float | None) 
     run(stage, DiffusionOptions(augmentation=level, guidance=2.0), image=SMALL, seed=6)
     noise = normals((1, 3, 16, 16), seed=6, image=0, stage=2, step=AUGMENTATION)
     level = 0.1 if level is None else level
-    expected = augment(enlarge(to_network(SMALL), 2), level, noise)
+    expected = augment(upsample(to_network(SMALL), 2), level, noise)
     for call in engine.calls:
         for row in range(2):
             np.testing.assert_array_equal(call["low_res"][row], expected[0])

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from cascade.codecs.image import to_network
-from cascade.diffusion.conditioning import enlarge
+from cascade.diffusion.conditioning import upsample
 from stages.data.dataset import box_average
 from stages.data.loader import COLOURED_SHARE, PLAIN_SHARE, REDRAWS, Loader, Picture, pad, to_planar
 from stages.data.recolour import main_hue, nearest_colour
@@ -90,7 +90,7 @@ def test_a_crop_is_cut_from_the_whole_enlarged_picture(factor: int) -> None:
     """At every place, edges too: enlarging the crop's surroundings equals enlarging all."""
     pixels = np.random.default_rng(0).integers(0, 256, (12 * factor, 12 * factor, 3), np.uint8)
     low = box_average(pixels, factor)
-    whole, high = enlarge(to_network(low), factor)[0], to_planar(pixels)
+    whole, high = upsample(to_network(low), factor)[0], to_planar(pixels)
     picture = Picture(DATA.examples[0], pixels, low)
     size = 5
     for top in range(12 - size + 1):

@@ -13,7 +13,18 @@ from cascade.types import Batch, Time, Times
 
 
 def ddim_step(schedule: Schedule, x_t: Batch, x0: Batch, t: Time, s: Time) -> Batch:
-    """Move `x_t` from time `t` to the earlier time `s` along the line through the estimate `x0`."""
+    """Move `x_t` from time `t` to the earlier time `s` along the line through the estimate `x0`.
+
+    Args:
+        schedule: what the times mean.
+        x_t: `[B, 3, H, W]` float32.
+        x0: the estimate of the clean images, of the shape of `x_t`, float32.
+        t: present time in (0, 1], a scalar.
+        s: earlier time, above 0, a scalar.
+
+    Returns:
+        The images at time `s`, `[B, 3, H, W]` float32.
+    """
     # alpha_s x0 + sigma_s epsilon, with epsilon = (x_t - alpha_t x0) / sigma_t put in: half the
     # passes over the pictures, and no small difference divided by a small sigma.
     kept = float(schedule.sigma(s)) / float(schedule.sigma(t))
@@ -31,7 +42,7 @@ def ddim(
         denoise: step index to denoiser.
         x: noise at `times[0]`, `[B, 3, H, W]`.
         schedule: what the times mean.
-        times: decreasing, the last one 0; one step between each two.
+        times: `[total + 1]`, decreasing, the last one 0; one step between each two.
     """
     total = len(times) - 1
     for index in range(total):

@@ -12,7 +12,7 @@ import numpy as np
 
 from cascade.diffusion.samplers.sampling import DenoiserAt, NoiseAt, SamplerStep, times_of
 from cascade.diffusion.schedule import Schedule
-from cascade.numerics.chunked import pieces, weighted_sum
+from cascade.numerics.chunked import chunks, weighted_sum
 from cascade.numerics.elementary import exponential, exponential_minus_1, logarithm
 from cascade.types import Array, Batch, Time, Times
 
@@ -37,11 +37,11 @@ def posterior(schedule: Schedule, t: Time, s: Time, gamma: float | Array) -> Pos
 
     Args:
         schedule: what the times mean.
-        t: present time.
-        s: earlier time, above 0.
+        t: present time in (0, 1], a scalar.
+        s: earlier time, above 0, a scalar.
         gamma: 0 takes the lower bound of the variance (the posterior of one image), 1 the upper
             bound (`1 - alpha_t^2 / alpha_s^2`); between them the logarithm is interpolated. One
-            number, or one per pixel.
+            number, or one per pixel, `[B, 3, H, W]` float32.
     """
     alpha_t, alpha_s = float(schedule.alpha(t)), float(schedule.alpha(s))
     sigma_t, sigma_s = float(schedule.sigma(t)), float(schedule.sigma(s))
@@ -58,12 +58,23 @@ def posterior(schedule: Schedule, t: Time, s: Time, gamma: float | Array) -> Pos
 
 
 def noised(step: Posterior, x0: Batch, x_t: Batch, noise: Batch) -> Batch:
-    """The step taken: the mean, and noise of the variance around it."""
+    """The step taken: the mean, and noise of the variance around it.
+
+    Args:
+        step: from the present time to the earlier one.
+        x0: the estimate of the clean images, `[B, 3, H, W]` float32.
+        x_t: the noisy images, of the same shape, float32.
+        noise: standard normal, of the same shape, float32.
+
+    Returns:
+        The images at the earlier time, `[B, 3, H, W]` float32.
+    """
     log_variance = np.broadcast_to(step.log_variance, x_t.shape).reshape(-1)
     out = np.empty(x_t.shape, np.float32)
     lines = [images.reshape(-1) for images in (out, x0, x_t, noise)]
+    # Without a learned variance one deviation serves all pixels; it is the first one's.
     one = exponential(0.5 * log_variance[:1]).astype(np.float32)
-    for part in pieces(x_t.size):
+    for part in chunks(x_t.size):
         total, estimate, noisy, draws = (line[part] for line in lines)
         deviation = one
         if np.ndim(step.log_variance):
@@ -88,7 +99,7 @@ def ddpm(
         denoise: step index to denoiser.
         x: noise at `times[0]`, `[B, 3, H, W]`.
         schedule: what the times mean.
-        times: decreasing, the last one 0; one step between each two.
+        times: `[total + 1]`, decreasing, the last one 0; one step between each two.
         noise: step index to standard normal noise.
         gamma: where between the lower (0) and the upper (1) variance; a learned variance, where
             the denoiser gives one, takes its place.
@@ -124,7 +135,7 @@ def final_noise(
     Args:
         steps: of `ddpm`.
         schedule: what the times mean.
-        times: as `ddpm` was given them.
+        times: as `ddpm` was given them, `[total + 1]`.
         noise: step index to standard normal noise.
         first_time: time of training step 0: a run that ends there ends without noise.
     """

@@ -37,5 +37,13 @@ class SamplerStep:
 
 
 def times_of(x: Batch, t: Time) -> PerSample:
-    """One time for every image of a batch, `[B]`."""
+    """One time for every image of a batch.
+
+    Args:
+        x: `[B, 3, H, W]` float32.
+        t: in [0, 1], a scalar.
+
+    Returns:
+        `[B]` float32.
+    """
     return np.full(len(x), t, np.float32)

@@ -20,8 +20,21 @@ from cascade.types import Batch, Time, Times
 
 
 def add_noise(schedule: Schedule, x_s: Batch, s: Time, t: Time, noise: Batch) -> Batch:
-    """Move `x_s` from time `s` forward to the later time `t` by the diffusion process."""
+    """Move `x_s` from time `s` forward to the later time `t` by the diffusion process.
+
+    Args:
+        schedule: what the times mean.
+        x_s: `[B, 3, H, W]` float32.
+        s: present time in (0, 1], a scalar.
+        t: later time, a scalar.
+        noise: standard normal, of the shape of `x_s`, float32.
+
+    Returns:
+        The images at time `t`, `[B, 3, H, W]` float32.
+    """
     ratio = float(schedule.alpha(t)) / float(schedule.alpha(s))
+    # The share of the noise at t that was not there at s, from log-SNRs: no small difference of
+    # two numbers near 1.
     added = -exponential_minus_1(float(schedule.log_snr(t)) - float(schedule.log_snr(s)))
     scale = float(schedule.sigma(t)) * math.sqrt(added)
     return weighted_sum((ratio, x_s), (scale, noise))
@@ -36,7 +49,7 @@ def stochastic(
         denoise: step index to denoiser.
         x: noise at `times[0]`, `[B, 3, H, W]`.
         schedule: what the times mean.
-        times: decreasing, the last one 0; one step between each two.
+        times: `[total + 1]`, decreasing, the last one 0; one step between each two.
         noise: step index to standard normal noise.
     """
     total = len(times) - 1

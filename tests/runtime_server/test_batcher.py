@@ -1,7 +1,9 @@
 """Rows that meet at one device: shared runs, the token, dropping, and one row's fault."""
 
+import gc
 import queue
 import threading
+import weakref
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
@@ -341,3 +343,35 @@ def test_the_engines_of_one_component_are_told_apart_by_role() -> None:
     with pytest.raises(EngineError):
         row.engines["decoder"].run({"x_t": np.full((1, 1), NAN, np.float32)})
     assert row.failed_role == "decoder"
+
+
+def asked(row: Row, value: float, dead: list[weakref.ref[np.ndarray]]) -> None:
+    """One run of which only weak references are left."""
+    x = np.full((1, 1), value, np.float32)
+    dead.append(weakref.ref(x))
+    dead.append(weakref.ref(row.engines[NET].run({"x_t": x})["prediction"]))
+
+
+def test_arrays_of_a_run_are_free_once_it_is_done(table: Table) -> None:
+    """At once, the leader's and its neighbours', not when the garbage collector comes by."""
+    dead: list[weakref.ref[np.ndarray]] = []
+    gc.disable()
+    try:
+        first = table.ask(table.row(1.0), 10)
+        table.wait_entered()
+        threads = [
+            threading.Thread(target=asked, args=(table.row(2.0 + n), 20.0 + n, dead))
+            for n in range(2)
+        ]
+        for thread in threads:
+            before = table.inside
+            thread.start()
+            wait_until(lambda before=before: table.inside > before)
+        table.go(runs=4)
+        assert first.result(60) == 11
+        for thread in threads:
+            thread.join(60)
+        assert len(dead) == 4
+        assert [reference() for reference in dead] == [None] * len(dead)
+    finally:
+        gc.enable()

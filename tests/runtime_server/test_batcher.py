@@ -16,7 +16,7 @@ from cascade.graph_spec import NET
 from cascade.types import Array
 from runtime_server.batching.batch_policy import BatchLimits
 from runtime_server.batching.batcher import DeviceBatcher, HostedEngine, Row
-from runtime_server.batching.engine_key import EngineKey
+from runtime_server.batching.role_key import RoleKey
 from runtime_server.telemetry.server_events import TracedRequest
 from tests.support.serving import wait_until
 
@@ -65,10 +65,10 @@ class Table:
         limits = BatchLimits(max_rows=4, max_bytes=10**6)
         self.batcher = DeviceBatcher(
             {
-                EngineKey(position): HostedEngine(engine=engine, stage=f"stage {position}")
+                RoleKey(position): HostedEngine(engine=engine, stage=f"stage {position}")
                 for position, engine in self.engines.items()
             },
-            {EngineKey(position): limits for position in self.engines},
+            {RoleKey(position): limits for position in self.engines},
         )
         self._pool = pool
 
@@ -269,7 +269,7 @@ class Timed:
 
 def timed(engine: Timed, run_s: dict[int, float]) -> DeviceBatcher:
     """A device with that engine, whose runs of one and two rows take so long."""
-    key = EngineKey(1)
+    key = RoleKey(1)
     batcher = DeviceBatcher(
         {key: HostedEngine(engine=engine, stage="a")},
         {key: BatchLimits(max_rows=2, max_bytes=10**6)},
@@ -319,7 +319,7 @@ def test_nobody_is_waited_for_where_sharing_saves_nothing() -> None:
 def test_the_engines_of_one_component_are_told_apart_by_role() -> None:
     """Each role has limits and times of its own, and a failure names the role that failed."""
     encoder, decoder = Timed(), Timed()
-    keys = [EngineKey(1, "encoder"), EngineKey(1, "decoder")]
+    keys = [RoleKey(1, "encoder"), RoleKey(1, "decoder")]
     batcher = DeviceBatcher(
         {
             key: HostedEngine(engine=engine, stage="a")

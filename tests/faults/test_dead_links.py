@@ -15,8 +15,8 @@ from cascade.errors import DeadlineExceeded, TransportError
 from cascade.events import Accepted, Event, FellBack, Progress, Resumed
 from cascade.request import GenerateRequest
 from runtime_client import Client, wire
+from runtime_client.deadline import Deadline
 from runtime_client.local.local_times import LocalTimes, before_fallback
-from runtime_client.remote.deadline import Deadline
 from runtime_client.remote.transport import Keepalive, Security, Transport
 from tests.faults.asking import QUICK, QUICK_STEPS, answer, differs
 from tests.faults.proxy import proxy

@@ -32,6 +32,7 @@ def fingerprint(work: Work) -> bytes:
         "context": None if start.context is None else context_handle(start.context).hex(),
         "image": None if start.image is None else list(start.image.shape),
     }
+    # Sorted, so that the order in which options came makes no other request.
     digest.update(json.dumps(said, sort_keys=True).encode())
     if start.image is not None:
         digest.update(start.image.tobytes())

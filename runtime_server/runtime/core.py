@@ -97,6 +97,7 @@ class Core:
         self._calibration = BatchCalibration(
             self.batcher, bundle.manifest, caps, clock, gives_way_s=2 * config.turn_after_s
         )
+        # Last: from here on threads use everything above.
         self.workers.start()
 
     def measure_now(self) -> None:
@@ -158,6 +159,7 @@ class Core:
         except CascadeError:
             return
         try:
+            # Previews and progress are of no interest; only that it comes to an end.
             while not isinstance(await inbox.get(), Ended):
                 pass
         finally:
@@ -165,6 +167,7 @@ class Core:
 
     def close(self) -> None:
         """End everything."""
+        # Its rows hold the device; the workers close the engines.
         self._calibration.stop()
         self.workers.close()
 

@@ -18,10 +18,10 @@ from runtime_client import Client, wire
 from runtime_client.local.local_times import LocalTimes, before_fallback
 from runtime_client.remote.deadline import Deadline
 from runtime_client.remote.transport import Keepalive, Security, Transport
-from tests.faults.asking import QUICK, QUICK_STEPS, answer, differs
 from tests.faults.proxy import proxy
-from tests.faults.server_process import BRIEFLY, Victim, victim
+from tests.support.asking import QUICK, QUICK_STEPS, answer, differs
 from tests.support.bare_server import BareServer
+from tests.support.server_process import BRIEFLY, Victim, victim
 from tests.support.serving import PROMPT, running, wait_until
 
 LONG = GenerateRequest(prompt=PROMPT, options={"sr16": DiffusionOptions(steps=1000)})

@@ -2,7 +2,7 @@
 #   make demo    a prompt to demo.png through the real split
 #   make test    all tests: once without torch, once with it
 #   make networks   the exporter against every network in tests/export/foreign_networks
-#   make check   format, lint, types, import contracts, generated code
+#   make check   format, lint, types, import contracts, generated code, the map of the source
 #   make soak    the long runs of docs/reliability.md, about 20 minutes; SOAK_MINUTES is the mixed load's part
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -30,6 +30,7 @@ check: $(VENV)/.dev
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 	$(VENV)/bin/python -m tests.regenerate_protos --check
+	$(VENV)/bin/python -m tests.source_map --check
 
 # Every network that others wrote, of which `make test` tries half: ten minutes of two cores.
 networks: $(VENV)/.dev

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.lib.prompt_lists import ColourQuestion, Question
+from benchmarks.lib.prompt_lists import ColourQuestion, PromptQuestion
 from cascade.types import ImageU8
 from stages.data.captions import STYLES
 from stages.data.dataset import Dataset, box_average
@@ -67,11 +67,11 @@ def make_judge(probe: Probe, names: Sequence[str], data: Dataset, size: int) -> 
 class Answers:
     """One list of questions and the pictures drawn for it."""
 
-    asked: Sequence[Question]
+    asked: Sequence[PromptQuestion]
     pictures: Sequence[ImageU8]
 
 
-def answer(draw: Draw, asked: Sequence[Question]) -> Answers:
+def answer(draw: Draw, asked: Sequence[PromptQuestion]) -> Answers:
     """Draw every question, each with a seed of its own."""
     return Answers(asked, [draw(q.prompt, seed) for seed, q in enumerate(asked)])
 

@@ -30,7 +30,7 @@ from benchmarks.lib.policy_simulation import (
 )
 from benchmarks.lib.record import write_record
 from benchmarks.lib.stage_timings import measure_stations
-from benchmarks.served_waits import Trial, compare_with_server, print_comparison
+from benchmarks.served_waits import WaitsTrial, compare_with_server, print_comparison
 
 SOURCE = (
     "https://github.com/sgl-project/sglang/pull/22183, comment of 2026-04-10: Qwen-Image, "
@@ -151,7 +151,7 @@ def main() -> None:
     """Simulate, perhaps serve, print."""
     args = parse_arguments()
     if args.real:
-        trial = Trial(
+        trial = WaitsTrial(
             bundle=args.bundle,
             loads=args.loads,
             requests=args.real_requests,

@@ -41,7 +41,7 @@ class StepArrays:
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class ReplayedRun:
     """An engine and a denoiser that answer at once what was answered before."""
 
     outputs: dict[str, Array]
@@ -69,12 +69,12 @@ def parts_of(spec: DiffusionSpec, arrays: StepArrays) -> dict[str, Callable[[], 
     """Name to call: first what every step does, then what a picture needs once."""
     schedule = make_schedule(spec.schedule)
     x_t, t = arrays.inputs["x_t"], arrays.inputs["t"]
-    network = EngineDenoiser(Known(arrays.outputs), schedule, spec.prediction, {})
+    network = EngineDenoiser(ReplayedRun(arrays.outputs), schedule, spec.prediction, {})
     estimate = network(x_t, t)
     one, when = x_t[:1], t[:1]
-    guided = GuidedDenoiser(Known({}, estimate), np.array([spec.guidance.weight], np.float32))
+    guided = GuidedDenoiser(ReplayedRun({}, estimate), np.array([spec.guidance.weight], np.float32))
     combined = guided(one, when) if len(x_t) == 2 else estimate
-    limited = thresholded(Known({}, combined), spec.threshold)
+    limited = thresholded(ReplayedRun({}, combined), spec.threshold)
     final = limited(one, when)
 
     def noise(step: int) -> Batch:
@@ -82,7 +82,7 @@ def parts_of(spec: DiffusionSpec, arrays: StepArrays) -> dict[str, Callable[[], 
 
     def update() -> object:
         inputs = SamplerInputs(
-            denoise=lambda _: Known({}, final),
+            denoise=lambda _: ReplayedRun({}, final),
             start=one,
             schedule=schedule,
             times=np.array([0.6, 0.4, 0.0]),

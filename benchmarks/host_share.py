@@ -35,7 +35,7 @@ FASTER = 3.0
 
 
 @dataclass
-class TimedEngine:
+class StampedEngine:
     """An engine that keeps when each call began and ended, and what the last one was about."""
 
     inner: Engine
@@ -77,7 +77,7 @@ class RunTimes:
         return 1 - sum(self.engine) / self.total
 
 
-def run_once(stage: Stage, engine: TimedEngine, handoff: Handoff) -> tuple[RunTimes, Handoff]:
+def run_once(stage: Stage, engine: StampedEngine, handoff: Handoff) -> tuple[RunTimes, Handoff]:
     """One picture: its times, and what the next stage starts from."""
     engine.calls.clear()
     result = handoff
@@ -149,10 +149,10 @@ def measure(bundle: Bundle, rounds: int, plan: EnginePlan) -> dict[str, dict[str
     text.close()
     found: dict[str, dict[str, object]] = {}
     for position, spec in enumerate(manifest.stages, start=1):
-        engines: list[TimedEngine] = []
+        engines: list[StampedEngine] = []
 
-        def make(graph: bytes, choice: EngineChoice, made: list[TimedEngine] = engines) -> Engine:
-            made.append(TimedEngine(open_engine(graph, choice, cache=plan.cache)))
+        def make(graph: bytes, choice: EngineChoice, made: list[StampedEngine] = engines) -> Engine:
+            made.append(StampedEngine(open_engine(graph, choice, cache=plan.cache)))
             return made[0]
 
         stage = open_stage(bundle, position, plan, make)

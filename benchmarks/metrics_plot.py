@@ -98,7 +98,7 @@ Line = dict[str, list[float]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class AdminHandlers:
+class PlotPanel:
     """One picture of the dashboard: lines by name over time."""
 
     title: str
@@ -136,7 +136,7 @@ def means(readings: list[Reading], name: str, label: str) -> Line:
     return lines
 
 
-def dashboard(readings: list[Reading]) -> list[AdminHandlers]:
+def dashboard(readings: list[Reading]) -> list[PlotPanel]:
     """The panels of a run."""
     inside = {
         "inside": gauges(readings, "cascade_in_flight", "").get("", []),
@@ -145,21 +145,21 @@ def dashboard(readings: list[Reading]) -> list[AdminHandlers]:
     memory = gauges(readings, "process_resident_memory_bytes", "").get("", [])
     calls = rates(readings, "grpc_server_handled_total", "grpc_code", grpc_method="Generate")
     return [
-        AdminHandlers(title="Requests by outcome", unit="a second", lines=calls),
-        AdminHandlers(title="In flight", unit="requests", lines=inside),
-        AdminHandlers(title="Queue depth", unit="requests",
+        PlotPanel(title="Requests by outcome", unit="a second", lines=calls),
+        PlotPanel(title="In flight", unit="requests", lines=inside),
+        PlotPanel(title="Queue depth", unit="requests",
               lines=gauges(readings, "cascade_queue_depth", "stage")),
-        AdminHandlers(title="Refused by reason", unit="a second",
+        PlotPanel(title="Refused by reason", unit="a second",
               lines=rates(readings, "cascade_refused_total", "reason")),
-        AdminHandlers(title="Ended early, by place", unit="a second",
+        PlotPanel(title="Ended early, by place", unit="a second",
               lines=rates(readings, "cascade_stopped_total", "where")),
-        AdminHandlers(title="Rows of a run, mean", unit="rows",
+        PlotPanel(title="Rows of a run, mean", unit="rows",
               lines=means(readings, "cascade_batch_rows", "stage")),
-        AdminHandlers(title="Time of a run, mean", unit="ms",
+        PlotPanel(title="Time of a run, mean", unit="ms",
               lines=means(readings, "cascade_step_milliseconds", "stage")),
-        AdminHandlers(title="Wait in a queue, mean", unit="s",
+        PlotPanel(title="Wait in a queue, mean", unit="s",
               lines=means(readings, "cascade_queue_seconds", "stage")),
-        AdminHandlers(title="Resident memory", unit="MiB",
+        PlotPanel(title="Resident memory", unit="MiB",
               lines={"": [value / (1 << 20) for value in memory]}),
     ]  # fmt: skip
 

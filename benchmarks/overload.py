@@ -61,7 +61,7 @@ class Seen:
     wrong: int = 0
 
 
-class Load:
+class OfferedLoad:
     """Requests over a few connections, and what became of them."""
 
     def __init__(self, question: Question, channels: list[Any]) -> None:
@@ -140,7 +140,7 @@ def read_gauges(server: Victim) -> dict[str, float]:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Plan:
+class OverloadSchedule:
     """How long what is done.
 
     Attributes:
@@ -159,15 +159,15 @@ class Plan:
         return self.seconds / 6
 
 
-async def measure(server: Victim, question: Question, plan: Plan) -> dict[str, Any]:
+async def measure(server: Victim, question: Question, plan: OverloadSchedule) -> dict[str, Any]:
     """The parts of the experiment, one after another."""
     channels = [grpc.aio.insecure_channel(server.address, CHANNEL_OPTIONS) for _ in range(CLIENTS)]
     readings: list[dict[str, float]] = []
     try:
-        await Load(question, channels).closed(CLIENTS, min(2.0, plan.seconds))
+        await OfferedLoad(question, channels).closed(CLIENTS, min(2.0, plan.seconds))
         lone_before = await lone(question, channels)
         before, busy_before = await capacity(server, question, channels, plan.capacity_s)
-        load = Load(question, channels)
+        load = OfferedLoad(question, channels)
         memory, spent = server.rss_mib, Spent(server)
         watcher = asyncio.create_task(watch(server, readings, load.begun))
         rate = plan.factor * before
@@ -202,7 +202,7 @@ async def capacity(
     server: Victim, question: Question, channels: list[Any], seconds: float
 ) -> tuple[float, dict[str, float]]:
     """Pictures per second of a few clients that always wait for one, and how busy the server is."""
-    load, spent = Load(question, channels), Spent(server)
+    load, spent = OfferedLoad(question, channels), Spent(server)
     await load.closed(CLIENTS, seconds)
     return len(load.seen.served) / load.seen.served[-1][0], spent.shares()
 
@@ -231,7 +231,7 @@ class Spent:
 
 async def lone(question: Question, channels: list[Any]) -> list[float]:
     """Seconds of single requests, one after another."""
-    load = Load(question, channels)
+    load = OfferedLoad(question, channels)
     for _ in range(LONE):
         await load.one()
     return [took_s for _, took_s in load.seen.served]
@@ -256,7 +256,7 @@ def account(seen: Seen, seconds: float, rate: float) -> dict[str, Any]:
 
 def run(bundle: Bundle, args: argparse.Namespace) -> dict[str, Any]:
     """The experiment on a server of its own."""
-    plan = Plan(factor=args.factor, seconds=args.seconds, seed=args.seed)
+    plan = OverloadSchedule(factor=args.factor, seconds=args.seconds, seed=args.seed)
     cores = sorted(os.sched_getaffinity(0))
     apart = len(cores) > 1 and not args.together and args.bundle is None
     question = ask_tiny(bundle) if args.bundle is None else ask_from_cut(bundle, args.cut)

@@ -30,7 +30,7 @@ from benchmarks.base_quality import (
 )
 from benchmarks.lib.local_cascade import LocalCascade, open_cascade
 from benchmarks.lib.prompt_lists import (
-    Question,
+    PromptQuestion,
     colour_questions,
     keyword_questions,
     read_keywords,
@@ -55,7 +55,7 @@ SEEDS_ASKED = 8
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Counts:
+class SampleCounts:
     """How many pictures each figure is made of."""
 
     captions: int = 130
@@ -74,7 +74,7 @@ class Counts:
         return self.held_out_small if resolution <= 256 else self.held_out_large
 
 
-QUICK = Counts(
+QUICK = SampleCounts(
     captions=30, keywords=18, reworded=18, colours=14, combinations=8, variety_prompts=2,
     held_out_small=12, held_out_large=3, continued=3,
 )  # fmt: skip
@@ -96,7 +96,7 @@ class Measured:
     data: Dataset
     judged: Judge
     checkpoints: Path
-    counts: Counts
+    counts: SampleCounts
 
 
 def base_figures(what: Measured) -> dict[str, Any]:
@@ -129,7 +129,7 @@ def base_figures(what: Measured) -> dict[str, Any]:
     }
 
 
-def kept_at_every_size(what: Measured) -> list[Question]:
+def kept_at_every_size(what: Measured) -> list[PromptQuestion]:
     """Trained captions whose true pictures exist at the size of the last stage."""
     largest = what.cascade.specs[-1].output_resolution
     places = {
@@ -217,7 +217,7 @@ def main() -> None:
     probe, facts = load_probe(args.checkpoints / "probe")
     size = cascade.specs[0].output_resolution
     judged = make_judge(probe, facts["names"], data, size)
-    counts = QUICK if args.quick else Counts()
+    counts = QUICK if args.quick else SampleCounts()
     found = measure(Measured(cascade, data, judged, args.checkpoints, counts), print)
     figures = {"bundle": described(bundle, run), "probe": probe_facts(facts), **found}
     print("\n" + quality_tables(figures))

@@ -35,7 +35,7 @@ LIMITS = (
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Trial:
+class WaitsTrial:
     """What is asked of the server."""
 
     bundle: Path
@@ -50,7 +50,7 @@ class Trial:
 
 
 @contextmanager
-def served(trial: Trial, rows: int) -> Iterator[str]:
+def served(trial: WaitsTrial, rows: int) -> Iterator[str]:
     """A server's address for the length of a `with` block."""
     with tempfile.TemporaryDirectory() as folder:
         address = f"unix:{folder}/s"
@@ -85,14 +85,14 @@ def wait_until_listening(process: "subprocess.Popen[str]") -> None:
     raise RuntimeError("the server ended before it listened")
 
 
-def latency_s(client: Client, trial: Trial, seed: int, at: float) -> float:
+def latency_s(client: Client, trial: WaitsTrial, seed: int, at: float) -> float:
     """Seconds from the time that a request was due to its end."""
     time.sleep(max(0.0, at - time.monotonic()))
     client.run(GenerateRequest(prompt=PROMPT, seed=seed, last_stage=trial.last_stage or None))
     return time.monotonic() - at
 
 
-def real_waits(trial: Trial, rows: int) -> dict[str, Any]:
+def real_waits(trial: WaitsTrial, rows: int) -> dict[str, Any]:
     """One server: what a request takes alone, and the waits at every load."""
     with (
         served(trial, rows) as address,
@@ -115,7 +115,7 @@ def real_waits(trial: Trial, rows: int) -> dict[str, Any]:
     return found
 
 
-def compare_with_server(trial: Trial) -> dict[str, Any]:
+def compare_with_server(trial: WaitsTrial) -> dict[str, Any]:
     """Rows one by one and sharing runs: served, and simulated with this machine's step times."""
     manifest = open_bundle(trial.bundle).manifest
     last = last_position(manifest, trial.last_stage or None)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.lib.record import write_record
-from benchmarks.sweep_subjects import Score, Subject, open_subjects, scorer
+from benchmarks.sweep_subjects import Score, SweepSubject, open_subjects, scorer
 from cascade.assignments import AUTO
 from cascade.diffusion.request_options import DiffusionOptions
 from cascade.diffusion.spec import SamplerKind
@@ -31,7 +31,7 @@ SAMPLERS: tuple[SamplerKind, ...] = ("ddim", "stochastic")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Setting:
+class SweepPoint:
     """One way to run a stage."""
 
     sampler: SamplerKind
@@ -52,11 +52,11 @@ class Grid:
     tolerance: float
     """How far from the best a cheaper setting may be: a share for the probe, decibels for PSNR."""
 
-    def settings(self, fixed_steps: int | None) -> list[Setting]:
+    def settings(self, fixed_steps: int | None) -> list[SweepPoint]:
         """All combinations; a student of steps is tried at its own number alone."""
         steps = self.steps if fixed_steps is None else (fixed_steps,)
         return [
-            Setting(sampler=sampler, steps=count, guidance=weight, augmentation=level)
+            SweepPoint(sampler=sampler, steps=count, guidance=weight, augmentation=level)
             for count, sampler, weight, level in product(
                 steps, self.samplers, self.guidance, self.augmentation
             )
@@ -72,7 +72,7 @@ GRIDS = {
 }
 
 
-def staged(subject: Subject, setting: Setting) -> tuple[DiffusionStage, DiffusionOptions]:
+def staged(subject: SweepSubject, setting: SweepPoint) -> tuple[DiffusionStage, DiffusionOptions]:
     """The network under a setting."""
     options = DiffusionOptions(
         steps=setting.steps, guidance=setting.guidance, augmentation=setting.augmentation
@@ -80,7 +80,9 @@ def staged(subject: Subject, setting: Setting) -> tuple[DiffusionStage, Diffusio
     return subject.stage(setting.sampler), options
 
 
-def sweep(subjects: Sequence[Subject], grid: Grid, score: Score, say: Say) -> list[dict[str, Any]]:
+def sweep(
+    subjects: Sequence[SweepSubject], grid: Grid, score: Score, say: Say
+) -> list[dict[str, Any]]:
     """One row per network and setting."""
     rows = []
     for subject in subjects:

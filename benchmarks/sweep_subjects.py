@@ -12,7 +12,12 @@ import numpy as np
 
 from benchmarks.base_quality import Answers, Judge, make_judge, named
 from benchmarks.lib.local_cascade import finished
-from benchmarks.lib.prompt_lists import Question, keyword_questions, read_keywords, trained_captions
+from benchmarks.lib.prompt_lists import (
+    PromptQuestion,
+    keyword_questions,
+    read_keywords,
+    trained_captions,
+)
 from benchmarks.upscaling_quality import held_out_examples, true_picture
 from cascade.bundle.bundle import open_bundle
 from cascade.codecs.image import from_network, to_network
@@ -44,7 +49,7 @@ with the faults of its own but the content of the truth."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Subject:
+class SweepSubject:
     """One network under test.
 
     Attributes:
@@ -75,8 +80,8 @@ class Subject:
 class Opened:
     """The networks under test, and the stages before theirs."""
 
-    subjects: tuple[Subject, ...]
-    before: Mapping[str, Subject]
+    subjects: tuple[SweepSubject, ...]
+    before: Mapping[str, SweepSubject]
 
 
 def open_subjects(
@@ -97,11 +102,11 @@ def open_subjects(
     )
 
 
-def from_checkpoint(stage: str, folder: Path) -> Subject:
+def from_checkpoint(stage: str, folder: Path) -> SweepSubject:
     """A checkpoint's averaged weights, run by torch."""
     preset = preset_of(PRESETS[stage], folder)
     steps = int(load_facts(folder).get("sampling_steps", 0))
-    return Subject(
+    return SweepSubject(
         name=folder.name,
         position=list(PRESETS).index(stage) + 1,
         spec=torch_spec(preset),
@@ -110,7 +115,7 @@ def from_checkpoint(stage: str, folder: Path) -> Subject:
     )
 
 
-def from_bundle(stage: str, folder: Path, engine_options: EngineOptions) -> Subject:
+def from_bundle(stage: str, folder: Path, engine_options: EngineOptions) -> SweepSubject:
     """A bundle's graph, run as a client runs it."""
     bundle = open_bundle(folder)
     position = bundle.manifest.position(stage)
@@ -118,7 +123,7 @@ def from_bundle(stage: str, folder: Path, engine_options: EngineOptions) -> Subj
     plan = plan_here(bundle.manifest, engine_options, (position,))
     choice = plan.of(stage)
     engine = open_engine(graph_for(bundle, spec, choice), choice, cache=plan.cache)
-    return Subject(name=stage, position=position, spec=spec, engine=engine)
+    return SweepSubject(name=stage, position=position, spec=spec, engine=engine)
 
 
 def scorer(
@@ -133,14 +138,14 @@ def scorer(
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class JudgedPrompts:
     """Questions and the embeddings of their prompts."""
 
-    questions: Sequence[Question]
+    questions: Sequence[PromptQuestion]
     contexts: Sequence[ContextF16]
 
 
-def asked_of_base(data: Dataset, judged: Judge, count: int) -> dict[str, Asked]:
+def asked_of_base(data: Dataset, judged: Judge, count: int) -> dict[str, JudgedPrompts]:
     """Captions as trained and keywords that no caption uses, at most `count` of each."""
     numbers = {caption: number for number, caption in enumerate(data.captions)}
     captions = trained_captions(data, count)
@@ -148,14 +153,14 @@ def asked_of_base(data: Dataset, judged: Judge, count: int) -> dict[str, Asked]:
     keywords = keyword_questions(known, count)
     stored = [data.embeddings[numbers[q.prompt]].astype(np.float16) for q in captions]
     new = [encode_prompt(q.prompt).astype(np.float16) for q in keywords]
-    return {"captions": Asked(captions, stored), "keywords": Asked(keywords, new)}
+    return {"captions": JudgedPrompts(captions, stored), "keywords": JudgedPrompts(keywords, new)}
 
 
-def base_score(asked: Mapping[str, Asked], judged: Judge) -> Score:
+def base_score(asked: Mapping[str, JudgedPrompts], judged: Judge) -> Score:
     """Top-1, top-5, style and sharpness of captions; top-5 of keywords."""
 
     def score(stage: DiffusionStage, options: DiffusionOptions) -> dict[str, float]:
-        def drawn(questions: Asked) -> list[ImageU8]:
+        def drawn(questions: JudgedPrompts) -> list[ImageU8]:
             return [
                 finished(
                     stage,
@@ -212,7 +217,7 @@ def as_in_the_cascade(opened: Opened, truth: ImageU8, context: ContextF16) -> Im
     return image
 
 
-def redrawn(base: Subject, picture: ImageU8, context: ContextF16) -> ImageU8:
+def redrawn(base: SweepSubject, picture: ImageU8, context: ContextF16) -> ImageU8:
     """A true picture through the base stage's eyes: some noise, then its one estimate."""
     schedule = make_schedule(base.spec.schedule)
     times = np.array([REDRAWN_AT])

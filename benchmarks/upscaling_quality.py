@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.lib.local_cascade import LocalCascade
-from benchmarks.lib.prompt_lists import Question, spread
+from benchmarks.lib.prompt_lists import PromptQuestion, spread
 from cascade.diffusion.request_options import DiffusionOptions
 from cascade.types import ImageU8
 from stages.data.captions import STYLES
@@ -192,7 +192,7 @@ def regression(cascade: LocalCascade, folder: Path, stage: str) -> Enlarge | Non
 
 
 def continued_figures(
-    cascade: LocalCascade, data: Dataset, asked: Sequence[Question]
+    cascade: LocalCascade, data: Dataset, asked: Sequence[PromptQuestion]
 ) -> dict[str, Any]:
     """After the base stage's own pictures: sharpness beside Lanczos and the truth, consistency.
 

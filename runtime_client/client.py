@@ -2,41 +2,37 @@
 
 Builds the list of stages that `cascade.generate` runs, and continues here when the server is gone
 and the configuration says so. What only a request needs (gRPC, ONNX Runtime, samplers, pictures) is
-imported by the first one: importing this package stays quick, and the private server loads
-meanwhile. Knows no screen and no file but the bundle.
+imported by the first one (see `resources`). Knows no screen and no file but the bundle.
 """
 
-import threading
 import time
 import uuid
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, Unpack, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from cascade.bundle.bundle import Bundle, open_bundle
 from cascade.diffusion.request_options import DiffusionOptions
-from cascade.errors import Cancelled, CascadeError, DeadlineExceeded, InvalidRequest, TransportError
+from cascade.errors import CascadeError, DeadlineExceeded, InvalidRequest, TransportError
 from cascade.events import Accepted, Event, FellBack, ProgressThrottle, StageFinished
 from cascade.families import family_of, warnings_of
 from cascade.generate import generate
 from cascade.request import GenerateRequest
 from cascade.stage import Stage
 from cascade.system.owning_process import OwningProcess
-from cascade.tuning.plan import EnginePlan, plan_here, requested_precisions
-from runtime_client.config import ClientChoices, ClientConfig, check_cut, check_leaves_work
+from cascade.tuning.plan import requested_precisions
+from runtime_client.config import ClientConfig, check_cut, check_leaves_work
+from runtime_client.deadline import Deadline
 from runtime_client.local.local_times import LocalTimes, before_fallback
-from runtime_client.remote.deadline import Deadline
 from runtime_client.remote.retry import RETRIED
+from runtime_client.resources import ClientResources
 from runtime_client.result import HERE, PRIVATE, SERVER, Collected, Result
 
 if TYPE_CHECKING:
     from cascade.family import PlanWarning
-    from runtime_client.local.local_stages import LocalStages
-    from runtime_client.local.private_server import PrivateServer
     from runtime_client.remote.connection import Connection
 
 OnEvent = Callable[[Event], None]
@@ -55,7 +51,7 @@ class Client:
         self,
         bundle: Bundle | Path | str,
         config: ClientConfig | None = None,
-        **choices: Unpack[ClientChoices],
+        **choices: Any,
     ) -> None:
         """A client; nothing is started or loaded yet.
 
@@ -74,11 +70,7 @@ class Client:
         self._demanded = requested_precisions(self.bundle.manifest, self.config.engine_options)
         self._local_times = LocalTimes(self.bundle.manifest, self.config.engine_options)
         self._owner = OwningProcess()
-        self._lock = threading.Lock()
-        self._private: PrivateServer | None = None
-        self._connection: Connection | None = None
-        self._local: LocalStages | None = None
-        self._closed = False
+        self._resources = ClientResources(self.bundle, self.config)
 
     def generate(
         self,
@@ -133,22 +125,22 @@ class Client:
         """
         self._owner.check("this client")
         deadline = Deadline.after(self.config.timeout_s)
-        account = Collected(request_id=uuid.uuid4().hex)
+        collected = Collected(request_id=uuid.uuid4().hex)
         from runtime_client.request_checks import check_request  # noqa: PLC0415
 
         checked = check_request(self.bundle.manifest, request)
         check_leaves_work(self.config, checked.last)
-        with naming_errors(account.request_id):
-            stages = self._stages(checked.positions, deadline, account, detach=True)
+        with naming_errors(collected.request_id):
+            stages = self._stages(checked.positions, deadline, collected, detach=True)
             events = generate(stages, checked.request, request.start)
             with closing(cast(Generator[Event, None, None], events)):
                 for event in events:
                     if on_event is not None:
                         on_event(event)
                     if isinstance(event, Accepted):
-                        return account.request_id
+                        return collected.request_id
                     deadline.remaining_s()
-                    self._refuse_early()
+                    self._raise_handshake_failure()
             raise TransportError("the server did not say that it took the request")
 
     def fetch(self, request_id: str, *, on_event: OnEvent | None = None) -> Result:
@@ -167,12 +159,12 @@ class Client:
             CascadeError: what the work failed with, or see `run`.
         """
         deadline = Deadline.after(self.config.timeout_s)
-        from runtime_client.remote.resumed_request import FetchedRun  # noqa: PLC0415
+        from runtime_client.remote.resumed_request import ResumedRequest  # noqa: PLC0415
 
         collected = Collected(request_id=request_id)
         with naming_errors(request_id):
             connection = self._connect_to_named()
-            run = FetchedRun(connection, self.bundle.manifest, request_id, deadline)
+            run = ResumedRequest(connection, self.bundle.manifest, request_id, deadline)
             self._collect(run.events(), collected, on_event)
         # Spent before, and not by this call.
         components = self.bundle.manifest.components
@@ -188,7 +180,7 @@ class Client:
             Whether there was anything.
         """
         with naming_errors(request_id):
-            return self._connect_to_named().cancel(request_id)
+            return self._connect_to_named().link.cancel(request_id)
 
     def events(self, request: GenerateRequest) -> Iterator[Event]:
         """Everything that happens while one picture is made; closing the iterator cancels.
@@ -212,15 +204,8 @@ class Client:
 
     def close(self) -> None:
         """End what is in progress, the private server included, and release everything."""
-        if not self._owner.is_this:
-            return
-        with self._lock:
-            self._closed = True
-            private, connection, local = self._private, self._connection, self._local
-            self._private = self._connection = self._local = None
-        end_server(private, connection)
-        if local is not None:
-            local.close()
+        if self._owner.is_this:
+            self._resources.close()
 
     def __enter__(self) -> Self:
         """The client itself."""
@@ -262,7 +247,7 @@ class Client:
             computed=dict(collected.computed),
             request_id=collected.request_id,
             sides=self._sides(collected, request),
-            server_version=self._connection.software_version if self._connection else "",
+            server_version=self._resources.server_version,
             warnings=() if request is None else self.warnings(request),
         )
 
@@ -288,20 +273,20 @@ class Client:
         self._owner.check("this client")
         if self.config.server is None:
             raise InvalidRequest("server: name the server that has the request", field="server")
-        return self._connect(None)
+        return self._resources.connection()
 
-    def _events(self, request: GenerateRequest, account: Collected) -> Iterator[Event]:
+    def _events(self, request: GenerateRequest, collected: Collected) -> Iterator[Event]:
         """The events of one request; its errors name it."""
-        with naming_errors(account.request_id):
+        with naming_errors(collected.request_id):
             progress = ProgressThrottle()
-            events = self._with_fallback(request, account)
+            events = self._with_fallback(request, collected)
             with closing(cast(Generator[Event, None, None], events)):
                 for event in events:
                     if progress.passes(event):
                         yield event
 
-    def _with_fallback(self, request: GenerateRequest, account: Collected) -> Iterator[Event]:
-        """The events of one request, with the fallback; loading is put on the account."""
+    def _with_fallback(self, request: GenerateRequest, collected: Collected) -> Iterator[Event]:
+        """The events of one request, with the fallback; loading is noted in `collected`."""
         self._owner.check("this client")
         deadline = Deadline.after(self.config.timeout_s)
         from runtime_client.request_checks import check_request  # noqa: PLC0415  see the top
@@ -315,7 +300,7 @@ class Client:
         if self.config.fallback == "local" and self.config.server is not None and rest:
             limit = before_fallback(deadline, self._local_times.rest_s(request, rest))
         try:
-            stages = self._stages(checked.positions, deadline, account, limit=limit)
+            stages = self._stages(checked.positions, deadline, collected, limit=limit)
             for event in generate(stages, request, handoff):
                 if isinstance(event, StageFinished):
                     handoff = event.handoff
@@ -323,14 +308,14 @@ class Client:
                 yield event
                 self._owner.check("this request")
                 deadline.remaining_s()
-                self._refuse_early()
+                self._raise_handshake_failure()
             return
         except FALL_BACK_ON as exc:
             if self.config.fallback != "local" or done > last or deadline.is_over:
                 raise
             reason = str(exc)
         yield FellBack(self.bundle.manifest.components[done].name, reason)
-        here = self._here(range(done, last + 1), account, deadline)
+        here = self._here(range(done, last + 1), collected, deadline)
         for event in generate(here, request, handoff):
             if isinstance(event, StageFinished):
                 self._local_times.note(event.stage, request, sum(event.seconds.values()))
@@ -342,7 +327,7 @@ class Client:
         self,
         positions: range,
         deadline: Deadline,
-        account: Collected,
+        collected: Collected,
         *,
         limit: Deadline | None = None,
         detach: bool = False,
@@ -353,124 +338,46 @@ class Client:
         """
         mine = max(0, self.config.cut - positions.start)
         if not positions[mine:]:
-            return self._here(positions, account, deadline)
+            return self._here(positions, collected, deadline)
         begun = time.perf_counter()
-        # The server first: it loads while the stages here do.
-        private = self._start_private()
         from runtime_client.remote.remote_stage import RemoteStage  # noqa: PLC0415
         from runtime_client.remote.request_identity import (  # noqa: PLC0415
             DisconnectPolicy,
             RequestIdentity,
         )
 
-        connection = self._connect(private)
-        connection.begin()
-        account.seconds["load"] += time.perf_counter() - begun
-        presence = (
-            DisconnectPolicy(detach=True)
-            if detach
-            else DisconnectPolicy(linger_s=self.config.linger_s)
-        )
+        # The server first: it loads while the stages here do.
+        connection = self._resources.connection()
+        connection.link.begin_handshake()
+        collected.seconds["load"] += time.perf_counter() - begun
+        policy = DisconnectPolicy(detach=detach, linger_s=0.0 if detach else self.config.linger_s)
         remote = RemoteStage(
             connection,
             self.bundle.manifest,
             positions[mine:],
             limit or deadline,
             self._demanded,
-            RequestIdentity(request_id=account.request_id, on_disconnect=presence),
+            RequestIdentity(request_id=collected.request_id, on_disconnect=policy),
         )
-        here = self._here(positions[:mine], account, deadline)
-        if private is None and self.config.fallback == "error":
+        here = self._here(positions[:mine], collected, deadline)
+        if self.config.server is not None and self.config.fallback == "error":
             # What is wrong with it shows before any work; meanwhile the stages here were opened.
             remote.require_fit()
         return [*here, remote]
 
-    def _here(self, positions: range, account: Collected, deadline: Deadline) -> list[Stage]:
+    def _here(self, positions: range, collected: Collected, deadline: Deadline) -> list[Stage]:
         """Components as stages on this machine."""
         if not positions:
             return []
         begun = time.perf_counter()
-        from runtime_client.local.local_stages import LocalStages  # noqa: PLC0415
-
-        with self._lock:
-            self._refuse_when_closed()
-            if self._local is None:
-                self._local = LocalStages(self.bundle, self.config.engine_options)
-            local = self._local
-        stages = [local.at(position, deadline) for position in positions]
-        account.seconds["load"] += time.perf_counter() - begun
+        stages = self._resources.local_stages(positions, deadline)
+        collected.seconds["load"] += time.perf_counter() - begun
         return stages
 
-    def _start_private(self) -> "PrivateServer | None":
-        """The private server, started if it is not running; None where one is named."""
-        if self.config.server is not None:
-            return None
-        from runtime_client.local.private_server import PrivateServer  # noqa: PLC0415
-
-        with self._lock:
-            self._refuse_when_closed()
-            if self._private is not None and self._private.is_alive:
-                return self._private
-            dead, connection = self._private, self._connection
-            self._private = PrivateServer(
-                self.bundle.folder,
-                self._private_plan(),
-                self.config.cut,
-                self.config.require_signature,
-            )
-            self._connection = None
-            private = self._private
-        end_server(dead, connection)
-        return private
-
-    def _private_plan(self) -> EnginePlan:
-        """What a private server is told: the very choices that this process would make."""
-        manifest = self.bundle.manifest
-        return plan_here(
-            manifest, self.config.engine_options, range(self.config.cut, len(manifest.components))
-        )
-
-    def _connect(self, private: "PrivateServer | None") -> "Connection":
-        """The connection, made on first use."""
-        from runtime_client.remote.connection import Connection  # noqa: PLC0415
-        from runtime_client.remote.credentials import BearerToken  # noqa: PLC0415
-        from runtime_client.remote.transport import Keepalive, Security  # noqa: PLC0415
-
-        config = self.config
-        address = config.server or ""
-        locate: Callable[[], str] = lambda: address  # noqa: E731 - one of two
-        if private is not None:
-            locate = partial(private.wait_until_ready, config.timeout_s)
-        with self._lock:
-            self._refuse_when_closed()
-            if self._connection is None:
-                security = Security(
-                    tls=config.tls,
-                    ca_file=config.ca_file,
-                    client_cert=config.client_cert,
-                    client_key=config.client_key,
-                    token=BearerToken(token=config.token, file=config.token_file),
-                    keepalive=Keepalive.within(config.dead_link_s),
-                )
-                self._connection = Connection(
-                    locate,
-                    security,
-                    self.bundle.bundle_id,
-                    config.timeout_s,
-                    # A private server that is gone does not come back.
-                    0.0 if private is not None else config.linger_s,
-                )
-            return self._connection
-
-    def _refuse_early(self) -> None:
+    def _raise_handshake_failure(self) -> None:
         """Raise what the handshake failed with, rather than work on towards no server."""
-        connection = self._connection
-        if connection is not None and self.config.fallback == "error":
-            connection.raise_failure()
-
-    def _refuse_when_closed(self) -> None:
-        if self._closed:
-            raise Cancelled("the client was closed")
+        if self.config.fallback == "error":
+            self._resources.raise_handshake_failure()
 
 
 @contextmanager
@@ -488,13 +395,3 @@ def opened(bundle: Bundle | Path | str, signed_by: Path | None) -> Bundle:
     if isinstance(bundle, Bundle):
         return bundle if signed_by is None else open_bundle(bundle.folder, signed_by)
     return open_bundle(bundle, signed_by)
-
-
-def end_server(private: "PrivateServer | None", connection: "Connection | None") -> None:
-    """Cancel the calls first: a server that is asked to end would wait for them."""
-    if private is not None:
-        private.stop_waiting()
-    if connection is not None:
-        connection.close()
-    if private is not None:
-        private.close()

@@ -6,14 +6,14 @@ the number of components, the client checks.
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, TypedDict
+from typing import Literal
 
 from cascade.addresses import ANY_FORM, UNIX_PREFIX, is_loopback, split_address
 from cascade.assignments import AUTO
 from cascade.bundle.manifest import Manifest
 from cascade.errors import InvalidRequest
 from cascade.tuning.options import EngineOptions, parse_engine_options
-from runtime_client.remote.credentials import check_token
+from runtime_client.credentials import check_token
 from wire.limits import MAX_LINGER_S
 
 Fallback = Literal["error", "local"]
@@ -73,6 +73,8 @@ class ClientConfig:
     """File with the token instead; read for every call, so that it may be replaced."""
     token_over_plaintext: bool = False
     """Send the token unencrypted to another machine too."""
+    engine_options: EngineOptions = field(init=False, repr=False, compare=False)
+    """Engine, precision and threads as one value, parsed once."""
 
     def __post_init__(self) -> None:
         """Check every choice on its own."""
@@ -82,7 +84,8 @@ class ClientConfig:
             raise InvalidRequest(
                 f"threads: expected 0 to {MAX_THREADS}, got {self.threads}", field="threads"
             )
-        parse_engine_options(self.engine, self.precision)
+        options = parse_engine_options(self.engine, self.precision, self.threads)
+        object.__setattr__(self, "engine_options", options)
         if self.fallback not in FALLBACKS:
             raise InvalidRequest(
                 f"fallback: expected error or local, got {self.fallback!r}", field="fallback"
@@ -107,33 +110,6 @@ class ClientConfig:
         if self.server is not None:
             check_address(self.server)
         check_security(self)
-
-    @property
-    def engine_options(self) -> EngineOptions:
-        """Engine, precision and threads as one value."""
-        return parse_engine_options(self.engine, self.precision, self.threads)
-
-
-class ClientChoices(TypedDict, total=False):
-    """The fields of `ClientConfig` as keywords of `Client`."""
-
-    server: str | None
-    cut: int
-    threads: int
-    engine: str
-    precision: str
-    fallback: Fallback
-    timeout_s: float
-    linger_s: float
-    dead_link_s: float
-    tls: bool
-    ca_file: Path | None
-    client_cert: Path | None
-    client_key: Path | None
-    require_signature: Path | None
-    token: str
-    token_file: Path | None
-    token_over_plaintext: bool
 
 
 def check_address(address: str) -> None:

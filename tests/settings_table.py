@@ -7,7 +7,7 @@ from pathlib import Path
 
 from runtime_server.config.config import ServerConfig
 from runtime_server.config.config_file import write_config, write_value
-from runtime_server.config.settings import Setting, settings
+from runtime_server.config.settings import ServerSetting, settings
 
 ROOT = Path(__file__).parents[1]
 MANUAL = ROOT / "docs" / "operations.md"
@@ -27,7 +27,7 @@ def table() -> str:
     return "\n".join([*rows, *(row(setting) for setting in settings())])
 
 
-def row(setting: Setting) -> str:
+def row(setting: ServerSetting) -> str:
     """One line of it."""
     default = "" if setting.default is None else f"`{write_value(setting.default)}`"
     if setting.kind is bool:

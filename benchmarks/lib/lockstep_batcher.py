@@ -16,8 +16,8 @@ from cascade.graph_spec import NET
 from cascade.types import Array
 from runtime_server.batching.batch_policy import BatchLimits
 from runtime_server.batching.batcher import DeviceBatcher, HostedEngine, Row
-from runtime_server.batching.engine_key import EngineKey
 from runtime_server.batching.graph_axes import GraphAxes
+from runtime_server.batching.role_key import RoleKey
 from runtime_server.telemetry.server_events import EngineRan, ServerEvent, TracedRequest
 
 Run = Callable[[Mapping[str, Array]], dict[str, Array]]
@@ -59,8 +59,8 @@ class LockstepBatcher:
         beat = HostedEngine(engine=Call(self._beat), stage=str(BEAT))
         stage = HostedEngine(engine=Call(self._play, engine), stage=str(STAGE), axes=axes)
         self.batcher = DeviceBatcher(
-            {EngineKey(BEAT): beat, EngineKey(STAGE): stage},
-            {EngineKey(BEAT): limits, EngineKey(STAGE): limits},
+            {RoleKey(BEAT): beat, RoleKey(STAGE): stage},
+            {RoleKey(BEAT): limits, RoleKey(STAGE): limits},
             emit=self.runs,
         )
         self._metronome = self._open(BEAT, -math.inf, "beat", 1)

@@ -16,14 +16,14 @@ import numpy as np
 from runtime_server.batching.batch_policy import (
     BatchLimits,
     ExpectedRun,
-    Run,
+    RunNow,
     RunRequest,
-    Wait,
+    WaitUntil,
     decide,
     row_cap,
     saving_s,
 )
-from runtime_server.batching.engine_key import EngineKey
+from runtime_server.batching.role_key import RoleKey
 from runtime_server.runtime.queue_policy import next_to_start, priority_deadline_of
 
 PATIENCE_S = 30.0
@@ -139,7 +139,7 @@ class StepJoining:
     def __post_init__(self) -> None:
         """Nothing has come yet."""
         self._limits = {
-            EngineKey(position): BatchLimits(
+            RoleKey(position): BatchLimits(
                 max_rows=s.cap,
                 max_bytes=1,
                 run_s=s.run_s[1],
@@ -200,7 +200,7 @@ class StepJoining:
         job.expected_at = None
         ask = RunRequest(
             number=next(self._order),
-            key=EngineKey(job.position),
+            key=RoleKey(job.position),
             priority_deadline=job.priority_deadline,
             rows=1,
             size_bytes=0,
@@ -215,7 +215,7 @@ class StepJoining:
             return
         coming = [
             ExpectedRun(
-                key=EngineKey(job.position),
+                key=RoleKey(job.position),
                 priority_deadline=job.priority_deadline,
                 expected_at=job.expected_at,
             )
@@ -229,9 +229,9 @@ class StepJoining:
             free_since=self._free_since,
             now=self._now,
         )
-        if isinstance(decision, Wait):
+        if isinstance(decision, WaitUntil):
             self._at(decision.until, self._dispatch)
-        elif isinstance(decision, Run):
+        elif isinstance(decision, RunNow):
             jobs = [self._asks.pop(ask) for ask in decision.requests]
             self._busy = True
             self.rows.append(len(jobs))

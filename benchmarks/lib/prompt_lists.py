@@ -32,7 +32,7 @@ Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class PromptQuestion:
     """One prompt and what the picture should show."""
 
     prompt: str
@@ -47,7 +47,7 @@ def spread(items: Sequence[Item], count: int) -> list[Item]:
     return [items[i * len(items) // count] for i in range(count)]
 
 
-def trained_captions(data: Dataset, count: int, *, named: bool = True) -> list[Question]:
+def trained_captions(data: Dataset, count: int, *, named: bool = True) -> list[PromptQuestion]:
     """Captions as trained: concepts spread over the list, styles and ways of saying it in turn.
 
     Args:
@@ -65,7 +65,7 @@ def trained_captions(data: Dataset, count: int, *, named: bool = True) -> list[Q
         fitting = [said for said in styled if (concept_name(icon) in said) is named]
         if fitting:
             caption = fitting[number // len(STYLES) % len(fitting)]
-            questions.append(Question(caption, icon, example.style))
+            questions.append(PromptQuestion(caption, icon, example.style))
     return questions
 
 
@@ -82,7 +82,7 @@ def of_style(found: Mapping[tuple[str, str], Example], icon: str, number: int) -
 class ColourQuestion:
     """A concept in a colour that it never had in training."""
 
-    question: Question
+    question: PromptQuestion
     colour: str
 
 
@@ -99,7 +99,7 @@ def colour_questions(data: Dataset, count: int) -> list[ColourQuestion]:
         for colour in other_colours(example.icon, data.picture(index, 256), icons):
             if is_kept_pair(colour, bare_name(example.icon)):
                 prompt = coloured_caption(colour, example.icon, example.style)
-                asked = Question(prompt, example.icon, example.style)
+                asked = PromptQuestion(prompt, example.icon, example.style)
                 found.append(ColourQuestion(asked, colour))
     return spread(found, count)
 
@@ -110,7 +110,7 @@ def read_keywords(path: Path = KEYWORDS) -> dict[str, list[str]]:
     return {icon: [word.strip() for word in words.split(",")] for icon, _, words in lines}
 
 
-def keyword_questions(keywords: Mapping[str, Sequence[str]], count: int) -> list[Question]:
+def keyword_questions(keywords: Mapping[str, Sequence[str]], count: int) -> list[PromptQuestion]:
     """Concepts named by nothing but keywords that at most `SHARED_BY` concepts have."""
     known = Counter(word for words in keywords.values() for word in words)
     telling = {
@@ -119,7 +119,7 @@ def keyword_questions(keywords: Mapping[str, Sequence[str]], count: int) -> list
     }
     asked = spread([icon for icon, words in telling.items() if words], count)
     return [
-        Question(
+        PromptQuestion(
             f"{' '.join(telling[icon][:KEYWORDS_ASKED])}, {STYLES[number % len(STYLES)]} style",
             icon,
             STYLES[number % len(STYLES)],
@@ -128,14 +128,14 @@ def keyword_questions(keywords: Mapping[str, Sequence[str]], count: int) -> list
     ]
 
 
-def reworded_questions(icons: Sequence[str], count: int) -> list[Question]:
+def reworded_questions(icons: Sequence[str], count: int) -> list[PromptQuestion]:
     """Concepts by their names, in sentences unlike those of the captions."""
     questions = []
     for number, icon in enumerate(spread(icons, count)):
         style, form = STYLES[number % len(STYLES)], REWORDED[number // len(STYLES) % len(REWORDED)]
         name = concept_name(icon)
         prompt = form.format(article=with_article(name), name=name, style=style)
-        questions.append(Question(prompt, icon, style))
+        questions.append(PromptQuestion(prompt, icon, style))
     return questions
 
 

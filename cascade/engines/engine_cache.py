@@ -40,7 +40,7 @@ OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class BuildKey:
+class CacheKey:
     """All that an engine depends on: when one of these changes, so does the file's name."""
 
     graph_sha256: str
@@ -114,11 +114,11 @@ class EngineCache:
         except OSError as exc:
             raise EngineError(f"cache: {folder}: {exc.strerror}", field="cache") from exc
 
-    def path(self, key: BuildKey) -> Path:
+    def path(self, key: CacheKey) -> Path:
         """Where the engine of a key lies or would lie."""
         return self.folder / f"{key.digest}.engine"
 
-    def get_or_build(self, key: BuildKey, build: Callable[[], Made]) -> CachedEngine:
+    def get_or_build(self, key: CacheKey, build: Callable[[], Made]) -> CachedEngine:
         """The engine of a key, built now if the folder holds none that fits.
 
         Builders of one key wait for each other; the second finds the work of the first. A folder
@@ -145,7 +145,7 @@ class EngineCache:
             LOGGER.warning("%s; the engine will be built again", unkept)
         return CachedEngine(made.payload, made.facts, built=True, why=why, unkept=unkept)
 
-    def keep(self, key: BuildKey, made: Made) -> str:
+    def keep(self, key: CacheKey, made: Made) -> str:
         """Put an engine in place; returns why that failed, empty when it did not."""
         try:
             self.write(key, made)
@@ -153,7 +153,7 @@ class EngineCache:
             return str(exc)
         return ""
 
-    def read(self, key: BuildKey) -> CachedEngine:
+    def read(self, key: CacheKey) -> CachedEngine:
         """The engine of a key from the folder.
 
         Raises:
@@ -162,7 +162,7 @@ class EngineCache:
         payload, facts = unseal(read_own_file(self.path(key)), key)
         return CachedEngine(payload, facts, built=False, why="")
 
-    def write(self, key: BuildKey, made: Made) -> None:
+    def write(self, key: CacheKey, made: Made) -> None:
         """Put an engine in place: at every moment the file is the old one or the new one, whole."""
         path = self.path(key)
         temporary = self.folder / f".{key.digest}.{os.getpid()}.{secrets.token_hex(4)}"
@@ -182,7 +182,7 @@ class EngineCache:
                 temporary.unlink(missing_ok=True)
 
     @contextmanager
-    def alone(self, key: BuildKey) -> Iterator[None]:
+    def alone(self, key: CacheKey) -> Iterator[None]:
         """Hold the lock of a key; it ends with this process, however that ends."""
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
@@ -213,7 +213,7 @@ def open_cache(folder: Path | None) -> EngineCache | None:
         return None
 
 
-def seal(key: BuildKey, made: Made) -> bytes:
+def seal(key: CacheKey, made: Made) -> bytes:
     """The bytes of a cache file: magic, length of the header, header, engine."""
     facts = canonical_json(made.facts)
     header = canonical_json(
@@ -227,7 +227,7 @@ def seal(key: BuildKey, made: Made) -> bytes:
     return MAGIC + len(header).to_bytes(LENGTH_BYTES, "little") + header + made.payload
 
 
-def unseal(data: bytes, key: BuildKey) -> tuple[bytes, dict[str, Any]]:
+def unseal(data: bytes, key: CacheKey) -> tuple[bytes, dict[str, Any]]:
     """Engine and facts of a cache file.
 
     Raises:

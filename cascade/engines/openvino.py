@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from cascade.codecs.onnx_files import input_names, output_names
-from cascade.engines.engine_cache import BuildKey, Made, open_cache
+from cascade.engines.engine_cache import CacheKey, Made, open_cache
 from cascade.engines.openvino_library import ov
 from cascade.engines.openvino_shapes import (
     DefaultShapes,
@@ -174,7 +174,7 @@ class OpenVinoEngine:
         cache = open_cache(self._cache)
         if cache is None:
             return self._compile(pinned=pinned)
-        key = BuildKey(
+        key = CacheKey(
             graph_sha256=hashlib.sha256(self._graph).hexdigest(),
             library="openvino",
             library_version=ov.get_version(),

@@ -76,6 +76,9 @@ class OrtEngine:
         options.intra_op_num_threads = engine_threads(threads)
         options.inter_op_num_threads = 1
         options.log_severity_level = FATAL
+        # A plan of the activations would be kept per input shape, as one block each: 140 MiB more
+        # after one 1024 picture, 180 after runs of four, and no faster (ratios 0.99 to 1.01).
+        options.enable_mem_pattern = False
         # Idle pools that spin triple the time of every other session on the machine.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:

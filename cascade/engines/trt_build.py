@@ -15,7 +15,7 @@ from typing import Any
 
 from cascade.codecs.onnx_operators import whole_blocks
 from cascade.engines.cuda_driver import find_device
-from cascade.engines.engine_cache import BuildKey, CachedEngine, EngineCache, Made, Unfit
+from cascade.engines.engine_cache import CachedEngine, CacheKey, EngineCache, Made, Unfit
 from cascade.engines.trt_library import LIBRARY, VERSION, Complaints, trt
 from cascade.engines.trt_options import BuildOptions, Capability, profile_shapes, require_format
 from cascade.errors import EngineError
@@ -56,9 +56,9 @@ def cached_engine(cache: EngineCache, graph: bytes, options: BuildOptions) -> Ca
     return cache.get_or_build(key, lambda: build_engine(graph, options, cache))
 
 
-def engine_key(graph: bytes, options: BuildOptions) -> BuildKey:
+def engine_key(graph: bytes, options: BuildOptions) -> CacheKey:
     """All that the engine of a graph depends on."""
-    return BuildKey(
+    return CacheKey(
         graph_sha256=hashlib.sha256(graph).hexdigest(),
         library=LIBRARY,
         library_version=VERSION,
@@ -242,7 +242,7 @@ class TimingCache:
     def __init__(self, config: Any, cache: EngineCache | None, on: str) -> None:
         self.config = config
         self.cache = cache if LIBRARY == "tensorrt" else None
-        self.key = BuildKey(
+        self.key = CacheKey(
             graph_sha256="timings of every graph",
             library=LIBRARY,
             library_version=VERSION,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from cascade.bundle.default_bundle import DEFAULT_WORDS
 from runtime_client.config import DEFAULT_TIMEOUT_S, ClientConfig
-from runtime_client.remote.credentials import TOKEN_VARIABLE
+from runtime_client.credentials import TOKEN_VARIABLE
 
 
 def add_connection_flags(parser: argparse.ArgumentParser, server: str) -> None:

@@ -17,7 +17,7 @@ from cascade.stage_factory import open_stage
 from cascade.tuning.options import EngineOptions
 from cascade.tuning.plan import plan_here
 from cascade.types import Array
-from runtime_client.remote.deadline import Deadline
+from runtime_client.deadline import Deadline
 
 INSIST_S = 0.05
 """Between two attempts to end a run that is late."""

@@ -17,7 +17,7 @@ from cascade.system.user_cache import user_cache_folder
 from cascade.tuning.options import EngineOptions
 from cascade.tuning.plan import plan_here
 from cascade.tuning.records import read_tuning, tuning_key
-from runtime_client.remote.deadline import Deadline
+from runtime_client.deadline import Deadline
 
 MARGIN = 1.5
 """A machine that is busy, or hot, is slower than it was when it was measured."""

@@ -1,30 +1,30 @@
 """Which contexts the server holds, and the uploads under way.
 
 Each context goes up once per connection and lifetime, in the background, while the device is still
-denoising. Knows contexts and handles; how bytes travel is the `put` function's business.
+denoising. Knows contexts and handles; how bytes travel, the link knows.
 """
 
 import threading
-from collections.abc import Callable
+import time
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
+from typing import Protocol
 
 from cascade.types import ContextF16
-from runtime_client.remote.deadline import Clock
+from runtime_client.deadline import Clock
+from runtime_client.remote.server_link import Uploaded
 from wire.contexts import context_handle
 
 LIFETIME_USED = 0.9
 """Part of a context's lifetime on the server that is counted on here."""
 
 
-@dataclass(frozen=True, slots=True)
-class Uploaded:
-    """What one upload cost and for how long it holds."""
+class ContextLink(Protocol):
+    """What uploads need of the link to a server."""
 
-    handle: bytes
-    lifetime_s: float
-    bytes_up: int
-    bytes_down: int
+    def put_context(self, context: ContextF16) -> Uploaded:
+        """Upload one context; may block."""
+        ...
 
 
 @dataclass(slots=True)
@@ -34,7 +34,7 @@ class Upload:
     handle: bytes
     future: "Future[Uploaded]"
     begun_at: float
-    billed: bool = False
+    charged: bool = False
     """Whether a request has already counted its bytes."""
 
 
@@ -42,17 +42,17 @@ class ContextUploads:
     """The contexts of one connection, by handle."""
 
     def __init__(
-        self, executor: Executor, put: Callable[[ContextF16], Uploaded], clock: Clock
+        self, executor: Executor, link: ContextLink, clock: Clock = time.monotonic
     ) -> None:
         """No context yet.
 
         Args:
             executor: runs uploads.
-            put: uploads one context; may block.
+            link: to the server.
             clock: when handles expire.
         """
         self._executor = executor
-        self._put = put
+        self._link = link
         self._clock = clock
         self._lock = threading.Lock()
         self._uploads: dict[bytes, Upload] = {}
@@ -63,7 +63,7 @@ class ContextUploads:
         with self._lock:
             self._drop_expired()
             if handle not in self._uploads:
-                future = self._executor.submit(self._put, context)
+                future = self._executor.submit(self._link.put_context, context)
                 self._uploads[handle] = Upload(handle, future, self._clock())
 
     def find(self, context: ContextF16) -> Upload | None:
@@ -72,12 +72,12 @@ class ContextUploads:
             self._drop_expired()
             return self._uploads.get(context_handle(context))
 
-    def bill(self, upload: Upload) -> Uploaded | None:
+    def charge_once(self, upload: Upload) -> Uploaded | None:
         """What a finished upload cost, for the first request that asks; None for the others."""
         with self._lock:
-            if upload.billed or not succeeded(upload):
+            if upload.charged or not succeeded(upload):
                 return None
-            upload.billed = True
+            upload.charged = True
             return upload.future.result()
 
     def forget(self, handle: bytes) -> None:

@@ -13,22 +13,22 @@ from cascade.events import Event, Preview, Resumed, StageFinished, Transferred
 from cascade.family import ComponentSpec
 from cascade.request import Handoff
 from cascade.types import ContextF16, ImageU8
-from runtime_client.remote.image_payload import unpack_image
-from runtime_client.remote.transfer_stats import Traffic
+from runtime_client.remote.image_payload import decode_payload
+from runtime_client.remote.transfer_stats import TransferStats
 from wire.fragments import Fragment
 from wire.generate_events import Done, EncodedPreview, GenerateEvent, StageResult
 
 PREVIEW_SIZES = range(1, 257)
 
 
-class Incoming:
-    """One request's messages, taken in as they come."""
+class EventDecoder:
+    """One request's messages, decoded as they come."""
 
     def __init__(
         self,
         components: Sequence[ComponentSpec],
         handoff: Handoff,
-        traffic: Traffic,
+        stats: TransferStats,
         *,
         may_end_early: bool = False,
     ) -> None:
@@ -37,12 +37,12 @@ class Incoming:
         Args:
             components: those whose results are to come, in order.
             handoff: what the first of them starts from, as far as it is known here.
-            traffic: is told what the results say of their time.
+            stats: what the results say of their time is added to it.
             may_end_early: whether the last of the components may be left out.
         """
         self._components = list(components)
         self._handoff = handoff
-        self._traffic = traffic
+        self._stats = stats
         self._results = 0
         self._least = 1 if may_end_early else len(self._components)
 
@@ -54,11 +54,11 @@ class Incoming:
         """
         if isinstance(message, Done):
             return self._finished(message)
-        with self._traffic.timed("serialise"):
+        with self._stats.timed("serialise"):
             if isinstance(message, StageResult):
                 return self._stage_finished(message)
             if isinstance(message, EncodedPreview):
-                image = unpack_image(message.image, PREVIEW_SIZES, PREVIEW_SIZES, what="preview")
+                image = decode_payload(message.image, PREVIEW_SIZES, PREVIEW_SIZES, what="preview")
                 return Preview(message.stage, message.done, image)
         return None if isinstance(message, Fragment) else message
 
@@ -77,7 +77,7 @@ class Incoming:
         if isinstance(made, Image):
             if result.image is None:
                 raise TransportError(f"the server sent {component.name} without its picture")
-            image = unpack_image(
+            image = decode_payload(
                 result.image, only(made.width), only(made.height), what=f"{component.name} picture"
             )
         else:
@@ -87,16 +87,16 @@ class Incoming:
         if isinstance(made, Image):
             # Of a picture, not of a prompt; the end of the stream has the total.
             seconds.pop("encode", None)
-        self._traffic.report(seconds)
+        self._stats.report(seconds)
         return StageFinished(component.name, self._handoff, seconds, result.computed)
 
     def _finished(self, done: Done) -> Transferred:
-        """The traffic, once the server says that it is done."""
+        """What was transferred, once the server says that it is done."""
         if self._results < self._least:
             raise TransportError("the server was done before every result had come")
         names = {component.name for component in self._components[: self._results]}
-        seconds = self._traffic.settle(done.seconds, names)
-        return Transferred(self._traffic.bytes_up, self._traffic.bytes_down, seconds)
+        seconds = self._stats.finalize(done.seconds, names)
+        return Transferred(self._stats.bytes_up, self._stats.bytes_down, seconds)
 
 
 def only(size: int) -> range:

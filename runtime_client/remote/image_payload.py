@@ -1,4 +1,4 @@
-"""Pictures as they travel: packed without loss on the way up, checked and unpacked on the way down.
+"""Pictures as they travel: encoded without loss on the way up, checked and decoded on the way down.
 
 A server is not trusted with sizes: the expected ones are named by the caller and checked before a
 pixel is decoded. Knows no message.
@@ -10,7 +10,7 @@ from cascade.types import ImageU8
 from wire.payloads import EncodedImage
 
 
-def pack_smallest(image: ImageU8) -> EncodedImage:
+def encode_smallest(image: ImageU8) -> EncodedImage:
     """A picture without loss in the fewest bytes: lossless WebP, or the pixels themselves."""
     height, width = image.shape[:2]
     webp, raw = encode_image(image, "webp"), encode_image(image, "raw")
@@ -19,7 +19,7 @@ def pack_smallest(image: ImageU8) -> EncodedImage:
     return EncodedImage(width=width, height=height, format="raw", data=raw)
 
 
-def unpack_image(image: EncodedImage, widths: range, heights: range, *, what: str) -> ImageU8:
+def decode_payload(image: EncodedImage, widths: range, heights: range, *, what: str) -> ImageU8:
     """The pixels of a picture from the server.
 
     Args:

@@ -1,68 +1,62 @@
-"""Goodbyes: a server that works on for a caller who lost its connection is told when one gives up.
+"""Cancels that are still due: of requests that the server goes on with while no call streams them.
 
-Kept for all requests of a connection, so that closing it takes leave of them too. Knows request ids
-and how to post a message; no stream.
+A server cannot tell a lost connection from a client that gave up, so the client sends `Cancel` when
+it gives up. Kept for all requests of a connection, so that closing it cancels them too. Knows
+request ids; no stream.
 """
 
 import threading
 import time
-from collections.abc import Callable
-from typing import Protocol
 
-PENDING_CANCEL_S = 1.0
-"""Longest time that closing a client waits for its goodbyes to arrive."""
+from runtime_client.remote.server_link import ServerLink
+from runtime_client.remote.transport import Posted
 
-
-class OnItsWay(Protocol):
-    """A message that was posted."""
-
-    def wait(self, timeout_s: float) -> None:
-        """Wait until it has arrived or failed, at most that long."""
-        ...
+CLOSE_PATIENCE_S = 1.0
+"""Longest time that closing a client waits for its cancels to arrive."""
 
 
 class PendingCancels:
     """The requests that a server may linger for."""
 
-    def __init__(self, post: Callable[[str], OnItsWay | None]) -> None:
+    def __init__(self, link: ServerLink) -> None:
         """None yet.
 
         Args:
-            post: sends the goodbye for a request id without waiting; None when it cannot.
+            link: to the server.
         """
-        self._post = post
+        self._link = link
         self._lock = threading.Lock()
-        self._inside: set[str] = set()
-        self._posted: list[OnItsWay] = []
+        self._due: set[str] = set()
+        self._posted: list[Posted] = []
 
-    def begin(self, request_id: str) -> None:
-        """A request may be inside from now on."""
+    def add(self, request_id: str) -> None:
+        """From now on the server may have that request."""
         with self._lock:
-            self._inside.add(request_id)
+            self._due.add(request_id)
 
-    def end(self, request_id: str) -> None:
-        """It is done: there is nothing to say."""
+    def discard(self, request_id: str) -> None:
+        """The request is over: there is nothing to cancel."""
         with self._lock:
-            self._inside.discard(request_id)
+            self._due.discard(request_id)
 
-    def abandon(self, request_id: str) -> None:
-        """Say goodbye for a request, once."""
+    def cancel(self, request_id: str) -> None:
+        """Send the cancel of a request, if it is due; once, and without waiting."""
         with self._lock:
-            if request_id not in self._inside:
+            if request_id not in self._due:
                 return
-            self._inside.remove(request_id)
-        posted = self._post(request_id)
+            self._due.remove(request_id)
+        posted = self._link.post_cancel(request_id, timeout_s=CLOSE_PATIENCE_S)
         if posted is not None:
             with self._lock:
                 self._posted.append(posted)
 
     def close(self) -> None:
-        """Say goodbye for all that are left, and wait a moment for every goodbye to arrive."""
+        """Send all that are due, and wait a moment for every one to arrive."""
         with self._lock:
-            inside = list(self._inside)
-        for request_id in inside:
-            self.abandon(request_id)
-        until = time.monotonic() + PENDING_CANCEL_S
+            due = list(self._due)
+        for request_id in due:
+            self.cancel(request_id)
+        until = time.monotonic() + CLOSE_PATIENCE_S
         with self._lock:
             posted, self._posted = self._posted, []
         for message in posted:

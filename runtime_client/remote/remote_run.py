@@ -1,12 +1,12 @@
 """One run on a server: what goes up, and whether that server can do it.
 
-State of a single run, so that a remote stage can have several in flight. Knows the components it
-stands for and the ways to send what they start from; not what ran before.
+State of a single run, so that a remote stage can have several in flight. Control goes down from
+here: the call is a value, `ResumableStream` sends it, `EventDecoder` reads what comes.
 """
 
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from cascade.addresses import UNIX_PREFIX
 from cascade.boundary import Context, Image, Prompt, longest_side, value_of
@@ -20,23 +20,22 @@ from cascade.errors import (
     PrecisionMismatch,
     StageError,
     TransportError,
-    UnknownContext,
 )
 from cascade.events import Event, Transferred
 from cascade.families import cost_of
 from cascade.family import ComponentSpec
 from cascade.precision import Precision
 from cascade.request import GenerateRequest, Handoff
-from cascade.types import ContextF16
 from runtime_client.config import is_on_this_machine
-from runtime_client.remote.connection import Connection, Peer
-from runtime_client.remote.deadline import Deadline
-from runtime_client.remote.event_decoder import Incoming
-from runtime_client.remote.image_payload import pack_smallest
+from runtime_client.deadline import Deadline
+from runtime_client.remote.connection import Connection
+from runtime_client.remote.event_decoder import EventDecoder
+from runtime_client.remote.image_payload import encode_smallest
 from runtime_client.remote.request_identity import DisconnectPolicy, RequestIdentity
-from runtime_client.remote.resumable_stream import ResumableStream
-from runtime_client.remote.transfer_stats import Traffic
-from wire.generate_call import GenerateCall, encode_generate
+from runtime_client.remote.resumable_stream import InlineStart, ResumableStream
+from runtime_client.remote.server_link import Peer
+from runtime_client.remote.transfer_stats import TransferStats
+from wire.generate_call import GenerateCall
 from wire.payloads import ContextReference, EncodedImage
 from wire.starts import ContextStart, ImageStart, LabelStart, NoiseStart, PromptStart, Start
 
@@ -45,174 +44,166 @@ MAY_STILL_RUN = (Cancelled, DeadlineExceeded, TransportError)
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """What one run needs to know."""
+class RemoteWork:
+    """What every run of a remote stage has in common."""
 
     connection: Connection
-    bundle_id: str
     components: tuple[ComponentSpec, ...]
     """Those that the server runs, in order."""
     deadline: Deadline
     precisions: Mapping[str, Precision] = field(default_factory=dict)
     """What some of them must compute in."""
-    ticket: RequestIdentity = field(default_factory=RequestIdentity)
+    identity: RequestIdentity = field(default_factory=RequestIdentity)
 
 
 class RemoteRun:
     """One run on a server, from the handoff to the last result."""
 
-    def __init__(self, plan: Plan, request: GenerateRequest, handoff: Handoff) -> None:
-        self._plan = plan
+    def __init__(self, work: RemoteWork, request: GenerateRequest, handoff: Handoff) -> None:
+        """Nothing sent yet.
+
+        Args:
+            work: what to run where.
+            request: what to make.
+            handoff: what the first of the components starts from.
+        """
+        self._work = work
         self._request = request
         self._handoff = handoff
-        self._traffic = Traffic()
-        self._talk = ResumableStream(
-            plan.connection,
-            plan.deadline,
-            self._traffic,
-            plan.ticket.request_id or uuid.uuid4().hex,
+        self._request_id = work.identity.request_id or uuid.uuid4().hex
+        self._stats = TransferStats()
+        self._stream = ResumableStream(
+            work.connection,
+            work.deadline,
+            self._stats,
+            largest_picture=longest_side(component.makes for component in work.components),
         )
-        self._presence = DisconnectPolicy()
-        self._talk.largest_picture = longest_side(c.makes for c in plan.components)
 
     def events(self) -> Iterator[Event]:
         """Everything that happens on the server; closing the iterator cancels the call."""
-        pending_cancels = self._plan.connection.pending_cancels
-        request_id = self._talk.request_id
+        cancels = self._work.connection.pending_cancels
         try:
-            peer = self._talk.greet()
-            check_hosted(peer, self._plan.components)
-            check_precisions(peer, self._plan.precisions)
-            self._presence = presence_at(peer, self._plan.ticket.on_disconnect)
-            self._talk.resumes = self._presence != DisconnectPolicy()
-            with self._talk.placed(peer):
-                if self._talk.resumes and not self._presence.detach:
-                    pending_cancels.begin(request_id)
-                for event in self._talk_through(peer):
+            peer = self._stream.handshake()
+            check_hosted(peer, self._work.components)
+            check_precisions(peer, self._work.precisions)
+            policy = policy_at(peer, self._work.identity.on_disconnect)
+            with self._stream.slot(peer):
+                if policy.linger_s and not policy.detach:
+                    cancels.add(self._request_id)
+                for event in self._decoded_events(peer, policy):
                     if isinstance(event, Transferred):
-                        pending_cancels.end(request_id)
+                        cancels.discard(self._request_id)
                     yield event
         except CascadeError as exc:
             if not isinstance(exc, MAY_STILL_RUN):
-                pending_cancels.end(request_id)
+                cancels.discard(self._request_id)
             raise
         finally:
             # A forked child that drops its copy of a request must not end the true one.
-            if self._plan.connection.owner.is_this:
-                pending_cancels.abandon(request_id)
-                self._talk.cancel_call()
+            if self._work.connection.owner.is_this:
+                cancels.cancel(self._request_id)
+                self._stream.cancel()
 
-    def end(self) -> None:
+    def terminate(self) -> None:
         """Cancel, from another thread."""
-        self._talk.end()
+        self._stream.terminate()
 
-    def _talk_through(self, peer: Peer) -> Iterator[Event]:
-        """Ask, and everything that is heard up to the end."""
-        with self._traffic.timed("serialise"):
-            image = self._packed_image()
-        incoming = Incoming(self._plan.components, self._handoff, self._traffic)
-        for message in self._talk.messages(lambda: self._start(peer, image)):
-            event = incoming.event(message)
+    def _decoded_events(self, peer: Peer, policy: DisconnectPolicy) -> Iterator[Event]:
+        """Send the call, and decode what comes up to the end."""
+        with self._stats.timed("serialise"):
+            image = self._encoded_image()
+        handle = self._uploaded_handle()
+        start = self._start(None, image)
+        inline = None
+        if handle is not None:
+            inline = InlineStart(handle, start)
+            start = self._start(ContextReference(handle=handle), image)
+        decoder = EventDecoder(self._work.components, self._handoff, self._stats)
+        for message in self._stream.messages(peer, self._call(peer, policy, start), inline):
+            event = decoder.event(message)
             if event is not None:
                 yield event
 
-    def _start(self, peer: Peer, image: EncodedImage | None) -> bytes:
-        """Send the request; the first event's bytes mean that the server took it."""
-        handle = self._handle()
-        if handle is not None:
-            try:
-                return self._send(peer, start_after(ContextReference(handle=handle), image))
-            except UnknownContext:
-                self._plan.connection.contexts.forget(handle)
-        first = self._plan.components[0]
+    def _call(self, peer: Peer, policy: DisconnectPolicy, start: Start) -> GenerateCall:
+        """The request as the wire has it."""
+        request, components = self._request, self._work.components
+        return GenerateCall(
+            request_id=self._request_id,
+            bundle_id=peer.bundle_id,
+            start=start,
+            seed=request.seed,
+            image_index=request.image_index,
+            first_stage=components[0].name,
+            last_stage=components[-1].name,
+            options=request.options,
+            precisions=self._work.precisions,
+            format=best_format(peer),
+            previews=request.previews,
+            preview_every=preview_steps(request, components),
+            joins_fragments=True,
+            detach=policy.detach,
+            linger_s=policy.linger_s,
+        )
+
+    def _start(self, context: ContextReference | None, image: EncodedImage | None) -> Start:
+        """The starting point.
+
+        Args:
+            context: the embeddings by their handle; themselves, where there are any, when None.
+            image: the handoff's picture, if the first component starts from one.
+        """
+        first = self._work.components[0]
         if value_of(Context, first.starts_from) is None:
-            return self._send(peer, start_without_context(first, self._handoff, image))
-        inline = ContextReference(tensor=pack_tensor(self._context()))
-        return self._send(peer, start_after(inline, image))
+            return start_without_context(first, self._handoff, image)
+        if context is None:
+            if self._handoff.context is None:
+                raise StageError("a remote stage after the text encoder needs a context")
+            context = ContextReference(tensor=pack_tensor(self._handoff.context))
+        return ContextStart(context) if image is None else ImageStart(image, context)
 
-    def _send(self, peer: Peer, start: Start) -> bytes:
-        """One attempt at the call; returns its first event."""
-        with self._traffic.timed("serialise"):
-            request = with_preview_steps(self._request, self._plan.components)
-            message = encode_generate(
-                GenerateCall(
-                    request_id=self._talk.request_id,
-                    bundle_id=self._plan.bundle_id,
-                    start=start,
-                    seed=request.seed,
-                    image_index=request.image_index,
-                    options=request.options,
-                    previews=request.previews,
-                    preview_every=request.preview_every,
-                    joins_fragments=True,
-                    first_stage=self._plan.components[0].name,
-                    last_stage=self._plan.components[-1].name,
-                    format=best_format(peer),
-                    precisions=self._plan.precisions,
-                    detach=self._presence.detach,
-                    linger_s=self._presence.linger_s,
-                    results_held=self._talk.held,
-                )
-            )
-        return self._talk.send(peer, message)
-
-    def _handle(self) -> bytes | None:
+    def _uploaded_handle(self) -> bytes | None:
         """The context's handle, if an upload was begun; waits for it and counts what it cost."""
         context = self._handoff.context
-        contexts = self._plan.connection.contexts
+        contexts = self._work.connection.contexts
         upload = contexts.find(context) if context is not None else None
         if upload is None:
             return None
         try:
-            with self._traffic.timed("upload"):
-                stored = self._talk.wait_for(upload.future)
+            with self._stats.timed("upload"):
+                stored = self._stream.wait_for(upload.future)
         except Cancelled:
             raise
         except CascadeError:
             # The call meets the same trouble and reports it, or works with the context inline.
             return None
-        cost = contexts.bill(upload)
+        cost = contexts.charge_once(upload)
         if cost is not None:
-            self._traffic.bytes_up += cost.bytes_up
-            self._traffic.bytes_down += cost.bytes_down
+            self._stats.bytes_up += cost.bytes_up
+            self._stats.bytes_down += cost.bytes_down
         return stored.handle if stored.handle == upload.handle else None
 
-    def _context(self) -> ContextF16:
-        """The handoff's context, which every start after the text encoder needs."""
-        if self._handoff.context is None:
-            raise StageError("a remote stage after the text encoder needs a context")
-        return self._handoff.context
-
-    def _packed_image(self) -> EncodedImage | None:
+    def _encoded_image(self) -> EncodedImage | None:
         """The handoff's picture, if the first component starts from one."""
-        first = self._plan.components[0]
+        first = self._work.components[0]
         if self._handoff.image is None or value_of(Image, first.starts_from) is None:
             return None
-        return pack_smallest(self._handoff.image)
+        return encode_smallest(self._handoff.image)
 
 
-def with_preview_steps(
-    request: GenerateRequest, components: Sequence[ComponentSpec]
-) -> GenerateRequest:
-    """The request with its number of previews also as every older server understands it.
+def preview_steps(request: GenerateRequest, components: Sequence[ComponentSpec]) -> int:
+    """The number of previews as servers before it understand it.
 
     Args:
         request: one that fits the components.
         components: those that the server runs.
 
     Returns:
-        `preview_every` of which no component makes more previews than `previews`.
+        Steps between two previews, of which no component makes more than `previews`.
     """
     if not request.previews:
-        return request
+        return request.preview_every
     units = [cost_of(component, request).units for component in components]
-    every = -(-max(units) // (request.previews + 1))
-    return replace(request, preview_every=every)
-
-
-def start_after(context: ContextReference, image: EncodedImage | None) -> Start:
-    """The starting point after the text encoder: with a picture or without."""
-    return ContextStart(context) if image is None else ImageStart(image, context)
+    return -(-max(units) // (request.previews + 1))
 
 
 def start_without_context(
@@ -223,7 +214,7 @@ def start_without_context(
     Args:
         first: its entry in the manifest.
         handoff: what it starts from.
-        image: the handoff's picture, packed, if it starts from one.
+        image: the handoff's picture, encoded, if it starts from one.
     """
     if image is not None:
         return ImageStart(image, label=handoff.label)
@@ -232,16 +223,16 @@ def start_without_context(
     return NoiseStart() if handoff.label is None else LabelStart(handoff.label)
 
 
-def presence_at(peer: Peer, wished: DisconnectPolicy) -> DisconnectPolicy:
-    """What a server is asked to do without us: over a Unix socket a lost connection is a lost peer.
+def policy_at(peer: Peer, configured: DisconnectPolicy) -> DisconnectPolicy:
+    """The policy for one server: over a Unix socket a lost connection is a lost peer.
 
     Args:
         peer: the server.
-        wished: what the client is configured to.
+        configured: what the client is configured to.
     """
-    if peer.address.startswith(UNIX_PREFIX) and not wished.detach:
+    if peer.address.startswith(UNIX_PREFIX) and not configured.detach:
         return DisconnectPolicy()
-    return wished
+    return configured
 
 
 def check_hosted(peer: Peer, components: tuple[ComponentSpec, ...]) -> None:

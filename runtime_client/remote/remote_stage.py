@@ -11,11 +11,11 @@ from cascade.bundle.manifest import Manifest
 from cascade.events import Event
 from cascade.precision import Precision
 from cascade.request import GenerateRequest, Handoff
+from runtime_client.deadline import Deadline
 from runtime_client.remote.connection import Connection
-from runtime_client.remote.deadline import Deadline
 from runtime_client.remote.remote_run import (
-    Plan,
     RemoteRun,
+    RemoteWork,
     check_hosted,
     check_precisions,
 )
@@ -32,7 +32,7 @@ class RemoteStage:
         positions: range,
         deadline: Deadline,
         precisions: Mapping[str, Precision] | None = None,
-        ticket: RequestIdentity | None = None,
+        identity: RequestIdentity | None = None,
     ) -> None:
         """A stage.
 
@@ -42,13 +42,13 @@ class RemoteStage:
             positions: the components to run, in order.
             deadline: when every run must be over.
             precisions: what components must compute in; those not named are the server's choice.
-            ticket: how the runs are known to the server; by an id of their own each when None.
+            identity: how the runs are known to the server; by an id of their own each when None.
         """
         components = tuple(manifest.components[p] for p in positions)
         names = {component.name for component in components}
         asked = {n: p for n, p in (precisions or {}).items() if n in names}
-        self._plan = Plan(
-            connection, manifest.bundle_id, components, deadline, asked, ticket or RequestIdentity()
+        self._work = RemoteWork(
+            connection, components, deadline, asked, identity or RequestIdentity()
         )
         self._needs_context = positions.start > 0
         self._lock = threading.Lock()
@@ -57,7 +57,7 @@ class RemoteStage:
     @property
     def names(self) -> tuple[str, ...]:
         """The components that the server runs."""
-        return tuple(component.name for component in self._plan.components)
+        return tuple(component.name for component in self._work.components)
 
     def require_fit(self) -> None:
         """Wait for the server, and refuse it now if it is none for this work.
@@ -66,15 +66,15 @@ class RemoteStage:
             BundleMismatch: as `run`, and whatever else it would find before it sends anything.
             CascadeError: see `run`.
         """
-        peer = self._plan.connection.greeted(self._plan.deadline)
-        check_hosted(peer, self._plan.components)
-        check_precisions(peer, self._plan.precisions)
+        peer = self._work.connection.link.peer(self._work.deadline)
+        check_hosted(peer, self._work.components)
+        check_precisions(peer, self._work.precisions)
 
     def prefetch(self, handoff: Handoff) -> None:
         """Start the handshake, and the upload of the context once there is one."""
-        self._plan.connection.begin()
+        self._work.connection.link.begin_handshake()
         if self._needs_context and handoff.context is not None:
-            self._plan.connection.contexts.begin(handoff.context)
+            self._work.connection.contexts.begin(handoff.context)
 
     def run(self, request: GenerateRequest, handoff: Handoff) -> Iterator[Event]:
         """Run the components on the server; see `Stage.run`.
@@ -89,13 +89,13 @@ class RemoteStage:
             VersionMismatch: the server speaks another version of the wire.
             TransportError: the server cannot be reached, or went away.
         """
-        run = RemoteRun(self._plan, request, handoff)
+        run = RemoteRun(self._work, request, handoff)
         with self._lock:
             self._runs.append(run)
         try:
             yield from run.events()
         finally:
-            if self._plan.connection.owner.is_this:
+            if self._work.connection.owner.is_this:
                 with self._lock:
                     self._runs.remove(run)
 
@@ -104,7 +104,7 @@ class RemoteStage:
         with self._lock:
             runs = list(self._runs)
         for run in runs:
-            run.end()
+            run.terminate()
 
     def close(self) -> None:
         """Cancel what is in progress."""

@@ -1,93 +1,111 @@
-"""The calls of one request: asked, listened to, and asked again when the connection breaks.
+"""One call of `Generate` that survives a broken connection: sent, streamed, and sent again.
 
-The request keeps its id, so the server does nothing twice, and what is here already is not sent
-again. Knows a connection and messages; not what they mean for a picture.
+The request keeps its id (an idempotency key), so the server does nothing twice, and results that
+have come are not sent again. Knows a link and messages; not what they mean for a picture.
 """
 
-import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from cascade.errors import Cancelled, MessageTooLarge, TransportError
+from cascade.errors import Cancelled, MessageTooLarge, TransportError, UnknownContext
 from cascade.events import Accepted, Resumed
-from runtime_client.remote.connection import Connection, Peer
-from runtime_client.remote.deadline import Deadline
-from runtime_client.remote.retry import MAX_RESUMES, Pacing, with_retries
-from runtime_client.remote.transfer_stats import Traffic
+from runtime_client.deadline import Deadline
+from runtime_client.remote.connection import Connection
+from runtime_client.remote.retry import MAX_RESUMES, RETRIED, Retrier
+from runtime_client.remote.server_link import Peer
+from runtime_client.remote.transfer_stats import TransferStats
 from runtime_client.remote.transport import ByteStream
 from wire.fragments import Fragment, encode_fragment, split
+from wire.generate_call import GenerateCall, encode_generate
 from wire.generate_events import Done, GenerateEvent, StageResult, decode_event
 from wire.limits import MAX_MESSAGE_BYTES, max_joined_bytes
 from wire.service import GENERATE, GENERATE_FROM_FRAGMENTS
+from wire.starts import ResumeStart, Start
 
 T = TypeVar("T")
 
 
+@dataclass(frozen=True, slots=True)
+class InlineStart:
+    """What to start from instead, where the server no longer holds the context of a handle."""
+
+    handle: bytes
+    start: Start
+
+
 class ResumableStream:
-    """One request's talk with a server; `end` may come from another thread."""
+    """The events of one request; `terminate` may come from another thread."""
 
     def __init__(
-        self, connection: Connection, deadline: Deadline, traffic: Traffic, request_id: str
+        self,
+        connection: Connection,
+        deadline: Deadline,
+        stats: TransferStats,
+        *,
+        largest_picture: int,
     ) -> None:
-        """Nothing said yet.
+        """Nothing sent yet.
 
         Args:
             connection: the way to the server.
             deadline: when it must be over.
-            traffic: is told bytes and seconds.
-            request_id: names the work; the same in every call.
+            stats: bytes and seconds are added to it.
+            largest_picture: width and height in pixels; bounds what is joined from fragments.
         """
-        self.request_id = request_id
-        self.held = 0
-        """Results that have come."""
-        self.resumes = False
-        """Whether it asks again after a break in the middle."""
-        self.largest_picture = 0
-        """Width and height; bounds what is joined from fragments."""
-        self._joining = bytearray()
         self._connection = connection
+        self._link = connection.link
         self._deadline = deadline
-        self._traffic = traffic
+        self._stats = stats
+        self._max_joined_bytes = max_joined_bytes(largest_picture)
+        self._joining = bytearray()
+        self._results = 0
+        self._breaks = 0
         self._ended: Future[None] = Future()
         self._stream: ByteStream | None = None
-        self._breaks = 0
 
-    def greet(self) -> Peer:
+    def handshake(self) -> Peer:
         """The server, once it is known to fit."""
-        with self._traffic.timed("connect"):
-            return self.wait_for(self._connection.begin())
+        with self._stats.timed("connect"):
+            return self.wait_for(self._link.begin_handshake())
 
     @contextmanager
-    def placed(self, peer: Peer) -> Iterator[None]:
+    def slot(self, peer: Peer) -> Iterator[None]:
         """Inside the block this is one of the requests that the server lets in at once.
 
         Raises:
-            DeadlineExceeded: no place became free in time.
-            Cancelled: the talk was ended before.
+            DeadlineExceeded: no slot became free in time.
+            Cancelled: the request was ended before.
         """
-        place = peer.places.take()
+        slot = peer.slots.acquire()
         try:
-            with self._traffic.timed("queue"):
-                self.wait_for(place)
+            with self._stats.timed("queue"):
+                self.wait_for(slot)
             yield
         finally:
             # The copy of a forked child may be locked for ever, and is nobody's.
             if self._connection.owner.is_this:
-                peer.places.give_back(place)
+                peer.slots.release(slot)
 
-    def messages(self, ask: Callable[[], bytes]) -> Iterator[GenerateEvent | Resumed | None]:
-        """Everything that the server says, up to and with `Done`; None is of an unknown kind.
+    def messages(
+        self, peer: Peer, call: GenerateCall, inline: InlineStart | None = None
+    ) -> Iterator[GenerateEvent | Resumed | None]:
+        """Every event of a call, up to and with `Done`; None is of an unknown kind.
 
         Args:
-            ask: one attempt at the call, which calls `send`; used again after every break.
+            peer: the server.
+            call: what is asked for. After a break it is sent again if it lingers or resumes.
+            inline: the start without a handle, where the call names one.
         """
-        data: bytes | None = self._ask(ask, None)
+        resumes = call.detach or call.linger_s > 0 or isinstance(call.start, ResumeStart)
+        data: bytes | None
+        call, data = self._open(peer, call, inline)
         while data is not None:
-            self._traffic.bytes_down += len(data)
+            self._stats.bytes_down += len(data)
             message = self._decoded(data)
-            self.held += isinstance(message, StageResult)
+            self._results += isinstance(message, StageResult)
             if not (self._breaks and isinstance(message, Accepted)):
                 yield message
             if isinstance(message, Done):
@@ -96,49 +114,17 @@ class ResumableStream:
                 data = self._next()
             except TransportError as exc:
                 self._breaks += 1
-                if not self.resumes or self._breaks > MAX_RESUMES or self._ended.done():
+                if not resumes or self._breaks > MAX_RESUMES or self._ended.done():
                     raise
                 broken_at = self._deadline.clock()
                 self._joining.clear()
                 yield Resumed(str(exc))
-                data = self._ask(ask, broken_at)
+                call, data = self._open(peer, call, inline, broken_at)
         raise TransportError("the server ended the call before it was done")
 
-    def send(self, peer: Peer, message: bytes) -> bytes:
-        """One attempt at the call; returns its first event."""
-        self._traffic.bytes_up += len(message)
-        with self._traffic.timed("first"):
-            path, data = in_fragments(peer, message)
-            self._stream = peer.transport.stream(path, data, timeout_s=self._deadline.remaining_s())
-            if self._ended.done():
-                self._stream.cancel()
-            first = next(self._stream, None)
-        if first is None:
-            raise TransportError("the server ended the call without an event")
-        return first
-
-    def _decoded(self, data: bytes) -> GenerateEvent | None:
-        """A message as an event; None for an unknown kind, and for a fragment that is not the last.
-
-        Raises:
-            TransportError: more fragments than any answer of this bundle has.
-        """
-        with self._traffic.timed("serialise"):
-            message = decode_event(data)
-            if not isinstance(message, Fragment):
-                return message
-            if len(self._joining) + len(message.data) > max_joined_bytes(self.largest_picture):
-                raise TransportError("the server sent more than the largest picture takes")
-            self._joining += message.data
-            if not message.is_last:
-                return None
-            whole = decode_event(bytes(self._joining))
-            self._joining.clear()
-            return None if isinstance(whole, Fragment) else whole
-
     def wait_for(self, future: "Future[T]") -> T:
-        """A background result, unless the talk is ended or out of time before."""
-        ends = (self._ended, self._connection.closing)
+        """A background result, unless the request is ended or out of time before."""
+        ends = (self._ended, self._link.closing)
         waited: list[Future[Any]] = [future, *ends]
         done, _ = wait(waited, self._deadline.remaining_s(), FIRST_COMPLETED)
         self._refuse_ended()
@@ -149,49 +135,103 @@ class ResumableStream:
         except CancelledError as exc:
             raise Cancelled("the client was closed") from exc
 
-    def end(self) -> None:
-        """Cancel, from another thread."""
+    def terminate(self) -> None:
+        """End the request, from another thread."""
         if not self._ended.done():
             self._ended.set_result(None)
-        self.cancel_call()
+        self.cancel()
 
-    def cancel_call(self) -> None:
-        """End the call in progress; harmless when it is over, nothing in another process."""
+    def cancel(self) -> None:
+        """Cancel the call in progress; harmless when it is over, nothing in another process."""
         if self._stream is not None and self._connection.owner.is_this:
             self._stream.cancel()
 
-    def _ask(self, ask: Callable[[], bytes], broken_at: float | None) -> bytes:
-        """The first event's bytes mean that the server took the request.
+    def _open(
+        self,
+        peer: Peer,
+        call: GenerateCall,
+        inline: InlineStart | None,
+        broken_at: float | None = None,
+    ) -> tuple[GenerateCall, bytes]:
+        """Send a call until the server takes it.
 
         Args:
-            ask: one attempt.
+            peer: the server.
+            call: what is asked for.
+            inline: see `messages`.
             broken_at: when the connection broke, if it did.
+
+        Returns:
+            The call that was taken, and its first event's bytes.
         """
-        return with_retries(
-            ask,
-            policy=self._connection.policy,
-            budget=self._connection.budget,
-            deadline=self._deadline,
-            pacing=Pacing(sleep=self._sleep, chance=random.random, broken_at=broken_at),
-        )
+        link = self._link
+        retrier = Retrier(link.policy, link.budget, self._deadline, broken_at=broken_at)
+        while True:
+            try:
+                data = self._send(peer, replace(call, results_held=self._results))
+            except UnknownContext:
+                if inline is None or call.start == inline.start:
+                    raise
+                self._connection.contexts.forget(inline.handle)
+                call = replace(call, start=inline.start)
+            except RETRIED as error:
+                self._sleep(retrier.pause_after(error))
+            else:
+                retrier.note_success()
+                return call, data
+
+    def _send(self, peer: Peer, call: GenerateCall) -> bytes:
+        """One attempt at the call; returns its first event's bytes."""
+        with self._stats.timed("serialise"):
+            message = encode_generate(call)
+        self._stats.bytes_up += len(message)
+        with self._stats.timed("first"):
+            path, data = in_fragments(peer, message)
+            self._stream = peer.transport.stream(path, data, timeout_s=self._deadline.remaining_s())
+            # `terminate` may have come before there was a stream to cancel.
+            if self._ended.done():
+                self._stream.cancel()
+            first = next(self._stream, None)
+        if first is None:
+            raise TransportError("the server ended the call without an event")
+        return first
 
     def _next(self) -> bytes | None:
         """The next event's bytes; the time spent here is the server's and the wire's."""
         if self._stream is None:
             return None
-        with self._traffic.timed("later"):
+        with self._stats.timed("later"):
             return next(self._stream, None)
+
+    def _decoded(self, data: bytes) -> GenerateEvent | None:
+        """A message as an event; None for an unknown kind, and for a fragment that is not the last.
+
+        Raises:
+            TransportError: more fragments than any answer of this bundle has.
+        """
+        with self._stats.timed("serialise"):
+            message = decode_event(data)
+            if not isinstance(message, Fragment):
+                return message
+            if len(self._joining) + len(message.data) > self._max_joined_bytes:
+                raise TransportError("the server sent more than the largest picture takes")
+            self._joining += message.data
+            if not message.is_last:
+                return None
+            whole = decode_event(bytes(self._joining))
+            self._joining.clear()
+            return None if isinstance(whole, Fragment) else whole
 
     def _sleep(self, seconds: float) -> None:
         """A pause between attempts that an end cuts short."""
-        wait([self._ended, self._connection.closing], seconds, FIRST_COMPLETED)
+        wait([self._ended, self._link.closing], seconds, FIRST_COMPLETED)
         self._refuse_ended()
 
     def _refuse_ended(self) -> None:
         """Raise when there is nothing to wait for any more."""
         if self._ended.done():
             raise Cancelled("the run was ended from outside")
-        if self._connection.closing.done():
+        if self._link.closing.done():
             raise Cancelled("the client was closed")
 
 

@@ -1,4 +1,4 @@
-"""A request that was begun before, listened to again by its id alone.
+"""A request that was begun before, streamed again by its id alone.
 
 Knows the bundle, so that every picture is checked; what was asked for, only the server knows.
 """
@@ -11,17 +11,17 @@ from cascade.errors import TransportError
 from cascade.events import Accepted, Event, Progress, Resumed
 from cascade.family import ComponentSpec
 from cascade.request import Handoff
+from runtime_client.deadline import Deadline
 from runtime_client.remote.connection import Connection
-from runtime_client.remote.deadline import Deadline
-from runtime_client.remote.event_decoder import Incoming
+from runtime_client.remote.event_decoder import EventDecoder
 from runtime_client.remote.resumable_stream import ResumableStream
-from runtime_client.remote.transfer_stats import Traffic
-from wire.generate_call import GenerateCall, encode_generate
+from runtime_client.remote.transfer_stats import TransferStats
+from wire.generate_call import GenerateCall
 from wire.generate_events import Done, EncodedPreview, StageResult
 from wire.starts import ResumeStart
 
 
-class FetchedRun:
+class ResumedRequest:
     """One request, picked up where the server has it."""
 
     def __init__(
@@ -37,52 +37,49 @@ class FetchedRun:
         """
         self._manifest = manifest
         self._request_id = request_id
-        self._traffic = Traffic()
-        self._talk = ResumableStream(connection, deadline, self._traffic, request_id)
-        self._talk.resumes = True
-        self._talk.largest_picture = longest_side(c.makes for c in manifest.components)
+        self._stats = TransferStats()
+        self._stream = ResumableStream(
+            connection,
+            deadline,
+            self._stats,
+            largest_picture=longest_side(component.makes for component in manifest.components),
+        )
 
     def events(self) -> Iterator[Event]:
-        """Everything that is there and still to come; closing the iterator stops the listening.
+        """Everything that is there and still to come; closing the iterator stops the streaming.
 
         Raises:
             UnknownRequest: the server knows nothing of that id (any more).
             CascadeError: what the work failed with.
         """
         try:
-            peer = self._talk.greet()
-            incoming: Incoming | None = None
-            for message in self._talk.messages(lambda: self._talk.send(peer, self._message())):
+            peer = self._stream.handshake()
+            call = GenerateCall(
+                request_id=self._request_id,
+                bundle_id=peer.bundle_id,
+                start=ResumeStart(),
+                joins_fragments=True,
+            )
+            decoder: EventDecoder | None = None
+            for message in self._stream.messages(peer, call):
                 named = (Progress, EncodedPreview, StageResult)
-                if incoming is None and isinstance(message, named):
+                if decoder is None and isinstance(message, named):
                     components = self._from(message.stage)
-                    incoming = Incoming(components, Handoff(), self._traffic, may_end_early=True)
-                if incoming is None and isinstance(message, Done):
+                    decoder = EventDecoder(components, Handoff(), self._stats, may_end_early=True)
+                if decoder is None and isinstance(message, Done):
                     raise TransportError("the server was done without a result")
-                if incoming is not None:
-                    event = incoming.event(message)
+                if decoder is not None:
+                    event = decoder.event(message)
                     if event is not None:
                         yield event
                 elif isinstance(message, Accepted | Resumed):
                     yield message
         finally:
-            self._talk.cancel_call()
+            self._stream.cancel()
 
     def _from(self, stage: str) -> tuple[ComponentSpec, ...]:
-        """The components from the one that was heard of first."""
+        """The components from the first one that the server named."""
         names = [component.name for component in self._manifest.components]
         if stage not in names:
             raise TransportError(f"the server speaks of {stage[:40]!r}, which is no component")
         return tuple(self._manifest.components[names.index(stage) :])
-
-    def _message(self) -> bytes:
-        """The question for it; what is here already is left out."""
-        return encode_generate(
-            GenerateCall(
-                request_id=self._request_id,
-                bundle_id=self._manifest.bundle_id,
-                start=ResumeStart(),
-                joins_fragments=True,
-                results_held=self._talk.held,
-            )
-        )

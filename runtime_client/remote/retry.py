@@ -1,21 +1,18 @@
-"""Whether to try a call again, and after which pause.
+"""Whether to try a call again, and after which pause: exponential backoff with jitter and a budget.
 
-The decision is a pure function; the loop around it takes its clock, its sleep and its randomness
-from outside. Only calls that may be repeated come here: unary ones, and those that name their work
-by a request id, which the server does once.
-Knows errors; not gRPC.
+The decision is a pure function; clock and randomness come from outside, and the loop is the
+caller's. Only calls that may be repeated come here: unary ones, and those that name their work by a
+request id (an idempotency key), which the server does once.
 """
 
+import random
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
 
 from cascade.errors import CascadeError, QuotaExceeded, ServerBusy, TransportError
-from runtime_client.remote.deadline import Clock, Deadline
-
-T = TypeVar("T")
+from runtime_client.deadline import Clock, Deadline
 
 MAX_RESUMES = 8
 """Breaks in the middle of one request after which it is given up: the request itself may be what
@@ -86,18 +83,6 @@ class RetryBudget:
         self._tokens = min(self.MAX_TOKENS, max(0.0, self._tokens + tokens))
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Pacing:
-    """What the loop needs from the world."""
-
-    sleep: Callable[[float], None]
-    """Waits that many seconds; raises to end the loop."""
-    chance: Callable[[], float]
-    """A random number in [0, 1)."""
-    broken_at: float | None = None
-    """When the trouble began, on the deadline's clock; with the first failure when None."""
-
-
 def pause_before_retry(
     policy: RetryPolicy, attempt: int, error: CascadeError, *, chance: float, spent_s: float
 ) -> float | None:
@@ -126,35 +111,63 @@ def pause_before_retry(
     return pause if patient else None
 
 
-def with_retries(
-    attempt: Callable[[], T],
-    *,
-    policy: RetryPolicy,
-    budget: RetryBudget,
-    deadline: Deadline,
-    pacing: Pacing,
-) -> T:
-    """The result of the first attempt that succeeds.
+class Retrier:
+    """The attempts at one call: after each failure, how long to wait before the next.
 
-    Raises:
-        CascadeError: the last attempt's error, once the policy or the budget gives up or the
-            deadline leaves no time for another.
+    The loop is the caller's: it makes the attempts and waits in its own way.
     """
-    number, began_at = 0, pacing.broken_at
-    while True:
-        number += 1
-        try:
-            result = attempt()
-        except RETRIED as error:
-            now = deadline.clock()
-            began_at = now if began_at is None else began_at
-            allowed = budget.allows_retry(error)
-            pause = pause_before_retry(
-                policy, number, error, chance=pacing.chance(), spent_s=now - began_at
-            )
-            if pause is None or not allowed or pause >= deadline.remaining_s():
-                raise
-        else:
-            budget.note_success()
-            return result
-        pacing.sleep(pause)
+
+    def __init__(
+        self,
+        policy: RetryPolicy,
+        budget: RetryBudget,
+        deadline: Deadline,
+        *,
+        chance: Callable[[], float] = random.random,
+        broken_at: float | None = None,
+    ) -> None:
+        """No attempt yet.
+
+        Args:
+            policy: bounds.
+            budget: shared by all calls to the same server.
+            deadline: leaves no time for an attempt after it.
+            chance: a random number in [0, 1).
+            broken_at: when the trouble began, on the deadline's clock; with the first failure when
+                None.
+        """
+        self._policy = policy
+        self._budget = budget
+        self._deadline = deadline
+        self._chance = chance
+        self._began_at = broken_at
+        self._failures = 0
+
+    def pause_after(self, error: CascadeError) -> float:
+        """Note that an attempt failed.
+
+        Returns:
+            Seconds to wait before the next attempt.
+
+        Raises:
+            CascadeError: that error, once the policy or the budget gives up or the deadline leaves
+                no time for another.
+        """
+        self._failures += 1
+        now = self._deadline.clock()
+        self._began_at = now if self._began_at is None else self._began_at
+        allowed = self._budget.allows_retry(error)
+        pause = pause_before_retry(
+            self._policy,
+            self._failures,
+            error,
+            chance=self._chance(),
+            spent_s=now - self._began_at,
+        )
+        if pause is None or not allowed or pause >= self._deadline.remaining_s():
+            raise error
+        return pause
+
+    def note_success(self) -> None:
+        """Note that an attempt succeeded."""
+        self._budget.note_success()

@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 
 
 @dataclass(slots=True)
-class Traffic:
-    """A running account."""
+class TransferStats:
+    """What was measured so far."""
 
     bytes_up: int = 0
     bytes_down: int = 0
     seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
-    """Measured here: `connect`, `queue` (for a place among this client's requests), `serialise`,
+    """Measured here: `connect`, `queue` (for a slot among this client's requests), `serialise`,
     `upload` (of a context, as far as it was waited for), and the waits for the first event
     (`first`) and for the later ones (`later`)."""
     reported: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
@@ -38,8 +38,10 @@ class Traffic:
         for name, spent in seconds.items():
             self.reported[name] += spent
 
-    def settle(self, server: Mapping[str, float], components: Collection[str]) -> dict[str, float]:
-        """The account for `Transferred`.
+    def finalize(
+        self, server: Mapping[str, float], components: Collection[str]
+    ) -> dict[str, float]:
+        """The seconds for `Transferred`.
 
         The wire's time is the waiting for events that the server does not claim: `upload` up to the
         first event, `download` after it. What the server did besides queueing and running
@@ -53,16 +55,16 @@ class Traffic:
         Returns:
             `connect`, `serialise`, `upload`, `queue`, `download`: what no result has told.
         """
-        account = {name: self.seconds[name] for name in ("connect", "serialise", "upload")}
+        found = {name: self.seconds[name] for name in ("connect", "serialise", "upload")}
         others = sum(s for name, s in server.items() if name != "queue" and name not in components)
         queued = max(0.0, server.get("queue", 0.0) - self.reported["queue"])
-        account["queue"] = self.seconds["queue"] + queued
+        found["queue"] = self.seconds["queue"] + queued
         claimed = sum(self.reported.values()) + queued + others
         waited = self.seconds["first"] + self.seconds["later"]
         hidden = max(0.0, claimed - waited)
-        account["serialise"] = max(0.0, account["serialise"] + others - hidden)
+        found["serialise"] = max(0.0, found["serialise"] + others - hidden)
         wire = max(0.0, waited - claimed)
         upward = min(wire, self.seconds["first"])
-        account["upload"] += upward
-        account["download"] = wire - upward
-        return account
+        found["upload"] += upward
+        found["download"] = wire - upward
+        return found

@@ -33,7 +33,7 @@ from cascade.errors import (
     VersionMismatch,
 )
 from runtime_client.config import is_on_this_machine
-from runtime_client.remote.credentials import BearerToken
+from runtime_client.credentials import BearerToken
 from wire.errors import error_of_status
 from wire.limits import MAX_MESSAGE_BYTES
 

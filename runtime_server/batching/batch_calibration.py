@@ -22,8 +22,8 @@ from cascade.types import Array
 from runtime_server.batching.batch_arrays import cut, joined
 from runtime_server.batching.batch_policy import row_cap
 from runtime_server.batching.batcher import DeviceBatcher, Row
-from runtime_server.batching.engine_key import EngineKey
 from runtime_server.batching.graph_axes import axes_of
+from runtime_server.batching.role_key import RoleKey
 from runtime_server.config.row_caps import parse_caps
 from runtime_server.system.clock import Clock
 from runtime_server.telemetry.logs import log_event
@@ -148,9 +148,9 @@ class BatchCalibration:
         with closing(row):
             self._row = row
             for role in component.graphs:
-                self._measure_role(component, row, EngineKey(position, role))
+                self._measure_role(component, row, RoleKey(position, role))
 
-    def _measure_role(self, component: Component, row: Row, key: EngineKey) -> None:
+    def _measure_role(self, component: Component, row: Row, key: RoleKey) -> None:
         """One engine of a component."""
         engine = row.engines[key.role]
 

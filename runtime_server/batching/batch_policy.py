@@ -8,7 +8,7 @@ threads, nor arrays, nor why a row is urgent.
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
-from runtime_server.batching.engine_key import EngineKey
+from runtime_server.batching.role_key import RoleKey
 
 PAYS_BELOW = 0.9
 """Rows share a run only if two in one take less than this share of the time of two alone: what is
@@ -23,7 +23,7 @@ class RunRequest:
 
     number: int
     """In order of arrival."""
-    key: EngineKey
+    key: RoleKey
     """Which engine."""
     priority_deadline: float
     """When its row should be through, on the same clock as `since`."""
@@ -40,7 +40,7 @@ class RunRequest:
 class ExpectedRun:
     """A row between two runs: its host work is under way, and then it asks again."""
 
-    key: EngineKey
+    key: RoleKey
     priority_deadline: float
     expected_at: float
 
@@ -60,14 +60,14 @@ class BatchLimits:
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class RunNow:
     """Run these together now, the most urgent first."""
 
     requests: tuple[RunRequest, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Wait:
+class WaitUntil:
     """Decide again when another row asks or leaves, at this time at the latest."""
 
     until: float
@@ -76,11 +76,11 @@ class Wait:
 def decide(
     waiting: Sequence[RunRequest],
     expected: Sequence[ExpectedRun],
-    limits: Mapping[EngineKey, BatchLimits],
+    limits: Mapping[RoleKey, BatchLimits],
     *,
     free_since: float,
     now: float,
-) -> Run | Wait | None:
+) -> RunNow | WaitUntil | None:
     """What a free device does next.
 
     Earliest deadline first over all engines of the device; then requests of the same batch key join
@@ -109,8 +109,8 @@ def decide(
         opened = max(head.since, free_since)
         until = batch_window(together, expected, limits[head.key], opened)
         if until > now:
-            return Wait(until)
-    return Run(together)
+            return WaitUntil(until)
+    return RunNow(together)
 
 
 def urgency(request: RunRequest) -> tuple[float, int]:

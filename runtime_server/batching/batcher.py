@@ -31,14 +31,14 @@ from runtime_server.batching.batch_arrays import batch_key, rows_of, size_bytes_
 from runtime_server.batching.batch_policy import (
     BatchLimits,
     ExpectedRun,
-    Run,
+    RunNow,
     RunRequest,
-    Wait,
+    WaitUntil,
     decide,
 )
-from runtime_server.batching.engine_key import EngineKey
 from runtime_server.batching.graph_axes import GraphAxes
 from runtime_server.batching.measured_limits import MeasuredLimits
+from runtime_server.batching.role_key import RoleKey
 from runtime_server.batching.shared_run import RowResult, run_together
 from runtime_server.batching.step_times import StepTimes
 from runtime_server.system.clock import Clock
@@ -102,7 +102,7 @@ class Row:
         self.priority_deadline = priority_deadline
         self.request = request
         self.engines: Mapping[str, Engine] = {
-            role: BatchedEngine(self, EngineKey(position, role)) for role in runs
+            role: BatchedEngine(self, RoleKey(position, role)) for role in runs
         }
         """By role, for the stage."""
         self.runs_left = dict(runs)
@@ -119,13 +119,13 @@ class Row:
         """Of the engine that failed it, if one did."""
 
     @property
-    def next_key(self) -> EngineKey | None:
+    def next_key(self) -> RoleKey | None:
         """The engine that it is expected to ask for next: roles run in their order."""
         left = (role for role, runs in self.runs_left.items() if runs > 0)
         role = next(left, None)
-        return None if role is None else EngineKey(self.position, role)
+        return None if role is None else RoleKey(self.position, role)
 
-    def run(self, key: EngineKey, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    def run(self, key: RoleKey, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """One run for the row; returns when it is done."""
         return self._batcher.run(self, key, inputs)
 
@@ -141,7 +141,7 @@ class Row:
 class BatchedEngine:
     """A row's engine for one role: the stage calls it as it would call the engine itself."""
 
-    def __init__(self, row: Row, key: EngineKey) -> None:
+    def __init__(self, row: Row, key: RoleKey) -> None:
         self._row = row
         self._key = key
 
@@ -162,8 +162,8 @@ class DeviceBatcher:
 
     def __init__(
         self,
-        engines: Mapping[EngineKey, HostedEngine],
-        limits: Mapping[EngineKey, BatchLimits],
+        engines: Mapping[RoleKey, HostedEngine],
+        limits: Mapping[RoleKey, BatchLimits],
         *,
         clock: Clock = time.monotonic,
         emit: Emit = ignore,
@@ -217,11 +217,14 @@ class DeviceBatcher:
         with self._lock:
             return len(self._waiting) + len(self._running)
 
-    def run(self, row: Row, key: EngineKey, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    def run(self, row: Row, key: RoleKey, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """One run for a row; returns when it is done."""
         pending = self._wait_for_turn(row, key, inputs)
         if pending.batch:
             self._lead(pending.batch)
+            # The leader is one of its own batch: such a circle would keep the arrays of the run,
+            # 24 MiB and more at 1024, until the garbage collector comes by.
+            pending.batch = ()
         if pending.result.error is not None:
             raise pending.result.error
         return pending.result.outputs
@@ -259,7 +262,7 @@ class DeviceBatcher:
         row.expected_at = None
         self._rows.discard(row)
 
-    def _wait_for_turn(self, row: Row, key: EngineKey, inputs: Mapping[str, Array]) -> PendingRun:
+    def _wait_for_turn(self, row: Row, key: RoleKey, inputs: Mapping[str, Array]) -> PendingRun:
         """Ask, and sleep until the run is done or this thread is the one to lead it."""
         axes = self._engines[key].axes
         allows_padding = self.limits.present[key].allows_padding
@@ -307,12 +310,12 @@ class DeviceBatcher:
             free_since=self._free_since,
             now=self._clock(),
         )
-        if isinstance(decision, Wait):
+        if isinstance(decision, WaitUntil):
             self._wait_until = decision.until
             if here is None:
                 # One of those that sleep has to look at the clock in time.
                 next(iter(self._waiting.values())).woken.notify()
-        elif isinstance(decision, Run):
+        elif isinstance(decision, RunNow):
             self._running = tuple(self._waiting.pop(request) for request in decision.requests)
             for pending in self._running:
                 pending.started = True

@@ -9,14 +9,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from runtime_server.batching.batch_policy import BatchLimits, saving_s
-from runtime_server.batching.engine_key import EngineKey
+from runtime_server.batching.role_key import RoleKey
 from runtime_server.batching.step_times import StepTimes
 
 
 class MeasuredLimits:
     """Limits by engine; safe to use from several threads."""
 
-    def __init__(self, limits: Mapping[EngineKey, BatchLimits]) -> None:
+    def __init__(self, limits: Mapping[RoleKey, BatchLimits]) -> None:
         """Nothing measured yet.
 
         Args:
@@ -27,11 +27,11 @@ class MeasuredLimits:
         self._run_s = StepTimes()
 
     @property
-    def present(self) -> Mapping[EngineKey, BatchLimits]:
+    def present(self) -> Mapping[RoleKey, BatchLimits]:
         """Every engine's; its values are replaced, never changed."""
         return self._limits
 
-    def roles(self, position: int) -> list[EngineKey]:
+    def roles(self, position: int) -> list[RoleKey]:
         """The engines of one component."""
         return [key for key in self._limits if key.position == position]
 
@@ -39,12 +39,12 @@ class MeasuredLimits:
         """Rows that may share a run of any engine of one component."""
         return max(self._limits[key].max_rows for key in self.roles(position))
 
-    def run_seconds(self, key: EngineKey) -> dict[int, float]:
+    def run_seconds(self, key: RoleKey) -> dict[int, float]:
         """Rows to the median seconds of a run, as far as known."""
         with self._lock:
             return self._run_s.by_rows(key)
 
-    def note(self, key: EngineKey, rows: int, seconds: float) -> None:
+    def note(self, key: RoleKey, rows: int, seconds: float) -> None:
         """Learn from one run in which nothing went wrong."""
         with self._lock:
             self._run_s.add(key, rows, seconds)
@@ -52,7 +52,7 @@ class MeasuredLimits:
 
     def learn(
         self,
-        key: EngineKey,
+        key: RoleKey,
         run_s: Mapping[int, float],
         *,
         max_rows: int | None = None,
@@ -77,7 +77,7 @@ class MeasuredLimits:
             )
             self._refresh(key)
 
-    def _refresh(self, key: EngineKey) -> None:
+    def _refresh(self, key: RoleKey) -> None:
         """Bring the limits up to what is measured; under the lock."""
         known = self._run_s.by_rows(key)
         fewest = min(known)

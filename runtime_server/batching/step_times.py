@@ -6,7 +6,7 @@ Numbers in, numbers out. Knows neither clocks nor what was timed.
 from collections import deque
 from statistics import median
 
-from runtime_server.batching.engine_key import EngineKey
+from runtime_server.batching.role_key import RoleKey
 
 MEASURED_STEPS = 64
 """Times that a median is taken over: it follows a change of load within a few requests."""
@@ -16,24 +16,24 @@ class StepTimes:
     """Medians of the last times of each engine, by the rows that shared a run."""
 
     def __init__(self) -> None:
-        self._seconds: dict[tuple[EngineKey, int], deque[float]] = {}
-        self._medians: dict[tuple[EngineKey, int], float] = {}
+        self._seconds: dict[tuple[RoleKey, int], deque[float]] = {}
+        self._medians: dict[tuple[RoleKey, int], float] = {}
 
-    def add(self, key: EngineKey, rows: int, seconds: float) -> None:
+    def add(self, key: RoleKey, rows: int, seconds: float) -> None:
         """Note one time."""
         times = self._seconds.setdefault((key, rows), deque(maxlen=MEASURED_STEPS))
         times.append(seconds)
         self._medians[key, rows] = median(times)
 
-    def restart(self, key: EngineKey, rows: int, seconds: float) -> None:
+    def restart(self, key: RoleKey, rows: int, seconds: float) -> None:
         """Forget what is noted of so many rows, and begin with this."""
         self._seconds.pop((key, rows), None)
         self.add(key, rows, seconds)
 
-    def seconds(self, key: EngineKey, rows: int = 1) -> float:
+    def seconds(self, key: RoleKey, rows: int = 1) -> float:
         """The median; 0 before the first."""
         return self._medians.get((key, rows), 0.0)
 
-    def by_rows(self, key: EngineKey) -> dict[int, float]:
+    def by_rows(self, key: RoleKey) -> dict[int, float]:
         """Rows to median of one engine, where there is one."""
         return {rows: s for (at, rows), s in self._medians.items() if at == key}

@@ -16,7 +16,7 @@ from cascade.addresses import UNIX_PREFIX
 from cascade.errors import InvalidRequest
 from cascade.system.bounded_files import read_setting
 from runtime_server.config.config import ServerConfig
-from runtime_server.config.settings import Setting, settings
+from runtime_server.config.settings import ServerSetting, settings
 
 MAX_CONFIG_BYTES = 1 << 20
 COLUMNS = 98
@@ -78,7 +78,7 @@ def unknown_key(path: Path, key: str, known: list[str]) -> InvalidRequest:
     return InvalidRequest(f"{path}: no setting {key[:80]!r}: did you mean {near}?", field=key[:80])
 
 
-def read_value(setting: Setting, value: Any, folder: Path) -> Any:
+def read_value(setting: ServerSetting, value: Any, folder: Path) -> Any:
     """One value of the file as its field wants it; an integer may stand where a number is wanted.
 
     Args:

@@ -8,7 +8,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from runtime_server.config.settings import Setting, settings
+from runtime_server.config.settings import ServerSetting, settings
 
 GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
@@ -45,7 +45,7 @@ def group_of(name: str) -> str:
     return OTHERS
 
 
-def add_flag(group: Any, setting: Setting, defaults: dict[str, Any]) -> None:
+def add_flag(group: Any, setting: ServerSetting, defaults: dict[str, Any]) -> None:
     """One setting as a flag."""
     options: dict[str, Any] = {
         "dest": setting.name,
@@ -61,14 +61,14 @@ def add_flag(group: Any, setting: Setting, defaults: dict[str, Any]) -> None:
     group.add_argument(setting.flag, **options)
 
 
-def metavar_of(setting: Setting) -> str | None:
+def metavar_of(setting: ServerSetting) -> str | None:
     """What stands for the value in `--help`; the choices themselves where there are some."""
     if setting.choices:
         return None
     return {int: "N", float: "X", str: "TEXT", Path: "PATH"}.get(setting.kind, "VALUE")
 
 
-def help_of(setting: Setting, default: object) -> str:
+def help_of(setting: ServerSetting, default: object) -> str:
     """The setting's help with its default."""
     if setting.kind is bool:
         default = "on" if default else None

@@ -18,7 +18,7 @@ SCALARS: tuple[Scalar, ...] = (bool, int, float, str, Path)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Setting:
+class ServerSetting:
     """One field of the configuration."""
 
     name: str
@@ -39,12 +39,12 @@ class Setting:
 
 
 @cache
-def settings() -> tuple[Setting, ...]:
+def settings() -> tuple[ServerSetting, ...]:
     """Every setting in the order of the fields."""
     return tuple(read_field(field) for field in fields(ServerConfig))
 
 
-def read_field(field: "Field[Any]") -> Setting:
+def read_field(field: "Field[Any]") -> ServerSetting:
     """One field as a setting.
 
     Raises:
@@ -52,7 +52,7 @@ def read_field(field: "Field[Any]") -> Setting:
     """
     kind, choices = read_type(field.type)
     required = field.default is MISSING
-    return Setting(
+    return ServerSetting(
         name=field.name,
         kind=kind,
         choices=choices,

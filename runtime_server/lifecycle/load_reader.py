@@ -6,19 +6,19 @@ Knows where to look; not how it is shown.
 from runtime_server.app.server import CascadeServer
 from runtime_server.runtime.core import Core
 from runtime_server.system.memory import resident_bytes
-from runtime_server.telemetry.load import Load, StageLoad
+from runtime_server.telemetry.load import ServerLoad, StageLoad
 
 
-def read_load(server: CascadeServer | None) -> Load:
+def read_load(server: CascadeServer | None) -> ServerLoad:
     """The present load, from any thread; that of no server is empty."""
     if server is None:
-        return Load(resident_bytes=resident_bytes())
+        return ServerLoad(resident_bytes=resident_bytes())
     generations = list(server.generations.all)
     counts = [generation.core.workers.counts for generation in generations]
     kept = server.generations.present.requests.index.kept
     contexts = [generation.core.contexts for generation in generations]
     core = server.generations.present.core
-    return Load(
+    return ServerLoad(
         ready=server.is_ready,
         bundle_name=core.manifest.name,
         bundle_id=core.bundle_id,

@@ -15,7 +15,7 @@ from cascade.events import Event, Progress, ProgressThrottle, StageFinished
 from cascade.generate import generate
 from cascade.stage import EngineStage
 from runtime_server.batching.batcher import Row
-from runtime_server.batching.engine_key import EngineKey
+from runtime_server.batching.role_key import RoleKey
 from runtime_server.runtime.forecast import Forecast
 from runtime_server.runtime.job import Job
 from runtime_server.runtime.queue_policy import stop_reason
@@ -82,7 +82,7 @@ class ComponentRun:
                 job.steps_done = event.done
             elif not isinstance(event, StageFinished) or job.steps_done:
                 return
-            self.forecast.note(EngineKey(job.position, row.last_role), seconds, self.clock())
+            self.forecast.note(RoleKey(job.position, row.last_role), seconds, self.clock())
 
 
 def without_waiting(seconds: Mapping[str, float], waited_s: float) -> dict[str, float]:

@@ -26,8 +26,8 @@ from runtime_server.admission.concurrency_limits import check_bytes_suffice
 from runtime_server.batching.batch_calibration import BatchCalibration, row_caps
 from runtime_server.batching.batch_policy import BatchLimits
 from runtime_server.batching.batcher import DeviceBatcher
-from runtime_server.batching.engine_key import EngineKey
 from runtime_server.batching.graph_axes import axes_of
+from runtime_server.batching.role_key import RoleKey
 from runtime_server.config.config import ServerConfig
 from runtime_server.protocol import server_limits
 from runtime_server.runtime.coalescing_queue import CoalescingQueue, ThreadsafeSink
@@ -218,7 +218,7 @@ def open_batcher(
         emit: where events go.
     """
     axes = {
-        EngineKey(position, role): axes_of(graph)
+        RoleKey(position, role): axes_of(graph)
         for position in stages
         for role, graph in manifest.components[position].graphs.items()
     }

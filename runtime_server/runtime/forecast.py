@@ -6,8 +6,8 @@ under the lock of the workers.
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from runtime_server.batching.engine_key import EngineKey
 from runtime_server.batching.measured_limits import MeasuredLimits
+from runtime_server.batching.role_key import RoleKey
 from runtime_server.batching.step_times import StepTimes
 
 STALE_S = 30.0
@@ -34,7 +34,7 @@ class Forecast:
         self._times = StepTimes()
         self._noted_at = 0.0
 
-    def note(self, key: EngineKey, seconds: float, now: float) -> None:
+    def note(self, key: RoleKey, seconds: float, now: float) -> None:
         """One step is done.
 
         Args:
@@ -81,7 +81,7 @@ class Forecast:
         step_s = {position: self.step_s(position) for position in self._positions}
         return forecast_s(own, ahead, step_s, shared)
 
-    def _slowest(self, position: int) -> EngineKey:
+    def _slowest(self, position: int) -> RoleKey:
         """The engine that a component's steps take longest in."""
         return max(self._limits.roles(position), key=self._times.seconds)
 

@@ -23,7 +23,7 @@ from runtime_server.telemetry.server_events import Refusal
 
 
 @dataclass(frozen=True, slots=True)
-class Counts:
+class JobCounts:
     """Requests inside the server now."""
 
     queued: int
@@ -85,9 +85,9 @@ class JobQueue:
         self.refuses_new = False
 
     @property
-    def counts(self) -> Counts:
+    def counts(self) -> JobCounts:
         """What is inside."""
-        return Counts(len(self.waiting), len(self.running), len(self.admitted))
+        return JobCounts(len(self.waiting), len(self.running), len(self.admitted))
 
     def queued(self, position: int) -> int:
         """Jobs waiting for one component."""

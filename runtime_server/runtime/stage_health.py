@@ -7,7 +7,7 @@ elsewhere: a circuit breaker's failure count. Knows outcomes; not what follows f
 import threading
 from collections import Counter
 
-from runtime_server.batching.engine_key import EngineKey
+from runtime_server.batching.role_key import RoleKey
 
 AT_FAULT = frozenset({"INTERNAL", "UNKNOWN", "DATA_LOSS"})
 """Codes by which a component says that itself is broken."""
@@ -24,7 +24,7 @@ class StageHealth:
         """
         self._limit = limit
         self._lock = threading.Lock()
-        self._in_a_row: Counter[EngineKey] = Counter()
+        self._in_a_row: Counter[RoleKey] = Counter()
 
     def works(self, position: int) -> bool:
         """Whether a component works: all of its engines do."""
@@ -41,7 +41,7 @@ class StageHealth:
             for key in [key for key in self._in_a_row if key.position == position]:
                 del self._in_a_row[key]
 
-    def failed(self, key: EngineKey, code: str) -> None:
+    def failed(self, key: RoleKey, code: str) -> None:
         """A component's work for a request ended with an error.
 
         Args:

@@ -28,12 +28,12 @@ from cascade.events import Accepted, StageFinished
 from cascade.stage import EngineStage
 from runtime_server.batching.batch_policy import BatchLimits
 from runtime_server.batching.batcher import DeviceBatcher, HostedEngine, Row
-from runtime_server.batching.engine_key import EngineKey
 from runtime_server.batching.graph_axes import GraphAxes
+from runtime_server.batching.role_key import RoleKey
 from runtime_server.runtime.component_run import ComponentRun
 from runtime_server.runtime.forecast import Forecast
 from runtime_server.runtime.job import Ended, Job
-from runtime_server.runtime.job_queue import Counts, JobQueue, QueueLimits, Refused
+from runtime_server.runtime.job_queue import JobCounts, JobQueue, QueueLimits, Refused
 from runtime_server.runtime.stage_health import StageHealth
 from runtime_server.system.clock import Clock
 from runtime_server.telemetry.server_events import (
@@ -100,7 +100,7 @@ class Workers:
             thread.start()
 
     @property
-    def counts(self) -> Counts:
+    def counts(self) -> JobCounts:
         """What is inside now."""
         with self._changed:
             return self._queue.counts
@@ -237,7 +237,7 @@ class Workers:
             self._health.succeeded(job.position)
         else:
             code = error.code if isinstance(error, CascadeError) else "INTERNAL"
-            self._health.failed(EngineKey(job.position, row.failed_role), code)
+            self._health.failed(RoleKey(job.position, row.failed_role), code)
         stage = self._stages[job.position].names[0]
         self._emit(StageEnded(stage, job.request, begun, self._clock() - begun, code))
 
@@ -259,8 +259,8 @@ class Workers:
 
 
 def hosted_engines(
-    stages: Mapping[int, EngineStage], axes: Mapping[EngineKey, GraphAxes]
-) -> dict[EngineKey, HostedEngine]:
+    stages: Mapping[int, EngineStage], axes: Mapping[RoleKey, GraphAxes]
+) -> dict[RoleKey, HostedEngine]:
     """The engines of all stages, for a batcher.
 
     Args:
@@ -268,7 +268,7 @@ def hosted_engines(
         axes: of their graphs; one of which nothing is known is left out.
     """
     return {
-        (key := EngineKey(position, role)): HostedEngine(
+        (key := RoleKey(position, role)): HostedEngine(
             engine=engine, stage=stage.names[0], axes=axes.get(key, GraphAxes())
         )
         for position, stage in stages.items()
@@ -277,8 +277,8 @@ def hosted_engines(
 
 
 def limits_of(
-    engines: Mapping[EngineKey, HostedEngine], by_position: Mapping[int, BatchLimits]
-) -> dict[EngineKey, BatchLimits]:
+    engines: Mapping[RoleKey, HostedEngine], by_position: Mapping[int, BatchLimits]
+) -> dict[RoleKey, BatchLimits]:
     """Limits of one run for each engine, from those of its component; one row where not given."""
     one_row = BatchLimits(max_rows=1, max_bytes=0)
     return {key: by_position.get(key.position, one_row) for key in engines}

@@ -20,7 +20,7 @@ class StageLoad:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Load:
+class ServerLoad:
     """The whole server. Counts are over all bundles in memory, names those of the present one."""
 
     ready: bool = False

@@ -9,7 +9,7 @@ from functools import cache
 from typing import Any
 
 from cascade.errors import MissingExtra
-from runtime_server.telemetry.load import Load
+from runtime_server.telemetry.load import ServerLoad
 from runtime_server.telemetry.server_events import (
     BundleReloaded,
     BytesMoved,
@@ -110,7 +110,7 @@ class PrometheusMetrics:
     ) -> Histogram:
         return Histogram(name, text, labels, registry=self._registry, buckets=buckets)
 
-    def exposition(self, load: Load | None = None) -> bytes:
+    def exposition(self, load: ServerLoad | None = None) -> bytes:
         """Everything in the text format of Prometheus.
 
         Args:
@@ -166,7 +166,7 @@ class PrometheusMetrics:
 class Snapshot(Collector):
     """What was counted, and the load at one moment, as one collection."""
 
-    def __init__(self, counted: CollectorRegistry, load: Load | None) -> None:
+    def __init__(self, counted: CollectorRegistry, load: ServerLoad | None) -> None:
         self._counted = counted
         self._load = load
 
@@ -177,7 +177,7 @@ class Snapshot(Collector):
             yield from read_gauges(self._load)
 
 
-def read_gauges(load: Load) -> Iterator[Metric]:
+def read_gauges(load: ServerLoad) -> Iterator[Metric]:
     """A load as gauges."""
     for name, text, value in (
         ("cascade_ready", "1 where new requests are taken.", load.ready),
@@ -201,7 +201,7 @@ def read_gauges(load: Load) -> Iterator[Metric]:
     yield from stage_gauges(load)
 
 
-def stage_gauges(load: Load) -> Iterator[Metric]:
+def stage_gauges(load: ServerLoad) -> Iterator[Metric]:
     """What is known per component."""
     depth = GaugeMetricFamily("cascade_queue_depth", "Requests waiting.", labels=["stage"])
     serving = GaugeMetricFamily("cascade_stage_serving", "1 where it works.", labels=["stage"])

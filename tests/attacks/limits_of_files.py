@@ -20,7 +20,7 @@ from cascade.bundle.bundle import (
 from cascade.bundle.signature import MAX_KEY_BYTES, make_key
 from cascade.graph_spec import FileEntry
 from runtime_client.config import MAX_THREADS, ClientConfig
-from runtime_client.remote.credentials import BearerToken
+from runtime_client.credentials import BearerToken
 from runtime_server.auth.authenticator import find_token, name_in
 from runtime_server.auth.jwt_tokens import (
     LEEWAY_S,

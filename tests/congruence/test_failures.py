@@ -25,9 +25,10 @@ from cascade.events import Event, FellBack, Progress, StageFinished
 from cascade.request import GenerateRequest, Handoff
 from runtime_client.client import Client
 from runtime_client.config import ClientConfig
+from runtime_client.deadline import Deadline
 from runtime_client.remote.connection import Connection
-from runtime_client.remote.deadline import Deadline
 from runtime_client.remote.remote_stage import RemoteStage
+from runtime_client.remote.server_link import NamedServer, ServerLink
 from runtime_client.remote.transport import Security
 from tests.congruence.children import LocalAnswers, ServerChild, serving
 from tests.support.tiny_bundle import write_tiny_bundle
@@ -128,7 +129,7 @@ def test_a_private_server_that_died_is_replaced(bundle: Bundle, answers: LocalAn
     """The next request starts another."""
     with Client(bundle, cut=2, threads=1) as client:
         client.run(REQUEST)
-        private = client._private
+        private = client._resources._private
         assert private is not None
         private.close()
         np.testing.assert_array_equal(client.run(REQUEST).image, answers.images(REQUEST)["sr32"])
@@ -158,7 +159,9 @@ def test_closing_at_random_moments_leaves_the_server_usable(
 
 def test_a_call_is_ended_from_another_thread(slow_bundle: Bundle, slow_server: ServerChild) -> None:
     """`terminate` ends a remote stage's run as `Cancelled`; the next run is not affected."""
-    connection = Connection(lambda: slow_server.address, Security(), slow_bundle.bundle_id, 60.0)
+    connection = Connection(
+        ServerLink(NamedServer(slow_server.address), Security(), (slow_bundle.bundle_id,), 60.0)
+    )
     stage = RemoteStage(connection, slow_bundle.manifest, range(4), Deadline.after(60.0))
     stage.terminate()
     assert stage.names == ("text_encoder", "base", "sr16", "sr32")

@@ -181,7 +181,7 @@ def test_a_server_that_knows_no_fragments_is_not_sent_any(
 ) -> None:
     """The error comes before the bytes, and names both limits."""
     with Client(large_bundle, server=server.address) as client:
-        peer = client._connect(None).begin().result(timeout=60)
+        peer = client._resources.connection().link.begin_handshake().result(timeout=60)
         assert in_fragments(peer, bytes(9 << 20))[0].endswith("GenerateFromFragments")
         with pytest.raises(MessageTooLarge, match="the server takes"):
             in_fragments(peer, bytes(peer.info.limits.max_joined_bytes + 1))

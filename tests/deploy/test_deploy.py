@@ -17,7 +17,7 @@ from cascade.commands.exit_codes import START_REFUSED
 from runtime_server.app.server import FLUSH_S
 from runtime_server.cli import register
 from runtime_server.config.config_file import load_config
-from runtime_server.telemetry.load import Load, StageLoad
+from runtime_server.telemetry.load import ServerLoad, StageLoad
 from runtime_server.telemetry.metrics import PrometheusMetrics, camel_case
 from runtime_server.telemetry.server_events import (
     BundleReloaded,
@@ -72,7 +72,9 @@ def exported() -> dict[str, set[str]]:
     ):
         metrics(event)
     found: dict[str, set[str]] = {}
-    for line in metrics.exposition(Load(stages=(stage,), resident_bytes=1)).decode().splitlines():
+    for line in (
+        metrics.exposition(ServerLoad(stages=(stage,), resident_bytes=1)).decode().splitlines()
+    ):
         if not line.startswith("#"):
             name, labels = re.match(r"(\w+)(?:\{(.*)\})?", line).groups()  # type: ignore[union-attr]
             found.setdefault(name, set()).update(re.findall(r"(\w+)=\"", labels or ""))

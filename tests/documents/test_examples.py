@@ -1,12 +1,8 @@
 """Every command and every Python block of the documents is run, or a table says why it is not."""
 
-import json
 import re
-import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -18,6 +14,7 @@ from tests.documents.workspace import (
     PREPARATIONS,
     make_workspace,
     reference_bundle,
+    serving,
     shell,
     surroundings,
 )
@@ -31,32 +28,6 @@ def workspace(tmp_path: Path) -> Path:
     """A folder like a checkout."""
     make_workspace(tmp_path)
     return tmp_path
-
-
-@contextmanager
-def serving(command: str, folder: Path) -> Iterator[str]:
-    """A server from its command line; gives its address, and wants a graceful end of it."""
-    child = subprocess.Popen(
-        ["/bin/sh", "-c", f"exec {command}"], cwd=folder, env=surroundings(folder),
-        stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    assert child.stderr is not None
-    try:
-        lines = []
-        for line in child.stderr:
-            lines.append(line)
-            if '"listening"' in line:
-                break
-        else:
-            raise AssertionError("".join(lines))
-        yield json.loads(lines[-1])["address"]
-        child.send_signal(signal.SIGTERM)
-        child.stderr.read()
-        assert child.wait(60) == 0
-    finally:
-        child.kill()
-        child.wait()
-        child.stderr.close()
 
 
 def test_every_command_has_an_entry() -> None:

@@ -7,9 +7,11 @@ one. Knows what to put where; not which command needs what.
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from cascade.bundle.bundle import open_bundle
@@ -125,3 +127,29 @@ def shell(command: str, folder: Path) -> "subprocess.CompletedProcess[str]":
         ["/bin/sh", "-c", command], cwd=folder, env=surroundings(folder), capture_output=True,
         text=True, timeout=300, check=False, stdin=subprocess.DEVNULL,
     )  # fmt: skip
+
+
+@contextmanager
+def serving(command: str, folder: Path) -> Iterator[str]:
+    """A server from its command line; gives its address, and wants a graceful end of it."""
+    child = subprocess.Popen(
+        ["/bin/sh", "-c", f"exec {command}"], cwd=folder, env=surroundings(folder),
+        stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert child.stderr is not None
+    try:
+        lines = []
+        for line in child.stderr:
+            lines.append(line)
+            if '"listening"' in line:
+                break
+        else:
+            raise AssertionError("".join(lines))
+        yield json.loads(lines[-1])["address"]
+        child.send_signal(signal.SIGTERM)
+        child.stderr.read()
+        assert child.wait(60) == 0
+    finally:
+        child.kill()
+        child.wait()
+        child.stderr.close()

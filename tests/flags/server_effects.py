@@ -10,7 +10,7 @@ tried here themselves.
 import logging
 from collections.abc import Callable, Mapping
 
-from runtime_server.batching.engine_key import EngineKey
+from runtime_server.batching.role_key import RoleKey
 from runtime_server.cli import read_command_line
 from runtime_server.runtime.core import Core, load_core
 from tests.flags.client_effects import Effect
@@ -146,10 +146,10 @@ EFFECTS: Mapping[str, Effect | str] = {
         "--turn-after-s", 7, lambda core: core.workers._queue._limits.max_queue_age_s, 7.0
     ),
     "serve --max-batch-bytes": in_core(
-        "--max-batch-bytes", 9, lambda core: core.batcher.limits.present[EngineKey(1)].max_bytes, 9
+        "--max-batch-bytes", 9, lambda core: core.batcher.limits.present[RoleKey(1)].max_bytes, 9
     ),
     "serve --max-batch-rows": in_core(
-        "--max-batch-rows", 3, lambda core: core.batcher.limits.present[EngineKey(1)].max_rows, 3
+        "--max-batch-rows", 3, lambda core: core.batcher.limits.present[RoleKey(1)].max_rows, 3
     ),
     "serve --max-queued-per-stage": f"{FAULTS}test_overload.py::test_a_queue_holds_its_limit_and_not_one_more",
     "serve --max-in-flight": f"{SERVER}test_bounds.py::test_who_is_refused_for_want_of_room_is_not_read",

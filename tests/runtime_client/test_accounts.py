@@ -10,7 +10,7 @@ from cascade.events import Accepted, FellBack, Progress, StageFinished, Transfer
 from cascade.request import Handoff
 from runtime_client.cli.progress_bars import ProgressBars, bar
 from runtime_client.cli.time_table import WorkRows, render, rows
-from runtime_client.remote.transfer_stats import Traffic
+from runtime_client.remote.transfer_stats import TransferStats
 from runtime_client.result import Collected
 
 IMAGE = np.zeros((2, 2, 3), np.uint8)
@@ -82,10 +82,10 @@ def test_the_table_is_readable() -> None:
 
 def test_traffic_splits_waiting_into_server_and_wire() -> None:
     """What the server claims is not the wire's; the rest is upload first, then download."""
-    traffic = Traffic()
+    traffic = TransferStats()
     traffic.seconds.update({"first": 0.1, "later": 1.0, "serialise": 0.01, "upload": 0.2})
     traffic.report({"sr16": 0.5, "queue": 0.1})
-    found = traffic.settle({"queue": 0.1, "sr16": 0.5, "encode": 0.07}, {"sr16"})
+    found = traffic.finalize({"queue": 0.1, "sr16": 0.5, "encode": 0.07}, {"sr16"})
     assert found["queue"] == 0.0
     assert found["serialise"] == pytest.approx(0.01 + 0.07)
     # 1.1 waited, 0.67 claimed: 0.43 on the wire, 0.1 of it before the first event.
@@ -95,19 +95,19 @@ def test_traffic_splits_waiting_into_server_and_wire() -> None:
 
 def test_work_hidden_behind_a_component_costs_nothing() -> None:
     """Pictures encoded and decoded while the next component runs add no time of their own."""
-    traffic = Traffic()
+    traffic = TransferStats()
     traffic.seconds.update({"first": 0.01, "later": 0.94, "serialise": 0.03})
     traffic.report({"sr16": 0.4, "sr32": 0.5})
-    found = traffic.settle({"sr16": 0.4, "sr32": 0.5, "encode": 0.08}, {"sr16", "sr32"})
+    found = traffic.finalize({"sr16": 0.4, "sr32": 0.5, "encode": 0.08}, {"sr16", "sr32"})
     assert found["serialise"] == pytest.approx(0.98 - 0.9)
     assert (found["upload"], found["download"]) == (0.0, 0.0)
 
 
 def test_traffic_never_counts_below_zero() -> None:
     """A server that works while this side is busy elsewhere owes nothing."""
-    traffic = Traffic()
+    traffic = TransferStats()
     traffic.seconds["later"] = 0.1
-    found = traffic.settle({"queue": 5.0}, set())
+    found = traffic.finalize({"queue": 5.0}, set())
     assert (found["upload"], found["download"], found["queue"]) == (0.0, 0.0, 5.0)
 
 

@@ -7,7 +7,8 @@ import numpy as np
 
 from cascade.errors import TransportError
 from cascade.types import ContextF16
-from runtime_client.remote.context_uploads import ContextUploads, Uploaded
+from runtime_client.remote.context_uploads import ContextUploads
+from runtime_client.remote.server_link import Uploaded
 from wire.contexts import context_handle
 
 ONE = np.ones((2, 4), np.float16)
@@ -35,9 +36,9 @@ class FakeServer:
         self.uploads = 0
         self.is_gone = False
         self.now = 0.0
-        self.contexts = ContextUploads(AtOnce(), self.put, lambda: self.now)
+        self.contexts = ContextUploads(AtOnce(), self, lambda: self.now)
 
-    def put(self, context: ContextF16) -> Uploaded:
+    def put_context(self, context: ContextF16) -> Uploaded:
         """Take one context."""
         self.uploads += 1
         if self.is_gone:
@@ -63,16 +64,16 @@ def test_a_context_is_found_by_content() -> None:
     assert upload.handle == context_handle(ONE)
 
 
-def test_an_upload_is_billed_once() -> None:
+def test_an_upload_is_charged_once() -> None:
     """The first request pays, the second does not."""
     server = FakeServer()
     server.contexts.begin(ONE)
     upload = server.contexts.find(ONE)
     assert upload is not None
-    cost = server.contexts.bill(upload)
+    cost = server.contexts.charge_once(upload)
     assert cost is not None
     assert (cost.bytes_up, cost.bytes_down) == (100, 40)
-    assert server.contexts.bill(upload) is None
+    assert server.contexts.charge_once(upload) is None
 
 
 def test_a_context_expires_before_the_server_forgets_it() -> None:
@@ -103,5 +104,5 @@ def test_a_failed_upload_is_tried_again() -> None:
     server.contexts.begin(ONE)
     upload = server.contexts.find(ONE)
     assert upload is not None
-    assert server.contexts.bill(upload) is not None
+    assert server.contexts.charge_once(upload) is not None
     assert server.uploads == 2

@@ -10,7 +10,7 @@ from cascade.bundle.bundle import Bundle
 from cascade.errors import InvalidRequest, Unauthenticated
 from runtime_client.client import Client
 from runtime_client.config import ClientConfig
-from runtime_client.remote.credentials import TOKEN_VARIABLE, BearerToken
+from runtime_client.credentials import TOKEN_VARIABLE, BearerToken
 from runtime_server.auth.static_keys import hash_token, make_token
 from tests.support.certificates import Authority
 from tests.support.serving import running

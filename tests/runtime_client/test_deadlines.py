@@ -27,8 +27,8 @@ from cascade.events import Event, Progress, StageFinished
 from cascade.request import GenerateRequest
 from cascade.types import Array
 from runtime_client import Client
+from runtime_client.deadline import Deadline
 from runtime_client.local.local_stages import SerializedEngine, TimedEngine
-from runtime_client.remote.deadline import Deadline
 from tests.support.command_line import CASCADE, PATIENCE_S, cascade, generate_here, generate_split
 from tests.support.serving import running
 from tests.support.tiny_bundle import write_tiny_bundle

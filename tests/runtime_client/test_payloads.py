@@ -7,7 +7,7 @@ from cascade.codecs.image import ImageFormat, encode_image
 from cascade.codecs.tensor import PackedTensor, pack_tensor
 from cascade.errors import TransportError
 from runtime_client.remote.event_decoder import only, unpack_context
-from runtime_client.remote.image_payload import pack_smallest, unpack_image
+from runtime_client.remote.image_payload import decode_payload, encode_smallest
 from wire.payloads import EncodedImage
 
 NOISE = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)
@@ -21,11 +21,11 @@ def encoded(width: int, height: int, format_: ImageFormat, data: bytes) -> Encod
 
 def test_noise_travels_raw_and_flat_colours_as_webp() -> None:
     """Whichever is smaller, and exact either way."""
-    assert pack_smallest(NOISE).format == "raw"
-    assert pack_smallest(FLAT).format == "webp"
+    assert encode_smallest(NOISE).format == "raw"
+    assert encode_smallest(FLAT).format == "webp"
     for image in (NOISE, FLAT):
         size = image.shape[0]
-        back = unpack_image(pack_smallest(image), only(size), only(size), what="picture")
+        back = decode_payload(encode_smallest(image), only(size), only(size), what="picture")
         np.testing.assert_array_equal(back, image)
 
 
@@ -42,7 +42,7 @@ def test_noise_travels_raw_and_flat_colours_as_webp() -> None:
 def test_a_picture_of_another_size_is_refused(image: EncodedImage) -> None:
     """The size is known beforehand; nothing else is decoded."""
     with pytest.raises(TransportError):
-        unpack_image(image, only(8), only(8), what="picture")
+        decode_payload(image, only(8), only(8), what="picture")
 
 
 def test_a_context_is_unpacked() -> None:

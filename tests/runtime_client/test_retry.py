@@ -1,7 +1,7 @@
 """The retry decision, and the loop around it with a clock that does not wait."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 
 import pytest
 
@@ -17,13 +17,13 @@ from cascade.errors import (
     TransportError,
     UnknownContext,
 )
-from runtime_client.remote.deadline import Deadline
+from runtime_client.deadline import Deadline
 from runtime_client.remote.retry import (
-    Pacing,
+    RETRIED,
+    Retrier,
     RetryBudget,
     RetryPolicy,
     pause_before_retry,
-    with_retries,
 )
 
 POLICY = RetryPolicy()
@@ -64,21 +64,26 @@ class FailingCall:
 
 
 def repeat(
-    call: FailingCall,
+    call: Callable[[], str],
     clock: FakeClock,
     allowed_s: float = 60.0,
     *,
     budget: RetryBudget | None = None,
     policy: RetryPolicy = POLICY,
+    broken_at: float | None = None,
 ) -> str:
-    """`with_retries` on the fake clock, without jitter."""
-    return with_retries(
-        call,
-        policy=policy,
-        budget=RetryBudget(clock) if budget is None else budget,
-        deadline=Deadline.after(allowed_s, clock),
-        pacing=Pacing(sleep=clock.sleep, chance=lambda: MIDDLE),
-    )
+    """The loop of every caller, on the fake clock and without jitter."""
+    spent = RetryBudget(clock) if budget is None else budget
+    deadline = Deadline.after(allowed_s, clock)
+    retrier = Retrier(policy, spent, deadline, chance=lambda: MIDDLE, broken_at=broken_at)
+    while True:
+        try:
+            result = call()
+        except RETRIED as error:
+            clock.sleep(retrier.pause_after(error))
+        else:
+            retrier.note_success()
+            return result
 
 
 def pause(attempt: int, error: CascadeError, chance: float = MIDDLE) -> float | None:
@@ -171,20 +176,11 @@ def test_a_server_that_was_there_is_asked_for_as_long_as_it_lingers() -> None:
             raise unanswered()
         return "done"
 
-    deadline = Deadline.after(60.0, clock)
-    pacing = Pacing(sleep=clock.sleep, chance=lambda: MIDDLE, broken_at=clock.now)
-    call = partial(
-        with_retries,
-        restarting,
-        policy=patient,
-        budget=RetryBudget(clock),
-        deadline=deadline,
-        pacing=pacing,
-    )
-    assert call() == "done"
+    broken_at = clock.now
+    assert repeat(restarting, clock, policy=patient, broken_at=broken_at) == "done"
     down_until = 1e9
     with pytest.raises(TransportError):
-        call()
+        repeat(restarting, clock, policy=patient, broken_at=broken_at)
     assert 104.0 <= clock.now <= 105.0
 
 

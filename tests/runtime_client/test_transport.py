@@ -23,7 +23,7 @@ from cascade.errors import (
     Unauthenticated,
     VersionMismatch,
 )
-from runtime_client.remote.connection import check_fits
+from runtime_client.remote.server_link import check_fits
 from runtime_client.remote.transport import (
     PUSHBACK,
     Keepalive,
@@ -193,11 +193,11 @@ def server_info(wire_version: int = WIRE_VERSION, bundle_id: str = "b") -> Serve
 
 def test_a_server_must_fit() -> None:
     """The same wire and the same bundle, or a typed error."""
-    check_fits(server_info(), "b")
+    assert check_fits(server_info(), ("b",)) == "b"
     with pytest.raises(VersionMismatch, match="version 99"):
-        check_fits(server_info(wire_version=99), "b")
+        check_fits(server_info(wire_version=99), ("b",))
     with pytest.raises(BundleMismatch, match="same bundle"):
-        check_fits(server_info(bundle_id="c"), "b")
+        check_fits(server_info(bundle_id="c"), ("b",))
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from runtime_server.batching.batch_calibration import (
 )
 from runtime_server.batching.batch_policy import BatchLimits
 from runtime_server.batching.batcher import DeviceBatcher, HostedEngine, Row
-from runtime_server.batching.engine_key import EngineKey
+from runtime_server.batching.role_key import RoleKey
 from runtime_server.system.clock import Clock
 from tests.support.serving import wait_until
 
@@ -85,10 +85,10 @@ def batcher_of(
     """A device with these engines, one for each component."""
     return make(
         {
-            EngineKey(position): HostedEngine(engine=engine, stage=str(position))
+            RoleKey(position): HostedEngine(engine=engine, stage=str(position))
             for position, engine in engines.items()
         },
-        {EngineKey(position): BatchLimits(max_rows=1, max_bytes=10**9) for position in engines},
+        {RoleKey(position): BatchLimits(max_rows=1, max_bytes=10**9) for position in engines},
         clock=clock,
     )
 
@@ -213,7 +213,7 @@ def test_an_engine_of_which_company_changes_the_pictures_runs_rows_one_by_one(
         clock = lambda engine=engine: engine.now  # noqa: E731
         batcher = batcher_of({1: engine}, clock)
         BatchCalibration(batcher, bundle.manifest, {1: None}, clock, gives_way_s=60).run()
-        found = batcher.limits.present[EngineKey(1)]
+        found = batcher.limits.present[RoleKey(1)]
         assert (found.max_rows, found.allows_padding) == (cap, pads)
 
 
@@ -232,5 +232,5 @@ def test_lengths_that_no_mask_leaves_out_are_never_mixed(bundle: Bundle) -> None
     clock = lambda: engine.now  # noqa: E731
     batcher = batcher_of({0: engine}, clock)
     BatchCalibration(batcher, bundle.manifest, {0: None}, clock, gives_way_s=60).run()
-    found = batcher.limits.present[EngineKey(0)]
+    found = batcher.limits.present[RoleKey(0)]
     assert (found.max_rows, found.allows_padding) == (MOST_ROWS, False)

@@ -9,19 +9,19 @@ from runtime_server.batching.batch_policy import (
     PATIENCE,
     BatchLimits,
     ExpectedRun,
-    Run,
+    RunNow,
     RunRequest,
-    Wait,
+    WaitUntil,
     decide,
     row_cap,
     saving_s,
 )
-from runtime_server.batching.engine_key import EngineKey
+from runtime_server.batching.role_key import RoleKey
 from runtime_server.config.row_caps import parse_caps
 
 LIMITS = {
-    EngineKey(1): BatchLimits(max_rows=4, max_bytes=1000, run_s=0.1, saving_s=0.04),
-    EngineKey(2): BatchLimits(max_rows=1, max_bytes=1000, run_s=0.2),
+    RoleKey(1): BatchLimits(max_rows=4, max_bytes=1000, run_s=0.1, saving_s=0.04),
+    RoleKey(2): BatchLimits(max_rows=1, max_bytes=1000, run_s=0.2),
 }
 
 
@@ -37,19 +37,19 @@ def ask(number: int, due: float = 10.0, position: int = 1, **fields: object) -> 
     return RunRequest(
         number=number,
         priority_deadline=due,
-        key=EngineKey(position),
+        key=RoleKey(position),
         **values,  # type: ignore[arg-type]
     )
 
 
 def expect(position: int, due: float, expected_at: float) -> ExpectedRun:
     """A row between two runs."""
-    return ExpectedRun(key=EngineKey(position), priority_deadline=due, expected_at=expected_at)
+    return ExpectedRun(key=RoleKey(position), priority_deadline=due, expected_at=expected_at)
 
 
 def numbers(decision: object) -> list[int]:
     """Of the asks that run."""
-    assert isinstance(decision, Run)
+    assert isinstance(decision, RunNow)
     return [a.number for a in decision.requests]
 
 
@@ -98,8 +98,8 @@ def test_a_run_keeps_the_caps_and_the_shapes(asks: list[RunRequest], expected: l
 def test_it_waits_for_a_companion_as_long_as_sharing_saves() -> None:
     """From when the run could have begun, and not for who is expected later than that."""
     soon = expect(position=1, due=20.0, expected_at=0.03)
-    assert choose([ask(1)], [soon]) == Wait(0.04)
-    assert choose([ask(1)], [soon], now=0.039) == Wait(0.04)
+    assert choose([ask(1)], [soon]) == WaitUntil(0.04)
+    assert choose([ask(1)], [soon], now=0.039) == WaitUntil(0.04)
     assert numbers(choose([ask(1)], [soon], now=0.04)) == [1]
     late = expect(position=1, due=20.0, expected_at=0.05)
     other = expect(position=2, due=20.0, expected_at=0.0)
@@ -118,7 +118,7 @@ def test_nobody_waits_where_sharing_saves_nothing_or_the_run_is_full() -> None:
 def test_a_less_urgent_step_is_held_back_for_a_row_that_is_nearly_there() -> None:
     """For a quarter of its length at most."""
     near = expect(position=1, due=1.0, expected_at=0.2 * PATIENCE)
-    assert choose([ask(1, position=2)], [near]) == Wait(0.2 * PATIENCE)
+    assert choose([ask(1, position=2)], [near]) == WaitUntil(0.2 * PATIENCE)
     assert numbers(choose([ask(1, position=2)], [near], now=0.2 * PATIENCE)) == [1]
     far = expect(position=1, due=1.0, expected_at=0.1)
     assert numbers(choose([ask(1, position=2)], [far])) == [1]
@@ -160,12 +160,12 @@ def test_every_decision_keeps_the_rules(
         return
     head = min(asks, key=lambda a: (a.priority_deadline, a.number))
     limits = LIMITS[head.key]
-    if isinstance(decision, Wait):
+    if isinstance(decision, WaitUntil):
         assert coming
         longest = max(limits.saving_s, PATIENCE * limits.run_s)
         assert now < decision.until <= 1.0 + longest
         return
-    assert isinstance(decision, Run)
+    assert isinstance(decision, RunNow)
     taken = decision.requests
     assert taken[0] == head
     assert {(a.key, a.batch_key) for a in taken} == {(head.key, head.batch_key)}

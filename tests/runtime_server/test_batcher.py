@@ -1,7 +1,9 @@
 """Rows that meet at one device: shared runs, the token, dropping, and one row's fault."""
 
+import gc
 import queue
 import threading
+import weakref
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
@@ -14,7 +16,7 @@ from cascade.graph_spec import NET
 from cascade.types import Array
 from runtime_server.batching.batch_policy import BatchLimits
 from runtime_server.batching.batcher import DeviceBatcher, HostedEngine, Row
-from runtime_server.batching.engine_key import EngineKey
+from runtime_server.batching.role_key import RoleKey
 from runtime_server.telemetry.server_events import TracedRequest
 from tests.support.serving import wait_until
 
@@ -63,10 +65,10 @@ class Table:
         limits = BatchLimits(max_rows=4, max_bytes=10**6)
         self.batcher = DeviceBatcher(
             {
-                EngineKey(position): HostedEngine(engine=engine, stage=f"stage {position}")
+                RoleKey(position): HostedEngine(engine=engine, stage=f"stage {position}")
                 for position, engine in self.engines.items()
             },
-            {EngineKey(position): limits for position in self.engines},
+            {RoleKey(position): limits for position in self.engines},
         )
         self._pool = pool
 
@@ -267,7 +269,7 @@ class Timed:
 
 def timed(engine: Timed, run_s: dict[int, float]) -> DeviceBatcher:
     """A device with that engine, whose runs of one and two rows take so long."""
-    key = EngineKey(1)
+    key = RoleKey(1)
     batcher = DeviceBatcher(
         {key: HostedEngine(engine=engine, stage="a")},
         {key: BatchLimits(max_rows=2, max_bytes=10**6)},
@@ -317,7 +319,7 @@ def test_nobody_is_waited_for_where_sharing_saves_nothing() -> None:
 def test_the_engines_of_one_component_are_told_apart_by_role() -> None:
     """Each role has limits and times of its own, and a failure names the role that failed."""
     encoder, decoder = Timed(), Timed()
-    keys = [EngineKey(1, "encoder"), EngineKey(1, "decoder")]
+    keys = [RoleKey(1, "encoder"), RoleKey(1, "decoder")]
     batcher = DeviceBatcher(
         {
             key: HostedEngine(engine=engine, stage="a")
@@ -341,3 +343,35 @@ def test_the_engines_of_one_component_are_told_apart_by_role() -> None:
     with pytest.raises(EngineError):
         row.engines["decoder"].run({"x_t": np.full((1, 1), NAN, np.float32)})
     assert row.failed_role == "decoder"
+
+
+def asked(row: Row, value: float, dead: list[weakref.ref[np.ndarray]]) -> None:
+    """One run of which only weak references are left."""
+    x = np.full((1, 1), value, np.float32)
+    dead.append(weakref.ref(x))
+    dead.append(weakref.ref(row.engines[NET].run({"x_t": x})["prediction"]))
+
+
+def test_arrays_of_a_run_are_free_once_it_is_done(table: Table) -> None:
+    """At once, the leader's and its neighbours', not when the garbage collector comes by."""
+    dead: list[weakref.ref[np.ndarray]] = []
+    gc.disable()
+    try:
+        first = table.ask(table.row(1.0), 10)
+        table.wait_entered()
+        threads = [
+            threading.Thread(target=asked, args=(table.row(2.0 + n), 20.0 + n, dead))
+            for n in range(2)
+        ]
+        for thread in threads:
+            before = table.inside
+            thread.start()
+            wait_until(lambda before=before: table.inside > before)
+        table.go(runs=4)
+        assert first.result(60) == 11
+        for thread in threads:
+            thread.join(60)
+        assert len(dead) == 4
+        assert [reference() for reference in dead] == [None] * len(dead)
+    finally:
+        gc.enable()

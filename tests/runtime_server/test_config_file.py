@@ -18,7 +18,7 @@ from runtime_server.config.config_file import (
     write_value,
 )
 from runtime_server.config.flags import given_flags
-from runtime_server.config.settings import Setting, read_type, settings
+from runtime_server.config.settings import ServerSetting, read_type, settings
 from tests import settings_table
 
 EXAMPLE = Path(__file__).parents[2] / "deploy" / "server.toml"
@@ -34,7 +34,7 @@ PAIRS = {"tls_cert": {"tls_key": Path("/k.pem")}, "tls_key": {"tls_cert": Path("
 """Settings that are refused alone, with what they need."""
 
 
-def other_value(setting: Setting) -> Any:
+def other_value(setting: ServerSetting) -> Any:
     """A value that is not the default."""
     if setting.name in OTHER_VALUES:
         return OTHER_VALUES[setting.name]
@@ -54,7 +54,7 @@ def parsed(*arguments: str) -> argparse.Namespace:
     return parser.parse_args(["serve", *arguments])
 
 
-def flags_of(setting: Setting, value: Any) -> list[str]:
+def flags_of(setting: ServerSetting, value: Any) -> list[str]:
     """The command line that sets a value."""
     if setting.kind is bool:
         return [setting.flag if value else setting.flag.replace("--", "--no-")]
@@ -68,7 +68,9 @@ def test_every_field_is_a_setting_with_help() -> None:
 
 
 @pytest.mark.parametrize("setting", settings(), ids=lambda s: s.name)
-def test_every_setting_can_be_given_by_file_and_by_flag(setting: Setting, tmp_path: Path) -> None:
+def test_every_setting_can_be_given_by_file_and_by_flag(
+    setting: ServerSetting, tmp_path: Path
+) -> None:
     """Both make the same value of the field's own type; the flag wins over the file."""
     value = other_value(setting)
     file = tmp_path / "server.toml"

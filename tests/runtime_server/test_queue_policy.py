@@ -6,7 +6,7 @@ import pytest
 
 from cascade.errors import Cancelled, DeadlineExceeded, ServerBusy
 from runtime_server.admission.concurrency_limits import SHORTEST_RETRY_S
-from runtime_server.batching.engine_key import EngineKey
+from runtime_server.batching.role_key import RoleKey
 from runtime_server.batching.step_times import MEASURED_STEPS, StepTimes
 from runtime_server.runtime.forecast import forecast_s, pace
 from runtime_server.runtime.job import remaining_steps
@@ -78,7 +78,7 @@ def test_a_turn_is_never_later_than_the_deadline_or_the_patience() -> None:
 
 def test_the_median_of_step_times_ignores_outliers_and_follows_the_load() -> None:
     """One stall changes nothing; a lasting change takes over."""
-    times, key = StepTimes(), EngineKey(1)
+    times, key = StepTimes(), RoleKey(1)
     assert times.seconds(key) == 0
     for seconds in (0.1, 0.1, 9.0, 0.1, 0.1):
         times.add(key, 1, seconds)

@@ -11,7 +11,7 @@ from cascade.bundle.bundle import Bundle
 from cascade.engines.factory import EngineChoice, open_engine
 from cascade.errors import EngineError
 from protos.cascade.v1 import cascade_pb2 as pb
-from runtime_server.batching.engine_key import EngineKey
+from runtime_server.batching.role_key import RoleKey
 from runtime_server.runtime.stage_health import StageHealth
 from tests.support.serving import (
     PROMPT,
@@ -96,7 +96,7 @@ def test_a_component_that_keeps_failing_is_not_serving_until_it_works(bundle: Bu
 
 def test_only_a_components_own_failures_in_a_row_count() -> None:
     """Not what was cancelled, late or wrong; one success begins the count anew."""
-    health, net = StageHealth(2), EngineKey(1)
+    health, net = StageHealth(2), RoleKey(1)
     for code in ("INTERNAL", "CANCELLED", "CANCELLED", "DEADLINE_EXCEEDED"):
         health.failed(net, code)
     assert health.works(1)
@@ -113,8 +113,8 @@ def test_only_a_components_own_failures_in_a_row_count() -> None:
 def test_each_engine_of_a_component_has_failures_of_its_own() -> None:
     """Two that failed once each are no two in a row; one that keeps failing is the component's."""
     health = StageHealth(2)
-    health.failed(EngineKey(1, "encoder"), "INTERNAL")
-    health.failed(EngineKey(1, "decoder"), "INTERNAL")
+    health.failed(RoleKey(1, "encoder"), "INTERNAL")
+    health.failed(RoleKey(1, "decoder"), "INTERNAL")
     assert health.works(1)
-    health.failed(EngineKey(1, "decoder"), "INTERNAL")
+    health.failed(RoleKey(1, "decoder"), "INTERNAL")
     assert not health.works(1)

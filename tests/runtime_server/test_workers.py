@@ -24,7 +24,7 @@ from cascade.request import GenerateRequest, Handoff
 from cascade.types import Array
 from runtime_server.admission.checks import Work
 from runtime_server.batching.batcher import DeviceBatcher
-from runtime_server.batching.engine_key import EngineKey
+from runtime_server.batching.role_key import RoleKey
 from runtime_server.runtime.job import Delivery, Ended, Job, make_job
 from runtime_server.runtime.job_queue import QueueLimits
 from runtime_server.runtime.stage_health import StageHealth
@@ -362,7 +362,7 @@ def test_old_step_times_refuse_only_the_hopeless() -> None:
     stage = SteppedStage("first")
     limits = QueueLimits(max_queued_per_stage=2, max_in_flight=4)
     workers, batcher = workers_of({0: stage}, limits, lambda: now[0])
-    batcher.limits.learn(EngineKey(0), {1: 4.0})
+    batcher.limits.learn(RoleKey(0), {1: 4.0})
     bench = Bench(limits)
 
     def job(allowed_s: float) -> Job:

@@ -9,8 +9,8 @@ import pytest
 from benchmarks.base_quality import make_judge
 from benchmarks.learning_curve import WANTED, forecast, kept_networks, law_of
 from benchmarks.lib.plots import plot_learning
-from benchmarks.lib.prompt_lists import Question
-from benchmarks.sweep_subjects import Asked, Subject, base_score
+from benchmarks.lib.prompt_lists import PromptQuestion
+from benchmarks.sweep_subjects import JudgedPrompts, SweepSubject, base_score
 from cascade.diffusion.request_options import DiffusionOptions
 from stages.data.loader import Loader
 from stages.evaluation.probe import Probe
@@ -79,11 +79,13 @@ def test_scores_of_captions_and_keywords(tmp_path: Path) -> None:
     judged = make_judge(Probe(len(names)).eval(), names, data, 32)
     context = np.ones((3, WIDTH), np.float16)
     asked = {
-        kind: Asked([Question("p", icon, "noto") for icon in icons], [context] * len(icons))
+        kind: JudgedPrompts(
+            [PromptQuestion("p", icon, "noto") for icon in icons], [context] * len(icons)
+        )
         for kind, icons in (("captions", names[:3]), ("keywords", names[:2]))
     }
     engine = TorchEngine(stirred(TINY_BASE.unet, 1), "prediction")
-    subject = Subject(name="base", position=1, spec=torch_spec(TINY_BASE), engine=engine)
+    subject = SweepSubject(name="base", position=1, spec=torch_spec(TINY_BASE), engine=engine)
     found = base_score(asked, judged)(subject.stage(), DiffusionOptions(steps=2, guidance=1.0))
     assert found["pictures"] == 3
     # Of four names the best five are all.

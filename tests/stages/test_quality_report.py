@@ -21,7 +21,7 @@ from benchmarks.base_quality import (
 from benchmarks.lib.local_cascade import LocalCascade, open_cascade
 from benchmarks.lib.prompt_lists import (
     ColourQuestion,
-    Question,
+    PromptQuestion,
     colour_questions,
     keyword_questions,
     read_keywords,
@@ -30,7 +30,7 @@ from benchmarks.lib.prompt_lists import (
     spread,
     trained_captions,
 )
-from benchmarks.quality import Counts, Measured, described, evaluations, measure
+from benchmarks.quality import Measured, SampleCounts, described, evaluations, measure
 from benchmarks.upscaling_quality import held_out_figures, tasks_of
 from cascade.bundle.bundle import Bundle
 from cascade.tuning.options import EngineOptions
@@ -43,7 +43,7 @@ from stages.evaluation.probe import Probe
 from tests.support.tiny_bundle import write_tiny_bundle
 from tests.support.tiny_training import tiny_dataset
 
-COUNTS = Counts(
+COUNTS = SampleCounts(
     captions=3, keywords=2, reworded=2, colours=2, combinations=2, variety_prompts=1,
     held_out_small=2, held_out_large=2, continued=2,
 )  # fmt: skip
@@ -148,7 +148,7 @@ def test_tasks(cascade: LocalCascade) -> None:
 def test_a_true_picture_is_near_and_looks_true(data: Dataset) -> None:
     """Of a training picture the nearest is itself, and its look is the truth's."""
     judged = make_judge(Probe(4), names(data), data, 32)
-    asked = [Question("", "icon-2", "noto"), Question("", "icon-0", "noto")]
+    asked = [PromptQuestion("", "icon-2", "noto"), PromptQuestion("", "icon-0", "noto")]
     answers = Answers(asked, [judged.real[2], judged.real[1]])
     near = closeness(judged, answers, [judged.real[3]])
     assert near["captions"] == near["combinations"] == 0
@@ -165,7 +165,7 @@ def test_style_is_that_of_the_nearest_rendering_of_the_concept() -> None:
     shown = (("cat", "noto"), ("cat", "fluent"), ("cat", "twemoji"), ("dog", "fluent"))
     judged = Judge(Probe(2).eval(), ("cat", "dog"), real, shown, unseen=())
     near = ((real[1].astype(int) + 3 * real[3]) // 4).astype(np.uint8)
-    asked = [Question("", "cat", style) for style in ("fluent", "noto", "twemoji", "fluent")]
+    asked = [PromptQuestion("", "cat", style) for style in ("fluent", "noto", "twemoji", "fluent")]
     pictures = [near, near, real[2], real[0]]
     assert drawn_in_style(judged, Answers(asked, pictures)) == 0.5
     assert named(judged, Answers(asked[:1], [near]))["drawn_in_style"] == 1.0
@@ -199,7 +199,9 @@ def test_colours_are_judged_by_their_hue() -> None:
     """A picture turned to what was asked is right, the red one is not."""
     data = red_data()
     judged = make_judge(Probe(2).eval(), ["icon-0", "icon-1"], data, 32)
-    asked = [ColourQuestion(Question(c, "icon-0", "noto"), c) for c in ("blue", "green", "pink")]
+    asked = [
+        ColourQuestion(PromptQuestion(c, "icon-0", "noto"), c) for c in ("blue", "green", "pink")
+    ]
 
     def draw(prompt: str, seed: int) -> ImageU8:
         red = data.picture(0, 256)

@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.lib.plots import plot_sweep
 from benchmarks.sweep import GRIDS, Grid, sweep, winner
-from benchmarks.sweep_subjects import Opened, Subject, redrawn, upscaling_score
+from benchmarks.sweep_subjects import Opened, SweepSubject, redrawn, upscaling_score
 from cascade.diffusion.schedule import make_schedule
 from cascade.types import ImageU8
 from stages.defaults import SAMPLING
@@ -22,10 +22,10 @@ from tests.support.tiny_training import TINY_BASE, TINY_SR, Recorder, stirred, t
 CONTEXT = np.ones((3, 12), np.float16)
 
 
-def subject(preset: StagePreset, position: int) -> Subject:
+def subject(preset: StagePreset, position: int) -> SweepSubject:
     """A network of random weights."""
     engine = TorchEngine(stirred(preset.unet, position), "prediction")
-    return Subject(name=preset.name, position=position, spec=torch_spec(preset), engine=engine)
+    return SweepSubject(name=preset.name, position=position, spec=torch_spec(preset), engine=engine)
 
 
 def row(evaluations: int, **metric: float) -> dict[str, Any]:

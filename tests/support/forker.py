@@ -109,7 +109,7 @@ def client_request() -> Any:
 
 def outlive(client: Client) -> None:
     """Close the client while a child lives that was forked after the private server was made."""
-    private: Any = client._private
+    private: Any = client._resources._private
     child = os.fork()
     if not child:
         signal.pause()

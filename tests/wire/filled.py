@@ -74,3 +74,26 @@ def filled_generic(kind: Any) -> st.SearchStrategy[Any]:
     if origin is Literal:
         return st.sampled_from(args)
     raise TypeError(f"no strategy fills {kind}: add one here")
+
+
+def alternatives(kind: Any) -> list[st.SearchStrategy[Any]]:
+    """One strategy at least for each member of every union inside a type."""
+    if kind is ContextReference:
+        return [
+            st.builds(ContextReference, handle=SCALARS[bytes]),
+            st.builds(ContextReference, tensor=OVERRIDES[PackedTensor]),
+        ]
+    if get_origin(kind) in (Union, types.UnionType):
+        members = [member for member in get_args(kind) if member is not type(None)]
+        return [found for member in members for found in alternatives(member)]
+    if is_dataclass(kind) and isinstance(kind, type) and kind not in OVERRIDES:
+        hints = get_type_hints(kind)
+        rest = {f.name: unlike_default(f, hints[f.name]) for f in fields(kind)}
+        varied = [(f.name, alternatives(hints[f.name])) for f in fields(kind)]
+        return [
+            st.builds(kind, **{**rest, name: found})
+            for name, several in varied
+            if len(several) > 1
+            for found in several
+        ] or [filled(kind)]
+    return [filled(kind)]

@@ -13,8 +13,8 @@ import pytest
 from cascade.engines.engine_cache import (
     LENGTH_BYTES,
     MAGIC,
-    BuildKey,
     CachedEngine,
+    CacheKey,
     EngineCache,
     Made,
     Unfit,
@@ -23,7 +23,7 @@ from cascade.engines.engine_cache import (
 from cascade.errors import EngineError
 from cascade.precision import Precision
 
-KEY = BuildKey(
+KEY = CacheKey(
     graph_sha256="a" * 64,
     library="tensorrt_rtx",
     library_version="1.7.1.116",
@@ -82,7 +82,7 @@ def test_what_was_built_is_found_again(cache: EngineCache) -> None:
 
 def test_the_changes_below_cover_the_whole_key() -> None:
     """A field added to the key must be added to the next test."""
-    assert {field.name for field in fields(BuildKey)} == set(OTHERS)
+    assert {field.name for field in fields(CacheKey)} == set(OTHERS)
 
 
 @pytest.mark.parametrize("name", sorted(OTHERS))

@@ -1,7 +1,7 @@
-"""Who may ask a server now: as many requests as it lets in at once, the others in order.
+"""How many requests of this client may be in progress at one server (a fair semaphore).
 
-A request that a server would refuse for want of room waits here instead, first come, first served.
-Knows numbers; neither requests nor servers.
+A request that the server would refuse for want of room waits here instead, first come, first
+served. Knows numbers; neither requests nor servers.
 """
 
 import threading
@@ -10,7 +10,7 @@ from concurrent.futures import Future
 
 from wire.server_info import ServerInfo
 
-Place = Future[None]
+Slot = Future[None]
 """Done once the request may ask."""
 
 
@@ -31,8 +31,8 @@ def max_open_requests(info: ServerInfo) -> int:
     return min((limit for limit in said if limit), default=0)
 
 
-class Places:
-    """The places of one server; used from any thread."""
+class RequestSlots:
+    """The slots of one server; used from any thread."""
 
     def __init__(self, count: int) -> None:
         """All of them free.
@@ -42,29 +42,29 @@ class Places:
         """
         self._free = count or None
         self._lock = threading.Lock()
-        self._taken: set[Place] = set()
-        self._waiting: deque[Place] = deque()
+        self._taken: set[Slot] = set()
+        self._waiting: deque[Slot] = deque()
 
-    def take(self) -> Place:
-        """The next place; whoever takes one gives it back, also one that was never free."""
-        place: Place = Future()
+    def acquire(self) -> Slot:
+        """The next slot; every slot is released, also one that was never free."""
+        slot: Slot = Future()
         with self._lock:
-            self._waiting.append(place)
-            self._admit()
-        return place
+            self._waiting.append(slot)
+            self._grant()
+        return slot
 
-    def give_back(self, place: Place) -> None:
-        """Leave a place, or the line for it."""
+    def release(self, slot: Slot) -> None:
+        """Give back a slot, or the place in the queue for it."""
         with self._lock:
-            if place in self._taken:
-                self._taken.remove(place)
-            elif place in self._waiting:
-                self._waiting.remove(place)
-            self._admit()
+            if slot in self._taken:
+                self._taken.remove(slot)
+            elif slot in self._waiting:
+                self._waiting.remove(slot)
+            self._grant()
 
-    def _admit(self) -> None:
-        """Whoever waits longest takes what is free."""
+    def _grant(self) -> None:
+        """Give free slots to those that wait longest; the lock is held."""
         while self._waiting and (self._free is None or len(self._taken) < self._free):
-            place = self._waiting.popleft()
-            self._taken.add(place)
-            place.set_result(None)
+            slot = self._waiting.popleft()
+            self._taken.add(slot)
+            slot.set_result(None)

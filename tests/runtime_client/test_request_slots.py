@@ -15,7 +15,7 @@ from cascade.events import Progress
 from cascade.request import GenerateRequest
 from cascade.types import ImageU8
 from runtime_client.client import Client
-from runtime_client.remote.places import Places, max_open_requests
+from runtime_client.remote.request_slots import RequestSlots, max_open_requests
 from runtime_server.telemetry.server_events import Refusal, RequestRefused, ServerEvent
 from tests.support.bare_server import BareServer
 from tests.support.counting_engine import CountingEngine
@@ -152,15 +152,15 @@ def test_a_quota_is_waited_for(bundle: Bundle) -> None:
 
 def test_places_are_given_in_order() -> None:
     """First come, first served; whoever leaves the line is passed over."""
-    places = Places(2)
-    line = [places.take() for _ in range(5)]
+    places = RequestSlots(2)
+    line = [places.acquire() for _ in range(5)]
     assert [place.done() for place in line] == [True, True, False, False, False]
-    places.give_back(line[2])
-    places.give_back(line[1])
+    places.release(line[2])
+    places.release(line[1])
     assert [place.done() for place in line] == [True, True, False, True, False]
-    places.give_back(line[0])
+    places.release(line[0])
     assert line[4].done()
-    assert all(Places(0).take().done() for _ in range(100))
+    assert all(RequestSlots(0).acquire().done() for _ in range(100))
 
 
 @pytest.fixture
@@ -185,10 +185,10 @@ def test_waiting_in_line_ends_at_the_deadline(busy: tuple[RunningServer, Client]
     hasty = Client(client.bundle, server=server.address, threads=1, timeout_s=1.5)
     with hasty:
         # The connection, and so the line, is shared by all requests of one client.
-        hasty._connection = client._connection
+        hasty._resources._connection = client._resources._connection
         with pytest.raises(DeadlineExceeded):
             hasty.run(asking(0))
-        hasty._connection = None
+        hasty._resources._connection = None
 
 
 def test_waiting_in_line_ends_with_the_client(busy: tuple[RunningServer, Client]) -> None:
@@ -204,8 +204,8 @@ def test_waiting_in_line_ends_with_the_client(busy: tuple[RunningServer, Client]
 
     thread = threading.Thread(target=work)
     thread.start()
-    peer = client._connection.begin().result()  # type: ignore[union-attr]
-    wait_until(lambda: len(peer.places._waiting) == 1)
+    peer = client._resources.connection().link.begin_handshake().result()
+    wait_until(lambda: len(peer.slots._waiting) == 1)
     client.close()
     thread.join(timeout=20)
     assert len(heard) == 1

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from cascade.graph_spec import NET
 
 
-class EngineKey(NamedTuple):
+class RoleKey(NamedTuple):
     """One engine."""
 
     position: int

@@ -1,0 +1,62 @@
+"""The README: short, everything in it works as pasted, and what it names is there."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.documents.commands import ROOT, Block, blocks, commands
+from tests.documents.workspace import make_workspace, serving, shell
+
+README = (ROOT / "README.md").read_text()
+ACTIVATE = "source .venv/bin/activate"
+
+
+def use_block() -> Block:
+    """The command lines of a newcomer."""
+    (found,) = [b for b in blocks("README.md", README) if ACTIVATE in b.text]
+    return found
+
+
+def test_it_is_short() -> None:
+    """One screen of what it is, one of how to use it, one of where things are."""
+    assert len(README.splitlines()) <= 150
+
+
+def test_the_command_is_on_the_path() -> None:
+    """`make demo` makes the environment that the first line activates, with the command in it."""
+    assert use_block().text.splitlines()[0] == ACTIVATE
+    makefile = (ROOT / "Makefile").read_text()
+    assert "VENV   := .venv\n" in makefile
+    assert "\ndemo: $(VENV)/.runtime\n" in makefile
+    if not (ROOT / ".venv/bin/activate").exists():
+        pytest.skip("no environment in this checkout")
+    done = subprocess.run(
+        ["/bin/bash", "-ec", f"{ACTIVATE}; command -v cascade; cascade --version"],
+        cwd=ROOT, env={"PATH": "/usr/bin:/bin"}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[0] == str(ROOT / ".venv/bin/cascade")
+
+
+def test_its_command_lines_as_pasted(tmp_path: Path) -> None:
+    """One after another in one folder, the server beside them; only its port is another."""
+    make_workspace(tmp_path)
+    server, *others = sorted(commands(use_block()), key=lambda line: not line.endswith("&"))
+    assert server.startswith("cascade serve")
+    with serving(server.removesuffix("&").replace(":7860", ":0"), tmp_path) as address:
+        for line in others:
+            done = shell(line.replace("127.0.0.1:7860", address), tmp_path)
+            assert done.returncode == 0, line + done.stdout + done.stderr
+    made = {path.name for path in tmp_path.glob("*.png")}
+    assert made == {"apple.png", "robot.png", "again.png", "cactus.png"}
+
+
+def test_files_that_it_names_are_there() -> None:
+    """Links, folders of the map, and the files to read first."""
+    links = re.findall(r"\]\(([^)#]+)", README)
+    quoted = re.findall(r"`([\w/.-]+(?:\.py|/))`", README)
+    assert len(quoted) >= 15
+    named = {name for name in (*links, *quoted) if name != ".venv/bin"}
+    assert [name for name in sorted(named) if not (ROOT / name).exists()] == []

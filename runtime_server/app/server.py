@@ -144,7 +144,7 @@ class CascadeServer:
         if self._watching is not None:
             self._watching.cancel()
         await self._server.stop(grace_s)
-        await self.service.close()
+        await self.generations.close_requests()
         if self._config.socket_path is not None:
             self._config.socket_path.unlink(missing_ok=True)
 

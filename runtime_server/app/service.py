@@ -20,7 +20,6 @@ from runtime_server.app.response_stream import ResponseStream
 from runtime_server.protocol.status import OPAQUE_CODES
 from runtime_server.requests.active_request import Submission, Subscription
 from runtime_server.requests.idempotency_index import RequestKey
-from runtime_server.requests.request_manager import RequestManager
 from runtime_server.runtime.core import Core
 from runtime_server.telemetry.logs import log_event, reason_of
 from runtime_server.telemetry.server_events import BytesMoved, Emit, RequestRefused
@@ -57,11 +56,6 @@ class CascadeService:
         self._authentication = authentication
         self._emit = emit
 
-    @property
-    def requests(self) -> RequestManager:
-        """Of the present generation."""
-        return self._generations.present.requests
-
     def methods(self) -> Mapping[str, tuple[str, Any]]:
         """The methods by name, each with its kind of call; requests and responses are bytes."""
         return {
@@ -74,10 +68,6 @@ class CascadeService:
             ),
             "Cancel": ("unary_unary", self._guarded(self.cancel)),
         }
-
-    async def close(self) -> None:
-        """End every request, detached ones too; call it once nothing is listened to any more."""
-        await self._generations.close_requests()
 
     async def server_info(self, data: bytes, context: Any) -> bytes:
         """GetServerInfo."""
@@ -93,7 +83,7 @@ class CascadeService:
                 call = decode_put_context(data)
                 core = generation.core
                 handle = await asyncio.to_thread(keep_context, core, call, identity)
-            generation.requests.sweep_later()
+            generation.requests.sweeper.sweep_later()
         stored = ContextHandle(handle=handle, lifetime_s=core.config.context_lifetime_s)
         return self._answered(data, encode_stored_context(stored))
 
@@ -133,28 +123,9 @@ class CascadeService:
     async def generate_from_fragments(self, messages: Any, context: Any) -> None:
         """GenerateFromFragments: join the request, then as Generate."""
         with self._counting_refusals():
-            data = await self._joined(messages)
+            limit = self._generations.present.core.info().limits.max_joined_bytes
+            data = await join_fragments(messages, limit)
         await self.generate(data, context)
-
-    async def _joined(self, messages: Any) -> bytes:
-        """The request in a stream of fragments.
-
-        Raises:
-            InvalidRequest: larger than any request of this bundle can be, or without an end.
-        """
-        limit = self._generations.present.core.info().limits.max_joined_bytes
-        whole = bytearray()
-        async for message in messages:
-            fragment = decode_fragment(message)
-            if len(whole) + len(fragment.data) > limit:
-                raise InvalidRequest(
-                    f"data: more than the {limit} bytes that a request of this bundle can have",
-                    field="data",
-                )
-            whole += fragment.data
-            if fragment.is_last:
-                return bytes(whole)
-        raise InvalidRequest("last: the fragments end without it", field="last")
 
     async def _subscribe(
         self, generation: BundleGeneration, key: RequestKey, call: GenerateCall, context: Any
@@ -217,6 +188,30 @@ class CascadeService:
             return None
 
         return answer
+
+
+async def join_fragments(messages: Any, limit: int) -> bytes:
+    """The request in a stream of fragments.
+
+    Args:
+        messages: as gRPC gives them.
+        limit: bytes that a request of the bundle can have.
+
+    Raises:
+        InvalidRequest: larger than that, or without an end.
+    """
+    whole = bytearray()
+    async for message in messages:
+        fragment = decode_fragment(message)
+        if len(whole) + len(fragment.data) > limit:
+            raise InvalidRequest(
+                f"data: more than the {limit} bytes that a request of this bundle can have",
+                field="data",
+            )
+        whole += fragment.data
+        if fragment.is_last:
+            return bytes(whole)
+    raise InvalidRequest("last: the fragments end without it", field="last")
 
 
 def keep_context(core: Core, call: PutContextCall, identity: str) -> bytes:

@@ -39,6 +39,13 @@ class MeasuredLimits:
         """Rows that may share a run of any engine of one component."""
         return max(self._limits[key].max_rows for key in self.roles(position))
 
+    @property
+    def caps(self) -> dict[int, int]:
+        """Rows that may share a run, by position."""
+        return {
+            position: self.max_rows(position) for position in {k.position for k in self._limits}
+        }
+
     def run_seconds(self, key: RoleKey) -> dict[int, float]:
         """Rows to the median seconds of a run, as far as known."""
         with self._lock:

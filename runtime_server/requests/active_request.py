@@ -10,14 +10,14 @@ from dataclasses import dataclass, field
 
 from cascade.codecs.image import ImageFormat, encode_image
 from cascade.codecs.tensor import pack_tensor
-from cascade.errors import Cancelled
+from cascade.errors import Cancelled, DeadlineExceeded
 from cascade.events import Accepted, StageFinished
 from cascade.types import ImageU8
 from runtime_server.admission.checks import Work
 from runtime_server.requests.idempotency_index import KeptResult, RequestKey
 from runtime_server.runtime.coalescing_queue import CoalescingQueue, ThreadsafeSink
 from runtime_server.runtime.job import Delivery, Ended, Job, make_job
-from runtime_server.telemetry.server_events import TracedRequest
+from runtime_server.telemetry.server_events import Place, RequestStopped, TracedRequest
 from runtime_server.telemetry.traceparent import TraceParent
 from wire.generate_events import StageResult, encode_event
 from wire.payloads import EncodedImage
@@ -113,25 +113,25 @@ class ActiveRequest:
         self.begins_at = self.ends_at = 0.0
         """When it is likely to have waited enough, and to be done, on the monotonic clock."""
         self.timers: list[asyncio.TimerHandle] = []
-        self.end_was_told = False
-        """Whether an early end was emitted."""
+        self._end_was_told = False
         self.task: asyncio.Task[None] | None = None
         self.seconds: dict[str, float] = {"queue": 0.0, "encode": 0.0}
         self.ended: Ended | None = None
         self.has_begun = False
         """Whether any event came of it, so that it is no longer in its first queue."""
         self._results: list[bytes] = []
-        self._subscriptions: list[Subscription] = []
+        self.subscriptions: list[Subscription] = []
+        """The calls that receive it, the oldest first."""
 
     @property
     def has_subscribers(self) -> bool:
         """Whether any call receives it."""
-        return bool(self._subscriptions)
+        return bool(self.subscriptions)
 
     @property
-    def waiting(self) -> int:
-        """Items that wait for a reader, over all calls."""
-        return sum(len(subscription.queue) for subscription in self._subscriptions)
+    def is_over(self) -> bool:
+        """Whether it has ended and every call has what it came for."""
+        return self.ended is not None and not self.subscriptions
 
     def subscribe(self, held: int, accepted: Accepted) -> Subscription:
         """Add a call; it is given the results so far, and then all that comes.
@@ -145,16 +145,16 @@ class ActiveRequest:
             added.queue.put(EncodedResult(message))
         if self.ended is not None:
             added.queue.put(self.ended)
-        if len(self._subscriptions) == MAX_SUBSCRIPTIONS:
-            oldest = self._subscriptions.pop(0)
+        if len(self.subscriptions) == MAX_SUBSCRIPTIONS:
+            oldest = self.subscriptions.pop(0)
             oldest.queue.put(Ended(Cancelled("a later call of the same request took over")))
-        self._subscriptions.append(added)
+        self.subscriptions.append(added)
         return added
 
     def unsubscribe(self, subscription: Subscription) -> None:
         """Remove a call."""
-        if subscription in self._subscriptions:
-            self._subscriptions.remove(subscription)
+        if subscription in self.subscriptions:
+            self.subscriptions.remove(subscription)
 
     async def follow(self) -> Ended:
         """Pass events on until the end; returns it, not yet told to any call."""
@@ -165,7 +165,7 @@ class ActiveRequest:
                 item = EncodedResult(await self._encode(delivery))
                 self._results.append(item.message)
             number = len(self._results)
-            for subscription in self._subscriptions:
+            for subscription in self.subscriptions:
                 if not isinstance(item, EncodedResult) or number > subscription.held:
                     subscription.queue.put(item)
         return delivery
@@ -173,8 +173,20 @@ class ActiveRequest:
     def end(self, ended: Ended) -> None:
         """Tell every call that nothing more will come."""
         self.ended = ended
-        for subscription in self._subscriptions:
+        for subscription in self.subscriptions:
             subscription.queue.put(ended)
+
+    def early_end(self, error: Exception | None, where: Place) -> RequestStopped | None:
+        """What is to be told of an early end; None for others, and after the first time.
+
+        Args:
+            error: what it ends with.
+            where: it is now.
+        """
+        if self._end_was_told or not isinstance(error, Cancelled | DeadlineExceeded):
+            return None
+        self._end_was_told = True
+        return RequestStopped(where, error.code)
 
     def kept(self) -> KeptResult:
         """What was made, for later."""

@@ -11,6 +11,7 @@ reach a request through its job's event sink alone.
 import asyncio
 import secrets
 import time
+from collections.abc import Iterable
 
 from cascade.errors import (
     Cancelled,
@@ -35,10 +36,10 @@ from runtime_server.requests.active_request import (
 from runtime_server.requests.idempotency_index import IdempotencyIndex, KeptResult, RequestKey
 from runtime_server.runtime.core import Core
 from runtime_server.runtime.job import Ended
+from runtime_server.stores.sweeper import Sweeper
 from runtime_server.telemetry.logs import log_error, log_event, reason_of
 from runtime_server.telemetry.server_events import (
     Emit,
-    Place,
     RequestAdmitted,
     RequestRefused,
     RequestReleased,
@@ -47,9 +48,6 @@ from runtime_server.telemetry.server_events import (
 
 STOP_AGAIN_S = 0.02
 """A job that is to stop is told so again and again: its engine may be between two steps."""
-LONGEST_SWEEP_S = 30.0
-SHORTEST_SWEEP_S = 0.05
-"""What is too old is given back by the next use of its store, or by a sweep so often."""
 
 
 class RequestManager:
@@ -66,7 +64,6 @@ class RequestManager:
         self._core = core
         self._emit = emit
         self._max_linger_s = config.max_linger_s
-        self._lifetime_s = config.result_lifetime_s
         self.index: IdempotencyIndex[ActiveRequest] = IdempotencyIndex(
             budget_bytes=config.result_store_bytes,
             lifetime_s=config.result_lifetime_s,
@@ -80,7 +77,10 @@ class RequestManager:
         )
         self.quota = Quota(config.quota_megapixels_per_minute, time.monotonic, emit)
         self._inside: set[ActiveRequest] = set()
-        self._sweeping: asyncio.TimerHandle | None = None
+        self.sweeper = Sweeper(
+            lambda: (self.index.kept, self._core.contexts), config.result_lifetime_s
+        )
+        """Of kept results and contexts."""
 
     def submit(self, submission: Submission) -> Subscription:
         """Receive a request: a new one, a running one that it duplicates, or a kept result.
@@ -97,7 +97,7 @@ class RequestManager:
             self._emit(RequestRefused("invalid"))
             raise
         if found is not None:
-            return self._join(found, submission.results_held)
+            return join(found, submission.results_held)
         request, accepted = self._begin(submission)
         return request.subscribe(submission.results_held, accepted)
 
@@ -112,7 +112,7 @@ class RequestManager:
             UnknownRequest: nothing of that id is here.
             CascadeError: it failed while nobody was connected.
         """
-        return self._join(self.index.resume(key), held)
+        return join(self.index.resume(key), held)
 
     def leave(self, subscription: Subscription, code: str) -> None:
         """A call is over; the last one decides what becomes of the work.
@@ -128,7 +128,8 @@ class RequestManager:
         if request.ended is not None:
             if code != "OK" and request.ended.error is None:
                 self._emit(RequestStopped("delivery", code))
-            self._close_when_left(request)
+            if request.is_over:
+                self._close(request)
         elif not request.has_subscribers and not request.detach:
             if request.linger_s:
                 loop = asyncio.get_running_loop()
@@ -148,8 +149,7 @@ class RequestManager:
 
     async def close(self) -> None:
         """End everything that is inside."""
-        if self._sweeping is not None:
-            self._sweeping.cancel()
+        self.sweeper.close()
         while self._inside:
             for request in list(self._inside):
                 self._end(request, TransportError("server stopped"))
@@ -157,38 +157,12 @@ class RequestManager:
                     self._close(request)
             await asyncio.sleep(STOP_AGAIN_S if self._inside else 0)
 
-    def sweep_later(self) -> None:
-        """Give back what is too old even if nobody uses the stores any more."""
-        if self._sweeping is None:
-            pause_s = min(max(self._lifetime_s / 4, SHORTEST_SWEEP_S), LONGEST_SWEEP_S)
-            self._sweeping = asyncio.get_running_loop().call_later(pause_s, self._sweep)
-
-    def _sweep(self) -> None:
-        self._sweeping = None
-        self.index.kept.forget_old()
-        self._core.contexts.forget_old()
-        if self.index.kept.count or self._core.contexts.count:
-            self.sweep_later()
-
-    def _join(self, found: ActiveRequest | KeptResult, held: int) -> Subscription:
-        """Receive what is there already."""
-        if isinstance(found, ActiveRequest):
-            wait_s = max(0.0, found.begins_at - time.monotonic())
-            return found.subscribe(held, Accepted(0, wait_s, joined=True))
-        if found.error is not None:
-            raise found.error.with_traceback(None)
-        kept = Subscription(seconds=dict(found.seconds))
-        for message in found.results[held:]:
-            kept.queue.put(EncodedResult(message))
-        kept.queue.put(Ended(None))
-        return kept
-
     def _begin(self, submission: Submission) -> tuple[ActiveRequest, Accepted]:
         """Let a new request in, on its caller's account."""
         cost = cost_of(submission.plan, self._core)
         identity = submission.key.identity
         with self.quota.spending(identity, cost.megapixels):
-            self.limits.acquire(identity, cost.held_bytes, self._next_to_leave_s(identity))
+            self.limits.acquire(identity, cost.held_bytes, next_end_s(self._inside, identity))
             try:
                 return self._admit(submission, cost)
             except CascadeError:
@@ -214,12 +188,6 @@ class RequestManager:
         request.task = loop.create_task(self._follow(request))
         return request, accepted
 
-    def _next_to_leave_s(self, identity: str) -> float:
-        """Seconds until the caller's first request, or else anybody's, is likely to be done."""
-        own = [request.ends_at for request in self._inside if request.key.identity == identity]
-        ends = own or [request.ends_at for request in self._inside]
-        return min(ends, default=0.0) - time.monotonic()
-
     async def _follow(self, request: ActiveRequest) -> None:
         """Follow one request to its end."""
         try:
@@ -227,13 +195,15 @@ class RequestManager:
         except Exception as exc:  # noqa: BLE001 - raised again by every call that receives it
             ended = Ended(exc)
             self._end(request, StageError("a result could not be written"))
-        self._tell_end(request, ended.error, "running" if request.has_begun else "queue")
+        # What a worker ended by itself: its deadline passed between two steps.
+        self._tell(request.early_end(ended.error, "running" if request.has_begun else "queue"))
         if not request.has_subscribers and (request.detach or request.linger_s):
             log_unheard(request, ended.error)
         request.end(ended)
         self.index.end(request.key, request, result_to_keep(request, ended))
-        self.sweep_later()
-        self._close_when_left(request)
+        self.sweeper.sweep_later()
+        if request.is_over:
+            self._close(request)
 
     def _abandon(self, request: ActiveRequest, code: str) -> None:
         """End a request that nobody came back to; `code` says why the last caller left.
@@ -252,24 +222,17 @@ class RequestManager:
         if request.job.ended:
             return
         runs = self._core.workers.stop(request.job, error)
-        self._tell_end(request, error, "running" if runs else "queue")
+        self._tell(request.early_end(error, "running" if runs else "queue"))
         if isinstance(error, Cancelled):
             self.index.end(request.key, request, None)
         if runs:
             # The engine may have been between two steps, where nothing could be ended.
             asyncio.get_running_loop().call_later(STOP_AGAIN_S, self._end, request, error)
 
-    def _tell_end(self, request: ActiveRequest, error: Exception | None, where: Place) -> None:
-        """Tell of an early end, once."""
-        if request.end_was_told or not isinstance(error, Cancelled | DeadlineExceeded):
-            return
-        request.end_was_told = True
-        self._emit(RequestStopped(where, error.code))
-
-    def _close_when_left(self, request: ActiveRequest) -> None:
-        """Give back what a request holds once it has ended and goes to no call."""
-        if request.ended is not None and not request.has_subscribers:
-            self._close(request)
+    def _tell(self, stopped: RequestStopped | None) -> None:
+        """Emit an early end, if it is one that was not told yet."""
+        if stopped is not None:
+            self._emit(stopped)
 
     def _close(self, request: ActiveRequest) -> None:
         """Give back what a request holds, once."""
@@ -281,6 +244,36 @@ class RequestManager:
         self._core.workers.release(request.job)
         self._emit(RequestReleased(request.key.request_id))
         self.limits.release(request.key.identity, request.cost.held_bytes)
+
+
+def join(found: ActiveRequest | KeptResult, held: int) -> Subscription:
+    """Receive what is there already.
+
+    Args:
+        found: running, or kept.
+        held: results that the caller has.
+
+    Raises:
+        CascadeError: it failed while nobody was connected.
+    """
+    if isinstance(found, ActiveRequest):
+        wait_s = max(0.0, found.begins_at - time.monotonic())
+        return found.subscribe(held, Accepted(0, wait_s, joined=True))
+    if found.error is not None:
+        # The traceback is that of another call; it would grow with everyone who resumes.
+        raise found.error.with_traceback(None)
+    kept = Subscription(seconds=dict(found.seconds))
+    for message in found.results[held:]:
+        kept.queue.put(EncodedResult(message))
+    kept.queue.put(Ended(None))
+    return kept
+
+
+def next_end_s(inside: Iterable[ActiveRequest], identity: str) -> float:
+    """Seconds until the caller's first request, or else anybody's, is likely to be done."""
+    ends = {request: request.ends_at for request in inside}
+    own = [at for request, at in ends.items() if request.key.identity == identity]
+    return min(own or ends.values(), default=0.0) - time.monotonic()
 
 
 def cost_of(plan: Work, core: Core) -> RequestCost:

@@ -1,6 +1,6 @@
 """One component's work for one job: the stage's events, timed and passed on until it is done.
 
-Runs `generate` with one stage as a device would, on the thread of a worker and without any lock.
+Runs the stage as a device would, on the thread of a worker and without any lock.
 Knows a job, a stage and its row; not what comes before or after.
 """
 
@@ -10,17 +10,17 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import cast
 
-from cascade.errors import StageError
+from cascade.errors import CascadeError, StageError
 from cascade.events import Event, Progress, ProgressThrottle, StageFinished
-from cascade.generate import generate
 from cascade.stage import EngineStage
 from runtime_server.batching.batcher import Row
 from runtime_server.batching.role_key import RoleKey
 from runtime_server.runtime.forecast import Forecast
 from runtime_server.runtime.job import Job
 from runtime_server.runtime.queue_policy import stop_reason
+from runtime_server.runtime.stage_health import StageHealth
 from runtime_server.system.clock import Clock
-from runtime_server.telemetry.server_events import Emit, QueueLeft
+from runtime_server.telemetry.server_events import Emit, QueueLeft, StageEnded
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,8 +31,30 @@ class ComponentRun:
     lock: threading.Condition
     """Of the workers: taken for a moment after each step, to note it in job and forecast."""
     forecast: Forecast
+    health: StageHealth
     emit: Emit
     progress_interval_s: float
+
+    def attempt(
+        self, job: Job, stage: EngineStage, row: Row
+    ) -> tuple[StageFinished | None, Exception | None]:
+        """Run the job's present component; its result or why there is none, told to everybody."""
+        begun = self.clock()
+        try:
+            finished = self.finish(job, stage, row)
+        except Exception as exc:  # noqa: BLE001 - raised again by whoever waits for the job
+            code = exc.code if isinstance(exc, CascadeError) else "INTERNAL"
+            self.health.failed(RoleKey(job.position, row.failed_role), code)
+            self._tell_end(job, stage, begun, code)
+            return None, exc
+        self.health.succeeded(job.position)
+        self._tell_end(job, stage, begun, "OK")
+        return finished, None
+
+    def _tell_end(self, job: Job, stage: EngineStage, begun: float, code: str) -> None:
+        """Emit how the component went."""
+        seconds = self.clock() - begun
+        self.emit(StageEnded(stage.names[0], job.request, begun, seconds, code))
 
     def finish(self, job: Job, stage: EngineStage, row: Row) -> StageFinished:
         """Run the job's present component to its end; its result is not delivered yet.
@@ -48,9 +70,8 @@ class ComponentRun:
         self._check_goes_on(job)
         self.emit(QueueLeft(stage.names[0], job.waited_s))
         batched = stage.with_engines(row.engines)
-        events = cast(
-            Generator[Event, None, None], generate([batched], job.work.request, job.handoff)
-        )
+        # Every stage is a generator, closed where it is left; the protocol promises an iterator.
+        events = cast(Generator[Event, None, None], batched.run(job.work.request, job.handoff))
         progress = ProgressThrottle(self.clock, interval_s=self.progress_interval_s)
         finished: StageFinished | None = None
         before, waited = self.clock(), 0.0

@@ -115,13 +115,14 @@ class Core:
     def info(self) -> ServerInfo:
         """Bundle, components and present load."""
         hosted = list(enumerate(self.manifest.components))[self.config.cut :]
+        limits = server_limits.limits_of(self.config, self.manifest)
         return ServerInfo(
             software_version=__version__,
             bundle_id=self.bundle_id,
             bundle_ids=(self.bundle_id,),
             bundle_name=self.manifest.name,
             components=tuple(self._hosted(position, spec) for position, spec in hosted),
-            limits=server_limits.limits_of(self.config, self.manifest),
+            limits=limits,
         )
 
     def check_capacity(self, head: GenerateHead) -> None:
@@ -176,7 +177,7 @@ class Core:
             family=spec.family,
             output_resolution=spec.makes.width if isinstance(spec.makes, Image) else 0,
             milliseconds_per_step=1000 * self.workers.forecast.measured_step_s(position),
-            queued=self.workers.queued(position),
+            queued=self.workers.counts.queued_at.get(position, 0),
             max_batch_rows=self.batcher.limits.max_rows(position),
             default_steps=cost_of(spec).units,
             engine=choice.kind.value,

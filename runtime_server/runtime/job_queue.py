@@ -4,6 +4,7 @@ Decides who is admitted and who begins; changes nothing but its own lists. Pure 
 time is passed in, and nothing is told to anybody. Not locked: the workers use it under their lock.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -30,6 +31,8 @@ class JobCounts:
     running: int
     in_flight: int
     """Admitted and not yet released by whoever delivers their results."""
+    queued_at: Mapping[int, int]
+    """Those that wait for a component, by its position; a Counter: 0 for all others."""
 
     @property
     def idle(self) -> bool:
@@ -87,7 +90,8 @@ class JobQueue:
     @property
     def counts(self) -> JobCounts:
         """What is inside."""
-        return JobCounts(len(self.waiting), len(self.running), len(self.admitted))
+        queued_at = Counter(job.position for job in self.waiting)
+        return JobCounts(len(self.waiting), len(self.running), len(self.admitted), queued_at)
 
     def queued(self, position: int) -> int:
         """Jobs waiting for one component."""

@@ -33,13 +33,12 @@ from runtime_server.batching.role_key import RoleKey
 from runtime_server.runtime.component_run import ComponentRun
 from runtime_server.runtime.forecast import Forecast
 from runtime_server.runtime.job import Ended, Job
-from runtime_server.runtime.job_queue import JobCounts, JobQueue, QueueLimits, Refused
+from runtime_server.runtime.job_queue import JobCounts, JobQueue, QueueLimits
 from runtime_server.runtime.stage_health import StageHealth
 from runtime_server.system.clock import Clock
 from runtime_server.telemetry.server_events import (
     Emit,
     RequestRefused,
-    StageEnded,
     ignore,
 )
 
@@ -72,7 +71,6 @@ class Workers:
         """
         self._stages = dict(stages)
         self._batcher = batcher
-        self._health = health
         self._clock = clock
         self._emit = emit
         self._changed = threading.Condition()
@@ -85,6 +83,7 @@ class Workers:
             clock=clock,
             lock=self._changed,
             forecast=self.forecast,
+            health=health,
             emit=emit,
             progress_interval_s=limits.progress_interval_s,
         )
@@ -105,11 +104,6 @@ class Workers:
         with self._changed:
             return self._queue.counts
 
-    def queued(self, position: int) -> int:
-        """Jobs waiting for one component."""
-        with self._changed:
-            return self._queue.queued(position)
-
     def submit(self, job: Job) -> Accepted:
         """Put a job into the queue of its first component.
 
@@ -119,11 +113,14 @@ class Workers:
             TransportError: the server is shutting down.
         """
         with self._changed:
-            admitted = self._queue.admit(job, self._caps(), self._clock())
+            admitted = self._queue.admit(job, self._batcher.limits.caps, self._clock())
             if isinstance(admitted, Accepted):
+                # One more job is one more thread's work at most.
                 self._changed.notify()
                 return admitted
-        raise self._refusal(admitted)
+        # Not under the lock: listeners are not ours.
+        self._emit(RequestRefused(admitted.why))
+        raise admitted.error
 
     def check_capacity(self, position: int) -> None:
         """Refuse now what `submit` would refuse for want of room, before more is done about it.
@@ -138,7 +135,8 @@ class Workers:
         with self._changed:
             refused = self._queue.refusal(position)
         if refused is not None:
-            raise self._refusal(refused)
+            self._emit(RequestRefused(refused.why))
+            raise refused.error
 
     def stop(self, job: Job, error: CascadeError) -> bool:
         """End a job with `error`: at once when it waits, inside its step when it runs alone.
@@ -152,6 +150,7 @@ class Workers:
                 return False
             job.stop = job.stop or error
             if job in self._rows:
+                # The worker finds `stop` after its step, if the engine was not in one.
                 self._batcher.cancel(self._rows[job], job.stop)
                 return True
             self._queue.waiting.remove(job)
@@ -175,10 +174,12 @@ class Workers:
         with self._changed:
             self._queue.refuses_new = self._closing = True
             inside = [*self._queue.waiting, *self._rows]
+        # Not under the lock: a worker needs it to settle the job that is to end.
         while inside:
             inside = [job for job in inside if self.stop(job, TransportError("server stopped"))]
             time.sleep(CLOSE_POLL_S if inside else 0)
         with self._changed:
+            # Those that sleep look at `_closing` only when they are woken.
             self._changed.notify_all()
         for thread in self._threads:
             if thread.is_alive():
@@ -186,35 +187,19 @@ class Workers:
         for stage in self._stages.values():
             stage.close()
 
-    def _caps(self) -> dict[int, int]:
-        """Rows that may share a run, by position."""
-        return {position: self._batcher.limits.max_rows(position) for position in self._stages}
-
-    def _refusal(self, refused: Refused) -> CascadeError:
-        """The error of a refusal, which is told."""
-        self._emit(RequestRefused(refused.why))
-        return refused.error
-
     def _work(self) -> None:
         """A thread: take, run, settle."""
         while (taken := self._take()) is not None:
             job, row = taken
-            finished: StageFinished | None = None
-            error: Exception | None = None
-            begun = self._clock()
-            try:
-                with closing(row):
-                    finished = self._run.finish(job, self._stages[job.position], row)
-            except Exception as exc:  # noqa: BLE001 - raised again by whoever waits for the job
-                error = exc
-            self._tell(job, row, error, begun)
+            with closing(row):
+                finished, error = self._run.attempt(job, self._stages[job.position], row)
             self._settle(job, finished, error)
 
     def _take(self) -> tuple[Job, Row] | None:
         """Wait for the next job; None when the workers close."""
         with self._changed:
             while not self._closing:
-                index = self._queue.next_index(self._caps())
+                index = self._queue.next_index(self._batcher.limits.caps)
                 if index is not None:
                     job = self._queue.start(index, self._clock())
                     row = self._rows[job] = self._batcher.open_row(
@@ -230,20 +215,10 @@ class Workers:
                 self._changed.wait()
             return None
 
-    def _tell(self, job: Job, row: Row, error: Exception | None, begun: float) -> None:
-        """Tell how a component went."""
-        code = "OK"
-        if error is None:
-            self._health.succeeded(job.position)
-        else:
-            code = error.code if isinstance(error, CascadeError) else "INTERNAL"
-            self._health.failed(RoleKey(job.position, row.failed_role), code)
-        stage = self._stages[job.position].names[0]
-        self._emit(StageEnded(stage, job.request, begun, self._clock() - begun, code))
-
     def _settle(self, job: Job, finished: StageFinished | None, error: Exception | None) -> None:
         """Pass a job on to its next component, or end it."""
         if finished is not None:
+            # Before the job can be taken by another thread, whose events must come after it.
             job.events.put(finished)
         with self._changed:
             # Who can begin now is taken by this thread, which wakes the next.

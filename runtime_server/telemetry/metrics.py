@@ -5,7 +5,7 @@ from fixed sets: a caller can make no new series. The one file that knows promet
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from cascade.errors import MissingExtra
@@ -48,40 +48,42 @@ class PrometheusMetrics:
     def __init__(self) -> None:
         """Nothing counted yet."""
         self._registry = CollectorRegistry()
+        counter = partial(Counter, registry=self._registry)
+        histogram = partial(make_histogram, self._registry)
         call = ["grpc_type", "grpc_service", "grpc_method"]
-        self._started = self._counter("grpc_server_started", "Calls that arrived.", call)
-        self._handled = self._counter(
+        self._started = counter("grpc_server_started", "Calls that arrived.", call)
+        self._handled = counter(
             "grpc_server_handled", "Calls that ended, by status code.", [*call, "grpc_code"]
         )
-        self._handling = self._histogram(
+        self._handling = histogram(
             "grpc_server_handling_seconds", "From arrival to end of a call.", call, CALL_SECONDS
         )
-        self._bytes = self._counter(
+        self._bytes = counter(
             "cascade_message_bytes", "Payload of calls, compression left out.", ["direction"]
         )
-        self._refused = self._counter(
+        self._refused = counter(
             "cascade_refused", "Requests turned away before any work.", ["reason"]
         )
-        self._stopped = self._counter(
+        self._stopped = counter(
             "cascade_stopped", "Requests that ended early, by where they were.", ["where", "code"]
         )
-        self._entered = self._counter("cascade_requests", "Requests taken in.", [])
-        self._waited = self._histogram(
+        self._entered = counter("cascade_requests", "Requests taken in.", [])
+        self._waited = histogram(
             "cascade_queue_seconds", "Time in a component's queue.", ["stage"], CALL_SECONDS
         )
-        self._rows = self._histogram(
+        self._rows = histogram(
             "cascade_batch_rows", "Requests that shared one run.", ["stage"], BATCH_ROWS
         )
-        self._step = self._histogram(
+        self._step = histogram(
             "cascade_step_milliseconds", "One run of an engine.", ["stage"], STEP_MILLISECONDS
         )
-        self._stage = self._histogram(
+        self._stage = histogram(
             "cascade_stage_seconds", "A component's work for one request.", ["stage"], CALL_SECONDS
         )
-        self._failed = self._counter(
+        self._failed = counter(
             "cascade_stage_failures", "Components that began and did not end.", ["stage", "code"]
         )
-        self._reloads = self._counter("cascade_reloads", "Reloads of the bundle.", ["outcome"])
+        self._reloads = counter("cascade_reloads", "Reloads of the bundle.", ["outcome"])
         # Finding a series by its labels costs more than counting: each is looked up once.
         self._started_by = cache(lambda method: self._started.labels(*call_labels(method)))
         self._handled_by = cache(
@@ -94,21 +96,14 @@ class PrometheusMetrics:
             CallEnded: self._call_ended,
             BytesMoved: self._bytes_moved,
             RequestRefused: self._request_refused,
-            RequestAdmitted: self._request_admitted,
+            # The id would be a series of its own.
+            RequestAdmitted: lambda _: self._entered.inc(),
             RequestStopped: self._request_stopped,
             QueueLeft: self._queue_left,
             EngineRan: self._engine_ran,
             StageEnded: self._stage_ended,
-            BundleReloaded: self._bundle_reloaded,
+            BundleReloaded: lambda event: self._reloads.labels(event.outcome).inc(),
         }
-
-    def _counter(self, name: str, text: str, labels: Sequence[str]) -> Counter:
-        return Counter(name, text, labels, registry=self._registry)
-
-    def _histogram(
-        self, name: str, text: str, labels: Sequence[str], buckets: Sequence[float]
-    ) -> Histogram:
-        return Histogram(name, text, labels, registry=self._registry, buckets=buckets)
 
     def exposition(self, load: ServerLoad | None = None) -> bytes:
         """Everything in the text format of Prometheus.
@@ -138,11 +133,6 @@ class PrometheusMetrics:
     def _request_refused(self, event: RequestRefused) -> None:
         self._refused_by(event.why).inc()
 
-    def _request_admitted(self, event: RequestAdmitted) -> None:
-        # The id would be a series of its own.
-        del event
-        self._entered.inc()
-
     def _request_stopped(self, event: RequestStopped) -> None:
         self._stopped.labels(event.where, camel_case(event.code)).inc()
 
@@ -159,8 +149,16 @@ class PrometheusMetrics:
         else:
             self._failed.labels(event.stage, camel_case(event.code)).inc()
 
-    def _bundle_reloaded(self, event: BundleReloaded) -> None:
-        self._reloads.labels(event.outcome).inc()
+
+def make_histogram(
+    registry: CollectorRegistry,
+    name: str,
+    text: str,
+    labels: Sequence[str],
+    buckets: Sequence[float],
+) -> Histogram:
+    """A histogram with buckets of our own."""
+    return Histogram(name, text, labels, registry=registry, buckets=buckets)
 
 
 class Snapshot(Collector):

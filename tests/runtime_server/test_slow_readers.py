@@ -31,7 +31,8 @@ NARROW = (("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 4096))
 
 def waiting(server: RunningServer) -> int:
     """Deliveries that wait for a reader, over all requests."""
-    return sum(request.waiting for request in server.requests.index.running)
+    running = server.requests.index.running
+    return sum(len(call.queue) for request in running for call in request.subscriptions)
 
 
 def test_who_reads_late_gets_every_result_and_only_the_latest_news(bundle: Bundle) -> None:

@@ -83,7 +83,7 @@ class RunningServer:
     @property
     def requests(self) -> RequestManager:
         """Where requests come in."""
-        return self.server.service.requests
+        return self.server.generations.present.requests
 
     @property
     def is_at_rest(self) -> bool:

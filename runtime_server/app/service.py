@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from cascade.errors import CascadeError, InvalidRequest
-from runtime_server.admission.checks import REQUEST_ID, Work, check_request_id
+from runtime_server.admission.checks import REQUEST_ID, RequestPlan, check_request_id
 from runtime_server.admission.fingerprint import fingerprint
 from runtime_server.app.auth_interceptor import CALLER, AuthInterceptor
 from runtime_server.app.bundle_generations import BundleGeneration, BundleGenerations
@@ -229,7 +229,7 @@ def keep_context(core: Core, call: PutContextCall, identity: str) -> bytes:
     return core.contexts.put(context, identity)
 
 
-def plan_of(core: Core, call: GenerateCall, identity: str) -> tuple[Work, bytes]:
+def plan_of(core: Core, call: GenerateCall, identity: str) -> tuple[RequestPlan, bytes]:
     """What a call asks for, checked, and its fingerprint."""
-    plan = core.admission.work(call, identity)
+    plan = core.admission.plan(call, identity)
     return plan, fingerprint(plan)

@@ -13,7 +13,7 @@ from cascade.codecs.tensor import pack_tensor
 from cascade.errors import Cancelled, DeadlineExceeded
 from cascade.events import Accepted, StageFinished
 from cascade.types import ImageU8
-from runtime_server.admission.checks import Work
+from runtime_server.admission.checks import RequestPlan
 from runtime_server.requests.idempotency_index import KeptResult, RequestKey
 from runtime_server.runtime.coalescing_queue import CoalescingQueue, ThreadsafeSink
 from runtime_server.runtime.job import Delivery, Ended, Job, make_job
@@ -43,7 +43,7 @@ class Submission:
 
     key: RequestKey
     """Who asks, under which id."""
-    plan: Work
+    plan: RequestPlan
     fingerprint: bytes
     """What it means."""
     detach: bool = False

@@ -22,7 +22,7 @@ from cascade.errors import (
     TransportError,
 )
 from cascade.events import Accepted
-from runtime_server.admission.checks import Work
+from runtime_server.admission.checks import RequestPlan
 from runtime_server.admission.concurrency_limits import InFlightLimits, held_bytes
 from runtime_server.admission.quota import Quota, megapixels_of
 from runtime_server.protocol.status import OPAQUE_CODES
@@ -283,7 +283,7 @@ def next_end_s(inside: Iterable[ActiveRequest], identity: str) -> float:
     return min(own or ends.values(), default=0.0) - time.monotonic()
 
 
-def cost_of(plan: Work, core: Core) -> RequestCost:
+def cost_of(plan: RequestPlan, core: Core) -> RequestCost:
     """What a checked request takes of a bundle that is hosted."""
     forecast = core.workers.forecast
     return RequestCost(

@@ -71,7 +71,7 @@ class ComponentRun:
         self.emit(QueueLeft(stage.names[0], job.waited_s))
         batched = stage.with_engines(row.engines)
         # Every stage is a generator, closed where it is left; the protocol promises an iterator.
-        events = cast(Generator[Event, None, None], batched.run(job.work.request, job.handoff))
+        events = cast(Generator[Event, None, None], batched.run(job.plan.request, job.handoff))
         progress = ProgressThrottle(self.clock, interval_s=self.progress_interval_s)
         finished: StageFinished | None = None
         # A step is what lies between two events, without the waits for the device in it.

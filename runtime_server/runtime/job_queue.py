@@ -204,7 +204,7 @@ class JobQueue:
         if job.deadline is None or not self._limits.refuse_late:
             return None
         # Nobody is refused on a guess: an unknown step counts 0 and would make it look short.
-        if not self._forecast.knows(job.work.steps):
+        if not self._forecast.knows(job.plan.steps):
             return None
         # Old times count a tenth: a server that refuses all learns no new ones.
         share = self._forecast.trust(now)

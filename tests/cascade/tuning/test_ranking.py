@@ -8,7 +8,7 @@ from cascade.engines.kinds import EngineKind
 from cascade.families import cost_of
 from cascade.precision import Precision
 from cascade.tuning.ranking import distant, preferred, request_ms
-from tests.cascade.test_engine_plan import measured
+from tests.cascade.tuning.test_plan import measured
 from tests.support.tiny_bundle import write_tiny_bundle
 
 ORT, OPENVINO = EngineKind.ORT, EngineKind.OPENVINO

@@ -25,7 +25,7 @@ from cascade.tuning.dummy_inputs import dummy_inputs, free_axes
 from cascade.types import Array
 from tests.support.tiny_bundle import MAX_TOKENS, WIDTH, write_tiny_bundle
 
-REFERENCE = Path(__file__).resolve().parents[2] / "bundles" / "emoji-1"
+REFERENCE = Path(__file__).resolve().parents[3] / "bundles" / "emoji-1"
 CPU_KINDS = [kind for kind in installed_kinds() if kind in (EngineKind.ORT, EngineKind.OPENVINO)]
 
 COUNTED = ("token_ids", "token_mask", "context", "context_mask")

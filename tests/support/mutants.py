@@ -12,7 +12,7 @@ import numpy as np
 from cascade.bundle.bundle import Bundle
 from cascade.codecs.image import encode_image
 from protos.cascade.v1 import cascade_pb2 as pb
-from tests.faults.asking import CONTEXT, PICTURE, asking, starts
+from tests.support.asking import CONTEXT, PICTURE, asking, starts
 from tests.support.serving import tensor_message
 
 NASTY = (

@@ -175,7 +175,7 @@ def test_an_eight_bit_graph_runs_in_eight_bits() -> None:
 
 def test_weights_stored_in_eight_bits_are_multiplied_in_float32() -> None:
     """The reference text encoder, whose matrices lie in 8 bits, as ONNX Runtime has it."""
-    graph = (Path(__file__).parents[2] / "bundles/emoji-1/text_encoder.onnx").read_bytes()
+    graph = (Path(__file__).parents[3] / "bundles/emoji-1/text_encoder.onnx").read_bytes()
     inputs = {
         "token_ids": np.array([[101, 1037, 2417, 6207, 102]], np.int64),
         "token_mask": np.ones((1, 5), np.float32),

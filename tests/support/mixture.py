@@ -10,9 +10,8 @@ import sys
 import grpc
 import pytest
 
-from tests.faults.asking import LONG_STEPS, START, asking, starts
-from tests.faults.server_process import Victim
-from tests.faults.test_cancelling import DOOMED
+from tests.support.asking import DOOMED, LONG_STEPS, START, asking, starts
+from tests.support.server_process import Victim
 from tests.support.serving import Caller, connect, request_message, results_of
 
 

@@ -17,7 +17,7 @@ from cascade.diffusion.conditioning import (
 )
 from cascade.numerics.noise import normals
 from cascade.types import Array, Batch
-from tests.cascade.enlarging_matrices import enlarged_by_matrices
+from tests.cascade.diffusion.resize_matrices import enlarged_by_matrices
 
 FACTORS = pytest.mark.parametrize("factor", [2, 3, 4])
 

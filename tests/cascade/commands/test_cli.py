@@ -18,7 +18,7 @@ from cascade.commands.table import COMMANDS
 from cascade.errors import CascadeError, EngineError, InvalidRequest
 from tests.support.command_line import cascade
 
-PAGE = Path(__file__).parents[2] / "docs" / "command-line.md"
+PAGE = Path(__file__).parents[3] / "docs" / "command-line.md"
 
 
 def tree(kind: type[CascadeError] = CascadeError) -> Iterator[type[CascadeError]]:
@@ -72,7 +72,7 @@ def test_no_flag_may_be_abbreviated() -> None:
 
 def test_scripts_that_are_no_subcommand_abbreviate_nothing_either() -> None:
     """Benchmarks are called from documents and other scripts."""
-    folder = Path(__file__).parents[2] / "benchmarks"
+    folder = Path(__file__).parents[3] / "benchmarks"
     texts = {path.name: path.read_text() for path in folder.glob("*.py")}
     made = {name: text.count("ArgumentParser(") for name, text in texts.items()}
     strict = {name: text.count("allow_abbrev=False") for name, text in texts.items()}

@@ -5,11 +5,13 @@ contract of a stage's network is keyword arguments `x_t` `[B, 3, H, W]`, `t` `[B
 `context` `[B, L, D]`, `context_mask` `[B, L]` (1 for a real token), and for super-resolution
 `low_res` `[B, 3, H, W]` and `aug_level` `[B]`; it returns `prediction`, or the tuple `prediction,
 variance`, each `[B, 3, H, W]`. Every input is float32 and per sample: rows of one batch may hold
-different times, levels and texts. Records only; nothing here knows where the modules come from.
+different times, levels and texts. A student of guidance takes its weight as `guidance` `[B]` too.
+Records only; nothing here knows where the modules come from.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from torch import nn
 
@@ -23,6 +25,7 @@ from cascade.diffusion.spec import (
     ThresholdSpec,
 )
 from cascade.errors import InvalidRequest, UnsupportedModel
+from cascade.request import Handoff
 from cascade.types import Array
 
 
@@ -41,6 +44,19 @@ class TextEncoderDescription:
     pad_token: int | None = None
     """Fills every prompt to `max_tokens`, for stages trained to see the padding; None for none."""
     provenance: str
+    samples: tuple[Mapping[str, Array], ...] = ()
+    """Batches of inputs to measure parity on; the cascade's prompts and the longest prompt there
+    is when empty."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunStarts:
+    """Where sampling runs begin: a context, and for super-resolution a picture, each."""
+
+    calibration: tuple[Handoff, ...]
+    """Of the runs that the ranges of int8 activations are drawn from."""
+    proof: tuple[Handoff, ...]
+    """Of the runs whose pictures decide whether int8 is good enough; share nothing with those."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,7 +94,15 @@ class StageDescription:
     any_size: bool = False
     """Whether height and width stay free in the graph; they are then multiples of 32."""
     samples: tuple[Mapping[str, Array], ...] = ()
-    """Inputs to measure parity on, each a whole batch; made-up ones at several times when empty."""
+    """Inputs to measure parity on, each a whole batch by name; synthetic ones at several times
+    when empty."""
+    starts: RunStarts | None = None
+    """Where the runs of int8 begin, half of which give way to pictures of the stage before; None
+    for the cascade's prompts and those pictures alone."""
+    fusions: Mapping[str, int] | None = None
+    """How often each graph pass has to fire; None where the network's structure is not known."""
+    skip_scale: Literal["long_skips", "inside"] = "inside"
+    """Where the network scales its skip connections by 1/sqrt(2), for the manifest."""
     training: Mapping[str, str | float] = field(default_factory=dict)
     """What the manifest shall say of the training."""
 
@@ -125,6 +149,8 @@ class CascadeDescription:
     """None for the one that `--text-encoder` gives, or the frozen one of the reference cascade."""
     prompts: tuple[str, ...] = ("a red apple", "two cats on a green chair")
     """What the text encoder and the whole cascade are compared on."""
+    requires_gpu_forms: bool = False
+    """Whether a component that gets no form for GPUs, where one is asked for, is an error."""
 
     def __post_init__(self) -> None:
         """Refuse what no bundle can hold before anything is exported."""

@@ -22,7 +22,7 @@ demo: $(VENV)/.runtime
 test: $(VENV)/.dev $(LIGHT)/.runtime
 	$(LIGHT)/bin/python -m pytest -q -n 2 --dist loadfile
 	$(VENV)/bin/python -m pytest -q -n 2 --dist loadfile tests/stages tests/export tests/packaging \
-		tests/cascade/test_build_engines.py
+		tests/cascade/commands/test_build_engines.py
 	$(VENV)/bin/python -m pytest -q -n 2 --dist worksteal -m torch tests/documents tests/flags
 
 check: $(VENV)/.dev

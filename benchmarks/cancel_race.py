@@ -23,8 +23,8 @@ import numpy as np
 
 from benchmarks.lib.record import write_record
 from cascade.bundle.bundle import Bundle
-from tests.faults.asking import answer, asking, asking_long, differs
-from tests.faults.server_process import Victim, victim
+from tests.support.asking import answer, asking, asking_long, differs
+from tests.support.server_process import Victim, victim
 from tests.support.serving import Caller, connect, pixels, results_of
 from tests.support.tiny_bundle import write_tiny_bundle
 

@@ -27,8 +27,8 @@ import numpy as np
 
 from benchmarks.lib.record import write_record
 from cascade.bundle.bundle import Bundle, open_bundle
-from tests.faults.asking import asking
-from tests.faults.server_process import Victim, victim
+from tests.support.asking import asking
+from tests.support.server_process import Victim, victim
 from tests.support.serving import CHANNEL_OPTIONS, SERVICE
 from tests.support.tiny_bundle import write_tiny_bundle
 

@@ -19,9 +19,9 @@ import numpy as np
 
 from benchmarks.lib.record import write_record
 from cascade.bundle.bundle import Bundle
-from tests.faults.asking import answer, asking, differs
-from tests.faults.mixture import one_of_a_mix, torn
-from tests.faults.server_process import Victim, victim
+from tests.support.asking import answer, asking, differs
+from tests.support.mixture import one_of_a_mix, torn
+from tests.support.server_process import Victim, victim
 from tests.support.serving import connect, pixels, results_of
 from tests.support.tiny_bundle import write_tiny_bundle
 

@@ -18,10 +18,10 @@ from typing import Any
 
 from benchmarks.lib.record import write_record
 from cascade.bundle.bundle import Bundle
-from tests.faults.asking import answer, asking, differs
-from tests.faults.leaks import Probe
-from tests.faults.mutants import mutants
-from tests.faults.server_process import Victim, victim
+from tests.support.asking import answer, asking, differs
+from tests.support.leaks import Probe
+from tests.support.mutants import mutants
+from tests.support.server_process import Victim, victim
 from tests.support.serving import connect, pixels, results_of
 from tests.support.tiny_bundle import write_tiny_bundle
 

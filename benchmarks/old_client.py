@@ -22,8 +22,8 @@ from typing import Any
 from benchmarks.lib import client_scenarios
 from benchmarks.lib.record import write_record
 from cascade.bundle.bundle import open_bundle
-from tests.faults.server_process import Victim, victim
 from tests.support.breakable_wire import BreakableWire
+from tests.support.server_process import Victim, victim
 
 MANIFEST = "manifest.json"
 

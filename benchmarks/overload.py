@@ -31,7 +31,7 @@ from benchmarks.lib.questions import Question, ask_from_cut, ask_tiny
 from benchmarks.lib.record import write_record
 from cascade.bundle.bundle import Bundle, open_bundle
 from protos.cascade.v1 import cascade_pb2 as pb
-from tests.faults.server_process import Victim, victim
+from tests.support.server_process import Victim, victim
 from tests.support.serving import CHANNEL_OPTIONS, SERVICE, wait_until
 from tests.support.tiny_bundle import write_tiny_bundle
 

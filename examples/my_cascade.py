@@ -6,7 +6,7 @@
 
 Nothing here is trained: the networks are small enough to set by hand, so that what they paint is
 known. They stand for yours. What matters is the input contract that their `forward` follows,
-written down in `export/adapters/description.py`: every input is float32 and per sample, one batch
+written down in `export/description.py`: every input is float32 and per sample, one batch
 may hold different times and texts, and noise, guidance, thresholding and sampling stay outside.
 """
 
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from cascade.diffusion.spec import AugmentationSpec, GuidanceSpec, ThresholdSpec
-from export.adapters.description import CascadeDescription, StageDescription, TextEncoderDescription
+from export.description import CascadeDescription, StageDescription, TextEncoderDescription
 
 WORDS = {"[UNK]": 0, "a": 1, "circle": 2, "red": 3, "green": 4, "blue": 5, "white": 6}
 COLOURS = {"red": (1, -1, -1), "green": (-1, 1, -1), "blue": (-1, -1, 1), "white": (1, 1, 1)}

@@ -1,15 +1,15 @@
-"""A bundle's folder, written at once or not at all.
+"""A bundle's folder, written at once or not at all: elsewhere an atomic replace."""
 
-Knows a manifest and bytes; not what is in them.
-"""
-
+import hashlib
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from cascade.bundle.manifest import Manifest, write_manifest
 from cascade.bundle.wire_limits import check_wire_limits
 from cascade.errors import InvalidRequest
+from cascade.graph_spec import FileEntry
 
 MANIFEST = "manifest.json"
 
@@ -50,3 +50,11 @@ def write_bundle(out: Path, manifest: Manifest, files: dict[str, bytes]) -> None
         out.replace(old)
     fresh.replace(out)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def file_entries(files: Mapping[str, bytes]) -> tuple[FileEntry, ...]:
+    """The manifest's list of files, by name."""
+    return tuple(
+        FileEntry(name=name, sha256=hashlib.sha256(data).hexdigest(), size_bytes=len(data))
+        for name, data in sorted(files.items())
+    )

@@ -1,121 +1,216 @@
-"""Checkpoints to a bundle: every component added, the whole proven, written at once or not at all.
+"""A described cascade to a bundle: every component exported, the whole proven, written at once.
 
-Puts the other modules of this package in order. Knows the reference cascade's components; not how
-a graph is made or compared.
+The reference cascade and anybody's take the same way; nothing is written unproven.
 """
 
-import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from cascade.bundle.manifest import FORMAT_VERSION, Manifest
-from cascade.errors import InvalidRequest, ParityError
-from cascade.graph_spec import FileEntry
+from cascade.diffusion.request_options import DiffusionOptions
+from cascade.diffusion.spec import DiffusionSpec
+from cascade.errors import ParityError, UnsupportedModel
 from cascade.precision import Precision
-from export.bundle_folder import check_out, write_bundle
-from export.bundle_parts import BundleParts, ExportOptions, Report
+from cascade.stage import Stage
+from cascade.text.spec import TextEncoderSpec
+from export.bundle_folder import check_out, file_entries, write_bundle
+from export.components.component import (
+    ExportedComponent,
+    ExportJob,
+    ExportOptions,
+)
+from export.components.diffusion import StageJob, export_stage
+from export.components.text_encoder import embed, export_text_encoder
+from export.description import CascadeDescription
 from export.parity import compare_cascades
-from export.stage_component import StageSource, add_stage
-from export.text_component import PROMPTS, add_text_encoder
-from stages.data.dataset import Dataset, open_dataset
-from stages.defaults import SAMPLING
-from stages.evaluation.sampling import preset_of
-from stages.presets import PRESETS, StagePreset
-from stages.training.checkpoint import load_facts
+
+PLAIN = ExportOptions()
+"""Float32 graphs alone."""
 
 MIN_END_TO_END_DB = 50.0
-LICENCE = (
-    "Apache-2.0 for the weights; trained on Noto Emoji (Apache-2.0), Fluent Emoji flat (MIT) and "
-    "Twemoji (CC-BY 4.0); text encoder all-MiniLM-L6-v2 (Apache-2.0); see NOTICE"
-)
+"""Below this a picture of 8 bits differs visibly somewhere; rounding alone leaves 80 and more."""
+
+PROOF_STEPS = 8
+"""Most steps per stage of the end-to-end comparison: the default runs of the reference cascade are
+whole, a hundred steps of a brought one would take an hour of torch."""
+
+LEAST_PROMPTS = 2
 
 
-def export_bundle(
-    checkpoints: Path,
+@dataclass(frozen=True, slots=True)
+class ExportedCascade:
+    """All components of one bundle."""
+
+    encoder: ExportedComponent[TextEncoderSpec]
+    stages: tuple[ExportedComponent[DiffusionSpec], ...]
+
+    @property
+    def files(self) -> dict[str, bytes]:
+        """Every file by name."""
+        found = dict(self.encoder.files)
+        for stage in self.stages:
+            found.update(stage.files)
+        return found
+
+    @property
+    def original(self) -> list[Stage]:
+        """The cascade over the torch networks."""
+        return [self.encoder.original, *(stage.original for stage in self.stages)]
+
+    @property
+    def exported(self) -> list[Stage]:
+        """The cascade over the float32 graphs."""
+        return [self.encoder.exported, *(stage.exported for stage in self.stages)]
+
+    @property
+    def quantized(self) -> list[Stage]:
+        """The cascade over the int8 graphs, where there are any."""
+        return [self.encoder.quantized, *(stage.quantized for stage in self.stages)]
+
+
+def write_cascade(
+    description: CascadeDescription,
     out: Path,
     *,
-    data_file: Path,
-    options: ExportOptions,
-    report: Report,
+    report: Callable[[str], None],
+    options: ExportOptions = PLAIN,
 ) -> Manifest:
-    """Write the reference bundle.
+    """Export a described cascade.
 
     Args:
-        checkpoints: folder with one checkpoint folder per stage.
+        description: networks in evaluation mode and choices; its text encoder is there.
         out: folder of the bundle; replaced as a whole once everything is proven.
-        data_file: the prepared data; parity is measured on its held-out pictures.
-        options: storage and precisions.
         report: called with lines for the person who waits.
+        options: forms for GPUs and precisions besides the float32 graphs.
 
     Raises:
         InvalidRequest: `out` holds something else than a bundle.
+        UnsupportedModel: a component is too large for one graph, or there is no text encoder.
         ParityError: a component or the whole cascade is too far from its original.
     """
     check_out(out)
-    data = open_dataset(data_file)
-    parts = BundleParts()
-    encoder = add_text_encoder(parts, options, report)
-    for preset in PRESETS.values():
-        add_stage(parts, stage_source(preset, checkpoints, data, options), options, report)
-    prove_end_to_end(parts, report)
-    if Precision.INT8 in options.precisions:
-        report_int8_cascade(parts, report)
+    check_prompts(description, options)
+    cascade = export_components(description, options, report)
+    refuse_nothing_written(cascade, options)
+    prove_end_to_end(cascade, description.prompts, report)
+    files = cascade.files
     manifest = Manifest(
         format_version=FORMAT_VERSION,
         name=out.name,
-        licence=LICENCE,
-        provenance="trained from scratch by this project: `cascade train`, `cascade export`",
-        text_encoder=encoder,
-        stages=tuple(parts.stages),
-        files=tuple(
-            FileEntry(name=n, sha256=hashlib.sha256(d).hexdigest(), size_bytes=len(d))
-            for n, d in sorted(parts.files.items())
-        ),
+        licence=description.licence,
+        provenance=description.provenance,
+        text_encoder=cascade.encoder.spec,
+        stages=tuple(stage.spec for stage in cascade.stages),
+        files=file_entries(files),
     )
-    write_bundle(out, manifest, parts.files)
-    total = sum(map(len, parts.files.values()))
+    write_bundle(out, manifest, files)
+    total = sum(map(len, files.values()))
     report(f"{out}: {total / 1e6:.1f} MB, bundle id {manifest.bundle_id}")
     return manifest
 
 
-def stage_source(
-    preset: StagePreset, checkpoints: Path, data: Dataset, options: ExportOptions
-) -> StageSource:
-    """The checkpoint that a stage is exported from: its own, or the student's that was named.
+def check_prompts(description: CascadeDescription, options: ExportOptions) -> None:
+    """Refuse int8 of a cascade with too few prompts.
 
     Raises:
-        InvalidRequest: a student of steps would be sampled by default with another number of them.
+        UnsupportedModel: a stage without starts of its own would be proven on what calibrated it.
     """
-    folder = checkpoints / options.networks.get(preset.name, preset.name)
-    taught, default = int(load_facts(folder).get("sampling_steps", 0)), SAMPLING[preset.name].steps
-    if taught and taught != default:
-        raise InvalidRequest(
-            f"networks: {folder.name} was distilled to {taught} steps, stages/defaults.py has "
-            f"{preset.name} take {default}: change one of them",
-            field="networks",
+    own = all(stage.starts is not None for stage in description.stages)
+    few = len(set(description.prompts)) < LEAST_PROMPTS
+    if Precision.INT8 in options.precisions and few and not own:
+        raise UnsupportedModel(
+            "prompts: int8 is calibrated on one prompt and proven on another; describe two",
+            field="prompts",
         )
-    return StageSource(preset=preset_of(preset, folder), checkpoint=folder, data=data)
 
 
-def prove_end_to_end(parts: BundleParts, report: Report) -> None:
-    """Compare the whole cascades.
+def export_components(
+    description: CascadeDescription, options: ExportOptions, report: Callable[[str], None]
+) -> ExportedCascade:
+    """Every component, each proven against its network.
+
+    Args:
+        description: of the cascade.
+        options: forms for GPUs and precisions besides the float32 graphs.
+        report: called with lines for the person who waits.
+
+    Raises:
+        UnsupportedModel: there is no text encoder, or a component is too large.
+        ParityError: a component is not its original.
+    """
+    if description.text_encoder is None:
+        raise UnsupportedModel("text_encoder: give --text-encoder FOLDER", field="text_encoder")
+    job = ExportJob(
+        encoder=description.text_encoder,
+        prompts=description.prompts,
+        options=options,
+        requires_gpu_forms=description.requires_gpu_forms,
+        report=report,
+    )
+    encoder = export_text_encoder(job)
+    contexts = partial(embed, encoder.exported)
+    stages: list[ExportedComponent[DiffusionSpec]] = []
+    for position, stage in enumerate(description.stages, start=1):
+        before = stages[-1] if stages else None
+        stages.append(export_stage(StageJob(job, contexts, position, before), stage))
+    return ExportedCascade(encoder, tuple(stages))
+
+
+def prove_end_to_end(
+    cascade: ExportedCascade, prompts: Sequence[str], report: Callable[[str], None]
+) -> None:
+    """Compare the whole cascades on the same noise, and say what int8 makes of them.
+
+    Args:
+        cascade: what is to be written.
+        prompts: one run each.
+        report: called with lines for the person who waits.
 
     Raises:
         ParityError: a stage's picture is below `MIN_END_TO_END_DB` of its original.
     """
-    found = compare_cascades(parts.original, parts.exported, PROMPTS)
-    lines = ", ".join(f"{name} {value:.1f} dB" for name, value in found.psnr_db.items())
-    report(f"end to end    {lines}; {found.differing:.4%} of the last stage's samples differ")
+    specs = [stage.spec for stage in cascade.stages]
+    options = {spec.name: DiffusionOptions(steps=min(spec.steps, PROOF_STEPS)) for spec in specs}
+    found = compare_cascades(cascade.original, cascade.exported, prompts, options)
+    report(
+        f"end to end    {decibels(found.psnr_db)}; {found.differing:.4%} of the last stage's "
+        "samples differ"
+    )
     low = {name: value for name, value in found.psnr_db.items() if value < MIN_END_TO_END_DB}
     if low:
         raise ParityError(f"end to end below {MIN_END_TO_END_DB} dB: {low}")
+    if any(spec.graph.variants for spec in specs):
+        # Each stage was proven alone. A base picture that differs a little gives a larger picture
+        # that differs as much: the last figures are the first stage's, carried through.
+        found = compare_cascades(cascade.exported, cascade.quantized, prompts, options)
+        report(f"all in int8   {decibels(found.psnr_db)} from the float32 graphs")
 
 
-def report_int8_cascade(parts: BundleParts, report: Report) -> None:
-    """Say how far the cascade with every int8 graph is from the float32 one; each stage was proven.
+def decibels(psnr_db: Mapping[str, float]) -> str:
+    """PSNR of every stage, for the report."""
+    return ", ".join(f"{name} {value:.1f} dB" for name, value in psnr_db.items())
 
-    A base picture that differs a little gives a larger picture that differs as much: the last
-    figures are those of the first stage, carried through.
+
+def refuse_nothing_written(cascade: ExportedCascade, options: ExportOptions) -> None:
+    """Refuse forms or int8 that no component has.
+
+    Raises:
+        UnsupportedModel: naming the option.
     """
-    found = compare_cascades(parts.exported, parts.eight_bit, PROMPTS)
-    lines = ", ".join(f"{name} {value:.1f} dB" for name, value in found.psnr_db.items())
-    report(f"all in int8   {lines} from the float32 graphs")
+    graphs = [cascade.encoder.spec.graph, *(stage.spec.graph for stage in cascade.stages)]
+    for asked, written, field in (
+        (options.gpu_forms, [form for graph in graphs for form in graph.gpu_forms], "gpu_forms"),
+        (
+            options.precisions - {Precision.FP32},
+            [variant for graph in graphs for variant in graph.variants],
+            "precisions",
+        ),
+    ):
+        if asked and not written:
+            raise UnsupportedModel(
+                f"{field}: no component of this cascade has one, see above: leave "
+                f"--{field.replace('_', '-')} out",
+                field=field,
+            )

@@ -20,7 +20,10 @@ def register(subparsers: Any) -> None:
     card = subparsers.add_parser("card", help="write the model card into a bundle")
     add_bundle_argument(card)
     card.add_argument(
-        "--quality", type=Path, required=True, help="the quality.json of benchmarks.quality"
+        "--quality",
+        type=Path,
+        help="the quality.json of benchmarks.quality, for the reference cascade (default: a card "
+        "without figures)",
     )
     card.set_defaults(run=run_card)
     weights = subparsers.add_parser("weights", help="a bundle's weights as checkpoints again")
@@ -102,8 +105,10 @@ def run_export(args: argparse.Namespace) -> int:
             name = option.replace("_", "-")
             raise InvalidRequest(f"--{name} goes with --from", field=name)
     try:
-        from export.bundle_parts import ExportOptions
-        from export.bundle_writer import export_bundle
+        from export.adapters.reference_cascade import ReferenceSource, describe_reference
+        from export.bundle_folder import check_out
+        from export.bundle_writer import write_cascade
+        from export.components.component import ExportOptions
         from export.weights.rounding import Storage
         from stages.presets import PRESETS
     except ImportError as exc:
@@ -113,15 +118,18 @@ def run_export(args: argparse.Namespace) -> int:
     unknown = [stage for stage in networks if stage not in PRESETS]
     if unknown:
         raise InvalidRequest(f"networks: expected {form}, got {unknown[0]}", field="networks")
-    options = ExportOptions(
-        networks=networks,
-        storage=Storage(args.storage or "int8"),
-        precisions=asked(args.precisions, "fp32", "int8"),
-        gpu_forms=asked(args.gpu_forms, "fp16"),
-    )
     out = args.out or REFERENCE
-    checkpoints, data = args.checkpoints or CHECKPOINTS, args.data or DATA
-    export_bundle(checkpoints, out, data_file=data, options=options, report=print)
+    check_out(out)
+    source = ReferenceSource(
+        checkpoints=args.checkpoints or CHECKPOINTS,
+        data_file=args.data or DATA,
+        storage=Storage(args.storage or "int8"),
+        networks=networks,
+    )
+    options = ExportOptions(
+        precisions=asked(args.precisions, "fp32", "int8"), gpu_forms=asked(args.gpu_forms, "fp16")
+    )
+    write_cascade(describe_reference(source), out, options=options, report=print)
     return 0
 
 
@@ -186,7 +194,7 @@ def run_export_foreign(args: argparse.Namespace) -> int:
     """Write a bundle from somebody else's cascade."""
     try:
         from export.adapters.command import ForeignSource, export_foreign
-        from export.bundle_parts import ExportOptions
+        from export.components.component import ExportOptions
     except ImportError as exc:
         raise MissingExtra(f"export needs: pip install 'edge-cascade[export]' ({exc})") from exc
     if args.out is None:

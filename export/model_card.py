@@ -1,11 +1,10 @@
 """The model card of a bundle: what it was made of, how good it is, where it ends.
 
-Written from the manifest and from the figures of `benchmarks/quality.py`; a number that is in
-neither is not in the card. The card lies in the bundle, listed with its hash like every other file.
-Knows manifests and figures; measures nothing.
+Written from the manifest, for every cascade, and from the figures of `benchmarks/quality.py` where
+there are any, which is for the reference cascade; a number that is in neither is not in the card.
+The card lies in the bundle, listed with its hash like every other file.
 """
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import replace
@@ -16,8 +15,7 @@ from cascade.bundle.bundle import open_bundle
 from cascade.bundle.manifest import Manifest
 from cascade.errors import InvalidRequest
 from cascade.family import ComponentSpec
-from cascade.graph_spec import FileEntry
-from export.bundle_folder import write_bundle
+from export.bundle_folder import file_entries, write_bundle
 from export.quality_tables import NOTHING, quality_tables, table
 
 CARD = "MODEL_CARD.md"
@@ -37,6 +35,10 @@ LIMITS = """\
 - The probe that judges it was trained on few renderings of each concept; the last rows of its table
   say how far its word counts.
 """
+UNMEASURED = """\
+Not measured: no figures were given with the networks. How far the graphs are from the networks is
+in the table above.
+"""
 REPRODUCE = """\
 ```
 cascade data fetch && cascade data prepare
@@ -50,36 +52,44 @@ cascade card {folder} --quality quality/quality.json
 """
 
 
-def add_card(folder: Path, quality: Path) -> Manifest:
+def add_card(folder: Path, quality: Path | None = None) -> Manifest:
     """Write the card into a bundle; its id changes, its graphs do not.
 
     Args:
         folder: of the bundle.
-        quality: what `benchmarks/quality.py` wrote about these very graphs.
+        quality: what `benchmarks/quality.py` wrote about these very graphs; None for a card of what
+            the manifest says alone.
 
     Raises:
         InvalidRequest: there are no figures, or they are not those of this bundle's graphs.
     """
     bundle = open_bundle(folder)
-    figures = read_figures(quality)
     files = {e.name: bundle.read(e.name) for e in bundle.manifest.files if e.name != CARD}
+    if quality is None:
+        card = model_card(bundle.manifest)
+    else:
+        card = measured_card(bundle.manifest, quality, folder)
+    files[CARD] = card.encode()
+    manifest = replace(bundle.manifest, files=file_entries(files))
+    write_bundle(folder, manifest, files)
+    return manifest
+
+
+def measured_card(manifest: Manifest, quality: Path, folder: Path) -> str:
+    """The card of the reference cascade, with its figures.
+
+    Raises:
+        InvalidRequest: there are no figures, or they are not those of this bundle's graphs.
+    """
+    figures = read_figures(quality)
     try:
-        check_same_graphs(bundle.manifest, figures)
-        files[CARD] = model_card(bundle.manifest, figures, folder).encode()
+        check_same_graphs(manifest, figures)
+        return reference_card(manifest, figures, folder)
     except (KeyError, TypeError, AttributeError) as exc:
         raise InvalidRequest(
             f"quality: {quality} is not what benchmarks.quality writes: it has no {exc}",
             field="quality",
         ) from exc
-    manifest = replace(
-        bundle.manifest,
-        files=tuple(
-            FileEntry(name=name, sha256=hashlib.sha256(data).hexdigest(), size_bytes=len(data))
-            for name, data in sorted(files.items())
-        ),
-    )
-    write_bundle(folder, manifest, files)
-    return manifest
 
 
 def read_figures(quality: Path) -> Mapping[str, Any]:
@@ -117,8 +127,8 @@ def check_same_graphs(manifest: Manifest, figures: Mapping[str, Any]) -> None:
             )
 
 
-def model_card(manifest: Manifest, figures: Mapping[str, Any], folder: Path) -> str:
-    """The card as Markdown."""
+def reference_card(manifest: Manifest, figures: Mapping[str, Any], folder: Path) -> str:
+    """The card as Markdown, with what only the reference cascade's authors and judge can say."""
     machine = figures["surroundings"]
     measured = (
         f"Measured by `python -m benchmarks.quality` at commit {machine['commit']} on "
@@ -127,7 +137,8 @@ def model_card(manifest: Manifest, figures: Mapping[str, Any], folder: Path) -> 
         + ". SSIM and PSNR are means over pictures of 8-bit RGB. From true pictures the stages "
         "take the lowest augmentation; the default, meant for generated pictures, stands apart.\n"
     )
-    sections = (
+    return card_text(
+        manifest,
         ("Data", DATA),
         ("Licences", f"{manifest.licence}.\n"),
         ("Training", training_table(manifest)),
@@ -137,14 +148,32 @@ def model_card(manifest: Manifest, figures: Mapping[str, Any], folder: Path) -> 
         ("Limits", LIMITS),
         ("Reproduce", REPRODUCE.format(folder=folder.as_posix())),
     )
+
+
+def model_card(manifest: Manifest) -> str:
+    """The card of any cascade as Markdown: what its manifest says."""
+    return card_text(
+        manifest,
+        ("Licences", f"{manifest.licence}.\n"),
+        ("Training", training_table(manifest)),
+        ("How it is sampled", defaults_table(manifest)),
+        ("From torch to ONNX", parity_table(manifest)),
+        ("Quality", UNMEASURED),
+    )
+
+
+def card_text(manifest: Manifest, *sections: tuple[str, str]) -> str:
+    """A title, where the cascade comes from, and sections of title and text."""
     head = f"# Model card: {manifest.name}\n\n{manifest.provenance[0].upper()}"
     head += f"{manifest.provenance[1:]}. Text encoder: {manifest.text_encoder.provenance}.\n"
     return head + "".join(f"\n## {title}\n\n{text.rstrip()}\n" for title, text in sections)
 
 
 def training_table(manifest: Manifest) -> str:
-    """What the manifest says of each stage's training."""
+    """What the manifest says of each stage's training, which may be nothing."""
     names = list(dict.fromkeys(name for spec in manifest.stages for name in spec.training))
+    if not names:
+        return "The description says nothing of it.\n"
     return table(
         ("stage", *(name.replace("_", " ") for name in names)),
         (
@@ -169,6 +198,24 @@ def sampling_table(figures: Mapping[str, Any]) -> str:
         (
             (name, *(NOTHING if stage[key] is None else stage[key] for key in keys))
             for name, stage in figures["bundle"]["stages"].items()
+        ),
+    )
+
+
+def defaults_table(manifest: Manifest) -> str:
+    """The defaults of each stage as its entry has them."""
+    return table(
+        ("stage", "pixels", "sampler", "steps", "guidance", "augmentation"),
+        (
+            (
+                spec.name,
+                spec.output_resolution,
+                spec.sampler,
+                spec.steps,
+                spec.guidance.weight,
+                NOTHING if spec.augmentation is None else spec.augmentation.default,
+            )
+            for spec in manifest.stages
         ),
     )
 

@@ -39,15 +39,29 @@ SAMPLING = {
 }
 
 
+def guidance_of(preset: StagePreset) -> GuidanceSpec:
+    """Default guidance of one stage; a student's entry has the range of its training too."""
+    return GuidanceSpec(
+        kind="constant",
+        weight=SAMPLING[preset.name].guidance,
+        taught=GUIDANCE_WEIGHTS if preset.unet.guided else (),
+    )
+
+
+def augmentation_of(preset: StagePreset) -> AugmentationSpec | None:
+    """Levels of one stage's noise-conditioning augmentation; None for the base stage."""
+    if preset.low_resolution is None:
+        return None
+    low, high = preset.aug_range
+    default = SAMPLING[preset.name].augmentation
+    return AugmentationSpec(lowest=low, highest=high, default=default)
+
+
 def stage_spec(
     preset: StagePreset, graph: GraphSpec, training: dict[str, str | float]
 ) -> DiffusionSpec:
     """The manifest entry of one stage of the reference cascade."""
     chosen = SAMPLING[preset.name]
-    augmentation = None
-    if preset.low_resolution is not None:
-        low, high = preset.aug_range
-        augmentation = AugmentationSpec(lowest=low, highest=high, default=chosen.augmentation)
     return DiffusionSpec(
         name=preset.name,
         family="diffusion",
@@ -59,14 +73,10 @@ def stage_spec(
         sampler=chosen.sampler,
         steps=chosen.steps,
         gamma=0.0,
-        guidance=GuidanceSpec(
-            kind="constant",
-            weight=chosen.guidance,
-            taught=GUIDANCE_WEIGHTS if preset.unet.guided else (),
-        ),
+        guidance=guidance_of(preset),
         null_context="mask",
         threshold=chosen.threshold,
-        augmentation=augmentation,
+        augmentation=augmentation_of(preset),
         skip_scale="long_skips",
         training=training,
     )

@@ -19,7 +19,7 @@ from cascade.tuning.options import parse_engine_options
 from cascade.tuning.plan import plan_here
 from cascade.types import Array
 from protos.cascade.v1 import cascade_pb2 as pb
-from tests.faults.asking import answer, asking, differs
+from tests.support.asking import answer, asking, differs
 from tests.support.serving import PROMPT, pixels, raw_image, tensor_message
 
 FAR = pb.OutputOptions(format=pb.IMAGE_FORMAT_WEBP)

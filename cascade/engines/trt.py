@@ -6,7 +6,7 @@ ours. Knows bytes of a graph and arrays; not what the graph is for.
 
 No machine of this project has a card: everything here that calls CUDA was written from the
 libraries' documentation and has never run. What decides is in `trt_plan`, which is tested, and
-`tests/cascade/test_trt_engine.py` runs the rest wherever there is a card.
+`tests/cascade/engines/test_trt.py` runs the rest wherever there is a card.
 """
 
 import threading

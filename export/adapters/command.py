@@ -8,14 +8,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from cascade.errors import UnsupportedModel
-from export.adapters.description import CascadeDescription, TextEncoderDescription
 from export.adapters.diffusers_if import TOKENS, describe_if
-from export.adapters.reference_encoder import reference_encoder
+from export.adapters.reference_cascade import reference_encoder
 from export.adapters.t5_encoder import t5_text_encoder
 from export.adapters.torch_module import describe_torch
-from export.adapters.writer import PLAIN, write_cascade
 from export.bundle_folder import check_out
-from export.bundle_parts import ExportOptions, Report
+from export.bundle_writer import PLAIN, write_cascade
+from export.components.component import ExportOptions, Report
+from export.description import CascadeDescription, TextEncoderDescription
 
 T5_TOKENS = 128
 """Longest prompt of a T5 encoder beside a user's own stages."""

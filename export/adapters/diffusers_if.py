@@ -18,13 +18,13 @@ from torch import nn
 
 from cascade.diffusion.spec import AugmentationSpec, GuidanceSpec
 from cascade.errors import UnsupportedModel
-from export.adapters.description import CascadeDescription, StageDescription, TextEncoderDescription
 from export.adapters.diffusers_scheduler import SchedulerChoices, read_noising, read_scheduler
 from export.adapters.if_networks import IfNetwork, IfUpscaler
 from export.adapters.loaded_network import load_network
 from export.adapters.local_folder import expect, model_folder, read_json
 from export.adapters.offline import offline_import
 from export.adapters.t5_encoder import t5_text_encoder
+from export.description import CascadeDescription, StageDescription, TextEncoderDescription
 
 BASE_PIPELINES = ("IFPipeline", "IFImg2ImgPipeline", "IFInpaintingPipeline")
 """Different uses of one stage I: the folders are the same."""

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from cascade.errors import UnsupportedModel
-from export.adapters.description import TextEncoderDescription
 from export.adapters.loaded_network import load_network
 from export.adapters.local_folder import expect, model_folder, read_json
 from export.adapters.offline import offline_import
 from export.adapters.t5_tokenizer import FoundTokenizer, read_tokenizer
+from export.description import TextEncoderDescription
 
 MODEL_TYPES = ("t5", "mt5", "umt5")
 

@@ -1,7 +1,7 @@
 """A user's own torch modules: `MODULE:FACTORY` is imported and called, and describes a cascade.
 
 The module is the user's own code and runs as such; nothing else is imported by name. Knows how to
-call the factory; what it returns is `export.adapters.description`.
+call the factory; what it returns is `export.description`.
 """
 
 import importlib
@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from cascade.errors import UnsupportedModel
-from export.adapters.description import CascadeDescription
+from export.description import CascadeDescription
 
 
 def describe_torch(where: str) -> CascadeDescription:

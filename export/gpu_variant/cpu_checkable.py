@@ -2,7 +2,7 @@
 
 ONNX Runtime 1.31 refuses an attention bias with one row for all queries or one column for all keys,
 which the operator's definition allows, and takes eight-bit weights behind DequantizeLinear as leave
-to multiply in eight bits. Requires: attention as `whole_attention` writes it. Ensures: the numbers
+to multiply in eight bits. Requires: attention as `fused_attention` writes it. Ensures: the numbers
 that the form stands for, from a copy whose biases have a row per query and a column per key and
 whose weights are widened. The copy is for measuring; bundles do not hold it.
 """
@@ -15,7 +15,7 @@ from export.fresh_names import FreshNames
 from export.weights.weight_grid import along
 
 
-def checkable(model: onnx.ModelProto) -> onnx.ModelProto:
+def cpu_checkable(model: onnx.ModelProto) -> onnx.ModelProto:
     """The copy."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)

@@ -11,7 +11,7 @@ from cascade.precision import Precision
 from export.gpu_variant.fused_attention import restore_attention
 from export.gpu_variant.fused_norms import restate_single_groups
 from export.gpu_variant.half import halve
-from export.gpu_variant.strip_initializers import borrow
+from export.gpu_variant.strip_initializers import strip_shared_weights
 
 NORMS = ("GroupNormalization", "LayerNormalization")
 
@@ -28,15 +28,15 @@ class GpuForm:
     model: onnx.ModelProto
     counts: dict[str, int]
 
-    def borrowing(self, lender: bytes) -> bytes:
+    def without_shared(self, stored: bytes) -> bytes:
         """The file without the weights that another file of the bundle holds.
 
         Args:
-            lender: the bytes of the graph's own file.
+            stored: the bytes of the graph's own file, which keeps them.
         """
         copy = onnx.ModelProto()
         copy.CopyFrom(self.model)
-        borrow(copy, onnx.load_from_string(lender))
+        strip_shared_weights(copy, onnx.load_from_string(stored))
         return copy.SerializeToString()
 
 

@@ -112,7 +112,7 @@ def stored_small(name: str, value: NDArray[np.float32], names: FreshNames) -> Lo
     return Loan(loan.nodes, (levels, *loan.constants))
 
 
-def borrow(model: onnx.ModelProto, lender: onnx.ModelProto) -> int:
+def strip_shared_weights(model: onnx.ModelProto, lender: onnx.ModelProto) -> int:
     """Leave out, in place, every large weight that the lender holds exactly.
 
     Returns:

@@ -1,24 +1,20 @@
 """What a stage's network is really shown: its inputs along true runs of the product's own sampler.
 
 Guidance, thresholding, augmentation and every t of the schedule are in them because the stage
-itself runs; super-resolution starts both from true pictures and from what the stage before it
-painted. Knows stages and the data; not graphs or ranges.
+itself runs. Elsewhere: collecting calibration data.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 
 import numpy as np
 
 from cascade.diffusion.request_options import DiffusionOptions
 from cascade.diffusion.spec import DiffusionSpec
-from cascade.diffusion.stage import DiffusionStage
 from cascade.engine import Engine
 from cascade.request import GenerateRequest, Handoff
-from cascade.types import Array, ContextF16, ImageU8
-from stages.data.dataset import Dataset, box_average
-from stages.evaluation.sampling import POSITIONS, run_stage
-from stages.presets import StagePreset
+from cascade.types import Array
+from export.quantize.sampled_runs import StageBlueprint
+from stages.evaluation.sampling import run_stage
 
 CROP = 256
 """Side of what is kept of an evaluation, pixels, where the network takes any size."""
@@ -46,44 +42,23 @@ class RecordingEngine:
         """Leave the wrapped engine to its owner."""
 
 
-@dataclass(frozen=True, slots=True)
-class Seat:
-    """What a stage is besides its entry and its graph."""
-
-    position: int
-    """Its place in the cascade: the noise's stage number."""
-    null_context: ContextF16 | None = None
-    """`[tokens, width]` of its unconditional text, where the bundle stores one."""
-
-    def stage(self, spec: DiffusionSpec, engine: Engine) -> DiffusionStage:
-        """The stage, run by an engine."""
-        return DiffusionStage(spec, self.position, engine, null_context=self.null_context)
-
-
-def reference_seat(spec: DiffusionSpec) -> Seat:
-    """That of a stage of the reference cascade."""
-    return Seat(POSITIONS[spec.name])
-
-
 def trajectory_cases(
-    spec: DiffusionSpec,
-    engine: Engine,
-    starts: Sequence[Handoff],
-    *,
-    limit: int,
-    seat: Seat | None = None,
+    blueprint: StageBlueprint, engine: Engine, starts: Sequence[Handoff], *, limit: int
 ) -> list[Case]:
     """Graph inputs from whole runs, at most `limit`, spread evenly over all steps of all runs.
 
     Args:
-        spec: the stage; steps and guidance are its defaults, the augmentation varies.
+        blueprint: the stage; steps and guidance are its defaults, the augmentation varies.
         engine: runs the float32 graph.
         starts: context and, for super-resolution, the image of each run.
         limit: so many evaluations are kept.
-        seat: of the stage; None for one of the reference cascade.
+
+    Returns:
+        Batches of the graph's inputs by name, float32; pictures cut to `CROP` where their size is
+        free.
     """
-    recorder = RecordingEngine(engine)
-    stage = (seat or reference_seat(spec)).stage(spec, recorder)
+    spec, recorder = blueprint.spec, RecordingEngine(engine)
+    stage = blueprint.open(recorder)
     for seed, start in enumerate(starts):
         options = {spec.name: DiffusionOptions(augmentation=augmentation(spec, seed, len(starts)))}
         run_stage(stage, GenerateRequest(seed=seed, options=options), start)
@@ -115,32 +90,3 @@ def cropped(case: Case, number: int) -> Case:
         name: value[:, :, top : top + CROP, left : left + CROP] if value.ndim == 4 else value
         for name, value in case.items()
     }
-
-
-def true_starts(preset: StagePreset, data: Dataset, count: int, *, offset: float) -> list[Handoff]:
-    """Contexts of the data, and the true small pictures, spread over concepts and styles.
-
-    Args:
-        preset: the stage.
-        data: prepared data.
-        count: how many.
-        offset: 0 to 1, shifts which examples are taken, so that two uses share none.
-    """
-    usable = [
-        i for i in range(len(data.examples)) if preset.resolution < 1024 or data.pictures_1024[i]
-    ]
-    picked = ((np.arange(count) + offset) * len(usable) / count).astype(int) % len(usable)
-    starts = []
-    for index in (usable[i] for i in picked):
-        context = data.embeddings[data.examples[index].captions[0]].astype(np.float16)
-        image: ImageU8 | None = None
-        if preset.low_resolution is not None:
-            large = data.picture(index, preset.resolution)
-            image = box_average(large, preset.resolution // preset.low_resolution)
-        starts.append(Handoff(context=context, image=image))
-    return starts
-
-
-def continued(start: Handoff, image: ImageU8) -> Handoff:
-    """The start of the next stage: the same words, the picture painted so far."""
-    return replace(start, image=image)

@@ -1,7 +1,7 @@
-"""The int8 variant of a stage: calibrated, chosen, written and proven against its float32 graph.
+"""The int8 graph of a stage: calibrated, its layers chosen, written, judged by its pictures.
 
-Puts this package in order for one stage. Knows a stage's specification, its float32 graph and where
-runs start; not checkpoints nor where the files go.
+Elsewhere: static post-training quantization (PTQ) in QDQ form, with mixed precision by a
+sensitivity analysis.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -10,11 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
-from cascade.diffusion.spec import DiffusionSpec
-from cascade.engine import Engine
 from cascade.engines.ort import OrtEngine
 from cascade.errors import ParityError
-from cascade.request import GenerateRequest, Handoff
+from cascade.request import Handoff
 from cascade.types import ImageU8
 from export.quantize.calibration import observe
 from export.quantize.layers import Layer, find_layers
@@ -25,12 +23,12 @@ from export.quantize.ranges import (
     RangeMethod,
     choose_range,
 )
+from export.quantize.sampled_runs import SampledRuns, StageBlueprint, sample_images
 from export.quantize.sensitivity import choose_layers, measure_costs
 from export.quantize.static import Counts, LayerLevels, quantize
-from export.quantize.trajectories import Seat, reference_seat, trajectory_cases
+from export.quantize.trajectories import trajectory_cases
 from export.weights.exact_storage import store_exactly
 from stages.evaluation.metrics import psnr_db
-from stages.evaluation.sampling import run_stage
 
 Report = Callable[[str], None]
 
@@ -56,19 +54,13 @@ class QuantizeOptions:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Material:
+class QuantizationInputs:
     """What an int8 variant is made from."""
 
-    spec: DiffusionSpec
+    runs: SampledRuns
+    """Of the float32 graph as it is stored."""
     model: onnx.ModelProto
     """The float32 graph, weights as float32 initialisers."""
-    calibration: Sequence[Handoff]
-    proof: Sequence[Handoff]
-    """Starts that share nothing with those of the calibration."""
-    pictures: Sequence[ImageU8]
-    """What the float32 graph paints from those."""
-    seat: Seat | None = None
-    """Of the stage; None for one of the reference cascade."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,32 +74,35 @@ class Int8Graph:
     """Share of the layers' multiply-accumulates that is in eight bits."""
 
 
-def make_int8(material: Material, options: QuantizeOptions, report: Report) -> Int8Graph:
+def make_int8(inputs: QuantizationInputs, options: QuantizeOptions, report: Report) -> Int8Graph:
     """Quantise one stage.
+
+    Args:
+        inputs: the stage's float32 graph and runs of it.
+        options: how far, and by which means.
+        report: called with a line about every choice of layers that was tried.
 
     Raises:
         ParityError: no choice of layers that was tried reaches `options.floor_db`.
     """
-    spec, model = material.spec, material.model
+    runs, model = inputs.runs, inputs.model
+    blueprint, starts = runs.blueprint, runs.starts
     engine = OrtEngine(model.SerializeToString())
-    cases = trajectory_cases(
-        spec, engine, material.calibration, limit=options.calibration, seat=material.seat
-    )
+    cases = trajectory_cases(blueprint, engine, starts.calibration, limit=options.calibration)
     engine.close()
     layers = [layer for layer in find_layers(model) if layer.kind in options.kinds]
     seen = observe(model, layers, cases)
-    plan = Plan(model, choose_levels(layers, seen, options))
+    plan = QuantizationPlan(model, choose_levels(layers, seen, options))
     spread = np.linspace(0, len(cases) - 1, min(options.ranking, len(cases))).round().astype(int)
     costs = measure_costs(model, layers, plan.levels, seen, [cases[i] for i in spread])
 
     def picture_db(chosen: Sequence[Layer]) -> float:
         graph, _ = plan.write(chosen)
         few = options.search_pictures
-        seat, proof, pictures = material.seat, material.proof, material.pictures
-        reached = worst_picture(spec, graph, proof[:few], pictures[:few], seat)
+        reached = worst_picture(blueprint, graph, starts.proof[:few], runs.proof_images[:few])
         if reached < options.floor_db:
             return reached
-        return worst_picture(spec, graph, proof, pictures, seat)
+        return worst_picture(blueprint, graph, starts.proof, runs.proof_images)
 
     chosen, frontier = choose_layers(costs, picture_db, options.floor_db)
     for point in frontier:
@@ -118,7 +113,8 @@ def make_int8(material: Material, options: QuantizeOptions, report: Report) -> I
     if not chosen:
         best = max(point.picture_db for point in frontier)
         raise ParityError(
-            f"{spec.name}: int8 reaches {best:.1f} dB at most, the floor is {options.floor_db:.1f}"
+            f"{blueprint.spec.name}: int8 reaches {best:.1f} dB at most, the floor is "
+            f"{options.floor_db:.1f}"
         )
     graph, counts = plan.write(chosen)
     return Int8Graph(
@@ -130,7 +126,7 @@ def make_int8(material: Material, options: QuantizeOptions, report: Report) -> I
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class QuantizationPlan:
     """A float32 graph with the levels of all its activations, ready for any choice of layers."""
 
     model: onnx.ModelProto
@@ -157,23 +153,21 @@ def choose_levels(
     return LayerLevels({la.activation: chosen(la.activation) for la in layers}, outputs)
 
 
-def paint(
-    spec: DiffusionSpec, engine: Engine, starts: Sequence[Handoff], seat: Seat | None = None
-) -> list[ImageU8]:
-    """The stage's picture from every start, one seed each."""
-    stage = (seat or reference_seat(spec)).stage(spec, engine)
-    return [run_stage(stage, GenerateRequest(seed=n), start) for n, start in enumerate(starts)]
-
-
 def worst_picture(
-    spec: DiffusionSpec,
+    blueprint: StageBlueprint,
     graph: bytes,
     starts: Sequence[Handoff],
-    pictures: Sequence[ImageU8],
-    seat: Seat | None = None,
+    images: Sequence[ImageU8],
 ) -> float:
-    """Lowest PSNR of a graph's pictures against the given ones, decibels."""
+    """Lowest PSNR of a graph's pictures against the given ones, decibels.
+
+    Args:
+        blueprint: opens the stage over the graph.
+        graph: an ONNX file with all its weights.
+        starts: where the runs begin.
+        images: `[H, W, 3]` uint8 of every start.
+    """
     engine = OrtEngine(graph)
-    painted = paint(spec, engine, starts, seat)
+    found = sample_images(blueprint, engine, starts)
     engine.close()
-    return min(psnr_db(a, b) for a, b in zip(painted, pictures, strict=True))
+    return min(psnr_db(a, b) for a, b in zip(found, images, strict=True))

@@ -26,8 +26,8 @@ from cascade.precision import Precision
 from cascade.tuning.dummy_inputs import dummy_inputs, free_axes
 from cascade.types import Array
 from export.parity import compare_engines
-from export.stage_component import FACT_NAMES
 from export.weights.rounding import Storage, release
+from export.weights.training_facts import FACT_NAMES
 from stages.evaluation.torch_engine import TorchEngine
 from stages.networks.efficient_unet import EfficientUNet, UNetConfig
 from stages.presets import StagePreset

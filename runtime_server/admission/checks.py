@@ -46,7 +46,7 @@ SHOWN = 64
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Work:
+class RequestPlan:
     """A checked request: what to run, from what, to where."""
 
     request_id: str
@@ -122,7 +122,7 @@ class Admission:
             )
         return unpack_tensor(packed, field=field)
 
-    def work(self, call: GenerateCall, identity: str = ANONYMOUS) -> Work:
+    def plan(self, call: GenerateCall, identity: str = ANONYMOUS) -> RequestPlan:
         """A call as work that can be queued.
 
         Args:
@@ -144,7 +144,7 @@ class Admission:
         self._check_hosted(call, first)
         self._check_precisions(call.precisions, first, last)
         self._start_checks[first](start)
-        return Work(
+        return RequestPlan(
             request_id=call.request_id,
             request=request,
             start=start,

@@ -10,7 +10,7 @@ from cascade.boundary import Context, Image
 from cascade.bundle.manifest import Manifest
 from cascade.errors import InvalidRequest, ServerBusy
 from cascade.families import cost_of
-from runtime_server.admission.checks import Work
+from runtime_server.admission.checks import RequestPlan
 from runtime_server.config.config import ServerConfig
 from runtime_server.telemetry.server_events import Emit, RequestRefused
 
@@ -84,16 +84,16 @@ class InFlightLimits:
             del self._requests[identity]
 
 
-def held_bytes(work: Work) -> int:
+def held_bytes(plan: RequestPlan) -> int:
     """What a request holds while it is inside: what it starts from, and every result to come.
 
     Args:
-        work: the request.
+        plan: the request.
     """
     start = sum(
-        array.nbytes for array in (work.start.context, work.start.image) if array is not None
+        array.nbytes for array in (plan.start.context, plan.start.image) if array is not None
     )
-    return start + sum(cost.result_bytes for cost in work.costs.values())
+    return start + sum(cost.result_bytes for cost in plan.costs.values())
 
 
 def check_bytes_suffice(manifest: Manifest, config: ServerConfig) -> None:

@@ -8,30 +8,31 @@ import hashlib
 import json
 from dataclasses import asdict
 
-from runtime_server.admission.checks import Work
+from runtime_server.admission.checks import RequestPlan
 from wire.contexts import context_handle
 
 
-def fingerprint(work: Work) -> bytes:
+def fingerprint(plan: RequestPlan) -> bytes:
     """The sha256 of everything that the result depends on.
 
     Args:
-        work: as admission returned it, for a known bundle.
+        plan: as admission returned it, for a known bundle.
     """
-    request, start = work.request, work.start
+    request, start = plan.request, plan.start
     options = {name: asdict(chosen) for name, chosen in request.options.items()}
     digest = hashlib.sha256()
     said = {
         "prompt": start.prompt,
         "seed": request.seed,
         "image_index": request.image_index,
-        "first": work.first,
-        "last": work.last,
+        "first": plan.first,
+        "last": plan.last,
         "options": {name: chosen for name, chosen in options.items() if any_said(chosen)},
-        "format": work.format,
+        "format": plan.format,
         "context": None if start.context is None else context_handle(start.context).hex(),
         "image": None if start.image is None else list(start.image.shape),
     }
+    # Sorted, so that the order in which options came makes no other request.
     digest.update(json.dumps(said, sort_keys=True).encode())
     if start.image is not None:
         digest.update(start.image.tobytes())

@@ -43,6 +43,7 @@ def wait_for(bucket: Bucket, per_minute: float, cost: float) -> float:
         per_minute: what it gains in a minute, and holds at most.
         cost: in megapixels.
     """
+    # A request larger than a minute's worth passes when the bucket is full, and leaves a debt.
     missing = min(cost, per_minute) - bucket.level
     return max(0.0, 60 * missing / per_minute)
 
@@ -96,6 +97,7 @@ class Quota:
             bucket = self._bucket(identity, now)
             wait_s = wait_for(bucket, self._per_minute, megapixels)
             if wait_s > 0:
+                # Under the lock, which no listener takes.
                 self._emit(RequestRefused("quota"))
                 raise QuotaExceeded(
                     f"{self._per_minute:g} megapixels of steps a minute are each caller's, this "
@@ -122,6 +124,7 @@ class Quota:
     def _keep(self, identity: str, bucket: Bucket) -> None:
         """Remember a bucket, and forget those that have become full: they need no memory."""
         self._buckets[identity] = bucket
+        # Names may come from tokens that anybody signs: memory must stay bounded.
         if len(self._buckets) <= MAX_IDENTITIES:
             return
         fresh = {name: filled(b, self._per_minute, bucket.at) for name, b in self._buckets.items()}

@@ -53,6 +53,7 @@ class AuthInterceptor:
         Raises:
             CascadeError: the connection gives no name, and nobody may call without one.
         """
+        # From the metadata; a certificate is known only where the connection is at hand.
         named = CALLER.get()
         if named is not None:
             return named

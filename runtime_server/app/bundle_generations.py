@@ -63,6 +63,7 @@ class BundleGenerations:
             generation for generation in self.all if key and generation.requests.index.of(key)
         )
         generation = next(inside, self.present)
+        # Counted before the first `await`: the generation cannot be closed under the call.
         generation.calls += 1
         try:
             yield generation
@@ -94,6 +95,7 @@ class BundleGenerations:
     async def close_requests(self) -> None:
         """End every request; called once nothing is listened to any more."""
         for task in list(self._leaving):
+            # What they wait for is ended by the line below, and closed by `close`.
             task.cancel()
         for generation in list(self.all):
             await generation.requests.close()
@@ -111,6 +113,7 @@ class BundleGenerations:
         await generation.requests.close()
         await asyncio.to_thread(generation.core.close)
         self.all.remove(generation)
+        # The last reference here; without it the engines would outlive the line below.
         del generation
         gc.collect()
         give_back()

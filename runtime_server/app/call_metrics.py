@@ -40,6 +40,7 @@ class CallMetrics:
         """The handler of a call, counted."""
         handler = await continuation(details)
         trace = find_traceparent(details.invocation_metadata or ())
+        # No handler of anybody: gRPC answers by itself, and no one else would count it.
         if handler is None:
             self._emit(CallStarted(UNKNOWN_METHOD))
             self._tracer.start(UNKNOWN_METHOD, None).end("UNIMPLEMENTED")
@@ -99,6 +100,7 @@ class CountedCall:
         try:
             yield
             code = code_of(context)
+        # The handler has set its status and left by gRPC's exception.
         except CallAborted:
             code = code_of(context)
             raise

@@ -28,6 +28,7 @@ def server_credentials(config: ServerConfig) -> Any:
     def fetch() -> Any:
         nonlocal last
         new = watched.current()
+        # The same object for as long as the files are unchanged; None keeps what gRPC has.
         if new is last:
             return None
         last = new

@@ -26,6 +26,7 @@ async def cancelled_if_gone() -> AsyncIterator[None]:
     try:
         yield
     except WriteFailed:
+        # Where the caller is gone, the cancellation ends this sleep.
         await asyncio.sleep(CANCELLED_WITHIN_S)
         raise
 

@@ -24,6 +24,7 @@ class ForeignMessages:
     async def intercept(self, continuation: Continuation, details: Any) -> Any:
         """The handler of a call; one with a parser gets the message from here."""
         handler = await continuation(details)
+        # Ours take bytes and parse them where errors become statuses.
         if handler is None or handler.request_deserializer is None:
             return handler
         kind = kind_of(handler)

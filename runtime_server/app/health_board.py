@@ -45,6 +45,7 @@ class HealthBoard:
         whole = SERVING if all(stages.values()) else NOT_SERVING
         for name in ("", SERVICE_NAME):
             await self._servicer.set(name, whole)
+        # A bundle with other components took over; a watcher of the old one is told.
         for name in self._shown - set(stages):
             await self._servicer.set(f"{SERVICE_NAME}/{name}", GONE)
         for name, works in stages.items():

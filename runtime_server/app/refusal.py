@@ -24,6 +24,7 @@ async def refuse(context: Any, error: Exception, request_id: str = "") -> None:
     """
     status = to_status(status_of(error, request_id))
     trailers = (*status.trailing_metadata, *pushback(error))
+    # Not `abort_with_status`, which sends the trailers of the status alone.
     with sent_or_gone():
         await context.abort(status.code, status.details, trailers)
 

@@ -84,6 +84,7 @@ class ResponseStream:
         Raises:
             MessageTooLarge: in none.
         """
+        # Nearly always; only pictures of more than a thousand pixels a side are larger.
         if len(message) <= MAX_MESSAGE_BYTES:
             await self._write(message, reader_timeout_s)
         elif self._in_fragments:
@@ -101,6 +102,7 @@ class ResponseStream:
         gRPC would refuse a message over the limit as it does one to a caller that is gone.
         """
         try:
+            # gRPC lets a write wait for as long as the reader's window is full.
             async with cancelled_if_gone(), asyncio.timeout(reader_timeout_s):
                 await self._context.write(message)
         except TimeoutError as exc:
@@ -136,6 +138,7 @@ class ResponseStream:
         request = subscription.request
         if request is not None:
             spread = {"first": request.plan.first, "last": request.plan.last}
+        # Not cancelled: its caller left, as it said it would.
         gone_on = request is not None and request.detach and self._outcome == "cancelled"
         log_event(
             "generate",

@@ -129,6 +129,7 @@ class CascadeServer:
             Whether everything finished within the grace.
         """
         self._leaving = True
+        # First: a load balancer that looks now sends nothing more.
         await self._health.leave()
         self.generations.refuse_new()
         loop = asyncio.get_running_loop()
@@ -167,6 +168,8 @@ class CascadeServer:
                     log_event("stage_health", level=level, stage=name, works=int(works[name]))
                 shown = works
             broken = [name for name, work in works.items() if not work]
+            # Requests that use it are refused by nobody; without a trial it would stay broken in an
+            # idle server.
             if broken and loop.time() - tried_at >= self._config.stage_probe_s:
                 tried_at = loop.time()
                 for name in broken:

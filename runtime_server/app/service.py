@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from cascade.errors import CascadeError, InvalidRequest
-from runtime_server.admission.checks import REQUEST_ID, Work, check_request_id
+from runtime_server.admission.checks import REQUEST_ID, RequestPlan, check_request_id
 from runtime_server.admission.fingerprint import fingerprint
 from runtime_server.app.auth_interceptor import CALLER, AuthInterceptor
 from runtime_server.app.bundle_generations import BundleGeneration, BundleGenerations
@@ -93,6 +93,7 @@ class CascadeService:
         request_id = decode_cancel(data)
         check_request_id(request_id)
         key = RequestKey(identity, request_id)
+        # In every bundle: the request may have begun before a reload.
         found = sum(generation.requests.cancel(key) for generation in self._generations.all) > 0
         log_event("cancel", request_id=request_id, found=found)
         return self._answered(data, encode_cancelled(found=found))
@@ -105,6 +106,7 @@ class CascadeService:
         key = RequestKey(identity, head.request_id)
         with self._generations.lease(key) as generation:
             if head.start != "resume" and not generation.requests.index.knows(key):
+                # Parsing and checking all of it costs more than saying no.
                 generation.core.check_capacity(head)
             with self._counting_refusals():
                 call = decode_generate(data)
@@ -115,6 +117,7 @@ class CascadeService:
             try:
                 await stream.run(subscription, generation.core.config.reader_patience_s)
             finally:
+                # Before the request is left: the code decides what becomes of the work.
                 stream.note_deadline()
                 generation.requests.leave(subscription, stream.code)
                 self._emit(BytesMoved(stream.bytes_received, stream.bytes_sent))
@@ -184,6 +187,7 @@ class CascadeService:
                 known = request_id if REQUEST_ID.fullmatch(request_id) else ""
                 log_event("refused", request_id=known, reason=reason_of(exc))
                 error = exc
+            # After the `except`, or what ends the call would count as raised while handling this.
             await refuse(context, error, known)
             return None
 
@@ -225,7 +229,7 @@ def keep_context(core: Core, call: PutContextCall, identity: str) -> bytes:
     return core.contexts.put(context, identity)
 
 
-def plan_of(core: Core, call: GenerateCall, identity: str) -> tuple[Work, bytes]:
+def plan_of(core: Core, call: GenerateCall, identity: str) -> tuple[RequestPlan, bytes]:
     """What a call asks for, checked, and its fingerprint."""
-    plan = core.admission.work(call, identity)
+    plan = core.admission.plan(call, identity)
     return plan, fingerprint(plan)

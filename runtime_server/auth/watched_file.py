@@ -48,6 +48,7 @@ class WatchedFiles(Generic[T]):
         with self._lock:
             signature = self._signature()
             if signature != self._seen:
+                # Before reading: a file that is bad is read once, and again when it changes.
                 self._seen = signature
                 self._read_again()
             return self._value

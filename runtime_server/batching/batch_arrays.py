@@ -31,6 +31,7 @@ def batch_key(inputs: Arrays, axes: GraphAxes, *, allows_padding: bool) -> Hasha
         axes: of the graph.
         allows_padding: whether inputs of unequal length may be.
     """
+    # An optional input may be left out; then there is no mask to hide what would be added.
     free = axes.padded if allows_padding and axes.padded <= inputs.keys() else ()
     return tuple(
         (name, value.dtype.str, value.shape[PADDED_AXIS + (name in free) :])
@@ -62,6 +63,7 @@ def cut(outputs: Arrays, rows: Sequence[int]) -> list[dict[str, Array]]:
         outputs: of a joint run, batch axis first.
         rows: samples of each part, in order.
     """
+    # Views: a copy of every part would cost as much as the join did.
     ends = np.cumsum(rows).tolist()
     return [
         {name: value[end - count : end] for name, value in outputs.items()}

@@ -118,6 +118,7 @@ class BatchCalibration:
     def stop(self) -> None:
         """End whatever is being measured."""
         self._stopped.set()
+        # The trial may be between two runs, where there is nothing to end: ask again.
         while self._thread.is_alive():
             row = self._row
             if row is not None:
@@ -146,6 +147,7 @@ class BatchCalibration:
             runs=dict.fromkeys(component.graphs, 1),
         )
         with closing(row):
+            # Where `stop` finds it, from another thread.
             self._row = row
             for role in component.graphs:
                 self._measure_role(component, row, RoleKey(position, role))
@@ -199,6 +201,7 @@ def measure_rows(
 
     found: dict[int, float] = {}
     rows = 1
+    # Doubling: four sizes say as much as eight, in half of the time.
     while rows <= MOST_ROWS:
         found[rows] = shortest_s(one_run(rows), clock)
         if row_cap(found) != rows:
@@ -225,6 +228,7 @@ def max_invariant_rows(
     """
     axes = axes_of(component.graphs[role])
     parts = [one_row(component, row, length, role) for row, length in enumerate(tokens)]
+    # Compared with themselves alone and not with each other: no two rows are equal.
     alone = [engine.run(inputs) for inputs in parts]
     for rows in range(2, len(parts) + 1):
         together = cut(engine.run(joined(parts[:rows], axes)), [1] * rows)
@@ -254,6 +258,7 @@ def is_same(found: Mapping[str, Array], alone: Mapping[str, Array]) -> bool:
 
 def shortest_s(run: Callable[[], object], clock: Clock) -> float:
     """The shortest of a few runs, after one that makes everything ready."""
+    # Engines prepare for a shape at its first run: memory, kernels.
     run()
     seconds: list[float] = []
     while len(seconds) < ROUNDS and sum(seconds) < ENOUGH_S:

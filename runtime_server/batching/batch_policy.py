@@ -102,10 +102,12 @@ def decide(
     """
     if not waiting:
         return None
+    # Sorted anew every time: there are as many as requests run, a handful.
     order = sorted(waiting, key=urgency)
     head = order[0]
     together = compatible(order, limits[head.key])
     if expected:
+        # From when the run could have begun; not from now, or each decision would extend the wait.
         opened = max(head.since, free_since)
         until = batch_window(together, expected, limits[head.key], opened)
         if until > now:
@@ -123,6 +125,7 @@ def compatible(order: Sequence[RunRequest], limits: BatchLimits) -> tuple[RunReq
     head = order[0]
     taken, rows, size_bytes = [head], head.rows, head.size_bytes
     for request in order[1:]:
+        # What does not fit is passed over, not the end: a smaller one behind it may still fit.
         same = request.key == head.key and request.batch_key == head.batch_key
         fits = (
             rows + request.rows <= limits.max_rows
@@ -155,6 +158,7 @@ def batch_window(
         row.priority_deadline < head.priority_deadline and row.expected_at <= hold
         for row in expected
     ):
+        # Bounded by a share of the run that is held back, so waiting in vain costs a quarter of it.
         return hold
     joined = opened + limits.saving_s
     room = limits.max_rows - sum(request.rows for request in together) >= head.rows
@@ -171,6 +175,7 @@ def row_cap(run_s: Mapping[int, float]) -> int:
     Returns:
         The largest of those sizes up to which each doubling paid; 1 where even two rows do not.
     """
+    # Up to the first size that does not pay: beyond it memory and not speed would grow.
     sizes = sorted(run_s)
     cap = sizes[0]
     for size in sizes[1:]:

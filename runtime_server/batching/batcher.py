@@ -207,6 +207,7 @@ class DeviceBatcher:
             runs: of each role's engine that it is expected to ask for.
         """
         row = Row(self, position, priority_deadline, request, runs)
+        # Known from now on, so that a run can be held back for its first one to come after another.
         with self._lock:
             self._rows.add(row)
         return row
@@ -237,6 +238,7 @@ class DeviceBatcher:
         come between two steps or just before the engine begins: call again until the row has ended.
         """
         with self._lock:
+            # The first reason is the one that its caller is told.
             row.stop = row.stop or error
             self._expect_nothing(row)
             for pending in [p for p in self._waiting.values() if p.row is row]:
@@ -246,6 +248,8 @@ class DeviceBatcher:
                 # The leader ends with its run: its thread is in it.
                 if pending.row is row and not pending.batch:
                     pending.end(RowResult(error=row.stop))
+            # Somebody's result is still wanted otherwise; theirs is cut out of the run when it is
+            # over.
             if self._running and all(pending.is_cancelled for pending in self._running):
                 self._engines[self._running[0].request.key].engine.terminate()
             self._dispatch()
@@ -264,6 +268,7 @@ class DeviceBatcher:
 
     def _wait_for_turn(self, row: Row, key: RoleKey, inputs: Mapping[str, Array]) -> PendingRun:
         """Ask, and sleep until the run is done or this thread is the one to lead it."""
+        # Both are replaced and never changed, so they can be read before the lock is taken.
         axes = self._engines[key].axes
         allows_padding = self.limits.present[key].allows_padding
         with self._lock:
@@ -281,6 +286,7 @@ class DeviceBatcher:
                 since=now,
             )
             pending = PendingRun(request, row, inputs, threading.Condition(self._lock))
+            # What it took between two runs is what the next wait for it is estimated by.
             if row.expected_at is not None:
                 self._host_s.add(key, 1, now - row.expected_at)
                 row.expected_at = None
@@ -289,6 +295,7 @@ class DeviceBatcher:
             while not (pending.ended or pending.batch):
                 until = self._wait_until
                 pending.woken.wait(None if until is None else max(0.0, until - self._clock()))
+                # Woken by the clock: the wait for others is over, and nobody else may be awake.
                 if not (pending.ended or pending.started):
                     self._dispatch(pending)
             return pending
@@ -300,6 +307,7 @@ class DeviceBatcher:
             here: whose thread this is, when it is about to sleep: it looks at the clock itself, and
                 leads its own run without a switch of threads.
         """
+        # A decision holds until rows or runs change; then it is made anew.
         self._wait_until = None
         if self._running or not self._waiting:
             return
@@ -351,6 +359,7 @@ class DeviceBatcher:
         finally:
             ended = self._clock()
             self._finish(batch, results, begun, ended)
+        # Without the lock, and after the results: listeners must not hold up the next run.
         requests = tuple(pending.row.request for pending in batch)
         self._emit(EngineRan(hosted.stage, requests, begun, ended - begun))
 
@@ -363,6 +372,7 @@ class DeviceBatcher:
     ) -> None:
         """Free the device, hand out the results, and let the next run begin."""
         key = batch[0].request.key
+        # A run that failed was done again row by row: its time says nothing of sharing.
         if all(result.error is None for result in results):
             self.limits.note(key, sum(p.request.rows for p in batch), ended - begun)
         with self._lock:
@@ -372,6 +382,7 @@ class DeviceBatcher:
                 row = pending.row
                 row.waited_s += begun - pending.request.since
                 row.runs_left[key.role] -= 1
+                # A run that was ended from outside is no fault of the engine.
                 if result.error is not None and row.stop is None:
                     row.failed_role = key.role
                 error = row.stop or result.error

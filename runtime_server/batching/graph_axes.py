@@ -33,6 +33,7 @@ class GraphAxes:
 
     def output_bytes(self, inputs: Mapping[str, Array]) -> int:
         """Bytes of the outputs of a run with these inputs."""
+        # Free axes have their sizes from the inputs of this very run.
         sizes = {
             axis: size
             for name, array in inputs.items()
@@ -49,6 +50,7 @@ class GraphAxes:
 def axes_of(graph: GraphSpec) -> GraphAxes:
     """The axes of a graph as the manifest records it."""
     shapes = {tensor.name: tensor.shape for tensor in graph.inputs}
+    # An encoder's output has an entry per token: padded, it would not be what it is alone.
     returned = {axis for tensor in graph.outputs for axis in tensor.shape}
     masks = [t for t in graph.inputs if len(t.shape) == 2 and t.dtype.startswith("float")]
     for mask in masks:
@@ -58,6 +60,7 @@ def axes_of(graph: GraphSpec) -> GraphAxes:
             for name, shape in shapes.items()
             if len(shape) > PADDED_AXIS and shape[PADDED_AXIS] == axis
         }
+        # A mask of a fixed length masks nothing that could be unequal.
         if isinstance(axis, str) and axis not in returned and len(sharing) > 1:
             return GraphAxes(
                 inputs=shapes, outputs=graph.outputs, padded=frozenset(sharing), mask=mask.name

@@ -74,6 +74,7 @@ class MeasuredLimits:
             allows_padding: whether inputs of unequal length may share a run.
         """
         with self._lock:
+            # Measured in quiet; what was seen under load is forgotten.
             for rows, seconds in run_s.items():
                 self._run_s.restart(key, rows, seconds)
             limits = self._limits[key]
@@ -87,6 +88,7 @@ class MeasuredLimits:
     def _refresh(self, key: RoleKey) -> None:
         """Bring the limits up to what is measured; under the lock."""
         known = self._run_s.by_rows(key)
+        # The fewest rows are those of one request: two where guidance doubles them.
         fewest = min(known)
         self._limits[key] = replace(
             self._limits[key], run_s=known[fewest], saving_s=saving_s(known)

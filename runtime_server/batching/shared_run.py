@@ -53,6 +53,7 @@ def run_together(engine: Engine, parts: Sequence[Part], axes: GraphAxes) -> list
     try:
         outputs = engine.run(joined([part.inputs for part in parts], axes))
         slices = cut(outputs, [rows_of(part.inputs) for part in parts])
+    # Ended from outside for all of them: nothing is to be done again.
     except Cancelled as exc:
         return [RowResult(error=exc)] * len(parts)
     except Exception:  # noqa: BLE001 - found again, and raised, by the row whose fault it is
@@ -76,6 +77,7 @@ def run_alone(engine: Engine, inputs: Arrays) -> RowResult:
         outputs = engine.run(inputs)
     except Exception as exc:  # noqa: BLE001 - raised again on the row's own thread
         return RowResult(error=exc)
+    # An engine that overflowed would be noticed only in the picture.
     if not all_finite(outputs):
         return RowResult(error=EngineError("the engine's output holds NaN or infinity"))
     return RowResult(outputs)

@@ -22,6 +22,7 @@ class StepTimes:
     def add(self, key: RoleKey, rows: int, seconds: float) -> None:
         """Note one time."""
         times = self._seconds.setdefault((key, rows), deque(maxlen=MEASURED_STEPS))
+        # The median is kept beside the times: it is read far more often than a time is added.
         times.append(seconds)
         self._medians[key, rows] = median(times)
 

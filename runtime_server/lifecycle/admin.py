@@ -125,6 +125,7 @@ class AdminRequestHandler(BaseHTTPRequestHandler):
         """Do something: only for programs on this machine, which a page in a browser is not."""
         if self.path != "/reload":
             self._answer(HTTPStatus.NOT_FOUND, b"POST /reload\n", TEXT)
+        # A page in a browser on this machine comes from loopback as well, but says its origin.
         elif not is_loopback(self.client_address[0]) or "Origin" in self.headers:
             self._answer(HTTPStatus.FORBIDDEN, b"only from this machine\n", TEXT)
         else:

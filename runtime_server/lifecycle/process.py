@@ -52,6 +52,7 @@ async def serve(config: ServerConfig, reread: Reread) -> int:
     """
     stops = ShutdownSignal()
     loop = asyncio.get_running_loop()
+    # Before anything is loaded: a signal in the first seconds must end the process too.
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stops.ask)
     # Its default would end the process; before there is a bundle there is nothing to reload.
@@ -85,6 +86,7 @@ async def loaded(
     if not task.done():
         log_event("stopped", outcome="while loading")
         leave_no_folder(config)
+        # Without running exit handlers: a thread is inside an engine that cannot be interrupted.
         os._exit(0)
     asked.cancel()
     return task.result()

@@ -79,6 +79,7 @@ class Reloader:
 
     async def reload(self) -> ReloadAnswer:
         """Take what the configuration says now; see the module."""
+        # One at a time: two would load two bundles, and the earlier could win.
         async with self._lock:
             try:
                 answer = await self._try()
@@ -106,6 +107,7 @@ class Reloader:
             if getattr(config, field.name) != getattr(written, field.name)
         )
         present = self._generations.present.core
+        # Beside the present one: memory for two, and no call waits.
         core = await asyncio.to_thread(self._load, config)
         same = core.bundle_id == present.bundle_id and config == present.config
         try:

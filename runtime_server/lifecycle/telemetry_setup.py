@@ -76,6 +76,7 @@ class ServerTelemetry:
         """Reload and wait for the answer; called from any thread but the loop's."""
         if self._reloader is None:
             return ReloadAnswer(outcome="refused", bundle_id="", message="not yet started")
+        # On the server's loop, which owns the generations; this thread only waits.
         reloading = asyncio.run_coroutine_threadsafe(self._reloader.reload(), self._loop)
         return reloading.result(RELOAD_PATIENCE_S)
 

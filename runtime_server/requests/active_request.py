@@ -13,7 +13,7 @@ from cascade.codecs.tensor import pack_tensor
 from cascade.errors import Cancelled, DeadlineExceeded
 from cascade.events import Accepted, StageFinished
 from cascade.types import ImageU8
-from runtime_server.admission.checks import Work
+from runtime_server.admission.checks import RequestPlan
 from runtime_server.requests.idempotency_index import KeptResult, RequestKey
 from runtime_server.runtime.coalescing_queue import CoalescingQueue, ThreadsafeSink
 from runtime_server.runtime.job import Delivery, Ended, Job, make_job
@@ -43,7 +43,7 @@ class Submission:
 
     key: RequestKey
     """Who asks, under which id."""
-    plan: Work
+    plan: RequestPlan
     fingerprint: bytes
     """What it means."""
     detach: bool = False
@@ -141,11 +141,13 @@ class ActiveRequest:
             accepted: what it is told first.
         """
         added = Subscription(held=held, accepted=accepted, seconds=self.seconds, request=self)
+        # In the same turn of the loop as it is added: it misses nothing and gets nothing twice.
         for message in self._results[held:]:
             added.queue.put(EncodedResult(message))
         if self.ended is not None:
             added.queue.put(self.ended)
         if len(self.subscriptions) == MAX_SUBSCRIPTIONS:
+            # A client whose connection broke asks again before the server has noticed.
             oldest = self.subscriptions.pop(0)
             oldest.queue.put(Ended(Cancelled("a later call of the same request took over")))
         self.subscriptions.append(added)
@@ -166,6 +168,7 @@ class ActiveRequest:
                 self._results.append(item.message)
             number = len(self._results)
             for subscription in self.subscriptions:
+                # `held` counts results from the first, so the next one has that number.
                 if not isinstance(item, EncodedResult) or number > subscription.held:
                     subscription.queue.put(item)
         return delivery
@@ -198,6 +201,7 @@ class ActiveRequest:
         """A component's result as a message; its share of the total is noted."""
         image, context = event.handoff.image, event.handoff.context
         seconds = dict(event.seconds)
+        # One queue for each component; the caller is told the sum.
         self.seconds["queue"] += seconds.get("queue", 0.0)
         self.seconds[event.stage] = sum(s for name, s in seconds.items() if name != "queue")
         packed = None
@@ -206,6 +210,7 @@ class ActiveRequest:
             packed = await pack_image(image, self.plan.format)
             seconds["encode"] = time.monotonic() - begun
             self.seconds["encode"] += seconds["encode"]
+            # A picture's context was the client's own or an earlier result.
             context = None
         result = StageResult(
             stage=event.stage,

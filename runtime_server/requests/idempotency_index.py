@@ -88,6 +88,7 @@ class IdempotencyIndex(Generic[R]):
         Raises:
             RequestIdTaken: the id names other work.
         """
+        # Running first: what is kept under that id is of an earlier request.
         found = self._running.get(key) or self.kept.get(key.identity, self._name(key))
         if found is None:
             return None
@@ -125,6 +126,7 @@ class IdempotencyIndex(Generic[R]):
 
     def end(self, key: RequestKey, running: R, kept: KeptResult | None) -> None:
         """Remove a request that has ended, and keep what it came to."""
+        # Cancelled, and its id taken by a later one: the later one stays.
         if self._running.get(key) is not running:
             return
         del self._running[key]
@@ -141,4 +143,5 @@ class IdempotencyIndex(Generic[R]):
 
     def _name(self, key: RequestKey) -> tuple[str, str]:
         """Under which a caller's result is kept."""
+        # Bundles share one store after a reload; a picture of another bundle is no answer.
         return (self._bundle_id, key.request_id)

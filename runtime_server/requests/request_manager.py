@@ -22,7 +22,7 @@ from cascade.errors import (
     TransportError,
 )
 from cascade.events import Accepted
-from runtime_server.admission.checks import Work
+from runtime_server.admission.checks import RequestPlan
 from runtime_server.admission.concurrency_limits import InFlightLimits, held_bytes
 from runtime_server.admission.quota import Quota, megapixels_of
 from runtime_server.protocol.status import OPAQUE_CODES
@@ -144,6 +144,7 @@ class RequestManager:
         request = self.index.of(key)
         if request is not None:
             self._end(request, Cancelled("the request was cancelled"))
+            # A request that is ending is not found by its id any more.
             self.index.end(key, request, None)
         return self.index.forget(key) or request is not None
 
@@ -159,8 +160,10 @@ class RequestManager:
 
     def _begin(self, submission: Submission) -> tuple[ActiveRequest, Accepted]:
         """Let a new request in, on its caller's account."""
+        # Counted once, before anything is taken: quota, bytes and the estimate agree.
         cost = cost_of(submission.plan, self._core)
         identity = submission.key.identity
+        # Quota first: who is over it is told so, whether or not there is room.
         with self.quota.spending(identity, cost.megapixels):
             self.limits.acquire(identity, cost.held_bytes, next_end_s(self._inside, identity))
             try:
@@ -184,6 +187,7 @@ class RequestManager:
             request.timers.append(loop.call_later(allowed_s, self._end, request, error))
         self._inside.add(request)
         self._emit(RequestAdmitted(request.key.request_id))
+        # Admitted, so nothing below may fail: its place would never be given back.
         self.index.begin(request.key, request)
         request.task = loop.create_task(self._follow(request))
         return request, accepted
@@ -194,6 +198,7 @@ class RequestManager:
             ended = await request.follow()
         except Exception as exc:  # noqa: BLE001 - raised again by every call that receives it
             ended = Ended(exc)
+            # The job goes on otherwise, for nobody.
             self._end(request, StageError("a result could not be written"))
         # What a worker ended by itself: its deadline passed between two steps.
         self._tell(request.early_end(ended.error, "running" if request.has_begun else "queue"))
@@ -223,6 +228,7 @@ class RequestManager:
             return
         runs = self._core.workers.stop(request.job, error)
         self._tell(request.early_end(error, "running" if runs else "queue"))
+        # At once, and not when the engine has ended: the id is free for a new attempt.
         if isinstance(error, Cancelled):
             self.index.end(request.key, request, None)
         if runs:
@@ -238,6 +244,7 @@ class RequestManager:
         """Give back what a request holds, once."""
         if request not in self._inside:
             return
+        # First, since it may be called from the end of the job and from the end of a call.
         self._inside.remove(request)
         for timer in request.timers:
             timer.cancel()
@@ -276,7 +283,7 @@ def next_end_s(inside: Iterable[ActiveRequest], identity: str) -> float:
     return min(own or ends.values(), default=0.0) - time.monotonic()
 
 
-def cost_of(plan: Work, core: Core) -> RequestCost:
+def cost_of(plan: RequestPlan, core: Core) -> RequestCost:
     """What a checked request takes of a bundle that is hosted."""
     forecast = core.workers.forecast
     return RequestCost(

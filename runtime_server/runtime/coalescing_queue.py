@@ -28,6 +28,7 @@ class CoalescingQueue(Generic[T]):
     def put(self, item: Delivery | T) -> None:
         """Add an item; older news of the same kind and stage gives way to it."""
         if isinstance(item, Progress | Preview):
+            # A few items at most: results, and one piece of news per kind and stage.
             kept = [older for older in self._waiting if not replaces(item, older)]
             self._waiting = deque(kept)
         self._waiting.append(item)
@@ -36,6 +37,7 @@ class CoalescingQueue(Generic[T]):
     async def get(self) -> Delivery | T:
         """The oldest item; waits for one."""
         while not self._waiting:
+            # Cleared before waiting, on one loop: nothing can arrive in between.
             self._arrived.clear()
             await self._arrived.wait()
         return self._waiting.popleft()

@@ -71,12 +71,14 @@ class ComponentRun:
         self.emit(QueueLeft(stage.names[0], job.waited_s))
         batched = stage.with_engines(row.engines)
         # Every stage is a generator, closed where it is left; the protocol promises an iterator.
-        events = cast(Generator[Event, None, None], batched.run(job.work.request, job.handoff))
+        events = cast(Generator[Event, None, None], batched.run(job.plan.request, job.handoff))
         progress = ProgressThrottle(self.clock, interval_s=self.progress_interval_s)
         finished: StageFinished | None = None
+        # A step is what lies between two events, without the waits for the device in it.
         before, waited = self.clock(), 0.0
         with closing(events):
             for event in events:
+                # Between two steps is where a job can be ended without ending an engine.
                 self._check_goes_on(job)
                 now = self.clock()
                 self._note(job, row, event, now - before - (row.waited_s - waited))
@@ -99,6 +101,7 @@ class ComponentRun:
     def _note(self, job: Job, row: Row, event: Event, seconds: float) -> None:
         """Note a step's time; a component without steps counts as one."""
         with self.lock:
+            # Refusals of others are counted from it: how much of this job is still before them.
             if isinstance(event, Progress):
                 job.steps_done = event.done
             elif not isinstance(event, StageFinished) or job.steps_done:

@@ -21,7 +21,7 @@ from cascade.family import ComponentSpec, StartCheck
 from cascade.stage import EngineStage, Stage
 from cascade.stage_factory import EngineFactory, open_stages
 from cascade.tuning.plan import EnginePlan, plan_here
-from runtime_server.admission.checks import Admission, Work
+from runtime_server.admission.checks import Admission, RequestPlan
 from runtime_server.admission.concurrency_limits import check_bytes_suffice
 from runtime_server.batching.batch_calibration import BatchCalibration, row_caps
 from runtime_server.batching.batch_policy import BatchLimits
@@ -97,6 +97,7 @@ class Core:
         self._calibration = BatchCalibration(
             self.batcher, bundle.manifest, caps, clock, gives_way_s=2 * config.turn_after_s
         )
+        # Last: from here on threads use everything above.
         self.workers.start()
 
     def measure_now(self) -> None:
@@ -152,12 +153,13 @@ class Core:
         """
         inbox: CoalescingQueue[Delivery] = CoalescingQueue()
         sink = ThreadsafeSink(inbox, asyncio.get_running_loop())
-        job = make_job(probe_work(self.manifest, name), sink, None)
+        job = make_job(probe_plan(self.manifest, name), sink, None)
         try:
             self.workers.submit(job)
         except CascadeError:
             return
         try:
+            # Previews and progress are of no interest; only that it comes to an end.
             while not isinstance(await inbox.get(), Ended):
                 pass
         finally:
@@ -165,6 +167,7 @@ class Core:
 
     def close(self) -> None:
         """End everything."""
+        # Its rows hold the device; the workers close the engines.
         self._calibration.stop()
         self.workers.close()
 
@@ -243,11 +246,11 @@ def queue_limits(config: ServerConfig) -> QueueLimits:
     )
 
 
-def probe_work(manifest: Manifest, name: str) -> Work:
+def probe_plan(manifest: Manifest, name: str) -> RequestPlan:
     """The least work that shows whether a component works."""
     request, start = probe_of(manifest, name)
     position = manifest.position(name)
-    return Work(
+    return RequestPlan(
         request_id=PROBE_ID,
         request=request,
         start=start,

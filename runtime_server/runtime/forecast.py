@@ -52,6 +52,7 @@ class Forecast:
     def step_s(self, position: int) -> float:
         """Seconds of a step: of the last ones, else of the trial before the first; 0 unknown."""
         key = self._slowest(position)
+        # Between steps there is host work, so a step is longer than the run that stands in for it.
         seen = self._times.seconds(key)
         return seen or min(self._limits.run_seconds(key).values(), default=0.0)
 
@@ -76,6 +77,7 @@ class Forecast:
         for position in self._positions:
             key = self._slowest(position)
             cap = self._limits.present[key].max_rows
+            # Larger runs than are made now say nothing of the pace.
             known = self._limits.run_seconds(key)
             shared[position] = {rows: s for rows, s in known.items() if rows <= cap}
         step_s = {position: self.step_s(position) for position in self._positions}
@@ -105,6 +107,7 @@ def forecast_s(
     """
     alone = sum(n * step_s.get(p, 0.0) for p, n in own.items())
     total = 0.0
+    # Summed over components: one device runs one at a time.
     for position in {p for steps in (own, *ahead) for p in steps}:
         visits = [steps[position] for steps in (own, *ahead) if steps.get(position)]
         share = pace(len(visits), shared.get(position, {}))

@@ -10,7 +10,7 @@ from typing import Protocol
 from cascade.errors import CascadeError
 from cascade.events import Event
 from cascade.request import Handoff
-from runtime_server.admission.checks import Work
+from runtime_server.admission.checks import RequestPlan
 from runtime_server.telemetry.server_events import TracedRequest
 
 
@@ -36,7 +36,7 @@ class EventSink(Protocol):
 class Job:
     """A request that was admitted. Its marks change only under the lock of the workers."""
 
-    work: Work
+    plan: RequestPlan
     events: EventSink
     """Receives every event and, last, that the job ended."""
     deadline: float | None
@@ -61,17 +61,17 @@ class Job:
     @property
     def begun(self) -> bool:
         """Whether a component of it is done."""
-        return self.position > self.work.first
+        return self.position > self.plan.first
 
     @property
     def last(self) -> int:
         """Position of its last component."""
-        return self.work.last
+        return self.plan.last
 
     @property
     def steps_left(self) -> Mapping[int, int]:
         """Steps still to do, by position."""
-        return remaining_steps(self.work.steps, self.position, self.steps_done)
+        return remaining_steps(self.plan.steps, self.position, self.steps_done)
 
 
 def remaining_steps(steps: Mapping[int, int], position: int, done: int) -> dict[int, int]:
@@ -83,14 +83,17 @@ def remaining_steps(steps: Mapping[int, int], position: int, done: int) -> dict[
 
 
 def make_job(
-    work: Work, events: EventSink, deadline: float | None, request: TracedRequest | None = None
+    plan: RequestPlan,
+    events: EventSink,
+    deadline: float | None,
+    request: TracedRequest | None = None,
 ) -> Job:
     """A job at its starting point."""
     return Job(
-        work=work,
+        plan=plan,
         events=events,
         deadline=deadline,
-        request=request or TracedRequest(work.request_id),
-        position=work.first,
-        handoff=work.start,
+        request=request or TracedRequest(plan.request_id),
+        position=plan.first,
+        handoff=plan.start,
     )

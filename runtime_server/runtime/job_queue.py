@@ -125,6 +125,7 @@ class JobQueue:
         job.enqueued_at = now
         self.waiting.append(job)
         self.admitted.add(job)
+        # The decision itself, not an estimate of it: what it says is what a worker does next.
         starts = self.next_index(caps) == len(self.waiting) - 1
         return Accepted(0 if starts else len(ahead), max(0.0, through_s - alone_s))
 
@@ -136,6 +137,7 @@ class JobQueue:
             )
             return Refused("draining", error)
         if len(self.admitted) >= self._limits.max_in_flight:
+            # A place becomes free when a running request is through, not when a waiting one begins.
             soonest = min((self._left_s(other) for other in self.running), default=0.0)
             return Refused(
                 "in_flight",
@@ -170,6 +172,7 @@ class JobQueue:
     def start(self, index: int, now: float) -> Job:
         """Let a waiting job begin its component."""
         job = self.waiting.pop(index)
+        # Told with the result, and as the time in this component's queue alone.
         job.waited_s = now - job.enqueued_at
         job.steps_done = 0
         self.running.add(job)
@@ -184,6 +187,7 @@ class JobQueue:
 
     def _ahead_of(self, job: Job) -> list[Job]:
         """Who goes first: who is due earlier, and whoever runs where no thread is left."""
+        # Where a thread is left, one that is more urgent runs beside a less urgent one.
         full = len(self.running) >= self._limits.max_running
         due = job.priority_deadline
         running = [r for r in self.running if full or r.priority_deadline <= due]
@@ -199,8 +203,10 @@ class JobQueue:
         """Refuse a job that cannot be through in time, where step times are known."""
         if job.deadline is None or not self._limits.refuse_late:
             return None
-        if not self._forecast.knows(job.work.steps):
+        # Nobody is refused on a guess: an unknown step counts 0 and would make it look short.
+        if not self._forecast.knows(job.plan.steps):
             return None
+        # Old times count a tenth: a server that refuses all learns no new ones.
         share = self._forecast.trust(now)
         error = late_error(job.deadline - now, share * alone_s, share * through_s)
         return None if error is None else Refused("deadline", error)

@@ -44,6 +44,7 @@ def priority_deadline_of(
     A request without a deadline, or with a far one, has its turn `max_queue_age_s` after it came:
     only requests that came before then can stand before it, so nobody starves.
     """
+    # The only bound on waiting: without it requests with deadlines could pass for ever.
     turn = admitted_at + max_queue_age_s
     return turn if deadline is None else min(deadline, turn)
 
@@ -76,11 +77,14 @@ def next_to_start(
     """
     if len(running) >= max_running:
         return None
+    # Only those that have come from a component: the others hold no picture yet.
     between = Counter(q.position for q in queued if q.begun)
     inside = Counter(r.position for r in running)
+    # What is running is interrupted by nobody; it only lets the more urgent go first.
     earliest = min((r.priority_deadline for r in running), default=None)
     for index in sorted(range(len(queued)), key=lambda i: queued[i].priority_deadline):
         q = queued[index]
+        # Or pictures in the making would pile up before the slowest component.
         if q.last > q.position and between[q.position + 1] > max_waiting_between:
             continue
         joins = 0 < inside[q.position] < caps.get(q.position, 1)
@@ -99,6 +103,7 @@ def stop_reason(
         deadline: when its time is over, on the same clock as `now`.
         now: the time.
     """
+    # A cancelled request is cancelled, also where its time is over by now.
     if stop is not None:
         return stop
     if deadline is not None and now >= deadline:

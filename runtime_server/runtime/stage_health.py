@@ -38,6 +38,7 @@ class StageHealth:
     def succeeded(self, position: int) -> None:
         """A component has done its work for a request, so all of its engines work."""
         with self._lock:
+            # Entries of engines that work cost nothing: they are none.
             for key in [key for key in self._in_a_row if key.position == position]:
                 del self._in_a_row[key]
 
@@ -48,6 +49,7 @@ class StageHealth:
             key: the engine in which it did.
             code: of the error, by name.
         """
+        # A caller could take a component out of service with wrong requests otherwise.
         if code not in AT_FAULT:
             return
         with self._lock:

@@ -102,6 +102,7 @@ class Workers:
     def counts(self) -> JobCounts:
         """What is inside now."""
         with self._changed:
+            # All at one moment: a job moves from one count to the next under the lock.
             return self._queue.counts
 
     def submit(self, job: Job) -> Accepted:
@@ -161,6 +162,7 @@ class Workers:
     def release(self, job: Job) -> bool:
         """Forget a job whose results are delivered or no longer wanted; see `stop`."""
         with self._changed:
+            # Before it is stopped: whoever asks for the counts then sees the place free.
             self._queue.admitted.discard(job)
         return self.stop(job, Cancelled("the caller gave up"))
 
@@ -172,6 +174,7 @@ class Workers:
     def close(self) -> None:
         """End everything and release the stages."""
         with self._changed:
+            # Both at once, or a job admitted in between would never run and never end.
             self._queue.refuses_new = self._closing = True
             inside = [*self._queue.waiting, *self._rows]
         # Not under the lock: a worker needs it to settle the job that is to end.
@@ -199,6 +202,8 @@ class Workers:
         """Wait for the next job; None when the workers close."""
         with self._changed:
             while not self._closing:
+                # Looked at again after every wait: another thread may have taken what it was woken
+                # for.
                 index = self._queue.next_index(self._batcher.limits.caps)
                 if index is not None:
                     job = self._queue.start(index, self._clock())
@@ -206,7 +211,7 @@ class Workers:
                         job.position,
                         priority_deadline=job.priority_deadline,
                         request=job.request,
-                        runs=job.work.costs[job.position].runs,
+                        runs=job.plan.costs[job.position].runs,
                     )
                     if self._queue.waiting:
                         # Another may be able to join: one call of `notify` woke this thread alone.
@@ -224,6 +229,7 @@ class Workers:
             # Who can begin now is taken by this thread, which wakes the next.
             self._queue.running.discard(job)
             del self._rows[job]
+            # Somebody may have asked for its end while the last step was done.
             error = job.stop or error
             if finished is not None and error is None and job.position < job.last:
                 job.handoff = finished.handoff

@@ -90,6 +90,7 @@ class BudgetedStore(Generic[V]):
             self._take(owner, key)
             if not self._make_room(owner, size_bytes):
                 return False
+            # At the end of the order of use, also where it was kept before.
             entry = Entry(value, size_bytes, self._clock())
             self._owned.setdefault(owner, OwnedEntries()).add(key, entry)
             return True
@@ -140,6 +141,7 @@ class BudgetedStore(Generic[V]):
             owned = self._owned[owner]
             while owned.entries:
                 key, entry = next(iter(owned.entries.items()))
+                # In the order of use: nothing behind it is older.
                 if entry.used_at >= oldest:
                     break
                 self._take(owner, key)

@@ -46,6 +46,7 @@ class ContextStore:
         Returns:
             Its handle, also when there is no room to keep it.
         """
+        # The content's own hash: a client knows it before the upload is through.
         handle = context_handle(context)
         self._kept.put(identity, handle, context, context.nbytes)
         return handle

@@ -52,5 +52,6 @@ class Sweeper:
         self._timer = None
         for store in self._stores():
             store.forget_old()
+        # No timer in an empty server: nothing would ever end it.
         if any(store.count for store in self._stores()):
             self.sweep_later()

@@ -88,6 +88,7 @@ def occupy(name: str, hosts: tuple[str, ...], port: int) -> tuple[Endpoint, ...]
     found: list[Endpoint] = []
     with ExitStack() as stack:
         for host in hosts:
+            # The first address chooses the port; the others must have it too.
             endpoint = Endpoint(host, found[0].port if found else port)
             try:
                 probe = stack.enter_context(socket.socket(endpoint.family, socket.SOCK_STREAM))

@@ -41,4 +41,5 @@ def give_back() -> None:
     others that are in use.
     """
     with contextlib.suppress(OSError, AttributeError):
+        # glibc alone has it; elsewhere there is nothing to do.
         ctypes.CDLL(None).malloc_trim(0)

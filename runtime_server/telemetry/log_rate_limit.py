@@ -60,6 +60,8 @@ class LogRateLimit:
     def take(self, kind: LineKind) -> bool:
         """Take a line of a kind; whether it is to be written."""
         with self._lock:
+            # Kinds come from fixed sets; should one ever hold a caller's text, memory stays
+            # bounded.
             if kind not in self._asked and len(self._asked) >= MAX_KINDS:
                 kind = LineKind("other", "warning")
             asked = self._asked[kind] = self._asked.get(kind, 0) + 1

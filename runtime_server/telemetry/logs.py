@@ -144,6 +144,7 @@ def log_error(error: BaseException, error_id: str, request_id: str) -> None:
     The text is kept for errors of our own; a foreign exception's text may quote the request, so of
     that only the type and the frames are kept.
     """
+    # File, line and function only: source lines are ours, but locals could be a prompt.
     frames = traceback.extract_tb(error.__traceback__)[-MAX_FRAMES:]
     log_event(
         "internal_error",

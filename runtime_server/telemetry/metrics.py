@@ -170,6 +170,7 @@ class Snapshot(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """The counts, then the gauges."""
+        # One collection, so that counts and gauges are of the same moment.
         yield from self._counted.collect()
         if self._load is not None:
             yield from read_gauges(self._load)

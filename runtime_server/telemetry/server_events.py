@@ -164,6 +164,7 @@ def emit_to(listeners: tuple[Emit, ...]) -> Emit:
         return ignore
 
     def emit(event: ServerEvent) -> None:
+        # On the caller's thread: a queue would need a thread, and a bound, of its own.
         for listener in listeners:
             listener(event)
 

@@ -53,5 +53,6 @@ def parse_traceparent(value: str | bytes) -> TraceParent | None:
 
 def find_traceparent(metadata: Sequence[tuple[str, str | bytes]]) -> TraceParent | None:
     """That of a call's metadata; None where there is none, or more than one."""
+    # Two of them may be an attack or a broken proxy; either way none is to be believed.
     values = [value for key, value in metadata if key == HEADER]
     return parse_traceparent(values[0]) if len(values) == 1 else None

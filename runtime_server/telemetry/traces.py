@@ -76,6 +76,7 @@ class TraceRecorder:
     def _engine_ran(self, event: EngineRan) -> None:
         """A span of its own, linked to the requests that shared the run."""
         known = [request.trace for request in event.requests if request.trace is not None]
+        # The span begins a trace of its own, so it is for its requests to say whether to record it.
         if not any(parent.sampled for parent in known):
             return
         span = self._tracer.start_span(

@@ -80,7 +80,7 @@ SHOWN_ELSEWHERE = {
         "test_fragments_of_no_request_are_refused",
     ),
     "cascade/bundle/wire_limits.py:MAX_RESOLUTION": (
-        "tests/cascade/test_wire_limits.py",
+        "tests/cascade/bundle/test_wire_limits.py",
         "test_within_the_limits_nothing_is_refused",
     ),
     "runtime_server/app/server.py:MIN_PING_INTERVAL_MS": (
@@ -88,7 +88,7 @@ SHOWN_ELSEWHERE = {
         "test_a_dead_link_is_found_in_15_s_and_servers_permit_the_pings",
     ),
     "cascade/codecs/onnx_files.py:MAX_DEPTH": (
-        "tests/cascade/test_onnx_files.py",
+        "tests/cascade/codecs/test_onnx_files.py",
         "test_bottomless_graphs_are_refused",
     ),
 }

@@ -34,8 +34,8 @@ from runtime_server.telemetry.server_events import (
     TracedRequest,
 )
 from runtime_server.telemetry.traces import CODES
-from tests.faults.server_process import victim
 from tests.support.certificates import Authority
+from tests.support.server_process import victim
 from tests.support.serving import ask
 from tests.support.tiny_bundle import write_tiny_bundle
 from wire.service import SERVICE_NAME

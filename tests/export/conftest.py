@@ -2,15 +2,22 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 import torch
 
+from cascade.diffusion.spec import DiffusionSpec
 from cascade.graph_spec import TensorSpec
-from export.bundle_parts import BundleParts, ExportOptions
+from cascade.precision import Precision
+from cascade.types import ContextF16
+from export.adapters.reference_cascade import describe_stage
+from export.components.component import ExportedComponent, ExportJob, ExportOptions
+from export.components.diffusion import StageJob, export_stage
+from export.description import StageDescription, TextEncoderDescription
 from export.graphs import export_graph
-from export.stage_component import StageSource, add_stage
 from export.weights.rounding import Storage, release
 from stages.evaluation.sampling import graph_inputs, graph_outputs
 from stages.networks.efficient_unet import EfficientUNet
@@ -58,21 +65,64 @@ def upscaler() -> Exported:
     return exported(replace(TINY_SR, unet=tiny_unet(attention="cross", upscales=True, levels=1)))
 
 
+OneStage = tuple[ExportedComponent[DiffusionSpec], list[str]]
+"""A stage as it goes into a bundle, and what was said while it was made."""
+
+EVERYTHING = ExportOptions(
+    precisions=frozenset({Precision.FP32, Precision.INT8}),
+    gpu_forms=frozenset({Precision.FP16}),
+)
+"""What `cascade export` writes of the reference cascade by default."""
+
+
+def export_preset(
+    preset: StagePreset,
+    checkpoint: Path,
+    options: ExportOptions = EVERYTHING,
+    *,
+    storage: Storage = Storage.FLOAT16,
+) -> OneStage:
+    """A stage of the reference cascade's kind from its checkpoint, on the tiny data."""
+    lines: list[str] = []
+    described = describe_stage(preset, checkpoint, tiny_dataset(), storage)
+    return export_described(described, options, lines, width=preset.unet.context_width), lines
+
+
+def export_described(
+    stage: StageDescription, options: ExportOptions, lines: list[str], *, width: int
+) -> ExportedComponent[DiffusionSpec]:
+    """A described stage beside a text encoder that is not exported: embeddings are noise."""
+    encoder = TextEncoderDescription(
+        network=torch.nn.Identity(),
+        tokenizer=b"",
+        max_tokens=8,
+        context_width=width,
+        provenance="none",
+    )
+    job = ExportJob(
+        encoder=encoder,
+        prompts=("a", "b"),
+        options=options,
+        requires_gpu_forms=True,
+        report=lines.append,
+    )
+
+    def embed(text: str) -> ContextF16:
+        return np.random.default_rng(ord(text)).standard_normal((4, width)).astype(np.float16)
+
+    return export_stage(StageJob(job, embed, 1), stage)
+
+
 @pytest.fixture(scope="session")
-def one_stage(tmp_path_factory: pytest.TempPathFactory) -> tuple[BundleParts, list[str]]:
+def one_stage(tmp_path_factory: pytest.TempPathFactory) -> OneStage:
     """`SELF_BASE` from its checkpoint through export, storage and proof; and what was said."""
     folder = tmp_path_factory.mktemp("checkpoints") / "base"
     save_checkpoint(folder, {"ema": stirred(SELF_BASE.unet).state_dict()}, FACTS)
-    parts: BundleParts = BundleParts()
-    lines: list[str] = []
-    source = StageSource(preset=SELF_BASE, checkpoint=folder, data=tiny_dataset())
-    options = ExportOptions(storage=Storage.FLOAT16)
-    add_stage(parts, source, options, lines.append)
-    return parts, lines
+    return export_preset(SELF_BASE, folder)
 
 
 @pytest.fixture(scope="session")
-def base(one_stage: tuple[BundleParts, list[str]]) -> Exported:
+def base(one_stage: OneStage) -> Exported:
     """The graph of `one_stage` as it lies in a bundle: height and width are fixed."""
     network = release(stirred(SELF_BASE.unet), Storage.FLOAT16)
     model = onnx.load_from_string(one_stage[0].files["base.onnx"])

@@ -19,19 +19,20 @@ from cascade.precision import Precision
 from cascade.request import GenerateRequest, Handoff
 from cascade.stage_factory import open_stages
 from cascade.tuning.plan import EnginePlan
-from export import int8_variant
+from export.adapters.reference_cascade import CONTEXT_WIDTH
+from export.adapters.reference_cases import stage_cases
 from export.bundle_folder import write_bundle
-from export.bundle_parts import BundleParts, ExportOptions
-from export.bundle_writer import prove_end_to_end
-from export.parity import compare_engines, stage_cases
+from export.bundle_writer import ExportedCascade, prove_end_to_end
+from export.components import int8
+from export.components.component import ExportedComponent
+from export.parity import compare_engines
 from export.quantize.shared_weights import strip_initializers
-from export.stage_component import StageSource, add_stage, training_facts
-from export.text_component import CONTEXT_WIDTH
-from export.weights.rounding import Storage
+from export.weights.training_facts import training_facts
 from stages.evaluation.sampling import run_stage
 from stages.evaluation.torch_engine import TorchEngine
 from stages.presets import PRESETS
 from stages.training.checkpoint import save_checkpoint
+from tests.export.conftest import OneStage, export_preset
 from tests.support.tiny_bundle import write_tiny_bundle
 from tests.support.tiny_training import FACTS, SELF_BASE, stirred, tiny_dataset
 
@@ -85,11 +86,11 @@ def test_a_write_that_fails_leaves_the_older_bundle(tmp_path: Path, material: Ma
     assert bundle.bundle_id == material.manifest.bundle_id
 
 
-def test_a_stage_is_exported_with_its_facts(one_stage: tuple[BundleParts, list[str]]) -> None:
+def test_a_stage_is_exported_with_its_facts(one_stage: OneStage) -> None:
     """Graph, entry in the manifest and report agree."""
-    parts, lines = one_stage
-    (spec,) = parts.stages
-    assert {"base.onnx", "base.int8.onnx"} <= set(parts.files) == set(spec.graph.all_files)
+    stage, lines = one_stage
+    spec = stage.spec
+    assert {"base.onnx", "base.int8.onnx"} <= set(stage.files) == set(spec.graph.all_files)
     assert (spec.name, spec.output_resolution, spec.input_resolution) == ("base", 32, None)
     assert spec.graph.storage == "float16"
     assert 0 <= spec.graph.parity.max_abs_error <= spec.graph.parity.tolerance_abs
@@ -104,37 +105,33 @@ def test_a_stage_that_does_not_survive_eight_bits_goes_without(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No variant, no file, a line that says why; its float32 pictures still feed the next stage."""
-    monkeypatch.setattr(int8_variant, "MIN_PICTURE_DB", {64: 200.0})
+    monkeypatch.setattr(int8, "MIN_PICTURE_DB", {64: 200.0})
     folder = tmp_path / "base"
     save_checkpoint(folder, {"ema": stirred(SELF_BASE.unet).state_dict()}, FACTS)
-    parts, lines = BundleParts(), list[str]()
-    source = StageSource(preset=SELF_BASE, checkpoint=folder, data=tiny_dataset())
-    add_stage(parts, source, ExportOptions(storage=Storage.FLOAT16), lines.append)
-    (spec,) = parts.stages
-    assert spec.graph.variants == ()
-    assert "base.int8.onnx" not in parts.files
+    stage, lines = export_preset(SELF_BASE, folder)
+    assert stage.spec.graph.variants == ()
+    assert "base.int8.onnx" not in stage.files
     assert "without int8: base: int8 reaches" in lines[-1]
     assert lines[-1].endswith("the floor is 200.0")
-    (stage,) = parts.eight_bit
-    start, *_ = parts.painted
-    assert isinstance(stage, DiffusionStage)
-    again = run_stage(stage, GenerateRequest(), replace(start, image=None))
-    np.testing.assert_array_equal(again, start.image)
+    assert stage.runs is not None
+    assert isinstance(stage.quantized, DiffusionStage)
+    again = run_stage(stage.quantized, GenerateRequest(), stage.runs.starts.proof[0])
+    np.testing.assert_array_equal(again, stage.runs.proof_images[0])
 
 
-def test_both_versions_of_a_stage_paint_the_same(one_stage: tuple[BundleParts, list[str]]) -> None:
+def test_both_versions_of_a_stage_paint_the_same(one_stage: OneStage) -> None:
     """Same noise, all steps, with guidance: both pictures agree within a level."""
-    parts, _ = one_stage
+    exported, _ = one_stage
     context = np.random.default_rng(0).standard_normal((4, 12)).astype(np.float16)
     pictures = []
-    for stage in (*parts.original, *parts.exported):
+    for stage in (exported.original, exported.exported):
         assert isinstance(stage, DiffusionStage)
         pictures.append(run_stage(stage, GenerateRequest(seed=3), Handoff(context=context)))
     assert pictures[0].std() > 5
     assert np.abs(pictures[0].astype(int) - pictures[1]).max() <= 1
 
 
-def test_the_graph_holds_the_rounded_weights(one_stage: tuple[BundleParts, list[str]]) -> None:
+def test_the_graph_holds_the_rounded_weights(one_stage: OneStage) -> None:
     """What is exported is the averaged network in half precision, exactly: no float32 matrix."""
     graph = onnx.load_from_string(one_stage[0].files["base.onnx"]).graph
     large = [t for t in graph.initializer if np.prod(t.dims) >= 256]
@@ -143,25 +140,29 @@ def test_the_graph_holds_the_rounded_weights(one_stage: tuple[BundleParts, list[
 
 
 def test_a_cascade_that_differs_is_not_written(
-    one_stage: tuple[BundleParts, list[str]], material: Material, tmp_path: Path
+    one_stage: OneStage, material: Material, tmp_path: Path
 ) -> None:
     """Two cascades that paint different pictures are a ParityError that names the stage."""
     bundle = write_tiny_bundle(tmp_path / "again")
-    parts = BundleParts()
-    parts.original = open_stages(bundle, range(4), EnginePlan(threads=1))
-    parts.exported = open_stages(bundle, range(4), EnginePlan(threads=1))
-    lines: list[str] = []
-    prove_end_to_end(parts, lines.append)
+    original, exported = (open_stages(bundle, range(4), EnginePlan(threads=1)) for _ in range(2))
+    components: list[ExportedComponent[Any]] = [
+        ExportedComponent(spec=spec, files={}, original=one, exported=other, quantized=other)
+        for spec, one, other in zip(bundle.manifest.components, original, exported, strict=True)
+    ]
+    prompts, lines = ("a", "b"), list[str]()
+    prove_end_to_end(ExportedCascade(components[0], tuple(components[1:])), prompts, lines.append)
     assert "sr32 inf dB; 0.0000% of" in lines[0]
-    spec = replace(bundle.manifest.stages[2], steps=1)
-    parts.exported[3] = DiffusionStage(spec, 3, OrtEngine(bundle.read("sr32.onnx"), threads=1))
+    # At another place in the cascade a stage draws other noise.
+    spec = bundle.manifest.stages[2]
+    other = DiffusionStage(spec, 2, OrtEngine(bundle.read("sr32.onnx"), threads=1))
+    components[3] = replace(components[3], exported=other)
     with pytest.raises(ParityError, match=r"end to end below 50\.0 dB: \{'sr32'"):
-        prove_end_to_end(parts, lines.append)
+        prove_end_to_end(
+            ExportedCascade(components[0], tuple(components[1:])), prompts, lines.append
+        )
 
 
-def test_a_stage_that_is_not_its_original_is_not_kept(
-    one_stage: tuple[BundleParts, list[str]],
-) -> None:
+def test_a_stage_that_is_not_its_original_is_not_kept(one_stage: OneStage) -> None:
     """The exported graph against another network fails the proof."""
     graph = OrtEngine(one_stage[0].files["base.onnx"], threads=1)
     other = TorchEngine(stirred(SELF_BASE.unet, seed=9), "prediction")

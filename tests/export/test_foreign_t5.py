@@ -16,7 +16,8 @@ from cascade.text.tokenizer import PromptTokenizer
 from export.adapters.command import T5_TOKENS, ForeignSource, describe
 from export.adapters.t5_encoder import t5_text_encoder
 from export.adapters.t5_tokenizer import read_tokenizer
-from export.adapters.writer import ForeignBundle
+from export.components.component import ExportJob, ExportOptions
+from export.components.text_encoder import export_text_encoder
 
 pytest.importorskip("transformers", reason="THE FOREIGN EXTRA IS MISSING: T5 was not compared")
 pytest.importorskip("diffusers", reason="THE FOREIGN EXTRA IS MISSING: T5 was not compared")
@@ -45,11 +46,18 @@ def folder(tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_any_t5_encodes_as_transformers_does(folder: Path, tokenizer: Any) -> None:
     """The exported graph, on prompts of different lengths, against the model on the same tokens."""
     encoder = t5_text_encoder(folder, folder, max_tokens=32, pad=False, lower=False)
-    bundle = ForeignBundle(encoder, report=lambda _line: None)
-    spec = bundle.add_text_encoder(PROMPTS[:2])
+    job = ExportJob(
+        encoder=encoder,
+        prompts=PROMPTS[:2],
+        options=ExportOptions(),
+        requires_gpu_forms=False,
+        report=lambda _line: None,
+    )
+    component = export_text_encoder(job)
+    spec = component.spec
     assert spec.graph.inputs[0].shape == ("batch", "tokens")
     assert spec.graph.parity.max_abs_error < 1e-4
-    engine = OrtEngine(bundle.parts.files["text_encoder.onnx"], threads=1)
+    engine = OrtEngine(component.files["text_encoder.onnx"], threads=1)
     model = tiny_if.text_encoder()
     for prompt in PROMPTS:
         ids = PromptTokenizer(encoder.tokenizer, 32)(prompt)

@@ -14,12 +14,13 @@ from cascade.diffusion.spec import ThresholdSpec
 from cascade.errors import ParityError, UnsupportedModel
 from cascade.precision import Precision
 from examples import my_cascade
-from export.adapters import writer
 from export.adapters.command import ForeignSource, describe
-from export.adapters.description import CascadeDescription
-from export.adapters.synthetic_cases import made_up_cases
 from export.adapters.torch_module import describe_torch
-from export.bundle_parts import ExportOptions
+from export.bundle_writer import write_cascade
+from export.components.component import ExportJob, ExportOptions, check_size
+from export.components.synthetic_cases import synthetic_cases
+from export.components.text_encoder import export_text_encoder
+from export.description import CascadeDescription, TextEncoderDescription
 from runtime_client.client import Client
 
 EXAMPLE = "examples.my_cascade:describe"
@@ -93,14 +94,14 @@ def describe_liar() -> CascadeDescription:
 def test_a_graph_that_is_not_its_network_is_not_written(tmp_path: Path) -> None:
     """Made-up inputs at several times are enough to catch it, and no folder is left."""
     with pytest.raises(ParityError, match="prediction"):
-        writer.write_cascade(describe_liar(), tmp_path / "out", report=lambda _line: None)
+        write_cascade(describe_liar(), tmp_path / "out", report=lambda _line: None)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_samples_of_one_s_own_take_the_place_of_made_up_ones() -> None:
     """Parity is measured on the batches that the description brings."""
     base = my_cascade.describe().stages[0]
-    cases = made_up_cases(base, np.ones((3, my_cascade.WIDTH), np.float16))
+    cases = synthetic_cases(base, np.ones((3, my_cascade.WIDTH), np.float16))
     assert [case["t"].tolist() for case in cases[:2]] == [
         [np.float32(0.02), 1.0],
         [0.25, 0.75],
@@ -176,7 +177,18 @@ def test_a_network_beyond_one_file_is_refused_before_it_is_exported() -> None:
     """A graph holds 2 GiB of weights; the error says how many parameters that is."""
     huge = nn.Linear(1 << 15, 1 << 15, device="meta")
     with pytest.raises(UnsupportedModel, match="1074 million parameters"):
-        writer.check_size("base", huge)
+        check_size("base", huge)
+
+
+def job_of(encoder: TextEncoderDescription, *prompts: str) -> ExportJob:
+    """An export of a text encoder alone."""
+    return ExportJob(
+        encoder=encoder,
+        prompts=prompts,
+        options=ExportOptions(),
+        requires_gpu_forms=False,
+        report=lambda _line: None,
+    )
 
 
 class Positions(nn.Module):
@@ -205,7 +217,7 @@ def test_a_text_encoder_without_a_row_for_a_prompt_is_refused(
     assert described is not None
     short = replace(described, network=Positions(words, places), max_tokens=16)
     with pytest.raises(UnsupportedModel, match=field) as caught:
-        writer.ForeignBundle(short, report=lambda _line: None).add_text_encoder(("a red circle",))
+        export_text_encoder(job_of(short, "a red circle"))
     assert caught.value.field == f"text_encoder.{field}"
 
 
@@ -214,8 +226,8 @@ def test_a_text_encoder_is_compared_on_its_longest_prompt() -> None:
     described = my_cascade.describe().text_encoder
     assert described is not None
     enough = replace(described, network=Positions(len(my_cascade.WORDS), 16), max_tokens=16)
-    bundle = writer.ForeignBundle(enough, report=lambda _line: None)
-    assert bundle.add_text_encoder(("a red circle", "a")).graph.parity.samples == 3
+    component = export_text_encoder(job_of(enough, "a red circle", "a"))
+    assert component.spec.graph.parity.samples == 3
 
 
 def test_options_go_with_their_source(capsys: pytest.CaptureFixture[str]) -> None:
@@ -276,4 +288,4 @@ def test_int8_wants_a_prompt_to_prove_on(tmp_path: Path) -> None:
     description = replace(my_cascade.describe(), prompts=("a red circle",))
     options = ExportOptions(precisions=frozenset({Precision.INT8}), gpu_forms=frozenset())
     with pytest.raises(UnsupportedModel, match="describe two"):
-        writer.write_cascade(description, tmp_path / "no", report=print, options=options)
+        write_cascade(description, tmp_path / "no", report=print, options=options)

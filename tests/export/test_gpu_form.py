@@ -21,12 +21,12 @@ from cascade.engines.ort import OrtEngine
 from cascade.graph_spec import FileEntry, GraphSpec, TensorSpec
 from cascade.precision import Precision
 from cascade.types import Array
-from export.gpu_variant.cpu_checkable import checkable
+from export.gpu_variant.cpu_checkable import cpu_checkable
 from export.gpu_variant.form import gpu_form
 from export.gpu_variant.fused_attention import restore_attention
 from export.gpu_variant.half import halve
-from export.gpu_variant.strip_initializers import borrow
-from export.gpu_variant.verify import FormSource, prove_gpu_form
+from export.gpu_variant.strip_initializers import strip_shared_weights
+from export.gpu_variant.verify import GpuFormSource, verify_gpu_form
 from export.graphs import export_graph
 from export.passes.pipeline import optimize
 from export.weights.exact_storage import store_exactly
@@ -135,7 +135,7 @@ def test_the_numbers_are_those_of_the_plain_export(
     inputs = numbers(plain)
     expected = answer(plain.SerializeToString(), inputs)
     form = gpu_form(plain, precision)
-    found = answer(checkable(form.model).SerializeToString(), inputs)
+    found = answer(cpu_checkable(form.model).SerializeToString(), inputs)
     assert found.dtype == np.float32
     scale = np.abs(expected).max()
     np.testing.assert_allclose(found, expected, atol=tolerance * scale, rtol=0)
@@ -153,15 +153,15 @@ def test_borrowed_weights_change_nothing(
     store_exactly(stored)
     lender = stored.SerializeToString()
     form = gpu_form(plain, precision)
-    file = form.borrowing(lender)
+    file = form.without_shared(lender)
     large = [t for t in plain.graph.initializer if np.prod(t.dims) >= 256]
     assert len(missing(file)) == len(large)
     completed = onnx.load_from_string(attach_initializers(file, lender, "form"))
     onnx.checker.check_model(completed)
     inputs = numbers(plain)
     np.testing.assert_array_equal(
-        answer(checkable(completed).SerializeToString(), inputs),
-        answer(checkable(form.model).SerializeToString(), inputs),
+        answer(cpu_checkable(completed).SerializeToString(), inputs),
+        answer(cpu_checkable(form.model).SerializeToString(), inputs),
     )
 
 
@@ -182,7 +182,7 @@ def product(weight: Array) -> onnx.ModelProto:
 def rebuilt(graph: bytes) -> Array:
     """The weight of a product as a runtime sees it: the answer to the unit matrix."""
     unit = np.eye(40, dtype=np.float32)
-    return answer(checkable(onnx.load_from_string(graph)).SerializeToString(), {"x": unit})
+    return answer(cpu_checkable(onnx.load_from_string(graph)).SerializeToString(), {"x": unit})
 
 
 @pytest.mark.parametrize("axis", [0, 1])
@@ -199,7 +199,7 @@ def test_levels_are_lent_exactly(axis: int) -> None:
     lender.graph.node.append(helper.make_node("Cast", ["W_i8"], ["W_wide"], to=TensorProto.FLOAT))
     lender.graph.node.append(helper.make_node("Mul", ["W_wide", "W_scale"], ["stored"]))
     model = product(weight)
-    assert borrow(model, lender) < levels.nbytes
+    assert strip_shared_weights(model, lender) < levels.nbytes
     assert missing(model.SerializeToString()) == {"W_i8"}
     completed = attach_initializers(model.SerializeToString(), lender.SerializeToString(), "form")
     np.testing.assert_array_equal(rebuilt(completed), weight)
@@ -212,7 +212,9 @@ def test_a_weight_on_a_grid_that_nobody_lends_stays_in_eight_bits() -> None:
     levels[0, :] = 127
     weight = (levels * np.full((1, 30), 0.0078125, np.float32)).astype(np.float32)
     model = product(weight)
-    assert borrow(model, product(np.eye(2, dtype=np.float32))) == levels.nbytes + 40 * 4
+    assert (
+        strip_shared_weights(model, product(np.eye(2, dtype=np.float32))) == levels.nbytes + 40 * 4
+    )
     graph = model.SerializeToString()
     assert missing(graph) == set()
     np.testing.assert_array_equal(rebuilt(graph), weight)
@@ -225,7 +227,7 @@ def test_a_weight_that_is_not_lent_exactly_stays() -> None:
     other = product(np.nextafter(weight, np.float32(np.inf)))
     other.graph.initializer.append(numpy_helper.from_array(weight.astype(np.float16), "half"))
     model = product(weight)
-    assert borrow(model, other) == weight.nbytes
+    assert strip_shared_weights(model, other) == weight.nbytes
     assert missing(model.SerializeToString()) == set()
 
 
@@ -275,15 +277,15 @@ def test_a_form_is_proven_beside_the_file_for_cpus(
     store_exactly(optimized)
     lender = optimized.SerializeToString()
     original = TorchEngine(two_levels.network, "prediction")
-    source = FormSource(
+    source = GpuFormSource(
         name="base",
-        plain=two_levels.model,
-        lender=lender,
+        traced=two_levels.model,
+        stored=lender,
         original=original,
         cases=[numbers(two_levels.model)],
-        output="prediction",
+        outputs=["prediction"],
     )
-    spec, data = prove_gpu_form(source, precision)
+    spec, data = verify_gpu_form(source, precision)
     assert spec.parity.max_abs_error < (1e-3 if precision is Precision.FP32 else 0.1)
     entry = GraphSpec(
         file="base.onnx",
@@ -299,7 +301,7 @@ def test_a_form_is_proven_beside_the_file_for_cpus(
     assert missing(graph) == set()
     assert whole_blocks(graph)["norms"] == modules(two_levels.network, nn.GroupNorm, nn.LayerNorm)
     with pytest.raises(ValueError, match="parity can be measured here"):
-        prove_gpu_form(source, Precision.BF16)
+        verify_gpu_form(source, Precision.BF16)
 
 
 def bundle_of(folder: Path, files: dict[str, bytes]) -> Bundle:

@@ -7,7 +7,7 @@ import pytest
 
 from cascade.errors import ParityError
 from cascade.types import Array
-from export.adapters.mask_proof import prove_mask
+from export.components.mask_proof import prove_mask
 
 
 class Pooling:

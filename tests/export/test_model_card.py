@@ -54,6 +54,22 @@ def test_a_card_lies_in_the_bundle(
     )
 
 
+def test_any_bundle_gets_a_card_without_figures(bundle: Bundle) -> None:
+    """Licences, training, sampling and parity are the manifest's; the reference's data stay out."""
+    assert cascade(["card", str(bundle.folder)]) == 0
+    carded = open_bundle(bundle.folder)
+    text = carded.read(CARD).decode()
+    for line in (
+        "# Model card: tiny",
+        "| sr16 | 16 | ddim | 3 | 1.0 | 0.1 |",
+        "| base | 0.0e+00 | 200.0 | 40.0 |",
+        "Not measured",
+    ):
+        assert line in text
+    assert "Noto" not in text
+    assert carded.bundle_id != bundle.bundle_id
+
+
 def test_a_new_card_takes_the_old_ones_place(bundle: Bundle, tmp_path: Path) -> None:
     """Twice the same figures give the same bundle; the card is not one of the graphs measured."""
     quality = write(tmp_path / "quality.json", figures(bundle))

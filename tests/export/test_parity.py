@@ -13,14 +13,8 @@ from cascade.errors import ParityError
 from cascade.events import Event, StageFinished
 from cascade.request import GenerateRequest, Handoff
 from cascade.types import Array
-from export.parity import (
-    TIMES,
-    TOLERANCE_ABS,
-    compare_cascades,
-    compare_engines,
-    low_resolution,
-    stage_cases,
-)
+from export.adapters.reference_cases import TIMES, low_resolution, stage_cases
+from export.parity import TOLERANCE_ABS, compare_cascades, compare_engines
 from export.weights.rounding import Storage, release
 from stages.evaluation.sampling import graph_inputs
 from stages.evaluation.torch_engine import TorchEngine

@@ -12,31 +12,38 @@ from cascade.codecs.shared_initializers import attach_initializers
 from cascade.engines.ort import OrtEngine
 from cascade.errors import ManifestError, ParityError
 from cascade.precision import Precision
-from export.bundle_parts import BundleParts, ExportOptions
+from export.adapters.reference_cases import true_starts
+from export.components.component import ExportOptions
+from export.description import RunStarts
 from export.quantize.calibration import observe
 from export.quantize.layers import Layer, find_layers
 from export.quantize.ranges import choose_range
+from export.quantize.sampled_runs import SampledRuns, StageBlueprint, sample_images
 from export.quantize.sensitivity import LayerCost, choose_layers, measure_costs
 from export.quantize.shared_weights import strip_initializers
 from export.quantize.static import LayerLevels
-from export.quantize.trajectories import CROP, cropped, trajectory_cases, true_starts
-from export.quantize.variant import Material, QuantizeOptions, make_int8, paint, worst_picture
+from export.quantize.trajectories import CROP, cropped, trajectory_cases
+from export.quantize.variant import (
+    QuantizationInputs,
+    QuantizeOptions,
+    make_int8,
+    worst_picture,
+)
+from tests.export.conftest import OneStage
 from tests.export.small_graphs import CHANNELS, random, two_readers
 from tests.support.tiny_training import SELF_BASE, TINY_SR, tiny_dataset
-
-OneStage = tuple[BundleParts, list[str]]
 
 
 def test_the_variant_is_in_the_manifest(one_stage: OneStage) -> None:
     """Precision, file, parity and the worst picture; the file has integer weights."""
-    parts, _ = one_stage
-    graph = parts.stages[0].graph
+    stage, _ = one_stage
+    graph = stage.spec.graph
     (variant,) = graph.variants
     assert (variant.precision, variant.file) == (Precision.INT8, "base.int8.onnx")
     assert graph.file_for(Precision.INT8) == variant.file
     assert variant.picture_db >= 30
     assert 0 < variant.parity.max_abs_error <= variant.parity.tolerance_abs
-    nodes = [n.op_type for n in onnx.load_from_string(parts.files[variant.file]).graph.node]
+    nodes = [n.op_type for n in onnx.load_from_string(stage.files[variant.file]).graph.node]
     assert "QuantizeLinear" in nodes
 
 
@@ -71,27 +78,30 @@ def complete(one_stage: OneStage) -> bytes:
 
 def test_the_stated_picture_is_what_one_measures(one_stage: OneStage) -> None:
     """Painting the proof's runs again with the two files gives the PSNR of the manifest."""
-    parts, _ = one_stage
-    spec = parts.stages[0]
-    proof = [replace(start, image=None) for start in parts.painted]
-    pictures = [start.image for start in parts.painted]
-    assert all(image is not None for image in pictures)
-    found = worst_picture(spec, complete(one_stage), proof, pictures)  # type: ignore[arg-type]
-    assert found == pytest.approx(spec.graph.variants[0].picture_db, abs=0.01)
+    stage, _ = one_stage
+    runs = stage.runs
+    assert runs is not None
+    graph = complete(one_stage)
+    found = worst_picture(runs.blueprint, graph, runs.starts.proof, runs.proof_images)
+    assert found == pytest.approx(stage.spec.graph.variants[0].picture_db, abs=0.01)
 
 
-def material(one_stage: OneStage) -> Material:
+def inputs_of(one_stage: OneStage) -> QuantizationInputs:
     """The float32 graph of the tiny stage with two runs for each purpose."""
-    parts, _ = one_stage
-    data = tiny_dataset()
-    spec, proof = parts.stages[0], true_starts(SELF_BASE, data, 2, offset=0.5)
-    return Material(
-        spec=spec,
-        model=unstored(parts.files["base.onnx"]),
-        calibration=true_starts(SELF_BASE, data, 2, offset=0.0),
-        proof=proof,
-        pictures=paint(spec, OrtEngine(parts.files["base.onnx"], threads=1), proof),
+    stage, _ = one_stage
+    calibration, proof = (
+        tuple(true_starts(SELF_BASE, tiny_dataset(), 2, offset=offset)) for offset in (0.0, 0.5)
     )
+    blueprint = StageBlueprint(stage.spec, 1)
+    engine = OrtEngine(stage.files["base.onnx"], threads=1)
+    runs = SampledRuns(
+        blueprint=blueprint,
+        engine=engine,
+        starts=RunStarts(calibration, proof),
+        proof_images=tuple(sample_images(blueprint, engine, proof)),
+        described=True,
+    )
+    return QuantizationInputs(runs=runs, model=unstored(stage.files["base.onnx"]))
 
 
 def unstored(graph: bytes) -> onnx.ModelProto:
@@ -111,7 +121,7 @@ def test_a_floor_out_of_reach_is_refused(one_stage: OneStage) -> None:
     """No choice of layers gives identical pictures: nothing is written."""
     options = QuantizeOptions(floor_db=200.0, calibration=4, ranking=1, search_pictures=1)
     with pytest.raises(ParityError, match=r"base: int8 reaches .* at most, the floor is 200\.0"):
-        make_int8(material(one_stage), options, [].append)
+        make_int8(inputs_of(one_stage), options, [].append)
 
 
 def layer(name: str) -> Layer:
@@ -171,10 +181,10 @@ def test_the_layer_that_costs_most_comes_first() -> None:
 
 def test_calibration_sees_every_time_and_both_halves_of_guidance(one_stage: OneStage) -> None:
     """One run of 20 guided steps: 20 evaluations of two rows, one with every token masked out."""
-    parts, _ = one_stage
-    guided = replace(parts.stages[0].guidance, weight=2.0)
-    stage = replace(parts.stages[0], steps=20, guidance=guided)
-    engine = OrtEngine(parts.files["base.onnx"], threads=1)
+    exported, _ = one_stage
+    guided = replace(exported.spec.guidance, weight=2.0)
+    stage = StageBlueprint(replace(exported.spec, steps=20, guidance=guided), 1)
+    engine = OrtEngine(exported.files["base.onnx"], threads=1)
     starts = true_starts(SELF_BASE, tiny_dataset(), 1, offset=0.0)
     cases = trajectory_cases(stage, engine, starts, limit=100)
     assert len(cases) == 20

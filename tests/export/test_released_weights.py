@@ -12,13 +12,13 @@ from onnx import TensorProto, helper, numpy_helper
 from benchmarks.stage_engines import stage_inputs
 from cascade.bundle.bundle import Bundle, open_bundle
 from cascade.commands.cli import main as cascade
+from cascade.diffusion.spec import DiffusionSpec
 from cascade.engines.ort import OrtEngine
 from cascade.errors import InvalidRequest, ParityError
 from cascade.graph_spec import FileEntry
 from cascade.precision import Precision
 from export.bundle_folder import write_bundle
-from export.bundle_parts import BundleParts, ExportOptions
-from export.stage_component import StageSource, add_stage, training_facts
+from export.components.component import ExportedComponent, ExportOptions
 from export.weights.released_weights import (
     Constants,
     check_grid,
@@ -27,13 +27,15 @@ from export.weights.released_weights import (
     write_checkpoint,
 )
 from export.weights.rounding import Storage, release
+from export.weights.training_facts import training_facts
 from stages.evaluation.sampling import load_network
 from stages.evaluation.torch_engine import TorchEngine
 from stages.networks.efficient_unet import BlockConfig
 from stages.presets import PRESETS
 from stages.training.checkpoint import load_facts, load_part, save_checkpoint
+from tests.export.conftest import OneStage, export_preset
 from tests.support.tiny_bundle import write_tiny_bundle
-from tests.support.tiny_training import FACTS, SELF_BASE, TINY_BASE, stirred, tiny_dataset
+from tests.support.tiny_training import FACTS, SELF_BASE, TINY_BASE, stirred
 
 WIDE = replace(
     SELF_BASE,
@@ -46,20 +48,20 @@ WIDE = replace(
 
 
 @pytest.fixture
-def bundle(one_stage: tuple[BundleParts, list[str]], tmp_path: Path) -> Bundle:
+def bundle(one_stage: OneStage, tmp_path: Path) -> Bundle:
     """A bundle of a text encoder and the one stage that the tests of export share."""
     return bundle_of(one_stage[0], tmp_path)
 
 
-def bundle_of(parts: BundleParts, tmp_path: Path) -> Bundle:
-    """The stage of `parts` beside the tiny bundle's text encoder."""
+def bundle_of(stage: ExportedComponent[DiffusionSpec], tmp_path: Path) -> Bundle:
+    """The stage beside the tiny bundle's text encoder."""
     tiny = write_tiny_bundle(tmp_path / "tiny")
-    files = dict(parts.files)
+    files = dict(stage.files)
     for name in tiny.manifest.text_encoder.files:
         files[name] = tiny.read(name)
     manifest = replace(
         tiny.manifest,
-        stages=tuple(parts.stages),
+        stages=(stage.spec,),
         files=tuple(
             FileEntry(name=n, sha256=hashlib.sha256(d).hexdigest(), size_bytes=len(d))
             for n, d in files.items()
@@ -89,57 +91,56 @@ def test_they_make_a_checkpoint_to_start_from(bundle: Bundle, tmp_path: Path) ->
 
 
 @pytest.fixture(scope="module")
-def eight_bits(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, BundleParts]:
+def eight_bits(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[Path, ExportedComponent[DiffusionSpec]]:
     """A stage whose attention is wide enough for eight-bit weights, and its checkpoint's folder."""
     folder = tmp_path_factory.mktemp("trained") / "base"
     save_checkpoint(folder, {"ema": stirred(WIDE.unet).state_dict()}, FACTS)
-    return folder, parts_of(folder, Storage.INT8)
+    return folder, stage_of(folder)
 
 
-def parts_of(checkpoint: Path, storage: Storage) -> BundleParts:
-    """`WIDE` exported from a checkpoint."""
-    parts: BundleParts = BundleParts()
-    source = StageSource(preset=WIDE, checkpoint=checkpoint, data=tiny_dataset())
-    options = ExportOptions(storage=storage, precisions=frozenset({Precision.FP32}))
-    add_stage(parts, source, options, lambda _line: None)
-    return parts
+def stage_of(checkpoint: Path) -> ExportedComponent[DiffusionSpec]:
+    """`WIDE` exported from a checkpoint, its weights in eight bits."""
+    options = ExportOptions(gpu_forms=frozenset({Precision.FP16}))
+    return export_preset(WIDE, checkpoint, options, storage=Storage.INT8)[0]
 
 
 def test_eight_bit_weights_come_back_bit_for_bit(
-    eight_bits: tuple[Path, BundleParts], tmp_path: Path
+    eight_bits: tuple[Path, ExportedComponent[DiffusionSpec]], tmp_path: Path
 ) -> None:
     """Also those that the graph it is read from computes with in half precision."""
-    folder, parts = eight_bits
+    folder, stage = eight_bits
     network = stirred(WIDE.unet)
     network.load_state_dict(load_part(folder, "ema"))
     expected = release(network, Storage.INT8).state_dict()
-    found = released_network(bundle_of(parts, tmp_path), WIDE).state_dict()
+    found = released_network(bundle_of(stage, tmp_path), WIDE).state_dict()
     different = [name for name in expected if not torch.equal(found[name], expected[name])]
     assert different == []
 
 
 def test_a_stage_read_back_is_exported_again_as_it_was(
-    eight_bits: tuple[Path, BundleParts], tmp_path: Path
+    eight_bits: tuple[Path, ExportedComponent[DiffusionSpec]], tmp_path: Path
 ) -> None:
     """Weights, then export: the same graphs to the byte and the same entry, parity included."""
-    _, parts = eight_bits
+    _, stage = eight_bits
     folder = tmp_path / "back" / "base"
-    write_checkpoint(bundle_of(parts, tmp_path), WIDE, folder)
-    again = parts_of(folder, Storage.INT8)
-    assert again.stages == parts.stages
-    assert again.files == parts.files
+    write_checkpoint(bundle_of(stage, tmp_path), WIDE, folder)
+    again = stage_of(folder)
+    assert again.spec == stage.spec
+    assert again.files == stage.files
 
 
 def test_weights_off_the_grid_are_not_handed_out(
-    eight_bits: tuple[Path, BundleParts], tmp_path: Path
+    eight_bits: tuple[Path, ExportedComponent[DiffusionSpec]], tmp_path: Path
 ) -> None:
     """One matrix rounded to half precision: no output shows it, the grid does."""
-    _, parts = eight_bits
-    network = released_network(bundle_of(parts, tmp_path), WIDE)
+    _, stage = eight_bits
+    network = released_network(bundle_of(stage, tmp_path), WIDE)
     weight = network.get_parameter("down.0.attention.query.weight")
     weight.data = weight.data.half().float()
     with pytest.raises(ParityError, match=r"down\.0\.attention\.query\.weight"):
-        check_grid(network, parts.stages[0])
+        check_grid(network, stage.spec)
 
 
 def test_a_checkpoint_that_says_nothing_of_its_training_is_refused(tmp_path: Path) -> None:

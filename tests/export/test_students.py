@@ -10,15 +10,14 @@ from cascade.commands.cli import main as cascade
 from cascade.diffusion.request_options import DiffusionOptions
 from cascade.errors import InvalidRequest
 from cascade.request import GenerateRequest, Handoff
-from export.bundle_parts import BundleParts, ExportOptions
-from export.bundle_writer import stage_source
-from export.parity import stage_cases
-from export.stage_component import StageSource, add_stage
-from export.weights.rounding import Storage
+from export.adapters.reference_cascade import ReferenceSource, checkpoint_of
+from export.adapters.reference_cases import stage_cases
+from export.components.component import ExportOptions
 from stages.defaults import SAMPLING
 from stages.evaluation.sampling import preset_of, run_stage
 from stages.presets import BASE, GUIDANCE_WEIGHTS
 from stages.training.checkpoint import save_checkpoint
+from tests.export.conftest import export_preset
 from tests.support.tiny_training import FACTS, SELF_BASE, stirred, tiny_dataset
 
 STUDENT = {**FACTS, "guided": 1.0, "teacher": "base"}
@@ -29,12 +28,8 @@ def test_a_student_of_guidance_is_exported(tmp_path: Path) -> None:
     """Its weight is an input of the graph, changes the picture, and has its range in the entry."""
     folder = tmp_path / "base.guided"
     save_checkpoint(folder, {"ema": stirred(GUIDED.unet).state_dict()}, STUDENT)
-    parts = BundleParts()
-    options = ExportOptions(storage=Storage.FLOAT16, precisions=frozenset(), gpu_forms=frozenset())
-    preset = preset_of(SELF_BASE, folder)
-    source = StageSource(preset=preset, checkpoint=folder, data=tiny_dataset())
-    add_stage(parts, source, options, lambda _: None)
-    (spec,), (stage,) = parts.stages, parts.exported
+    component, _ = export_preset(SELF_BASE, folder, ExportOptions())
+    spec, stage = component.spec, component.exported
     assert spec.guidance.taught == GUIDANCE_WEIGHTS
     assert "guidance" in {tensor.name for tensor in spec.graph.inputs}
     assert spec.training["teacher"] == "base"
@@ -70,15 +65,17 @@ def test_which_checkpoint_is_exported(tmp_path: Path) -> None:
     ):
         save_checkpoint(tmp_path / name, {}, facts)
 
-    def source(**networks: str) -> StageSource:
-        return stage_source(BASE, tmp_path, tiny_dataset(), ExportOptions(networks=networks))
+    def checkpoint(**networks: str) -> Path:
+        data = tmp_path / "data.npz"
+        source = ReferenceSource(checkpoints=tmp_path, data_file=data, networks=networks)
+        return checkpoint_of(BASE, source)
 
-    assert source().checkpoint.name == "base"
-    assert not source().preset.unet.guided
-    assert source(base="base.guided").preset.unet.guided
-    assert source(base="right").checkpoint.name == "right"
+    assert checkpoint().name == "base"
+    assert not preset_of(BASE, checkpoint()).unet.guided
+    assert preset_of(BASE, checkpoint(base="base.guided")).unet.guided
+    assert checkpoint(base="right").name == "right"
     with pytest.raises(InvalidRequest, match=rf"distilled to {steps + 1} steps"):
-        source(base="wrong")
+        checkpoint(base="wrong")
 
 
 @pytest.mark.parametrize("entry", ["base", "sr512=x", "base="])

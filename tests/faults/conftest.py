@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from cascade.bundle.bundle import Bundle
-from tests.faults.server_process import ALIVE, BRIEFLY, Victim, victim
+from tests.support.server_process import ALIVE, BRIEFLY, Victim, victim
 from tests.support.serving import Caller, connect
 from tests.support.tiny_bundle import write_tiny_bundle
 

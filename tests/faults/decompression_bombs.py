@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from cascade.codecs.image import encode_image
-from tests.faults.asking import PICTURE
+from tests.support.asking import PICTURE
 
 MIB = 1 << 20
 

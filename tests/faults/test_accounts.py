@@ -9,9 +9,9 @@ import grpc
 import pytest
 
 from protos.cascade.v1 import cascade_pb2 as pb
-from tests.faults.asking import answer, asking, differs, starts
-from tests.faults.mixture import expired, given_up, killed, one_of_a_mix, refused, served, torn
-from tests.faults.server_process import Victim
+from tests.support.asking import answer, asking, differs, starts
+from tests.support.mixture import expired, given_up, killed, one_of_a_mix, refused, served, torn
+from tests.support.server_process import Victim
 from tests.support.serving import Caller, connect, pixels, results_of, wait_until
 
 GROWTH = 150

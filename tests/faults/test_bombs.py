@@ -6,10 +6,10 @@ import grpc
 import pytest
 
 from protos.cascade.v1 import cascade_pb2 as pb
-from tests.faults.asking import CONTEXT, answer, asking, differs
 from tests.faults.decompression_bombs import bombs, costly
-from tests.faults.leaks import check_silence
-from tests.faults.server_process import Victim
+from tests.support.asking import CONTEXT, answer, asking, differs
+from tests.support.leaks import check_silence
+from tests.support.server_process import Victim
 from tests.support.serving import Caller, details_of, pixels, results_of, tensor_message
 
 FORMATS = {"png": pb.IMAGE_FORMAT_PNG, "jpeg": pb.IMAGE_FORMAT_JPEG, "webp": pb.IMAGE_FORMAT_WEBP}

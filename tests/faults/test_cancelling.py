@@ -12,9 +12,9 @@ import pytest
 
 from cascade.bundle.bundle import Bundle
 from protos.cascade.v1 import cascade_pb2 as pb
-from tests.faults.asking import LITTLE, LONG_STEPS, answer, asking, asking_long, differs
 from tests.faults.proxy import proxy
-from tests.faults.server_process import Victim, victim
+from tests.support.asking import DOOMED, LITTLE, LONG_STEPS, answer, asking, asking_long, differs
+from tests.support.server_process import Victim, victim
 from tests.support.serving import Caller, connect, pixels, results_of, wait_until
 
 RACES = 60
@@ -22,16 +22,6 @@ RACES = 60
 
 SHALLOW = (("grpc.http2.bdp_probe", 0), ("grpc.use_local_subchannel_pool", 1))
 """Of a channel that takes no more than 64 KiB unread: it does not probe for bandwidth."""
-
-DOOMED = """
-import sys, grpc
-channel = grpc.insecure_channel(sys.argv[1])
-call = channel.unary_stream("/cascade.v1.CascadeService/Generate")(sys.stdin.buffer.read())
-next(call)
-print("begun", flush=True)
-for _ in call:
-    pass
-"""
 
 
 def running_call(caller: Caller, request: Any) -> Any:

@@ -12,9 +12,9 @@ from cascade.engines.factory import EngineChoice, open_engine
 from cascade.errors import EngineError
 from cascade.types import Array
 from protos.cascade.v1 import cascade_pb2 as pb
-from tests.faults.asking import CONTEXT, LONG_STEPS, Steps, answer, asking, differs
-from tests.faults.leaks import check_silence
-from tests.faults.server_process import Victim
+from tests.support.asking import CONTEXT, LONG_STEPS, Steps, answer, asking, differs
+from tests.support.leaks import check_silence
+from tests.support.server_process import Victim
 from tests.support.serving import (
     Caller,
     connect,

@@ -14,15 +14,17 @@ from cascade.diffusion.request_options import DiffusionOptions
 from cascade.errors import DeadlineExceeded, TransportError
 from cascade.events import Accepted, Event, FellBack, Progress, Resumed
 from cascade.request import GenerateRequest
-from runtime_client import Client, wire
+from runtime_client import Client
 from runtime_client.deadline import Deadline
 from runtime_client.local.local_times import LocalTimes, before_fallback
 from runtime_client.remote.transport import Keepalive, Security, Transport
-from tests.faults.asking import QUICK, QUICK_STEPS, answer, differs
 from tests.faults.proxy import proxy
-from tests.faults.server_process import BRIEFLY, Victim, victim
+from tests.support.asking import QUICK, QUICK_STEPS, answer, differs
 from tests.support.bare_server import BareServer
+from tests.support.server_process import BRIEFLY, Victim, victim
 from tests.support.serving import PROMPT, running, wait_until
+from wire.server_info import decode_info, encode_info_request
+from wire.service import GENERATE, GET_SERVER_INFO
 
 LONG = GenerateRequest(prompt=PROMPT, options={"sr16": DiffusionOptions(steps=1000)})
 QUICKLY = GenerateRequest(
@@ -64,7 +66,7 @@ def test_a_link_that_dies_late_is_noticed_too() -> None:
         transport = Transport(silent.address, Security(keepalive=keepalive))
         begun = time.monotonic()
         with pytest.raises(TransportError, match="ping timeout"):
-            next(transport.stream(wire.GENERATE, b"", timeout_s=3 * PING_LIMIT_S))
+            next(transport.stream(GENERATE, b"", timeout_s=3 * PING_LIMIT_S))
         assert time.monotonic() - begun < PING_LIMIT_S
         transport.close()
         assert silent.pings == 5
@@ -171,13 +173,13 @@ def test_the_first_call_after_an_outage_really_tries(bundle: Bundle) -> None:
     """37. Not the refusal of the last attempt, as gRPC repeats it until its own pause is over."""
     port = free_port()
     transport = Transport(f"127.0.0.1:{port}", Security())
-    ask = wire.encode_info_request()
+    ask = encode_info_request()
     for _ in range(6):
         with pytest.raises(TransportError, match="cannot be reached"):
-            transport.unary(wire.GET_SERVER_INFO, ask, timeout_s=30)
+            transport.unary(GET_SERVER_INFO, ask, timeout_s=30)
     with running(bundle, listen=f"127.0.0.1:{port}"):
-        reply = transport.unary(wire.GET_SERVER_INFO, ask, timeout_s=30)
-        assert wire.decode_info(reply).bundle_id == bundle.bundle_id
+        reply = transport.unary(GET_SERVER_INFO, ask, timeout_s=30)
+        assert decode_info(reply).bundle_id == bundle.bundle_id
     transport.close()
 
 

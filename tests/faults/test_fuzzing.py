@@ -10,10 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from cascade.bundle.bundle import Bundle
 from protos.cascade.v1 import cascade_pb2 as pb
 from tests.faults.arbitrary import messages, near
-from tests.faults.asking import CONTEXT, answer, asking, differs
-from tests.faults.leaks import Probe
-from tests.faults.mutants import mutants
-from tests.faults.server_process import Victim
+from tests.support.asking import CONTEXT, answer, asking, differs
+from tests.support.leaks import Probe
+from tests.support.mutants import mutants
+from tests.support.server_process import Victim
 from tests.support.serving import Caller, connect, pixels, results_of, tensor_message
 
 MUTANTS = 1000

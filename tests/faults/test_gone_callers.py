@@ -18,11 +18,11 @@ import pytest
 
 from cascade.bundle.bundle import Bundle
 from protos.cascade.v1 import cascade_pb2 as pb
-from tests.faults.asking import LONG_STEPS, asking
 from tests.faults.proxy import Proxy, proxy
-from tests.faults.server_process import Victim, victim
 from tests.faults.test_cancelling import SHALLOW
+from tests.support.asking import LONG_STEPS, asking
 from tests.support.certificates import Authority
+from tests.support.server_process import Victim, victim
 from tests.support.serving import SERVICE, Caller, connect, wait_until
 
 GONE = 5

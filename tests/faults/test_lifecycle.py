@@ -16,8 +16,8 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from cascade.bundle.bundle import Bundle, open_bundle
-from tests.faults.asking import answer, asking, asking_long, differs
-from tests.faults.server_process import Victim, serve_command, victim
+from tests.support.asking import answer, asking, asking_long, differs
+from tests.support.server_process import Victim, serve_command, victim
 from tests.support.serving import Caller, connect, details_of, pixels, results_of, wait_until
 from tests.support.tiny_bundle import write_tiny_bundle
 

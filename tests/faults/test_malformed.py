@@ -15,10 +15,10 @@ from cascade.request import MAX_PROMPT_CHARACTERS
 from protos.cascade.v1 import cascade_pb2 as pb
 from runtime_client import Client
 from tests.attacks.test_wire_attacks import ATTACKS, PIXELS_CHUNK, answer_to, png_file
-from tests.faults.asking import CONTEXT, START, answer, asking, differs
-from tests.faults.leaks import check_silence
 from tests.faults.relay import relay
-from tests.faults.server_process import Victim
+from tests.support.asking import CONTEXT, START, answer, asking, differs
+from tests.support.leaks import check_silence
+from tests.support.server_process import Victim
 from tests.support.serving import (
     PROMPT,
     SERVICE,

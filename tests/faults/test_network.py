@@ -12,10 +12,10 @@ from cascade.diffusion.request_options import DiffusionOptions
 from cascade.errors import CascadeError, DeadlineExceeded, TransportError
 from cascade.request import GenerateRequest
 from runtime_client import Client
-from tests.faults.asking import QUICK_STEPS, answer, asking_long, differs
 from tests.faults.proxy import Proxy, proxy
 from tests.faults.relay import relay
-from tests.faults.server_process import Victim
+from tests.support.asking import QUICK_STEPS, answer, asking_long, differs
+from tests.support.server_process import Victim
 from tests.support.serving import PROMPT, Caller, wait_until
 
 OPTIONS = {name: DiffusionOptions(steps=count) for name, count in QUICK_STEPS.items()}

@@ -11,9 +11,9 @@ import pytest
 
 from cascade.bundle.bundle import Bundle
 from protos.cascade.v1 import cascade_pb2 as pb
-from tests.faults.asking import LITTLE, LONG_STEPS, answer, asking, asking_long, differs
-from tests.faults.server_process import Victim, victim
 from tests.faults.test_cancelling import SHALLOW, running_call
+from tests.support.asking import LITTLE, LONG_STEPS, answer, asking, asking_long, differs
+from tests.support.server_process import Victim, victim
 from tests.support.serving import Caller, connect, details_of, pixels, results_of, wait_until
 
 RESETS = 3000

@@ -14,9 +14,8 @@ import grpc
 import pytest
 
 from cascade.bundle.bundle import Bundle
-from tests.faults.asking import answer, asking, asking_long, differs
-from tests.faults.server_process import Victim, serve_command, victim
-from tests.faults.test_cancelling import DOOMED
+from tests.support.asking import DOOMED, answer, asking, asking_long, differs
+from tests.support.server_process import Victim, serve_command, victim
 from tests.support.serving import Caller, connect, pixels, results_of, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -6,9 +6,9 @@ from typing import Any
 import grpc
 
 from cascade.bundle.bundle import Bundle
-from tests.faults.asking import asking, asking_long
-from tests.faults.server_process import BRIEFLY, Victim, victim
 from tests.faults.test_cancelling import running_call
+from tests.support.asking import asking, asking_long
+from tests.support.server_process import BRIEFLY, Victim, victim
 from tests.support.serving import Caller, connect, request_message, wait_until
 
 

@@ -113,8 +113,8 @@ def completion(t: Trial) -> None:
     assert bash != zsh
 
 
-BUILT = "tests/cascade/test_build_engines.py"
-OPTIONS = "tests/cascade/test_trt_options.py"
+BUILT = "tests/cascade/commands/test_build_engines.py"
+OPTIONS = "tests/cascade/engines/test_trt_options.py"
 EFFECTS: Mapping[str, Effect | str] = {
     "cascade --version": version,
     "completion shell": completion,

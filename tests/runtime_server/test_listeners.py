@@ -17,7 +17,7 @@ from runtime_server.lifecycle.admin import AdminHandlers, AdminServer
 from runtime_server.lifecycle.reload import ReloadAnswer
 from runtime_server.runtime.core import Core, load_core
 from runtime_server.system.listeners import Endpoint, find_endpoints
-from tests.faults.server_process import Victim
+from tests.support.server_process import Victim
 from tests.support.serving import ask, connect, running
 
 IPV6 = socket.has_ipv6 and bool(socket.getaddrinfo("::1", 0, flags=socket.AI_NUMERICHOST))

@@ -30,7 +30,7 @@ from runtime_server.telemetry.logs import (
     log_error,
     log_event,
 )
-from tests.faults.server_process import victim
+from tests.support.server_process import victim
 from tests.support.serving import PROMPT, SERVICE, Caller, ask, connect, request_message, results_of
 
 REFUSED = LineKind("refused", "info", "INVALID_REQUEST")

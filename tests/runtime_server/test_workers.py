@@ -22,7 +22,7 @@ from cascade.events import Event, Progress, StageFinished
 from cascade.graph_spec import NET
 from cascade.request import GenerateRequest, Handoff
 from cascade.types import Array
-from runtime_server.admission.checks import Work
+from runtime_server.admission.checks import RequestPlan
 from runtime_server.batching.batcher import DeviceBatcher
 from runtime_server.batching.role_key import RoleKey
 from runtime_server.runtime.job import Delivery, Ended, Job, make_job
@@ -148,7 +148,7 @@ class Bench:
         self, seed: int, *, first: int = 0, last: int = 1, deadline: float | None = None
     ) -> Job:
         """A job named by its seed."""
-        work = Work(
+        plan = RequestPlan(
             request_id=f"r{seed}",
             request=GenerateRequest(seed=seed),
             start=Handoff(),
@@ -157,7 +157,7 @@ class Bench:
             costs=MappingProxyType(dict.fromkeys(range(first, last + 1), COST)),
             format="png",
         )
-        return make_job(work, self.delivered.setdefault(seed, Received()), deadline)
+        return make_job(plan, self.delivered.setdefault(seed, Received()), deadline)
 
     def end_of(self, seed: int) -> Ended:
         """How a job ended, once it has."""
@@ -208,7 +208,7 @@ def test_what_was_begun_is_finished_before_anything_new_begins(bench: Bench) -> 
     bench.stages[1].go(2 * STEPS)
     bench.stages[0].go()
     for job in jobs:
-        assert bench.end_of(job.work.request.seed).error is None
+        assert bench.end_of(job.plan.request.seed).error is None
         bench.workers.release(job)
     assert bench.stages[0].log == ["run 1", "run 2"]
 
@@ -236,7 +236,7 @@ def test_a_job_is_named_by_its_request_until_a_call_names_it(bench: Bench) -> No
     job = bench.job(1)
     assert job.request == TracedRequest("r1")
     named = TracedRequest("r1", TraceParent("1" * 32, "2" * 16, sampled=True))
-    assert make_job(job.work, job.events, None, named).request is named
+    assert make_job(job.plan, job.events, None, named).request is named
 
 
 def test_cancelled_while_queued_never_starts(bench: Bench) -> None:

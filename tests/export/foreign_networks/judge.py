@@ -18,7 +18,7 @@ from cascade.errors import CascadeError, MissingExtra
 from cascade.graph_spec import TensorSpec
 from cascade.precision import Precision
 from cascade.types import Array
-from export.gpu_variant.cpu_checkable import checkable
+from export.gpu_variant.cpu_checkable import cpu_checkable
 from export.gpu_variant.form import gpu_form
 from export.graphs import export_graph
 from export.passes.pipeline import optimize
@@ -241,7 +241,7 @@ def try_gpu_form(trial: Trial, precision: Precision, floor: float) -> None:
     except ValueError as refused:
         trial.verdict.refused.append(f"{precision} form: {refused}"[:200])
         return
-    trial.attempt(f"{precision} form", checkable(form.model), floor)
+    trial.attempt(f"{precision} form", cpu_checkable(form.model), floor)
 
 
 def try_eight_bits(trial: Trial, model: onnx.ModelProto) -> None:

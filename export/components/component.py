@@ -1,0 +1,242 @@
+"""What every component goes through on its way into a bundle, whatever its family.
+
+One network becomes one graph in three states, and the stored one is proven against the network
+before anything is kept. Elsewhere this is a model export pipeline: trace, graph optimisation,
+weight compression, numerical validation.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, Literal, TypeVar, cast
+
+import onnx
+from torch import nn
+
+from cascade.diffusion.spec import DiffusionSpec
+from cascade.engines.ort import OrtEngine
+from cascade.errors import UnsupportedModel
+from cascade.graph_spec import GraphSpec, TensorSpec
+from cascade.precision import Precision
+from cascade.stage import Stage
+from cascade.text.spec import TextEncoderSpec
+from cascade.types import Array
+from export.components.gpu_forms import add_gpu_forms
+from export.description import TextEncoderDescription
+from export.gpu_variant.verify import GpuFormSource
+from export.graphs import export_graph
+from export.passes.expectations import check_fusions
+from export.passes.pipeline import optimize
+from export.proof import Claim, prove
+from export.quantize.sampled_runs import SampledRuns
+from export.weights.exact_storage import store_exactly
+from stages.evaluation.torch_engine import TorchEngine
+
+Report = Callable[[str], None]
+"""Called with lines for the person who waits."""
+
+Spec = TypeVar("Spec", TextEncoderSpec, DiffusionSpec)
+
+StorageName = Literal["float32", "float16", "int8"]
+
+MAX_PARAMETERS = (1 << 29) - (1 << 22)
+"""Float32 weights of one graph: protobuf holds 2 GiB, and a bundle holds no external data."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ExportOptions:
+    """What a bundle is to hold besides its float32 graphs."""
+
+    precisions: frozenset[Precision] = frozenset({Precision.FP32})
+    """Graphs per diffusion stage; the float32 one is always there."""
+    gpu_forms: frozenset[Precision] = frozenset()
+    """Forms of every component for compilers of GPUs, in these precisions."""
+
+    def __post_init__(self) -> None:
+        """Refuse what nobody here can write."""
+        unknown = self.precisions - {Precision.FP32, Precision.INT8}
+        if unknown:
+            raise ValueError(
+                f"precisions: no file is written for {', '.join(sorted(unknown))}; engines compute "
+                "fp16 and bf16 from the float32 file (`--precision`), use --storage to shrink it"
+            )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ExportJob:
+    """What the components of one export share."""
+
+    encoder: TextEncoderDescription
+    prompts: tuple[str, ...]
+    options: ExportOptions
+    requires_gpu_forms: bool
+    """Whether a component that gets no form for GPUs is an error."""
+    report: Report
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ExportedComponent(Generic[Spec]):
+    """One component as it goes into the bundle, and its stage over each of its graphs."""
+
+    spec: Spec
+    files: Mapping[str, bytes]
+    original: Stage
+    """Runs the torch network."""
+    exported: Stage
+    """Runs the float32 graph as it is stored."""
+    quantized: Stage
+    """Runs the int8 graph where there is one, else the same as `exported`."""
+    runs: SampledRuns | None = None
+    """What int8 was proven on; the next stage's runs begin with these pictures."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NetworkSource:
+    """A torch network and the graph that it is to become."""
+
+    name: str
+    """The component's."""
+    network: nn.Module
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    cases: Sequence[Mapping[str, Array]]
+    """Batches of inputs, by name, that parity is measured on."""
+    optimized: bool
+    """Whether the graph passes run: they know diffusion networks."""
+    fusions: Mapping[str, int] | None = None
+    """How often each pass has to fire, where the network's structure is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class GraphStates:
+    """One graph in the three states that something is made from; none is changed afterwards."""
+
+    traced: onnx.ModelProto
+    """As torch exported it: what forms for GPUs are made from."""
+    optimized: onnx.ModelProto
+    """After the passes, weights in float32: what int8 is made from."""
+    stored: bytes
+    """The optimised graph with its weights in the smallest exact format: the bundle's file."""
+    fusions: dict[str, int]
+    """How often each pass fired."""
+    sizes: Mapping[str, int]
+    """Bytes of weights by format."""
+    nodes: int
+    """Of the stored graph."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ProvenGraph:
+    """A graph that is its network, with what runs either."""
+
+    spec: GraphSpec
+    files: dict[str, bytes]
+    optimized: onnx.ModelProto
+    """After the passes, weights in float32."""
+    original: TorchEngine
+    exported: OrtEngine
+    """Runs the graph as it is stored."""
+    cases: Sequence[Mapping[str, Array]]
+    """What parity was measured on."""
+
+
+def prove_network(job: ExportJob, source: NetworkSource) -> ProvenGraph:
+    """Export a network, prove the stored graph on every engine, add the forms asked for.
+
+    Raises:
+        UnsupportedModel: the network is too large for one file.
+        ParityError: the graph is not its network, or a pass fired more or less often than it has
+            to.
+    """
+    check_size(source.name, source.network)
+    graph = make_graph(source, job.report)
+    names = [output.name for output in source.outputs]
+    original = TorchEngine(source.network, *names)
+    claim = Claim(
+        name=source.name,
+        original=original,
+        graph=graph.stored,
+        cases=source.cases,
+        outputs=names,
+    )
+    parity = prove(claim, job.report)
+    job.report(
+        f"{source.name:13} max abs error {parity.max_abs_error:.1e}, {parity.psnr_db:.1f} dB, "
+        f"{graph.nodes} nodes, {dict(graph.sizes)}"
+        + (f", fused {graph.fusions}" if source.optimized else "")
+    )
+    forms = add_gpu_forms(
+        GpuFormSource(
+            name=source.name,
+            traced=graph.traced,
+            stored=graph.stored,
+            original=original,
+            cases=source.cases,
+            outputs=names,
+        ),
+        job.options.gpu_forms,
+        required=job.requires_gpu_forms,
+        report=job.report,
+    )
+    spec = GraphSpec(
+        file=f"{source.name}.onnx",
+        inputs=source.inputs,
+        outputs=source.outputs,
+        storage=most_common_storage(graph.sizes),
+        parity=parity,
+        fusions=graph.fusions,
+        gpu_forms=tuple(forms),
+    )
+    return ProvenGraph(
+        spec=spec,
+        files={spec.file: graph.stored, **{form.file: data for form, data in forms.items()}},
+        optimized=graph.optimized,
+        original=original,
+        exported=OrtEngine(graph.stored),
+        cases=source.cases,
+    )
+
+
+def make_graph(source: NetworkSource, report: Report) -> GraphStates:
+    """Trace, optimise and store one network, each state a copy of the one before.
+
+    Raises:
+        ParityError: a pass fired more or less often than `source.fusions` says.
+    """
+    traced = export_graph(source.network, source.inputs, source.outputs)
+    optimized = copied(traced)
+    fusions = optimize(optimized, report) if source.optimized else {}
+    if source.fusions is not None:
+        check_fusions(fusions, source.fusions)
+    stored = copied(optimized)
+    sizes = store_exactly(stored)
+    graph, nodes = stored.SerializeToString(), len(stored.graph.node)
+    return GraphStates(traced, optimized, graph, fusions, sizes, nodes)
+
+
+def copied(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The graph as it is now, whatever becomes of it."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    return copy
+
+
+def check_size(name: str, network: nn.Module) -> None:
+    """Refuse a network whose graph would not fit in one file.
+
+    Raises:
+        UnsupportedModel: naming the component.
+    """
+    count = sum(p.numel() for p in network.parameters())
+    if count > MAX_PARAMETERS:
+        raise UnsupportedModel(
+            f"{name}: {count / 1e6:.0f} million parameters; one graph holds at most "
+            f"{MAX_PARAMETERS / 1e6:.0f} million, for a bundle has no external data: use a smaller "
+            "member of the family",
+            field=name,
+        )
+
+
+def most_common_storage(sizes: Mapping[str, int]) -> StorageName:
+    """The format that most bytes of the weights lie in."""
+    kinds: tuple[Any, ...] = ("float32", "float16", "int8")
+    return cast("StorageName", max(kinds, key=lambda kind: sizes.get(kind, 0)))

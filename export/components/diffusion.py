@@ -1,0 +1,187 @@
+"""A diffusion stage's part of a bundle: graph, null context, int8 variant, manifest entry."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from cascade.diffusion.run_start import late_start
+from cascade.diffusion.spec import DiffusionSpec, StoredContext
+from cascade.engines.ort import OrtEngine
+from cascade.graph_spec import GraphSpec
+from cascade.precision import Precision
+from cascade.types import ContextF16
+from export.components.component import (
+    ExportedComponent,
+    ExportJob,
+    NetworkSource,
+    ProvenGraph,
+    prove_network,
+)
+from export.components.int8 import make_int8_variant
+from export.components.mask_proof import prove_mask
+from export.components.run_starts import starts_of
+from export.components.synthetic_cases import (
+    stage_inputs,
+    stage_outputs,
+    synthetic_case,
+    synthetic_cases,
+)
+from export.description import StageDescription, TextEncoderDescription
+from export.quantize.sampled_runs import SampledRuns, StageBlueprint, sample_images
+from stages.evaluation.torch_engine import TorchEngine
+
+
+@dataclass(frozen=True, slots=True)
+class StageJob:
+    """What an export knows when it comes to one stage."""
+
+    export: ExportJob
+    embed: Callable[[str], ContextF16]
+    """A text's embeddings `[tokens, width]` float16, as the exported encoder makes them."""
+    position: int
+    """The stage's place in the cascade: the noise's stage number."""
+    before: ExportedComponent[DiffusionSpec] | None = None
+    """The stage before it, if there is one; int8 runs begin with its pictures."""
+
+
+def export_stage(job: StageJob, stage: StageDescription) -> ExportedComponent[DiffusionSpec]:
+    """Export and prove one diffusion stage with the variants asked for.
+
+    Raises:
+        UnsupportedModel: the network is too large.
+        ParityError: a graph is not the network, or the network reads what its mask leaves out.
+    """
+    export = job.export
+    context = job.embed(export.prompts[0])
+    if export.encoder.pad_token is None:
+        # Before anything is traced: this takes a second, an export up to a minute.
+        check_mask(stage, context)
+    proven = prove_network(export, network_source(stage, export.encoder, context))
+    null = None if stage.null_text is None else job.embed(stage.null_text)
+    spec = stage_entry(stage, proven.spec, null)
+    late = late_start(spec, spec.steps)
+    if late is not None:
+        export.report(f"warning       {late}")
+    blueprint = StageBlueprint(spec, job.position, null)
+    component = ExportedComponent(
+        spec=spec,
+        files={**proven.files, **null_file(spec, null)},
+        original=blueprint.open(proven.original),
+        exported=blueprint.open(proven.exported),
+        quantized=blueprint.open(proven.exported),
+    )
+    if Precision.INT8 not in export.options.precisions:
+        return component
+    before = None if job.before is None else job.before.runs
+    starts = starts_of(stage.starts, before, [job.embed(prompt) for prompt in export.prompts])
+    runs = SampledRuns(
+        blueprint=blueprint,
+        engine=proven.exported,
+        starts=starts,
+        proof_images=tuple(sample_images(blueprint, proven.exported, starts.proof)),
+        described=stage.starts is not None,
+    )
+    return with_int8(component, runs, proven, export.report)
+
+
+def with_int8(
+    component: ExportedComponent[DiffusionSpec],
+    runs: SampledRuns,
+    proven: ProvenGraph,
+    report: Callable[[str], None],
+) -> ExportedComponent[DiffusionSpec]:
+    """The component with an int8 variant, or without one where its pictures do not survive it.
+
+    Args:
+        component: the float32 one.
+        runs: of its graph; the next stage's begin with their pictures.
+        proven: its graph.
+        report: called with lines for the person who waits.
+    """
+    component = replace(component, runs=runs)
+    variant = make_int8_variant(runs, proven, report)
+    if variant is None:
+        return component
+    spec = replace(component.spec, graph=replace(proven.spec, variants=(variant.entry,)))
+    return replace(
+        component,
+        spec=spec,
+        files={**component.files, variant.entry.file: variant.file},
+        quantized=replace(runs.blueprint, spec=spec).open(OrtEngine(variant.graph)),
+    )
+
+
+def check_mask(stage: StageDescription, context: ContextF16) -> None:
+    """Refuse a network that reads the tokens that its mask leaves out.
+
+    Args:
+        stage: as described.
+        context: embeddings of some prompt, `[tokens, width]`.
+
+    Raises:
+        ParityError: the masked tokens change its answer.
+    """
+    names = [output.name for output in stage_outputs(stage)]
+    case = synthetic_case(stage, context, 0)
+    prove_mask(stage.name, TorchEngine(stage.network, *names), case, names[0], per_token=False)
+
+
+def network_source(
+    stage: StageDescription, encoder: TextEncoderDescription, context: ContextF16
+) -> NetworkSource:
+    """The stage's network, its signature and the batches that parity is measured on.
+
+    Args:
+        stage: as described.
+        encoder: whose embeddings it reads.
+        context: some prompt's, `[tokens, width]`, for inputs where the description brings none.
+    """
+    return NetworkSource(
+        name=stage.name,
+        network=stage.network,
+        inputs=stage_inputs(stage, encoder),
+        outputs=stage_outputs(stage),
+        cases=stage.samples or synthetic_cases(stage, context),
+        optimized=True,
+        fusions=stage.fusions,
+    )
+
+
+def null_file(spec: DiffusionSpec, null: ContextF16 | None) -> dict[str, bytes]:
+    """The file of a stored null context, `[tokens, width]` float16 little endian, by its name."""
+    if null is None or spec.null_context == "mask":
+        return {}
+    return {spec.null_context.file: null.astype("<f2").tobytes()}
+
+
+def stage_entry(
+    stage: StageDescription, graph: GraphSpec, null: ContextF16 | None
+) -> DiffusionSpec:
+    """The manifest entry of a described stage.
+
+    Args:
+        stage: as described.
+        graph: its entry, variants still missing.
+        null: embeddings of its unconditional text, `[tokens, width]`; None where a mask asks.
+    """
+    stored = None if null is None else StoredContext(file=f"{stage.name}.null", tokens=len(null))
+    return DiffusionSpec(
+        name=stage.name,
+        family="diffusion",
+        graph=graph,
+        input_resolution=stage.input_resolution,
+        output_resolution=stage.output_resolution,
+        schedule=stage.schedule,
+        prediction=stage.prediction,
+        variance="learned_range" if stage.learned_variance else "fixed",
+        sampler=stage.sampler,
+        steps=stage.steps,
+        timesteps=stage.timesteps,
+        gamma=stage.gamma,
+        guidance=stage.guidance,
+        null_context=stored or "mask",
+        threshold=stage.threshold,
+        enlarge=stage.enlarge,
+        augmentation=stage.augmentation,
+        skip_scale=stage.skip_scale,
+        training=dict(stage.training),
+    )

@@ -1,0 +1,134 @@
+"""The text encoder's part of a bundle: graph, tokenizer, entry in the manifest."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from cascade.errors import ParityError, UnsupportedModel
+from cascade.events import StageFinished
+from cascade.graph_spec import TensorSpec
+from cascade.request import GenerateRequest, Handoff
+from cascade.stage import Stage
+from cascade.text.spec import TextEncoderSpec
+from cascade.text.stage import TextEncoderStage, token_inputs
+from cascade.text.tokenizer import PromptTokenizer
+from cascade.types import Array, ContextF16
+from export.components.component import (
+    ExportedComponent,
+    ExportJob,
+    NetworkSource,
+    prove_network,
+)
+from export.components.mask_proof import prove_mask
+from export.description import TextEncoderDescription
+from stages.evaluation.torch_engine import TorchEngine
+
+NAME = "text_encoder"
+TOKENIZER = "tokenizer.json"
+
+
+def export_text_encoder(job: ExportJob) -> ExportedComponent[TextEncoderSpec]:
+    """Export and prove the job's text encoder.
+
+    Raises:
+        UnsupportedModel: the network is too large, or takes not every prompt of its tokenizer.
+        ParityError: the graph is not the network, or the network reads what its mask leaves out.
+    """
+    encoder = job.encoder
+    words = PromptTokenizer(encoder.tokenizer, encoder.max_tokens)
+    original = TorchEngine(encoder.network, "context")
+    hardest = hardest_prompt(encoder, words.largest_number, original)
+    prompts = [token_inputs(words(prompt), encoder) for prompt in job.prompts]
+    if encoder.pad_token is None:
+        prove_mask(NAME, original, prompts[0], "context", per_token=True)
+    proven = prove_network(job, network_source(encoder, encoder.samples or [*prompts, hardest]))
+    spec = TextEncoderSpec(
+        name=NAME,
+        family="text_encoder",
+        graph=proven.spec,
+        tokenizer_file=TOKENIZER,
+        max_tokens=encoder.max_tokens,
+        pad_token=encoder.pad_token,
+        context_width=encoder.context_width,
+        provenance=encoder.provenance,
+    )
+    exported = TextEncoderStage(spec, words, proven.exported)
+    return ExportedComponent(
+        spec=spec,
+        files={**proven.files, TOKENIZER: encoder.tokenizer},
+        original=TextEncoderStage(spec, words, proven.original),
+        exported=exported,
+        quantized=exported,
+    )
+
+
+def network_source(
+    encoder: TextEncoderDescription, cases: Sequence[Mapping[str, Array]]
+) -> NetworkSource:
+    """The encoder's network and its signature.
+
+    Args:
+        encoder: as described; with a padding token every prompt has its full length.
+        cases: batches of `token_ids` `[B, L]` int64 and `token_mask` `[B, L]` float32 of 0 and 1.
+    """
+    length = "tokens" if encoder.pad_token is None else encoder.max_tokens
+    context = ("batch", length, encoder.context_width)
+    return NetworkSource(
+        name=NAME,
+        network=encoder.network,
+        inputs=(
+            TensorSpec(name="token_ids", dtype="int64", shape=("batch", length)),
+            TensorSpec(name="token_mask", dtype="float32", shape=("batch", length)),
+        ),
+        outputs=(TensorSpec(name="context", dtype="float32", shape=context),),
+        cases=cases,
+        optimized=False,
+    )
+
+
+def hardest_prompt(
+    encoder: TextEncoderDescription, largest: int, original: TorchEngine
+) -> dict[str, Array]:
+    """Inputs of the longest prompt, all of the vocabulary's last token: what a table may not hold.
+
+    Args:
+        encoder: as described.
+        largest: its tokenizer's largest number.
+        original: runs its network.
+
+    Returns:
+        `token_ids` `[1, max_tokens]` int64 and `token_mask` `[1, max_tokens]` float32, all 1.
+
+    Raises:
+        UnsupportedModel: the network takes no such token, or no prompt of that length.
+    """
+    for count, field, remedy in (
+        (
+            1,
+            "tokenizer",
+            f"its largest token is {largest}: is this the tokenizer it was trained on?",
+        ),
+        (encoder.max_tokens, "max_tokens", "fewer are needed where positions have a table"),
+    ):
+        inputs = token_inputs(np.full(count, largest, np.int64), encoder)
+        try:
+            original.run(inputs)
+        except (IndexError, RuntimeError) as exc:
+            raise UnsupportedModel(
+                f"text_encoder.{field}: the network cannot encode {count} of {encoder.max_tokens} "
+                f"tokens ({exc}); {remedy}",
+                field=f"text_encoder.{field}",
+            ) from exc
+    return inputs
+
+
+def embed(encoder: Stage, text: str) -> ContextF16:
+    """Embeddings of a text as a text encoder's stage makes them, `[tokens, width]` float16.
+
+    Raises:
+        ParityError: the stage gave none.
+    """
+    for event in encoder.run(GenerateRequest(), Handoff(prompt=text)):
+        if isinstance(event, StageFinished) and event.handoff.context is not None:
+            return event.handoff.context
+    raise ParityError("the text encoder gave no context")

@@ -1,0 +1,164 @@
+"""A cascade from elsewhere, described: torch modules that follow the input contract, and choices.
+
+What every adapter makes and the one writer takes; a user's factory returns it too. The input
+contract of a stage's network is keyword arguments `x_t` `[B, 3, H, W]`, `t` `[B]` in (0, 1],
+`context` `[B, L, D]`, `context_mask` `[B, L]` (1 for a real token), and for super-resolution
+`low_res` `[B, 3, H, W]` and `aug_level` `[B]`; it returns `prediction`, or the tuple `prediction,
+variance`, each `[B, 3, H, W]`. Every input is float32 and per sample: rows of one batch may hold
+different times, levels and texts. A student of guidance takes its weight as `guidance` `[B]` too.
+Records only; nothing here knows where the modules come from.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from torch import nn
+
+from cascade.diffusion.conditioning import UpsampleKind
+from cascade.diffusion.parametrization import Prediction
+from cascade.diffusion.schedule import ScheduleSpec, make_schedule
+from cascade.diffusion.spec import (
+    AugmentationSpec,
+    GuidanceSpec,
+    SamplerKind,
+    ThresholdSpec,
+)
+from cascade.errors import InvalidRequest, UnsupportedModel
+from cascade.request import Handoff
+from cascade.types import Array
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TextEncoderDescription:
+    """A text encoder and its tokenizer."""
+
+    network: nn.Module
+    """Takes `token_ids` `[B, L]` int64 and `token_mask` `[B, L]` float32, returns `[B, L, D]`."""
+    tokenizer: bytes
+    """A `tokenizer.json`; text cleaning is its normalizer, special tokens its post-processor."""
+    max_tokens: int
+    """Longest prompt, special tokens included; a longer one is refused, never cut."""
+    context_width: int
+    """D."""
+    pad_token: int | None = None
+    """Fills every prompt to `max_tokens`, for stages trained to see the padding; None for none."""
+    provenance: str
+    samples: tuple[Mapping[str, Array], ...] = ()
+    """Batches of inputs to measure parity on; the cascade's prompts and the longest prompt there
+    is when empty."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunStarts:
+    """Where sampling runs begin: a context, and for super-resolution a picture, each."""
+
+    calibration: tuple[Handoff, ...]
+    """Of the runs that the ranges of int8 activations are drawn from."""
+    proof: tuple[Handoff, ...]
+    """Of the runs whose pictures decide whether int8 is good enough; share nothing with those."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StageDescription:
+    """One diffusion stage: its network and how it is sampled."""
+
+    name: str
+    network: nn.Module
+    output_resolution: int
+    input_resolution: int | None = None
+    """None for the stage that starts from noise alone."""
+    steps: int
+    schedule: ScheduleSpec = "cosine"
+    prediction: Prediction = "v"
+    learned_variance: bool = False
+    """The network returns a second output for the `ddpm` sampler."""
+    sampler: SamplerKind = "ddim"
+    gamma: float = 0.0
+    """Stochasticity of the `ddpm` sampler where no variance is learned."""
+    timesteps: tuple[int, ...] = ()
+    """Training steps of a default run, the noisiest first; empty for the schedule's own choice."""
+    guidance: GuidanceSpec = field(
+        default_factory=lambda: GuidanceSpec(kind="constant", weight=1.0)
+    )
+    null_text: str | None = None
+    """Text whose embeddings ask the unconditional question; None masks every token out."""
+    threshold: ThresholdSpec = field(
+        default_factory=lambda: ThresholdSpec(kind="dynamic", percentile=0.995)
+    )
+    enlarge: UpsampleKind = "cubic"
+    augmentation: AugmentationSpec | None = None
+    """Needed by, and only by, a stage with an input resolution."""
+    uses_mask: bool = True
+    """Whether the network takes `context_mask`."""
+    any_size: bool = False
+    """Whether height and width stay free in the graph; they are then multiples of 32."""
+    samples: tuple[Mapping[str, Array], ...] = ()
+    """Inputs to measure parity on, each a whole batch by name; synthetic ones at several times
+    when empty."""
+    starts: RunStarts | None = None
+    """Where the runs of int8 begin, half of which give way to pictures of the stage before; None
+    for the cascade's prompts and those pictures alone."""
+    fusions: Mapping[str, int] | None = None
+    """How often each graph pass has to fire; None where the network's structure is not known."""
+    skip_scale: Literal["long_skips", "inside"] = "inside"
+    """Where the network scales its skip connections by 1/sqrt(2), for the manifest."""
+    training: Mapping[str, str | float] = field(default_factory=dict)
+    """What the manifest shall say of the training."""
+
+    def __post_init__(self) -> None:
+        """Refuse what contradicts itself before anything is exported."""
+        if (self.input_resolution is None) != (self.augmentation is None):
+            raise UnsupportedModel(
+                f"{self.name}.augmentation: a stage with an input resolution needs one (0 to 0 if "
+                "it was trained without), a stage without takes none",
+                field=f"{self.name}.augmentation",
+            )
+        if self.input_resolution and self.output_resolution % self.input_resolution:
+            raise UnsupportedModel(
+                f"{self.name}.output_resolution: expected a multiple of {self.input_resolution}, "
+                f"got {self.output_resolution}",
+                field=f"{self.name}.output_resolution",
+            )
+        try:
+            make_schedule(self.schedule).timesteps(self.steps)
+        except InvalidRequest as exc:
+            raise UnsupportedModel(
+                f"{self.name}.steps: the default run cannot be made: {exc}: fewer steps, or the "
+                "schedule that goes with them",
+                field=f"{self.name}.steps",
+            ) from exc
+        if not self.uses_mask and self.null_text is None:
+            raise UnsupportedModel(
+                f"{self.name}.null_text: a network without a mask needs the text of its "
+                'unconditional half, usually ""',
+                field=f"{self.name}.null_text",
+            )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CascadeDescription:
+    """A whole cascade, the smallest stage first."""
+
+    stages: tuple[StageDescription, ...]
+    licence: str
+    """Of the weights."""
+    provenance: str
+    """Who trained them on what, or where they come from."""
+    text_encoder: TextEncoderDescription | None = None
+    """None for the one that `--text-encoder` gives, or the frozen one of the reference cascade."""
+    prompts: tuple[str, ...] = ("a red apple", "two cats on a green chair")
+    """What the text encoder and the whole cascade are compared on."""
+    requires_gpu_forms: bool = False
+    """Whether a component that gets no form for GPUs, where one is asked for, is an error."""
+
+    def __post_init__(self) -> None:
+        """Refuse what no bundle can hold before anything is exported."""
+        names = [stage.name for stage in self.stages]
+        for index, name in enumerate(names):
+            if name in names[:index]:
+                raise UnsupportedModel(
+                    f"stages: two stages are called {name}: each needs a name of its own; is one "
+                    "folder named twice?",
+                    field="stages",
+                )

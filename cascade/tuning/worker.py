@@ -33,7 +33,7 @@ RUN_PATIENCE_S = 300.0
 SAMPLES = 4096
 """Values of the output that the parent compares."""
 TOKENS = 8
-"""Of the made-up prompt."""
+"""Of the dummy prompt."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -40,6 +40,7 @@ def attach_initializers(graph_file: bytes, weights_file: bytes, name: str) -> by
     if absent:
         raise ManifestError(f"{name}: {absent[0]!r} is neither in it nor in the file it belongs to")
     graph = b"".join(message(INITIALIZER, body) for body in found.values())
+    # A second message of the same field: protobuf merges it into the first.
     return graph_file + message(GRAPH, graph)
 
 
@@ -52,6 +53,7 @@ def missing(model: bytes) -> set[str]:
         for node in children(graph, NODE):
             read |= {str(n, "utf-8") for n in children(node, NODE_INPUT)}
             defined |= {str(n, "utf-8") for n in children(node, NODE_OUTPUT)}
+    # The empty name is an optional input that is left out.
     return read - defined - {""}
 
 

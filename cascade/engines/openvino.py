@@ -106,12 +106,14 @@ class OpenVinoEngine:
             raise EngineError("the engine was closed: open the stage again")
         self._check_inputs(inputs)
         pinned = self._default_shapes is not None and fits(inputs, self._default_shapes)
+        # Compiled at the first run of such shapes: most engines never meet others.
         if pinned not in self._requests:
             self._open(pinned=pinned)
         request = self._requests[pinned]
         with self._lock:
             self._running, self._ended = True, False
         try:
+            # Shared: the arrays are not copied in, and live until the run is over.
             request.infer(dict(inputs), share_inputs=True)
         except (RuntimeError, TypeError, ValueError) as exc:
             raise EngineError(f"OpenVINO failed: {brief(exc)}") from exc
@@ -158,6 +160,7 @@ class OpenVinoEngine:
         if self._default_shapes is not None:
             try:
                 return self._open(pinned=True)
+            # Some graphs have no such shapes: free ones are slower and right.
             except EngineError:
                 self._default_shapes = None
         return self._open(pinned=False)
@@ -192,11 +195,13 @@ class OpenVinoEngine:
             made.append(self._compile(pinned=pinned))
             return Made(made[0].export_model().getvalue(), {})
 
+        # The compiled graph itself need not go through the file that was just written.
         entry = cache.get_or_build(key, build)
         if made:
             return made[0]
         try:
             return self._core.import_model(io.BytesIO(entry.payload), DEVICE, self._config)
+        # Whole and of this key, and still refused: compiling anew is always right.
         except RuntimeError:
             cache.keep(key, build())
             return made[0]

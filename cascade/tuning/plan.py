@@ -148,6 +148,7 @@ def make_plan(
         pairs = list(candidates(component, engine_options, demanded.get(component.name), machine))
         if not pairs:
             raise no_engine_error(component, engine_options, demanded.get(component.name))
+        # One candidate is no guess.
         guessed = engine_options.kind_for(component.name) is None and len(pairs) > 1
         if guessed and not measured_pairs(component, pairs, machine):
             untuned.append(component.name)
@@ -179,6 +180,7 @@ def requested_precisions(manifest: Manifest, engine_options: EngineOptions) -> d
                 "use fp32 or auto",
                 field="precision",
             )
+        # A bundle with int8 of the upsamplers alone runs its base in float32, and says so.
         missing = held and component.name not in held
         demanded[component.name] = Precision.FP32 if missing else wanted
     return demanded
@@ -274,9 +276,11 @@ def choose(
     measured = measured_pairs(component, pairs, machine)
     if measured and machine.tuning is not None:
         whole = request_ms(manifest, machine.tuning)
+        # Measured here beats every rule.
         return preferred(measured, whole)
     kind = pairs[0][0]
     precisions = [precision for other, precision in pairs if other is kind]
+    # Not without instructions for it: docs/decisions/0010-int8-variants.md.
     in_bytes = machine.processor.has_int8_dot and kind not in GPU_KINDS
     if Precision.INT8 in precisions and in_bytes:
         return kind, Precision.INT8

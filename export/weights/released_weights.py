@@ -27,10 +27,10 @@ from cascade.tuning.dummy_inputs import dummy_inputs, free_axes
 from cascade.types import Array
 from export.parity import compare_engines
 from export.weights.rounding import Storage, release
-from export.weights.training_facts import FACT_NAMES
+from export.weights.training_metadata import METADATA_NAMES
 from stages.evaluation.torch_engine import TorchEngine
 from stages.networks.efficient_unet import EfficientUNet, UNetConfig
-from stages.presets import StagePreset
+from stages.reference import StagePreset
 from stages.training.checkpoint import save_checkpoint
 
 TOKENS = 5
@@ -256,7 +256,7 @@ def write_checkpoint(bundle: Bundle, preset: StagePreset, folder: Path) -> None:
         "stage": preset.name,
         "released_in": bundle.bundle_id,
         "guided": float(bool(spec.guidance.taught)),
-        **{name: spec.training[e] for e, name in FACT_NAMES.items() if e in spec.training},
+        **{name: spec.training[e] for e, name in METADATA_NAMES.items() if e in spec.training},
         **({"teacher": spec.training["teacher"]} if "teacher" in spec.training else {}),
     }
     network = released_network(bundle, preset)

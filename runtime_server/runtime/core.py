@@ -174,13 +174,11 @@ class Core:
     def _hosted(self, position: int, spec: ComponentSpec) -> ComponentInfo:
         """One component's line of the server info."""
         choice = self.plan.of(spec.name)
-        image = spec.makes if isinstance(spec.makes, Image) else None
         return ComponentInfo(
             name=spec.name,
             position=position,
             family=spec.family,
-            output_width=image.width if image else 0,
-            output_height=image.height if image else 0,
+            output_resolution=spec.makes.width if isinstance(spec.makes, Image) else 0,
             milliseconds_per_step=1000 * self.workers.forecast.measured_step_s(position),
             queued=self.workers.counts.queued_at.get(position, 0),
             max_batch_rows=self.batcher.limits.max_rows(position),

@@ -44,7 +44,7 @@ class SharedWeights:
                 self.by_shape.setdefault(value.shape, []).append(name)
 
     def find(self, name: str, value: NDArray[np.float32]) -> SharedWeight | None:
-        """How to have a weight from this file; None when it is not in it."""
+        """How to have a weight, of any shape, from this file; None when it is not in it."""
         for stored_name in self.by_shape.get(value.shape, ()):
             if stored_name != name and stored_name in self.elsewhere:
                 continue
@@ -76,12 +76,12 @@ def steps_of(model: onnx.ModelProto) -> dict[str, str]:
 
 
 def widened(levels: NDArray[np.int8], steps: NDArray[np.float32]) -> NDArray[np.float32]:
-    """What is stored, as it is computed with."""
+    """Levels of any shape times steps that broadcast against it: the weight computed with."""
     return np.asarray(levels * steps, np.float32)
 
 
 def from_floats(name: str, stored_name: str, stored: NDArray) -> SharedWeight:
-    """A weight that is stored as a float of some width."""
+    """A weight of any shape that is stored as a float of some width."""
     if stored_name == name:
         return SharedWeight((), ())
     if stored.dtype == np.float32:
@@ -97,6 +97,12 @@ def from_levels(
 
     The steps are written here too, as the vector that DequantizeLinear wants: they are small, and
     it is the one operator behind which TensorRT takes eight-bit constants.
+
+    Args:
+        name: of the weight.
+        stored_name: of its int8 levels in the stored graph.
+        steps: of the weight's shape, but with all axes except the channel's of size 1.
+        names: gives new ones.
     """
     axis = int(np.argmax(steps.shape))
     constant = numpy_helper.from_array(steps.reshape(-1), names.fresh(f"{name}_steps"))
@@ -105,7 +111,7 @@ def from_levels(
 
 
 def stored_small(name: str, value: NDArray[np.float32], names: FreshNames) -> SharedWeight | None:
-    """A weight that no other file keeps, in eight bits of its own; None where that is not exact."""
+    """A weight of any shape that no other file keeps, in its own eight bits; None if not exact."""
     grid = eight_bit_grid(value)
     if grid is None:
         return None

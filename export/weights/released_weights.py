@@ -82,7 +82,7 @@ class Constants:
 
 
 def widened(inputs: list[Array], attributes: Attributes) -> Array:
-    """DequantizeLinear of symmetric grids: integers times the scale of their channel."""
+    """DequantizeLinear of symmetric grids: integers of any shape times their channel's scale."""
     values, scale = inputs[0].astype(np.float32), inputs[1]
     if scale.size > 1:
         shape = [1] * values.ndim
@@ -92,7 +92,7 @@ def widened(inputs: list[Array], attributes: Attributes) -> Array:
 
 
 def cast(inputs: list[Array], attributes: Attributes) -> Array:
-    """A Cast, unless it takes bits away: the form computes in sixteen, the file holds more."""
+    """A Cast of any shape, unless it takes bits away: forms compute in 16, the file has more."""
     kind = helper.tensor_dtype_to_np_dtype(int(str(attributes["to"])))
     value = inputs[0]
     if value.dtype == np.float32 and kind.itemsize < value.itemsize:

@@ -79,8 +79,9 @@ class Probe(nn.Module):
 
 
 def palette(x: Tensor) -> Tensor:
-    """How much of a picture is in which colour, the white ground left out, `[B, COLOURS^3]`.
+    """How much of a picture is in which colour, the white ground left out.
 
+    Pictures are `[B, 3, H, W]` in [-1, 1]; what is found is `[B, COLOURS^3]`, at least 0.
     Every pixel is shared out to the eight nearest colours of an even grid; square roots, so that
     small patches count too.
     """
@@ -225,7 +226,14 @@ def descend(
     steps: int,
     report: Callable[[str], None],
 ) -> None:
-    """So many steps, the learning rate falling to nothing as a cosine."""
+    """So many steps, the learning rate falling to nothing as a cosine.
+
+    Args:
+        optimizer: of the parameters that are trained; its rate is where the cosine begins.
+        loss_of: the mean loss of a new batch, a scalar.
+        steps: how many.
+        report: called with a line now and then.
+    """
     rate = optimizer.param_groups[0]["lr"]
     for step in range(steps):
         for group in optimizer.param_groups:

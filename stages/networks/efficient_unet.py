@@ -147,7 +147,13 @@ class EfficientUNet(nn.Module):
             zero_init(self.straight)
 
     def conditions(self, levels: list[Tensor], context: Tensor, context_mask: Tensor) -> Conditions:
-        """Time, augmentation level, guidance and text as every block sees them."""
+        """Time, augmentation level, guidance and text as every block sees them.
+
+        Args:
+            levels: the numbers per sample, `[B]` each.
+            context: `[B, L, D]` embeddings.
+            context_mask: `[B, L]`, 1 for a real token.
+        """
         text = self.text_in(self.text_norm(context))
         weight = context_mask[:, :, None]
         present = context_mask.amax(dim=1)[:, None]

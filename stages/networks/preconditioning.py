@@ -68,7 +68,11 @@ def precondition(
 
 
 def alpha_sigma(schedule: ScheduleKind, t: Tensor) -> tuple[Tensor, Tensor]:
-    """`alpha` and `sigma` in terms that every graph format has."""
+    """`alpha` and `sigma` of times in [0, 1], in their shape, in terms that ONNX has.
+
+    The third form of the schedules, beside numpy's and a table's: arctangents and cumulative
+    products of the others would not trace.
+    """
     if schedule == "cosine":
         low = math.atan(math.exp(-0.5 * LOG_SNR_LIMIT))
         high = math.atan(math.exp(0.5 * LOG_SNR_LIMIT))

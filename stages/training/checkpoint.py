@@ -32,7 +32,7 @@ def save_checkpoint(
 
     Args:
         folder: the checkpoint's folder; replaced as a whole.
-        parts: named groups of tensors, for example `ema` and `state`.
+        parts: named groups of tensors of any shape, for example `ema` and `state`.
         metadata: numbers to keep with them, plain JSON.
     """
     fresh = folder.with_name(folder.name + ".new")
@@ -55,7 +55,7 @@ def save_checkpoint(
 
 
 def cut(tensors: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
-    """The tensors in order, in pieces of at most `PIECE_BYTES`."""
+    """The tensors, of any shape, in order, in pieces of at most `PIECE_BYTES`."""
     pieces: list[dict[str, Tensor]] = [{}]
     filled = 0
     for name, tensor in tensors.items():

@@ -124,6 +124,14 @@ class StepDistillation:
 
         At the end of the sampling run, where the last time is 0, the sampler returns the estimate
         itself, and so does this.
+
+        Args:
+            schedule: of the teacher.
+            inputs: the teacher's by name; `x_t` is `[B, 3, H, W]` at the first time.
+            times: start, middle and end of the two steps, `[B]` each.
+
+        Returns:
+            `[B, 3, H, W]` around [-1, 1].
         """
         start, middle, end = times
         z = inputs["x_t"]
@@ -137,7 +145,7 @@ class StepDistillation:
     def step(
         self, schedule: Schedule, inputs: dict[str, Tensor], z: Tensor, t: Tensor, s: Tensor
     ) -> Tensor:
-        """The teacher's DDIM step from `t` to `s`."""
+        """The teacher's DDIM step of `z` `[B, 3, H, W]` from times `t` `[B]` to `s` `[B]`."""
         alpha, sigma = scales(schedule, t)
         alpha_s, sigma_s = end_scales(schedule, s)
         v = self.teacher(**inputs | {"x_t": z, "t": t}).float()
@@ -147,7 +155,7 @@ class StepDistillation:
 
 
 def end_scales(schedule: Schedule, t: Tensor) -> tuple[Tensor, Tensor]:
-    """`alpha` and `sigma`, where time 0 is the clean image itself, as for the samplers."""
+    """`alpha` and `sigma` `[B, 1, 1, 1]` of times `[B]`; time 0 is the clean image itself."""
     alpha, sigma = scales(schedule, t)
     clean = (t == 0)[:, None, None, None]
     return torch.where(clean, 1.0, alpha), torch.where(clean, 0.0, sigma)

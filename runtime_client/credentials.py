@@ -1,7 +1,7 @@
 """How a client says who it is: a bearer token, given as it is or kept in a file.
 
 A token is never shown: not in a representation, not in an error. A file is read for every call, so
-that whoever renews the token only replaces the file. Knows tokens; not how a call travels.
+that a token is renewed by replacing the file. Knows tokens; not how a call travels.
 """
 
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""Bytes to protobuf messages and back: damaged bytes become the error of whoever sent them.
+"""Bytes to protobuf messages and back: damaged bytes become the error of the side that sent them.
 
 A request is the caller's: `InvalidRequest`. An answer is the server's: `TransportError`. A message
 is parsed here rather than inside gRPC, so that bytes which are no message get the same typed error

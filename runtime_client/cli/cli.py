@@ -101,9 +101,9 @@ def register_cancel(subparsers: "argparse._SubParsersAction[argparse.ArgumentPar
 def run_generate(args: argparse.Namespace) -> int:
     """Make the picture, or leave it to the server; returns the exit code."""
     # Imported here: `cascade generate --help` needs no codec and no table.
-    from runtime_client.cli.generate_command import Order, carry_out, leave
+    from runtime_client.cli.generate_command import GenerateArgs, run_foreground, submit_detached
 
-    order = Order(
+    wanted = GenerateArgs(
         bundle=bundle_or_default(args.bundle),
         config=config_of(args),
         request=request_of(args),
@@ -114,15 +114,15 @@ def run_generate(args: argparse.Namespace) -> int:
         quiet=args.quiet,
     )
     refuse_contradictions(args)
-    (leave if args.detach else carry_out)(order)
+    (submit_detached if args.detach else run_foreground)(wanted)
     return DONE
 
 
 def run_fetch(args: argparse.Namespace) -> int:
     """Get the picture; returns the exit code."""
-    from runtime_client.cli.generate_command import Order, carry_out
+    from runtime_client.cli.generate_command import GenerateArgs, run_foreground
 
-    order = Order(
+    wanted = GenerateArgs(
         bundle=bundle_or_default(args.bundle),
         config=connection_config(args),
         request=GenerateRequest(),
@@ -132,7 +132,7 @@ def run_fetch(args: argparse.Namespace) -> int:
         as_json=args.json,
         quiet=args.quiet,
     )
-    carry_out(order)
+    run_foreground(wanted)
     return DONE
 
 

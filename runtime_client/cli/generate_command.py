@@ -22,11 +22,16 @@ from cascade.request import GenerateRequest
 from cascade.system.standard_streams import OutputLost
 from runtime_client.cli.contradictions import refuse_idle_server
 from runtime_client.cli.picture_file import check_target, write_picture
-from runtime_client.cli.picture_format import STANDARD_OUTPUT, encode_picture, format_of, read_story
+from runtime_client.cli.picture_format import (
+    STANDARD_OUTPUT,
+    encode_picture,
+    format_of,
+    read_metadata,
+)
+from runtime_client.cli.picture_metadata import as_text, metadata_of, metadata_of_fetched
 from runtime_client.cli.previews import PreviewFolder
 from runtime_client.cli.progress_bars import ProgressBars
 from runtime_client.cli.remake import Remake, check_engines_here, remake_of
-from runtime_client.cli.story import as_text, story_of, story_of_fetched
 from runtime_client.cli.time_table import ENCODE_PNG, TOTAL, WorkRows, render, rows
 from runtime_client.client import Client
 from runtime_client.config import ClientConfig
@@ -34,7 +39,7 @@ from runtime_client.result import Result
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Order:
+class GenerateArgs:
     """One run of the command."""
 
     bundle: Path
@@ -52,61 +57,61 @@ class Order:
     """No progress and no table; errors are said."""
 
 
-def carry_out(order: Order) -> None:
+def run_foreground(args: GenerateArgs) -> None:
     """Make the picture and write it.
 
     Raises:
         CascadeError: nothing was written to the output.
     """
     begun = time.perf_counter()
-    output = target_of(order)
+    output = target_of(args)
     check_target(output)
-    bars = progress_of(order)
+    bars = progress_of(args)
     try:
-        client, request, remake = prepared(order)
+        client, request, remake = prepared(args)
         with client:
             count = len(client.bundle.manifest.components)
             refuse_idle_server(client.config.cut, count, client.config.server)
-            if not order.request_id:
+            if not args.request_id:
                 warn(client, request)
-            watchers = watchers_of(order, client, bars, remake)
+            watchers = watchers_of(args, client, bars, remake)
 
             def on_event(event: Event) -> None:
                 for watch in watchers:
                     watch(event)
 
             bars.begin()
-            if order.request_id:
-                result = client.fetch(order.request_id, on_event=on_event)
-                story = story_of_fetched(client.bundle.manifest, result)
+            if args.request_id:
+                result = client.fetch(args.request_id, on_event=on_event)
+                metadata = metadata_of_fetched(client.bundle.manifest, result)
             else:
                 result = client.run(request, on_event=on_event)
-                story = story_of(client.bundle.manifest, request, result)
+                metadata = metadata_of(client.bundle.manifest, request, result)
             if remake is not None:
                 remake.check_picture(result.image)
-            seconds = save(output, result, story)
+            seconds = save(output, result, metadata)
             seconds[TOTAL] = time.perf_counter() - begun
             manifest = client.bundle.manifest
     finally:
         bars.close()
-    account(order, manifest, result, story, seconds)
+    report(args, manifest, result, metadata, seconds)
 
 
-def leave(order: Order) -> None:
+def submit_detached(args: GenerateArgs) -> None:
     """Run the first components here, leave the rest to the server, and say under which id.
 
     Raises:
         CascadeError: nothing was left there.
     """
-    bars = progress_of(order)
+    bars = progress_of(args)
     try:
-        with Client(order.bundle, order.config) as client:
-            warn(client, order.request)
+        with Client(args.bundle, args.config) as client:
+            warn(client, args.request)
             bars.begin()
-            request_id = client.submit(order.request, on_event=bars.show)
+            request_id = client.submit(args.request, on_event=bars.show)
     finally:
         bars.close()
-    line = json.dumps({"request_id": request_id}) if order.as_json else request_id
+    line = json.dumps({"request_id": request_id}) if args.as_json else request_id
     sys.stdout.write(line + "\n")
 
 
@@ -116,63 +121,63 @@ def warn(client: Client, request: GenerateRequest) -> None:
         sys.stderr.write(f"warning: {warning}\n")
 
 
-def target_of(order: Order) -> Path:
+def target_of(args: GenerateArgs) -> Path:
     """Where the picture is written."""
-    if order.output is None:
+    if args.output is None:
         raise InvalidRequest("output: name the file of the picture", field="output")
-    return order.output
+    return args.output
 
 
-def progress_of(order: Order) -> ProgressBars:
+def progress_of(args: GenerateArgs) -> ProgressBars:
     """What is shown on standard error meanwhile."""
     redrawn = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
-    return ProgressBars(sys.stderr, interactive=redrawn, silent=order.quiet)
+    return ProgressBars(sys.stderr, interactive=redrawn, silent=args.quiet)
 
 
-def prepared(order: Order) -> tuple[Client, GenerateRequest, Remake | None]:
+def prepared(args: GenerateArgs) -> tuple[Client, GenerateRequest, Remake | None]:
     """The client and what it is asked for; with `--from`, what must come of it.
 
     Raises:
         InvalidRequest: the picture of `--from` cannot be made again.
         CascadeError: see `Client`.
     """
-    if order.source is None:
-        return Client(order.bundle, order.config), order.request, None
-    bundle = open_bundle(order.bundle, order.config.require_signature)
-    remake = remake_of(order.source, read_story(order.source), bundle.manifest)
+    if args.source is None:
+        return Client(args.bundle, args.config), args.request, None
+    bundle = open_bundle(args.bundle, args.config.require_signature)
+    remake = remake_of(args.source, read_metadata(args.source), bundle.manifest)
     count = len(bundle.manifest.components)
-    mine = count if order.config.server is None else min(order.config.cut, count)
+    mine = count if args.config.server is None else min(args.config.cut, count)
     check_engines_here(remake, range(mine), bundle.manifest)
-    config = replace(order.config, engine=remake.engine, precision=remake.precision)
-    request = replace(remake.request, previews=order.request.previews)
+    config = replace(args.config, engine=remake.engine, precision=remake.precision)
+    request = replace(remake.request, previews=args.request.previews)
     return Client(bundle, config), request, remake
 
 
 def watchers_of(
-    order: Order, client: Client, bars: ProgressBars, remake: Remake | None
+    args: GenerateArgs, client: Client, bars: ProgressBars, remake: Remake | None
 ) -> list[Callable[[Event], None]]:
     """Who is told of every event."""
     watchers: list[Callable[[Event], None]] = [bars.show]
     if remake is not None:
         watchers.append(remake.check_event)
-    if order.preview is not None:
+    if args.preview is not None:
         names = [component.name for component in client.bundle.manifest.components]
-        watchers.append(PreviewFolder(order.preview, names, bars.say).take)
+        watchers.append(PreviewFolder(args.preview, names, bars.say).take)
     return watchers
 
 
-def save(output: Path, result: Result, story: dict[str, Any]) -> dict[str, float]:
+def save(output: Path, result: Result, metadata: dict[str, Any]) -> dict[str, float]:
     """Write the picture; returns the seconds of the whole run so far."""
     begun = time.perf_counter()
-    write_picture(output, encode_picture(result.image, format_of(output), as_text(story)))
+    write_picture(output, encode_picture(result.image, format_of(output), as_text(metadata)))
     return {**result.seconds, ENCODE_PNG: time.perf_counter() - begun}
 
 
-def account(
-    order: Order,
+def report(
+    args: GenerateArgs,
     manifest: Manifest,
     result: Result,
-    story: dict[str, Any],
+    metadata: dict[str, Any],
     seconds: dict[str, float],
 ) -> None:
     """The table, or one JSON object; on standard error where the picture is on the other.
@@ -180,37 +185,37 @@ def account(
     Raises:
         OutputLost: the object could not be written; the picture is.
     """
-    out: TextIO = sys.stderr if order.output == STANDARD_OUTPUT else sys.stdout
+    out: TextIO = sys.stderr if args.output == STANDARD_OUTPUT else sys.stdout
     table = rows(seconds, work_rows(manifest, result))
     try:
-        if order.as_json:
-            out.write(json.dumps(as_object(order, result, story, table)) + "\n")
-        elif not order.quiet:
+        if args.as_json:
+            out.write(json.dumps(as_object(args, result, metadata, table)) + "\n")
+        elif not args.quiet:
             words = computed_rows(manifest, result)
             out.write(render(table, result.bytes_up, result.bytes_down, words) + "\n")
         out.flush()
     except OutputLost as lost:
         # For people the picture is the result and the table a courtesy; for programs the object is.
-        if order.as_json:
+        if args.as_json:
             raise
         if not lost.closed:
-            sys.stderr.write(f"{lost}; the table is lost, {order.output} is written\n")
+            sys.stderr.write(f"{lost}; the table is lost, {args.output} is written\n")
 
 
 def as_object(
-    order: Order, result: Result, story: dict[str, Any], table: dict[str, float]
+    args: GenerateArgs, result: Result, metadata: dict[str, Any], table: dict[str, float]
 ) -> dict[str, Any]:
-    """The story, and what it took this time."""
+    """The metadata, and the time that it took."""
     height, width = result.image.shape[:2]
     return {
-        "output": str(order.output),
+        "output": str(args.output),
         "width": width,
         "height": height,
         "seed": result.seed,
         "image_index": result.image_index,
-        "prompt": order.request.prompt,
+        "prompt": args.request.prompt,
         "cut": result.cut,
-        **story,
+        **metadata,
         "request_id": result.request_id,
         "warnings": [str(warning) for warning in result.warnings],
         "seconds": {name: round(spent, 6) for name, spent in table.items()},

@@ -1,7 +1,7 @@
-"""A picture as a file of some format, with its story inside, and the story read back.
+"""A picture as a file of some format, with its metadata inside, and the metadata read back.
 
-PNG keeps the story as text chunks, the others as JSON in Exif's UserComment. PNG and WebP keep
-every pixel, JPEG and AVIF do not. Knows formats and text; not what a story means.
+PNG keeps the metadata as text chunks, the others as JSON in Exif's UserComment. PNG and WebP keep
+every pixel, JPEG and AVIF do not. Knows formats and text; not what it means.
 """
 
 import io
@@ -56,19 +56,19 @@ def format_of(path: Path) -> str:
     return found
 
 
-def encode_picture(image: ImageU8, format_: str, story: Mapping[str, str]) -> bytes:
-    """The file's bytes; the same for the same pixels and story.
+def encode_picture(image: ImageU8, format_: str, metadata: Mapping[str, str]) -> bytes:
+    """The file's bytes; the same for the same pixels and metadata.
 
     Args:
         image: `[H, W, 3]` uint8.
         format_: as `format_of` returned it.
-        story: to be kept inside, key to text.
+        metadata: to be kept inside, key to text.
     """
     if format_ == "PNG":
-        return encode_image(image, "png", story)
+        return encode_image(image, "png", metadata)
     exif = Image.Exif()
-    exif[SOFTWARE] = story.get("software", "")
-    comment = ASCII + json.dumps(dict(story), sort_keys=True).encode("ascii")
+    exif[SOFTWARE] = metadata.get("software", "")
+    comment = ASCII + json.dumps(dict(metadata), sort_keys=True).encode("ascii")
     exif.get_ifd(EXIF_POINTER)[USER_COMMENT] = comment
     out = io.BytesIO()
     picture = Image.fromarray(image)
@@ -81,7 +81,7 @@ def encode_picture(image: ImageU8, format_: str, story: Mapping[str, str]) -> by
     return out.getvalue()
 
 
-def read_story(path: Path) -> dict[str, str]:
+def read_metadata(path: Path) -> dict[str, str]:
     """The text that a picture file holds; no pixel is decoded.
 
     Raises:

@@ -14,7 +14,7 @@ from cascade.errors import InvalidRequest
 from cascade.events import Event, Preview, StageFinished
 from cascade.types import ImageU8
 from runtime_client.cli.picture_file import prepare_folder, write_whole
-from runtime_client.cli.story import SOFTWARE
+from runtime_client.cli.picture_metadata import SOFTWARE
 
 MARK = {"software": f"{SOFTWARE} {__version__}"}
 """Text in every preview, by which a later run knows it for one of ours."""

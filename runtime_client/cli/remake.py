@@ -1,8 +1,8 @@
-"""`--from`: a request out of a picture's own story, and whether what comes is that picture.
+"""`--from`: a request out of a picture's own metadata, and whether what comes is that picture.
 
 Refuses what it cannot promise before any work where that can be known, else before a file is
-written. A story is text from outside: every field is checked as one from the command line. Knows
-stories; neither formats nor a client.
+written. Metadata is text from outside: every field is checked as one from the command line. Knows
+metadata; neither formats nor a client.
 """
 
 import json
@@ -19,7 +19,7 @@ from cascade.events import Event, StageFinished
 from cascade.precision import Precision
 from cascade.request import GenerateRequest
 from cascade.types import ImageU8
-from runtime_client.cli.story import SOFTWARE, pixels_digest
+from runtime_client.cli.picture_metadata import SOFTWARE, pixels_digest
 
 NEEDED = ("prompt", "seed", "image_index", "last_stage", "asked", "bundle_id", "computed", "pixels")
 OPTIONS = {"steps": int, "guidance": float, "augmentation": float}
@@ -73,12 +73,12 @@ class Remake:
         )
 
 
-def remake_of(source: Path, story: Mapping[str, str], manifest: Manifest) -> Remake:
+def remake_of(source: Path, metadata: Mapping[str, str], manifest: Manifest) -> Remake:
     """What makes a picture again.
 
     Args:
         source: the picture's file, for errors.
-        story: the text that it holds.
+        metadata: the text that it holds.
         manifest: of the bundle to make it with.
 
     Raises:
@@ -88,32 +88,32 @@ def remake_of(source: Path, story: Mapping[str, str], manifest: Manifest) -> Rem
     def refuse(why: str) -> InvalidRequest:
         return InvalidRequest(f"from: {source}: {why}", field="from")
 
-    if not story.get("software", "").startswith(SOFTWARE):
+    if not metadata.get("software", "").startswith(SOFTWARE):
         raise refuse("no word of edge-cascade in it: not made by it, or its text was removed")
-    if "request_id" in story and "prompt" not in story:
+    if "request_id" in metadata and "prompt" not in metadata:
         raise refuse("it was fetched by its request id, and only the server knew what was asked")
-    missing = [name for name in NEEDED if name not in story]
+    missing = [name for name in NEEDED if name not in metadata]
     if missing:
         raise refuse(f"its text lacks {', '.join(missing)}; an older version may have written it")
-    if story["bundle_id"] != manifest.bundle_id:
+    if metadata["bundle_id"] != manifest.bundle_id:
         raise refuse(
-            f"made with bundle {story.get('bundle', '')!r} {story['bundle_id'][:12]}, --bundle is "
-            f"{manifest.name!r} {manifest.bundle_id[:12]}"
+            f"made with bundle {metadata.get('bundle', '')!r} {metadata['bundle_id'][:12]}, "
+            f"--bundle is {manifest.name!r} {manifest.bundle_id[:12]}"
         )
     try:
-        computed = computed_in(story)
-        request = request_in(story)
+        computed = computed_in(metadata)
+        request = request_in(metadata)
     except InvalidRequest as exc:
         raise refuse(str(exc)) from exc
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as exc:
         raise refuse("its text is damaged") from exc
-    return Remake(source=source, request=request, computed=computed, pixels=story["pixels"])
+    return Remake(source=source, request=request, computed=computed, pixels=metadata["pixels"])
 
 
-def computed_in(story: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+def computed_in(metadata: Mapping[str, str]) -> dict[str, tuple[str, str]]:
     """Engine and precision of every component, of kinds that we know."""
     found: dict[str, tuple[str, str]] = {}
-    for name, way in json.loads(story["computed"]).items():
+    for name, way in json.loads(metadata["computed"]).items():
         engine, precision = str(way["engine"]), str(way["precision"])
         if engine not in list(EngineKind) or precision not in list(Precision):
             raise InvalidRequest(f"{name} was computed by {engine} {precision}, unknown here")
@@ -121,17 +121,17 @@ def computed_in(story: Mapping[str, str]) -> dict[str, tuple[str, str]]:
     return found
 
 
-def request_in(story: Mapping[str, str]) -> GenerateRequest:
+def request_in(metadata: Mapping[str, str]) -> GenerateRequest:
     """What was asked for."""
     options = {
         str(name): DiffusionOptions(**{key: OPTIONS[key](value) for key, value in chosen.items()})
-        for name, chosen in json.loads(story["asked"]).items()
+        for name, chosen in json.loads(metadata["asked"]).items()
     }
     return GenerateRequest(
-        prompt=story["prompt"],
-        seed=int(story["seed"]),
-        image_index=int(story["image_index"]),
-        last_stage=story["last_stage"],
+        prompt=metadata["prompt"],
+        seed=int(metadata["seed"]),
+        image_index=int(metadata["image_index"]),
+        last_stage=metadata["last_stage"],
         options=options,
     )
 

@@ -24,7 +24,7 @@ INSIST_S = 0.05
 
 
 class SerializedEngine:
-    """An engine whose runs never overlap, whoever calls."""
+    """An engine whose runs never overlap, from any thread."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -61,7 +61,7 @@ class SerializedEngine:
             self._turn.release()
 
     def terminate(self) -> None:
-        """End the run in progress, whoever's it is."""
+        """End the run in progress, of any request."""
         self._engine.terminate()
 
     def close(self) -> None:
@@ -102,7 +102,7 @@ class LocalStages:
             engine_options: what to run its graphs with.
         """
         self._bundle = bundle
-        self._wish = engine_options
+        self._options = engine_options
         self._lock = threading.Lock()
         self._open: dict[int, tuple[EngineStage, SerializedEngine]] = {}
 
@@ -116,7 +116,7 @@ class LocalStages:
         Raises:
             ManifestError: its file is not what the manifest says.
             EngineError: its graph cannot be loaded.
-            InvalidRequest: no engine here does what the wish asks for.
+            InvalidRequest: no engine here does what the options ask for.
         """
         with self._lock:
             if position not in self._open:
@@ -132,7 +132,7 @@ class LocalStages:
             self._open.clear()
 
     def _open_stage(self, position: int) -> tuple[EngineStage, SerializedEngine]:
-        plan = plan_here(self._bundle.manifest, self._wish, (position,))
+        plan = plan_here(self._bundle.manifest, self._options, (position,))
         made: list[SerializedEngine] = []
 
         def make_engine(graph: bytes, choice: EngineChoice) -> Engine:

@@ -47,7 +47,7 @@ class LocalTimes:
             engine_options: what would run it here.
         """
         self._manifest = manifest
-        self._wish = engine_options
+        self._options = engine_options
         self._lock = threading.Lock()
         self._ran: dict[str, float] = {}
         self._tuned: dict[str, TunedTimes] | None = None
@@ -75,7 +75,7 @@ class LocalTimes:
             if name in self._ran:
                 return cost.units * self._ran[name]
             if self._tuned is None:
-                self._tuned = tuned_seconds(self._manifest, self._wish)
+                self._tuned = tuned_seconds(self._manifest, self._options)
             found = self._tuned.get(name)
         if found is None or not set(cost.runs) <= set(found.run_s):
             return None

@@ -69,7 +69,7 @@ class PrivateServer:
         if plan.choices:
             engine, precision = plan.texts
             command += ["--engine", engine, "--precision", precision]
-        self._words = LastWords()
+        self._words = StderrTail()
         try:
             self._child = subprocess.Popen(
                 command,
@@ -107,10 +107,10 @@ class PrivateServer:
         begun = time.monotonic()
         while not accepts_connections(self._path):
             if not self.is_alive:
-                raise TransportError(f"the private server did not start: {self._last_words()}")
+                raise TransportError(f"the private server did not start: {self._last_line()}")
             if time.monotonic() - begun > allowed_s:
                 raise TransportError(
-                    f"the private server was not ready within {allowed_s:g} s: {self._last_words()}"
+                    f"the private server was not ready within {allowed_s:g} s: {self._last_line()}"
                 )
             if self._closing.wait(POLL_S):
                 raise Cancelled("the client was closed")
@@ -141,13 +141,13 @@ class PrivateServer:
         if self._child.stdin is not None:
             self._child.stdin.close()
 
-    def _last_words(self) -> str:
+    def _last_line(self) -> str:
         """The last line that the child wrote to its standard error."""
         code = self._child.poll()
         return self._words.last or f"exit code {code}, nothing on its standard error"
 
 
-class LastWords:
+class StderrTail:
     """The last lines of a child, read as they come: a log on disk would need a disk with room."""
 
     def __init__(self) -> None:

@@ -43,7 +43,7 @@ RECONNECT_LONGEST_MS = 2_000
 CONNECT_PATIENCE_MS = 10_000
 """How long one attempt to connect may take, handshakes included; a far or busy server needs it."""
 RECONNECT_PATIENCE_MS = 5_000
-"""The same once a server was there: whoever waits for a dead link also waits for this."""
+"""The same once a server was there: a request on a dead link waits this long too."""
 
 PUSHBACK = "grpc-retry-pushback-ms"
 """Trailer with the milliseconds after which a retry is welcome; ours say it in RetryInfo too."""

@@ -28,11 +28,11 @@ SHOWN_ELSEWHERE = {
         "test_a_time_that_no_clock_has_is_refused",
     ),
     "runtime_client/cli/picture_format.py:MAX_FILE_BYTES": (
-        "tests/runtime_client/test_story.py",
+        "tests/runtime_client/test_picture_metadata.py",
         "test_a_file_is_read_up_to_a_size",
     ),
     "runtime_client/cli/picture_format.py:MAX_TEXT": (
-        "tests/runtime_client/test_story.py",
+        "tests/runtime_client/test_picture_metadata.py",
         "test_a_text_is_read_up_to_a_length",
     ),
     "runtime_server/telemetry/log_rate_limit.py:MAX_KINDS": (

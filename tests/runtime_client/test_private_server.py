@@ -25,7 +25,7 @@ def test_it_starts_serves_and_leaves_nothing(bundle: Bundle) -> None:
     server.close()
 
 
-def test_a_failed_start_tells_the_childs_last_words(tmp_path: Path) -> None:
+def test_a_failed_start_tells_the_childs_last_line(tmp_path: Path) -> None:
     """A bundle that is not one: the error carries the server's own message."""
     server = PrivateServer(tmp_path, EnginePlan(), 2)
     try:

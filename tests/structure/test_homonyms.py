@@ -5,7 +5,7 @@ from pathlib import Path
 from benchmarks.lib.source_counts import homonyms, modules_of
 
 ROOT = Path(__file__).parents[2]
-KNOWN: frozenset[str] = frozenset({"Attention", "Order", "Progress", "StraightPath"})
+KNOWN: frozenset[str] = frozenset({"Attention", "Progress", "StraightPath"})
 """Names that two classes have at present: one of each pair gets another, and leaves this list."""
 
 

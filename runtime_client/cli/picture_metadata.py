@@ -24,8 +24,8 @@ from runtime_client.result import SERVER, Result
 SOFTWARE = "edge-cascade"
 
 
-def story_of(manifest: Manifest, request: GenerateRequest, result: Result) -> dict[str, Any]:
-    """The story of a picture that this client had made, as plain JSON values."""
+def metadata_of(manifest: Manifest, request: GenerateRequest, result: Result) -> dict[str, Any]:
+    """The metadata of a picture that this client had made, as plain JSON values."""
     last = manifest.position(request.last_stage or manifest.components[-1].name)
     taken: dict[str, dict[str, Any]] = {"steps": {}, "guidance": {}, "augmentation": {}}
     for spec in manifest.components[: last + 1]:
@@ -45,8 +45,8 @@ def story_of(manifest: Manifest, request: GenerateRequest, result: Result) -> di
     }
 
 
-def story_of_fetched(manifest: Manifest, result: Result) -> dict[str, Any]:
-    """The story of a picture that a server kept: what was asked for, only the server knows."""
+def metadata_of_fetched(manifest: Manifest, result: Result) -> dict[str, Any]:
+    """The metadata of a picture that a server kept: what was asked for, only the server knows."""
     return {"request_id": result.request_id, **made_by(manifest, result)}
 
 
@@ -70,11 +70,11 @@ def made_by(manifest: Manifest, result: Result) -> dict[str, Any]:
     }
 
 
-def as_text(story: Mapping[str, Any]) -> dict[str, str]:
+def as_text(metadata: Mapping[str, Any]) -> dict[str, str]:
     """The same as text by key: text as it is, anything else as JSON."""
     return {
         key: value if isinstance(value, str) else json.dumps(value, sort_keys=True)
-        for key, value in story.items()
+        for key, value in metadata.items()
     }
 
 

@@ -1,4 +1,4 @@
-"""The story in a picture: all that was asked and taken, the same every time, enough to make it."""
+"""The metadata in a picture: all that was asked and taken, enough to make it again."""
 
 import json
 import os
@@ -13,8 +13,13 @@ from PIL import Image, PngImagePlugin, features
 from cascade.bundle.bundle import Bundle
 from cascade.commands.cli import main
 from cascade.errors import InvalidRequest
-from runtime_client.cli.picture_format import MAX_FILE_BYTES, MAX_TEXT, encode_picture, read_story
-from runtime_client.cli.story import pixels_digest
+from runtime_client.cli.picture_format import (
+    MAX_FILE_BYTES,
+    MAX_TEXT,
+    encode_picture,
+    read_metadata,
+)
+from runtime_client.cli.picture_metadata import pixels_digest
 from tests.support.serving import running
 from tests.support.tiny_bundle import write_tiny_bundle
 
@@ -58,9 +63,9 @@ def refusal(capsys: pytest.CaptureFixture[str], bundle: Bundle, *arguments: str)
 
 def rewrite(source: Path, target: Path, **changes: str | None) -> None:
     """A PNG with some of its text changed, or left out where None."""
-    story: dict[str, str | None] = {**read_story(source), **changes}
+    metadata: dict[str, str | None] = {**read_metadata(source), **changes}
     chunks = PngImagePlugin.PngInfo()
-    for key, value in story.items():
+    for key, value in metadata.items():
         if value is not None:
             chunks.add_itxt(key, value)
     Image.fromarray(pixels(source)).save(target, pnginfo=chunks)
@@ -97,7 +102,7 @@ def test_everything_asked_and_taken_is_there(
         way = account["computed"][name]
         assert (way["engine"], way["precision"], way["side"]) == ("ort", "fp32", "here")
     assert set(account["versions"]) == {"edge-cascade", "numpy", "onnxruntime"}
-    kept = read_story(output)
+    kept = read_metadata(output)
     for key, text in kept.items():
         assert text in (account[key], json.dumps(account[key], sort_keys=True))
     assert set(account) - set(kept) == {
@@ -136,7 +141,7 @@ def test_the_same_command_writes_the_same_file(bundle: Bundle, tmp_path: Path, s
     for file, cut in zip(files, (2, 2), strict=True):
         make(bundle, file, PROMPT, "--seed", "7", cut=cut)
     assert files[0].read_bytes() == files[1].read_bytes()
-    assert read_story(files[0])["seed"] == "7"
+    assert read_metadata(files[0])["seed"] == "7"
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -150,7 +155,7 @@ def test_a_picture_is_made_again_from_itself(bundle: Bundle, tmp_path: Path, suf
         again = tmp_path / "again.png"
         make(bundle, again, "--from", str(first), cut=cut)
         np.testing.assert_array_equal(pixels(again), pixels(plain))
-    assert read_story(again)["asked"] == read_story(first)["asked"]
+    assert read_metadata(again)["asked"] == read_metadata(first)["asked"]
 
 
 def test_a_server_makes_it_again_too(bundle: Bundle, tmp_path: Path) -> None:
@@ -167,7 +172,7 @@ def test_a_text_is_read_up_to_a_length(tmp_path: Path, length: int, kept: list[s
     """A longer one is none of ours: the key is missing then."""
     path = tmp_path / "a.png"
     path.write_bytes(encode_picture(np.zeros((2, 2, 3), np.uint8), "PNG", {"asked": "x" * length}))
-    assert list(read_story(path)) == kept
+    assert list(read_metadata(path)) == kept
 
 
 @pytest.mark.parametrize(("more", "said"), [(0, "not a readable"), (1, "too large")])
@@ -177,7 +182,7 @@ def test_a_file_is_read_up_to_a_size(tmp_path: Path, more: int, said: str) -> No
     with path.open("wb") as file:
         file.truncate(MAX_FILE_BYTES + more)
     with pytest.raises(InvalidRequest, match=said):
-        read_story(path)
+        read_metadata(path)
 
 
 @pytest.mark.parametrize(
@@ -231,7 +236,7 @@ def test_another_way_to_compute_is_refused_before_it_is_done(
     eight = write_tiny_bundle(tmp_path / "eight", int8=True)
     first, again = tmp_path / "first.png", tmp_path / "again.png"
     make(eight, first, PROMPT, "--precision", "sr32=int8")
-    assert "sr32" in read_story(first)["computed"]
+    assert "sr32" in read_metadata(first)["computed"]
     make(eight, again, "--from", str(first))
     np.testing.assert_array_equal(pixels(again), pixels(first))
     again.unlink()

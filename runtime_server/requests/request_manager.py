@@ -248,6 +248,8 @@ class RequestManager:
         self._inside.remove(request)
         for timer in request.timers:
             timer.cancel()
+        # One that has fired keeps its arguments, the request among them: a circle with its results.
+        request.timers.clear()
         self._core.workers.release(request.job)
         self._emit(RequestReleased(request.key.request_id))
         self.limits.release(request.key.identity, request.cost.held_bytes)

@@ -37,10 +37,11 @@ from stages.data.dataset import Dataset, box_average
 from stages.data.prompts import encode_prompt
 from stages.evaluation.metrics import psnr_db, sharpness
 from stages.evaluation.probe import load_probe
-from stages.evaluation.sampling import load_network, preset_of, torch_spec
+from stages.evaluation.sampling import torch_spec
 from stages.evaluation.torch_engine import TorchEngine
 from stages.presets import PRESETS
 from stages.training.checkpoint import load_facts
+from stages.training.trained_network import load_network, preset_of
 
 Score = Callable[[DiffusionStage, DiffusionOptions], dict[str, float]]
 REDRAWN_AT = 0.35

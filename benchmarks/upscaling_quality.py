@@ -20,12 +20,12 @@ from cascade.types import ImageU8
 from stages.data.captions import STYLES
 from stages.data.dataset import Dataset, box_average
 from stages.evaluation.metrics import consistency_db, psnr_db, sharpness, ssim
-from stages.evaluation.sampling import load_network
 from stages.evaluation.upscaling import lanczos
 from stages.presets import PRESETS
 from stages.training.checkpoint import has_checkpoint
 from stages.training.recipes import REGRESSION
 from stages.training.regression import regressed
+from stages.training.trained_network import load_network
 from stages.training.trainer import preset_objective
 
 EQUAL_DB = 99.0

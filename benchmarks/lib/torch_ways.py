@@ -19,9 +19,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.lib.race_entries import Run, Subject, TorchWay
 from export.graphs import export_graph
 from export.weights.rounding import Storage, release
-from stages.evaluation.sampling import graph_inputs, graph_outputs, load_network
+from stages.evaluation.sampling import graph_inputs, graph_outputs
 from stages.networks.efficient_unet import EfficientUNet
 from stages.presets import PRESETS, StagePreset
+from stages.training.trained_network import load_network
 
 GEMM_SIZES = (512, 1024, 2048)
 """Square matrices whose product is timed for the machine's best rate."""

@@ -35,7 +35,7 @@ class Heads:
 
 
 @dataclass(frozen=True, slots=True)
-class Attention:
+class AttentionMatch:
     """One attention as found: sources are `[B, N, C]`."""
 
     query: Heads
@@ -72,7 +72,7 @@ def fuse_attention(model: onnx.ModelProto) -> int:
     return len(found)
 
 
-def full_bias(editor: GraphEditor, attention: Attention) -> str:
+def full_bias(editor: GraphEditor, attention: AttentionMatch) -> str:
     """The bias with a row for every query and a number for every key."""
     one = editor.integers(1)
     rows = editor.add("Shape", [attention.query.tokens], start=1, end=2)
@@ -83,7 +83,7 @@ def full_bias(editor: GraphEditor, attention: Attention) -> str:
     return editor.add("Expand", [attention.bias, shape])
 
 
-def find_attention(editor: GraphEditor, softmax: NodeProto) -> Attention | None:
+def find_attention(editor: GraphEditor, softmax: NodeProto) -> AttentionMatch | None:
     """The attention around a softmax, if it is proven to be one."""
     biased = editor.maker(softmax.input[0], "Add")
     logits = biased and editor.maker(biased.input[0], "MatMul")
@@ -104,7 +104,7 @@ def find_attention(editor: GraphEditor, softmax: NodeProto) -> Attention | None:
     if not (fit(first, second, third) and bias_fits(editor, biased.input[1], first)):
         return None
     bias_shape = editor.shape(biased.input[1]) or ()
-    return Attention(
+    return AttentionMatch(
         query=first,
         key=second,
         value=third,

@@ -19,7 +19,7 @@ from export.passes.sample_factors import picture_and_factor
 
 
 @dataclass(frozen=True, slots=True)
-class StraightPath:
+class PreconditioningMatch:
     """The parts as found: values of pictures, and of factors `[B, 1, 1, 1]`."""
 
     seen: str
@@ -50,7 +50,7 @@ def join_straight_path(model: onnx.ModelProto) -> int:
     return count
 
 
-def find_path(editor: GraphEditor, prediction: str) -> StraightPath | None:
+def find_path(editor: GraphEditor, prediction: str) -> PreconditioningMatch | None:
     """The parts behind an output, if it is such a prediction."""
     for straight, scaled in operands(editor.maker(prediction, "Add")):
         total, from_network = weighted(editor, scaled)
@@ -61,7 +61,7 @@ def find_path(editor: GraphEditor, prediction: str) -> StraightPath | None:
                 x_t, clean = sum_of(editor, difference, "Sub") or ("", "")
                 low, low_in_seen = weighted(editor, clean)
                 if low and known.keys() == {x_t, low} and never_zero(editor, seen_scale):
-                    return StraightPath(
+                    return PreconditioningMatch(
                         seen=seen,
                         low=low,
                         out=out,
@@ -75,7 +75,7 @@ def find_path(editor: GraphEditor, prediction: str) -> StraightPath | None:
     return None
 
 
-def rewrite(editor: GraphEditor, path: StraightPath) -> str:
+def rewrite(editor: GraphEditor, path: PreconditioningMatch) -> str:
     """The prediction anew; its name."""
     weight_of_seen = editor.add("Div", [path.from_x_t, path.seen_scale])
     through_low = editor.add("Mul", [path.from_x_t, path.low_in_seen])

@@ -12,9 +12,9 @@ from torch import Tensor
 from cascade.diffusion.conditioning import upsample
 from cascade.types import Array, ImageU8
 from stages.data.dataset import Dataset, Example, box_average
-from stages.training.objective import TrainingBatch
-from stages.presets import StagePreset
 from stages.data.recolour import main_hue, recoloured
+from stages.data.training_batch import TrainingBatch
+from stages.presets import StagePreset
 
 PLAIN_SHARE = 0.35
 """Share of draws that show the plain caption; the others share the rest."""

@@ -3,9 +3,6 @@
 Knows checkpoints and stages; not how they were trained or will be exported.
 """
 
-from dataclasses import replace
-from pathlib import Path
-
 from cascade.diffusion.spec import DiffusionSpec
 from cascade.diffusion.stage import DiffusionStage
 from cascade.errors import StageError
@@ -17,7 +14,8 @@ from stages.defaults import stage_spec
 from stages.evaluation.torch_engine import TorchEngine
 from stages.networks.efficient_unet import EfficientUNet
 from stages.presets import PRESETS, StagePreset
-from stages.training.checkpoint import load_facts, load_part
+from stages.training.trained_network import load_network as load_network  # noqa: PLC0414
+from stages.training.trained_network import preset_of as preset_of  # noqa: PLC0414
 
 POSITIONS = {name: position for position, name in enumerate(PRESETS, start=1)}
 """Places in the cascade; 0 is the text encoder."""
@@ -52,20 +50,6 @@ def image_shape(preset: StagePreset) -> tuple[int | str, ...]:
     if any(block.attention == "self" for block in preset.unet.blocks):
         return ("batch", 3, preset.resolution, preset.resolution)
     return ("batch", 3, "height", "width")
-
-
-def preset_of(preset: StagePreset, checkpoint: Path) -> StagePreset:
-    """The preset of the network in a checkpoint: a student of guidance has an input more."""
-    if not load_facts(checkpoint).get("guided"):
-        return preset
-    return replace(preset, unet=preset.unet.with_guidance())
-
-
-def load_network(preset: StagePreset, checkpoint: Path) -> EfficientUNet:
-    """The averaged weights of a checkpoint as a network in evaluation mode."""
-    network = EfficientUNet(preset_of(preset, checkpoint).unet)
-    network.load_state_dict(load_part(checkpoint, "ema"))
-    return network.eval().requires_grad_(requires_grad=False)
 
 
 def torch_spec(preset: StagePreset) -> DiffusionSpec:

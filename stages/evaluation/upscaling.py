@@ -13,8 +13,9 @@ from cascade.request import GenerateRequest, Handoff
 from cascade.types import ImageU8
 from stages.data.dataset import Dataset, box_average
 from stages.evaluation.metrics import psnr_db
-from stages.evaluation.sampling import load_network, run_stage, torch_stage
+from stages.evaluation.sampling import run_stage, torch_stage
 from stages.presets import StagePreset
+from stages.training.trained_network import load_network
 
 
 def lanczos(image: ImageU8, size: int) -> ImageU8:

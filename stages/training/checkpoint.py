@@ -17,7 +17,7 @@ from typing import Any
 from torch import Tensor
 
 from cascade.errors import InvalidRequest
-from stages.training.safetensors_file import load_safetensors, save_safetensors
+from stages.safetensors_file import load_safetensors, save_safetensors
 
 PIECE_BYTES = 15_000_000
 """A piece is closed before it would grow beyond this; a single larger tensor gets its own."""

@@ -21,9 +21,10 @@ from torch import Tensor, nn
 
 from cascade.diffusion.schedule import Schedule
 from cascade.diffusion.spec import ThresholdSpec
+from stages.data.training_batch import TrainingBatch
 from stages.networks.efficient_unet import TIME_FEATURES, EfficientUNet
 from stages.presets import GUIDANCE_WEIGHTS
-from stages.training.objective import Objective, TrainingBatch, scales
+from stages.training.objective import Objective, scales
 
 
 def guided_start(teacher: EfficientUNet) -> dict[str, Tensor]:

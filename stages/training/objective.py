@@ -18,24 +18,8 @@ from torch.nn import functional
 from cascade.diffusion.conditioning import AUGMENTATION
 from cascade.diffusion.parametrization import target
 from cascade.diffusion.schedule import Schedule, ScheduleKind, make_schedule
+from stages.data.training_batch import TrainingBatch
 from stages.networks.preconditioning import straight_path
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingBatch:
-    """One batch as the data loader hands it over.
-
-    Attributes:
-        x0: `[B, 3, H, W]` in [-1, 1].
-        low_res: the same size, enlarged, not augmented; None for the base stage.
-        context: `[B, L, D]`.
-        context_mask: `[B, L]`.
-    """
-
-    x0: Tensor
-    low_res: Tensor | None
-    context: Tensor
-    context_mask: Tensor
 
 
 def scales(schedule: Schedule, t: Tensor) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from cascade.errors import InvalidRequest
 from stages.defaults import SAMPLING
-from stages.evaluation.sampling import load_network, preset_of
 from stages.presets import StagePreset
 from stages.training.checkpoint import load_facts, load_part
 from stages.training.distillation import (
@@ -19,6 +18,7 @@ from stages.training.distillation import (
     guided_start,
 )
 from stages.training.regression import RegressionObjective
+from stages.training.trained_network import load_network, preset_of
 from stages.training.trainer import TrainingRecipe, preset_objective
 
 MOST_STEPS = 1000

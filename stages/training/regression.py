@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from cascade.codecs.image import from_network, to_network
 from cascade.diffusion.conditioning import upsample
 from cascade.types import ContextF16, ImageU8
+from stages.data.training_batch import TrainingBatch
 from stages.networks.efficient_unet import EfficientUNet
-from stages.training.objective import Objective, TrainingBatch, scales
+from stages.training.objective import Objective, scales
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

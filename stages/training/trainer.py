@@ -20,11 +20,12 @@ from torch import Tensor, nn
 
 from cascade.errors import InvalidRequest
 from stages.data.loader import Loader
+from stages.data.training_batch import TrainingBatch
 from stages.networks.efficient_unet import EfficientUNet
 from stages.presets import StagePreset
 from stages.training.checkpoint import has_checkpoint, load_facts, load_part, save_checkpoint
 from stages.training.muon import Muon
-from stages.training.objective import Objective, TrainingBatch
+from stages.training.objective import Objective
 
 OptimizerName = Literal["muon", "adamw", "adafactor"]
 WARM_UP_STEPS = 100
@@ -64,7 +65,7 @@ class TrainOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class TrainingProgress:
     """One report of a run."""
 
     step: int
@@ -204,7 +205,7 @@ class Trainer:
         parts = {"ema": self.ema.state_dict(), "state": state}
         save_checkpoint(self.checkpoint, parts, self.described())
 
-    def run(self) -> Iterator[Progress]:
+    def run(self) -> Iterator[TrainingProgress]:
         """Train until the minutes or the steps are over; yields a report now and then.
 
         Closing the iterator writes a checkpoint, as does its end.
@@ -228,7 +229,7 @@ class Trainer:
                     kept = now
                 if now - reported > 20:
                     rate = (self.samples - samples) / (now - reported)
-                    yield Progress(self.step, self.samples, self.minutes, self.loss, rate)
+                    yield TrainingProgress(self.step, self.samples, self.minutes, self.loss, rate)
                     reported, samples = now, self.samples
                 self.train_step(elapsed / self.options.minutes)
         finally:

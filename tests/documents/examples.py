@@ -196,7 +196,6 @@ NOT_RUN: Mapping[str, str] = {
     "pip install '.[cpu,server]'": PACKAGING,
     "pip install '.[cpu,train,export]'": PACKAGING,
     "pip install ./bundles": PACKAGING,
-    "cascade imports none of ours; neither torch nor grpc": "a drawing, no command",
     "cascade data fetch": "downloads from npm's registry",
     "cascade data prepare": "downloads from npm's registry; tests/stages/test_dataset.py prepares",
     "cascade export --out bundles/emoji-1": "a quarter of an hour and trained stages; tests/export "

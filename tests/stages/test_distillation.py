@@ -12,6 +12,7 @@ from cascade.diffusion.samplers.ddim import ddim
 from cascade.diffusion.spec import ThresholdSpec
 from cascade.diffusion.thresholding import thresholded
 from cascade.types import Array
+from stages.data.training_batch import TrainingBatch
 from stages.presets import GUIDANCE_WEIGHTS
 from stages.training import distillation
 from stages.training.distillation import (
@@ -21,7 +22,7 @@ from stages.training.distillation import (
     guided,
     guided_start,
 )
-from stages.training.objective import Asked, Objective, TrainingBatch, scales
+from stages.training.objective import Asked, Objective, scales
 from tests.support.tiny_training import stirred, tiny_unet, unet_inputs
 
 MEAN, MEAN_WITHOUT_TEXT, SPREAD = 0.4, -0.2, 0.3

@@ -14,8 +14,9 @@ from benchmarks.sweep_subjects import JudgedPrompts, SweepSubject, base_score
 from cascade.diffusion.request_options import DiffusionOptions
 from stages.data.loader import Loader
 from stages.evaluation.probe import Probe
-from stages.evaluation.sampling import load_network, torch_spec
+from stages.evaluation.sampling import torch_spec
 from stages.evaluation.torch_engine import TorchEngine
+from stages.training.trained_network import load_network
 from stages.training.trainer import Trainer, TrainOptions
 from tests.support.tiny_training import TINY_BASE, WIDTH, stirred, tiny_dataset
 

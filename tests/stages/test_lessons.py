@@ -7,10 +7,10 @@ import torch
 
 from cascade.errors import InvalidRequest
 from stages.data.loader import Loader
-from stages.evaluation.sampling import load_network
 from stages.networks.efficient_unet import EfficientUNet
 from stages.training.checkpoint import load_facts, save_checkpoint
 from stages.training.recipes import guidance_lesson, head_start, steps_lesson
+from stages.training.trained_network import load_network
 from stages.training.trainer import Trainer, TrainingRecipe, TrainOptions, preset_objective
 from tests.support.tiny_training import FACTS, TINY_BASE, stirred, tiny_dataset
 

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from cascade.diffusion.conditioning import AUGMENTATION
+from stages.data.training_batch import TrainingBatch
 from stages.networks.efficient_unet import EfficientUNet
-from stages.training.objective import Objective, TrainingBatch, even_times, scales
+from stages.training.objective import Objective, even_times, scales
 from tests.support.tiny_training import Recorder, tiny_unet
 
 ROWS = 2000

@@ -9,12 +9,12 @@ import torch
 from cascade.errors import InvalidRequest
 from stages.data.loader import Loader
 from stages.evaluation.metrics import psnr_db
-from stages.evaluation.sampling import load_network
 from stages.evaluation.upscaling import lanczos
 from stages.networks.efficient_unet import EfficientUNet
 from stages.training.checkpoint import load_facts, save_checkpoint
 from stages.training.recipes import regression_lesson
 from stages.training.regression import RegressionObjective, regressed
+from stages.training.trained_network import load_network
 from stages.training.trainer import TrainOptions, preset_objective, train
 from tests.support.tiny_training import TINY_BASE, TINY_SR, stirred, tiny_dataset
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from stages.training.safetensors_file import load_safetensors, save_safetensors
+from stages.safetensors_file import load_safetensors, save_safetensors
 
 theirs = pytest.importorskip("safetensors.torch", reason="pip install safetensors")
 

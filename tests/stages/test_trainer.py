@@ -10,10 +10,10 @@ import torch
 
 from cascade.errors import InvalidRequest
 from stages.data.loader import Loader
-from stages.evaluation.sampling import load_network
 from stages.networks.efficient_unet import EfficientUNet
 from stages.presets import StagePreset
 from stages.training.checkpoint import load_facts, load_part, save_checkpoint
+from stages.training.trained_network import load_network
 from stages.training.trainer import FINAL_SHARE, WARM_UP_STEPS, Trainer, TrainOptions, train
 from tests.support.tiny_training import FACTS, TINY_BASE, TINY_SR, smooth_picture, tiny_dataset
 

@@ -1,0 +1,1 @@
+"""The training set: captions, drawings, their preparation and how batches are drawn from it."""

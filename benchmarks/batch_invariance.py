@@ -1,8 +1,8 @@
-"""Does a picture depend on who else is being made? Alone against in company, stage by stage.
+"""Does a picture depend on who else is being made? Alone against in a shared batch, stage by stage.
 
     python -m benchmarks.batch_invariance [--bundle B] [--engine E] [--precision P] [--rows 4]
 
-The server's own meeting point, stages and engines; every row has its own prompt, seed and picture
+The server's own batcher, stages and engines; every row has its own prompt, seed and picture
 to start from. Cases: a batch of two, a batch of all, rows that join one step after the other, and a
 row beside a neighbour that is cancelled. For each: the largest difference to the same row alone in
 levels of 255, the share of samples that differ, and how many rows a run really had.
@@ -65,7 +65,7 @@ class Case:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Outcome:
-    """What company did to the rows of one case."""
+    """What sharing runs did to the rows of one case."""
 
     largest: int
     """Largest difference in levels of 255."""
@@ -76,7 +76,7 @@ class Outcome:
 
 
 @dataclass
-class Company:
+class SharedRows:
     """Rows in one stage at one device.
 
     Attributes:
@@ -191,9 +191,9 @@ def cases_of(rows: int, steps: int) -> list[Case]:
     ]
 
 
-def companies(
+def shared_rows(
     bundle: Bundle, plan: EnginePlan, rows: int, steps: int, prompts: Sequence[str] = PROMPTS
-) -> list[Company]:
+) -> list[SharedRows]:
     """Every diffusion stage with rows of true inputs: each stage's come from the one before."""
     count = len(bundle.manifest.components)
     stages = open_stages(bundle, range(count), plan)
@@ -205,12 +205,12 @@ def companies(
     found = []
     for position in range(1, count):
         spec = cast(DiffusionSpec, bundle.manifest.components[position])
-        company = Company(stages[position], spec, position, list(handoffs), steps)
+        shared = SharedRows(stages[position], spec, position, list(handoffs), steps)
         handoffs = [
-            Handoff(context=handoffs[row].context, image=company.make_alone(row))
+            Handoff(context=handoffs[row].context, image=shared.make_alone(row))
             for row in range(rows)
         ]
-        found.append(company)
+        found.append(shared)
     return found
 
 
@@ -224,14 +224,14 @@ def invariance(
 ) -> dict[str, Mapping[str, Outcome]]:
     """Stage to case to outcome."""
     table: dict[str, Mapping[str, Outcome]] = {}
-    group = companies(bundle, plan, rows, steps, prompts)
+    group = shared_rows(bundle, plan, rows, steps, prompts)
     try:
-        for company in group:
-            cases = cases_of(rows, steps or company.spec.steps)
-            table[company.spec.name] = {case.name: company.compare(case) for case in cases}
+        for shared in group:
+            cases = cases_of(rows, steps or shared.spec.steps)
+            table[shared.spec.name] = {case.name: shared.compare(case) for case in cases}
     finally:
-        for company in group:
-            company.stage.close()
+        for shared in group:
+            shared.stage.close()
     return table
 
 

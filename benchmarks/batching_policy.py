@@ -20,7 +20,7 @@ from typing import Any
 
 from benchmarks.lib.policy_simulation import (
     Policy,
-    Station,
+    StageTiming,
     Waits,
     WholeRequests,
     one_at_a_time,
@@ -29,7 +29,7 @@ from benchmarks.lib.policy_simulation import (
     waits,
 )
 from benchmarks.lib.record import write_record
-from benchmarks.lib.stage_timings import measure_stations
+from benchmarks.lib.stage_timings import measure_timings
 from benchmarks.served_waits import WaitsTrial, compare_with_server, print_comparison
 
 SOURCE = (
@@ -42,12 +42,12 @@ GPU_1024 = {1: 0.243, 2: 0.474, 3: 0.711}
 """1024x1024: saturated by one."""
 HOST_512_S, HOST_1024_S = 0.004, 0.015
 """Host work of a step at these sizes, docs/decisions/0013-host-share.md."""
-GPU: Mapping[str, Sequence[Station]] = {
-    "GPU, gains": [Station(name="512", steps=50, run_s=GPU_512, host_s=HOST_512_S)],
-    "GPU, gains nothing": [Station(name="1024", steps=50, run_s=GPU_1024, host_s=HOST_1024_S)],
+GPU: Mapping[str, Sequence[StageTiming]] = {
+    "GPU, gains": [StageTiming(name="512", steps=50, run_s=GPU_512, host_s=HOST_512_S)],
+    "GPU, gains nothing": [StageTiming(name="1024", steps=50, run_s=GPU_1024, host_s=HOST_1024_S)],
     "GPU, cascade": [
-        Station(name="512", steps=20, run_s=GPU_512, host_s=HOST_512_S),
-        Station(name="1024", steps=8, run_s=GPU_1024, host_s=HOST_1024_S),
+        StageTiming(name="512", steps=20, run_s=GPU_512, host_s=HOST_512_S),
+        StageTiming(name="1024", steps=8, run_s=GPU_1024, host_s=HOST_1024_S),
     ],
 }
 LOADS = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2)
@@ -68,22 +68,22 @@ def policies_for(alone_s: float) -> dict[str, Policy]:
     }
 
 
-def simulate(stations: Sequence[Station], loads: Sequence[float], requests: int) -> Table:
+def simulate(timings: Sequence[StageTiming], loads: Sequence[float], requests: int) -> Table:
     """Every policy at every load."""
-    alone_s = sum(station.alone_s for station in stations)
+    alone_s = sum(timing.alone_s for timing in timings)
     table: Table = {}
     for name, policy in policies_for(alone_s).items():
         for load in loads:
             arrivals = poisson(alone_s, load, requests)
-            figures = waits(arrivals, policy(arrivals, stations), alone_s)
+            figures = waits(arrivals, policy(arrivals, timings), alone_s)
             table.setdefault(name, {})[f"{load:g}"] = asdict(figures)
     return table
 
 
-def print_stations(name: str, stations: Sequence[Station]) -> None:
+def print_timings(name: str, timings: Sequence[StageTiming]) -> None:
     """What a case is made of."""
     print(f"\n{name}")
-    for s in stations:
+    for s in timings:
         runs = ", ".join(f"{n}: {1000 * t:.1f}" for n, t in sorted(s.run_s.items()))
         print(
             f"  {s.name}: {s.steps} steps, ms of a run by rows {runs}; host {1000 * s.host_s:.1f}; "
@@ -104,7 +104,7 @@ def print_table(table: Table) -> None:
             )
 
 
-def claims(table: Table, stations: Sequence[Station]) -> dict[str, float]:
+def claims(table: Table, timings: Sequence[StageTiming]) -> dict[str, float]:
     """What step joining does to the p95 against one request at a time.
 
     Returns:
@@ -118,14 +118,14 @@ def claims(table: Table, stations: Sequence[Station]) -> dict[str, float]:
         "worst_loss": max(
             0.0, *(ours[n]["latency_p95_s"] / theirs[n]["latency_p95_s"] - 1 for n in ours)
         ),
-        "rows": max(station.cap for station in stations),
+        "rows": max(timing.cap for timing in timings),
     }
 
 
-def read_stations(path: Path) -> list[Station]:
+def read_timings(path: Path) -> list[StageTiming]:
     """The step times of this machine from an earlier record."""
-    kept = json.loads(path.read_text())["cases"]["this machine"]["stations"]
-    return [Station(**{**s, "run_s": {int(n): t for n, t in s["run_s"].items()}}) for s in kept]
+    kept = json.loads(path.read_text())["cases"]["this machine"]["timings"]
+    return [StageTiming(**{**s, "run_s": {int(n): t for n, t in s["run_s"].items()}}) for s in kept]
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -164,24 +164,24 @@ def main() -> None:
         write_record(args.json, {"real": figures})
         return
     here = (
-        read_stations(args.measured)
+        read_timings(args.measured)
         if args.measured
-        else measure_stations(args.bundle, first=2, threads=args.threads)
+        else measure_timings(args.bundle, first=2, threads=args.threads)
     )
     print(f"GPU step times: {SOURCE}")
     record: dict[str, dict[str, Any]] = {}
-    for name, stations in {**GPU, "this machine": here}.items():
-        table = simulate(stations, args.loads, args.requests)
-        print_stations(name, stations)
+    for name, timings in {**GPU, "this machine": here}.items():
+        table = simulate(timings, args.loads, args.requests)
+        print_timings(name, timings)
         print_table(table)
-        found = claims(table, stations)
+        found = claims(table, timings)
         print(
             f"  step joining against one at a time: p95 wait at 80 % load "
             f"{found['p95_wait_ratio_at_80']:.2f} times, p95 latency at worst "
             f"{100 * found['worst_loss']:.2f} % longer"
         )
         record[name] = {
-            "stations": [asdict(station) for station in stations],
+            "timings": [asdict(timing) for timing in timings],
             "policies": table,
             "claims": found,
         }

@@ -1,11 +1,11 @@
 """How far do pictures drift from float32 in each precision, stage by stage and in a row?
 
-    python -m benchmarks.precision_pictures [--wishes auto bf16 int8 base=bf16] [--json FILE]
+    python -m benchmarks.precision_pictures [--options auto bf16 int8 base=bf16] [--json FILE]
 
 Prompts spread over `sheet_prompts.txt`, a seed each, the same noise for everybody. The reference is
 float32 in ONNX Runtime. Two PSNRs per stage, worst and mean of the prompts: of its own picture when
-every stage starts from what the reference painted before it (`alone`), and when the whole cascade
-runs in the wish's precisions (`in a row`), as a user gets it. A wish is what `--precision` takes;
+every stage starts from what the reference drew before it (`alone`), and when the whole cascade runs
+in the option's precisions (`in a row`), as a user gets it. An option is what `--precision` takes;
 with `--engine` auto each component runs as `cascade generate` would run it here.
 """
 
@@ -28,13 +28,13 @@ from cascade.types import ImageU8
 
 PROMPTS = 16
 REFERENCE = ("ort", "fp32")
-WISHES = (AUTO, "int8", "bf16")
+OPTIONS = (AUTO, "int8", "bf16")
 Say = Callable[[str], None]
 
 
 @dataclass
 class Drift:
-    """One wish against the reference.
+    """One option against the reference.
 
     Attributes:
         engine_options: as `--precision` takes it.
@@ -52,15 +52,15 @@ class Drift:
 def reference_pictures(bundle: Bundle, prompts: Sequence[str], threads: int) -> list[list[ImageU8]]:
     """What float32 paints: every stage of every prompt."""
     cascade, _ = open_cascade(bundle, parse_engine_options(*REFERENCE, threads))
-    painted = [cascade.pictures(prompt, seed=seed) for seed, prompt in enumerate(prompts)]
+    drawn = [cascade.pictures(prompt, seed=seed) for seed, prompt in enumerate(prompts)]
     cascade.close()
-    return painted
+    return drawn
 
 
 def fill_in(
     drift: Drift, cascade: LocalCascade, prompts: Sequence[str], truth: Sequence[list[ImageU8]]
 ) -> None:
-    """Paint everything again in a wish's precisions and compare."""
+    """Draw everything again in an option's precisions and compare."""
     for seed, (prompt, true) in enumerate(zip(prompts, truth, strict=True)):
         own = cascade.pictures(prompt, seed=seed)
         for number, spec in enumerate(cascade.specs):
@@ -72,9 +72,9 @@ def fill_in(
 
 
 def print_table(drifts: Sequence[Drift], sizes: Mapping[str, int], say: Say) -> None:
-    """Worst and mean PSNR of every wish and stage."""
+    """Worst and mean PSNR of every option and stage."""
     say(f"{'':40}{'alone':>12}{'in a row':>18}")
-    say(f"{'wish':30}{'picture':>10}{'worst':>8}{'mean':>8}{'worst':>10}{'mean':>8}   run by")
+    say(f"{'option':30}{'picture':>10}{'worst':>8}{'mean':>8}{'worst':>10}{'mean':>8}   run by")
     for drift in drifts:
         for name, size in sizes.items():
             alone, row = drift.alone[name], drift.in_a_row[name]
@@ -85,12 +85,12 @@ def print_table(drifts: Sequence[Drift], sizes: Mapping[str, int], say: Say) -> 
 
 
 def measure(
-    bundle: Bundle, engine: str, wishes: Sequence[str], *, prompts: Sequence[str], threads: int
+    bundle: Bundle, engine: str, options: Sequence[str], *, prompts: Sequence[str], threads: int
 ) -> list[Drift]:
-    """Every wish against the reference, one after the other."""
+    """Every option against the reference, one after the other."""
     truth = reference_pictures(bundle, prompts, threads)
     drifts = []
-    for engine_options in wishes:
+    for engine_options in options:
         cascade, run = open_cascade(bundle, parse_engine_options(engine, engine_options, threads))
         drift = Drift(engine_options, run)
         fill_in(drift, cascade, prompts, truth)
@@ -104,7 +104,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(allow_abbrev=False, description=__doc__.splitlines()[0])
     add = parser.add_argument
     add("--bundle", type=Path, default=Path("bundles/emoji-1"))
-    add("--wishes", nargs="+", default=list(WISHES), help="each as `--precision` takes it")
+    add("--options", nargs="+", default=list(OPTIONS), help="each as `--precision` takes it")
     add("--engine", default=AUTO, help="as for `cascade generate`")
     add("--prompts", type=int, default=PROMPTS)
     add("--threads", type=int, default=0, help="0 takes one per core")
@@ -118,13 +118,13 @@ def main() -> None:
     bundle = open_bundle(args.bundle)
     asked = [prompt for prompts in read_sheet_prompts().values() for prompt in prompts]
     prompts = spread(asked, args.prompts)
-    drifts = measure(bundle, args.engine, args.wishes, prompts=prompts, threads=args.threads)
+    drifts = measure(bundle, args.engine, args.options, prompts=prompts, threads=args.threads)
     sizes = {spec.name: spec.output_resolution for spec in bundle.manifest.stages}
     print(f"{len(prompts)} prompts, PSNR in decibels against float32 in ONNX Runtime")
     print_table(drifts, sizes, print)
     record: dict[str, Any] = {
         "prompts": prompts,
-        "wishes": [vars(drift) for drift in drifts],
+        "options": [vars(drift) for drift in drifts],
     }
     write_record(args.json, record)
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.lib.policy_simulation import Waits, one_at_a_time, poisson, step_joining, waits
-from benchmarks.lib.stage_timings import measure_stations
+from benchmarks.lib.stage_timings import measure_timings
 from cascade.bundle.bundle import open_bundle
 from cascade.request import GenerateRequest
 from cascade.stage_factory import last_position
@@ -124,20 +124,20 @@ def compare_with_server(trial: WaitsTrial) -> dict[str, Any]:
         ("one by one", 1, one_at_a_time),
         ("sharing runs", trial.rows, step_joining),
     ):
-        stations = measure_stations(
+        timings = measure_timings(
             trial.bundle, first=1, threads=trial.threads, last=last, max_rows=rows
         )
         real = real_waits(trial, rows)
-        alone_s = sum(station.alone_s for station in stations)
+        alone_s = sum(timing.alone_s for timing in timings)
         simulated = {}
         for load in trial.loads:
             # The same arrivals in units of a lone request: a server's own overhead is in its unit.
             arrivals = poisson(alone_s, load, trial.requests)
-            simulated[f"{load:g}"] = asdict(waits(arrivals, policy(arrivals, stations), alone_s))
+            simulated[f"{load:g}"] = asdict(waits(arrivals, policy(arrivals, timings), alone_s))
         found[name] = {
             "real": real,
             "simulated": {"alone_s": alone_s, "loads": simulated},
-            "stations": [asdict(station) for station in stations],
+            "timings": [asdict(timing) for timing in timings],
         }
     return found
 

@@ -68,7 +68,7 @@ def middle(picture: ImageU8, size: int) -> ImageU8:
 
 
 def pairs(before: Sequence[ImageU8], after: Sequence[ImageU8]) -> list[ImageU8]:
-    """Each picture beside its twin, in a white frame."""
+    """Each picture beside the other one, in a white frame."""
     edges = ((GAP, GAP), (GAP, GAP), (0, 0))
     return [
         np.pad(np.concatenate([one, other], axis=1), edges, constant_values=255)

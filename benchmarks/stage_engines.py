@@ -13,7 +13,7 @@ and the table says so.
 Inputs: the stage's resolution, two rows (with and without text) where its guidance asks for both,
 eight tokens. Parity is against eager float32 torch: the largest difference as a share of the
 output's range, and the PSNR with that range as peak. Without `--checkpoints` the network's weights
-are made up and the bundle's graphs are only timed. Needs the extras train, export, openvino and
+are random and the bundle's graphs are only timed. Needs the extras train, export, openvino and
 (for the plot) bench; exports the plain graph itself, which takes minutes, unless `--plain DIR` has
 NAME.onnx.
 """
@@ -88,14 +88,14 @@ def parity(output: Array, truth: Array) -> dict[str, float]:
 
 
 def figures_of(racer: Racer, truth: Array | None, gigaflop: float, gemm: float) -> dict[str, Any]:
-    """Everything measured of one contestant."""
-    contestant = racer.contestant
-    named = {"family": contestant.family, "setting": contestant.setting}
+    """Everything measured of one entry."""
+    entry = racer.entry
+    named = {"family": entry.family, "setting": entry.setting}
     if racer.problem or not racer.seconds:
         return {**named, "problem": racer.problem or "no round was run"}
     low, middle, high = np.quantile(racer.seconds, [0.1, 0.5, 0.9])
     rate = gigaflop / middle
-    comparable = contestant.same_weights and truth is not None and racer.output is not None
+    comparable = entry.same_weights and truth is not None and racer.output is not None
     return {
         **named,
         "median_s": float(middle),
@@ -129,7 +129,7 @@ def print_stage(name: str, stage: Mapping[str, Any], rounds: int) -> None:
         f"{'':32}{'median':>9}{'p10':>9}{'p90':>9}  {'GFLOP/s':>8}{'of GEMM':>8}"
         f"{'max abs':>10}{'PSNR':>7}"
     )
-    for row in best_of_each(stage["contestants"]):
+    for row in best_of_each(stage["entries"]):
         if "problem" in row:
             print(f"{row['family']:32}  {row['problem']}")
             continue
@@ -159,25 +159,25 @@ def run_stage(
         threads=args.threads,
     )
     plain = args.plain / f"{spec.name}.onnx" if args.plain else export_plain(subject, folder)
-    contestants = [
-        contestant
-        for contestant in torch_contestants()
+    entries = [
+        entry
+        for entry in torch_contestants()
         + engine_contestants(
             plain,
             bundle_graphs(bundle, spec, folder),
             same_weights=args.checkpoints is not None,
         )
-        if not any(word in contestant.name for word in args.skip)
+        if not any(word in entry.name for word in args.skip)
     ]
-    racers = line_up(contestants, subject, PATIENCE_S, lambda line: print(line, flush=True))
+    racers = line_up(entries, subject, PATIENCE_S, lambda line: print(line, flush=True))
     race(racers, args.rounds, PATIENCE_S)
-    truth = next((r.output for r in racers if r.contestant.family == "torch eager fp32"), None)
+    truth = next((r.output for r in racers if r.entry.family == "torch eager fp32"), None)
     work, gemm = gigaflop(subject), best_gemm_rate(args.threads)
     return {
         "gigaflop": work,
         "gemm_gflops": gemm,
         "batch": len(subject.inputs["x_t"]),
-        "contestants": [figures_of(racer, truth, work, gemm) for racer in racers],
+        "entries": [figures_of(racer, truth, work, gemm) for racer in racers],
     }
 
 
@@ -214,12 +214,12 @@ def main() -> None:
     print(
         f"\nfewer than {args.rounds} rounds: one evaluation took over 10 s ({SLOW_ROUNDS} rounds)"
     )
-    weights = "checkpoints" if args.checkpoints else "made up"
+    weights = "checkpoints" if args.checkpoints else "random"
     write_record(args.json, {"rounds": args.rounds, "weights": weights, "stages": stages})
     if args.plot:
         from benchmarks.lib.plots import plot_stages  # noqa: PLC0415  matplotlib is an extra
 
-        plot_stages({n: best_of_each(s["contestants"]) for n, s in stages.items()}, args.plot)
+        plot_stages({n: best_of_each(s["entries"]) for n, s in stages.items()}, args.plot)
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ def generate(
     """
     handoff = start if start is not None else Handoff(prompt=request.prompt)
     for index, stage in enumerate(stages):
+        # Before the stage runs: a remote stage uploads the context while this machine computes.
         for later in stages[index + 1 :]:
             later.prefetch(handoff)
         finished: StageFinished | None = None
@@ -40,6 +41,7 @@ def generate(
                     finished = event
                 yield event
         finally:
+            # Also when the caller stops in the middle: closing is cancelling.
             close = getattr(events, "close", None)
             if close is not None:
                 close()

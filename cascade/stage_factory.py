@@ -51,6 +51,7 @@ def open_stage(
         computed = Backend(choice.kind.value, choice.precision)
         return family_of(component).open(component, position, engines, bundle.read, computed)
     except Exception:
+        # A stage opens as a whole or leaves nothing open: engines hold memory of their own.
         for engine in engines.values():
             engine.close()
         raise
@@ -89,6 +90,7 @@ def open_stages(
     with ThreadPoolExecutor(max_workers=max(1, len(positions)), thread_name_prefix="open") as pool:
         # The last component has the largest pictures and takes longest: it begins first.
         begun = {position: pool.submit(open_one, position) for position in reversed(positions)}
+    # Here all are done: the pool waited for each at its end.
     opening = [begun[position] for position in positions]
     try:
         return [future.result() for future in opening]

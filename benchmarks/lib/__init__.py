@@ -1,1 +1,1 @@
-"""What benchmarks share: records, plots, contestants, simulations; no questions."""
+"""What benchmarks share: records, plots, entries, simulations; no questions."""

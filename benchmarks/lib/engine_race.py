@@ -1,4 +1,4 @@
-"""A race: every contestant in a process of its own, one at a time, round after round.
+"""A race: every entry in a process of its own, one at a time, round after round.
 
 Processes, because OpenVINO has ended one with a segmentation fault and because thread pools of one
 runtime disturb another's; one at a time, because they share the cores; in rounds, because the
@@ -13,7 +13,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from benchmarks.lib.open_backend import open_run
-from benchmarks.lib.race_entries import Contestant, Subject
+from benchmarks.lib.race_entries import RaceEntry, Subject
 from cascade.types import Array
 
 SLOW_S, SLOW_ROUNDS = 10.0, 3
@@ -22,17 +22,17 @@ SLOW_S, SLOW_ROUNDS = 10.0, 3
 
 @dataclass
 class Racer:
-    """A contestant at the start: its process, and what came of it.
+    """An entry at the start: its process, and what came of it.
 
     Attributes:
-        contestant: what runs.
+        entry: what runs.
         output: of the first evaluation; None where there was none.
         problem: why it does not run, in words.
         warm_s: seconds of the second evaluation, which is not counted.
         seconds: one number per round.
     """
 
-    contestant: Contestant
+    entry: RaceEntry
     process: Any = None
     pipe: Any = None
     output: Array | None = None
@@ -66,10 +66,10 @@ class Racer:
         self.pipe.close()
 
 
-def serve(pipe: Connection, contestant: Contestant, subject: Subject) -> None:
+def serve(pipe: Connection, entry: RaceEntry, subject: Subject) -> None:
     """The child's life: open, then one evaluation per question."""
     try:
-        run = open_run(contestant, subject)
+        run = open_run(entry, subject)
         while pipe.recv() != "stop":
             begun = time.perf_counter()
             output = run()
@@ -81,22 +81,22 @@ def serve(pipe: Connection, contestant: Contestant, subject: Subject) -> None:
 
 
 def line_up(
-    contestants: Sequence[Contestant],
+    entries: Sequence[RaceEntry],
     subject: Subject,
     patience_s: float,
     say: Callable[[str], None],
 ) -> list[Racer]:
-    """Every contestant opened and warm, or with its problem."""
+    """Every entry opened and warm, or with its problem."""
     racers = []
     context = mp.get_context("spawn")
-    for contestant in contestants:
+    for entry in entries:
         here, there = context.Pipe()
         process = context.Process(
-            target=serve, args=(there, contestant, subject), daemon=True, name=contestant.name
+            target=serve, args=(there, entry, subject), daemon=True, name=entry.name
         )
         process.start()
         there.close()
-        racer = Racer(contestant, process, here)
+        racer = Racer(entry, process, here)
         begun = time.perf_counter()
         first = racer.ask("go", patience_s)
         if first is not None:
@@ -104,9 +104,9 @@ def line_up(
             ready_s = time.perf_counter() - begun
             warm = racer.ask("go", patience_s)
             racer.warm_s = warm[0] if warm is not None else 0.0
-            say(f"{contestant.name}: ready after {ready_s:.1f} s, {racer.warm_s:.4f} s warm")
+            say(f"{entry.name}: ready after {ready_s:.1f} s, {racer.warm_s:.4f} s warm")
         if racer.problem:
-            say(f"{contestant.name}: {racer.problem}")
+            say(f"{entry.name}: {racer.problem}")
         racers.append(racer)
     return racers
 

@@ -1,7 +1,7 @@
-"""A device on which all rows in the making share every run, so that company is not left to chance.
+"""A device on which all rows in the making share every run, so that sharing is not left to chance.
 
-A metronome, the most urgent row of all, holds the device between every two runs until each living
-row has asked; the stage's engine waits in turn until the metronome is back in its place. Knows the
+A pacer, the most urgent row of all, holds the device between every two runs until each living
+row has asked; the stage's engine waits in turn until the pacer is back in its place. Knows the
 server's batcher; not what rows are.
 """
 
@@ -38,7 +38,7 @@ class RunSizes:
 
 
 class LockstepBatcher:
-    """One device, one stage's engine and a metronome."""
+    """One device, one stage's engine and a pacer."""
 
     def __init__(
         self, engine: Engine, max_rows: int, axes: GraphAxes, *, allows_padding: bool = True
@@ -63,7 +63,7 @@ class LockstepBatcher:
             {RoleKey(BEAT): limits, RoleKey(STAGE): limits},
             emit=self.runs,
         )
-        self._metronome = self._open(BEAT, -math.inf, "beat", 1)
+        self._pacer = self._open(BEAT, -math.inf, "beat", 1)
         self._thread = threading.Thread(target=self._keep_time)
 
     def begin(self, rows: int) -> None:
@@ -83,12 +83,12 @@ class LockstepBatcher:
         return self._open(STAGE, float(number), str(number), runs)
 
     def end(self) -> None:
-        """Wait for the metronome, which ends with the last row."""
+        """Wait for the pacer, which ends with the last row."""
         self._thread.join()
 
     def _keep_time(self) -> None:
-        """The metronome's thread."""
-        with closing(self._metronome) as row:
+        """The pacer's thread."""
+        with closing(self._pacer) as row:
             while self._live:
                 row.engines[NET].run({})
 
@@ -107,7 +107,7 @@ class LockstepBatcher:
         return {}
 
     def _play(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Wait until the metronome is back, then run the stage's engine."""
+        """Wait until the pacer is back, then run the stage's engine."""
         while self._live and self.batcher.inside <= self._held:
             time.sleep(POLL_S)
         return self._engine.run(inputs)

@@ -5,14 +5,14 @@ Knows where each way is opened; not how the ways are timed or compared.
 
 import numpy as np
 
-from benchmarks.lib.race_entries import Contestant, Run, Subject, TorchWay
+from benchmarks.lib.race_entries import RaceEntry, Run, Subject, TorchWay
 from cascade.engines.factory import EngineChoice, open_engine
 from cascade.types import Array
 
 
-def open_run(contestant: Contestant, subject: Subject) -> Run:
+def open_run(entry: RaceEntry, subject: Subject) -> Run:
     """Open one way, in the process that will run it."""
-    way = contestant.way
+    way = entry.way
     if isinstance(way, TorchWay):
         from benchmarks.lib.torch_ways import open_torch  # noqa: PLC0415  engines must not load torch
 

@@ -32,7 +32,7 @@ MAX_BETWEEN = 2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Station:
+class StageTiming:
     """One component of the cascade on the device."""
 
     name: str
@@ -67,13 +67,13 @@ class Station:
         return self.run_s[low] + part * (self.run_s[high] - self.run_s[low])
 
 
-Policy = Callable[[Sequence[float], Sequence[Station]], list[float]]
+Policy = Callable[[Sequence[float], Sequence[StageTiming]], list[float]]
 """Arrival times and the cascade to the time at which each request is through."""
 
 
-def one_at_a_time(arrivals: Sequence[float], stations: Sequence[Station]) -> list[float]:
+def one_at_a_time(arrivals: Sequence[float], timings: Sequence[StageTiming]) -> list[float]:
     """Each request from its first step to its last, then the next."""
-    alone_s = sum(station.alone_s for station in stations)
+    alone_s = sum(timing.alone_s for timing in timings)
     free, ends = 0.0, []
     for arrival in arrivals:
         free = max(free, arrival) + alone_s
@@ -89,7 +89,7 @@ class WholeRequests:
     delay_s: float
     """How long the first of a batch waits for others."""
 
-    def __call__(self, arrivals: Sequence[float], stations: Sequence[Station]) -> list[float]:
+    def __call__(self, arrivals: Sequence[float], timings: Sequence[StageTiming]) -> list[float]:
         """See `Policy`."""
         free, ends, index = 0.0, [], 0
         while index < len(arrivals):
@@ -99,7 +99,7 @@ class WholeRequests:
             closes = max(opens, min(arrivals[index] + self.delay_s, full))
             waiting = sum(a <= closes for a in arrivals[index : index + self.size])
             free = closes + sum(
-                s.steps * (s.seconds(waiting) + waiting * s.host_s) for s in stations
+                s.steps * (s.seconds(waiting) + waiting * s.host_s) for s in timings
             )
             ends += [free] * waiting
             index += waiting
@@ -129,11 +129,11 @@ class StepJoining:
     """The server's policy.
 
     Attributes:
-        stations: the cascade.
+        timings: the cascade.
         rows: of every run, for who wants to know.
     """
 
-    stations: Sequence[Station]
+    timings: Sequence[StageTiming]
     rows: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -145,7 +145,7 @@ class StepJoining:
                 run_s=s.run_s[1],
                 saving_s=saving_s({n: t for n, t in s.run_s.items() if n <= s.cap}),
             )
-            for position, s in enumerate(self.stations)
+            for position, s in enumerate(self.timings)
         }
         self._caps = {key.position: limits.max_rows for key, limits in self._limits.items()}
         self._events: list[tuple[float, int, Callable[[], None]]] = []
@@ -161,7 +161,7 @@ class StepJoining:
         """When each request is through."""
         for number, arrival in enumerate(arrivals):
             due = priority_deadline_of(None, arrival, PATIENCE_S)
-            job = SimulatedJob(number=number, priority_deadline=due, last=len(self.stations) - 1)
+            job = SimulatedJob(number=number, priority_deadline=due, last=len(self.timings) - 1)
             self._at(arrival, lambda job=job: self._arrive(job))
         while self._events:
             self._now, _, happen = heapq.heappop(self._events)
@@ -235,7 +235,7 @@ class StepJoining:
             jobs = [self._asks.pop(ask) for ask in decision.requests]
             self._busy = True
             self.rows.append(len(jobs))
-            seconds = self.stations[jobs[0].position].seconds(len(jobs))
+            seconds = self.timings[jobs[0].position].seconds(len(jobs))
             self._at(self._now + seconds, lambda: self._ran(jobs))
 
     def _ran(self, jobs: Sequence[SimulatedJob]) -> None:
@@ -243,17 +243,17 @@ class StepJoining:
         self._busy = False
         self._free_since = self._now
         for job in jobs:
-            station = self.stations[job.position]
-            self._host_free = max(self._host_free, self._now) + station.host_s
+            timing = self.timings[job.position]
+            self._host_free = max(self._host_free, self._now) + timing.host_s
             job.steps_done += 1
-            if job.steps_done < station.steps:
-                job.expected_at = self._now + station.host_s
+            if job.steps_done < timing.steps:
+                job.expected_at = self._now + timing.host_s
             self._at(self._host_free, lambda job=job: self._step_done(job))
         self._dispatch()
 
     def _step_done(self, job: SimulatedJob) -> None:
         """A row asks again, goes on to its next component, or is through."""
-        if job.steps_done < self.stations[job.position].steps:
+        if job.steps_done < self.timings[job.position].steps:
             self._ask(job)
             self._dispatch()
             return
@@ -266,14 +266,14 @@ class StepJoining:
         self._begin()
 
 
-def step_joining(arrivals: Sequence[float], stations: Sequence[Station]) -> list[float]:
+def step_joining(arrivals: Sequence[float], timings: Sequence[StageTiming]) -> list[float]:
     """See `StepJoining`."""
-    return StepJoining(stations).run(arrivals)
+    return StepJoining(timings).run(arrivals)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Waits:
-    """What company cost: latency beyond what the request takes alone, in seconds."""
+    """What sharing cost: latency beyond what the request takes alone, in seconds."""
 
     p50_s: float
     p95_s: float

@@ -18,11 +18,11 @@ Run = Callable[[], Array]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Subject:
-    """One stage as every contestant sees it."""
+    """One stage as every entry sees it."""
 
     stage: str
     checkpoint: Path | None
-    """Folder of its network; None for the preset's with made-up weights."""
+    """Folder of its network; None for the preset's with random weights."""
     storage: str
     """What the bundle rounded the weights to."""
     inputs: dict[str, Array]
@@ -49,7 +49,7 @@ class EngineWay:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Contestant:
+class RaceEntry:
     """One way to run the stage."""
 
     family: str
@@ -74,11 +74,11 @@ COMPILED: Mapping[str, Mapping[str, bool]] = {
 """Inductor's options that race, by what the table calls them; the name says the layout too."""
 
 
-def torch_contestants() -> list[Contestant]:
+def torch_contestants() -> list[RaceEntry]:
     """Every way to run the torch module."""
     found = [
-        Contestant(family="torch eager fp32", setting="", way=TorchWay()),
-        Contestant(
+        RaceEntry(family="torch eager fp32", setting="", way=TorchWay()),
+        RaceEntry(
             family="torch eager bf16 channels_last",
             setting="",
             way=TorchWay(bf16=True, channels_last=True),
@@ -86,7 +86,7 @@ def torch_contestants() -> list[Contestant]:
     ]
     for precision in ("fp32", "bf16"):
         found += [
-            Contestant(
+            RaceEntry(
                 family=f"torch.compile {precision}",
                 setting=setting,
                 way=TorchWay(
@@ -104,7 +104,7 @@ def torch_contestants() -> list[Contestant]:
 
 def engine_contestants(
     plain: Path, ours: Mapping[Precision, Path], *, same_weights: bool
-) -> list[Contestant]:
+) -> list[RaceEntry]:
     """Every way to run the exported graphs.
 
     Args:
@@ -123,7 +123,7 @@ def engine_contestants(
         ("ours bf16, OpenVINO", ours[fp32], openvino, bf16, same_weights),
     ]
     found = [
-        Contestant(
+        RaceEntry(
             family=family,
             setting="",
             way=EngineWay(graph=graph, kind=kind, precision=precision),
@@ -133,7 +133,7 @@ def engine_contestants(
     ]
     if int8 in ours:
         found += [
-            Contestant(
+            RaceEntry(
                 family="ours int8",
                 setting=kind.value,
                 way=EngineWay(graph=ours[int8], kind=kind, precision=int8),

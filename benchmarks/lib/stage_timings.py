@@ -7,7 +7,7 @@ what is simulated.
 import time
 from pathlib import Path
 
-from benchmarks.lib.policy_simulation import Station
+from benchmarks.lib.policy_simulation import StageTiming
 from cascade.boundary import Image
 from cascade.bundle.bundle import open_bundle
 from cascade.families import cost_of
@@ -23,10 +23,10 @@ from runtime_server.batching.batch_calibration import measure_rows
 TOKENS = 8
 
 
-def measure_stations(
+def measure_timings(
     folder: Path, *, first: int, threads: int = 0, last: int | None = None, max_rows: int = 0
-) -> list[Station]:
-    """Stations of the diffusion stages from one position to another.
+) -> list[StageTiming]:
+    """Timings of the diffusion stages from one position to another.
 
     Args:
         folder: of the bundle.
@@ -47,7 +47,7 @@ def measure_stations(
             handoff = dummy_handoff(bundle.manifest.components[position], tokens=TOKENS)
             step_s = min(stage_seconds(stage, handoff) for _ in range(2)) / cost_of(spec).units
             found.append(
-                Station(
+                StageTiming(
                     name=spec.name,
                     steps=cost_of(spec).units,
                     run_s=run_s,

@@ -37,7 +37,7 @@ def preset_of_subject(subject: Subject) -> StagePreset:
 
 
 def stage_network(subject: Subject) -> EfficientUNet:
-    """The checkpoint's network as it was released, or one of made-up weights."""
+    """The checkpoint's network as it was released, or one of random weights."""
     preset = preset_of_subject(subject)
     if subject.checkpoint is not None:
         return release(load_network(preset, subject.checkpoint), Storage(subject.storage))

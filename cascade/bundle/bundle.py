@@ -56,6 +56,8 @@ class Bundle:
         entry = next((e for e in self.manifest.files if e.name == name), None)
         if entry is None:
             raise ManifestError(f"{name} is not listed in the manifest")
+        # Read whole and hashed before anybody sees a byte: what is checked is what is used, even
+        # if somebody writes to the file meanwhile.
         data = read_plain_file(self.folder / name, entry.size_bytes)
         if len(data) != entry.size_bytes:
             raise ManifestError(
@@ -64,6 +66,7 @@ class Bundle:
         found = hashlib.sha256(data).hexdigest()
         if found != entry.sha256:
             raise ManifestError(f"{name}: sha256 is {found}, the manifest says {entry.sha256}")
+        # After the hash: a bundle that was signed with such a file is still refused.
         if name.endswith(".onnx"):
             refuse_external_data(data, name)
         return data
@@ -105,6 +108,7 @@ def open_bundle(folder: Path | str, signed_by: Path | None = None) -> Bundle:
     if not folder.is_dir():
         raise ManifestError(f"{folder} is not a folder: give --bundle the folder of a bundle")
     data = read_plain_file(folder / MANIFEST_NAME, MAX_MANIFEST_BYTES)
+    # Before parsing: a manifest of unknown origin does not reach the JSON parser.
     if signed_by is not None:
         require_signature(folder, data, signed_by)
     manifest = read_manifest(data)
@@ -112,6 +116,7 @@ def open_bundle(folder: Path | str, signed_by: Path | None = None) -> Bundle:
         check_entry(entry)
     listed = {entry.name: entry for entry in manifest.files}
     found = {item.name: item for item in os.scandir(folder) if item.name not in UNLISTED}
+    # A file that no hash covers could be what a library finds beside a listed one.
     extra = sorted(set(found) - set(listed))
     if extra:
         raise ManifestError(f"{extra[0]!r} lies in the bundle but is not listed: remove it")

@@ -54,6 +54,7 @@ def refuse_external_data(graph: bytes, name: str) -> None:
 
 def walk(message: memoryview, kind: str, name: str, depth: int) -> None:
     """Visit one message and what it holds."""
+    # Control flow nests graphs in nodes in graphs: an attacker's file must not end the recursion.
     if depth > MAX_DEPTH:
         raise ManifestError(f"{name}: graphs nested deeper than {MAX_DEPTH}")
     for field, wire_type, value, body in fields(message):
@@ -83,10 +84,12 @@ def fields(message: memoryview) -> Iterator[tuple[int, int, int, memoryview]]:
         elif wire_type == LENGTH_DELIMITED:
             length, at = decode_varint(message, at)
             body, at = message[at : at + length], at + length
+        # Fixed 64 and 32 bits: skipped, no field that matters here has one.
         elif wire_type in (1, 5):
             at += 8 if wire_type == 1 else 4
         else:
             raise IndexError("unknown wire type")
+        # Slicing beyond the end is silent in Python.
         if at > len(message):
             raise IndexError("field runs past the end")
         yield tag >> 3, wire_type, value, body
@@ -102,6 +105,7 @@ def decode_varint(message: memoryview, at: int) -> tuple[int, int]:
         if byte < 0x80:
             return value, at
         shift += 7
+        # Ten bytes hold every 64-bit number; a longer one never ends.
         if shift > 63:
             raise OverflowError("number too long")
 

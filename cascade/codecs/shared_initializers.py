@@ -3,7 +3,7 @@
 The CPU and the GPU want the same network in different operators (docs/decisions/0011). The second
 form is an ONNX file that leaves out the large weights; it names them as the first file does, and
 takes them from there before any parser sees it. Only the protobuf wire format is known here:
-messages written one after the other are merged, repeated fields joined, so that lending is
+messages written one after the other are merged, repeated fields joined, so that attaching them is
 appending.
 
 References:
@@ -20,27 +20,28 @@ NODE_INPUT, NODE_OUTPUT = 1, 2
 TENSOR_NAME, VALUE_NAME = 8, 1
 
 
-def attach_initializers(borrower: bytes, lender: bytes, name: str) -> bytes:
+def attach_initializers(graph_file: bytes, weights_file: bytes, name: str) -> bytes:
     """An ONNX file completed by the weights that it names and another one holds.
 
     Args:
-        borrower: an ONNX file some of whose weights are missing.
-        lender: the ONNX file that holds them.
-        name: the borrower's file name, for errors.
+        graph_file: an ONNX file some of whose weights are missing.
+        weights_file: the ONNX file that holds them.
+        name: the graph's file name, for errors.
 
     Raises:
         ManifestError: a weight is in neither file, or one of them cannot be read.
     """
     try:
-        wanted = missing(borrower)
-        lent = {n: body for n, body in initializers(lender) if n in wanted}
+        wanted = missing(graph_file)
+        found = {n: body for n, body in initializers(weights_file) if n in wanted}
     except (IndexError, OverflowError, UnicodeDecodeError) as exc:
         raise ManifestError(f"{name}: truncated or not an ONNX file") from exc
-    absent = sorted(wanted - set(lent))
+    absent = sorted(wanted - set(found))
     if absent:
         raise ManifestError(f"{name}: {absent[0]!r} is neither in it nor in the file it belongs to")
-    graph = b"".join(message(INITIALIZER, body) for body in lent.values())
-    return borrower + message(GRAPH, graph)
+    graph = b"".join(message(INITIALIZER, body) for body in found.values())
+    # A second message of the same field: protobuf merges it into the first.
+    return graph_file + message(GRAPH, graph)
 
 
 def missing(model: bytes) -> set[str]:
@@ -52,6 +53,7 @@ def missing(model: bytes) -> set[str]:
         for node in children(graph, NODE):
             read |= {str(n, "utf-8") for n in children(node, NODE_INPUT)}
             defined |= {str(n, "utf-8") for n in children(node, NODE_OUTPUT)}
+    # The empty name is an optional input that is left out.
     return read - defined - {""}
 
 

@@ -38,6 +38,7 @@ def from_json(kind: type[Record], value: Any, path: str = "manifest") -> Record:
         raise ManifestError(f"{path}: expected an object, got {type(value).__name__}", field=path)
     hints = get_type_hints(kind)
     fields = {f.name: f for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    # A field of a newer format may change what the others mean: ignoring it would be a guess.
     unknown = sorted(set(value) - set(fields))
     if unknown:
         raise ManifestError(f"{path}: unknown field {unknown[0]!r}", field=f"{path}.{unknown[0]}")
@@ -45,6 +46,7 @@ def from_json(kind: type[Record], value: Any, path: str = "manifest") -> Record:
     for name, field in fields.items():
         if name in value:
             arguments[name] = convert(hints[name], value[name], f"{path}.{name}")
+        # Neither kind of default: the record cannot be made without it.
         elif field.default is field.default_factory is dataclasses.MISSING:
             raise ManifestError(f"{path}.{name}: missing", field=f"{path}.{name}")
     return kind(**arguments)
@@ -106,6 +108,7 @@ def convert_plain(hint: Any, value: Any, path: str) -> Any:
         if not -MAX_FLOAT <= value <= MAX_FLOAT:
             raise mismatch(path, "a finite number", value)
         return float(value)
+    # In Python `True` is an int; in a manifest it is a mistake.
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
         raise mismatch(path, hint.__name__, value)
     return value

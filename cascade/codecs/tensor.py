@@ -75,6 +75,7 @@ def unpack_tensor(packed: PackedTensor, *, field: str) -> Array:
             f"{field}.shape: expected 1 to {MAX_RANK} positive sizes, got {list(shape)[:8]}",
             field=f"{field}.shape",
         )
+    # Counted before any memory is asked for: sizes come from outside.
     elements = math.prod(shape)
     if elements > MAX_ELEMENTS:
         raise TensorCodecError(
@@ -89,6 +90,7 @@ def unpack_tensor(packed: PackedTensor, *, field: str) -> Array:
             field=f"{field}.data",
         )
     array = np.frombuffer(packed.data, dtype).reshape(shape)
+    # One such number in a context makes every pixel NaN, a stage later and on another machine.
     if dtype.kind == "f" and not np.isfinite(array).all():
         raise TensorCodecError(
             f"{field}.data: holds NaN or infinity; every value must be finite",

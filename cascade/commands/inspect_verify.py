@@ -132,7 +132,7 @@ def check_signature(graph: GraphSpec, engine: Any) -> None:
 
 
 def run_one_step(component: ComponentSpec, engine: Engine, role: str) -> None:
-    """Run one graph of a component once on small made-up inputs of the listed shapes.
+    """Run one graph of a component once on small dummy inputs of the listed shapes.
 
     Raises:
         ManifestError: an output is missing, of another shape, or holds NaN or infinity.

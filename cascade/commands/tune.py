@@ -26,7 +26,7 @@ from cascade.precision import Precision
 from cascade.system.processor import this_processor
 from cascade.system.user_cache import required_cache_folder
 from cascade.tuning.dummy_inputs import default_batch
-from cascade.tuning.plan import compared, file_precisions
+from cascade.tuning.plan import auto_precisions, file_precisions
 from cascade.tuning.records import Measurement, Tuning, read_tuning, tuning_key, write_tuning
 from cascade.tuning.worker import Order, Trial
 
@@ -103,7 +103,7 @@ def candidates(component: ComponentSpec) -> list[tuple[EngineKind, Precision]]:
     return [
         (kind, precision)
         for kind in installed_kinds()
-        for precision in compared(component, kind, processor)
+        for precision in auto_precisions(component, kind, processor)
     ]
 
 

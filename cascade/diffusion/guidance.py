@@ -69,6 +69,7 @@ class GuidedDenoiser:
     def __call__(self, x_t: Batch, t: PerSample) -> Estimate:
         """`uncond + w (cond - uncond)`; a learned variance is the conditional half's."""
         estimate = self.both(np.concatenate([x_t, x_t]), np.concatenate([t, t]))
+        # One run of twice the rows, in this order, as `with_null_half` stacked them.
         conditional, unconditional = np.split(estimate.x0, 2)
         w = np.asarray(self.weight, np.float32)[:, None, None, None]
         variance = None if estimate.variance is None else estimate.variance[: len(x_t)]

@@ -112,6 +112,7 @@ class DiffusionStage:
             yield Progress(name, step.index, step.total)
             if request.wants_preview(step.index, step.total):
                 yield Preview(name, step.index, subsampled(from_network(step.x0)))
+            # Only the last step's `x_t` is a picture; before it, it is noise and picture.
             if step.index == step.total:
                 image = from_network(step.x_t)
         yield StageFinished(
@@ -141,6 +142,7 @@ class DiffusionStage:
         if low_size is not None:
             low = to_network(check_image(spec, handoff))
             low = upsample(low, made.width // low_size.width, spec.enlarge)
+            # The noise has an address of its own: it is the same whoever runs the stage.
             if spec.augmentation is not None and plan.augmentation > 0:
                 schedule = make_schedule(spec.augmentation.schedule)
                 low = augment(low, plan.augmentation, noise(AUGMENTATION), schedule)
@@ -162,6 +164,7 @@ class DiffusionStage:
         spec = self._spec
 
         def network(inputs: dict[str, Array]) -> EngineDenoiser:
+            # Bound once per run: a sampler sees images and times alone.
             # A network with no use for the mask, say, has no such input.
             fed = {name: value for name, value in inputs.items() if name in self._graph_inputs}
             return EngineDenoiser(self._engine, self._schedule, spec.prediction, fed)
@@ -178,6 +181,7 @@ class DiffusionStage:
 
         def at(step: int) -> Denoiser:
             weight = plan.weight.at(step)
+            # Weight 1 is the conditional answer itself, for half the work.
             guided: Denoiser = (
                 alone if weight == 1.0 else GuidedDenoiser(both, np.array([weight], np.float32))
             )

@@ -125,6 +125,7 @@ class EngineCache:
         that cannot be written costs that alone: the engine is built, and `unkept` says why it will
         be built again.
         """
+        # Without the lock first: the usual case waits for nobody.
         try:
             return self.read(key)
         except Unfit:
@@ -135,6 +136,7 @@ class EngineCache:
                 stack.enter_context(self.alone(key))
             except EngineError as exc:
                 unkept = str(exc)
+            # Again under the lock: another process may have built it while this one waited.
             try:
                 return self.read(key)
             except Unfit as exc:
@@ -165,12 +167,14 @@ class EngineCache:
     def write(self, key: CacheKey, made: Made) -> None:
         """Put an engine in place: at every moment the file is the old one or the new one, whole."""
         path = self.path(key)
+        # Beside the target, for a rename is atomic only within a file system.
         temporary = self.folder / f".{key.digest}.{os.getpid()}.{secrets.token_hex(4)}"
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
             with os.fdopen(os.open(temporary, flags, 0o600), "wb") as file:
                 file.write(seal(key, made))
                 file.flush()
+                # Contents before the name: after a loss of power it must not name an empty file.
                 os.fsync(file.fileno())
             temporary.replace(path)
             sync_folder(self.folder)
@@ -195,6 +199,7 @@ class EngineCache:
             except OSError as exc:
                 raise EngineError(f"cache: cannot lock: {exc.strerror}", field="cache") from exc
             yield
+        # Closing gives the lock back. The file stays: removing it would let two hold two locks.
         finally:
             os.close(descriptor)
 
@@ -237,6 +242,7 @@ def unseal(data: bytes, key: CacheKey) -> tuple[bytes, dict[str, Any]]:
     if not data.startswith(MAGIC) or len(data) < start:
         raise Unfit("the file is not one of this cache")
     length = int.from_bytes(data[len(MAGIC) : start], "little")
+    # The length comes from the file: nothing is parsed that was not bounded.
     if length > MAX_HEADER_BYTES or len(data) < start + length:
         raise Unfit("the file is truncated")
     try:

@@ -27,7 +27,7 @@ class EngineChoice:
     """Of the file that is opened, or what the engine makes of the float32 file by itself."""
     threads: int = 0
     """Threads of one run on a CPU; 0 takes one per core that this process may use."""
-    usual: DefaultShapes | None = field(default=None, compare=False, repr=False)
+    default_shapes: DefaultShapes | None = field(default=None, compare=False, repr=False)
     """Input shapes of most runs, for engines that are faster when they know; None in an axis that
     varies. No part of what makes two choices equal: any shape can be run."""
 
@@ -59,7 +59,7 @@ def make_engine(graph: bytes, choice: EngineChoice, cache: Path | None) -> Engin
             threads=choice.threads,
             precision=choice.precision,
             cache=cache,
-            usual=choice.usual,
+            default_shapes=choice.default_shapes,
         )
     if choice.kind is EngineKind.TENSORRT:
         from cascade.engines.trt import TensorRtEngine  # noqa: PLC0415

@@ -30,6 +30,12 @@ OWN_PRECISIONS: Mapping[EngineKind, frozenset[Precision]] = {
 }
 """What each engine makes of a float32 graph; every other precision needs a file of its own."""
 
+TILED_BF16_KINDS = frozenset({EngineKind.OPENVINO})
+"""Engines whose bfloat16 is the processor's, on its matrix tiles (AMX)."""
+
+GPU_GRAPH_KINDS = frozenset({EngineKind.TENSORRT})
+"""Engines that take a graph in the form that the bundle keeps for compilers of GPUs."""
+
 MODULES: Mapping[EngineKind, tuple[str, ...]] = {
     EngineKind.ORT: ("onnxruntime",),
     EngineKind.OPENVINO: ("openvino",),

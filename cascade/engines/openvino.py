@@ -59,7 +59,7 @@ class OpenVinoEngine:
         threads: int = 0,
         precision: Precision = Precision.FP32,
         cache: Path | None = None,
-        usual: DefaultShapes | None = None,
+        default_shapes: DefaultShapes | None = None,
     ) -> None:
         """Compile a graph, or take it from the cache.
 
@@ -69,8 +69,8 @@ class OpenVinoEngine:
             precision: float32 unless asked otherwise; INT8 is for a graph that holds 8-bit layers.
             cache: a folder that only this user may change; None, or a folder that others could
                 write to, keeps nothing.
-            usual: shapes of most runs, which are the faster for it; runs of other shapes work too,
-                after another compilation. Without it all shapes are free.
+            default_shapes: of most runs, which are the faster for it; runs of other shapes work
+                too, after another compilation. Without it all shapes are free.
 
         Raises:
             EngineError: not a graph that OpenVINO can run, or a precision that this processor or
@@ -90,7 +90,9 @@ class OpenVinoEngine:
             # Client and server share a machine: two processes pinned to the same cores would wait.
             "ENABLE_CPU_PINNING": False,
         }
-        self._usual = usual if usual is not None and can_be_pinned(graph) else None
+        self._default_shapes = (
+            default_shapes if default_shapes is not None and can_be_pinned(graph) else None
+        )
         self._requests: dict[bool, Any] = {}
         compiled = self._open_first()
         names = input_names(graph)
@@ -103,13 +105,15 @@ class OpenVinoEngine:
         if self._closed:
             raise EngineError("the engine was closed: open the stage again")
         self._check_inputs(inputs)
-        pinned = self._usual is not None and fits(inputs, self._usual)
+        pinned = self._default_shapes is not None and fits(inputs, self._default_shapes)
+        # Compiled at the first run of such shapes: most engines never meet others.
         if pinned not in self._requests:
             self._open(pinned=pinned)
         request = self._requests[pinned]
         with self._lock:
             self._running, self._ended = True, False
         try:
+            # Shared: the arrays are not copied in, and live until the run is over.
             request.infer(dict(inputs), share_inputs=True)
         except (RuntimeError, TypeError, ValueError) as exc:
             raise EngineError(f"OpenVINO failed: {brief(exc)}") from exc
@@ -152,16 +156,17 @@ class OpenVinoEngine:
             )
 
     def _open_first(self) -> Any:
-        """For the usual shapes; for all where there are none, or the graph cannot have them."""
-        if self._usual is not None:
+        """For the default shapes; for all where there are none, or the graph cannot have them."""
+        if self._default_shapes is not None:
             try:
                 return self._open(pinned=True)
+            # Some graphs have no such shapes: free ones are slower and right.
             except EngineError:
-                self._usual = None
+                self._default_shapes = None
         return self._open(pinned=False)
 
     def _open(self, *, pinned: bool) -> Any:
-        """The graph compiled for the usual shapes or for all, ready to run."""
+        """The graph compiled for the default shapes or for all, ready to run."""
         try:
             compiled = self._from_cache(pinned=pinned)
             self._requests[pinned] = compiled.create_infer_request()
@@ -174,12 +179,13 @@ class OpenVinoEngine:
         cache = open_cache(self._cache)
         if cache is None:
             return self._compile(pinned=pinned)
+        shapes = sorted((self._default_shapes or {}).items())
         key = CacheKey(
             graph_sha256=hashlib.sha256(self._graph).hexdigest(),
             library="openvino",
             library_version=ov.get_version(),
             target=str(this_processor()),
-            profile=f"{FORM}: {sorted((self._usual or {}).items()) if pinned else 'as exported'}",
+            profile=f"{FORM}: {shapes if pinned else 'as exported'}",
             precision=self._precision,
             flags=tuple(f"{name}={value}" for name, value in sorted(self._config.items())),
         )
@@ -189,11 +195,13 @@ class OpenVinoEngine:
             made.append(self._compile(pinned=pinned))
             return Made(made[0].export_model().getvalue(), {})
 
+        # The compiled graph itself need not go through the file that was just written.
         entry = cache.get_or_build(key, build)
         if made:
             return made[0]
         try:
             return self._core.import_model(io.BytesIO(entry.payload), DEVICE, self._config)
+        # Whole and of this key, and still refused: compiling anew is always right.
         except RuntimeError:
             cache.keep(key, build())
             return made[0]
@@ -201,8 +209,8 @@ class OpenVinoEngine:
     def _compile(self, *, pinned: bool) -> Any:
         """The graph compiled from its ONNX bytes."""
         model = self._core.read_model(self._graph)
-        if pinned and self._usual is not None:
-            pin(model, self._usual)
+        if pinned and self._default_shapes is not None:
+            pin(model, self._default_shapes)
             if self._config["INFERENCE_PRECISION_HINT"] == HINTS[Precision.BF16]:
                 normalise_in_place(model)
         config = self._config if model.is_dynamic() else {**self._config, **NO_SNIPPETS}

@@ -25,22 +25,26 @@ def can_be_pinned(graph: bytes) -> bool:
     return UNFIT not in graph
 
 
-def fits(inputs: Mapping[str, Array], usual: DefaultShapes) -> bool:
-    """Whether a run has the usual shapes; of which dtypes, makes no difference."""
-    return inputs.keys() == usual.keys() and all(
-        len(value.shape) == len(usual[name])
-        and all(size in (n, None) for n, size in zip(value.shape, usual[name], strict=True))
+def fits(inputs: Mapping[str, Array], default_shapes: DefaultShapes) -> bool:
+    """Whether a run has the default shapes; of which dtypes, makes no difference."""
+    return inputs.keys() == default_shapes.keys() and all(
+        len(value.shape) == len(default_shapes[name])
+        and all(
+            size in (n, None) for n, size in zip(value.shape, default_shapes[name], strict=True)
+        )
         for name, value in inputs.items()
     )
 
 
-def pin(model: Any, usual: DefaultShapes) -> None:
-    """Fix the usual shapes, in place.
+def pin(model: Any, default_shapes: DefaultShapes) -> None:
+    """Fix the default shapes, in place.
 
     Raises:
         RuntimeError: the graph cannot have them.
     """
-    model.reshape({n: [-1 if s is None else s for s in shape] for n, shape in usual.items()})
+    model.reshape(
+        {n: [-1 if s is None else s for s in shape] for n, shape in default_shapes.items()}
+    )
 
 
 def normalise_in_place(model: Any) -> int:

@@ -74,6 +74,7 @@ class OrtEngine:
         # A number, never 0: ONNX Runtime would pin its threads, and to processors that this process
         # may not use.
         options.intra_op_num_threads = engine_threads(threads)
+        # A pool for parallel branches would compete with the first one for the same cores.
         options.inter_op_num_threads = 1
         options.log_severity_level = FATAL
         # A plan of the activations would be kept per input shape, as one block each: 140 MiB more
@@ -107,11 +108,14 @@ class OrtEngine:
         names = [output.name for output in session.get_outputs()]
         options = ort.RunOptions()
         options.log_severity_level = FATAL
+        # Published before the run begins: `terminate` from another thread finds it or comes too
+        # early, and then ends nothing.
         with self._lock:
             self._running = options
         try:
             values = session.run(names, dict(inputs), options)
         except Exception as exc:
+            # ONNX Runtime reports both as an exception of one type.
             if options.terminate:
                 raise Cancelled("the run was ended from outside") from exc
             raise EngineError(f"ONNX Runtime failed: {exc}") from exc

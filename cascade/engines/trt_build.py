@@ -1,8 +1,8 @@
 """ONNX bytes to a TensorRT engine, once per key.
 
 Networks are strongly typed: what a layer computes in is what the graph says, in both libraries, so
-a lower precision is another graph and never a wish of the builder's. After parsing, what was whole
-in the graph must be whole in the network. Knows the library; not bundles, and not how engines run.
+a lower precision is another graph and never an option of the builder's. After parsing, what was
+whole in the graph must be whole in the network. Knows the library; not bundles nor engines at work.
 """
 
 import hashlib

@@ -49,15 +49,15 @@ class AxisRange:
     """Smallest, most frequent and largest size of a free axis."""
 
     smallest: int
-    usual: int
+    opt: int
     largest: int
 
     def __post_init__(self) -> None:
-        if not 1 <= self.smallest <= self.usual <= self.largest:
+        if not 1 <= self.smallest <= self.opt <= self.largest:
             raise EngineError(f"not a range of sizes: {self}")
 
     def __str__(self) -> str:
-        return f"{self.smallest}..{self.usual}..{self.largest}"
+        return f"{self.smallest}..{self.opt}..{self.largest}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -96,13 +96,11 @@ class BuildOptions:
     @property
     def axes(self) -> dict[str, AxisRange]:
         """Range of every free axis that we know by name."""
-        image = AxisRange(smallest=min(SMALLEST, self.size), usual=self.size, largest=self.size)
+        image = AxisRange(smallest=min(SMALLEST, self.size), opt=self.size, largest=self.size)
         return {
             # Two is a guided step: with the text and without.
-            "batch": AxisRange(smallest=1, usual=min(2, self.max_batch), largest=self.max_batch),
-            "tokens": AxisRange(
-                smallest=1, usual=min(16, self.max_tokens), largest=self.max_tokens
-            ),
+            "batch": AxisRange(smallest=1, opt=min(2, self.max_batch), largest=self.max_batch),
+            "tokens": AxisRange(smallest=1, opt=min(16, self.max_tokens), largest=self.max_tokens),
             "height": image,
             "width": image,
             **self.extra_axes,
@@ -167,7 +165,7 @@ def profile_shapes(
     spans = []
     for size in shape:
         if isinstance(size, int):
-            spans.append(AxisRange(smallest=size, usual=size, largest=size))
+            spans.append(AxisRange(smallest=size, opt=size, largest=size))
         elif size in axes:
             spans.append(axes[size])
         else:
@@ -176,6 +174,6 @@ def profile_shapes(
             )
     return (
         tuple(span.smallest for span in spans),
-        tuple(span.usual for span in spans),
+        tuple(span.opt for span in spans),
         tuple(span.largest for span in spans),
     )

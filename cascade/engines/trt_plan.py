@@ -123,6 +123,7 @@ def frozen(array: Array) -> bool:
         array: any shape and dtype.
     """
     owner: object = array
+    # A read-only view of a writable array can change under its reader.
     while isinstance(owner, np.ndarray):
         if owner.flags.writeable:
             return False
@@ -132,6 +133,7 @@ def frozen(array: Array) -> bool:
 
 def same_bytes(array: Array, other: Array) -> bool:
     """Whether C-ordered arrays of one shape and dtype hold the same bytes; NaN equals itself."""
+    # As bytes: NaN differs from itself, and 0.0 equals -0.0.
     a, b = (np.ravel(x).view(np.uint8) for x in (array, other))
     return all(
         np.array_equal(a[at : at + COMPARED_AT_ONCE], b[at : at + COMPARED_AT_ONCE])

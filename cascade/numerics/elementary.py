@@ -45,7 +45,7 @@ def exponential(x: ArrayLike) -> Times:
     Returns:
         float64 of that shape, 0 to infinity.
     """
-    rest, twos = reduced(x)
+    rest, twos = reduce_argument(x)
     # Overflow to infinity and underflow to 0 are the right answers here, not accidents.
     with np.errstate(over="ignore", under="ignore"):
         return np.asarray(np.ldexp(1 + rest * polynomial(EXP_TERMS, rest), twos))
@@ -60,7 +60,7 @@ def exponential_minus_1(x: ArrayLike) -> Times:
     Returns:
         float64 of that shape, -1 to infinity.
     """
-    rest, twos = reduced(x)
+    rest, twos = reduce_argument(x)
     with np.errstate(over="ignore", under="ignore"):
         power = np.ldexp(1.0, twos)
         return np.asarray(power * (rest * polynomial(EXP_TERMS, rest)) + (power - 1))
@@ -147,7 +147,7 @@ def each(function: Callable[[float], float], x: ArrayLike) -> Times:
     return values.reshape(x.shape)
 
 
-def reduced(x: ArrayLike) -> tuple[Times, Times]:
+def reduce_argument(x: ArrayLike) -> tuple[Times, Times]:
     """Argument reduction: `x` as a multiple of log 2 and a rest.
 
     Args:

@@ -37,6 +37,7 @@ def usable_cores(proc: Path = PROC_SELF) -> int:
     Args:
         proc: what the kernel says of the process.
     """
+    # Not `os.cpu_count()`: in a container it counts the whole machine.
     affinity = getattr(os, "sched_getaffinity", None)
     allowed = len(affinity(0)) if affinity is not None else os.cpu_count() or 1
     quota = cpu_quota(proc)
@@ -57,6 +58,7 @@ def cpu_quota(proc: Path = PROC_SELF) -> float | None:
         quotas = [read_quota(folder) for folder in group_folders(groups, mounts)]
     except (OSError, ValueError):
         return None  # no such files, or none that look as Linux has them
+    # The tightest group wins, as in the kernel.
     return min((quota for quota in quotas if quota is not None), default=None)
 
 

@@ -35,6 +35,7 @@ class EndingSignals:
     """What this process does when it is asked to end."""
 
     def __init__(self) -> None:
+        # Ignored when the process began, as under nohup: it stays ignored.
         self._numbers = [n for n in ENDING if signal.getsignal(n) is not signal.SIG_IGN]
         self._raised = False
 
@@ -51,6 +52,7 @@ class EndingSignals:
         sys.unraisablehook = self._deliver_again
 
     def _raise(self, number: int, frame: FrameType | None) -> None:
+        # Once: a second exception inside the clean-up of the first would cut it short.
         if not self._raised:
             self._raised = True
             raise Interrupted(number)
@@ -79,6 +81,7 @@ def interruption_behind(error: BaseException) -> KeyboardInterrupt | None:
     """
     seen: set[int] = set()
     behind: BaseException | None = error
+    # Chains of exceptions may be cyclic: each is looked at once.
     while behind is not None and id(behind) not in seen:
         if isinstance(behind, KeyboardInterrupt):
             return behind
@@ -90,4 +93,5 @@ def interruption_behind(error: BaseException) -> KeyboardInterrupt | None:
 def leave(number: int, frame: FrameType | None) -> None:
     """End this process with the signal's exit code, whatever it is doing."""
     del frame
+    # No handlers, no destructors: those of inference engines may wait for ever.
     os._exit(SIGNALLED + number)

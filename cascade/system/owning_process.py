@@ -23,6 +23,7 @@ class OwningProcess:
 
     def __init__(self) -> None:
         """This one."""
+        # Threads, locks and connections do not survive a fork; only the number tells.
         self._id = os.getpid()
 
     @property
@@ -66,6 +67,7 @@ def never_free(thing: Any) -> None:
 
     Destructors of inference engines wait for threads that a forked child does not have.
     """
+    # One reference that nobody gives back: Python never gets to the destructor.
     for held in (thing, *vars(thing).values()):
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(held))
 

@@ -76,12 +76,14 @@ def open_missing() -> frozenset[int]:
 
 def text_stream(raw: io.FileIO, old: TextIO | None) -> TextIO:
     """Text onto a raw file, encoded as before; what the encoding lacks is escaped."""
+    # What was written before must come out before what follows.
     if old is not None:
         old.flush()
     return io.TextIOWrapper(
         io.BufferedWriter(raw),
         encoding="utf-8" if old is None else old.encoding,
         errors="backslashreplace",
+        # People see every line at once; a pipe gets blocks.
         line_buffering=raw.isatty() or raw.fileno() == ERROR,
     )
 

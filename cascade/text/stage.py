@@ -81,6 +81,7 @@ class TextEncoderStage:
         whole = outputs["context"][0]
         if whole.shape != (inputs["token_ids"].shape[1], self._spec.context_width):
             raise StageError(f"context: unexpected shape {whole.shape}")
+        # float16 here, on every side of every cut: the wire would round it, and this machine not.
         context = np.array(kept_rows(whole, len(ids), self._spec), np.float16)
         encoded = time.perf_counter()
         yield StageFinished(
@@ -116,6 +117,7 @@ def token_inputs(ids: TokenIds, spec: Padding) -> dict[str, Array]:
     length = spec.max_tokens if padded else bucket_length(len(ids), spec.max_tokens)
     missing = length - len(ids)
     mask = np.pad(np.ones(len(ids), np.float32), (0, missing))
+    # Which token fills the rest makes no difference under the mask, unless the manifest names one.
     filled = np.pad(ids, (0, missing), constant_values=spec.pad_token or 0)
     return {"token_ids": filled[None], "token_mask": mask[None]}
 

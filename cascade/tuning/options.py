@@ -36,8 +36,8 @@ class EngineOptions:
 
     def check_names(self, components: Collection[str]) -> None:
         """Raise `InvalidRequest` for a component that the bundle does not have."""
-        for name, wishes in (("engine", self.kinds), ("precision", self.precisions)):
-            unknown = sorted(set(wishes) - set(components) - {ALL})
+        for name, requested in (("engine", self.kinds), ("precision", self.precisions)):
+            unknown = sorted(set(requested) - set(components) - {ALL})
             if unknown:
                 raise InvalidRequest(
                     f"{name}: no component {unknown[0]!r}; this bundle has {', '.join(components)}",

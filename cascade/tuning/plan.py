@@ -15,7 +15,13 @@ from cascade.bundle.gpu_graph import gpu_graph
 from cascade.bundle.manifest import Manifest
 from cascade.engines.factory import EngineChoice
 from cascade.engines.gpus import GPU_KINDS, NO_GPUS, Gpus, device_of, gpus_here, ranked
-from cascade.engines.kinds import OWN_PRECISIONS, EngineKind, installed_kinds
+from cascade.engines.kinds import (
+    GPU_GRAPH_KINDS,
+    OWN_PRECISIONS,
+    TILED_BF16_KINDS,
+    EngineKind,
+    installed_kinds,
+)
 from cascade.errors import InvalidRequest
 from cascade.families import cost_of, family_of
 from cascade.family import ComponentSpec
@@ -25,14 +31,10 @@ from cascade.system.processor import Processor
 from cascade.system.user_cache import user_cache_folder
 from cascade.tuning.dummy_inputs import default_shapes
 from cascade.tuning.options import EngineOptions
-from cascade.tuning.ranking import distant, preferred, request_ms
+from cascade.tuning.ranking import lossy_precisions, preferred, request_ms
 from cascade.tuning.records import Tuning, read_tuning, tuning_key
 
 Pair = tuple[EngineKind, Precision]
-TILED = frozenset({EngineKind.OPENVINO})
-"""Engines whose bfloat16 is the processor's."""
-READ_GPU_FORMS = frozenset({EngineKind.TENSORRT})
-"""Engines that take a graph in the form that the bundle keeps for compilers of GPUs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +148,7 @@ def make_plan(
         pairs = list(candidates(component, engine_options, demanded.get(component.name), machine))
         if not pairs:
             raise no_engine_error(component, engine_options, demanded.get(component.name))
+        # One candidate is no guess.
         guessed = engine_options.kind_for(component.name) is None and len(pairs) > 1
         if guessed and not measured_pairs(component, pairs, machine):
             untuned.append(component.name)
@@ -177,6 +180,7 @@ def requested_precisions(manifest: Manifest, engine_options: EngineOptions) -> d
                 "use fp32 or auto",
                 field="precision",
             )
+        # A bundle with int8 of the upsamplers alone runs its base in float32, and says so.
         missing = held and component.name not in held
         demanded[component.name] = Precision.FP32 if missing else wanted
     return demanded
@@ -194,14 +198,14 @@ def file_precisions(
     found = {Precision.FP32}
     for graph in component.graphs.values():
         found |= {variant.precision for variant in graph.variants}
-        if kind is None or kind in READ_GPU_FORMS:
+        if kind is None or kind in GPU_GRAPH_KINDS:
             found |= {form.precision for form in graph.gpu_forms}
     return tuple(precision for precision in Precision if precision in found)
 
 
 def choice_for(component: ComponentSpec, choice: EngineChoice, role: str) -> EngineChoice:
     """How one graph of a component is run: the component's choice, with the graph's shapes."""
-    return replace(choice, usual=default_shapes(component, role))
+    return replace(choice, default_shapes=default_shapes(component, role))
 
 
 def graph_for(
@@ -213,12 +217,14 @@ def graph_for(
         ManifestError: the file is not what the manifest says.
         EngineError: the bundle has no file of that precision that the engine reads.
     """
-    if choice.kind in READ_GPU_FORMS:
+    if choice.kind in GPU_GRAPH_KINDS:
         return gpu_graph(bundle, component.graphs[role], choice.precision)
     return bundle.read_graph(component.graphs[role], choice.precision)
 
 
-def compared(component: ComponentSpec, kind: EngineKind, processor: Processor) -> list[Precision]:
+def auto_precisions(
+    component: ComponentSpec, kind: EngineKind, processor: Processor
+) -> list[Precision]:
     """The precisions that `cascade tune` measures and `auto` may then take, float32 first.
 
     Those with a file, for the exporter has compared their pictures; and of super-resolution stages
@@ -230,7 +236,7 @@ def compared(component: ComponentSpec, kind: EngineKind, processor: Processor) -
     found = set(file_precisions(component, kind))
     lows, made = value_of(Image, component.starts_from), value_of(Image, (component.makes,))
     enlarges = not (lows is None or made is None or family_of(component).is_discrete)
-    if enlarges and kind in TILED and processor.has_bf16_tiles:
+    if enlarges and kind in TILED_BF16_KINDS and processor.has_bf16_tiles:
         found.add(Precision.BF16)
     return [precision for precision in Precision if precision in found]
 
@@ -248,7 +254,9 @@ def candidates(
     wanted = engine_options.kind_for(component.name)
     for kind in ranked(machine.kinds, machine.gpus) if wanted is None else (wanted,):
         if precision is None:
-            close = set(compared(component, kind, machine.processor)) - distant(component)
+            close = set(auto_precisions(component, kind, machine.processor)) - lossy_precisions(
+                component
+            )
             yield from ((kind, candidate) for candidate in Precision if candidate in close)
         elif precision in file_precisions(component, kind) or precision in OWN_PRECISIONS[kind]:
             yield kind, precision
@@ -268,9 +276,11 @@ def choose(
     measured = measured_pairs(component, pairs, machine)
     if measured and machine.tuning is not None:
         whole = request_ms(manifest, machine.tuning)
+        # Measured here beats every rule.
         return preferred(measured, whole)
     kind = pairs[0][0]
     precisions = [precision for other, precision in pairs if other is kind]
+    # Not without instructions for it: docs/decisions/0010-int8-variants.md.
     in_bytes = machine.processor.has_int8_dot and kind not in GPU_KINDS
     if Precision.INT8 in precisions and in_bytes:
         return kind, Precision.INT8

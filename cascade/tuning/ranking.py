@@ -47,7 +47,7 @@ def request_ms(manifest: Manifest, tuning: Tuning) -> float:
     )
 
 
-def distant(component: ComponentSpec) -> set[Precision]:
+def lossy_precisions(component: ComponentSpec) -> set[Precision]:
     """The precisions of which the exporter found pictures too far from float32 to take unasked."""
     return {
         variant.precision

@@ -33,7 +33,7 @@ RUN_PATIENCE_S = 300.0
 SAMPLES = 4096
 """Values of the output that the parent compares."""
 TOKENS = 8
-"""Of the made-up prompt."""
+"""Of the dummy prompt."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,6 +60,7 @@ class Trial:
             EngineError: it cannot be opened, or ended the process.
         """
         words = json.dumps({name: getattr(order, name) for name in Order.__slots__})
+        # A process of its own: an engine that crashes ends the trial and not the command.
         self._child = subprocess.Popen(
             [sys.executable, "-m", "cascade.tuning.worker", words],
             stdin=subprocess.PIPE,
@@ -104,6 +105,7 @@ class Trial:
             raise EngineError(f"no answer within {patience_s:g} s")
         line = pipe.readline()
         if not line:
+            # End of file: the child is gone, and how it went is the finding.
             code = self._child.wait()
             how = f"signal {-code}" if code < 0 else f"exit code {code}"
             raise EngineError(f"it ended the process ({how})")
@@ -124,6 +126,7 @@ def serve(order: Order) -> None:
     inputs = dummy_inputs(component, axes, order.role)
     begun = time.perf_counter()
     engine = open_engine(graph, choice, cache=Path(order.cache) if order.cache else None)
+    # The first run counts as loading: that is when engines finish compiling.
     outputs = engine.run(inputs)
     load_s = time.perf_counter() - begun
     values = outputs[component.graphs[order.role].outputs[0].name].ravel()

@@ -25,10 +25,11 @@ from export.weights.training_facts import training_facts
 from stages.data.dataset import Dataset, open_dataset
 from stages.data.prompts import TOKENIZER_FILE, text_encoder, tokenizer
 from stages.defaults import SAMPLING, augmentation_of, guidance_of
-from stages.evaluation.sampling import graph_inputs, load_network, preset_of
+from stages.evaluation.sampling import graph_inputs
 from stages.networks.text_encoder import model_folder
 from stages.presets import PRESETS, StagePreset
 from stages.training.checkpoint import load_facts
+from stages.training.trained_network import load_network, preset_of
 
 MAX_TOKENS = 64
 CONTEXT_WIDTH = 384

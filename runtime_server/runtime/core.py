@@ -200,11 +200,13 @@ def idle_info(bundle: Bundle, plan: EnginePlan, config: ServerConfig) -> ServerI
 def idle_component(position: int, spec: ComponentSpec, plan: EnginePlan) -> ComponentInfo:
     """One component's line of the server info."""
     choice = plan.of(spec.name)
+    image = spec.makes if isinstance(spec.makes, Image) else None
     return ComponentInfo(
         name=spec.name,
         position=position,
         family=spec.family,
-        output_resolution=spec.makes.width if isinstance(spec.makes, Image) else 0,
+        output_width=image.width if image else 0,
+        output_height=image.height if image else 0,
         milliseconds_per_step=0.0,
         queued=0,
         max_batch_rows=1,

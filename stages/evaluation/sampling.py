@@ -14,8 +14,6 @@ from stages.defaults import stage_spec
 from stages.evaluation.torch_engine import TorchEngine
 from stages.networks.efficient_unet import EfficientUNet
 from stages.presets import PRESETS, StagePreset
-from stages.training.trained_network import load_network as load_network  # noqa: PLC0414
-from stages.training.trained_network import preset_of as preset_of  # noqa: PLC0414
 
 POSITIONS = {name: position for position, name in enumerate(PRESETS, start=1)}
 """Places in the cascade; 0 is the text encoder."""

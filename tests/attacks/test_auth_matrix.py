@@ -1,6 +1,6 @@
 """Tokens: who is let in, one test per cell, and that nobody else's body is looked at.
 
-Every call carries a body that is no message: a caller who is let in hears that the body is bad, a
+Every call carries a body that is no message: a caller who is let in is told that the body is bad, a
 caller who is not never learns it.
 """
 
@@ -215,7 +215,7 @@ def answer(address: str, header: str | None, method: str = "PutContext") -> tupl
 
 @pytest.mark.parametrize("cell", CELLS, ids=lambda cell: cell.name)
 def test_who_is_let_in(cell: Cell, world: World, served: Served) -> None:
-    """UNAUTHENTICATED, or the complaint about the body that only callers let in get to hear."""
+    """UNAUTHENTICATED, or the complaint about the body that only callers let in get to see."""
     server = served(cell.server)
     assert answer(server.address, cell.header(world)) == (LET_IN if cell.let_in else REFUSED)
 

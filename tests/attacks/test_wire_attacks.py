@@ -292,7 +292,7 @@ def test_metadata_over_the_limit_is_refused_by_the_transport(caller: Caller) -> 
 def test_an_expired_deadline_costs_no_work(
     server: RunningServer, caller: Caller, bundle: Bundle
 ) -> None:
-    """Whoever notices first, the caller hears the same and nothing stays."""
+    """Whoever notices first, the caller is told the same and nothing stays."""
     message = request_message(bundle, prompt=pb.PromptStart(prompt=PROMPT))
     for timeout_s in (1e-6, 1e-4, 1e-3):
         with pytest.raises(grpc.RpcError) as late:

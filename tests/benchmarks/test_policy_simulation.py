@@ -3,7 +3,7 @@
 import pytest
 
 from benchmarks.lib.policy_simulation import (
-    Station,
+    StageTiming,
     StepJoining,
     WholeRequests,
     one_at_a_time,
@@ -12,8 +12,8 @@ from benchmarks.lib.policy_simulation import (
     waits,
 )
 
-GAINS = Station(name="a", steps=4, run_s={1: 1.0, 2: 1.2, 4: 1.6})
-GAINS_NOTHING = Station(name="b", steps=4, run_s={1: 1.0, 2: 2.0}, host_s=0.25)
+GAINS = StageTiming(name="a", steps=4, run_s={1: 1.0, 2: 1.2, 4: 1.6})
+GAINS_NOTHING = StageTiming(name="b", steps=4, run_s={1: 1.0, 2: 2.0}, host_s=0.25)
 
 
 def test_one_at_a_time_by_hand() -> None:
@@ -38,7 +38,7 @@ def test_step_joining_by_hand() -> None:
 def test_the_caps_follow_the_times() -> None:
     """As the server decides, unless an operator did."""
     assert (GAINS.cap, GAINS_NOTHING.cap) == (4, 1)
-    assert Station(name="c", steps=1, run_s={1: 1.0}, max_rows=3).cap == 3
+    assert StageTiming(name="c", steps=1, run_s={1: 1.0}, max_rows=3).cap == 3
     assert GAINS.seconds(3) == pytest.approx(1.4)
     assert GAINS_NOTHING.seconds(3) == pytest.approx(3.0)
 
@@ -47,7 +47,9 @@ def test_the_caps_follow_the_times() -> None:
 @pytest.mark.parametrize(
     "cascade", [[GAINS_NOTHING], [GAINS_NOTHING, GAINS_NOTHING]], ids=["one", "two"]
 )
-def test_where_batches_gain_nothing_nothing_is_lost(load: float, cascade: list[Station]) -> None:
+def test_where_batches_gain_nothing_nothing_is_lost(
+    load: float, cascade: list[StageTiming]
+) -> None:
     """To the last request: the server's policy is then one at a time."""
     arrivals = poisson(sum(s.alone_s for s in cascade), load, 200)
     assert step_joining(arrivals, cascade) == pytest.approx(one_at_a_time(arrivals, cascade))
@@ -56,8 +58,8 @@ def test_where_batches_gain_nothing_nothing_is_lost(load: float, cascade: list[S
 def test_everybody_is_served_and_nobody_before_it_came() -> None:
     """However overloaded, through every component, with host work on the way."""
     cascade = [
-        Station(name="a", steps=3, run_s={1: 1.0, 2: 1.1, 4: 1.4, 8: 2.0}, host_s=0.1),
-        Station(name="b", steps=2, run_s={1: 2.0, 2: 3.0, 4: 5.0}, host_s=0.3),
+        StageTiming(name="a", steps=3, run_s={1: 1.0, 2: 1.1, 4: 1.4, 8: 2.0}, host_s=0.1),
+        StageTiming(name="b", steps=2, run_s={1: 2.0, 2: 3.0, 4: 5.0}, host_s=0.3),
     ]
     alone_s = sum(s.alone_s for s in cascade)
     arrivals = poisson(alone_s, 3.0, 150)

@@ -19,7 +19,7 @@ from benchmarks import (
 )
 from benchmarks.lib.engine_race import line_up, race
 from benchmarks.lib.open_backend import usual_shape
-from benchmarks.lib.race_entries import Contestant, EngineWay, Subject, engine_contestants
+from benchmarks.lib.race_entries import EngineWay, RaceEntry, Subject, engine_contestants
 from benchmarks.stage_engines import best_of_each, bundle_graphs, figures_of, stage_inputs
 from cascade.bundle.bundle import Bundle
 from cascade.engines.kinds import EngineKind
@@ -92,11 +92,11 @@ def test_precisions_against_float32(
     """The reference is equal to itself, 8 bits are not, and a stage alone starts from float32."""
     folder = write_tiny_bundle(tmp_path / "b", steps=2, int8=True).folder
     arguments = ["--bundle", str(folder), "--engine", "ort", "--threads", "1", "--prompts", "2"]
-    arguments += ["--wishes", "fp32", "int8", "sr32=int8,base=fp32,sr16=fp32"]
+    arguments += ["--options", "fp32", "int8", "sr32=int8,base=fp32,sr16=fp32"]
     written = run_main(precision_pictures, arguments, monkeypatch, tmp_path / "r.json")
-    wishes = written["wishes"]
-    assert isinstance(wishes, list)
-    same, all_int8, last = wishes
+    options = written["options"]
+    assert isinstance(options, list)
+    same, all_int8, last = options
     for stage in ("base", "sr16", "sr32"):
         assert same["alone"][stage] == same["in_a_row"][stage] == [99.0, 99.0]
         assert all(10 < db < 99 for db in all_int8["in_a_row"][stage])
@@ -153,7 +153,7 @@ def test_batching_policy(
     again = run_main(batching_policy, arguments, monkeypatch, tmp_path / "again.json")
     kept = again["cases"]
     assert isinstance(kept, dict)
-    assert kept["this machine"]["stations"] == cases["this machine"]["stations"]
+    assert kept["this machine"]["timings"] == cases["this machine"]["timings"]
 
 
 def test_batching_policy_against_a_real_server(
@@ -170,7 +170,7 @@ def test_batching_policy_against_a_real_server(
     assert isinstance(real, dict)
     assert list(real) == ["one by one", "sharing runs"]
     for worlds in real.values():
-        assert [s["name"] for s in worlds["stations"]] == ["base", "sr16"]
+        assert [s["name"] for s in worlds["timings"]] == ["base", "sr16"]
         assert list(worlds["real"]["loads"]) == list(worlds["simulated"]["loads"]) == ["0.5"]
     assert "simulated" in capsys.readouterr().out
 
@@ -189,7 +189,7 @@ def test_footprint(bundle: Bundle, monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 
 
 def test_a_race_of_engines(bundle: Bundle, tmp_path: Path) -> None:
-    """Contestants in their processes take turns; one that cannot run is named, and ends nothing."""
+    """Entries in their processes take turns; one that cannot run is named, and ends nothing."""
     spec = bundle.manifest.stages[1]
     graphs = bundle_graphs(bundle, spec, tmp_path)
     inputs = stage_inputs(spec, WIDTH)
@@ -202,7 +202,7 @@ def test_a_race_of_engines(bundle: Bundle, tmp_path: Path) -> None:
         for one in engine_contestants(graphs[Precision.FP32], graphs, same_weights=True)
         if "ONNX Runtime" in one.name
     ]
-    field.append(Contestant(family="broken", setting="", way=way))
+    field.append(RaceEntry(family="broken", setting="", way=way))
     said: list[str] = []
     racers = line_up(field, subject, 60.0, said.append)
     race(racers, 2, 60.0)

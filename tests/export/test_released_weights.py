@@ -28,11 +28,11 @@ from export.weights.released_weights import (
 )
 from export.weights.rounding import Storage, release
 from export.weights.training_facts import training_facts
-from stages.evaluation.sampling import load_network
 from stages.evaluation.torch_engine import TorchEngine
 from stages.networks.efficient_unet import BlockConfig
 from stages.presets import PRESETS
 from stages.training.checkpoint import load_facts, load_part, save_checkpoint
+from stages.training.trained_network import load_network
 from tests.export.conftest import OneStage, export_preset
 from tests.support.tiny_bundle import write_tiny_bundle
 from tests.support.tiny_training import FACTS, SELF_BASE, TINY_BASE, stirred

@@ -60,7 +60,7 @@ def test_a_race_from_end_to_end(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     monkeypatch.setattr(sys, "argv", ["stage_engines", *arguments])
     stage_engines.main()
     stage = json.loads((tmp_path / "r.json").read_text())["stages"]["base"]
-    rows = {row["family"]: row for row in stage["contestants"]}
+    rows = {row["family"]: row for row in stage["entries"]}
     for family in ("torch eager fp32", "plain export, ONNX Runtime", "ours fp32, ONNX Runtime"):
         assert rows[family]["rounds"] == 2, rows[family]
         assert rows[family]["gflops"] > 0

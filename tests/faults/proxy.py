@@ -82,7 +82,7 @@ class Proxy:
                     return
             sink.shutdown(socket.SHUT_WR)
         except OSError:
-            # One side is gone: the other one hears of it.
+            # One side is gone: the other one is closed too.
             tear(source)
             tear(sink)
 

@@ -1,4 +1,4 @@
-"""Requests in each other's company: engines that fail under some, batches that others share."""
+"""Requests that share runs: engines that fail under some, batches that others share."""
 
 import contextlib
 import threading
@@ -102,7 +102,7 @@ def test_a_poisoned_row_fails_alone(bundle: Bundle) -> None:
         call = caller.generate(from_context(bundle, CONTEXT, steps, seed))
         return pixels(results_of(call)["sr32"].image)
 
-    def company(address: str, truths: list[Array]) -> None:
+    def share_runs(address: str, truths: list[Array]) -> None:
         def one(seed: int) -> None:
             with connect(address) as caller:
                 if differs(good(caller, seed), truths[seed]):
@@ -124,7 +124,7 @@ def test_a_poisoned_row_fails_alone(bundle: Bundle) -> None:
         truths = [good(caller, seed) for seed in range(3)]
         rounds = 0
         while not PoisonedEngine.together and rounds < ROUNDS:
-            company(server.address, truths)
+            share_runs(server.address, truths)
             rounds += 1
         wait_until(lambda: server.core.workers.counts.idle)
     assert PoisonedEngine.together > 0

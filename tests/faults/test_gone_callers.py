@@ -38,7 +38,7 @@ ALERTS = (Path(__file__).parents[2] / "deploy" / "alerts.yml").read_text()
 FIN, RST = struct.pack("ii", 0, 0), struct.pack("ii", 1, 0)
 """SO_LINGER: how the kernel ends a connection."""
 
-DEAF = """
+SILENT = """
 import sys, time, grpc
 options = (("grpc.http2.bdp_probe", 0),)
 channel = grpc.insecure_channel(sys.argv[1], options)
@@ -88,7 +88,7 @@ def cancelled(server: Victim) -> None:
 
 def killed(server: Victim) -> None:
     """SIGKILL of a client process that has unread bytes."""
-    command = [sys.executable, "-c", DEAF, server.address]
+    command = [sys.executable, "-c", SILENT, server.address]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as client:
         assert client.stdin is not None
         assert client.stdout is not None

@@ -168,9 +168,9 @@ def test_a_slow_reader_loses_previews_never_the_result(quick: Victim) -> None:
     with grpc.insecure_channel(quick.address, SHALLOW) as channel, connect(quick.address) as other:
         call = Caller(channel).generate(request, timeout_s=300)
         assert next(call).WhichOneof("event") == "accepted"
-        # Nothing is read until a twin that came later is through, and so are this one's steps.
-        twin = asking(quick.bundle, dict(steps))
-        assert results_of(other.generate(twin, timeout_s=300))
+        # Nothing is read until a duplicate that came later is through, and so are this one's steps.
+        duplicate = asking(quick.bundle, dict(steps))
+        assert results_of(other.generate(duplicate, timeout_s=300))
         assert quick.rss_mib - before < 40
         responses = list(call)
     kinds = [response.WhichOneof("event") for response in responses]

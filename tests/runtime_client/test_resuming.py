@@ -186,7 +186,7 @@ def test_giving_up_tells_the_server(server: RunningServer, steady_bundle: Bundle
 def test_closing_while_another_thread_waits_tells_the_server(
     server: RunningServer, steady_bundle: Bundle
 ) -> None:
-    """The thread hears that it was cancelled, the server that nobody waits."""
+    """The thread is told that it was cancelled, the server that nobody waits."""
     client = Client(steady_bundle, server=server.address, threads=1, linger_s=600.0)
     heard: list[BaseException] = []
 
@@ -254,7 +254,7 @@ def test_left_work_can_be_ended(server: RunningServer, steady_bundle: Bundle) ->
 
 
 def test_left_work_ends_at_its_own_deadline(steady_bundle: Bundle) -> None:
-    """And who fetches it hears why there is nothing.
+    """And who fetches it is told why there is nothing.
 
     On a server that knows no step times yet: another one would refuse at once. Its steps last at
     least ten milliseconds, 2,000 of them, so that no machine is done in time.

@@ -150,16 +150,16 @@ def test_a_trial_in_progress_is_ended(bundle: Bundle) -> None:
 
 
 class Rounding:
-    """An engine whose rows come out a little differently in company, or where they were padded."""
+    """An engine whose rows differ a little in a shared run, or where they were padded."""
 
-    def __init__(self, *, in_company: float = 0.0, padded: float = 0.0, company: int = 2) -> None:
-        self._in_company, self._padded, self._company = in_company, padded, company
+    def __init__(self, *, in_batch: float = 0.0, padded: float = 0.0, shared: int = 2) -> None:
+        self._in_batch, self._padded, self._shared = in_batch, padded, shared
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """The noisy image, changed."""
         found = np.array(inputs["x_t"])
-        if len(found) >= self._company:
-            found += self._in_company
+        if len(found) >= self._shared:
+            found += self._in_batch
         found[inputs["context_mask"].min(axis=1) == 0] += self._padded
         return {"prediction": found}
 
@@ -174,10 +174,10 @@ class Rounding:
     ("engine", "expected"),
     [
         (Rounding(), (4, 2)),
-        (Rounding(in_company=1e-6, padded=1e-6), (4, 2)),
+        (Rounding(in_batch=1e-6, padded=1e-6), (4, 2)),
         (Rounding(padded=0.01), (4, 1)),
-        (Rounding(in_company=0.01), (1, 1)),
-        (Rounding(in_company=0.01, company=4), (3, 2)),
+        (Rounding(in_batch=0.01), (1, 1)),
+        (Rounding(in_batch=0.01, shared=4), (3, 2)),
     ],
 )
 def test_rows_are_compared_with_themselves_alone(
@@ -200,15 +200,15 @@ class Quick(Rounding):
         return super().run(inputs)
 
 
-def test_an_engine_of_which_company_changes_the_pictures_runs_rows_one_by_one(
+def test_an_engine_of_which_shared_changes_the_pictures_runs_rows_one_by_one(
     bundle: Bundle,
 ) -> None:
     """However much it would gain; and lengths are mixed only where that changes nothing."""
     for engine, cap, pads in (
         (Quick(), MOST_ROWS, True),
         (Quick(padded=0.01), MOST_ROWS, False),
-        (Quick(in_company=0.01), 1, False),
-        (Quick(in_company=0.01, company=6), 5, True),
+        (Quick(in_batch=0.01), 1, False),
+        (Quick(in_batch=0.01, shared=6), 5, True),
     ):
         clock = lambda engine=engine: engine.now  # noqa: E731
         batcher = batcher_of({1: engine}, clock)

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from benchmarks.batch_invariance import Case, Company, cases_of, companies
+from benchmarks.batch_invariance import Case, SharedRows, cases_of, shared_rows
 from cascade.bundle.bundle import Bundle
 from cascade.request import GenerateRequest
 from cascade.tuning.plan import EnginePlan
@@ -26,14 +26,16 @@ PROMPTS = ("a red apple, noto style", "a cat", "apple", "a green cat, noto style
 
 
 @pytest.fixture(scope="module")
-def group(bundle: Bundle) -> list[Company]:
+def group(bundle: Bundle) -> list[SharedRows]:
     """Every stage of the tiny bundle on ONNX Runtime with rows of prompts of unequal length."""
-    return companies(bundle, EnginePlan(threads=1), ROWS, STEPS)
+    return shared_rows(bundle, EnginePlan(threads=1), ROWS, STEPS)
 
 
 @pytest.mark.parametrize("number", range(3))
 @pytest.mark.parametrize("rows", range(2, ROWS + 1))
-def test_a_batch_of_any_size_changes_no_byte(group: list[Company], number: int, rows: int) -> None:
+def test_a_batch_of_any_size_changes_no_byte(
+    group: list[SharedRows], number: int, rows: int
+) -> None:
     """From two rows to the most; every run held them all."""
     outcome = group[number].compare(Case(name="together", rows=rows))
     assert outcome.rows_per_run == outcome.most_rows == rows
@@ -42,7 +44,9 @@ def test_a_batch_of_any_size_changes_no_byte(group: list[Company], number: int, 
 
 @pytest.mark.parametrize("number", range(3))
 @pytest.mark.parametrize("case", cases_of(4, STEPS), ids=lambda case: case.name)
-def test_who_comes_and_goes_changes_no_byte(group: list[Company], number: int, case: Case) -> None:
+def test_who_comes_and_goes_changes_no_byte(
+    group: list[SharedRows], number: int, case: Case
+) -> None:
     """Rows that join in mid-flight, and a neighbour that is cancelled."""
     outcome = group[number].compare(case)
     assert outcome.most_rows >= 2

@@ -107,7 +107,7 @@ def test_it_waits_for_a_companion_as_long_as_sharing_saves() -> None:
 
 
 def test_nobody_waits_where_sharing_saves_nothing_or_the_run_is_full() -> None:
-    """Rows that run one by one never wait for a companion."""
+    """Rows that run one by one never wait for others."""
     soon = expect(position=2, due=20.0, expected_at=0.0)
     assert numbers(choose([ask(1, position=2)], [soon])) == [1]
     soon = expect(position=1, due=20.0, expected_at=0.0)

@@ -154,7 +154,7 @@ def test_two_engines_of_a_device_never_run_at_once(table: Table) -> None:
 
 
 def test_a_poisoned_row_does_not_fail_its_neighbours(table: Table) -> None:
-    """The run is done again row by row; only whose inputs are at fault hears of it."""
+    """The run is done again row by row; only whose inputs are at fault is told."""
     first = table.ask(table.row(1.0), 10)
     table.wait_entered()
     rows = [table.ask(table.row(2.0 + n), value) for n, value in enumerate((20, 13, 40))]
@@ -167,7 +167,7 @@ def test_a_poisoned_row_does_not_fail_its_neighbours(table: Table) -> None:
 
 
 def test_numbers_that_are_not_finite_fail_their_own_row(table: Table) -> None:
-    """In company and alone."""
+    """In a shared run and alone."""
     first = table.ask(table.row(1.0), NAN)
     table.wait_entered()
     rows = [table.ask(table.row(2.0 + n), value) for n, value in enumerate((20, NAN))]

@@ -146,7 +146,7 @@ def test_cancelled_while_queued_does_not_disturb_the_running_one(
 def test_a_deadline_ends_a_running_request(
     slow_server: RunningServer, slow_caller: Caller, slow_bundle: Bundle
 ) -> None:
-    """The caller hears in time, and the server stops working on it."""
+    """The caller is told in time, and the server stops working on it."""
     before = CountingEngine.runs
     with pytest.raises(grpc.RpcError) as late:
         list(slow_caller.generate(long_request(slow_bundle), timeout_s=0.3))
@@ -222,7 +222,7 @@ def test_a_full_queue_answers_at_once_with_a_delay(
 def test_a_full_server_looks_no_further(
     slow_server: RunningServer, slow_caller: Caller, slow_bundle: Bundle
 ) -> None:
-    """A call that is wrong as well hears first that there is no room: refusing costs little."""
+    """A call that is wrong as well is told first that there is no room: refusing costs little."""
     workers = slow_server.core.workers
     running_call = begun(slow_caller.generate(long_request(slow_bundle)))
     waiting = slow_caller.generate(short_request(slow_bundle))

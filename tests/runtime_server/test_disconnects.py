@@ -151,7 +151,7 @@ def test_a_senseless_lingering_is_refused(
 
 
 def test_the_deadline_ends_detached_work_and_is_told_later(slow_bundle: Bundle) -> None:
-    """Who resumes hears why there is nothing; who asks with everything begins anew.
+    """Who resumes is told why there is nothing; who asks with everything begins anew.
 
     On a server that knows no step times yet: another one would refuse at once. Its steps last at
     least ten milliseconds, a thousand of them, so that no machine is done in time.
@@ -177,11 +177,11 @@ def test_cancel_ends_running_work_for_everyone_who_listens(
     call = caller.generate(request)
     assert any(r.progress.stage.startswith("sr") for r in call)
     with connect(server.address) as other:
-        twin = other.generate(request)
-        next(twin)
+        duplicate = other.generate(request)
+        next(duplicate)
         before = CountingEngine.runs
         assert caller.cancel(request.request_id)
-        for listening in (call, twin):
+        for listening in (call, duplicate):
             with pytest.raises(grpc.RpcError) as ended:
                 list(listening)
             assert details_of(ended.value)[:2] == ("CANCELLED", "CANCELLED")
@@ -235,7 +235,7 @@ def test_kept_results_are_given_back_without_another_call(slow_bundle: Bundle) -
 
 
 def test_a_server_without_room_for_results_keeps_none(slow_bundle: Bundle) -> None:
-    """Every request is then new once its twin is done."""
+    """Every request is then new once its duplicate is done."""
     with (
         running(slow_bundle, result_store_bytes=0) as server,
         connect(server.address) as caller,

@@ -70,9 +70,9 @@ def test_a_twin_joins_the_running_one(
         second = other.generate(request)
         accepted = next(second).accepted
         assert accepted.joined
-        mine, twins = results_of(first), results_of(second)
-    assert list(twins) == ["text_encoder", "base", "sr16", "sr32"]
-    assert mine["sr32"].image.data == twins["sr32"].image.data
+        mine, others = results_of(first), results_of(second)
+    assert list(others) == ["text_encoder", "base", "sr16", "sr32"]
+    assert mine["sr32"].image.data == others["sr32"].image.data
     assert CountingEngine.runs == RUNS
 
 
@@ -200,7 +200,7 @@ def test_a_handle_and_the_embeddings_themselves_mean_the_same(
 def test_callers_that_come_and_go_at_random_leave_nothing(
     counted: RunningServer, slow_bundle: Bundle
 ) -> None:
-    """Twins, detached and lingering ones, vanished, cancelled and resumed ones, all at once."""
+    """Duplicates, detached, lingering, vanished, cancelled and resumed ones, all at once."""
     asked = [
         message(slow_bundle, seed=n, detach=n % 3 == 0, linger_seconds=0.1 * (n % 2))
         for n in range(6)

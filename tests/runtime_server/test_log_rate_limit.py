@@ -67,7 +67,7 @@ def test_a_window_has_so_many_lines_of_each_kind_and_its_end_tells_of_the_others
 def test_kinds_made_up_without_end_share_one_budget() -> None:
     """Memory is bounded whatever a kind is made from."""
     budget = LogRateLimit(Clock())
-    taken = sum(budget.take(LineKind("made up", "info", str(n))) for n in range(2 * MAX_KINDS))
+    taken = sum(budget.take(LineKind("invented", "info", str(n))) for n in range(2 * MAX_KINDS))
     assert taken == MAX_KINDS + LINES
     assert sum(budget.settle_now().values()) == MAX_KINDS - LINES
 

@@ -277,7 +277,7 @@ def test_the_operators_port_is_for_this_machines_programs(bundle: Bundle) -> Non
 
 
 def test_requests_are_found_across_a_reload_of_the_same_bundle(slow_bundle: Bundle) -> None:
-    """A twin joins the one that runs in the old generation, and what is kept stays kept."""
+    """A duplicate joins the one that runs in the old generation, and what is kept stays kept."""
     with reloadable(slow_bundle) as (server, reloader, written), connect(server.address) as caller:
         done = prompt_message(slow_bundle, "done", sr32=pb.StageOptions(steps=1))
         list(caller.generate(done))
@@ -287,10 +287,10 @@ def test_requests_are_found_across_a_reload_of_the_same_bundle(slow_bundle: Bund
         written.config = replace(written.config, threads=2)
         assert server.run(reloader.reload()).outcome == "reloaded"
         assert len(server.server.generations.all) == 2
-        twin = caller.generate(running_one)
-        assert next(twin).accepted.joined
+        duplicate = caller.generate(running_one)
+        assert next(duplicate).accepted.joined
         assert next(caller.generate(done)).accepted.joined
-        twin.cancel()
+        duplicate.cancel()
         call.cancel()
         wait_until(lambda: len(server.server.generations.all) == 1)
         assert next(caller.generate(done)).accepted.joined

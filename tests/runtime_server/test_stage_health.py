@@ -61,7 +61,7 @@ def states(caller: Caller, *stages: str) -> list[str]:
 
 
 def test_a_component_that_keeps_failing_is_not_serving_until_it_works(bundle: Bundle) -> None:
-    """It is tried with made-up work; the others go on, and so do requests that do not need it."""
+    """It is tried with dummy inputs; the others go on, and so do requests that do not need it."""
     broken = threading.Event()
     graph = bundle.read(bundle.manifest.components[3].graph.file)
 

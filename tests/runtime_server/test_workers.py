@@ -240,7 +240,7 @@ def test_a_job_is_named_by_its_request_until_a_call_names_it(bench: Bench) -> No
 
 
 def test_cancelled_while_queued_never_starts(bench: Bench) -> None:
-    """It ends at once, its place is free, and the stage never hears of it."""
+    """It ends at once, its place is free, and the stage never sees it."""
     running, waiting = bench.job(1, last=0), bench.job(2, last=0)
     bench.workers.submit(running)
     bench.stages[0].wait_entered()

@@ -1,4 +1,4 @@
-"""Figures of the shape that the quality report writes, made up, of a bundle's own graphs."""
+"""Figures of the shape that the quality report writes, invented, of a bundle's own graphs."""
 
 from typing import Any
 

@@ -57,7 +57,7 @@ def posterior(schedule: Schedule, t: Time, s: Time, gamma: float | Array) -> Pos
     )
 
 
-def noised(step: Posterior, x0: Batch, x_t: Batch, noise: Batch) -> Batch:
+def ancestral_step(step: Posterior, x0: Batch, x_t: Batch, noise: Batch) -> Batch:
     """The step taken: the mean, and noise of the variance around it.
 
     Args:
@@ -113,7 +113,7 @@ def ddpm(
             # A learned variance goes from -1 at the lower bound to 1 at the upper.
             share = gamma if estimate.variance is None else (estimate.variance + 1) / 2
             step = posterior(schedule, t, s, share)
-            x = noised(step, x0, x, noise(index))
+            x = ancestral_step(step, x0, x, noise(index))
         else:
             x = x0
         yield SamplerStep(index + 1, total, x, x0)

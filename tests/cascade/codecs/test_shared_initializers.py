@@ -1,4 +1,4 @@
-"""Borrowed weights: a file completed from another one, and nothing silently missing."""
+"""Shared initializers: a file completed from another one, and nothing silently missing."""
 
 import numpy as np
 import onnx
@@ -46,7 +46,7 @@ def test_the_completed_file_computes_as_the_whole_one(inside: tuple[str, ...]) -
 
 
 def test_only_what_is_missing_is_taken() -> None:
-    """The lender's other weights stay where they are."""
+    """The other file's other weights stay where they are."""
     completed = onnx.load_from_string(
         attach_initializers(model("b"), model("unused", "W", "b"), "g")
     )
@@ -63,7 +63,7 @@ def test_a_weight_in_neither_file_is_an_error() -> None:
 
 @pytest.mark.parametrize("cut", [1, 40, 200])
 def test_truncated_files_are_errors(cut: int) -> None:
-    """The borrower's or the lender's."""
+    """The graph's or the one with the weights."""
     whole = model("W", "b")
     for pair in ((whole[:-cut], whole), (model("b"), whole[:-cut])):
         with pytest.raises(ManifestError):

@@ -70,7 +70,7 @@ class Student(Pair):
         return np.asarray(without + weight * (super().answer(inputs) - without), np.float32)
 
 
-def painted(stage: DiffusionStage, weight: float | None) -> ImageU8:
+def pictures_of(stage: DiffusionStage, weight: float | None) -> ImageU8:
     """The stage's picture at that weight."""
     options = {stage.names[0]: DiffusionOptions(guidance=weight, steps=4)}
     handoff = Handoff(context=np.ones((3, WIDTH), np.float16))
@@ -86,8 +86,8 @@ def test_a_student_paints_what_the_pair_paints_for_half_the_rows(
 ) -> None:
     """One row a step where guidance takes two, and the same picture to a rounding."""
     pair, student = Pair(), Student()
-    theirs = painted(DiffusionStage(base, 1, pair), weight)
-    mine = painted(DiffusionStage(taught(base), 1, student), weight)
+    theirs = pictures_of(DiffusionStage(base, 1, pair), weight)
+    mine = pictures_of(DiffusionStage(taught(base), 1, student), weight)
     assert np.abs(theirs.astype(int) - mine).max() <= 1
     assert student.rows == [1] * 4
     assert pair.rows == [1 if weight == 1.0 else 2] * 4
@@ -96,15 +96,15 @@ def test_a_student_paints_what_the_pair_paints_for_half_the_rows(
 def test_the_weight_reaches_the_network(base: DiffusionSpec) -> None:
     """Another weight, another picture; none asked for is the manifest's default."""
     stage = DiffusionStage(taught(base), 1, Student())
-    assert not np.array_equal(painted(stage, 1.0), painted(stage, 4.0))
-    np.testing.assert_array_equal(painted(stage, None), painted(stage, 2.0))
+    assert not np.array_equal(pictures_of(stage, 1.0), pictures_of(stage, 4.0))
+    np.testing.assert_array_equal(pictures_of(stage, None), pictures_of(stage, 2.0))
 
 
 @pytest.mark.parametrize("weight", [0.5, 5.5])
 def test_a_weight_that_was_not_taught_is_refused(base: DiffusionSpec, weight: float) -> None:
     """The error names the option and the range."""
     with pytest.raises(InvalidRequest, match="was taught 1 to 5") as caught:
-        painted(DiffusionStage(taught(base), 1, Student()), weight)
+        pictures_of(DiffusionStage(taught(base), 1, Student()), weight)
     assert caught.value.field == f"options.{base.name}.guidance"
 
 

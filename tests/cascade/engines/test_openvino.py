@@ -90,7 +90,7 @@ USUAL = {
 def test_usual_shapes_are_compiled_once_and_others_on_demand(tmp_path: Path) -> None:
     """The same answers in both; texts of all lengths share the usual one."""
     graph = stage_graph(2, upscales=True, slow_layers=1)[0]
-    engine = OpenVinoEngine(graph, threads=1, cache=tmp_path / "c", usual=USUAL)
+    engine = OpenVinoEngine(graph, threads=1, cache=tmp_path / "c", default_shapes=USUAL)
     theirs = OrtEngine(graph, threads=1)
     for batch, size, tokens, forms in (
         (1, 16, 5, 1),
@@ -111,7 +111,7 @@ def test_usual_shapes_are_compiled_once_and_others_on_demand(tmp_path: Path) -> 
 def test_shapes_that_a_graph_cannot_have_are_not_used(shape: tuple[int, ...]) -> None:
     """They are there to save time: without them the engine runs as before."""
     graph = stage_graph(2, upscales=True, slow_layers=0)[0]
-    engine = OpenVinoEngine(graph, threads=1, usual={**USUAL, "x_t": shape})
+    engine = OpenVinoEngine(graph, threads=1, default_shapes={**USUAL, "x_t": shape})
     inputs = stage_inputs(upscales=True)
     expected = OrtEngine(graph, threads=1).run(inputs)["prediction"]
     np.testing.assert_allclose(engine.run(inputs)["prediction"], expected, atol=2e-5)
@@ -392,7 +392,7 @@ def test_the_graph_that_crashed_openvino_runs(tmp_path: Path, batch: int | str, 
     code = (
         "import sys, numpy as np\n"
         "from cascade.engines.openvino import OpenVinoEngine, hint_of\n"
-        f"e = OpenVinoEngine(open(sys.argv[1], 'rb').read(), threads=1, usual={usual})\n"
+        f"e = OpenVinoEngine(open(sys.argv[1], 'rb').read(), threads=1, default_shapes={usual})\n"
         "x = np.ones((1, 64, 8, 8), np.float32)\n"
         "print(e.run({'x': x, 'm': x[:, :, :1, :1]})['y'].shape)\n"
     )

@@ -59,7 +59,7 @@ def test_capabilities_are_ordered_as_numbers() -> None:
         {"max_tokens": 32},
         {"size": 512},
         {"workspace_mib": 512},
-        {"extra_axes": {"frames": AxisRange(smallest=1, usual=2, largest=3)}},
+        {"extra_axes": {"frames": AxisRange(smallest=1, opt=2, largest=3)}},
     ],
 )
 def test_every_number_reaches_the_key(change: dict[str, Any]) -> None:
@@ -73,9 +73,9 @@ def test_every_number_reaches_the_key(change: dict[str, Any]) -> None:
 def test_ranges_are_in_order(batch: int, size: int) -> None:
     """Smallest, usual, largest, for every allowed limit."""
     for span in BuildOptions(max_batch=batch, size=size).axes.values():
-        assert 1 <= span.smallest <= span.usual <= span.largest
+        assert 1 <= span.smallest <= span.opt <= span.largest
     with pytest.raises(EngineError):
-        AxisRange(smallest=3, usual=2, largest=4)
+        AxisRange(smallest=3, opt=2, largest=4)
 
 
 def test_shapes_follow_the_ranges() -> None:

@@ -59,7 +59,7 @@ def test_version_2_is_read(tmp_path: Path, text: str, cores: float | None) -> No
     ("text", "cores"), [("150000 100000", 1.5), ("-1 100000", None), ("50000 100000", 0.5)]
 )
 def test_version_1_is_read(tmp_path: Path, text: str, cores: float | None) -> None:
-    """Its controllers are mounted one by one, the processor's time under whatever company."""
+    """Its controllers are mounted one by one, the processor's time beside whatever others."""
     limit(tmp_path / "v1" / GROUP[1:], text)
     limit(tmp_path / "v1 memory" / GROUP[1:], "1 100000")
     groups = f"9:memory:/elsewhere\n4:cpu,cpuacct:{GROUP}\n0::/\n"

@@ -1,4 +1,4 @@
-"""Made-up inputs: of the graph's shapes, the same every time, and like a denoising step's."""
+"""Dummy inputs: of the graph's shapes, the same every time, and like a denoising step's."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""From a wish to a plan: what is asked for, what was measured, what is safe; and the record."""
+"""From options to a plan: what is requested, what was measured, what is safe; and the record."""
 
 import dataclasses
 import os
@@ -16,7 +16,7 @@ from cascade.tuning.options import parse_engine_options
 from cascade.tuning.plan import (
     EnginePlan,
     Machine,
-    compared,
+    auto_precisions,
     file_precisions,
     make_plan,
     plan_here,
@@ -159,12 +159,12 @@ def test_eight_bits_that_change_pictures_are_taken_only_when_asked_for(tmp_path:
 def test_what_tune_measures(bundle: Bundle) -> None:
     """Files, and bfloat16 of the engine that uses the processor's tiles."""
     text, base, upscaler, _ = bundle.manifest.components
-    assert compared(upscaler, ORT, TILES) == [FP32, INT8]
-    assert compared(upscaler, OPENVINO, TILES) == [FP32, BF16, INT8]
-    assert compared(upscaler, OPENVINO, VNNI) == [FP32, INT8]
-    assert compared(upscaler, EngineKind.ORT_TENSORRT, TILES) == [FP32, INT8]
-    assert compared(base, OPENVINO, TILES) == [FP32, INT8]
-    assert compared(text, OPENVINO, TILES) == [FP32]
+    assert auto_precisions(upscaler, ORT, TILES) == [FP32, INT8]
+    assert auto_precisions(upscaler, OPENVINO, TILES) == [FP32, BF16, INT8]
+    assert auto_precisions(upscaler, OPENVINO, VNNI) == [FP32, INT8]
+    assert auto_precisions(upscaler, EngineKind.ORT_TENSORRT, TILES) == [FP32, INT8]
+    assert auto_precisions(base, OPENVINO, TILES) == [FP32, INT8]
+    assert auto_precisions(text, OPENVINO, TILES) == [FP32]
 
 
 def test_a_wish_narrows_what_was_measured(bundle: Bundle) -> None:
@@ -238,7 +238,7 @@ def test_words_that_mean_nothing_are_refused(engine: str, precision: str, field:
 
 
 def test_names_must_be_the_bundles(bundle: Bundle) -> None:
-    """A wish for a component that is not there is a mistake, not nothing."""
+    """An option for a component that is not there is a mistake, not nothing."""
     with pytest.raises(InvalidRequest, match="no component 'sr64'") as refused:
         plan_here(bundle.manifest, parse_engine_options("sr64=ort", "auto"))
     assert refused.value.field == "engine"

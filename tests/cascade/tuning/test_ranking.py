@@ -7,7 +7,7 @@ import pytest
 from cascade.engines.kinds import EngineKind
 from cascade.families import cost_of
 from cascade.precision import Precision
-from cascade.tuning.ranking import distant, preferred, request_ms
+from cascade.tuning.ranking import lossy_precisions, preferred, request_ms
 from tests.cascade.tuning.test_plan import measured
 from tests.support.tiny_bundle import write_tiny_bundle
 
@@ -57,5 +57,5 @@ def test_a_file_of_distant_pictures_is_told_from_the_manifest(tmp_path: Path) ->
     """By the worst picture that the exporter saw."""
     far = write_tiny_bundle(tmp_path / "far", int8=True, picture_db=37.9).manifest
     close = write_tiny_bundle(tmp_path / "close", int8=True, picture_db=38.0).manifest
-    assert [distant(component) for component in far.components] == [set(), *[{INT8}] * 3]
-    assert [distant(component) for component in close.components] == [set()] * 4
+    assert [lossy_precisions(component) for component in far.components] == [set(), *[{INT8}] * 3]
+    assert [lossy_precisions(component) for component in close.components] == [set()] * 4

@@ -139,7 +139,7 @@ def compared(old: dict[str, Any], new: dict[str, Any]) -> dict[str, bool]:
 
 def main() -> int:
     """Compare, print, write."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("checkout", type=Path, help="folder of the older version")
     parser.add_argument("--python", default=sys.executable, help="interpreter for its client")
     parser.add_argument("--bundle", type=Path, default=Path("bundles/emoji-1"))

@@ -98,19 +98,19 @@ def rows_of(figures: dict[str, Any]) -> dict[str, str]:
         rows[f"functions in files, {side}"] = text
     pairs = figures.get("both_ways")
     rows["rooms that call each other"] = NONE if pairs is None else str(len(pairs))
-    missing, every = len(figures["without_shape"]), figures["array_functions"]
+    missing, functions = len(figures["without_shape"]), figures["array_functions"]
     silent = len(figures["without_shape_in_docstring"])
     rows |= {
         "classes over 12 methods": str(len(figures["wide_classes"])),
         "branches on spec types": str(len(figures["branches_on_specs"])),
         "class names used twice": str(len(figures["homonyms"])),
-        "array functions without a shape": f"{missing} of {every}",
-        "... in the docstring": f"{silent} of {every}",
+        "array functions without a shape": f"{missing} of {functions}",
+        "... in the docstring": f"{silent} of {functions}",
     }
     for package in PACKAGES:
-        if package in figures["comments_per_100"]:
-            both = figures["comments_per_100"][package], figures["explaining_per_100"][package]
-            rows[f"comments in 100 lines, {package}"] = f"{both[0]} ({both[1]})"
+        every = figures["comments_per_100"].get(package)
+        text = NONE if every is None else f"{every} ({figures['explaining_per_100'][package]})"
+        rows[f"comments in 100 lines, {package}"] = text
     return {**rows, "lines of the README": str(figures["readme_lines"])}
 
 

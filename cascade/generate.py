@@ -18,7 +18,7 @@ def generate(
     """Make one picture.
 
     Args:
-        stages: what to run, in order; already cut to end where the request wants to end.
+        stages: what to run, in order; already cut to end where the request ends.
         request: what to make.
         start: what is already there; the request's prompt alone when None.
 

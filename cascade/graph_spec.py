@@ -67,7 +67,7 @@ class VariantSpec:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GpuFormSpec:
-    """The same graph with normalisations and attention whole, as compilers for GPUs want it.
+    """The same graph with normalisations and attention whole, as compilers for GPUs need it.
 
     The file leaves out the large weights: `cascade.codecs.shared_initializers` takes them
     from the graph's own file.

@@ -27,7 +27,9 @@ from cascade.tuning.plan import requested_precisions
 from runtime_client.config import ClientConfig, check_cut, check_leaves_work
 from runtime_client.deadline import Deadline
 from runtime_client.local.local_times import LocalTimes, before_fallback
+from runtime_client.remote.request_identity import DisconnectPolicy, RequestIdentity
 from runtime_client.remote.retry import RETRIED
+from runtime_client.request_checks import check_request
 from runtime_client.resources import ClientResources
 from runtime_client.result import HERE, PRIVATE, SERVER, Collected, Result
 
@@ -126,7 +128,6 @@ class Client:
         self._owner.check("this client")
         deadline = Deadline.after(self.config.timeout_s)
         collected = Collected(request_id=uuid.uuid4().hex)
-        from runtime_client.request_checks import check_request  # noqa: PLC0415
 
         checked = check_request(self.bundle.manifest, request)
         check_leaves_work(self.config, checked.last)
@@ -196,8 +197,6 @@ class Client:
         Raises:
             InvalidRequest: the request does not fit the bundle.
         """
-        from runtime_client.request_checks import check_request  # noqa: PLC0415
-
         checked = check_request(self.bundle.manifest, request)
         components = [self.bundle.manifest.components[at] for at in checked.positions]
         return warnings_of(components, checked.request)
@@ -289,7 +288,6 @@ class Client:
         """The events of one request, with the fallback; loading is noted in `collected`."""
         self._owner.check("this client")
         deadline = Deadline.after(self.config.timeout_s)
-        from runtime_client.request_checks import check_request  # noqa: PLC0415  see the top
 
         checked = check_request(self.bundle.manifest, request)
         request, last = checked.request, checked.last
@@ -341,10 +339,6 @@ class Client:
             return self._here(positions, collected, deadline)
         begun = time.perf_counter()
         from runtime_client.remote.remote_stage import RemoteStage  # noqa: PLC0415
-        from runtime_client.remote.request_identity import (  # noqa: PLC0415
-            DisconnectPolicy,
-            RequestIdentity,
-        )
 
         # The server first: it loads while the stages here do.
         connection = self._resources.connection()

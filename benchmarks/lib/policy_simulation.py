@@ -130,7 +130,7 @@ class StepJoining:
 
     Attributes:
         timings: the cascade.
-        rows: of every run, for who wants to know.
+        rows: of every run, for the report.
     """
 
     timings: Sequence[StageTiming]

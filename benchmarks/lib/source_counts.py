@@ -107,6 +107,20 @@ def spec_types(modules: list[Module]) -> set[str]:
     return found
 
 
+def family_names(modules: list[Module]) -> set[str]:
+    """What the field `family` of the specs may say, as the text has it: with quotes."""
+    fields = [
+        statement
+        for module in modules
+        for node in classes_of(module)
+        if node.name.endswith("Spec")
+        for statement in node.body
+        if has_family(statement)
+    ]
+    constants = [c for field in fields for c in ast.walk(field) if isinstance(c, ast.Constant)]
+    return {repr(c.value) for c in constants if isinstance(c.value, str)}
+
+
 def has_family(statement: ast.stmt) -> bool:
     """Whether a statement of a class body declares `family`."""
     targets: list[ast.expr] = []
@@ -127,9 +141,9 @@ def branches_on_specs(modules: list[Module]) -> list[str]:
     """Places outside the families that ask which type of component it is, as `file:line`.
 
     `isinstance` and `issubclass` of a spec type, `case DiffusionSpec():`, `type(x) is ...`, and a
-    comparison of an attribute `family` with a name: the same branch in other words.
+    comparison of an attribute `family` with a family's name: the same branch in other words.
     """
-    specs = spec_types(modules)
+    specs = spec_types(modules) | family_names(modules)
     found = []
     for module in modules:
         if module.path.rpartition("/")[2] not in FAMILY_FILES:
@@ -139,7 +153,7 @@ def branches_on_specs(modules: list[Module]) -> list[str]:
 
 
 def asks_type(node: ast.AST, specs: set[str]) -> bool:
-    """Whether this expression or pattern tells types of components apart."""
+    """Whether this expression or pattern tells types of components, or names of families, apart."""
     if isinstance(node, ast.Call) and names_in(node.func) & {"isinstance", "issubclass"}:
         return any(names_in(argument) & specs for argument in node.args[1:])
     if isinstance(node, ast.MatchClass):
@@ -148,8 +162,10 @@ def asks_type(node: ast.AST, specs: set[str]) -> bool:
         sides = [node.left, *node.comparators]
         by_type = any(isinstance(s, ast.Call) and "type" in names_in(s.func) for s in sides)
         by_name = any(isinstance(s, ast.Attribute) and s.attr == "family" for s in sides)
-        constants = any(isinstance(c, ast.Constant) for s in sides for c in ast.walk(s))
-        return (by_type and any(names_in(s) & specs for s in sides)) or (by_name and constants)
+        words = {ast.unparse(c) for s in sides for c in ast.walk(s) if isinstance(c, ast.Constant)}
+        return (by_type and any(names_in(s) & specs for s in sides)) or (
+            by_name and bool(words & specs)
+        )
     return False
 
 

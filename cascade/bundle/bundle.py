@@ -96,7 +96,7 @@ def open_bundle(folder: Path | str, signed_by: Path | None = None) -> Bundle:
 
     Args:
         folder: where it lies.
-        signed_by: PEM file with the public key that must have signed it; None wants no signature.
+        signed_by: PEM file with the public key that must have signed it; None requires none.
 
     Raises:
         ManifestError: the folder or its manifest is missing or wrong, a file is missing, extra, a
@@ -145,7 +145,7 @@ def require_signature(folder: Path, manifest: bytes, public_key: Path) -> None:
     Raises:
         ManifestError: it is missing, or another one's.
     """
-    # Only who wants signatures needs the package that checks them.
+    # Only a caller that requires signatures needs the package that checks them.
     from cascade.bundle.signature import check_signature  # noqa: PLC0415
 
     if not (folder / SIGNATURE_NAME).exists():

@@ -11,7 +11,7 @@ from cascade.precision import Precision
 
 
 def gpu_graph(bundle: Bundle, graph: GraphSpec, precision: Precision) -> bytes:
-    """A graph of a bundle in the form that a GPU's compiler wants, weights included.
+    """A graph of a bundle in the form that a GPU's compiler needs, weights included.
 
     Args:
         bundle: where the files lie.

@@ -1,6 +1,6 @@
 """Two forms of one graph with one copy of the weights.
 
-The CPU and the GPU want the same network in different operators (docs/decisions/0011). The second
+The CPU and the GPU need the same network in different operators (docs/decisions/0011). The second
 form is an ONNX file that leaves out the large weights; it names them as the first file does, and
 takes them from there before any parser sees it. Only the protobuf wire format is known here:
 messages written one after the other are merged, repeated fields joined, so that attaching them is

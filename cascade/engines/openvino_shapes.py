@@ -50,7 +50,7 @@ def pin(model: Any, default_shapes: DefaultShapes) -> None:
 def normalise_in_place(model: Any) -> int:
     """Norms over groups of channels as sums over the picture as it lies, in place.
 
-    OpenVINO's own kernel wants every channel in one piece, convolutions the channels of a point
+    OpenVINO's own kernel needs every channel in one piece, convolutions the channels of a point
     side by side: the picture is turned over before and after every norm. Sums per channel need
     neither. Mean first, then the length of what differs from it: in bfloat16 the difference of two
     squares would be lost. For pinned graphs of one row; means and variances are rounded to the

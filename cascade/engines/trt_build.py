@@ -33,7 +33,7 @@ class ParsedNetwork:
     """A graph as the library understood it.
 
     Attributes:
-        builder, network: the library's objects; the network dies with its builder.
+        builder, network: the library's objects; the network lives as long as its builder.
         complaints: what the library said meanwhile.
         layers: how many layers of each type.
         formats: how many heavy layers read each number format.

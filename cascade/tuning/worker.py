@@ -68,7 +68,7 @@ class Trial:
             stderr=subprocess.DEVNULL,
         )
         try:
-            first = self._hear(LOAD_PATIENCE_S)
+            first = self._read_reply(LOAD_PATIENCE_S)
         except BaseException:
             self.close()
             raise
@@ -86,7 +86,7 @@ class Trial:
         with contextlib.suppress(BrokenPipeError):
             self._child.stdin.write(b"\n")
             self._child.stdin.flush()
-        return float(self._hear(RUN_PATIENCE_S)["seconds"])
+        return float(self._read_reply(RUN_PATIENCE_S)["seconds"])
 
     def close(self) -> None:
         """End the child."""
@@ -97,7 +97,7 @@ class Trial:
                 with contextlib.suppress(BrokenPipeError):
                     pipe.close()
 
-    def _hear(self, patience_s: float) -> dict[str, Any]:
+    def _read_reply(self, patience_s: float) -> dict[str, Any]:
         """The child's next line."""
         pipe = self._child.stdout
         ready = [] if pipe is None else select.select([pipe], [], [], patience_s)[0]

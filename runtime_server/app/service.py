@@ -33,7 +33,7 @@ from wire.contexts import (
 )
 from wire.fragments import decode_fragment
 from wire.generate_call import GenerateCall, decode_generate, decode_head, find_request_id
-from wire.server_info import decode_info_request, encode_info
+from wire.server_info import ServerInfo, decode_info_request, encode_info
 from wire.starts import PromptStart, ResumeStart
 
 Handler = Callable[[bytes, Any], Awaitable[Any]]
@@ -55,6 +55,8 @@ class CascadeService:
         self._generations = generations
         self._authentication = authentication
         self._emit = emit
+        self._told: tuple[ServerInfo, bytes] | None = None
+        """What `GetServerInfo` answered last, and its bytes."""
 
     def methods(self) -> Mapping[str, tuple[str, Any]]:
         """The methods by name, each with its kind of call; requests and responses are bytes."""
@@ -73,7 +75,11 @@ class CascadeService:
         """GetServerInfo."""
         del context
         decode_info_request(data)
-        return self._answered(data, encode_info(self._generations.present.core.info()))
+        info = self._generations.present.core.info()
+        # Encoding takes longer than all else here, and an idle server says the same every time.
+        if self._told is None or self._told[0] != info:
+            self._told = (info, encode_info(info))
+        return self._answered(data, self._told[1])
 
     async def put_context(self, data: bytes, context: Any) -> bytes:
         """PutContext."""

@@ -24,6 +24,8 @@ class MeasuredLimits:
         """
         self._lock = threading.Lock()
         self._limits = dict(limits)
+        positions = sorted({key.position for key in limits})
+        self._keys = {at: tuple(key for key in limits if key.position == at) for at in positions}
         self._run_s = StepTimes()
 
     @property
@@ -31,20 +33,18 @@ class MeasuredLimits:
         """Every engine's; its values are replaced, never changed."""
         return self._limits
 
-    def roles(self, position: int) -> list[RoleKey]:
+    def roles(self, position: int) -> tuple[RoleKey, ...]:
         """The engines of one component."""
-        return [key for key in self._limits if key.position == position]
+        return self._keys[position]
 
     def max_rows(self, position: int) -> int:
         """Rows that may share a run of any engine of one component."""
-        return max(self._limits[key].max_rows for key in self.roles(position))
+        return max(self._limits[key].max_rows for key in self._keys[position])
 
     @property
     def caps(self) -> dict[int, int]:
         """Rows that may share a run, by position."""
-        return {
-            position: self.max_rows(position) for position in {k.position for k in self._limits}
-        }
+        return {position: self.max_rows(position) for position in self._keys}
 
     def run_seconds(self, key: RoleKey) -> dict[int, float]:
         """Rows to the median seconds of a run, as far as known."""

@@ -201,7 +201,9 @@ class RequestManager:
             # The job goes on otherwise, for nobody.
             self._end(request, StageError("a result could not be written"))
         # What a worker ended by itself: its deadline passed between two steps.
-        self._tell(request.early_end(ended.error, "running" if request.has_begun else "queue"))
+        tell(
+            self._emit, request.early_end(ended.error, "running" if request.has_begun else "queue")
+        )
         if not request.has_subscribers and (request.detach or request.linger_s):
             log_unheard(request, ended.error)
         request.end(ended)
@@ -227,18 +229,13 @@ class RequestManager:
         if request.job.ended:
             return
         runs = self._core.workers.stop(request.job, error)
-        self._tell(request.early_end(error, "running" if runs else "queue"))
+        tell(self._emit, request.early_end(error, "running" if runs else "queue"))
         # At once, and not when the engine has ended: the id is free for a new attempt.
         if isinstance(error, Cancelled):
             self.index.end(request.key, request, None)
         if runs:
             # The engine may have been between two steps, where nothing could be ended.
             asyncio.get_running_loop().call_later(STOP_AGAIN_S, self._end, request, error)
-
-    def _tell(self, stopped: RequestStopped | None) -> None:
-        """Emit an early end, if it is one that was not told yet."""
-        if stopped is not None:
-            self._emit(stopped)
 
     def _close(self, request: ActiveRequest) -> None:
         """Give back what a request holds, once."""
@@ -248,9 +245,17 @@ class RequestManager:
         self._inside.remove(request)
         for timer in request.timers:
             timer.cancel()
+        # One that has fired keeps its arguments, the request among them: a circle with its results.
+        request.timers.clear()
         self._core.workers.release(request.job)
         self._emit(RequestReleased(request.key.request_id))
         self.limits.release(request.key.identity, request.cost.held_bytes)
+
+
+def tell(emit: Emit, stopped: RequestStopped | None) -> None:
+    """Emit an early end, if it is one that was not told yet."""
+    if stopped is not None:
+        emit(stopped)
 
 
 def join(found: ActiveRequest | KeptResult, held: int) -> Subscription:

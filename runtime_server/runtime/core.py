@@ -8,6 +8,7 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 from cascade import __version__
 from cascade.boundary import Image
@@ -78,6 +79,8 @@ class Core:
         self.plan = plan
         """How the components are run."""
         self.config = config
+        # Counted once: the larger part of it never changes, and clients ask for it at every start.
+        self._info = idle_info(bundle, plan, config)
         self.health = StageHealth(config.stage_failures_in_row)
         """Which components fail."""
         self.contexts = ContextStore(
@@ -115,16 +118,18 @@ class Core:
 
     def info(self) -> ServerInfo:
         """Bundle, components and present load."""
-        hosted = list(enumerate(self.manifest.components))[self.config.cut :]
-        limits = server_limits.limits_of(self.config, self.manifest)
-        return ServerInfo(
-            software_version=__version__,
-            bundle_id=self.bundle_id,
-            bundle_ids=(self.bundle_id,),
-            bundle_name=self.manifest.name,
-            components=tuple(self._hosted(position, spec) for position, spec in hosted),
-            limits=limits,
+        queued = self.workers.counts.queued_at
+        components = tuple(
+            replace(
+                component,
+                milliseconds_per_step=1000
+                * self.workers.forecast.measured_step_s(component.position),
+                queued=queued.get(component.position, 0),
+                max_batch_rows=self.batcher.limits.max_rows(component.position),
+            )
+            for component in self._info.components
         )
+        return replace(self._info, components=components)
 
     def check_capacity(self, head: GenerateHead) -> None:
         """Refuse a call for want of room before anything else about it is looked at.
@@ -171,23 +176,46 @@ class Core:
         self._calibration.stop()
         self.workers.close()
 
-    def _hosted(self, position: int, spec: ComponentSpec) -> ComponentInfo:
-        """One component's line of the server info."""
-        choice = self.plan.of(spec.name)
-        return ComponentInfo(
-            name=spec.name,
-            position=position,
-            family=spec.family,
-            output_resolution=spec.makes.width if isinstance(spec.makes, Image) else 0,
-            milliseconds_per_step=1000 * self.workers.forecast.measured_step_s(position),
-            queued=self.workers.counts.queued_at.get(position, 0),
-            max_batch_rows=self.batcher.limits.max_rows(position),
-            default_steps=cost_of(spec).units,
-            engine=choice.kind.value,
-            precision=choice.precision,
-            device=self.plan.device(spec.name),
-            tuned=spec.name not in self.plan.untuned,
-        )
+
+def idle_info(bundle: Bundle, plan: EnginePlan, config: ServerConfig) -> ServerInfo:
+    """What a server says of itself while nothing runs and nothing was measured.
+
+    Args:
+        bundle: the opened bundle.
+        plan: how its components are run.
+        config: limits, and the first hosted position.
+    """
+    manifest = bundle.manifest
+    hosted = list(enumerate(manifest.components))[config.cut :]
+    return ServerInfo(
+        software_version=__version__,
+        bundle_id=bundle.bundle_id,
+        bundle_ids=(bundle.bundle_id,),
+        bundle_name=manifest.name,
+        components=tuple(idle_component(position, spec, plan) for position, spec in hosted),
+        limits=server_limits.limits_of(config, manifest),
+    )
+
+
+def idle_component(position: int, spec: ComponentSpec, plan: EnginePlan) -> ComponentInfo:
+    """One component's line of the server info."""
+    choice = plan.of(spec.name)
+    image = spec.makes if isinstance(spec.makes, Image) else None
+    return ComponentInfo(
+        name=spec.name,
+        position=position,
+        family=spec.family,
+        output_width=image.width if image else 0,
+        output_height=image.height if image else 0,
+        milliseconds_per_step=0.0,
+        queued=0,
+        max_batch_rows=1,
+        default_steps=cost_of(spec).units,
+        engine=choice.kind.value,
+        precision=choice.precision,
+        device=plan.device(spec.name),
+        tuned=spec.name not in plan.untuned,
+    )
 
 
 def open_admission(bundle: Bundle, plan: EnginePlan, cut: int, contexts: ContextStore) -> Admission:

@@ -17,7 +17,7 @@ from benchmarks.lib.source_counts import (
 
 SPECS = Module(
     "cascade/spec.py",
-    "class DiffusionSpec:\n    family: str\n"
+    "class DiffusionSpec:\n    family: Literal['diffusion'] = 'diffusion'\n"
     "class WideSpec(DiffusionSpec): ...\nclass TableSpec: ...\n",
 )
 
@@ -87,6 +87,7 @@ def test_a_pattern_is_a_branch() -> None:
         "DiffusionSpec(family='diffusion')",
         "FAMILIES[x.family].cost(x)",
         "x.family == y.family",
+        "entry.family == 'torch eager'",
     ],
 )
 def test_what_is_no_branch(line: str) -> None:

@@ -162,6 +162,7 @@ def test_the_present_code(
     assert figures["client"]["functions"] > figures["client"]["files"] > 20
     assert {"cascade", "runtime_client"} <= set(figures["client"]["files_by_package"])
     assert {"cascade", "runtime_server"} <= set(figures["server"]["files_by_package"])
+    assert figures["both_ways"] == [], "control flows down, as imports do"
     assert "functions in files, server" in capsys.readouterr().out
     columns = {"before": {"a": "1", "b": "2"}, "after": {"a": "3"}}
     rows = [line.split() for line in structure.table(columns).splitlines()]

@@ -88,6 +88,16 @@ def preview(t: Trial) -> None:
     )  # fmt: skip
 
 
+def previews(t: Trial) -> None:
+    """Pictures on the way: none of them, or at most so many of each stage, beside its result."""
+    counts = []
+    for number in (0, 2):
+        folder = t.folder / f"previews {number}"
+        here(t, "--preview", folder, "--previews", number)
+        counts.append(len(list(folder.iterdir())))
+    assert 0 < counts[0] < counts[1]
+
+
 def fallback(t: Trial) -> None:
     """Without a server: an error, or the rest here."""
     flags = ("generate", PROMPT, "-o", t.folder / "p.png", "--server", DEAD, "--timeout", 30)
@@ -367,6 +377,7 @@ EFFECTS: Mapping[str, Effect] = {
     "generate --augmentation": differs("--augmentation", "sr16=0.4"),
     "generate --last-stage": last_stage,
     "generate --preview": preview,
+    "generate --previews": previews,
     "generate --fallback": fallback,
     "generate --threads": threads,
     "generate --engine": engine,

@@ -1,4 +1,4 @@
-"""Single requests of every fate: served, refused, given up, expired, their client dead or gone.
+"""Single requests of every fate: served, refused, given up, expired, their client killed or gone.
 
 For the tests of accounts and for the measurements of memory. Each returns once its fate is sealed.
 """
@@ -43,7 +43,7 @@ def expired(server: Victim, caller: Caller, timeout_s: float) -> None:
 
 
 def killed(server: Victim, caller: Caller) -> None:
-    """One whose client dies."""
+    """One whose client is killed."""
     del caller
     with subprocess.Popen(
         [sys.executable, "-c", DOOMED, server.address],

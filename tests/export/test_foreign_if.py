@@ -28,6 +28,7 @@ from export.adapters.command import ForeignSource, describe, export_foreign
 from export.parity import pictures
 from runtime_client.client import Client
 from stages.evaluation.metrics import psnr_db
+from tests.support.manifests import encoder_of, stages_of
 
 pytest.importorskip("diffusers", reason="THE FOREIGN EXTRA IS MISSING: diffusers was not compared")
 pytest.importorskip("sentencepiece", reason="THE FOREIGN EXTRA IS MISSING: no tiny tokenizer")
@@ -178,9 +179,9 @@ def test_the_bundle_runs_through_the_real_split(bundle: Bundle) -> None:
 
 def test_the_manifest_holds_what_the_pipelines_decide(bundle: Bundle) -> None:
     """Variance, thresholds, guidance, steps, noise level, enlarging, padding: all are entries."""
-    encoder = bundle.manifest.text_encoder
+    encoder = encoder_of(bundle.manifest)
     assert (encoder.max_tokens, encoder.pad_token) == (77, 0)
-    base, upscaler = bundle.manifest.stages
+    base, upscaler = stages_of(bundle.manifest)
     assert (base.name, upscaler.name) == ("base", f"sr{HIGH}")
     for spec, steps, weight, cap in ((base, 100, 7.0, 1.5), (upscaler, 50, 4.0, 1.0)):
         assert (spec.prediction, spec.variance, spec.sampler) == (
@@ -202,7 +203,7 @@ def test_the_manifest_holds_what_the_pipelines_decide(bundle: Bundle) -> None:
 
 def test_the_schedule_is_the_scheduler_s_own_numbers(saved: Pipelines, bundle: Bundle) -> None:
     """Tabulated in single precision as diffusers holds them, and spaced as it spaces them."""
-    spec = bundle.manifest.stages[0]
+    spec = stages_of(bundle.manifest)[0]
     assert isinstance(spec.schedule, TableSpec)
     scheduler = saved.base.scheduler
     np.testing.assert_array_equal(spec.schedule.alpha_bar, scheduler.alphas_cumprod.numpy())

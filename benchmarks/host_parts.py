@@ -106,10 +106,10 @@ def parts_of(spec: DiffusionSpec, arrays: StepArrays) -> dict[str, Callable[[], 
 def conditioning_parts(spec: DiffusionSpec, arrays: StepArrays) -> dict[str, Callable[[], object]]:
     """What a super-resolution stage does to its input picture; nothing for a base stage."""
     image = arrays.handoff.image
-    if spec.input_resolution is None or image is None:
+    if spec.low is None or image is None:
         return {}
     low = to_network(image)
-    factor = spec.output_resolution // spec.input_resolution
+    factor = spec.makes.width // spec.low.width
     parts: dict[str, Callable[[], object]] = {
         "picture: from 8 bit": lambda: to_network(image),
         "picture: enlarging": lambda: upsample(low, factor, spec.enlarge),

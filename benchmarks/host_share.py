@@ -20,6 +20,7 @@ from pathlib import Path
 from benchmarks.host_parts import StepArrays, parts_of
 from benchmarks.lib.record import write_record
 from cascade.bundle.bundle import Bundle, open_bundle
+from cascade.diffusion.family import diffusion_specs
 from cascade.engine import Engine
 from cascade.engines.factory import EngineChoice, open_engine
 from cascade.events import StageFinished
@@ -148,7 +149,7 @@ def measure(bundle: Bundle, rounds: int, plan: EnginePlan) -> dict[str, dict[str
             handoff = event.handoff
     text.close()
     found: dict[str, dict[str, object]] = {}
-    for position, spec in enumerate(manifest.stages, start=1):
+    for position, spec in enumerate(diffusion_specs(manifest.components), start=1):
         engines: list[StampedEngine] = []
 
         def make(graph: bytes, choice: EngineChoice, made: list[StampedEngine] = engines) -> Engine:

@@ -23,6 +23,7 @@ from benchmarks.lib.prompt_lists import read_sheet_prompts, spread
 from benchmarks.lib.record import write_record
 from cascade.assignments import AUTO
 from cascade.bundle.bundle import Bundle, open_bundle
+from cascade.diffusion.family import diffusion_specs
 from cascade.tuning.options import parse_engine_options
 from cascade.types import ImageU8
 
@@ -119,7 +120,7 @@ def main() -> None:
     asked = [prompt for prompts in read_sheet_prompts().values() for prompt in prompts]
     prompts = spread(asked, args.prompts)
     drifts = measure(bundle, args.engine, args.options, prompts=prompts, threads=args.threads)
-    sizes = {spec.name: spec.output_resolution for spec in bundle.manifest.stages}
+    sizes = {spec.name: spec.makes.width for spec in diffusion_specs(bundle.manifest.components)}
     print(f"{len(prompts)} prompts, PSNR in decibels against float32 in ONNX Runtime")
     print_table(drifts, sizes, print)
     record: dict[str, Any] = {

@@ -44,6 +44,7 @@ from benchmarks.sheet import write_comparison, write_sheets
 from benchmarks.upscaling_quality import continued_figures, held_out_figures, regression
 from cascade.assignments import AUTO
 from cascade.bundle.bundle import Bundle, open_bundle
+from cascade.diffusion.family import diffusion_specs
 from cascade.tuning.options import parse_engine_options
 from cascade.types import ImageU8
 from export.quality_tables import quality_tables
@@ -131,7 +132,7 @@ def base_figures(what: Measured) -> dict[str, Any]:
 
 def kept_at_every_size(what: Measured) -> list[PromptQuestion]:
     """Trained captions whose true pictures exist at the size of the last stage."""
-    largest = what.cascade.specs[-1].output_resolution
+    largest = what.cascade.specs[-1].makes.width
     places = {
         (e.icon, e.style)
         for i, e in enumerate(what.data.examples)
@@ -186,7 +187,7 @@ def described(bundle: Bundle, run: dict[str, str]) -> dict[str, Any]:
                 "augmentation": spec.augmentation.default if spec.augmentation else None,
                 "evaluations": evaluations(spec.steps, spec.guidance.weight, spec.guidance.taught),
             }
-            for spec in bundle.manifest.stages
+            for spec in diffusion_specs(bundle.manifest.components)
         },
     }
 
@@ -215,7 +216,7 @@ def main() -> None:
     cascade, run = open_cascade(bundle, engine_options)
     data = open_dataset(args.data)
     probe, facts = load_probe(args.checkpoints / "probe")
-    size = cascade.specs[0].output_resolution
+    size = cascade.specs[0].makes.width
     judged = make_judge(probe, facts["names"], data, size)
     counts = QUICK if args.quick else SampleCounts()
     found = measure(Measured(cascade, data, judged, args.checkpoints, counts), print)

@@ -91,7 +91,7 @@ def write_sheets(cascade: LocalCascade, out: Path, seed: int, say: Say) -> list[
     for number, spec in enumerate(cascade.specs):
         size = SHOWN[min(number, len(SHOWN) - 1)]
         ending = "png" if number < 2 else "jpg"
-        file = out / f"sheet-{spec.output_resolution}.{ending}"
+        file = out / f"sheet-{spec.makes.width}.{ending}"
         save(file, tile([shrunk(pictures[number], size) for pictures in drawn]), say)
     last = min(1, len(cascade.stages) - 1)
     seeds = [cascade.pictures(SEEDS_OF, seed=n, last=last)[-1] for n in range(SEEDS)]

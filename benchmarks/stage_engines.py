@@ -31,8 +31,10 @@ from benchmarks.lib.engine_race import SLOW_ROUNDS, Racer, line_up, race
 from benchmarks.lib.race_entries import Subject, engine_contestants, torch_contestants
 from benchmarks.lib.record import write_record
 from cascade.bundle.bundle import Bundle, open_bundle
+from cascade.diffusion.family import diffusion_specs
 from cascade.diffusion.spec import DiffusionSpec
 from cascade.precision import Precision
+from cascade.text.family import text_encoder_of
 from cascade.types import Array
 
 TOKENS = 8
@@ -45,7 +47,7 @@ def stage_inputs(spec: DiffusionSpec, width: int) -> dict[str, Array]:
     rng = np.random.default_rng(0)
     taught = bool(spec.guidance.taught)
     rows = 1 if taught or spec.guidance.weight == 1.0 else 2
-    size = spec.output_resolution
+    size = spec.makes.width
     image = (rows, 3, size, size)
     mask = np.ones((rows, TOKENS), np.float32)
     mask[1:] = 0  # the half without text
@@ -57,7 +59,7 @@ def stage_inputs(spec: DiffusionSpec, width: int) -> dict[str, Array]:
     }
     if taught:
         inputs["guidance"] = np.full(rows, spec.guidance.weight, np.float32)
-    if spec.input_resolution is not None:
+    if spec.low is not None:
         inputs["low_res"] = rng.uniform(-1, 1, image).astype(np.float32)
         inputs["aug_level"] = np.full(rows, 0.05, np.float32)
     return inputs
@@ -155,7 +157,7 @@ def run_stage(
         stage=spec.name,
         checkpoint=None if args.checkpoints is None else args.checkpoints / folder_of[spec.name],
         storage=spec.graph.storage,
-        inputs=stage_inputs(spec, bundle.manifest.text_encoder.context_width),
+        inputs=stage_inputs(spec, text_encoder_of(bundle.manifest.components).makes.width),
         threads=args.threads,
     )
     plain = args.plain / f"{spec.name}.onnx" if args.plain else export_plain(subject, folder)
@@ -207,7 +209,7 @@ def main() -> None:
     bundle = open_bundle(args.bundle)
     stages: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
-        for spec in bundle.manifest.stages:
+        for spec in diffusion_specs(bundle.manifest.components):
             if not args.stages or spec.name in args.stages:
                 stages[spec.name] = run_stage(bundle, spec, args, Path(folder))
                 print_stage(spec.name, stages[spec.name], args.rounds)

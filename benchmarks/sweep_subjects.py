@@ -21,6 +21,7 @@ from benchmarks.lib.prompt_lists import (
 from benchmarks.upscaling_quality import held_out_examples, true_picture
 from cascade.bundle.bundle import open_bundle
 from cascade.codecs.image import from_network, to_network
+from cascade.diffusion.family import diffusion_specs
 from cascade.diffusion.parametrization import to_x0
 from cascade.diffusion.request_options import DiffusionOptions
 from cascade.diffusion.schedule import make_schedule
@@ -120,7 +121,7 @@ def from_bundle(stage: str, folder: Path, engine_options: EngineOptions) -> Swee
     """A bundle's graph, run as a client runs it."""
     bundle = open_bundle(folder)
     position = bundle.manifest.position(stage)
-    spec = bundle.manifest.stages[position - 1]
+    spec = diffusion_specs(bundle.manifest.components)[position - 1]
     plan = plan_here(bundle.manifest, engine_options, (position,))
     choice = plan.of(stage)
     engine = open_engine(graph_for(bundle, spec, choice), choice, cache=plan.cache)
@@ -133,7 +134,7 @@ def scorer(
     """The metric that decides, and what measures it and others."""
     if stage == "base":
         probe, facts = load_probe(checkpoints / "probe")
-        judged = make_judge(probe, facts["names"], data, opened.subjects[0].spec.output_resolution)
+        judged = make_judge(probe, facts["names"], data, opened.subjects[0].spec.makes.width)
         return "top5", base_score(asked_of_base(data, judged, pictures), judged)
     return "psnr_db", upscaling_score(stage, opened, data, pictures)
 
@@ -185,10 +186,10 @@ def base_score(asked: Mapping[str, JudgedPrompts], judged: Judge) -> Score:
 def upscaling_score(stage: str, opened: Opened, data: Dataset, pictures: int) -> Score:
     """PSNR from inputs as the cascade makes them, and from true ones; sharpness by the truth's."""
     spec = opened.subjects[0].spec
-    low_size = spec.input_resolution or 0
+    low_size = 0 if spec.low is None else spec.low.width
     cases = []
     for index in held_out_examples(data, pictures):
-        truth = true_picture(data, index, spec.output_resolution)
+        truth = true_picture(data, index, spec.makes.width)
         context = data.embeddings[data.examples[index].captions[0]].astype(np.float16)
         true_low = box_average(truth, len(truth) // low_size)
         cases.append((truth, context, true_low, as_in_the_cascade(opened, truth, context)))
@@ -210,7 +211,7 @@ def upscaling_score(stage: str, opened: Opened, data: Dataset, pictures: int) ->
 def as_in_the_cascade(opened: Opened, truth: ImageU8, context: ContextF16) -> ImageU8:
     """What the stages before make of a true picture: the input that this stage really meets."""
     base, *others = opened.before.values()
-    low = box_average(truth, len(truth) // base.spec.output_resolution)
+    low = box_average(truth, len(truth) // base.spec.makes.width)
     image = redrawn(base, low, context)
     for subject in others:
         handoff = Handoff(context=context, image=image)

@@ -77,9 +77,9 @@ class Scores:
 def tasks_of(cascade: LocalCascade) -> list[Task]:
     """Every super-resolution stage alone, then all of them in a row."""
     found = [
-        Task(low=spec.input_resolution, high=spec.output_resolution, stages=(number,))
+        Task(low=spec.low.width, high=spec.makes.width, stages=(number,))
         for number, spec in enumerate(cascade.specs)
-        if spec.input_resolution is not None
+        if spec.low is not None
     ]
     if len(found) > 1:
         numbers = tuple(number for task in found for number in task.stages)

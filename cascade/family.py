@@ -52,6 +52,11 @@ class ComponentSpec(Protocol):
         ...
 
     @property
+    def provenance(self) -> Mapping[str, Any]:
+        """How it came about, in whatever words; nothing that runs reads it."""
+        ...
+
+    @property
     def files(self) -> tuple[str, ...]:
         """Every file of the component."""
         ...

@@ -7,10 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from cascade.errors import ManifestError
 from cascade.precision import Precision
 
 NET = "net"
 """Role of the graph of a component that has no more than one."""
+
+PICTURE_DB = "picture_db"
+"""Worst PSNR of the component's 8-bit picture against the float32 graph's over the exporter's
+prompts, same noise, in decibels."""
 
 DtypeName = Literal["float32", "float16", "int64", "int8", "uint8"]
 
@@ -49,7 +54,15 @@ class ParityRecord:
     psnr_db: float
     tolerance_abs: float
     """Above this the exporter writes nothing."""
-    samples: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class QualityRecord:
+    """How close results in another precision are to those in float32, as the exporter found."""
+
+    metric: str
+    """What was measured, in a word: see `PICTURE_DB`."""
+    value: float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,10 +72,8 @@ class VariantSpec:
     precision: Precision
     file: str
     parity: ParityRecord
-    """Against the same torch original as the float32 graph; of whole pictures see `picture_db`."""
-    picture_db: float
-    """Worst PSNR of the stage's 8-bit picture against the float32 graph's over the exporter's
-    prompts, same noise, decibels."""
+    """Against the same torch original as the float32 graph; of whole results see `quality`."""
+    quality: QualityRecord
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,9 +100,9 @@ class GraphSpec:
     storage: Literal["float32", "float16", "int8"]
     """How most weights lie in the file; they compute in float32."""
     parity: ParityRecord
-    fusions: dict[str, int] = field(default_factory=dict)
-    """How often each graph pass found what it looks for; the exporter fails when one finds less in
-    a stage of its own. A pass that was undone for a network has 0, and 1 under `NAME_undone`."""
+    padded_by: Mapping[str, str] = field(default_factory=dict)
+    """A free axis to the input that masks it: zeros may be added at that axis's end where the mask
+    is zero too, and outputs stay the same. So inputs of unequal length can share a run."""
     variants: tuple[VariantSpec, ...] = ()
     gpu_forms: tuple[GpuFormSpec, ...] = ()
 
@@ -104,6 +115,37 @@ class GraphSpec:
             if variant.precision == precision:
                 return variant.file
         return self.file
+
+    def check(self, path: str) -> None:
+        """Refuse two files of one precision, and padding that nothing would take off again.
+
+        Raises:
+            ManifestError: naming the field under `path`.
+        """
+        found = [Precision.FP32, *(variant.precision for variant in self.variants)]
+        if len(set(found)) != len(found):
+            raise ManifestError(
+                f"{path}.variants: two files of one precision: {', '.join(found)}",
+                field=f"{path}.variants",
+            )
+        inputs = {tensor.name: tensor for tensor in self.inputs}
+        made = {axis for tensor in self.outputs for axis in tensor.shape}
+        for axis, mask in self.padded_by.items():
+            if mask not in inputs or axis not in inputs[mask].shape or axis in made:
+                raise ManifestError(
+                    f"{path}.padded_by.{axis}: expected an input with that axis, and no output "
+                    f"with it; got {mask!r}",
+                    field=f"{path}.padded_by.{axis}",
+                )
+
+    @property
+    def padded_axes(self) -> dict[str, tuple[int, ...]]:
+        """By input, which of its axes may be padded; inputs without one are left out."""
+        found = {
+            tensor.name: tuple(at for at, a in enumerate(tensor.shape) if a in self.padded_by)
+            for tensor in self.inputs
+        }
+        return {name: axes for name, axes in found.items() if axes}
 
     @property
     def all_files(self) -> tuple[str, ...]:

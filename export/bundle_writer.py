@@ -100,9 +100,8 @@ def write_cascade(
         format_version=FORMAT_VERSION,
         name=out.name,
         licence=description.licence,
-        provenance=description.provenance,
-        text_encoder=cascade.encoder.spec,
-        stages=tuple(stage.spec for stage in cascade.stages),
+        provenance={"made_of": description.provenance},
+        components=(cascade.encoder.spec, *(stage.spec for stage in cascade.stages)),
         files=file_entries(files),
     )
     write_bundle(out, manifest, files)

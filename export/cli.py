@@ -9,6 +9,7 @@ from typing import Any
 
 from cascade.assignments import parse_assignment
 from cascade.bundle.default_bundle import REFERENCE, add_bundle_argument, bundle_or_default
+from cascade.diffusion.family import diffusion_specs
 from cascade.errors import InvalidRequest, MissingExtra
 from cascade.precision import Precision
 
@@ -179,7 +180,7 @@ def run_weights(args: argparse.Namespace) -> int:
     from stages.reference import PRESETS
 
     bundle = open_bundle(bundle_or_default(args.bundle))
-    for name in args.stages or [spec.name for spec in bundle.manifest.stages]:
+    for name in args.stages or [spec.name for spec in diffusion_specs(bundle.manifest.components)]:
         if name not in PRESETS:
             raise InvalidRequest(
                 f"stages: expected {', '.join(PRESETS)}, got {name}", field="stages"

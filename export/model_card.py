@@ -13,8 +13,10 @@ from typing import Any
 
 from cascade.bundle.bundle import open_bundle
 from cascade.bundle.manifest import Manifest
+from cascade.diffusion.family import diffusion_specs
 from cascade.errors import InvalidRequest
 from cascade.family import ComponentSpec
+from cascade.text.family import text_encoder_of
 from export.bundle_folder import file_entries, write_bundle
 from export.quality_tables import NOTHING, quality_tables, table
 
@@ -164,21 +166,27 @@ def model_card(manifest: Manifest) -> str:
 
 def card_text(manifest: Manifest, *sections: tuple[str, str]) -> str:
     """A title, where the cascade comes from, and sections of title and text."""
-    head = f"# Model card: {manifest.name}\n\n{manifest.provenance[0].upper()}"
-    head += f"{manifest.provenance[1:]}. Text encoder: {manifest.text_encoder.provenance}.\n"
+    made_of = str(manifest.provenance.get("made_of", NOTHING))
+    encoder = text_encoder_of(manifest.components)
+    head = f"# Model card: {manifest.name}\n\n{made_of[:1].upper()}{made_of[1:]}."
+    head += f" Text encoder: {encoder.provenance.get('made_of', NOTHING)}.\n"
     return head + "".join(f"\n## {title}\n\n{text.rstrip()}\n" for title, text in sections)
 
 
 def training_table(manifest: Manifest) -> str:
     """What the manifest says of each stage's training, which may be nothing."""
-    names = list(dict.fromkeys(name for spec in manifest.stages for name in spec.training))
+    told: dict[str, Mapping[str, str | float]] = {
+        spec.name: spec.provenance.get("training", {})
+        for spec in diffusion_specs(manifest.components)
+    }
+    names = list(dict.fromkeys(name for training in told.values() for name in training))
     if not names:
         return "The description says nothing of it.\n"
     return table(
         ("stage", *(name.replace("_", " ") for name in names)),
         (
-            (spec.name, *(number(spec.training.get(name, NOTHING)) for name in names))
-            for spec in manifest.stages
+            (stage, *(number(training.get(name, NOTHING)) for name in names))
+            for stage, training in told.items()
         ),
     )
 
@@ -209,13 +217,13 @@ def defaults_table(manifest: Manifest) -> str:
         (
             (
                 spec.name,
-                spec.output_resolution,
+                spec.makes.width,
                 spec.sampler,
                 spec.steps,
                 spec.guidance.weight,
                 NOTHING if spec.augmentation is None else spec.augmentation.default,
             )
-            for spec in manifest.stages
+            for spec in diffusion_specs(manifest.components)
         ),
     )
 
@@ -228,8 +236,8 @@ def parity_table(manifest: Manifest) -> str:
         (
             (
                 component.name,
-                f"{component.graph.parity.max_abs_error:.1e}",
-                component.graph.parity.psnr_db,
+                f"{max(g.parity.max_abs_error for g in component.graphs.values()):.1e}",
+                min(g.parity.psnr_db for g in component.graphs.values()),
                 eight_bit(component),
             )
             for component in components
@@ -240,5 +248,5 @@ def parity_table(manifest: Manifest) -> str:
 def eight_bit(spec: ComponentSpec) -> str:
     """Worst picture of the int8 variant, if there is one."""
     variants = [v for graph in spec.graphs.values() for v in graph.variants]
-    found = [v.picture_db for v in variants if v.precision.value == "int8"]
+    found = [v.quality.value for v in variants if v.precision.value == "int8"]
     return str(found[0]) if found else NOTHING

@@ -135,7 +135,7 @@ def connect(bundle: Bundle, config: ClientConfig, private: "PrivateServer | None
     link = ServerLink(
         private or NamedServer(config.server or ""),
         security,
-        (bundle.bundle_id,),
+        bundle.manifest.ids,
         config.timeout_s,
         # A private server that is gone does not come back.
         0.0 if private is not None else config.linger_s,

@@ -4,8 +4,11 @@ A preset holds what training and the network need, `SAMPLING` the defaults that 
 the graph's own facts (names, shapes, hashes, parity) are the exporter's.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
+from cascade.boundary import BoundaryValue, Context, Image
 from cascade.diffusion.schedule import ScheduleKind
 from cascade.diffusion.spec import (
     AugmentationSpec,
@@ -14,7 +17,7 @@ from cascade.diffusion.spec import (
     SamplerKind,
     ThresholdSpec,
 )
-from cascade.graph_spec import GraphSpec
+from cascade.graph_spec import NET, GraphSpec
 from stages.networks.efficient_unet import BlockConfig, UNetConfig
 
 GUIDANCE_WEIGHTS = (1.0, 3.0)
@@ -156,16 +159,16 @@ def augmentation_of(preset: StagePreset) -> AugmentationSpec | None:
 
 
 def stage_spec(
-    preset: StagePreset, graph: GraphSpec, training: dict[str, str | float]
+    preset: StagePreset, graph: GraphSpec, provenance: Mapping[str, Any]
 ) -> DiffusionSpec:
     """The manifest entry of one stage of the reference cascade."""
     chosen = SAMPLING[preset.name]
     return DiffusionSpec(
         name=preset.name,
         family="diffusion",
-        graph=graph,
-        input_resolution=preset.low_resolution,
-        output_resolution=preset.resolution,
+        graphs={NET: graph},
+        starts_from=starting_values(preset),
+        makes=Image(width=preset.resolution, height=preset.resolution),
         schedule=preset.schedule,
         prediction="v",
         sampler=chosen.sampler,
@@ -175,6 +178,11 @@ def stage_spec(
         null_context="mask",
         threshold=chosen.threshold,
         augmentation=augmentation_of(preset),
-        skip_scale="long_skips",
-        training=training,
+        provenance=provenance,
     )
+
+
+def starting_values(preset: StagePreset) -> tuple[BoundaryValue, ...]:
+    """Text embeddings, and the picture of super-resolution."""
+    text, low = Context(width=preset.unet.context_width), preset.low_resolution
+    return (text,) if low is None else (text, Image(width=low, height=low))

@@ -10,6 +10,7 @@ from typing import Any
 from cascade.diffusion.request_options import DiffusionOptions
 from cascade.errors import StageError
 from cascade.request import FamilyOptions
+from cascade.text.family import TextOptions
 from protos.cascade.v1 import cascade_pb2 as pb
 
 
@@ -53,6 +54,8 @@ def read_diffusion(message: pb.StageOptions) -> DiffusionOptions:
 
 WRITERS: Mapping[type, Callable[[FamilyOptions], pb.StageOptions]] = {
     DiffusionOptions: diffusion_message,
+    # Nothing can be chosen, so nothing is said.
+    TextOptions: lambda _: pb.StageOptions(),
 }
 READERS: Mapping[str, Callable[[pb.StageOptions], FamilyOptions]] = {"diffusion": read_diffusion}
 """By the name of the field in the oneof."""

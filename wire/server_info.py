@@ -21,8 +21,10 @@ class ComponentInfo:
     name: str
     position: int = 0
     family: str = ""
-    output_resolution: int = 0
-    """Width and height of its pictures in pixels; 0 for the text encoder."""
+    output_width: int = 0
+    """Of its images, in pixels; 0 for a component that makes none."""
+    output_height: int = 0
+    """Of its images, in pixels."""
     milliseconds_per_step: float = 0.0
     """Median of the last steps; 0 before the first."""
     queued: int = 0
@@ -139,7 +141,8 @@ def component_message(info: ComponentInfo) -> Any:
         name=info.name,
         position=info.position,
         family=info.family,
-        output_resolution=info.output_resolution,
+        output_resolution=info.output_width,
+        output_height=info.output_height,
         milliseconds_per_step=info.milliseconds_per_step,
         queued=info.queued,
         default_steps=info.default_steps,
@@ -157,7 +160,9 @@ def read_component(message: Any) -> ComponentInfo:
         name=message.name,
         position=message.position,
         family=message.family,
-        output_resolution=message.output_resolution,
+        output_width=message.output_resolution,
+        # Images of servers before the field were square.
+        output_height=message.output_height or message.output_resolution,
         milliseconds_per_step=message.milliseconds_per_step,
         queued=message.queued,
         max_batch_rows=message.max_batch_rows,

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from cascade.bundle.bundle import Bundle
+from cascade.diffusion.family import diffusion_specs
 from cascade.diffusion.request_options import DiffusionOptions
 from cascade.diffusion.spec import DiffusionSpec
 from cascade.errors import StageError
@@ -113,4 +114,4 @@ def open_cascade(
         name: f"{choice.kind.value} {choice.precision.value}"
         for name, choice in plan.choices.items()
     }
-    return LocalCascade(bundle.manifest.stages, tuple(stages), encode), run
+    return LocalCascade(diffusion_specs(bundle.manifest.components), tuple(stages), encode), run

@@ -6,20 +6,23 @@ special-cased in code. It does not open files; `cascade.bundle.bundle` does.
 
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
+from cascade.boundary import BoundaryValue, in_words
 from cascade.codecs.strict_json import canonical_json, from_json, to_json
-from cascade.diffusion.spec import DiffusionSpec
 from cascade.errors import ManifestError
-from cascade.families import family_of
+from cascade.families import FAMILIES, family_of
+from cascade.family import ComponentSpec
 from cascade.graph_spec import FileEntry
-from cascade.precision import Precision
-from cascade.text.spec import TextEncoderSpec
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 """Raised whenever an older reader would misread a newer manifest."""
-
-Component = TextEncoderSpec | DiffusionSpec
+GIVEN = frozenset({"prompt", "label", "image"})
+"""What a request can give the first component."""
+UPGRADED_FROM = "upgraded_from"
+"""Key of `Manifest.provenance`: the bundle's id before `cascade upgrade` converted it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,63 +32,39 @@ class Manifest:
     format_version: int
     name: str
     licence: str
-    provenance: str
-    text_encoder: TextEncoderSpec
-    stages: tuple[DiffusionSpec, ...]
+    components: tuple[ComponentSpec, ...]
+    """In the order of the work; of each, `family` says what else its entry holds."""
     files: tuple[FileEntry, ...]
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    """How the bundle came about; of it only `UPGRADED_FROM` is read."""
 
     def __post_init__(self) -> None:
         """Check what the types cannot say."""
-        if self.format_version != FORMAT_VERSION:
-            raise ManifestError(
-                f"manifest.format_version: this reader knows {FORMAT_VERSION}, the bundle has "
-                f"{self.format_version}: update edge-cascade or export the bundle again",
-                field="manifest.format_version",
-            )
+        check_version(self.format_version)
         listed = {entry.name for entry in self.files}
         if len(listed) != len(self.files):
             raise ManifestError("manifest.files: a file is listed twice", field="manifest.files")
-        needed: list[str] = []
-        for component in self.components:
-            needed.extend(component.files)
-        for name in needed:
-            if name not in listed:
-                raise ManifestError(
-                    f"manifest.files: {name} is used but not listed", field="manifest.files"
-                )
-        self._check_variants()
-        self._check_chain()
-        for index, stage in enumerate(self.stages):
-            family_of(stage).check(stage, f"manifest.stages[{index}]")
-
-    def _check_variants(self) -> None:
-        """One file per precision, and none that calls itself another float32."""
-        for component in self.components:
-            found = [Precision.FP32, *(v.precision for v in component.graph.variants)]
-            if len(set(found)) != len(found):
-                raise ManifestError(
-                    f"{component.name}: two files of one precision: {', '.join(found)}",
-                    field=f"{component.name}.graph.variants",
-                )
-
-    def _check_chain(self) -> None:
-        """Every stage starts where the one before it ended."""
-        before: int | None = None
-        for index, stage in enumerate(self.stages):
-            if stage.input_resolution != before:
-                raise ManifestError(
-                    f"manifest.stages[{index}].input_resolution: expected {before}, got "
-                    f"{stage.input_resolution}",
-                    field=f"manifest.stages[{index}].input_resolution",
-                )
-            before = stage.output_resolution
+        if not self.components:
+            raise ManifestError("manifest.components: none", field="manifest.components")
+        for index, spec in enumerate(self.components):
+            path = f"manifest.components[{index}]"
+            for name in spec.files:
+                if name not in listed:
+                    raise ManifestError(
+                        f"manifest.files: {name} is used but not listed", field="manifest.files"
+                    )
+            for role, graph in spec.graphs.items():
+                graph.check(f"{path}.graphs.{role}")
+            family_of(spec).check(spec, path)
         if len({component.name for component in self.components}) != len(self.components):
-            raise ManifestError("manifest.stages: two components share a name")
+            raise ManifestError("manifest.components: two components share a name")
+        check_chain(self.components)
 
     @property
-    def components(self) -> tuple[Component, ...]:
-        """All components in order, the text encoder first."""
-        return (self.text_encoder, *self.stages)
+    def ids(self) -> tuple[str, ...]:
+        """Every id that names this bundle: its own, then the one before an upgrade."""
+        before = self.provenance.get(UPGRADED_FROM)
+        return (self.bundle_id, before) if isinstance(before, str) else (self.bundle_id,)
 
     @property
     def bundle_id(self) -> str:
@@ -102,6 +81,52 @@ class Manifest:
         if name not in names:
             raise ManifestError(f"no component {name!r}; this bundle has {', '.join(names)}")
         return names.index(name)
+
+
+def check_version(version: object) -> None:
+    """Refuse a manifest of another format.
+
+    Raises:
+        ManifestError: naming what makes one of this format of it.
+    """
+    if version == FORMAT_VERSION:
+        return
+    remedy = "run `cascade upgrade BUNDLE`" if version == 2 else "update edge-cascade"
+    raise ManifestError(
+        f"manifest.format_version: this reader knows {FORMAT_VERSION}, the bundle has "
+        f"{str(version)[:20]}: {remedy} or export the bundle again",
+        field="manifest.format_version",
+    )
+
+
+def check_chain(components: Sequence[ComponentSpec]) -> None:
+    """Refuse components of which one does not start from what is there.
+
+    The first one starts from what a request can give: a prompt, a label, a picture or nothing.
+    Every other one starts from what the one before it makes, and perhaps from what was there
+    before that.
+
+    Raises:
+        ManifestError: naming the field.
+    """
+    there: dict[str, BoundaryValue] = {}
+    made: BoundaryValue | None = None
+    for index, spec in enumerate(components):
+        path = f"manifest.components[{index}].starts_from"
+        for value in spec.starts_from:
+            if index == 0 and value.kind in GIVEN:
+                there[value.kind] = value
+            if there.get(value.kind) != value:
+                found = there.get(value.kind, "nothing of that kind")
+                raise ManifestError(f"{path}: expected {found}, got {value}", field=path)
+        if made is not None and made not in spec.starts_from:
+            raise ManifestError(
+                f"{path}: expected {made}, which {components[index - 1].name} makes, got "
+                f"{in_words(spec.starts_from)}",
+                field=path,
+            )
+        made = spec.makes
+        there[made.kind] = made
 
 
 def canonical(manifest: Manifest) -> bytes:
@@ -124,4 +149,37 @@ def read_manifest(text: bytes) -> Manifest:
         value = json.loads(text)
     except (ValueError, RecursionError) as exc:
         raise ManifestError(f"manifest.json is not JSON: {exc}") from exc
-    return from_json(Manifest, value)
+    return manifest_from(value)
+
+
+def manifest_from(value: Any) -> Manifest:
+    """A manifest from parsed JSON; see `read_manifest`."""
+    if isinstance(value, dict) and "format_version" in value:
+        check_version(value["format_version"])
+    components = value.get("components") if isinstance(value, dict) else None
+    if not isinstance(components, list):
+        return from_json(Manifest, value)
+    read = tuple(
+        read_component(item, f"manifest.components[{index}]")
+        for index, item in enumerate(components)
+    )
+    return from_json(Manifest, value, read={"components": read})
+
+
+def read_component(value: Any, path: str) -> ComponentSpec:
+    """One component's entry, read as its family's record.
+
+    Raises:
+        ManifestError: the family is unknown, or any field unknown, missing or wrong.
+    """
+    if isinstance(value, dict) and "family" not in value:
+        raise ManifestError(f"{path}.family: missing", field=f"{path}.family")
+    word = value.get("family") if isinstance(value, dict) else None
+    family = FAMILIES.get(word) if isinstance(word, str) else None
+    if family is None:
+        raise ManifestError(
+            f"{path}.family: expected one of {', '.join(FAMILIES)}, got {str(word)[:80]!r}",
+            field=f"{path}.family",
+        )
+    spec: ComponentSpec = from_json(family.spec_type, value, path)
+    return spec

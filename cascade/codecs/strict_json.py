@@ -15,6 +15,8 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 from cascade.errors import ManifestError
 
 Record = TypeVar("Record")
+MAX_FREE_DEPTH = 8
+"""Levels of a value whose shape no record declares."""
 MAX_FLOAT = sys.float_info.max
 
 
@@ -23,13 +25,19 @@ def canonical_json(value: Any) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":")).encode("ascii")
 
 
-def from_json(kind: type[Record], value: Any, path: str = "manifest") -> Record:
+def from_json(
+    kind: type[Record],
+    value: Any,
+    path: str = "manifest",
+    read: Mapping[str, Any] | None = None,
+) -> Record:
     """A record of type `kind` from parsed JSON.
 
     Args:
         kind: a dataclass.
         value: what the JSON parser returned.
         path: where in the document `value` stands, for errors.
+        read: fields that the caller has read, by name: those whose type another field tells.
 
     Raises:
         ManifestError: naming the path, what was expected and what came.
@@ -42,8 +50,10 @@ def from_json(kind: type[Record], value: Any, path: str = "manifest") -> Record:
     unknown = sorted(set(value) - set(fields))
     if unknown:
         raise ManifestError(f"{path}: unknown field {unknown[0]!r}", field=f"{path}.{unknown[0]}")
-    arguments = {}
+    arguments: dict[str, Any] = dict(read or {})
     for name, field in fields.items():
+        if name in arguments:
+            continue
         if name in value:
             arguments[name] = convert(hints[name], value[name], f"{path}.{name}")
         # Neither kind of default: the record cannot be made without it.
@@ -53,23 +63,31 @@ def from_json(kind: type[Record], value: Any, path: str = "manifest") -> Record:
 
 
 def convert(hint: Any, value: Any, path: str) -> Any:
-    """One value checked against one type hint."""
+    """One value checked against one type hint; `Any` takes whatever JSON can say."""
+    if hint is Any:
+        return free_value(value, path)
     origin, parts = get_origin(hint), get_args(hint)
     if origin in (types.UnionType, Union):
         return convert_union(parts, value, path)
     if origin is Literal or is_enumeration(hint):
         return convert_choice(hint, value, path)
-    if origin is tuple:
-        if not isinstance(value, list):
-            raise mismatch(path, "a list", value)
-        return tuple(convert(parts[0], item, f"{path}[{i}]") for i, item in enumerate(value))
-    if origin in (dict, Mapping):
-        if not isinstance(value, dict):
-            raise mismatch(path, "an object", value)
-        return {key: convert(parts[1], item, f"{path}.{key}") for key, item in value.items()}
+    if origin in (tuple, dict, Mapping):
+        return convert_many(hint, value, path)
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         return from_json(hint, value, path)
     return convert_plain(hint, value, path)
+
+
+def convert_many(hint: Any, value: Any, path: str) -> Any:
+    """A list or an object whose items are all of one type."""
+    parts = get_args(hint)
+    if get_origin(hint) is tuple:
+        if not isinstance(value, list):
+            raise mismatch(path, "a list", value)
+        return tuple(convert(parts[0], item, f"{path}[{i}]") for i, item in enumerate(value))
+    if not isinstance(value, dict):
+        raise mismatch(path, "an object", value)
+    return {key: convert(parts[1], item, f"{path}.{key}") for key, item in value.items()}
 
 
 def is_enumeration(hint: Any) -> bool:
@@ -90,15 +108,38 @@ def convert_union(parts: tuple[Any, ...], value: Any, path: str) -> Any:
     """A value of any of several types; null only where the record allows it."""
     if value is None and type(None) in parts:
         return None
+    parts = tuple(part for part in parts if part is not type(None))
+    kinds = {kind_of(part): part for part in parts}
+    if len(parts) > 1 and None not in kinds and len(kinds) == len(parts):
+        return from_json(told_kind(kinds, value, path), value, path)
     errors = []
     for part in parts:
-        if part is not type(None):
-            try:
-                return convert(part, value, path)
-            except ManifestError as exc:
-                errors.append(exc)
+        try:
+            return convert(part, value, path)
+        except ManifestError as exc:
+            errors.append(exc)
     # The one that got furthest into the value says most.
     raise max(errors, key=lambda error: len(error.field))
+
+
+def kind_of(part: Any) -> str | None:
+    """The word by which a record of a tagged union is known; None of any other type."""
+    if not (dataclasses.is_dataclass(part) and isinstance(part, type)):
+        return None
+    hint = get_type_hints(part).get("kind")
+    words = get_args(hint) if get_origin(hint) is Literal else ()
+    return words[0] if len(words) == 1 else None
+
+
+def told_kind(kinds: Mapping[str | None, Any], value: Any, path: str) -> Any:
+    """Which record of a tagged union a value says that it is."""
+    if not isinstance(value, dict):
+        raise mismatch(path, "an object", value)
+    if "kind" not in value:
+        raise ManifestError(f"{path}.kind: missing", field=f"{path}.kind")
+    if value["kind"] not in list(kinds):
+        raise mismatch(f"{path}.kind", f"one of {', '.join(map(str, kinds))}", value["kind"])
+    return kinds[value["kind"]]
 
 
 def convert_plain(hint: Any, value: Any, path: str) -> Any:
@@ -111,6 +152,19 @@ def convert_plain(hint: Any, value: Any, path: str) -> Any:
     # In Python `True` is an int; in a manifest it is a mistake.
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
         raise mismatch(path, hint.__name__, value)
+    return value
+
+
+def free_value(value: Any, path: str, depth: int = 0) -> Any:
+    """A value of no declared type: text, finite numbers, truth values, null, lists and objects."""
+    if isinstance(value, dict | list) and depth >= MAX_FREE_DEPTH:
+        raise mismatch(path, f"at most {MAX_FREE_DEPTH} levels", value)
+    if isinstance(value, dict):
+        return {key: free_value(item, f"{path}.{key}", depth + 1) for key, item in value.items()}
+    if isinstance(value, list):
+        return tuple(free_value(item, f"{path}[{at}]", depth + 1) for at, item in enumerate(value))
+    if isinstance(value, float):
+        return convert_plain(float, value, path)
     return value
 
 

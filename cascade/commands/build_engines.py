@@ -14,10 +14,10 @@ from typing import Any
 from cascade.bundle.bundle import Bundle, open_bundle
 from cascade.bundle.default_bundle import add_bundle_argument, bundle_or_default
 from cascade.bundle.gpu_graph import available_precisions, gpu_graph
-from cascade.bundle.manifest import Component
 from cascade.engines.trt_options import BuildOptions, parse_capability
 from cascade.errors import EngineError, ManifestError
-from cascade.graph_spec import GraphSpec
+from cascade.family import ComponentSpec
+from cascade.graph_spec import NET, GraphSpec
 from cascade.precision import Precision
 from cascade.system.user_cache import required_cache_folder
 
@@ -83,11 +83,13 @@ def build_engines(args: argparse.Namespace) -> int:
         print(COLUMNS.format("component", "", "norms", "attention", "layers", "seconds", "MB", ""))
     reports = []
     for component in chosen(bundle, args.component):
-        for precision in chosen_precisions(component.graph, args.precision):
-            report = build_one(bundle, component, options(args, precision), cache)
-            reports.append(report)
-            if not args.json:
-                print_row(report)
+        for role, graph in component.graphs.items():
+            name = component.name if role == NET else f"{component.name}.{role}"
+            for precision in chosen_precisions(graph, args.precision):
+                report = build_one(bundle, name, graph, options(args, precision), cache)
+                reports.append(report)
+                if not args.json:
+                    print_row(report)
     if args.json:
         print(json.dumps([asdict(report) for report in reports], indent=1))
     else:
@@ -96,12 +98,12 @@ def build_engines(args: argparse.Namespace) -> int:
 
 
 def build_one(
-    bundle: Bundle, component: Component, options: BuildOptions, cache: Any
+    bundle: Bundle, name: str, spec: GraphSpec, options: BuildOptions, cache: Any
 ) -> EngineReport:
-    """One engine, from the cache or built."""
+    """One engine of one graph, from the cache or built."""
     from cascade.engines.trt_build import cached_engine, engine_key, inspect_engine
 
-    graph = gpu_graph(bundle, component.graph, options.precision)
+    graph = gpu_graph(bundle, spec, options.precision)
     start = time.perf_counter()
     found = cached_engine(cache, graph, options)
     seconds = time.perf_counter() - start
@@ -110,7 +112,7 @@ def build_one(
     key, facts = engine_key(graph, options), found.facts
     layers, whole = facts["layers"], facts["whole"]
     return EngineReport(
-        component=component.name,
+        component=name,
         precision=options.precision,
         library=f"{key.library} {key.library_version}",
         target=key.target,
@@ -141,7 +143,7 @@ def options(args: argparse.Namespace, precision: Precision) -> BuildOptions:
     )
 
 
-def chosen(bundle: Bundle, names: list[str] | None) -> list[Component]:
+def chosen(bundle: Bundle, names: list[str] | None) -> list[ComponentSpec]:
     """The components of those names, in the cascade's order; all without names."""
     present = {component.name: component for component in bundle.manifest.components}
     for name in names or ():

@@ -5,6 +5,7 @@ Knows bundles and local engines; neither training nor networks beyond the export
 
 import argparse
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from cascade.engine import Engine
 from cascade.errors import EngineError, ManifestError
 from cascade.families import family_of
 from cascade.family import ComponentSpec
-from cascade.graph_spec import NET, GraphSpec
+from cascade.graph_spec import NET, PICTURE_DB, GraphSpec, QualityRecord
 from cascade.precision import Precision
 from cascade.tuning.dummy_inputs import dummy_inputs, free_axes
 
@@ -52,7 +53,8 @@ def inspect(args: argparse.Namespace) -> int:
         return 0
     print(f"bundle    {manifest.name}  {bundle.bundle_id}")
     print(f"licence   {manifest.licence}")
-    print(f"made of   {manifest.provenance}")
+    for key, value in manifest.provenance.items():
+        print(f"{key.replace('_', ' '):9} {value}")
     for position, component in enumerate(manifest.components):
         print(f"\n{position} {component.name}  ({component.family})")
         for line in describe(component):
@@ -70,7 +72,8 @@ def describe(component: ComponentSpec) -> list[str]:
     for role, graph in component.graphs.items():
         lines += [] if role == NET else [f"graph    {role}"]
         lines += describe_graph(graph)
-    return lines + family_of(component).describe(component)
+    lines += family_of(component).describe(component)
+    return lines + provenance_lines(component.provenance)
 
 
 def describe_graph(graph: GraphSpec) -> list[str]:
@@ -86,10 +89,27 @@ def describe_graph(graph: GraphSpec) -> list[str]:
         f"weights stored as {graph.storage}",
         *(
             f"variant  {v.precision}: {v.file}, max abs error {v.parity.max_abs_error:.2e}, "
-            f"pictures at least {v.picture_db:.1f} dB from float32"
+            f"{quality_words(v.quality)}"
             for v in graph.variants
         ),
     ]
+
+
+def quality_words(quality: QualityRecord) -> str:
+    """`pictures at least 41.8 dB from float32`, or the metric by its name."""
+    if quality.metric == PICTURE_DB:
+        return f"pictures at least {quality.value:.1f} dB from float32"
+    return f"{quality.metric} {quality.value:g} against float32"
+
+
+def provenance_lines(provenance: Mapping[str, Any]) -> list[str]:
+    """How a component came about, one line per fact."""
+    lines: list[str] = []
+    for key, value in provenance.items():
+        if isinstance(value, Mapping):
+            value = ", ".join(f"{name} {said}" for name, said in value.items())  # noqa: PLW2901
+        lines.append(f"{key:8} {value}")
+    return lines
 
 
 def verify(args: argparse.Namespace) -> int:

@@ -12,6 +12,9 @@ COMMANDS: Mapping[str, Mapping[str, str]] = {
         "inspect": "print what a bundle holds",
         "verify": "check hashes and signatures, and run one step of every component",
     },
+    "cascade.commands.upgrade": {
+        "upgrade": "convert a bundle of the format before this one",
+    },
     "runtime_client.cli.cli": {
         "generate": "make a picture from a prompt",
         "fetch": "get the picture of `cascade generate --detach`",

@@ -3,7 +3,7 @@
 Knows the record and what a run takes; the sampler is loaded when a stage is opened.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from cascade.diffusion.schedule import ScheduleSpec, TableSpec
 from cascade.diffusion.spec import DiffusionSpec, StoredContext, check_choices
 from cascade.engine import Engine
 from cascade.events import Backend
-from cascade.family import PlanWarning, ReadFile, StartCheck
+from cascade.family import ComponentSpec, PlanWarning, ReadFile, StartCheck
 from cascade.graph_spec import NET
 from cascade.request import FamilyOptions, Handoff
 from cascade.stage import EngineStage
@@ -156,7 +156,6 @@ class DiffusionFamily:
         if spec.augmentation is not None:
             a = spec.augmentation
             lines.append(f"augment  {a.default:g} by default, {a.lowest:g} to {a.highest:g}")
-        lines.extend(f"training {key}: {value}" for key, value in spec.training.items())
         return lines
 
 
@@ -203,3 +202,8 @@ def weight_words(weight: object) -> Any:
     if isinstance(weight, OscillatingGuidance):
         return {"high": weight.high, "low": weight.low, "first_steps": weight.first_steps}
     return getattr(weight, "weight", None)
+
+
+def diffusion_specs(components: Iterable[ComponentSpec]) -> tuple[DiffusionSpec, ...]:
+    """The diffusion stages among components, for tools that know no other family."""
+    return tuple(spec for spec in components if isinstance(spec, DiffusionSpec))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cascade.boundary import Image, value_of
+from cascade.boundary import Context, Image, value_of
 from cascade.diffusion.guidance import ConstantGuidance, GuidanceWeight, OscillatingGuidance
 from cascade.diffusion.request_options import DiffusionOptions
 from cascade.diffusion.schedule import Schedule, listed_times, make_schedule, training_steps
@@ -93,6 +93,12 @@ def check_weight(spec: DiffusionSpec, options: DiffusionOptions) -> None:
         InvalidRequest: naming the range.
     """
     taught, weight = spec.guidance.taught, options.guidance
+    if weight not in (None, 1.0) and value_of(Context, spec.starts_from) is None:
+        field = f"options.{spec.name}.guidance"
+        raise InvalidRequest(
+            f"{field}: {spec.name} takes no words to be guided by: expected 1, got {weight:g}",
+            field=field,
+        )
     if taught and weight is not None and not taught[0] <= weight <= taught[1]:
         field = f"options.{spec.name}.guidance"
         raise InvalidRequest(
@@ -137,6 +143,8 @@ def run_times(spec: DiffusionSpec, schedule: Schedule, steps: int) -> Times:
 def check_context(spec: DiffusionSpec, handoff: Handoff) -> dict[str, Array]:
     """The context as graph inputs, at the length of its bucket where the graph has a mask.
 
+    None of a stage without words.
+
     Args:
         spec: of the stage.
         handoff: its context is `[tokens, width]`.
@@ -149,6 +157,8 @@ def check_context(spec: DiffusionSpec, handoff: Handoff) -> dict[str, Array]:
         InvalidRequest: there is none, its shape does not fit the graph, or it holds NaN or
             infinity.
     """
+    if value_of(Context, spec.starts_from) is None:
+        return {}
     context = handoff.context
     if context is None:
         raise InvalidRequest(f"context: {spec.name} needs text embeddings", field="context")

@@ -1,16 +1,22 @@
 """What the manifest records of a diffusion stage, and which choices contradict each other."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
-from cascade.boundary import BoundaryValue, Context, Image
+from cascade.boundary import BoundaryValue, Context, Image, in_words, value_of
 from cascade.diffusion.conditioning import UpsampleKind
 from cascade.diffusion.parametrization import Prediction
+from cascade.diffusion.request_options import MAX_STEPS
 from cascade.diffusion.schedule import ScheduleSpec, TableSpec, training_steps
 from cascade.errors import ManifestError
 from cascade.graph_spec import NET, GraphSpec
+
+TEXT_PADDING = {"tokens": "context_mask"}
+"""`GraphSpec.padded_by` of a network with a mask, whose texts may be of any length."""
+MAX_LEVELS = 256
+"""Values of a channel: pictures are 8-bit."""
 
 SamplerKind = Literal["ddim", "ddpm", "ddpm_final_noise", "stochastic"]
 """`ddpm_final_noise` is `ddpm` with noise at the last step too, unless that is training step 0; a
@@ -65,13 +71,15 @@ class StoredContext:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DiffusionSpec:
-    """A stage that denoises: the base stage, or super-resolution if it has an input resolution."""
+    """A stage that denoises: a base stage, or super-resolution if it starts from a picture."""
 
     name: str
     family: Literal["diffusion"]
-    graph: GraphSpec
-    input_resolution: int | None
-    output_resolution: int
+    graphs: Mapping[str, GraphSpec]
+    """The one network, under the role `net`."""
+    starts_from: tuple[BoundaryValue, ...]
+    """Text embeddings, and the picture that super-resolution enlarges."""
+    makes: Image
     schedule: ScheduleSpec
     prediction: Prediction
     variance: Literal["fixed", "learned_range"] = "fixed"
@@ -91,28 +99,18 @@ class DiffusionSpec:
     enlarge: UpsampleKind = "cubic"
     """How the input image is brought to the output resolution."""
     augmentation: AugmentationSpec | None
-    skip_scale: Literal["long_skips", "inside"]
-    """Where 1/sqrt(2) is applied: to the long skip connections (arXiv 2205.11487, B.1), or as only
-    the graph knows."""
-    training: dict[str, str | float]
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    """How it came about; nothing that runs reads it."""
 
     @property
-    def graphs(self) -> Mapping[str, GraphSpec]:
+    def graph(self) -> GraphSpec:
         """Its one graph."""
-        return {NET: self.graph}
+        return self.graphs[NET]
 
     @property
-    def starts_from(self) -> tuple[BoundaryValue, ...]:
-        """A context, and the picture that super-resolution enlarges."""
-        width = next(t.shape[-1] for t in self.graph.inputs if t.name == "context")
-        text = Context(width=int(width))
-        low = self.input_resolution
-        return (text,) if low is None else (text, Image(width=low, height=low))
-
-    @property
-    def makes(self) -> Image:
-        """Its picture."""
-        return Image(width=self.output_resolution, height=self.output_resolution)
+    def low(self) -> Image | None:
+        """The picture that super-resolution enlarges; None of a base stage."""
+        return value_of(Image, self.starts_from)
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -127,6 +125,13 @@ def check_choices(spec: DiffusionSpec, path: str) -> None:
     Raises:
         ManifestError: naming the field under `path`.
     """
+    check_boundary(spec, path)
+    if not 1 <= spec.steps <= MAX_STEPS:
+        raise ManifestError(
+            f"{path}.steps: {spec.name} takes {spec.steps} by default, 1 to {MAX_STEPS} can be "
+            "asked for",
+            field=f"{path}.steps",
+        )
     learned = spec.variance == "learned_range"
     outputs = {output.name for output in spec.graph.outputs}
     if learned and (spec.sampler != "ddpm" or "variance" not in outputs):
@@ -162,6 +167,81 @@ def check_choices(spec: DiffusionSpec, path: str) -> None:
                     f"{path}.schedule.alpha_bar: expected falling numbers between 1 and 0",
                     field=f"{path}.schedule.alpha_bar",
                 )
+
+
+def check_boundary(spec: DiffusionSpec, path: str) -> None:
+    """Refuse what this family cannot start from or make.
+
+    Raises:
+        ManifestError: naming the field under `path`.
+    """
+    if set(spec.graphs) != {NET}:
+        raise ManifestError(
+            f"{path}.graphs: expected one under {NET!r}, got {', '.join(spec.graphs) or 'none'}",
+            field=f"{path}.graphs",
+        )
+    takes = {tensor.name for tensor in spec.graph.inputs}
+    for kind, name in ((Context, "context"), (Image, "low_res")):
+        given = any(isinstance(value, kind) for value in spec.starts_from)
+        if given != (name in takes):
+            raise ManifestError(
+                f"{path}.starts_from: {in_words(spec.starts_from)}, but its graph "
+                f"{'takes' if name in takes else 'does not take'} {name}",
+                field=f"{path}.starts_from",
+            )
+    text = value_of(Context, spec.starts_from)
+    widths = {t.shape[-1] for t in spec.graph.inputs if t.name == "context" and t.shape}
+    if text is not None and any(isinstance(w, int) and w != text.width for w in widths):
+        raise ManifestError(
+            f"{path}.starts_from: {text}, but its graph takes {widths.pop()}",
+            field=f"{path}.starts_from",
+        )
+    known = [value for value in spec.starts_from if isinstance(value, Context | Image)]
+    if len(known) != len(spec.starts_from) or len(set(map(type, known))) != len(known):
+        raise ManifestError(
+            f"{path}.starts_from: expected embeddings, a picture, both or neither, got "
+            f"{in_words(spec.starts_from)}",
+            field=f"{path}.starts_from",
+        )
+    if Context not in map(type, known) and (
+        spec.guidance.kind != "constant" or spec.guidance.weight != 1 or spec.null_context != "mask"
+    ):
+        raise ManifestError(
+            f"{path}.guidance: {spec.name} takes no words to be guided by: expected a constant "
+            "weight of 1 and the null context mask",
+            field=f"{path}.guidance",
+        )
+    check_sizes(spec, path)
+
+
+def check_sizes(spec: DiffusionSpec, path: str) -> None:
+    """Refuse pictures that super-resolution cannot make of the smaller ones.
+
+    Raises:
+        ManifestError: naming the field under `path`.
+    """
+    low, made = spec.low, spec.makes
+    if made.levels != MAX_LEVELS or (low is not None and low.levels != MAX_LEVELS):
+        raise ManifestError(
+            f"{path}.makes.levels: this family reads and makes {MAX_LEVELS} levels, got "
+            f"{made.levels}",
+            field=f"{path}.makes.levels",
+        )
+    if low is None:
+        return
+    factor = made.width // max(1, low.width)
+    if factor < 1 or (made.width, made.height) != (factor * low.width, factor * low.height):
+        raise ManifestError(
+            f"{path}.makes: {spec.name} enlarges {low.width}x{low.height} to "
+            f"{made.width}x{made.height}, expected a whole multiple, the same both ways",
+            field=f"{path}.makes",
+        )
+    if low.channels != made.channels:
+        raise ManifestError(
+            f"{path}.makes.channels: expected {low.channels} as of the smaller picture, got "
+            f"{made.channels}",
+            field=f"{path}.makes.channels",
+        )
 
 
 def check_distilled_guidance(spec: DiffusionSpec, path: str) -> None:

@@ -3,7 +3,7 @@
 Knows the record and what a run takes; the stage and the tokenizer are loaded when one is opened.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,13 +11,13 @@ import numpy as np
 
 from cascade.cost import Cost
 from cascade.engine import Engine
-from cascade.errors import InvalidRequest
+from cascade.errors import InvalidRequest, ManifestError
 from cascade.events import Backend
-from cascade.family import PlanWarning, ReadFile, StartCheck
+from cascade.family import ComponentSpec, PlanWarning, ReadFile, StartCheck
 from cascade.graph_spec import NET
 from cascade.request import FamilyOptions, Handoff
 from cascade.stage import EngineStage
-from cascade.text.spec import TextEncoderSpec
+from cascade.text.spec import TextEncoderSpec, check_record
 from cascade.types import Array
 
 
@@ -43,7 +43,8 @@ class TextEncoderFamily:
     is_discrete = False
 
     def check(self, spec: TextEncoderSpec, path: str) -> None:
-        """Nothing in a text encoder's record contradicts the rest of it."""
+        """See `cascade.text.spec.check_record`."""
+        check_record(spec, path)
 
     def resolve(self, spec: TextEncoderSpec, options: FamilyOptions | None) -> TextPlan:
         """The one plan there is.
@@ -70,7 +71,7 @@ class TextEncoderFamily:
     def cost(self, spec: TextEncoderSpec, plan: TextPlan) -> Cost:
         """One run; no pixels, and a context of the longest prompt."""
         del plan
-        size_bytes = 2 * spec.max_tokens * spec.context_width
+        size_bytes = 2 * spec.max_tokens * spec.makes.width
         return Cost(runs={NET: 1}, units=1, pixels=0, result_bytes=size_bytes)
 
     def start_check(self, spec: TextEncoderSpec, read: ReadFile) -> StartCheck:
@@ -142,10 +143,22 @@ class TextEncoderFamily:
         return ("tokenise", "encode")
 
     def describe(self, spec: TextEncoderSpec) -> list[str]:
-        """Its limit and where it came from."""
-        return [f"text     at most {spec.max_tokens} tokens, {spec.provenance}"]
+        """Its limit."""
+        return [f"text     at most {spec.max_tokens} tokens"]
 
 
 def fields_of(options: FamilyOptions) -> tuple[str, ...]:
     """Names of the choices."""
     return tuple(options.__dataclass_fields__)
+
+
+def text_encoder_of(components: Iterable[ComponentSpec]) -> TextEncoderSpec:
+    """The text encoder among components, for tools that need one.
+
+    Raises:
+        ManifestError: there is none.
+    """
+    for spec in components:
+        if isinstance(spec, TextEncoderSpec):
+            return spec
+    raise ManifestError("manifest.components: this bundle has no text encoder")

@@ -1,10 +1,11 @@
 """What the manifest records of a text encoder."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
-from cascade.boundary import BoundaryValue, Context, Prompt
+from cascade.boundary import BoundaryValue, Context, Prompt, in_words
+from cascade.errors import ManifestError
 from cascade.graph_spec import NET, GraphSpec
 
 
@@ -14,31 +15,43 @@ class TextEncoderSpec:
 
     name: str
     family: Literal["text_encoder"]
-    graph: GraphSpec
+    graphs: Mapping[str, GraphSpec]
+    """The one graph, under the role `net`."""
+    starts_from: tuple[BoundaryValue, ...]
+    """A prompt."""
+    makes: Context
     tokenizer_file: str
     max_tokens: int
     pad_token: int | None = None
     """Fills every prompt to `max_tokens` tokens, masked out, and the rows it leads to are part of
     the context: for stages trained to see them. None sends the real tokens alone."""
-    context_width: int
-    provenance: str
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    """How it came about; nothing that runs reads it."""
 
     @property
-    def graphs(self) -> Mapping[str, GraphSpec]:
+    def graph(self) -> GraphSpec:
         """Its one graph."""
-        return {NET: self.graph}
-
-    @property
-    def starts_from(self) -> tuple[BoundaryValue, ...]:
-        """Words."""
-        return (Prompt(),)
-
-    @property
-    def makes(self) -> Context:
-        """Their embeddings."""
-        return Context(width=self.context_width)
+        return self.graphs[NET]
 
     @property
     def files(self) -> tuple[str, ...]:
         """Every file of the component."""
         return (*self.graph.all_files, self.tokenizer_file)
+
+
+def check_record(spec: TextEncoderSpec, path: str) -> None:
+    """Refuse a record of another kind of component.
+
+    Raises:
+        ManifestError: naming the field under `path`.
+    """
+    if set(spec.graphs) != {NET}:
+        raise ManifestError(
+            f"{path}.graphs: expected one under {NET!r}, got {', '.join(spec.graphs) or 'none'}",
+            field=f"{path}.graphs",
+        )
+    if spec.starts_from != (Prompt(),):
+        raise ManifestError(
+            f"{path}.starts_from: expected {Prompt()}, got {in_words(spec.starts_from)}",
+            field=f"{path}.starts_from",
+        )

@@ -79,7 +79,7 @@ class TextEncoderStage:
         tokenised = time.perf_counter()
         outputs = self._engine.run(inputs)
         whole = outputs["context"][0]
-        if whole.shape != (inputs["token_ids"].shape[1], self._spec.context_width):
+        if whole.shape != (inputs["token_ids"].shape[1], self._spec.makes.width):
             raise StageError(f"context: unexpected shape {whole.shape}")
         # float16 here, on every side of every cut: the wire would round it, and this machine not.
         context = np.array(kept_rows(whole, len(ids), self._spec), np.float16)

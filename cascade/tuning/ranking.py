@@ -4,12 +4,14 @@ Pure. Knows milliseconds, precisions and what the exporter says of a file's pict
 them was measured, nor what was asked for.
 """
 
+import math
 from collections.abc import Mapping
 
 from cascade.bundle.manifest import Manifest
 from cascade.engines.kinds import EngineKind
 from cascade.families import cost_of
 from cascade.family import ComponentSpec
+from cascade.graph_spec import PICTURE_DB
 from cascade.precision import Precision
 from cascade.tuning.records import Tuning
 
@@ -20,6 +22,8 @@ NEGLIGIBLE = 0.01
 CLOSE_DB = 38.0
 """Worst picture of a file, against float32, below which it is taken only when asked for: what a
 stage changes is carried through the stages after it."""
+CLOSE = {PICTURE_DB: CLOSE_DB}
+"""By metric, the least value of what may be taken unasked; a metric that is not here never is."""
 EXACTNESS = tuple(Precision)
 """The enumeration's order: the exact ones first."""
 
@@ -53,5 +57,5 @@ def lossy_precisions(component: ComponentSpec) -> set[Precision]:
         variant.precision
         for graph in component.graphs.values()
         for variant in graph.variants
-        if variant.picture_db < CLOSE_DB
+        if variant.quality.value < CLOSE.get(variant.quality.metric, math.inf)
     }

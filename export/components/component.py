@@ -12,7 +12,7 @@ from typing import Any, Generic, Literal, TypeVar, cast
 import onnx
 from torch import nn
 
-from cascade.diffusion.spec import DiffusionSpec
+from cascade.diffusion.spec import TEXT_PADDING, DiffusionSpec
 from cascade.engines.ort import OrtEngine
 from cascade.errors import UnsupportedModel
 from cascade.graph_spec import GraphSpec, TensorSpec
@@ -132,6 +132,8 @@ class ProvenGraph:
     files: dict[str, bytes]
     optimized: onnx.ModelProto
     """After the passes, weights in float32."""
+    provenance: Mapping[str, Any]
+    """What of the export nothing that runs reads."""
     original: TorchEngine
     exported: OrtEngine
     """Runs the graph as it is stored."""
@@ -183,17 +185,29 @@ def prove_network(job: ExportJob, source: NetworkSource) -> ProvenGraph:
         outputs=source.outputs,
         storage=most_common_storage(graph.sizes),
         parity=parity,
-        fusions=graph.fusions,
+        padded_by=padding_of(source),
         gpu_forms=tuple(forms),
     )
     return ProvenGraph(
         spec=spec,
         files={spec.file: graph.stored, **{form.file: data for form, data in forms.items()}},
         optimized=graph.optimized,
+        provenance={"fusions": dict(graph.fusions), "parity_samples": len(source.cases)},
         original=original,
         exported=OrtEngine(graph.stored),
         cases=source.cases,
     )
+
+
+def padding_of(source: NetworkSource) -> dict[str, str]:
+    """The axis of a graph that may be padded, by the input that masks it: that of texts.
+
+    Not of one whose output has an entry per token: padded, it would not be what it is alone.
+    """
+    ((axis, mask),) = TEXT_PADDING.items()
+    masked = any(t.name == mask and axis in t.shape for t in source.inputs)
+    returned = any(axis in t.shape for t in source.outputs)
+    return dict(TEXT_PADDING) if masked and not returned else {}
 
 
 def make_graph(source: NetworkSource, report: Report) -> GraphStates:

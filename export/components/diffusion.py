@@ -3,10 +3,11 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from cascade.boundary import BoundaryValue, Context, Image
 from cascade.diffusion.run_start import late_start
 from cascade.diffusion.spec import DiffusionSpec, StoredContext
 from cascade.engines.ort import OrtEngine
-from cascade.graph_spec import GraphSpec
+from cascade.graph_spec import NET, GraphSpec
 from cascade.precision import Precision
 from cascade.types import ContextF16
 from export.components.component import (
@@ -57,7 +58,7 @@ def export_stage(job: StageJob, stage: StageDescription) -> ExportedComponent[Di
         check_mask(stage, context)
     proven = prove_network(export, network_source(stage, export.encoder, context))
     null = None if stage.null_text is None else job.embed(stage.null_text)
-    spec = stage_entry(stage, proven.spec, null)
+    spec = stage_entry(stage, proven, null)
     late = late_start(spec, spec.steps)
     if late is not None:
         export.report(f"warning       {late}")
@@ -101,7 +102,7 @@ def with_int8(
     variant = make_int8_variant(runs, proven, report)
     if variant is None:
         return component
-    spec = replace(component.spec, graph=replace(proven.spec, variants=(variant.entry,)))
+    spec = replace(component.spec, graphs={NET: replace(proven.spec, variants=(variant.entry,))})
     return replace(
         component,
         spec=spec,
@@ -154,22 +155,22 @@ def null_file(spec: DiffusionSpec, null: ContextF16 | None) -> dict[str, bytes]:
 
 
 def stage_entry(
-    stage: StageDescription, graph: GraphSpec, null: ContextF16 | None
+    stage: StageDescription, proven: ProvenGraph, null: ContextF16 | None
 ) -> DiffusionSpec:
     """The manifest entry of a described stage.
 
     Args:
         stage: as described.
-        graph: its entry, variants still missing.
+        proven: its graph, variants still missing.
         null: embeddings of its unconditional text, `[tokens, width]`; None where a mask asks.
     """
     stored = None if null is None else StoredContext(file=f"{stage.name}.null", tokens=len(null))
     return DiffusionSpec(
         name=stage.name,
         family="diffusion",
-        graph=graph,
-        input_resolution=stage.input_resolution,
-        output_resolution=stage.output_resolution,
+        graphs={NET: proven.spec},
+        starts_from=starting_values(stage, proven.spec),
+        makes=Image(width=stage.output_resolution, height=stage.output_resolution),
         schedule=stage.schedule,
         prediction=stage.prediction,
         variance="learned_range" if stage.learned_variance else "fixed",
@@ -182,6 +183,16 @@ def stage_entry(
         threshold=stage.threshold,
         enlarge=stage.enlarge,
         augmentation=stage.augmentation,
-        skip_scale=stage.skip_scale,
-        training=dict(stage.training),
+        provenance={
+            "training": dict(stage.training),
+            "skip_scale": stage.skip_scale,
+            **proven.provenance,
+        },
     )
+
+
+def starting_values(stage: StageDescription, graph: GraphSpec) -> tuple[BoundaryValue, ...]:
+    """Embeddings of the width that the graph takes, and the picture of super-resolution."""
+    width = next(t.shape[-1] for t in graph.inputs if t.name == "context")
+    text, low = Context(width=int(width)), stage.input_resolution
+    return (text,) if low is None else (text, Image(width=low, height=low))

@@ -10,7 +10,7 @@ import onnx
 
 from cascade.codecs.shared_initializers import attach_initializers
 from cascade.errors import ParityError
-from cascade.graph_spec import VariantSpec
+from cascade.graph_spec import PICTURE_DB, QualityRecord, VariantSpec
 from cascade.precision import Precision
 from cascade.types import Array
 from export.components.component import ProvenGraph
@@ -60,7 +60,7 @@ def make_int8_variant(
         ParityError: the predictions are too far from the torch network's.
     """
     spec = runs.blueprint.spec
-    floor = MIN_PICTURE_DB.get(spec.output_resolution, MIN_PICTURE_DB[64])
+    floor = MIN_PICTURE_DB.get(spec.makes.width, MIN_PICTURE_DB[64])
     inputs = QuantizationInputs(runs=runs, model=proven.optimized)
     try:
         made = make_int8(inputs, QuantizeOptions(floor_db=floor), report)
@@ -83,9 +83,8 @@ def make_int8_variant(
     )
     parity = prove(claim, report)
     report_int8(spec.name, made, len(file), report)
-    entry = VariantSpec(
-        precision=Precision.INT8, file=name, parity=parity, picture_db=made.picture_db
-    )
+    quality = QualityRecord(metric=PICTURE_DB, value=made.picture_db)
+    entry = VariantSpec(precision=Precision.INT8, file=name, parity=parity, quality=quality)
     return Int8Variant(entry=entry, file=file, graph=graph)
 
 

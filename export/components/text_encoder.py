@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from cascade.boundary import Context, Prompt
 from cascade.errors import ParityError, UnsupportedModel
 from cascade.events import StageFinished
-from cascade.graph_spec import TensorSpec
+from cascade.graph_spec import NET, TensorSpec
 from cascade.request import GenerateRequest, Handoff
 from cascade.stage import Stage
 from cascade.text.spec import TextEncoderSpec
@@ -45,12 +46,13 @@ def export_text_encoder(job: ExportJob) -> ExportedComponent[TextEncoderSpec]:
     spec = TextEncoderSpec(
         name=NAME,
         family="text_encoder",
-        graph=proven.spec,
+        graphs={NET: proven.spec},
+        starts_from=(Prompt(),),
+        makes=Context(width=encoder.context_width),
         tokenizer_file=TOKENIZER,
         max_tokens=encoder.max_tokens,
         pad_token=encoder.pad_token,
-        context_width=encoder.context_width,
-        provenance=encoder.provenance,
+        provenance={"made_of": encoder.provenance, **proven.provenance},
     )
     exported = TextEncoderStage(spec, words, proven.exported)
     return ExportedComponent(

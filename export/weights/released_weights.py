@@ -19,6 +19,7 @@ from torch import Tensor
 
 from cascade.bundle.bundle import Bundle
 from cascade.bundle.gpu_graph import gpu_graph
+from cascade.diffusion.family import diffusion_specs
 from cascade.diffusion.spec import DiffusionSpec
 from cascade.engines.ort import OrtEngine
 from cascade.errors import InvalidRequest, ParityError
@@ -122,7 +123,7 @@ def released_network(bundle: Bundle, preset: StagePreset) -> EfficientUNet:
         ParityError: what was read does not answer as the bundle's graph does.
     """
     position = bundle.manifest.position(preset.name)
-    spec = bundle.manifest.stages[position - 1]
+    spec = diffusion_specs(bundle.manifest.components)[position - 1]
     config = preset.unet.with_guidance() if spec.guidance.taught else preset.unet
     network = EfficientUNet(config)
     form = onnx.load_from_string(gpu_graph(bundle, spec.graph, Precision.FP16))
@@ -251,13 +252,14 @@ def write_checkpoint(bundle: Bundle, preset: StagePreset, folder: Path) -> None:
     """
     if folder.exists():
         raise InvalidRequest(f"{folder} exists: name another --checkpoints", field="checkpoints")
-    spec = bundle.manifest.stages[bundle.manifest.position(preset.name) - 1]
+    spec = diffusion_specs(bundle.manifest.components)[bundle.manifest.position(preset.name) - 1]
+    training = spec.provenance.get("training", {})
     facts = {
         "stage": preset.name,
         "released_in": bundle.bundle_id,
         "guided": float(bool(spec.guidance.taught)),
-        **{name: spec.training[e] for e, name in METADATA_NAMES.items() if e in spec.training},
-        **({"teacher": spec.training["teacher"]} if "teacher" in spec.training else {}),
+        **{name: training[e] for e, name in METADATA_NAMES.items() if e in training},
+        **({"teacher": training["teacher"]} if "teacher" in training else {}),
     }
     network = released_network(bundle, preset)
     save_checkpoint(folder, {"ema": network.state_dict()}, facts)

@@ -6,7 +6,7 @@ requests, results and the manifest; no format of pictures.
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -16,6 +16,7 @@ from cascade import __version__
 from cascade.bundle.manifest import Manifest
 from cascade.engines.kinds import MODULES, EngineKind
 from cascade.families import family_of
+from cascade.family import ComponentSpec
 from cascade.request import FamilyOptions, GenerateRequest
 from cascade.tuning.records import installed_versions
 from cascade.types import ImageU8
@@ -27,12 +28,7 @@ SOFTWARE = "edge-cascade"
 def metadata_of(manifest: Manifest, request: GenerateRequest, result: Result) -> dict[str, Any]:
     """The metadata of a picture that this client had made, as plain JSON values."""
     last = manifest.position(request.last_stage or manifest.components[-1].name)
-    taken: dict[str, dict[str, Any]] = {"steps": {}, "guidance": {}, "augmentation": {}}
-    for spec in manifest.components[: last + 1]:
-        family = family_of(spec)
-        plan = family.resolve(spec, request.options.get(spec.name))
-        for key, value in family.settings(spec, plan).items():
-            taken.setdefault(key, {})[spec.name] = value
+    taken = settings_of(manifest.components[: last + 1], request)
     return {
         "prompt": request.prompt or "",
         "seed": request.seed,
@@ -43,6 +39,19 @@ def metadata_of(manifest: Manifest, request: GenerateRequest, result: Result) ->
         "cut": result.cut,
         **made_by(manifest, result),
     }
+
+
+def settings_of(
+    components: Iterable[ComponentSpec], request: GenerateRequest
+) -> dict[str, dict[str, Any]]:
+    """What the options of components come to: by option, then by component."""
+    taken: dict[str, dict[str, Any]] = {"steps": {}, "guidance": {}, "augmentation": {}}
+    for spec in components:
+        family = family_of(spec)
+        plan = family.resolve(spec, request.options.get(spec.name))
+        for key, value in family.settings(spec, plan).items():
+            taken.setdefault(key, {})[spec.name] = value
+    return taken
 
 
 def metadata_of_fetched(manifest: Manifest, result: Result) -> dict[str, Any]:

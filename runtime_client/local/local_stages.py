@@ -7,11 +7,11 @@ requests.
 import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
+from typing import cast
 
 from cascade.bundle.bundle import Bundle
 from cascade.engine import Engine
 from cascade.engines.factory import EngineChoice, open_engine
-from cascade.graph_spec import NET
 from cascade.stage import EngineStage, Stage
 from cascade.stage_factory import open_stage
 from cascade.tuning.options import EngineOptions
@@ -104,13 +104,13 @@ class LocalStages:
         self._bundle = bundle
         self._options = engine_options
         self._lock = threading.Lock()
-        self._open: dict[int, tuple[EngineStage, SerializedEngine]] = {}
+        self._open: dict[int, EngineStage] = {}
 
     def at(self, position: int, deadline: Deadline) -> Stage:
         """The component at that position, for one request.
 
         Args:
-            position: 0 is the text encoder.
+            position: from 0.
             deadline: when its runs must be over; the loading is not interrupted.
 
         Raises:
@@ -121,22 +121,26 @@ class LocalStages:
         with self._lock:
             if position not in self._open:
                 self._open[position] = self._open_stage(position)
-            stage, engine = self._open[position]
-        return stage.with_engines({NET: TimedEngine(engine, deadline)})
+            stage = self._open[position]
+        return stage.with_engines(
+            {
+                # `make_engine` below made them.
+                role: TimedEngine(cast(SerializedEngine, engine), deadline)
+                for role, engine in stage.engines.items()
+            }
+        )
 
     def close(self) -> None:
         """Release every engine."""
         with self._lock:
-            for stage, _ in self._open.values():
+            for stage in self._open.values():
                 stage.close()
             self._open.clear()
 
-    def _open_stage(self, position: int) -> tuple[EngineStage, SerializedEngine]:
+    def _open_stage(self, position: int) -> EngineStage:
         plan = plan_here(self._bundle.manifest, self._options, (position,))
-        made: list[SerializedEngine] = []
 
         def make_engine(graph: bytes, choice: EngineChoice) -> Engine:
-            made.append(SerializedEngine(open_engine(graph, choice, cache=plan.cache)))
-            return made[0]
+            return SerializedEngine(open_engine(graph, choice, cache=plan.cache))
 
-        return open_stage(self._bundle, position, plan, make_engine), made[0]
+        return open_stage(self._bundle, position, plan, make_engine)

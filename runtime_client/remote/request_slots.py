@@ -20,7 +20,7 @@ def max_open_requests(info: ServerInfo) -> int:
     As many as may wait for one component, so that none is refused even before the first has begun.
     """
     limits = info.limits
-    held = 3 * sum(component.output_resolution**2 for component in info.components)
+    held = 3 * sum(c.output_width * c.output_height for c in info.components)
     by_bytes = max(1, limits.max_in_flight_bytes // held) if held else 0
     said = (
         limits.max_queued_per_stage,

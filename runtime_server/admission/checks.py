@@ -86,7 +86,7 @@ class Admission:
             precisions: what every component computes in here.
         """
         self._manifest = manifest
-        self._bundle_id = manifest.bundle_id
+        self._bundle_ids = manifest.ids
         self._start_checks = start_checks
         self._width = context_width(manifest)
         self._contexts = contexts
@@ -94,9 +94,9 @@ class Admission:
 
     def check_bundle(self, bundle_id: str) -> None:
         """Raise `BundleMismatch` unless both sides hold the same bundle."""
-        if bundle_id != self._bundle_id:
+        if bundle_id not in self._bundle_ids:
             raise BundleMismatch(
-                f"bundle_id: this server has {self._bundle_id}, the request was made with "
+                f"bundle_id: this server has {self._bundle_ids[0]}, the request was made with "
                 f"{bundle_id[:SHOWN]!r}: use the same bundle on both sides",
                 field="bundle_id",
             )

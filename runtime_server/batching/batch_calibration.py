@@ -13,9 +13,10 @@ from contextlib import closing
 import numpy as np
 
 from cascade.assignments import ALL
-from cascade.bundle.manifest import Component, Manifest
+from cascade.bundle.manifest import Manifest
 from cascade.engine import Engine
 from cascade.errors import CascadeError, InvalidRequest
+from cascade.family import ComponentSpec
 from cascade.graph_spec import NET
 from cascade.tuning.dummy_inputs import dummy_inputs, free_axes
 from cascade.types import Array
@@ -152,7 +153,7 @@ class BatchCalibration:
             for role in component.graphs:
                 self._measure_role(component, row, RoleKey(position, role))
 
-    def _measure_role(self, component: Component, row: Row, key: RoleKey) -> None:
+    def _measure_role(self, component: ComponentSpec, row: Row, key: RoleKey) -> None:
         """One engine of a component."""
         engine = row.engines[key.role]
 
@@ -181,7 +182,7 @@ class BatchCalibration:
 
 
 def measure_rows(
-    component: Component, engine: Engine, clock: Clock, role: str = NET
+    component: ComponentSpec, engine: Engine, clock: Clock, role: str = NET
 ) -> dict[int, float]:
     """Rows to the shortest seconds of one run, for 1, 2, 4, ... as long as each doubling pays.
 
@@ -211,7 +212,7 @@ def measure_rows(
 
 
 def max_invariant_rows(
-    component: Component, engine: Engine, tokens: Sequence[int], role: str = NET
+    component: ComponentSpec, engine: Engine, tokens: Sequence[int], role: str = NET
 ) -> int:
     """How many rows may be in one run so that each comes out as it does alone.
 
@@ -237,7 +238,7 @@ def max_invariant_rows(
     return len(parts)
 
 
-def one_row(component: Component, row: int, tokens: int, role: str) -> dict[str, Array]:
+def one_row(component: ComponentSpec, row: int, tokens: int, role: str) -> dict[str, Array]:
     """Made-up inputs of one row; no two rows are equal."""
     sizes = free_axes(component, batch=row + 1, tokens=tokens)
     inputs = {name: value[row:] for name, value in dummy_inputs(component, sizes, role).items()}

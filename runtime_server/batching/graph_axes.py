@@ -1,9 +1,8 @@
 """What batching has to know of a graph's inputs: which of them may be padded, and what it returns.
 
-The one place where the batcher looks into a graph: an input has its batch axis first; an axis that
-several inputs share by name may be filled up with zeros if one of them is a mask, a floating point
-input of exactly batch and that axis, which leaves out what was added. Not where an output has the
-axis too: it would come out too long. Knows the records of a graph, and no input by name.
+The one place where the batcher looks into a graph: an input has its batch axis first; the manifest
+says which axis may be filled up with zeros, and which input is the mask that leaves them out
+(`GraphSpec.padded_by`). Knows the records of a graph, and no input by name.
 """
 
 from collections.abc import Mapping
@@ -50,19 +49,8 @@ class GraphAxes:
 def axes_of(graph: GraphSpec) -> GraphAxes:
     """The axes of a graph as the manifest records it."""
     shapes = {tensor.name: tensor.shape for tensor in graph.inputs}
-    # An encoder's output has an entry per token: padded, it would not be what it is alone.
-    returned = {axis for tensor in graph.outputs for axis in tensor.shape}
-    masks = [t for t in graph.inputs if len(t.shape) == 2 and t.dtype.startswith("float")]
-    for mask in masks:
-        axis = mask.shape[PADDED_AXIS]
-        sharing = {
-            name
-            for name, shape in shapes.items()
-            if len(shape) > PADDED_AXIS and shape[PADDED_AXIS] == axis
-        }
-        # A mask of a fixed length masks nothing that could be unequal.
-        if isinstance(axis, str) and axis not in returned and len(sharing) > 1:
-            return GraphAxes(
-                inputs=shapes, outputs=graph.outputs, padded=frozenset(sharing), mask=mask.name
-            )
-    return GraphAxes(inputs=shapes, outputs=graph.outputs)
+    padded = graph.padded_axes
+    if set(padded.values()) != {(PADDED_AXIS,)}:
+        return GraphAxes(inputs=shapes, outputs=graph.outputs)
+    (mask,) = set(graph.padded_by.values())
+    return GraphAxes(inputs=shapes, outputs=graph.outputs, padded=frozenset(padded), mask=mask)

@@ -65,7 +65,7 @@ def describe(core: Core, bundle_mib: float) -> Iterator[str]:
 
 def describe_component(component: ComponentInfo, warmed_s: float) -> str:
     """One line of the table; the time is that of the step that warmed it up."""
-    size = component.output_resolution or ""
+    size = component.output_width or ""
     time = f"{1000 * warmed_s:9.1f}" if warmed_s else "not tried"
     return (
         f"  {component.position:>7}  {component.name:<15} {component.engine:<11} "

@@ -189,8 +189,9 @@ def idle_info(bundle: Bundle, plan: EnginePlan, config: ServerConfig) -> ServerI
     hosted = list(enumerate(manifest.components))[config.cut :]
     return ServerInfo(
         software_version=__version__,
-        bundle_id=bundle.bundle_id,
-        bundle_ids=(bundle.bundle_id,),
+        # Clients from before the upgrade compare this field, and know no other id.
+        bundle_id=bundle.manifest.ids[-1],
+        bundle_ids=bundle.manifest.ids,
         bundle_name=manifest.name,
         components=tuple(idle_component(position, spec, plan) for position, spec in hosted),
         limits=server_limits.limits_of(config, manifest),

@@ -53,4 +53,5 @@ def probe_of(manifest: Manifest, name: str) -> tuple[GenerateRequest, Handoff]:
     component = manifest.components[manifest.position(name)]
     handoff = dummy_handoff(component, tokens=TOKENS)
     options = {name: family_of(component).least_options(component)}
-    return GenerateRequest(prompt=handoff.prompt, options=options), handoff
+    request = GenerateRequest(prompt=handoff.prompt, label=handoff.label, options=options)
+    return request, handoff

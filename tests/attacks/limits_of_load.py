@@ -13,6 +13,7 @@ from runtime_server.app.server import GRPC_OPTIONS
 from runtime_server.config.config import ServerConfig
 from runtime_server.requests.active_request import MAX_SUBSCRIPTIONS
 from tests.attacks.limits import OK, Ground, Holding, Limit, answer_of, held, once
+from tests.support.manifests import encoder_of, stages_of
 from tests.support.serving import (
     PROMPT,
     SERVICE,
@@ -84,14 +85,14 @@ def finish(server: RunningServer, calls: list[Any], last: str) -> None:
 
 def held_bytes(ground: Ground) -> int:
     """What one request holds."""
-    spec = ground.bundle.manifest.text_encoder
-    pictures = sum(3 * stage.output_resolution**2 for stage in ground.bundle.manifest.stages)
-    return 2 * spec.max_tokens * spec.context_width + pictures
+    spec = encoder_of(ground.bundle.manifest)
+    pictures = sum(3 * stage.makes.width**2 for stage in stages_of(ground.bundle.manifest))
+    return 2 * spec.max_tokens * spec.makes.width + pictures
 
 
 def megapixels(ground: Ground) -> float:
     """What one request costs."""
-    return sum(s.steps * s.output_resolution**2 for s in ground.bundle.manifest.stages) / 1e6
+    return sum(s.steps * s.makes.width**2 for s in stages_of(ground.bundle.manifest)) / 1e6
 
 
 def listeners(ground: Ground, count: int) -> str:

@@ -26,6 +26,7 @@ from cascade.engines.kinds import EngineKind
 from cascade.precision import Precision
 from cascade.tuning.dummy_inputs import default_shapes
 from protos.cascade.v1 import cascade_pb2 as pb
+from tests.support.manifests import stages_of
 from tests.support.serving import PROMPT, child_server, connect, request_message, wait_until
 from tests.support.tiny_bundle import WIDTH, write_tiny_bundle
 
@@ -190,7 +191,7 @@ def test_footprint(bundle: Bundle, monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 
 def test_a_race_of_engines(bundle: Bundle, tmp_path: Path) -> None:
     """Entries in their processes take turns; one that cannot run is named, and ends nothing."""
-    spec = bundle.manifest.stages[1]
+    spec = stages_of(bundle.manifest)[1]
     graphs = bundle_graphs(bundle, spec, tmp_path)
     inputs = stage_inputs(spec, WIDTH)
     subject = Subject(stage=spec.name, checkpoint=None, storage="float32", inputs=inputs, threads=1)
@@ -220,7 +221,7 @@ def test_a_race_of_engines(bundle: Bundle, tmp_path: Path) -> None:
 
 def test_engines_that_race_know_the_shapes_that_they_know_in_the_product(bundle: Bundle) -> None:
     """Batch and size are fixed, texts are not."""
-    spec = bundle.manifest.stages[1]
+    spec = stages_of(bundle.manifest)[1]
     inputs = stage_inputs(spec, WIDTH)
     found = {name: usual_shape(name, value) for name, value in inputs.items()}
     assert found == {name: shape for name, shape in default_shapes(spec).items() if name in inputs}

@@ -28,6 +28,7 @@ from cascade.text.stage import TextEncoderStage
 from cascade.text.tokenizer import PromptTokenizer
 from cascade.tuning.plan import EnginePlan
 from cascade.types import Array, ImageU8
+from tests.support.manifests import encoder_of, square
 from tests.support.tiny_bundle import MAX_TOKENS, WIDTH, write_tiny_bundle
 
 PROMPT = "a red apple, noto style"
@@ -202,7 +203,7 @@ def test_previews_come_when_asked_for(
 
 def test_large_previews_are_thinned(bundle: Bundle) -> None:
     """Previews of a stage beyond 256 pixels leave rows and columns out; the result does not."""
-    spec = replace(spec_of(bundle, 1), output_resolution=512, steps=2)
+    spec = replace(spec_of(bundle, 1), makes=square(512), steps=2)
     events = run(DiffusionStage(spec, 1, CountingEngine()), preview_every=1)
     assert [e.image.shape for e in events if isinstance(e, Preview)] == [(256, 256, 3)]
     assert finished(events).shape == (512, 512, 3)
@@ -437,7 +438,7 @@ def test_the_text_stage_needs_a_prompt(stages: list[Stage]) -> None:
 
 def test_the_text_stage_masks_what_it_adds(bundle: Bundle) -> None:
     """One batch row, the real tokens, then masked ones up to the next full length."""
-    spec = bundle.manifest.text_encoder
+    spec = encoder_of(bundle.manifest)
     engine = FlatEncoder(WIDTH)
     words = PromptTokenizer(bundle.read("tokenizer.json"), MAX_TOKENS)
     stage = TextEncoderStage(spec, words, engine)
@@ -452,7 +453,7 @@ def test_the_text_stage_masks_what_it_adds(bundle: Bundle) -> None:
 def test_a_context_of_another_width_is_a_broken_stage(bundle: Bundle) -> None:
     """An encoder whose width is not the manifest's is found out at once."""
     words = PromptTokenizer(bundle.read("tokenizer.json"), MAX_TOKENS)
-    stage = TextEncoderStage(bundle.manifest.text_encoder, words, FlatEncoder(WIDTH + 1))
+    stage = TextEncoderStage(encoder_of(bundle.manifest), words, FlatEncoder(WIDTH + 1))
     with pytest.raises(StageError, match="unexpected shape"):
         list(stage.run(GenerateRequest(), Handoff(prompt="a cat")))
 

@@ -18,6 +18,7 @@ from cascade.tuning.options import parse_engine_options
 from cascade.tuning.plan import plan_here
 from cascade.types import ImageU8
 from tests.congruence.children import LocalAnswers
+from tests.support.manifests import stages_of
 
 FOLDER = Path(__file__).resolve().parents[2] / "bundles" / "emoji-1"
 FEWEST_DB = 70.0
@@ -41,8 +42,8 @@ def pictures(bundle: Bundle, kind: EngineKind, threads: int) -> list[dict[str, I
     """Every stage's picture of every prompt: few steps, all in float32 on one engine."""
     plan = plan_here(bundle.manifest, parse_engine_options(kind.value, "fp32", threads))
     options = {
-        component.name: DiffusionOptions(steps=2 if component.input_resolution is None else 1)
-        for component in bundle.manifest.stages
+        component.name: DiffusionOptions(steps=2 if component.low is None else 1)
+        for component in stages_of(bundle.manifest)
     }
     answers = LocalAnswers(bundle, plan)
     try:

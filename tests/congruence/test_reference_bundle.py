@@ -16,6 +16,7 @@ from cascade.request import GenerateRequest
 from cascade.types import ImageU8
 from runtime_client.client import Client
 from tests.congruence.children import serving
+from tests.support.manifests import stages_of
 
 FOLDER = Path(__file__).resolve().parents[2] / "bundles" / "emoji-1"
 PROMPTS = (
@@ -41,8 +42,8 @@ def reference() -> Bundle:
 def requests(reference: Bundle) -> list[GenerateRequest]:
     """Four prompts, the fewest steps that still exercise the sampler."""
     options = {
-        component.name: DiffusionOptions(steps=2 if component.input_resolution is None else 1)
-        for component in reference.manifest.stages
+        component.name: DiffusionOptions(steps=2 if component.low is None else 1)
+        for component in stages_of(reference.manifest)
     }
     return [
         GenerateRequest(prompt=prompt, seed=seed, options=options)

@@ -14,7 +14,7 @@ from cascade.bundle.manifest import Manifest, write_manifest
 from cascade.diffusion.stage import DiffusionStage
 from cascade.engines.ort import OrtEngine
 from cascade.errors import ParityError
-from cascade.graph_spec import FileEntry, VariantSpec
+from cascade.graph_spec import NET, PICTURE_DB, FileEntry, QualityRecord, VariantSpec
 from cascade.precision import Precision
 from cascade.request import GenerateRequest, Handoff
 from cascade.stage_factory import open_stages
@@ -34,6 +34,7 @@ from stages.evaluation.torch_engine import TorchEngine
 from stages.reference import PRESETS
 from stages.training.checkpoint import save_checkpoint
 from tests.export.conftest import OneStage, export_preset
+from tests.support.manifests import encoder_of, square, stages_of
 from tests.support.tiny_bundle import write_tiny_bundle
 from tests.support.tiny_training import FACTS, SELF_BASE, stirred, tiny_dataset
 
@@ -92,12 +93,12 @@ def test_a_stage_is_exported_with_its_facts(one_stage: OneStage) -> None:
     stage, lines = one_stage
     spec = stage.spec
     assert {"base.onnx", "base.int8.onnx"} <= set(stage.files) == set(spec.graph.all_files)
-    assert (spec.name, spec.output_resolution, spec.input_resolution) == ("base", 32, None)
+    assert (spec.name, spec.makes, spec.low) == ("base", square(32), None)
     assert spec.graph.storage == "float16"
     assert 0 <= spec.graph.parity.max_abs_error <= spec.graph.parity.tolerance_abs
-    assert spec.graph.parity.samples == 5
-    assert spec.training["steps"] == 7.0
-    assert spec.training["final_loss"] == 0.1235
+    assert spec.provenance["parity_samples"] == 5
+    assert spec.provenance["training"]["steps"] == 7.0
+    assert spec.provenance["training"]["final_loss"] == 0.1235
     assert lines[0].startswith("base ")
     assert lines[-1].startswith("base          int8: ")
 
@@ -156,7 +157,7 @@ def test_a_cascade_that_differs_is_not_written(
     prove_end_to_end(ExportedCascade(components[0], tuple(components[1:])), prompts, lines.append)
     assert "sr32 inf dB; 0.0000% of" in lines[0]
     # At another place in the cascade a stage draws other noise.
-    spec = bundle.manifest.stages[2]
+    spec = stages_of(bundle.manifest)[2]
     other = DiffusionStage(spec, 2, OrtEngine(bundle.read("sr32.onnx"), threads=1))
     components[3] = replace(components[3], exported=other)
     with pytest.raises(ParityError, match=r"end to end below 50\.0 dB: \{'sr32'"):
@@ -207,19 +208,22 @@ def test_the_constants_are_the_manifests() -> None:
 
 def test_a_variant_is_read_complete(tmp_path: Path, material: Material) -> None:
     """`read_graph` puts the weights of the float32 file back into a variant that left them out."""
-    stage = material.manifest.stages[0]
+    stage = stages_of(material.manifest)[0]
     whole = onnx.load_from_string(material.files[stage.graph.file])
     thin = onnx.ModelProto()
     thin.CopyFrom(whole)
     saved = strip_initializers(thin, whole)
     files = {**material.files, "thin.onnx": thin.SerializeToString()}
     variant = VariantSpec(
-        precision=Precision.INT8, file="thin.onnx", parity=stage.graph.parity, picture_db=40.0
+        precision=Precision.INT8,
+        file="thin.onnx",
+        parity=stage.graph.parity,
+        quality=QualityRecord(metric=PICTURE_DB, value=40.0),
     )
-    changed = replace(stage, graph=replace(stage.graph, variants=(variant,)))
+    changed = replace(stage, graphs={NET: replace(stage.graph, variants=(variant,))})
     manifest = replace(
         material.manifest,
-        stages=(changed, *material.manifest.stages[1:]),
+        components=(encoder_of(material.manifest), changed, *stages_of(material.manifest)[1:]),
         files=tuple(
             FileEntry(name=n, sha256=hashlib.sha256(d).hexdigest(), size_bytes=len(d))
             for n, d in files.items()

@@ -17,7 +17,6 @@ from cascade.commands.cli import main
 from cascade.diffusion.request_options import DiffusionOptions
 from cascade.diffusion.schedule import TableSpec, make_schedule
 from cascade.diffusion.spec import StoredContext, ThresholdSpec
-from cascade.diffusion.stage import DiffusionStage
 from cascade.errors import InvalidRequest, UnsupportedModel
 from cascade.events import StageFinished
 from cascade.numerics.noise import AUGMENTATION, START, normals
@@ -26,14 +25,10 @@ from cascade.stage_factory import open_stages
 from cascade.tuning.plan import EnginePlan
 from cascade.types import ImageU8
 from export.adapters.command import ForeignSource, describe, export_foreign
-from export.components.diffusion import stage_entry
-from export.components.synthetic_cases import stage_inputs, stage_outputs
-from export.description import StageDescription, TextEncoderDescription
 from export.parity import pictures
-from export.quantize.sampled_runs import StageBlueprint
 from runtime_client.client import Client
 from stages.evaluation.metrics import psnr_db
-from stages.evaluation.torch_engine import TorchEngine
+from tests.support.manifests import encoder_of, stages_of
 
 pytest.importorskip("diffusers", reason="THE FOREIGN EXTRA IS MISSING: diffusers was not compared")
 pytest.importorskip("sentencepiece", reason="THE FOREIGN EXTRA IS MISSING: no tiny tokenizer")
@@ -147,36 +142,8 @@ def test_a_bundle_paints_what_the_pipelines_paint(
         assert psnr_db(image, expected[name]) > 50
 
 
-def as_described(stage: StageDescription, position: int, bundle: Bundle) -> DiffusionStage:
-    """A described stage by its own entry over its own network, its null context the bundle's.
-
-    The networks are those of the bundle, whose graphs were compared with them when it was written.
-    """
-    encoder = bundle.manifest.text_encoder
-    null = np.frombuffer(bundle.read(f"{stage.name}.null"), "<f2").reshape(-1, tiny_if.WIDTH)
-    described = TextEncoderDescription(
-        network=torch.nn.Identity(),
-        tokenizer=b"",
-        max_tokens=encoder.max_tokens,
-        context_width=encoder.context_width,
-        pad_token=encoder.pad_token,
-        provenance="the bundle's",
-    )
-    outputs = stage_outputs(stage)
-    graph = replace(
-        bundle.manifest.stages[position - 1].graph,
-        inputs=stage_inputs(stage, described),
-        outputs=outputs,
-    )
-    engine = TorchEngine(stage.network, *(output.name for output in outputs))
-    return StageBlueprint(stage_entry(stage, graph, null), position, null).open(engine)
-
-
 def test_a_run_that_ends_in_noise_ends_in_the_pipeline_s_noise(
-    saved: Pipelines,
-    bundle: Bundle,
-    folders: tuple[Path, Path],
-    monkeypatch: pytest.MonkeyPatch,
+    saved: Pipelines, folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`fixed_large` above training step 0 at the end: over 50 dB; 46 dB without that noise."""
     noisy = {"variance_type": "fixed_large", "timestep_spacing": "leading", "steps_offset": 1}
@@ -188,17 +155,13 @@ def test_a_run_that_ends_in_noise_ends_in_the_pipeline_s_noise(
         changed.save_pretrained(folder / "scheduler")
         pipelines.append(type(pipeline)(**{**pipeline.components, "scheduler": changed}))
         pipelines[-1].set_progress_bar_config(disable=True)
+    out = folders[0].parent / "bundle"
     source = ForeignSource(kind="diffusers-if", where=str(folders[0]), upscalers=folders[1:])
-    stages = [
-        open_stages(bundle, [0], EnginePlan(threads=1))[0],
-        *(
-            as_described(stage, number, bundle)
-            for number, stage in enumerate(describe(source).stages, 1)
-        ),
-    ]
+    export_foreign(source, out, report=lambda _line: None)
+    opened = open_bundle(out)
     options = {"base": DiffusionOptions(steps=4), f"sr{HIGH}": DiffusionOptions(steps=3)}
     request = GenerateRequest(prompt=PROMPT, seed=7, options=options)
-    found = pictures(stages, request)
+    found = pictures(open_stages(opened, range(3), EnginePlan(threads=1)), request)
     expected = reference((pipelines[0], pipelines[1]), request, monkeypatch)
     for name, image in found.items():
         assert psnr_db(image, expected[name]) > 50
@@ -216,9 +179,9 @@ def test_the_bundle_runs_through_the_real_split(bundle: Bundle) -> None:
 
 def test_the_manifest_holds_what_the_pipelines_decide(bundle: Bundle) -> None:
     """Variance, thresholds, guidance, steps, noise level, enlarging, padding: all are entries."""
-    encoder = bundle.manifest.text_encoder
+    encoder = encoder_of(bundle.manifest)
     assert (encoder.max_tokens, encoder.pad_token) == (77, 0)
-    base, upscaler = bundle.manifest.stages
+    base, upscaler = stages_of(bundle.manifest)
     assert (base.name, upscaler.name) == ("base", f"sr{HIGH}")
     for spec, steps, weight, cap in ((base, 100, 7.0, 1.5), (upscaler, 50, 4.0, 1.0)):
         assert (spec.prediction, spec.variance, spec.sampler) == (
@@ -240,7 +203,7 @@ def test_the_manifest_holds_what_the_pipelines_decide(bundle: Bundle) -> None:
 
 def test_the_schedule_is_the_scheduler_s_own_numbers(saved: Pipelines, bundle: Bundle) -> None:
     """Tabulated in single precision as diffusers holds them, and spaced as it spaces them."""
-    spec = bundle.manifest.stages[0]
+    spec = stages_of(bundle.manifest)[0]
     assert isinstance(spec.schedule, TableSpec)
     scheduler = saved.base.scheduler
     np.testing.assert_array_equal(spec.schedule.alpha_bar, scheduler.alphas_cumprod.numpy())

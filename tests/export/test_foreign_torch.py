@@ -22,6 +22,7 @@ from export.components.synthetic_cases import synthetic_cases
 from export.components.text_encoder import export_text_encoder
 from export.description import CascadeDescription, TextEncoderDescription
 from runtime_client.client import Client
+from tests.support.manifests import stages_of
 
 EXAMPLE = "examples.my_cascade:describe"
 
@@ -66,10 +67,10 @@ def test_the_example_verifies(circles: Bundle, capsys: pytest.CaptureFixture[str
 
 def test_the_manifest_says_what_the_factory_said(circles: Bundle) -> None:
     """Choices arrive as they were made, and parity was measured at five times."""
-    base, upscaler = circles.manifest.stages
+    base, upscaler = stages_of(circles.manifest)
     assert base.threshold == ThresholdSpec(kind="dynamic", percentile=0.995, cap=1.5)
     assert (base.sampler, base.steps, base.guidance.weight) == ("ddpm", 8, 1.5)
-    assert base.graph.parity.samples == 5
+    assert base.provenance["parity_samples"] == 5
     assert base.graph.parity.max_abs_error < 1e-5
     assert upscaler.graph.inputs[0].shape == ("batch", 3, "height", "width")
     assert circles.manifest.licence == "CC0-1.0"
@@ -227,7 +228,7 @@ def test_a_text_encoder_is_compared_on_its_longest_prompt() -> None:
     assert described is not None
     enough = replace(described, network=Positions(len(my_cascade.WORDS), 16), max_tokens=16)
     component = export_text_encoder(job_of(enough, "a red circle", "a"))
-    assert component.spec.graph.parity.samples == 3
+    assert component.spec.provenance["parity_samples"] == 3
 
 
 def test_options_go_with_their_source(capsys: pytest.CaptureFixture[str]) -> None:
@@ -253,10 +254,10 @@ def test_forms_and_precisions_are_written_where_they_are_asked_for(
         assert set(forms) == {Precision.FP32} | halved
         assert forms[Precision.FP32].parity.max_abs_error < 1e-4
     assert "text_encoder  without a form for GPUs in fp16" in capsys.readouterr().out
-    for stage in bundle.manifest.stages:
+    for stage in stages_of(bundle.manifest):
         (variant,) = stage.graph.variants
         assert variant.precision is Precision.INT8
-        assert variant.picture_db >= 30
+        assert variant.quality.value >= 30
     assert main(["verify", str(out)]) == 0
     for component in circles.manifest.components:
         assert component.graph.variants == component.graph.gpu_forms == ()

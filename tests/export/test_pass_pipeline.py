@@ -94,7 +94,7 @@ def test_every_fusion_of_a_fixed_size_happened(one_stage: OneStage) -> None:
     """The bundle's entry of a stage states them, and they are the network's."""
     spec = one_stage[0].spec
     expected = expected_fusions(stirred(SELF_BASE.unet), SELF_BASE.resolution)
-    assert spec.graph.fusions == expected
+    assert spec.provenance["fusions"] == expected
     assert (expected["attention"], expected["projections"]) == (2, 6)
 
 

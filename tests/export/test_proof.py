@@ -80,7 +80,6 @@ def test_a_network_is_proven_on_every_engine_installed() -> None:
     lines: list[str] = []
     record = prove(claim(Plain), lines.append)
     assert 0 < record.max_abs_error < 1e-4
-    assert record.samples == 1
     others = set(installed_kinds()) & set(proof.KINDS) - {EngineKind.ORT}
     assert [line.split()[1].rstrip(":") for line in lines] == [proof.KINDS[k] for k in others]
 

@@ -41,7 +41,7 @@ def test_the_variant_is_in_the_manifest(one_stage: OneStage) -> None:
     (variant,) = graph.variants
     assert (variant.precision, variant.file) == (Precision.INT8, "base.int8.onnx")
     assert graph.file_for(Precision.INT8) == variant.file
-    assert variant.picture_db >= 30
+    assert variant.quality.value >= 30
     assert 0 < variant.parity.max_abs_error <= variant.parity.tolerance_abs
     nodes = [n.op_type for n in onnx.load_from_string(stage.files[variant.file]).graph.node]
     assert "QuantizeLinear" in nodes
@@ -83,7 +83,7 @@ def test_the_stated_picture_is_what_one_measures(one_stage: OneStage) -> None:
     assert runs is not None
     graph = complete(one_stage)
     found = worst_picture(runs.blueprint, graph, runs.starts.proof, runs.proof_images)
-    assert found == pytest.approx(stage.spec.graph.variants[0].picture_db, abs=0.01)
+    assert found == pytest.approx(stage.spec.graph.variants[0].quality.value, abs=0.01)
 
 
 def inputs_of(one_stage: OneStage) -> QuantizationInputs:

@@ -34,6 +34,7 @@ from stages.reference import PRESETS
 from stages.training.checkpoint import load_metadata, load_part, save_checkpoint
 from stages.training.trained_network import load_network
 from tests.export.conftest import OneStage, export_preset
+from tests.support.manifests import encoder_of, stages_of
 from tests.support.tiny_bundle import write_tiny_bundle
 from tests.support.tiny_training import FACTS, SELF_BASE, TINY_BASE, stirred
 
@@ -57,11 +58,12 @@ def bundle_of(stage: ExportedComponent[DiffusionSpec], tmp_path: Path) -> Bundle
     """The stage beside the tiny bundle's text encoder."""
     tiny = write_tiny_bundle(tmp_path / "tiny")
     files = dict(stage.files)
-    for name in tiny.manifest.text_encoder.files:
+    for name in encoder_of(tiny.manifest).files:
         files[name] = tiny.read(name)
+    encoder = replace(encoder_of(tiny.manifest), makes=stage.spec.starts_from[0])  # type: ignore[arg-type]
     manifest = replace(
         tiny.manifest,
-        stages=(stage.spec,),
+        components=(encoder, stage.spec),
         files=tuple(
             FileEntry(name=n, sha256=hashlib.sha256(d).hexdigest(), size_bytes=len(d))
             for n, d in files.items()
@@ -156,9 +158,9 @@ def test_a_checkpoint_that_says_nothing_of_its_training_is_refused(tmp_path: Pat
 def test_the_reference_bundle_gives_the_weights_of_its_graphs(name: str) -> None:
     """On inputs of another kind than the proof's: as close as the record of its parity says."""
     bundle = open_bundle(Path(__file__).parents[2] / "bundles" / "emoji-1")
-    spec = bundle.manifest.stages[bundle.manifest.position(name) - 1]
+    spec = stages_of(bundle.manifest)[bundle.manifest.position(name) - 1]
     network = released_network(bundle, PRESETS[name])
-    inputs = stage_inputs(spec, bundle.manifest.text_encoder.context_width)
+    inputs = stage_inputs(spec, encoder_of(bundle.manifest).makes.width)
     engine = OrtEngine(bundle.read(spec.graph.file), threads=1)
     found = engine.run(inputs)["prediction"]
     engine.close()
@@ -174,7 +176,7 @@ def test_another_network_is_refused(bundle: Bundle) -> None:
 
 def test_weights_that_are_not_the_graphs_are_not_handed_out(bundle: Bundle) -> None:
     """The proof against the bundle's own graph fails for any other network."""
-    spec = bundle.manifest.stages[0]
+    spec = stages_of(bundle.manifest)[0]
     with pytest.raises(ParityError, match="not those of the graph"):
         prove(stirred(SELF_BASE.unet, seed=4), bundle.read("base.onnx"), spec)
 

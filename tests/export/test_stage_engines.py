@@ -14,6 +14,7 @@ from benchmarks.lib.race_entries import Subject, TorchWay
 from benchmarks.lib.torch_ways import gigaflop, open_torch
 from benchmarks.stage_engines import stage_inputs
 from cascade.bundle.bundle import open_bundle
+from tests.support.manifests import encoder_of, stages_of
 
 BUNDLE = Path(__file__).parents[2] / "bundles" / "emoji-1"
 
@@ -22,12 +23,12 @@ BUNDLE = Path(__file__).parents[2] / "bundles" / "emoji-1"
 def subject() -> Subject:
     """The base stage of the reference cascade with made-up weights."""
     bundle = open_bundle(BUNDLE)
-    spec = bundle.manifest.stages[0]
+    spec = stages_of(bundle.manifest)[0]
     return Subject(
         stage=spec.name,
         checkpoint=None,
         storage="float32",
-        inputs=stage_inputs(spec, bundle.manifest.text_encoder.context_width),
+        inputs=stage_inputs(spec, encoder_of(bundle.manifest).makes.width),
         threads=1,
     )
 

@@ -32,7 +32,7 @@ def test_a_student_of_guidance_is_exported(tmp_path: Path) -> None:
     spec, stage = component.spec, component.exported
     assert spec.guidance.taught == GUIDANCE_WEIGHTS
     assert "guidance" in {tensor.name for tensor in spec.graph.inputs}
-    assert spec.training["teacher"] == "base"
+    assert spec.provenance["training"]["teacher"] == "base"
     context = np.ones((3, 12), np.float16)
     pictures = [
         run_stage(

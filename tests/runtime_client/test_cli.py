@@ -16,6 +16,7 @@ from cascade.commands.cli import main
 from cascade.commands.errors import describe
 from cascade.diffusion.schedule import TableSpec
 from cascade.errors import ServerBusy
+from tests.support.manifests import stages_of, with_stages
 
 PROMPT = "a red apple, noto style"
 
@@ -75,10 +76,10 @@ def test_a_run_that_starts_late_is_warned_about_once(
 ) -> None:
     """On standard error before any work, in the account, and not without a reason."""
     powers = tuple(1 - (k + 1) / 101 for k in range(100))
-    base = replace(bundle.manifest.stages[0], schedule=TableSpec(alpha_bar=powers), steps=100)
+    base = replace(stages_of(bundle.manifest)[0], schedule=TableSpec(alpha_bar=powers), steps=100)
     late = tmp_path / "late"
     shutil.copytree(bundle.folder, late)
-    manifest = replace(bundle.manifest, stages=(base, *bundle.manifest.stages[1:]))
+    manifest = with_stages(bundle.manifest, (base, *stages_of(bundle.manifest)[1:]))
     (late / "manifest.json").write_text(write_manifest(manifest))
     for steps, words in (("60", ["base: a run of 60 steps starts at time 0.600"]), ("100", [])):
         more = ["--json", "--last-stage", "base", "--steps", f"base={steps}"]

@@ -23,6 +23,7 @@ from runtime_server.batching.batch_policy import BatchLimits
 from runtime_server.batching.batcher import DeviceBatcher, HostedEngine, Row
 from runtime_server.batching.role_key import RoleKey
 from runtime_server.system.clock import Clock
+from tests.support.manifests import stages_of
 from tests.support.serving import wait_until
 
 
@@ -55,7 +56,7 @@ class Timed:
 
 def test_sizes_are_tried_as_long_as_they_pay(bundle: Bundle) -> None:
     """All where a run costs the same whatever is in it; two where it does not help."""
-    spec = bundle.manifest.stages[0]
+    spec = stages_of(bundle.manifest)[0]
     gains = Timed(0.01, 0.0001)
     found = measure_rows(spec, gains, lambda: gains.now)
     assert list(found) == [1, 2, 4, MOST_ROWS]
@@ -67,7 +68,7 @@ def test_sizes_are_tried_as_long_as_they_pay(bundle: Bundle) -> None:
 def test_long_steps_are_not_repeated_often(bundle: Bundle) -> None:
     """Once to get ready and once to measure, where one run takes longer than is enough."""
     engine = Timed(0.0, 1.1 * ENOUGH_S)
-    measure_rows(bundle.manifest.stages[2], engine, lambda: engine.now)
+    measure_rows(stages_of(bundle.manifest)[2], engine, lambda: engine.now)
     assert engine.sizes == [1, 1, 2, 2]
 
 
@@ -184,7 +185,7 @@ def test_rows_are_compared_with_themselves_alone(
     bundle: Bundle, engine: Rounding, expected: tuple[int, int]
 ) -> None:
     """Of equal and of unequal length; the last bits of float32 are no difference."""
-    spec = bundle.manifest.stages[1]
+    spec = stages_of(bundle.manifest)[1]
     found = tuple(max_invariant_rows(spec, engine, tokens) for tokens in ((8, 8, 8, 8), (8, 5)))
     assert found == expected
 

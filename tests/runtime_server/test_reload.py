@@ -26,6 +26,7 @@ from runtime_server.lifecycle.reload import Reloader, check_same_cut
 from runtime_server.runtime.core import Core, load_core
 from runtime_server.runtime.warm_up import warm_up
 from runtime_server.telemetry.server_events import ignore
+from tests.support.manifests import square, stages_of, with_stages
 from tests.support.serving import (
     PROMPT,
     RunningServer,
@@ -160,8 +161,8 @@ def test_a_bundle_whose_first_hosted_component_starts_elsewhere_is_refused(
     bundle: Bundle,
 ) -> None:
     """Devices would send what does not fit."""
-    base, _, sr32 = bundle.manifest.stages
-    coarser = replace(bundle.manifest, stages=(replace(base, output_resolution=16), sr32))
+    base, _, sr32 = stages_of(bundle.manifest)
+    coarser = with_stages(bundle.manifest, (replace(base, makes=square(16)), sr32))
     check_same_cut(bundle.manifest, coarser, 1)
     with pytest.raises(
         InvalidRequest, match="embeddings of width 8 and a picture of 16x16, the present one"

@@ -12,23 +12,29 @@ from pathlib import Path
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
+from cascade.boundary import Context, Prompt
 from cascade.bundle.bundle import Bundle, open_bundle
 from cascade.bundle.manifest import FORMAT_VERSION, Manifest, write_manifest
 from cascade.diffusion.spec import (
+    TEXT_PADDING,
     AugmentationSpec,
     DiffusionSpec,
     GuidanceSpec,
     ThresholdSpec,
 )
 from cascade.graph_spec import (
+    NET,
+    PICTURE_DB,
     FileEntry,
     GraphSpec,
     ParityRecord,
+    QualityRecord,
     TensorSpec,
     VariantSpec,
 )
 from cascade.precision import Precision
 from cascade.text.spec import TextEncoderSpec
+from tests.support.manifests import square, starts
 
 INT8 = Precision.INT8
 WIDTH = 8
@@ -36,7 +42,7 @@ WIDTH = 8
 SIZES = (8, 16, 32)
 WORDS = ("[UNK]", "a", "red", "green", "apple", "cat", "noto", "style", ",")
 MAX_TOKENS = 16
-PARITY = ParityRecord(max_abs_error=0.0, psnr_db=200.0, tolerance_abs=1e-4, samples=1)
+PARITY = ParityRecord(max_abs_error=0.0, psnr_db=200.0, tolerance_abs=1e-4)
 
 
 def model(
@@ -222,7 +228,12 @@ def write_tiny_bundle(
             # As in a true bundle, a weight that the float32 file holds is not stored again.
             files[name] = without(eight_bit(files[file]), "colours")
             variants = (
-                VariantSpec(precision=INT8, file=name, parity=PARITY, picture_db=picture_db),
+                VariantSpec(
+                    precision=INT8,
+                    file=name,
+                    parity=PARITY,
+                    quality=QualityRecord(metric=PICTURE_DB, value=picture_db),
+                ),
             )
         return GraphSpec(
             file=file,
@@ -230,17 +241,19 @@ def write_tiny_bundle(
             outputs=outs,
             storage="float32",
             parity=PARITY,
+            padded_by=TEXT_PADDING if file != "text_encoder.onnx" else {},
             variants=variants,
         )
 
     encoder = TextEncoderSpec(
         name="text_encoder",
         family="text_encoder",
-        graph=graph("text_encoder.onnx", inputs, outputs),
+        graphs={NET: graph("text_encoder.onnx", inputs, outputs)},
+        starts_from=(Prompt(),),
+        makes=Context(width=WIDTH),
         tokenizer_file="tokenizer.json",
         max_tokens=MAX_TOKENS,
-        context_width=WIDTH,
-        provenance="random numbers of a fixed seed",
+        provenance={"made_of": "random numbers of a fixed seed"},
     )
     stages = []
     before: int | None = None
@@ -255,9 +268,9 @@ def write_tiny_bundle(
             DiffusionSpec(
                 name=name,
                 family="diffusion",
-                graph=graph(file, inputs, outputs),
-                input_resolution=before,
-                output_resolution=size,
+                graphs={NET: graph(file, inputs, outputs)},
+                starts_from=starts(before, WIDTH),
+                makes=square(size),
                 schedule="cosine",
                 prediction="x0",
                 sampler="ddpm" if before is None else "ddim",
@@ -269,8 +282,6 @@ def write_tiny_bundle(
                 augmentation=None
                 if before is None
                 else AugmentationSpec(lowest=0.0, highest=0.5, default=0.1),
-                skip_scale="long_skips",
-                training={},
             )
         )
         before = size
@@ -278,9 +289,8 @@ def write_tiny_bundle(
         format_version=FORMAT_VERSION,
         name="tiny",
         licence="Apache-2.0",
-        provenance="made by the tests",
-        text_encoder=encoder,
-        stages=tuple(stages),
+        provenance={"made_of": "made by the tests"},
+        components=(encoder, *stages),
         files=tuple(
             FileEntry(name=n, sha256=hashlib.sha256(d).hexdigest(), size_bytes=len(d))
             for n, d in files.items()

@@ -205,7 +205,7 @@ def test_server_info_is_read() -> None:
     reply = pb.GetServerInfoResponse(
         wire_version=1,
         bundle_id="b",
-        components=[pb.ComponentInfo(name="sr32", position=3)],
+        components=[pb.ComponentInfo(name="sr32", position=3, output_resolution=32)],
         limits=pb.Limits(context_lifetime_seconds=60),
         image_formats=[pb.IMAGE_FORMAT_WEBP, pb.IMAGE_FORMAT_RAW],
     )
@@ -213,6 +213,7 @@ def test_server_info_is_read() -> None:
     assert [component.name for component in info.components] == ["sr32"]
     assert info.image_formats == ("raw", "webp")
     assert info.limits.context_lifetime_s == 60
+    assert (info.components[0].output_width, info.components[0].output_height) == (32, 32)
 
 
 def test_broken_bytes_are_the_servers_fault() -> None:

@@ -89,10 +89,12 @@ CODECS = (
 )
 EACH = pytest.mark.parametrize("codec", CODECS, ids=lambda codec: codec.message.DESCRIPTOR.name)
 
-SAID_TWICE = frozenset(
-    f"cascade.v1.StageOptions.{name}" for name in ("steps", "guidance", "augmentation", "diffusion")
-)
-"""Written, and said again by another field of the same message, for peers before or after it."""
+SAID_TWICE = {
+    *(f"cascade.v1.StageOptions.{n}" for n in ("steps", "guidance", "augmentation", "diffusion")),
+    "cascade.v1.ComponentInfo.output_height",
+}
+"""Written, and perhaps said again by another field, for peers before or after it: the options of
+diffusion always, the height where an image is square."""
 
 
 def is_map(field: FieldDescriptor) -> bool:

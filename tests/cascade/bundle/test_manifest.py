@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cascade.boundary import BoundaryValue, Context, Prompt
 from cascade.bundle.manifest import (
     FORMAT_VERSION,
     Manifest,
@@ -28,21 +29,38 @@ from cascade.diffusion.spec import (
 )
 from cascade.errors import ManifestError
 from cascade.graph_spec import (
+    NET,
     FileEntry,
     GraphSpec,
     ParityRecord,
     TensorSpec,
 )
 from cascade.text.spec import TextEncoderSpec
-from tests.support.tiny_bundle import write_tiny_bundle
+from tests.support.manifests import (
+    encoder_of,
+    square,
+    stages_of,
+    starts,
+    with_encoder,
+    with_stages,
+)
+from tests.support.tiny_bundle import WIDTH, write_tiny_bundle
 
 QUICK = settings(derandomize=True, deadline=None, max_examples=25)
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
 WORDS = st.text(max_size=12)
+FREE = st.recursive(
+    st.none() | st.booleans() | st.integers() | NUMBERS | WORDS,
+    lambda inner: (
+        st.lists(inner, max_size=2).map(tuple) | st.dictionaries(WORDS, inner, max_size=2)
+    ),
+    max_leaves=4,
+)
+"""Values whose shape no record declares."""
 TENSORS = st.lists(
     st.builds(
         TensorSpec,
-        name=WORDS,
+        name=WORDS.map("x".__add__),
         dtype=st.sampled_from(["float32", "float16", "int64", "int8", "uint8"]),
         shape=st.lists(st.integers() | WORDS, max_size=4).map(tuple),
     ),
@@ -53,7 +71,6 @@ PARITY = st.builds(
     max_abs_error=NUMBERS,
     psnr_db=NUMBERS,
     tolerance_abs=NUMBERS,
-    samples=st.integers(),
 )
 Place = tuple[str | int, ...]
 
@@ -61,28 +78,33 @@ Place = tuple[str | int, ...]
 @st.composite
 def manifests(draw: Any) -> Manifest:
     """Any manifest whose chain of resolutions fits."""
+    width = draw(st.integers(1, 2**20))
 
-    def graph(file: str) -> GraphSpec:
+    def graph(file: str, *taken: str) -> GraphSpec:
+        inputs = (TensorSpec(name=name, dtype="float32", shape=("batch",)) for name in taken)
         return GraphSpec(
             file=file,
-            inputs=draw(TENSORS),
+            inputs=(*inputs, *draw(TENSORS)),
             outputs=draw(TENSORS),
             storage=draw(st.sampled_from(["float32", "float16", "int8"])),
             parity=draw(PARITY),
         )
 
-    sizes = draw(st.lists(st.integers(1, 2**20), max_size=3))
+    size = draw(st.integers(1, 2**10))
+    sizes = [size]
+    for factor in draw(st.lists(st.integers(1, 4), max_size=2)):
+        sizes.append(sizes[-1] * factor)
     stages = tuple(
         DiffusionSpec(
             name=f"stage{index}",
             family="diffusion",
-            graph=graph(f"{index}.onnx"),
-            input_resolution=sizes[index - 1] if index else None,
-            output_resolution=size,
+            graphs={NET: graph(f"{index}.onnx", "context", *(["low_res"] if index else []))},
+            starts_from=starts(sizes[index - 1] if index else None, width),
+            makes=square(size),
             schedule=draw(st.sampled_from(["cosine", "linear"])),
             prediction=draw(st.sampled_from(["epsilon", "v", "x0"])),
             sampler=draw(st.sampled_from(["ddim", "ddpm", "stochastic"])),
-            steps=draw(st.integers()),
+            steps=draw(st.integers(1, 1000)),
             gamma=draw(NUMBERS),
             guidance=GuidanceSpec(
                 kind=draw(st.sampled_from(["constant", "oscillating"])), weight=draw(NUMBERS)
@@ -93,8 +115,7 @@ def manifests(draw: Any) -> Manifest:
                 st.none()
                 | st.builds(AugmentationSpec, lowest=NUMBERS, highest=NUMBERS, default=NUMBERS)
             ),
-            skip_scale="long_skips",
-            training=draw(st.dictionaries(WORDS, WORDS | NUMBERS, max_size=2)),
+            provenance=draw(st.dictionaries(WORDS, FREE, max_size=2)),
         )
         for index, size in enumerate(sizes)
     )
@@ -103,17 +124,20 @@ def manifests(draw: Any) -> Manifest:
         format_version=FORMAT_VERSION,
         name=draw(WORDS),
         licence=draw(WORDS),
-        provenance=draw(WORDS),
-        text_encoder=TextEncoderSpec(
-            name="text",
-            family="text_encoder",
-            graph=graph("text.onnx"),
-            tokenizer_file="words",
-            max_tokens=draw(st.integers()),
-            context_width=draw(st.integers()),
-            provenance=draw(WORDS),
+        provenance=draw(st.dictionaries(WORDS, FREE, max_size=2)),
+        components=(
+            TextEncoderSpec(
+                name="text",
+                family="text_encoder",
+                graphs={NET: graph("text.onnx")},
+                starts_from=(Prompt(),),
+                makes=Context(width=width),
+                tokenizer_file="words",
+                max_tokens=draw(st.integers()),
+                provenance=draw(st.dictionaries(WORDS, FREE, max_size=2)),
+            ),
+            *stages,
         ),
-        stages=stages,
         files=tuple(
             FileEntry(name=name, sha256=draw(WORDS), size_bytes=draw(st.integers()))
             for name in draw(st.permutations(names))
@@ -208,14 +232,17 @@ def test_every_hash_and_number_is_in_the_id(tiny: Manifest) -> None:
             refused.add(place[-1])
             count -= 1
     assert len(ids) == 1 + count
-    assert count > 60
-    assert refused == {"format_version", "input_resolution", "output_resolution"}
+    assert count > 55
+    # 2 is where the shape of a graph's context has its width.
+    assert refused == {"format_version", "width", "height", "channels", "levels", 2}
 
 
 def test_every_wrong_type_is_named(tiny: Manifest) -> None:
     """Whatever value is replaced by one of no fitting type, the error names its path."""
     document = to_json(tiny)
     for place, _ in leaves(document):
+        if "provenance" in place:
+            continue
         with pytest.raises(ManifestError) as caught:
             read(changed(document, place, [[]]))
         assert caught.value.field == path_of(place)
@@ -225,7 +252,8 @@ def test_every_missing_field_is_named(tiny: Manifest) -> None:
     """Every field is required except the few with documented defaults."""
     document = to_json(tiny)
     optional = {"low_weight", "first_steps", "convention", "percentile", "cap"}
-    optional |= {"variance", "enlarge", "pad_token"}
+    optional |= {"variance", "enlarge", "pad_token", "kind", "channels", "levels", "made_of"}
+    optional |= {"tokens"}
     for place, _ in leaves(document):
         if isinstance(place[-1], int) or place[-1] in optional:
             continue
@@ -245,11 +273,12 @@ def test_every_missing_field_is_named(tiny: Manifest) -> None:
     "place",
     [
         (),
-        ("text_encoder",),
-        ("text_encoder", "graph", "parity"),
-        ("stages", 1),
-        ("stages", 1, "augmentation"),
-        ("stages", 0, "graph", "inputs", 2),
+        ("components", 0),
+        ("components", 0, "graphs", "net", "parity"),
+        ("components", 2),
+        ("components", 2, "augmentation"),
+        ("components", 1, "graphs", "net", "inputs", 2),
+        ("components", 2, "makes"),
         ("files", 0),
     ],
 )
@@ -281,30 +310,43 @@ def test_no_bytes_raise_anything_else(text: bytes) -> None:
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999", "1" + "0" * 400])
 def test_numbers_beyond_floats_are_refused(tiny: Manifest, number: str) -> None:
     """NaN and infinity, however written, are no numbers of a manifest."""
-    text = json.dumps(changed(to_json(tiny), ("stages", 0, "gamma"), "HERE"))
+    text = json.dumps(changed(to_json(tiny), ("components", 1, "gamma"), "HERE"))
     with pytest.raises(ManifestError) as caught:
         read_manifest(text.replace('"HERE"', number).encode())
-    assert caught.value.field == "manifest.stages[0].gamma"
+    assert caught.value.field == "manifest.components[1].gamma"
 
 
-@pytest.mark.parametrize(("stage", "size"), [(0, 8), (1, 16), (2, 8), (2, None)])
-def test_a_broken_chain_is_refused(tiny: Manifest, stage: int, size: int | None) -> None:
-    """Every stage must start at the resolution at which the one before it ended."""
+@pytest.mark.parametrize(
+    ("position", "starts_from"),
+    [
+        (1, starts(8, WIDTH)),
+        (1, starts(None, WIDTH + 1)),
+        (2, starts(16, WIDTH)),
+        (3, starts(8, WIDTH)),
+        (3, starts(None, WIDTH)),
+        (3, (square(16),)),
+    ],
+)
+def test_a_broken_chain_is_refused(
+    tiny: Manifest, position: int, starts_from: tuple[BoundaryValue, ...]
+) -> None:
+    """Every component must start from what the one before it makes, and only from what is there."""
+    document = changed(to_json(tiny), ("components", position, "starts_from"), to_json(starts_from))
     with pytest.raises(ManifestError) as caught:
-        read(changed(to_json(tiny), ("stages", stage, "input_resolution"), size))
-    assert caught.value.field == f"manifest.stages[{stage}].input_resolution"
+        read(document)
+    assert caught.value.field == f"manifest.components[{position}].starts_from"
 
 
 def test_stages_in_another_order_are_refused(tiny: Manifest) -> None:
     """The order of the stages is part of the chain."""
-    with pytest.raises(ManifestError, match="input_resolution"):
-        replace(tiny, stages=tiny.stages[::-1])
+    with pytest.raises(ManifestError, match="starts_from"):
+        with_stages(tiny, stages_of(tiny)[::-1])
 
 
 def test_two_components_of_one_name_are_refused(tiny: Manifest) -> None:
     """Options and progress go by name: names are unique."""
     with pytest.raises(ManifestError, match="share a name"):
-        replace(tiny, text_encoder=replace(tiny.text_encoder, name="base"))
+        with_encoder(tiny, replace(encoder_of(tiny), name="base"))
 
 
 @pytest.mark.parametrize("name", ["tokenizer.json", "text_encoder.onnx", "sr16.onnx"])
@@ -320,12 +362,38 @@ def test_a_file_listed_twice_is_refused(tiny: Manifest) -> None:
         replace(tiny, files=(*tiny.files, replace(tiny.files[0], sha256="0" * 64)))
 
 
-@pytest.mark.parametrize("version", [0, 1, 3])
+@pytest.mark.parametrize("version", [0, 1, 4])
 def test_another_format_version_is_refused(tiny: Manifest, version: int) -> None:
     """A bundle of another format says what to do."""
     with pytest.raises(ManifestError, match="update edge-cascade or export") as caught:
         read(changed(to_json(tiny), ("format_version",), version))
     assert caught.value.field == "manifest.format_version"
+
+
+def test_the_format_before_is_refused_with_its_remedy(tiny: Manifest) -> None:
+    """Its owner has the bundle converted."""
+    with pytest.raises(ManifestError, match="run `cascade upgrade BUNDLE`") as caught:
+        read(changed(to_json(tiny), ("format_version",), 2))
+    assert caught.value.field == "manifest.format_version"
+
+
+def test_a_component_of_an_unknown_family_is_named(tiny: Manifest) -> None:
+    """And so are the families that there are."""
+    with pytest.raises(ManifestError, match="expected one of text_encoder, diffusion") as caught:
+        read(changed(to_json(tiny), ("components", 1, "family"), "autoregressive"))
+    assert caught.value.field == "manifest.components[1].family"
+
+
+def test_a_provenance_may_say_anything_but_not_endlessly(tiny: Manifest) -> None:
+    """Nested values are kept; what is nested nine levels deep is no fact."""
+    deep: Any = 1
+    for _ in range(9):
+        deep = [deep]
+    kept = {"notes": [{"a": None}, True, 1.5]}
+    document = changed(to_json(tiny), ("provenance",), kept)
+    assert to_json(read(document).provenance) == kept
+    with pytest.raises(ManifestError, match="at most 8 levels"):
+        read(changed(to_json(tiny), ("provenance",), {"deep": deep}))
 
 
 def test_positions_follow_the_cascade(tiny: Manifest) -> None:

@@ -8,15 +8,18 @@ from typing import Any
 
 import pytest
 
+from cascade.boundary import Context
 from cascade.bundle.bundle import Bundle, open_bundle
 from cascade.bundle.manifest import Manifest, write_manifest
 from cascade.bundle.wire_limits import check_wire_limits
 from cascade.commands.cli import main
 from cascade.errors import InvalidRequest, ManifestError
+from cascade.graph_spec import NET, GraphSpec
 from runtime_server.admission.concurrency_limits import check_bytes_suffice
 from runtime_server.config.config import ServerConfig
 from runtime_server.runtime.core import load_core
-from tests.support.tiny_bundle import write_tiny_bundle
+from tests.support.manifests import encoder_of, enlarging, square, stages_of, starts, with_stages
+from tests.support.tiny_bundle import WIDTH, write_tiny_bundle
 from wire.limits import MAX_RESOLUTION
 
 
@@ -26,30 +29,39 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     return write_tiny_bundle(tmp_path_factory.mktemp("limits") / "b")
 
 
-def with_last(manifest: Manifest, **fields: Any) -> Manifest:
-    """The last stage with other fields."""
-    last = replace(manifest.stages[-1], **fields)
-    return replace(manifest, stages=(*manifest.stages[:-1], last))
+def with_last(manifest: Manifest, size: int = 32, **fields: Any) -> Manifest:
+    """The last stage with another size and other fields."""
+    *others, last = stages_of(manifest)
+    return with_stages(manifest, (*others, replace(last, makes=square(size), **fields)))
 
 
-def with_encoder(manifest: Manifest, **fields: Any) -> Manifest:
-    """The text encoder with other fields."""
-    return replace(manifest, text_encoder=replace(manifest.text_encoder, **fields))
+def reading(graph: GraphSpec, width: int) -> GraphSpec:
+    """The same graph for embeddings of another width."""
+    inputs = tuple(
+        replace(t, shape=(*t.shape[:-1], width)) if t.name == "context" else t for t in graph.inputs
+    )
+    return replace(graph, inputs=inputs)
 
 
-def twice_the_same(manifest: Manifest) -> Manifest:
-    """A stage that keeps the size, and another one after it."""
-    base, middle, last = manifest.stages
-    middle = replace(middle, output_resolution=8)
-    return replace(manifest, stages=(base, middle, replace(last, input_resolution=8)))
+def with_text(manifest: Manifest, max_tokens: int, width: int = WIDTH) -> Manifest:
+    """The text encoder with other limits, and stages of its width."""
+    encoder = replace(encoder_of(manifest), max_tokens=max_tokens, makes=Context(width=width))
+    stages = [
+        replace(
+            spec,
+            starts_from=starts(spec.low and spec.low.width, width),
+            graphs={NET: reading(spec.graph, width)},
+        )
+        for spec in stages_of(manifest)
+    ]
+    return replace(manifest, components=(encoder, *stages))
 
 
 BEYOND: dict[str, Callable[[Manifest], Manifest]] = {
-    "stages[2].output_resolution": lambda m: with_last(m, output_resolution=2 * MAX_RESOLUTION),
-    "stages[2].steps": lambda m: with_last(m, steps=1001),
-    "stages[2].input_resolution": twice_the_same,
-    "text_encoder.max_tokens": lambda m: with_encoder(m, max_tokens=513),
-    "text_encoder.context_width": lambda m: with_encoder(m, max_tokens=512, context_width=8192),
+    "components[3].makes": lambda m: with_last(m, 2 * MAX_RESOLUTION),
+    "components[3].steps": lambda m: with_last(m, steps=1001),
+    "components[0].max_tokens": lambda m: with_text(m, 513),
+    "components[0].makes.width": lambda m: with_text(m, 512, 8192),
 }
 
 
@@ -63,11 +75,11 @@ def test_each_limit_is_named_with_its_field(bundle: Bundle, field: str) -> None:
 
 def test_within_the_limits_nothing_is_refused(bundle: Bundle) -> None:
     """The largest picture, the most steps, the widest context of a T5-XXL."""
-    manifest = with_last(bundle.manifest, output_resolution=MAX_RESOLUTION, steps=1000)
-    check_wire_limits(with_encoder(manifest, max_tokens=512, context_width=4096))
+    manifest = with_last(bundle.manifest, MAX_RESOLUTION, steps=1000)
+    check_wire_limits(with_text(manifest, 512, 4096))
 
 
-@pytest.mark.parametrize("field", ["stages[2].output_resolution", "text_encoder.max_tokens"])
+@pytest.mark.parametrize("field", ["components[3].makes", "components[0].max_tokens"])
 def test_such_a_bundle_is_neither_verified_nor_served(
     bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str], field: str
 ) -> None:
@@ -102,10 +114,16 @@ def test_a_server_has_bytes_for_one_request_of_its_bundle(bundle: Bundle) -> Non
 
 def test_a_stage_enlarges_by_whole_numbers(bundle: Bundle) -> None:
     """Another factor could not even be computed."""
-    manifest = with_last(bundle.manifest, output_resolution=40)
-    with pytest.raises(ManifestError, match="sr32 enlarges 16 to 40") as found:
-        check_wire_limits(manifest)
-    assert found.value.field == "manifest.stages[2].output_resolution"
+    with pytest.raises(ManifestError, match="sr32 enlarges 16x16 to 40x40") as found:
+        with_last(bundle.manifest, 40)
+    assert found.value.field == "manifest.components[3].makes"
+
+
+def test_a_picture_that_keeps_its_size_needs_no_other_name_for_its_start(bundle: Bundle) -> None:
+    """Two components may start from pictures of one size: a request names the first."""
+    base, middle, last = stages_of(bundle.manifest)
+    stages = (base, enlarging(middle, 8, 8), enlarging(last, 8, 16))
+    check_wire_limits(with_stages(bundle.manifest, stages))
 
 
 def test_the_reference_bundle_is_within_the_limits() -> None:

@@ -15,7 +15,8 @@ from cascade.bundle.manifest import Manifest, write_manifest
 from cascade.codecs.strict_json import to_json
 from cascade.commands.cli import main
 from cascade.commands.exit_codes import BAD_INPUT
-from cascade.graph_spec import TensorSpec
+from cascade.graph_spec import NET, TensorSpec
+from tests.support.manifests import encoder_of, with_encoder
 from tests.support.tiny_bundle import model, text_encoder_graph, write_tiny_bundle
 
 
@@ -106,10 +107,10 @@ def test_no_bundle_fails_with_one_line(
 
 def test_a_wrong_signature_fails(bundle: Bundle, capsys: pytest.CaptureFixture[str]) -> None:
     """A manifest that describes other inputs than the graph has is found out."""
-    spec = bundle.manifest.text_encoder
+    spec = encoder_of(bundle.manifest)
     wrong = tuple(replace(tensor, shape=("batch", 77)) for tensor in spec.graph.inputs)
-    changed = replace(spec, graph=replace(spec.graph, inputs=wrong))
-    rewrite(bundle, replace(bundle.manifest, text_encoder=changed))
+    changed = replace(spec, graphs={NET: replace(spec.graph, inputs=wrong)})
+    rewrite(bundle, with_encoder(bundle.manifest, changed))
     assert "text_encoder.onnx: the manifest says" in error_line(
         capsys, ["verify", str(bundle.folder)]
     )
@@ -180,9 +181,9 @@ def test_outputs_of_another_shape_fail(bundle: Bundle, capsys: pytest.CaptureFix
         helper.make_node("Concat", ["mask", "wide"], ["context"], axis=1),
     ]
     graph = model(nodes, inputs, outputs, {"last": np.array([2], np.int64)})
-    spec = bundle.manifest.text_encoder
-    changed = replace(spec, graph=replace(spec.graph, outputs=outputs))
-    rewrite(bundle, replace(bundle.manifest, text_encoder=changed), text_encoder=graph)
+    spec = encoder_of(bundle.manifest)
+    changed = replace(spec, graphs={NET: replace(spec.graph, outputs=outputs)})
+    rewrite(bundle, with_encoder(bundle.manifest, changed), text_encoder=graph)
     error = error_line(capsys, ["verify", str(bundle.folder)])
     assert "context came back as [1, 8, 1], expected finite numbers of shape [1, 4, 1]" in error
 

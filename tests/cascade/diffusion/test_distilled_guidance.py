@@ -13,9 +13,10 @@ from cascade.diffusion.spec import DiffusionSpec
 from cascade.diffusion.stage import DiffusionStage
 from cascade.errors import InvalidRequest, ManifestError
 from cascade.events import StageFinished
-from cascade.graph_spec import TensorSpec
+from cascade.graph_spec import NET, TensorSpec
 from cascade.request import GenerateRequest, Handoff
 from cascade.types import Array, ImageU8
+from tests.support.manifests import stages_of, with_stages
 from tests.support.tiny_bundle import WIDTH, write_tiny_bundle
 
 GUIDANCE = TensorSpec(name="guidance", dtype="float32", shape=("batch",))
@@ -24,7 +25,7 @@ GUIDANCE = TensorSpec(name="guidance", dtype="float32", shape=("batch",))
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> DiffusionSpec:
     """The tiny bundle's base stage."""
-    return write_tiny_bundle(tmp_path_factory.mktemp("bundle") / "tiny").manifest.stages[0]
+    return stages_of(write_tiny_bundle(tmp_path_factory.mktemp("bundle") / "tiny").manifest)[0]
 
 
 def taught(spec: DiffusionSpec, low: float = 1.0, high: float = 5.0) -> DiffusionSpec:
@@ -32,7 +33,7 @@ def taught(spec: DiffusionSpec, low: float = 1.0, high: float = 5.0) -> Diffusio
     return replace(
         spec,
         guidance=replace(spec.guidance, weight=2.0, taught=(low, high)),
-        graph=replace(spec.graph, inputs=(*spec.graph.inputs, GUIDANCE)),
+        graphs={NET: replace(spec.graph, inputs=(*spec.graph.inputs, GUIDANCE))},
     )
 
 
@@ -112,15 +113,14 @@ def test_a_weight_that_was_not_taught_is_refused(base: DiffusionSpec, weight: fl
 def test_a_manifest_that_contradicts_itself(tmp_path: Path, fault: str) -> None:
     """Input, range and default belong together."""
     manifest = write_tiny_bundle(tmp_path / "tiny").manifest
-    good = taught(manifest.stages[0])
+    good = taught(stages_of(manifest)[0])
     bad = {
-        "no input": replace(good, graph=manifest.stages[0].graph),
+        "no input": replace(good, graphs={NET: stages_of(manifest)[0].graph}),
         "no range": replace(good, guidance=replace(good.guidance, taught=())),
         "one number": replace(good, guidance=replace(good.guidance, taught=(1.0,))),
         "default outside": replace(good, guidance=replace(good.guidance, weight=9.0)),
     }[fault]
-    assert read_manifest(
-        write_manifest(replace(manifest, stages=(good, *manifest.stages[1:]))).encode()
-    ).stages[0].guidance.taught == (1.0, 5.0)
+    text = write_manifest(with_stages(manifest, (good, *stages_of(manifest)[1:])))
+    assert stages_of(read_manifest(text.encode()))[0].guidance.taught == (1.0, 5.0)
     with pytest.raises(ManifestError, match=r"guidance\.taught"):
-        replace(manifest, stages=(bad, *manifest.stages[1:]))
+        with_stages(manifest, (bad, *stages_of(manifest)[1:]))

@@ -39,7 +39,7 @@ from cascade.diffusion.thresholding import thresholded
 from cascade.diffusion.unconditional import read_stored_context, with_null_half
 from cascade.errors import InvalidRequest, ManifestError, StageError
 from cascade.events import StageFinished
-from cascade.graph_spec import TensorSpec
+from cascade.graph_spec import NET, TensorSpec
 from cascade.numerics.noise import AUGMENTATION, normals
 from cascade.request import GenerateRequest, Handoff
 from cascade.stage_factory import open_stage
@@ -48,6 +48,7 @@ from cascade.text.stage import TextEncoderStage
 from cascade.text.tokenizer import PromptTokenizer
 from cascade.tuning.plan import EnginePlan
 from cascade.types import Array, Batch, PerSample
+from tests.support.manifests import encoder_of, stages_of, with_stages
 from tests.support.tiny_bundle import WIDTH, WORDS, tokenizer_json, write_tiny_bundle
 
 SHAPE = (1, 3, 4, 5)
@@ -274,7 +275,7 @@ def brought(spec: DiffusionSpec, **changes: object) -> DiffusionSpec:
         TensorSpec(name=n, dtype="float32", shape=image) for n in ("prediction", "variance")
     )
     defaults = {
-        "graph": replace(spec.graph, outputs=outputs),
+        "graphs": {NET: replace(spec.graph, outputs=outputs)},
         "schedule": TABLE,
         "variance": "learned_range",
         "sampler": "ddpm",
@@ -286,7 +287,7 @@ def brought(spec: DiffusionSpec, **changes: object) -> DiffusionSpec:
 
 def test_a_list_of_steps_is_the_default_run(tiny: Manifest) -> None:
     """Asked for nothing or for just as many steps the list is kept; other numbers are spaced."""
-    spec = brought(tiny.stages[0])
+    spec = brought(stages_of(tiny)[0])
     schedule = make_schedule(spec.schedule)
     default = resolve_options(spec, DiffusionOptions()).steps
     np.testing.assert_allclose(run_times(spec, schedule, default), [1.0, 0.5, 0.1, 0.0])
@@ -296,7 +297,7 @@ def test_a_list_of_steps_is_the_default_run(tiny: Manifest) -> None:
 def test_more_steps_than_were_trained_are_refused_early(tiny: Manifest) -> None:
     """Before any work, naming the option."""
     with pytest.raises(InvalidRequest, match="expected 1 to 10, got 11") as caught:
-        resolve_options(brought(tiny.stages[0]), DiffusionOptions(steps=11))
+        resolve_options(brought(stages_of(tiny)[0]), DiffusionOptions(steps=11))
     assert caught.value.field == "options.base.steps"
 
 
@@ -331,25 +332,25 @@ def test_choices_that_contradict_each_other_are_refused(
     tiny: Manifest, changes: dict[str, object], field: str
 ) -> None:
     """The error names the stage's field."""
-    stages = (brought(tiny.stages[0], **changes), *tiny.stages[1:])
+    stages = (brought(stages_of(tiny)[0], **changes), *stages_of(tiny)[1:])
     with pytest.raises(ManifestError) as caught:
-        replace(tiny, stages=stages)
-    assert caught.value.field == f"manifest.stages[0].{field}"
+        with_stages(tiny, stages)
+    assert caught.value.field == f"manifest.components[1].{field}"
 
 
 def test_a_learned_variance_needs_its_output(tiny: Manifest) -> None:
     """A graph with one output cannot say a variance."""
-    stage = brought(tiny.stages[0], graph=tiny.stages[0].graph)
+    stage = brought(stages_of(tiny)[0], graphs={NET: stages_of(tiny)[0].graph})
     with pytest.raises(ManifestError, match="variance"):
-        replace(tiny, stages=(stage, *tiny.stages[1:]))
+        with_stages(tiny, (stage, *stages_of(tiny)[1:]))
 
 
 def test_a_stored_context_must_be_listed(tiny: Manifest) -> None:
     """Its file is one of the bundle's files like any other."""
     stored = StoredContext(file="base.null", tokens=2)
-    stages = (replace(tiny.stages[0], null_context=stored), *tiny.stages[1:])
+    stages = (replace(stages_of(tiny)[0], null_context=stored), *stages_of(tiny)[1:])
     with pytest.raises(ManifestError, match=r"base\.null is used but not listed"):
-        replace(tiny, stages=stages)
+        with_stages(tiny, stages)
 
 
 def test_the_new_words_survive_their_file(tiny: Manifest) -> None:
@@ -357,28 +358,29 @@ def test_the_new_words_survive_their_file(tiny: Manifest) -> None:
     augmentation = AugmentationSpec(lowest=0.1, highest=1.0, default=0.3, schedule=TABLE)
     entry = replace(tiny.files[0], name="sr16.null")
     stages = (
-        brought(tiny.stages[0]),
+        brought(stages_of(tiny)[0]),
         replace(
-            tiny.stages[1],
+            stages_of(tiny)[1],
             augmentation=augmentation,
             enlarge="bilinear_corners",
             null_context=StoredContext(file="sr16.null", tokens=2),
             threshold=ThresholdSpec(kind="none"),
-            skip_scale="inside",
         ),
-        *tiny.stages[2:],
+        *stages_of(tiny)[2:],
     )
-    encoder = replace(tiny.text_encoder, pad_token=3)
-    manifest = replace(tiny, stages=stages, text_encoder=encoder, files=(*tiny.files, entry))
+    encoder = replace(encoder_of(tiny), pad_token=3)
+    manifest = replace(tiny, components=(encoder, *stages), files=(*tiny.files, entry))
     assert read_manifest(write_manifest(manifest).encode()) == manifest
 
 
 def test_a_stage_feeds_only_the_inputs_that_its_graph_has(tiny: Manifest) -> None:
     """A graph without a mask gets none; both halves of guidance arrive, the stored one second."""
-    graph = tiny.stages[0].graph
+    graph = stages_of(tiny)[0].graph
     inputs = tuple(i for i in graph.inputs if i.name != "context_mask")
-    outputs = brought(tiny.stages[0]).graph.outputs
-    stage_spec = brought(tiny.stages[0], graph=replace(graph, inputs=inputs, outputs=outputs))
+    outputs = brought(stages_of(tiny)[0]).graph.outputs
+    stage_spec = brought(
+        stages_of(tiny)[0], graphs={NET: replace(graph, inputs=inputs, outputs=outputs)}
+    )
     image = normals((1, 3, 8, 8), seed=1, image=0, stage=0, step=0)
     engine = FakeEngine(prediction=image, variance=0 * image)
     null = np.full((2, WIDTH), 7, np.float16)
@@ -394,7 +396,9 @@ def test_a_stage_feeds_only_the_inputs_that_its_graph_has(tiny: Manifest) -> Non
 def test_a_stage_enlarges_and_noises_as_the_manifest_says(tiny: Manifest) -> None:
     """The graph's low-resolution input is the named enlargement under the named schedule."""
     augmentation = AugmentationSpec(lowest=0.1, highest=1.0, default=0.3, schedule=TABLE)
-    spec = replace(tiny.stages[1], augmentation=augmentation, enlarge="bilinear_corners", steps=1)
+    spec = replace(
+        stages_of(tiny)[1], augmentation=augmentation, enlarge="bilinear_corners", steps=1
+    )
     engine = FakeEngine(prediction=np.zeros((1, 3, 16, 16), np.float32))
     picture = np.full((8, 8, 3), 255, np.uint8)
     handoff = Handoff(context=np.ones((2, WIDTH), np.float16), image=picture)
@@ -409,25 +413,25 @@ def test_a_stage_enlarges_and_noises_as_the_manifest_says(tiny: Manifest) -> Non
 
 def test_a_fixed_number_of_tokens_is_checked(tiny: Manifest) -> None:
     """A graph that takes 77 tokens refuses 5 with a typed error."""
-    graph = tiny.stages[0].graph
+    graph = stages_of(tiny)[0].graph
     inputs = tuple(
         replace(i, shape=("batch", 77, WIDTH)) if i.name == "context" else i for i in graph.inputs
     )
-    spec = replace(tiny.stages[0], graph=replace(graph, inputs=inputs))
+    spec = replace(stages_of(tiny)[0], graphs={NET: replace(graph, inputs=inputs)})
     with pytest.raises(InvalidRequest, match=r"expected \[77, 8\]"):
         check_context(spec, Handoff(context=np.ones((5, WIDTH), np.float16)))
 
 
 def padded_stage(spec: TextEncoderSpec) -> tuple[TextEncoderStage, FakeEngine]:
     """A text encoder that answers with zeros, `max_tokens` rows of them."""
-    engine = FakeEngine(context=np.zeros((1, spec.max_tokens, spec.context_width), np.float32))
+    engine = FakeEngine(context=np.zeros((1, spec.max_tokens, spec.makes.width), np.float32))
     words = PromptTokenizer(tokenizer_json(), spec.max_tokens)
     return TextEncoderStage(spec, words, engine), engine
 
 
 def test_a_padded_prompt_keeps_all_its_rows(tiny: Manifest) -> None:
     """Padding fills up to the limit, masked out, and its rows belong to the context."""
-    spec = replace(tiny.text_encoder, pad_token=4, max_tokens=6)
+    spec = replace(encoder_of(tiny), pad_token=4, max_tokens=6)
     stage, engine = padded_stage(spec)
     *_, last = stage.run(GenerateRequest(), Handoff(prompt="a red cat"))
     assert isinstance(last, StageFinished)
@@ -451,8 +455,10 @@ def test_a_bundle_with_a_stored_context_opens(tmp_path: Path) -> None:
         size_bytes=len(data),
     )
     stored = StoredContext(file="base.null", tokens=2)
-    stages = (replace(manifest.stages[0], null_context=stored), *manifest.stages[1:])
-    changed = replace(manifest, stages=stages, files=(*manifest.files, entry))
+    stages = (replace(stages_of(manifest)[0], null_context=stored), *stages_of(manifest)[1:])
+    changed = replace(
+        manifest, components=(encoder_of(manifest), *stages), files=(*manifest.files, entry)
+    )
     (bundle.folder / "base.null").write_bytes(data)
     (bundle.folder / "manifest.json").write_text(write_manifest(changed))
     opened = open_bundle(bundle.folder)

@@ -20,6 +20,7 @@ from cascade.numerics.noise import START, normals
 from cascade.request import GenerateRequest
 from cascade.types import Batch, PerSample
 from runtime_client.request_checks import check_request
+from tests.support.manifests import stages_of, with_stages
 from tests.support.tiny_bundle import write_tiny_bundle
 
 PIXELS = 3 * 64 * 64
@@ -44,8 +45,8 @@ def cosine_table(spacing: Spacing, offset: int = 0) -> TableSpec:
 def manifest(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
     """The tiny bundle with a tabulated base stage of a thousand steps."""
     tiny = write_tiny_bundle(tmp_path_factory.mktemp("bundle") / "tiny").manifest
-    base = replace(tiny.stages[0], schedule=cosine_table("leading"), steps=27)
-    return replace(tiny, stages=(base, *tiny.stages[1:]))
+    base = replace(stages_of(tiny)[0], schedule=cosine_table("leading"), steps=27)
+    return with_stages(tiny, (base, *stages_of(tiny)[1:]))
 
 
 def brightness_kept(schedule: Schedule, first: float) -> float:
@@ -104,7 +105,7 @@ def test_a_warning_where_the_start_is_not_nearly_noise(
     manifest: Manifest, spacing: Spacing, steps: int, *, warned: bool
 ) -> None:
     """It names the stage, the steps, the time and the power that is missing there."""
-    spec = replace(manifest.stages[0], schedule=cosine_table(spacing))
+    spec = replace(stages_of(manifest)[0], schedule=cosine_table(spacing))
     found = late_start(spec, steps)
     assert (found is not None) == warned
     if found is not None:
@@ -115,7 +116,7 @@ def test_a_warning_where_the_start_is_not_nearly_noise(
 
 def test_half_the_steps_of_a_stride_of_one_start_half_way(manifest: Manifest) -> None:
     """600 of 1000 steps by a whole stride are the cleanest 600."""
-    found = late_start(manifest.stages[0], 600)
+    found = late_start(stages_of(manifest)[0], 600)
     assert found is not None
     assert found.time == 0.6
     assert found.signal == pytest.approx(
@@ -126,21 +127,21 @@ def test_half_the_steps_of_a_stride_of_one_start_half_way(manifest: Manifest) ->
 def test_schedules_of_rules_start_at_the_noisy_end(manifest: Manifest) -> None:
     """Cosine and linear runs of any length need no warning."""
     for schedule in ("cosine", "linear"):
-        spec = replace(manifest.stages[0], schedule=schedule)
+        spec = replace(stages_of(manifest)[0], schedule=schedule)
         assert [late_start(spec, steps) for steps in (1, 2, 7, 600)] == [None] * 4
 
 
 def test_a_list_of_steps_is_judged_by_its_first(manifest: Manifest) -> None:
     """The default run of a stage may be a list that starts late."""
-    base = manifest.stages[0]
+    base = stages_of(manifest)[0]
     assert late_start(replace(base, timesteps=(999, 0), steps=2), 2) is None
     assert late_start(replace(base, timesteps=(500, 0), steps=2), 2) is not None
 
 
 def test_a_request_is_warned_about_the_stages_that_it_runs(manifest: Manifest) -> None:
     """Its own steps or the defaults, up to its last stage."""
-    late = replace(manifest.stages[1], schedule=cosine_table("leading"), steps=3)
-    both = replace(manifest, stages=(manifest.stages[0], late, *manifest.stages[2:]))
+    late = replace(stages_of(manifest)[1], schedule=cosine_table("leading"), steps=3)
+    both = with_stages(manifest, (stages_of(manifest)[0], late, *stages_of(manifest)[2:]))
 
     def warned(**fields: object) -> list[str]:
         request = GenerateRequest(prompt="a", **fields)  # type: ignore[arg-type]
@@ -157,14 +158,14 @@ def test_a_request_is_warned_about_the_stages_that_it_runs(manifest: Manifest) -
 
 def test_inspect_shows_the_warning_of_a_default_run(manifest: Manifest) -> None:
     """A line of the stage, and none where there is nothing to say."""
-    assert not [line for line in describe(manifest.stages[0]) if "warning" in line]
-    (line,) = [w for w in describe(replace(manifest.stages[0], steps=4)) if "warning" in w]
+    assert not [line for line in describe(stages_of(manifest)[0]) if "warning" in line]
+    (line,) = [w for w in describe(replace(stages_of(manifest)[0], steps=4)) if "warning" in w]
     assert "a run of 4 steps starts at time 0.751" in line
 
 
 def test_steps_that_an_offset_takes_past_the_end_are_refused_early(manifest: Manifest) -> None:
     """Before the stages in front of it have run, naming the option."""
-    spec = replace(manifest.stages[0], schedule=cosine_table("leading", offset=3))
+    spec = replace(stages_of(manifest)[0], schedule=cosine_table("leading", offset=3))
     with pytest.raises(InvalidRequest, match="offset of 3") as caught:
         resolve_options(spec, DiffusionOptions(steps=500))
     assert caught.value.field == "options.base.steps"

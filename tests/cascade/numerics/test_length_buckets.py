@@ -15,7 +15,7 @@ from cascade.diffusion.stage import DiffusionStage
 from cascade.engines.factory import EngineChoice, EngineKind, installed_kinds, open_engine
 from cascade.errors import InvalidRequest
 from cascade.events import StageFinished
-from cascade.graph_spec import TensorSpec
+from cascade.graph_spec import NET, TensorSpec
 from cascade.numerics.length_buckets import LENGTHS, bucket_length, pad_tokens
 from cascade.precision import Precision
 from cascade.request import GenerateRequest, Handoff
@@ -23,6 +23,7 @@ from cascade.text.stage import TextEncoderStage
 from cascade.text.tokenizer import PromptTokenizer
 from cascade.tuning.dummy_inputs import dummy_inputs, free_axes
 from cascade.types import Array
+from tests.support.manifests import encoder_of, stages_of
 from tests.support.tiny_bundle import MAX_TOKENS, WIDTH, write_tiny_bundle
 
 REFERENCE = Path(__file__).resolve().parents[3] / "bundles" / "emoji-1"
@@ -86,7 +87,7 @@ def test_rounding_costs_at_most_half() -> None:
 
 def test_every_prompt_is_one_of_a_few_shapes_to_the_text_encoder(tiny: Bundle) -> None:
     """Prompts of every length that is allowed; what leaves the stage is as long as the text."""
-    spec = replace(tiny.manifest.text_encoder, max_tokens=300)
+    spec = replace(encoder_of(tiny.manifest), max_tokens=300)
     words = PromptTokenizer(tiny.read(spec.tokenizer_file), 300)
     engine = ShapeKeeper()
     stage = TextEncoderStage(spec, words, engine)
@@ -102,7 +103,7 @@ def test_every_prompt_is_one_of_a_few_shapes_to_the_text_encoder(tiny: Bundle) -
 @pytest.mark.parametrize("guidance", [1.0, 3.0])
 def test_every_context_is_one_of_a_few_shapes_to_a_stage(tiny: Bundle, guidance: float) -> None:
     """Contexts of every length that a caller may send, with the null half and without."""
-    spec = tiny.manifest.stages[0]
+    spec = stages_of(tiny.manifest)[0]
     engine = ShapeKeeper()
     stage = DiffusionStage(spec, 1, engine)
     options = {spec.name: DiffusionOptions(steps=1, guidance=guidance)}
@@ -115,7 +116,7 @@ def test_every_context_is_one_of_a_few_shapes_to_a_stage(tiny: Bundle, guidance:
 def test_what_is_added_is_zero_and_masked(tiny: Bundle, tokens: int) -> None:
     """The text first, as it was; the mask says where it ends."""
     context = context_of(tokens)
-    inputs = check_context(tiny.manifest.stages[0], Handoff(context=context))
+    inputs = check_context(stages_of(tiny.manifest)[0], Handoff(context=context))
     np.testing.assert_array_equal(inputs["context"][0, :tokens], context)
     assert not inputs["context"][0, tokens:].any()
     length = bucket_length(tokens)
@@ -124,12 +125,12 @@ def test_what_is_added_is_zero_and_masked(tiny: Bundle, tokens: int) -> None:
 
 def with_inputs(spec: DiffusionSpec, inputs: list[TensorSpec]) -> DiffusionSpec:
     """The same stage with other inputs of its graph."""
-    return replace(spec, graph=replace(spec.graph, inputs=tuple(inputs)))
+    return replace(spec, graphs={NET: replace(spec.graph, inputs=tuple(inputs))})
 
 
 def test_graphs_without_a_mask_or_of_one_length_see_the_text_alone(tiny: Bundle) -> None:
     """What no mask can leave out is not added."""
-    spec = tiny.manifest.stages[0]
+    spec = stages_of(tiny.manifest)[0]
     maskless = with_inputs(spec, [i for i in spec.graph.inputs if i.name != "context_mask"])
     assert check_context(maskless, Handoff(context=context_of(5)))["context"].shape[1] == 5
     fixed = [
@@ -146,7 +147,7 @@ def test_a_context_that_is_not_finite_names_its_field(tiny: Bundle, value: float
     context = context_of(3)
     context[1, 2] = value
     with pytest.raises(InvalidRequest, match=r"context\.data: holds NaN or infinity") as caught:
-        check_context(tiny.manifest.stages[0], Handoff(context=context))
+        check_context(stages_of(tiny.manifest)[0], Handoff(context=context))
     assert caught.value.field == "context.data"
 
 
@@ -157,7 +158,7 @@ def test_masked_tokens_change_rounding_alone(kind: EngineKind, tokens: int) -> N
     """The reference networks answer with the added tokens as without them, but for rounding."""
     bundle = open_bundle(REFERENCE)
     rng = np.random.default_rng(tokens)
-    encoder, base = bundle.manifest.text_encoder, bundle.manifest.stages[0]
+    encoder, base = encoder_of(bundle.manifest), stages_of(bundle.manifest)[0]
     ids = rng.integers(5, 20_000, (1, tokens))
     text = {"token_ids": ids, "token_mask": np.ones((1, tokens), np.float32)}
     picture = dummy_inputs(base, free_axes(base, batch=1, tokens=tokens))

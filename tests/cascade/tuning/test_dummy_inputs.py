@@ -13,6 +13,7 @@ from cascade.tuning.dummy_inputs import (
     dummy_inputs,
     free_axes,
 )
+from tests.support.manifests import encoder_of, stages_of
 from tests.support.tiny_bundle import SIZES, write_tiny_bundle
 
 
@@ -24,7 +25,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 def test_pictures_are_smooth_and_noisy_ones_halfway_to_noise(bundle: Bundle) -> None:
     """A step at t = 0.5: unit variance in `x_t`, neighbours alike in `low_res`."""
-    last = bundle.manifest.stages[-1]
+    last = stages_of(bundle.manifest)[-1]
     inputs = dummy_inputs(last, free_axes(last, batch=4, tokens=3))
     assert inputs["x_t"].shape == inputs["low_res"].shape == (4, 3, SIZES[-1], SIZES[-1])
     assert abs(inputs["x_t"].std() - np.sqrt(0.75)) < 0.03
@@ -42,7 +43,7 @@ def test_no_two_pictures_of_a_batch_are_equal() -> None:
 
 def test_guidance_doubles_rows_unless_it_is_taught(bundle: Bundle) -> None:
     """What one evaluation of a step is: two rows, or one for a student."""
-    base = bundle.manifest.stages[0]
+    base = stages_of(bundle.manifest)[0]
     guided = replace(base, guidance=replace(base.guidance, weight=2.0, taught=()))
     assert default_batch(guided) == 2
     assert default_batch(replace(guided, guidance=replace(guided.guidance, weight=1.0))) == 1
@@ -52,9 +53,9 @@ def test_guidance_doubles_rows_unless_it_is_taught(bundle: Bundle) -> None:
 
 def test_usual_shapes_leave_the_length_of_texts_open(bundle: Bundle) -> None:
     """Batch and size are those of the defaults."""
-    last, base = bundle.manifest.stages[-1], bundle.manifest.stages[0]
+    last, base = stages_of(bundle.manifest)[-1], stages_of(bundle.manifest)[0]
     shapes = default_shapes(last)
     assert shapes["low_res"] == shapes["x_t"] == (default_batch(last), 3, SIZES[-1], SIZES[-1])
     assert shapes["context"][:2] == shapes["context_mask"] == (default_batch(last), None)
     assert default_shapes(base).keys() == {tensor.name for tensor in base.graph.inputs}
-    assert default_shapes(bundle.manifest.text_encoder)["token_ids"] == (1, None)
+    assert default_shapes(encoder_of(bundle.manifest))["token_ids"] == (1, None)

@@ -52,6 +52,7 @@ def register_generate(subparsers: "argparse._SubParsersAction[argparse.ArgumentP
     add("--steps", type=option(int), metavar="STAGE=N", help="denoising steps, 1 to 1000 (default: the bundle's)", **per_stage)
     add("--guidance", type=option(float), metavar="STAGE=W", help="guidance weight, 0 to 100; 1 is none (default: the bundle's)", **per_stage)
     add("--augmentation", type=option(float), metavar="STAGE=L", help="noise on the input of a super-resolution stage (default: the bundle's)", **per_stage)
+    add("--set", dest="choices", metavar="STAGE.OPTION=VALUE", help="any option of any stage, such as base.steps=4; a wrong name lists what there is (default: none)", **per_stage)
     add("--last-stage", metavar="NAME", help="stop after this stage (default: the bundle's last)")
     add("--preview", type=Path, metavar="DIR", help="write previews and every stage's picture there (default: none)")
     add("--previews", type=int, default=PREVIEWS, metavar="N", help=f"of each stage written there, 0 to 1000 (default: {PREVIEWS})")
@@ -102,6 +103,7 @@ def run_generate(args: argparse.Namespace) -> int:
     """Make the picture, or leave it to the server; returns the exit code."""
     # Imported here: `cascade generate --help` needs no codec and no table.
     from runtime_client.cli.generate_command import GenerateArgs, run_foreground, submit_detached
+    from runtime_client.cli.set_options import parse_choice
 
     wanted = GenerateArgs(
         bundle=bundle_or_default(args.bundle),
@@ -112,6 +114,7 @@ def run_generate(args: argparse.Namespace) -> int:
         preview=args.preview,
         as_json=args.json,
         quiet=args.quiet,
+        choices=tuple(parse_choice(text) for text in args.choices),
     )
     refuse_contradictions(args)
     (submit_detached if args.detach else run_foreground)(wanted)
@@ -200,12 +203,15 @@ def request_of(args: argparse.Namespace) -> GenerateRequest:
 
 def refuse_beside_source(args: argparse.Namespace) -> None:
     """Raise `InvalidRequest` for what the picture of `--from` says already."""
-    said = ("prompt", "seed", "image_index", "steps", "guidance", "augmentation", "last_stage")
+    said = (
+        "prompt", "seed", "image_index", "steps", "guidance", "augmentation", "choices",
+        "last_stage",
+    )  # fmt: skip
     given = [name for name in said if getattr(args, name) not in (None, [])]
     given += [name for name in ("engine", "precision") if getattr(args, name) != AUTO]
     given += ["detach"] if args.detach else []
     if given:
-        name = given[0].replace("_", "-")
+        name = given[0].replace("_", "-").replace("choices", "set")
         raise InvalidRequest(f"from: it goes without {name}, which the picture says", field="from")
 
 

@@ -32,6 +32,7 @@ from runtime_client.cli.picture_metadata import as_text, metadata_of, metadata_o
 from runtime_client.cli.previews import PreviewFolder
 from runtime_client.cli.progress_bars import ProgressBars
 from runtime_client.cli.remake import Remake, check_engines_here, remake_of
+from runtime_client.cli.set_options import Choice, with_choices
 from runtime_client.cli.time_table import ENCODE_PNG, TOTAL, WorkRows, render, rows
 from runtime_client.client import Client
 from runtime_client.config import ClientConfig
@@ -55,6 +56,8 @@ class GenerateArgs:
     as_json: bool
     quiet: bool
     """No progress and no table; errors are said."""
+    choices: tuple[Choice, ...] = ()
+    """Options beside those of `request`, as `--set` gives them."""
 
 
 def run_foreground(args: GenerateArgs) -> None:
@@ -106,9 +109,10 @@ def submit_detached(args: GenerateArgs) -> None:
     bars = progress_of(args)
     try:
         with Client(args.bundle, args.config) as client:
-            warn(client, args.request)
+            request = with_choices(client.bundle.manifest, args.request, args.choices)
+            warn(client, request)
             bars.begin()
-            request_id = client.submit(args.request, on_event=bars.show)
+            request_id = client.submit(request, on_event=bars.show)
     finally:
         bars.close()
     line = json.dumps({"request_id": request_id}) if args.as_json else request_id
@@ -142,7 +146,8 @@ def prepared(args: GenerateArgs) -> tuple[Client, GenerateRequest, Remake | None
         CascadeError: see `Client`.
     """
     if args.source is None:
-        return Client(args.bundle, args.config), args.request, None
+        client = Client(args.bundle, args.config)
+        return client, with_choices(client.bundle.manifest, args.request, args.choices), None
     bundle = open_bundle(args.bundle, args.config.require_signature)
     remake = remake_of(args.source, read_metadata(args.source), bundle.manifest)
     count = len(bundle.manifest.components)

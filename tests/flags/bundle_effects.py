@@ -114,11 +114,13 @@ def completion(t: Trial) -> None:
 
 
 BUILT = "tests/cascade/commands/test_build_engines.py"
+UPGRADE = "tests/cascade/test_upgrade.py"
 OPTIONS = "tests/cascade/engines/test_trt_options.py"
 EFFECTS: Mapping[str, Effect | str] = {
     "cascade --version": version,
     "completion shell": completion,
     "inspect bundle": inspect_bundle,
+    "upgrade bundle": f"{UPGRADE}::test_the_command_rewrites_the_manifest_alone",
     "inspect --json": inspect_json,
     "verify bundle": verify_bundle,
     "verify --require-signature": verify_signature,

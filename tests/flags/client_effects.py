@@ -373,6 +373,7 @@ EFFECTS: Mapping[str, Effect] = {
     "generate --seed": differs("--seed", 9),
     "generate --image-index": differs("--image-index", 9),
     "generate --steps": differs("--steps", "base=5"),
+    "generate --set": differs("--set", "base.steps=5"),
     "generate --guidance": differs("--guidance", "base=9"),
     "generate --augmentation": differs("--augmentation", "sr16=0.4"),
     "generate --last-stage": last_stage,

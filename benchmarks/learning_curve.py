@@ -22,7 +22,7 @@ from benchmarks.sweep_subjects import asked_of_base, base_score, from_checkpoint
 from cascade.diffusion.request_options import DiffusionOptions
 from stages.data.dataset import open_dataset
 from stages.evaluation.probe import load_probe
-from stages.training.checkpoint import load_facts
+from stages.training.checkpoint import load_metadata
 from stages.training.trainer import KEPT_AT
 
 WANTED = {"top5": 0.8, "keywords_top5": 0.5, "style": 0.95}
@@ -114,7 +114,7 @@ def main() -> None:
     rows = []
     for folder in folders:
         found = score(from_checkpoint("base", folder).stage(), options)
-        rows.append({"samples": load_facts(folder)["samples"], **found})
+        rows.append({"samples": load_metadata(folder)["samples"], **found})
         print("  ".join(f"{key} {value}" for key, value in rows[-1].items()), flush=True)
     ahead = forecast(rows, args.before)
     for name, found in ahead.items():

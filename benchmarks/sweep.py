@@ -7,7 +7,7 @@
 Tries every combination on the same pictures and seeds: the networks of checkpoints in torch, or the
 graphs of a bundle as a client runs them. Judged by the probe (base) or by PSNR against the truth
 (super-resolution: from what the stage before it makes of a true picture, as in the cascade). The
-winner is the cheapest within a tolerance of the best; `stages/defaults.py` holds the winners.
+winner is the cheapest within a tolerance of the best; `stages/reference.py` holds the winners.
 """
 
 import argparse

@@ -40,8 +40,8 @@ from stages.evaluation.metrics import psnr_db, sharpness
 from stages.evaluation.probe import load_probe
 from stages.evaluation.sampling import torch_spec
 from stages.evaluation.torch_engine import TorchEngine
-from stages.presets import PRESETS
-from stages.training.checkpoint import load_facts
+from stages.reference import PRESETS
+from stages.training.checkpoint import load_metadata
 from stages.training.trained_network import load_network, preset_of
 
 Score = Callable[[DiffusionStage, DiffusionOptions], dict[str, float]]
@@ -107,7 +107,7 @@ def open_subjects(
 def from_checkpoint(stage: str, folder: Path) -> SweepSubject:
     """A checkpoint's averaged weights, run by torch."""
     preset = preset_of(PRESETS[stage], folder)
-    steps = int(load_facts(folder).get("sampling_steps", 0))
+    steps = int(load_metadata(folder).get("sampling_steps", 0))
     return SweepSubject(
         name=folder.name,
         position=list(PRESETS).index(stage) + 1,

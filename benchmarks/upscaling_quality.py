@@ -21,7 +21,7 @@ from stages.data.captions import STYLES
 from stages.data.dataset import Dataset, box_average
 from stages.evaluation.metrics import consistency_db, psnr_db, sharpness, ssim
 from stages.evaluation.upscaling import lanczos
-from stages.presets import PRESETS
+from stages.reference import PRESETS
 from stages.training.checkpoint import has_checkpoint
 from stages.training.recipes import REGRESSION
 from stages.training.regression import regressed

@@ -111,7 +111,7 @@ def run_export(args: argparse.Namespace) -> int:
         from export.bundle_writer import write_cascade
         from export.components.component import ExportOptions
         from export.weights.rounding import Storage
-        from stages.presets import PRESETS
+        from stages.reference import PRESETS
     except ImportError as exc:
         raise MissingExtra(f"export needs: pip install 'edge-cascade[export]' ({exc})") from exc
     form = f"STAGE=FOLDER with {', '.join(PRESETS)}"
@@ -177,7 +177,7 @@ def run_weights(args: argparse.Namespace) -> int:
     except ImportError as exc:
         raise MissingExtra(f"this needs: pip install 'edge-cascade[export]' ({exc})") from exc
     from cascade.bundle.bundle import open_bundle
-    from stages.presets import PRESETS
+    from stages.reference import PRESETS
 
     bundle = open_bundle(bundle_or_default(args.bundle))
     for name in args.stages or [spec.name for spec in diffusion_specs(bundle.manifest.components)]:

@@ -21,8 +21,9 @@ from stages.evaluation.metrics import psnr_db
 
 TOLERANCE_ABS = 5e-3
 """Largest difference of one output value. Float32 sums in another order over some dozen layers give
-1e-5 to 1e-4; super-resolution sees the residual enlarged by up to 1 / `UNetConfig.detail` = 20 and
-reached 2e-3 in single values at the cleanest times, where v hardly matters to the picture."""
+1e-5 to 1e-4; super-resolution sees the residual enlarged by up to 1 /
+`UNetConfig.residual_std` = 20 and reached 2e-3 in single values at the cleanest times, where v
+hardly matters to the picture."""
 
 
 @dataclass(frozen=True, slots=True)

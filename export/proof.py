@@ -182,7 +182,10 @@ def compare_at_large_mean(
 
 
 def distance(found: Array, wanted: Array) -> float:
-    """Largest difference in standard deviations of what was wanted; infinite where not a number."""
+    """Largest difference in standard deviations of what was wanted; infinite where not a number.
+
+    Both have one shape, any; another shape is infinitely far.
+    """
     if found.shape != wanted.shape:
         return float("inf")
     missed = float(np.abs(found.astype(np.float64) - wanted).max())

@@ -169,8 +169,8 @@ def run_train(args: argparse.Namespace) -> int:
     from stages.data.dataset import open_dataset
     from stages.data.loader import Loader
     from stages.evaluation.sheet import SheetWriter
-    from stages.presets import PRESETS
-    from stages.training.recipes import head_start, regression_lesson
+    from stages.reference import PRESETS
+    from stages.training.recipes import regression_recipe, warm_start
     from stages.training.trainer import train
 
     preset = PRESETS[args.stage]
@@ -182,14 +182,14 @@ def run_train(args: argparse.Namespace) -> int:
     data = open_dataset(args.data)
     sheets = SheetWriter(preset, data, args.checkpoints, every_minutes=args.sheet_minutes)
     options = run_options(args, half_steps=args.half_steps)
-    lesson = None
+    recipe = None
     if args.regression:
-        lesson = regression_lesson(preset, args.start or args.checkpoints / preset.name)
+        recipe = regression_recipe(preset, args.start or args.checkpoints / preset.name)
     elif args.start is not None:
-        lesson = head_start(preset, args.start)
+        recipe = warm_start(preset, args.start)
     # A regression draws no samples: a sheet of it by the sampler would show nothing of it.
     watch = None if args.regression else sheets
-    train(preset, Loader(data, preset), options, report=print_line, watch=watch, lesson=lesson)
+    train(preset, Loader(data, preset), options, report=print_line, watch=watch, recipe=recipe)
     return 0
 
 
@@ -198,8 +198,8 @@ def run_distill(args: argparse.Namespace) -> int:
     prepare_torch(args)
     from stages.data.dataset import open_dataset
     from stages.data.loader import Loader
-    from stages.presets import PRESETS
-    from stages.training.recipes import guidance_lesson, steps_lesson
+    from stages.reference import PRESETS
+    from stages.training.recipes import guidance_recipe, steps_recipe
     from stages.training.trainer import train
 
     if args.what == "guidance" and args.to is not None:
@@ -207,12 +207,12 @@ def run_distill(args: argparse.Namespace) -> int:
     preset = PRESETS[args.stage]
     teacher = args.checkpoints / (args.teacher or args.stage)
     if args.what == "guidance":
-        student, lesson = guidance_lesson(preset, teacher)
+        student, recipe = guidance_recipe(preset, teacher)
     else:
-        student, lesson = steps_lesson(preset, teacher, to=args.to)
+        student, recipe = steps_recipe(preset, teacher, to=args.to)
     data = open_dataset(args.data)
-    train(student, Loader(data, preset), run_options(args), report=print_line, lesson=lesson)
-    print_line(f"{args.checkpoints / lesson.name}")
+    train(student, Loader(data, preset), run_options(args), report=print_line, recipe=recipe)
+    print_line(f"{args.checkpoints / recipe.name}")
     return 0
 
 
@@ -290,7 +290,7 @@ def run_evaluate(args: argparse.Namespace) -> int:
     """Held-out PSNR of a super-resolution stage against Lanczos, as a table."""
     from stages.data.dataset import open_dataset
     from stages.evaluation.upscaling import evaluate_upscaling
-    from stages.presets import PRESETS
+    from stages.reference import PRESETS
 
     data = open_dataset(args.data)
     for level in args.augmentation:

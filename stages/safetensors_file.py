@@ -32,7 +32,7 @@ MAX_HEADER_BYTES = 100_000_000
 
 
 def save_safetensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write tensors to one file, replacing it only once the new one is complete."""
+    """Write tensors of any shape to one file, replacing it only once the new one is complete."""
     header: dict[str, object] = {}
     blobs = []
     offset = 0

@@ -21,7 +21,7 @@ from export.graphs import export_graph
 from export.weights.rounding import Storage, release
 from stages.evaluation.sampling import graph_inputs, graph_outputs
 from stages.networks.efficient_unet import EfficientUNet
-from stages.presets import PRESETS, StagePreset
+from stages.reference import PRESETS, StagePreset
 from stages.training.trained_network import load_network
 
 GEMM_SIZES = (512, 1024, 2048)

@@ -27,7 +27,13 @@ class IfNetwork(nn.Module):
         self.learned_variance = learned_variance
 
     def forward(self, x_t: Tensor, t: Tensor, context: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        """The prediction, and the variance where one was learned."""
+        """The prediction `[B, 3, H, W]`, and the variance where one was learned.
+
+        Args:
+            x_t: `[B, 3, H, W]`, noisy images.
+            t: `[B]`, times in (0, 1].
+            context: `[B, L, D]`, embeddings.
+        """
         step = training_step(t, self.train_steps)
         found = self.unet(x_t, step, encoder_hidden_states=context, return_dict=False)[0]
         return split_output(found, learned_variance=self.learned_variance)
@@ -56,7 +62,15 @@ class IfUpscaler(nn.Module):
     def forward(
         self, x_t: Tensor, t: Tensor, context: Tensor, low_res: Tensor, aug_level: Tensor
     ) -> Tensor | tuple[Tensor, Tensor]:
-        """The prediction, and the variance where one was learned."""
+        """The prediction `[B, 3, H, W]`, and the variance where one was learned.
+
+        Args:
+            x_t: `[B, 3, H, W]`, noisy images.
+            t: `[B]`, times in (0, 1].
+            context: `[B, L, D]`, embeddings.
+            low_res: `[B, 3, H, W]`, the enlarged images.
+            aug_level: `[B]`, levels of their noise in [0, 1].
+        """
         found = self.unet(
             torch.cat([x_t, low_res], dim=1),
             training_step(t, self.train_steps),
@@ -73,7 +87,7 @@ def training_step(t: Tensor, train_steps: int) -> Tensor:
 
 
 def split_output(found: Tensor, *, learned_variance: bool) -> Tensor | tuple[Tensor, Tensor]:
-    """Three channels, or twice three as two outputs; an unused variance is dropped."""
+    """`[B, 6, H, W]` as the first three channels, or as two outputs where a variance is used."""
     if learned_variance:
         return found[:, :CHANNELS], found[:, CHANNELS:]
     return found[:, :CHANNELS]

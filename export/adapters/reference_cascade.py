@@ -21,14 +21,13 @@ from export.description import (
 )
 from export.passes.expectations import expected_fusions
 from export.weights.rounding import Storage, release
-from export.weights.training_facts import training_facts
+from export.weights.training_metadata import training_metadata
 from stages.data.dataset import Dataset, open_dataset
 from stages.data.prompts import TOKENIZER_FILE, text_encoder, tokenizer
-from stages.defaults import SAMPLING, augmentation_of, guidance_of
 from stages.evaluation.sampling import graph_inputs
 from stages.networks.text_encoder import model_folder
-from stages.presets import PRESETS, StagePreset
-from stages.training.checkpoint import load_facts
+from stages.reference import PRESETS, SAMPLING, StagePreset, augmentation_of, guidance_of
+from stages.training.checkpoint import load_metadata
 from stages.training.trained_network import load_network, preset_of
 
 MAX_TOKENS = 64
@@ -87,10 +86,13 @@ def checkpoint_of(preset: StagePreset, source: ReferenceSource) -> Path:
         InvalidRequest: a student of steps would be sampled by default with another number of them.
     """
     folder = source.checkpoints / source.networks.get(preset.name, preset.name)
-    taught, default = int(load_facts(folder).get("sampling_steps", 0)), SAMPLING[preset.name].steps
+    taught, default = (
+        int(load_metadata(folder).get("sampling_steps", 0)),
+        SAMPLING[preset.name].steps,
+    )
     if taught and taught != default:
         raise InvalidRequest(
-            f"networks: {folder.name} was distilled to {taught} steps, stages/defaults.py has "
+            f"networks: {folder.name} was distilled to {taught} steps, stages/reference.py has "
             f"{preset.name} take {default}: change one of them",
             field="networks",
         )
@@ -134,7 +136,7 @@ def describe_stage(
         ),
         fusions=expected_fusions(network, size),
         skip_scale="long_skips",
-        training=training_facts(preset, network, checkpoint),
+        training=training_metadata(preset, network, checkpoint),
     )
 
 

@@ -15,7 +15,7 @@ from cascade.numerics.noise import normals
 from cascade.request import Handoff
 from cascade.types import Array, ImageU8
 from stages.data.dataset import Dataset, box_average
-from stages.presets import GUIDANCE_WEIGHTS, StagePreset
+from stages.reference import GUIDANCE_WEIGHTS, StagePreset
 
 TIMES = (0.02, 0.25, 0.5, 0.75, 0.98)
 

@@ -91,7 +91,8 @@ def make_int8_variant(
 def first_rows(cases: Sequence[Mapping[str, Array]]) -> list[Mapping[str, Array]]:
     """One row of each batch: the second shows an image at another row's time.
 
-    Sampling never does, and values beyond everything calibrated are cut.
+    Sampling never does, and values beyond everything calibrated are cut. Arrays of any shape whose
+    first axis is the row.
     """
     return [{name: value[:1] for name, value in case.items()} for case in cases]
 

@@ -25,7 +25,8 @@ def prove_mask(
     Args:
         name: of the component, for the error.
         engine: runs the original network.
-        inputs: one case of its inputs; of texts of one token nothing can be told.
+        inputs: one batch of its inputs, `token_mask` or `context_mask` `[B, L]` among them; of
+            texts of one token nothing can be told.
         output: which output counts.
         per_token: whether the output has a row per token; those of the rest are nobody's.
 

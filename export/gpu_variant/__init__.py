@@ -1,1 +1,1 @@
-"""The form of a graph that compilers for GPUs want: blocks whole, weights borrowed."""
+"""The form of a graph that compilers for GPUs want: blocks whole, large weights left out."""

@@ -60,7 +60,7 @@ def layer_norm(norm: NodeProto, weights: list[str]) -> NodeProto:
 def with_axes(
     editor: GraphEditor, nodes: list[NodeProto], names: FreshNames, name: str, axes: int
 ) -> str:
-    """A vector `[C]` as `[C, 1, 1]`, by a node: the weight stays what other files may lend."""
+    """A vector `[C]` as `[C, 1, 1]`, by a node: the weight stays what other files may share."""
     shape = np.array([-1, *[1] * axes], np.int64)
     target = numpy_helper.from_array(shape, names.fresh(f"{name}_shape"))
     editor.graph.initializer.append(target)

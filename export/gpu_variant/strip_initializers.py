@@ -1,9 +1,9 @@
 """Weights that another file of the bundle already holds are left out of this one.
 
-Requires: the lender's large weights are stored as `export.weights.exact_storage` stores them.
-Ensures: the borrower's graph, completed by `shared_initializers.attach_initializers`, computes with
-the very same float32 numbers; a weight that the lender does not hold in this shape (the passes for
-CPUs split and join some) stays, in eight bits where that is exact.
+Requires: the stored graph's large weights are stored as `export.weights.exact_storage` stores them.
+Ensures: the other graph, completed by `shared_initializers.attach_initializers`, computes with the
+very same float32 numbers; a weight that the stored graph does not hold in this shape (the passes
+for CPUs split and join some) stays, in eight bits where that is exact.
 """
 
 from dataclasses import dataclass
@@ -22,20 +22,20 @@ LARGE = 256
 
 
 @dataclass(frozen=True, slots=True)
-class Loan:
-    """One weight taken from the lender: nodes and small constants that rebuild it."""
+class SharedWeight:
+    """One weight that the stored graph keeps: nodes and small constants that rebuild it."""
 
     nodes: tuple[NodeProto, ...]
     constants: tuple[TensorProto, ...]
 
 
-class Lender:
-    """The weights of a stored graph, found by value, for one graph that borrows."""
+class SharedWeights:
+    """The weights of a stored graph, found by value, for one graph that leaves its own out."""
 
-    def __init__(self, model: onnx.ModelProto, borrower: onnx.ModelProto) -> None:
+    def __init__(self, model: onnx.ModelProto, other: onnx.ModelProto) -> None:
         # A name that means something else over there cannot stand for a weight of this file.
-        self.elsewhere = names_in(borrower)
-        self.fresh = FreshNames(model, borrower)
+        self.elsewhere = names_in(other)
+        self.fresh = FreshNames(model, other)
         self.values = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
         self.steps = steps_of(model)
         self.by_shape: dict[tuple[int, ...], list[str]] = {}
@@ -43,8 +43,8 @@ class Lender:
             if value.size >= LARGE:
                 self.by_shape.setdefault(value.shape, []).append(name)
 
-    def lend(self, name: str, value: NDArray[np.float32]) -> Loan | None:
-        """How to have a weight from this file; None when it is not in it."""
+    def find(self, name: str, value: NDArray[np.float32]) -> SharedWeight | None:
+        """How to have a weight, of any shape, from this file; None when it is not in it."""
         for stored_name in self.by_shape.get(value.shape, ()):
             if stored_name != name and stored_name in self.elsewhere:
                 continue
@@ -76,63 +76,71 @@ def steps_of(model: onnx.ModelProto) -> dict[str, str]:
 
 
 def widened(levels: NDArray[np.int8], steps: NDArray[np.float32]) -> NDArray[np.float32]:
-    """What is stored, as it is computed with."""
+    """Levels of any shape times steps that broadcast against it: the weight computed with."""
     return np.asarray(levels * steps, np.float32)
 
 
-def from_floats(name: str, stored_name: str, stored: NDArray) -> Loan:
-    """A weight that is stored as a float of some width."""
+def from_floats(name: str, stored_name: str, stored: NDArray) -> SharedWeight:
+    """A weight of any shape that is stored as a float of some width."""
     if stored_name == name:
-        return Loan((), ())
+        return SharedWeight((), ())
     if stored.dtype == np.float32:
-        return Loan((helper.make_node("Identity", [stored_name], [name]),), ())
+        return SharedWeight((helper.make_node("Identity", [stored_name], [name]),), ())
     widen = helper.make_node("Cast", [stored_name], [name], to=TensorProto.FLOAT)
-    return Loan((widen,), ())
+    return SharedWeight((widen,), ())
 
 
-def from_levels(name: str, stored_name: str, steps: NDArray[np.float32], names: FreshNames) -> Loan:
+def from_levels(
+    name: str, stored_name: str, steps: NDArray[np.float32], names: FreshNames
+) -> SharedWeight:
     """A weight that is stored as whole numbers of one step per channel.
 
     The steps are written here too, as the vector that DequantizeLinear wants: they are small, and
     it is the one operator behind which TensorRT takes eight-bit constants.
+
+    Args:
+        name: of the weight.
+        stored_name: of its int8 levels in the stored graph.
+        steps: of the weight's shape, but with all axes except the channel's of size 1.
+        names: gives new ones.
     """
     axis = int(np.argmax(steps.shape))
     constant = numpy_helper.from_array(steps.reshape(-1), names.fresh(f"{name}_steps"))
     node = helper.make_node("DequantizeLinear", [stored_name, constant.name], [name], axis=axis)
-    return Loan((node,), (constant,))
+    return SharedWeight((node,), (constant,))
 
 
-def stored_small(name: str, value: NDArray[np.float32], names: FreshNames) -> Loan | None:
-    """A weight that nobody lends, in eight bits of its own; None where that is not exact."""
+def stored_small(name: str, value: NDArray[np.float32], names: FreshNames) -> SharedWeight | None:
+    """A weight of any shape that no other file keeps, in its own eight bits; None if not exact."""
     grid = eight_bit_grid(value)
     if grid is None:
         return None
     levels = numpy_helper.from_array(grid.levels, names.fresh(f"{name}_levels"))
-    loan = from_levels(name, levels.name, along(grid.steps, grid.axis, value.ndim), names)
-    return Loan(loan.nodes, (levels, *loan.constants))
+    shared = from_levels(name, levels.name, along(grid.steps, grid.axis, value.ndim), names)
+    return SharedWeight(shared.nodes, (levels, *shared.constants))
 
 
-def strip_shared_weights(model: onnx.ModelProto, lender: onnx.ModelProto) -> int:
-    """Leave out, in place, every large weight that the lender holds exactly.
+def strip_shared_weights(model: onnx.ModelProto, stored: onnx.ModelProto) -> int:
+    """Leave out, in place, every large weight that the stored graph holds exactly.
 
     Returns:
         Bytes of weights that stayed.
     """
-    found = Lender(lender, model)
+    found = SharedWeights(stored, model)
     nodes: list[NodeProto] = []
     kept: list[TensorProto] = []
     for tensor in model.graph.initializer:
         value = numpy_helper.to_array(tensor)
         large = value.size >= LARGE and value.dtype == np.float32
-        loan = None
+        shared = None
         if large:
             name = tensor.name
-            loan = found.lend(name, value) or stored_small(name, value, found.fresh)
-        if loan is None:
+            shared = found.find(name, value) or stored_small(name, value, found.fresh)
+        if shared is None:
             kept.append(tensor)
             continue
-        nodes.extend(loan.nodes)
-        kept.extend(loan.constants)
+        nodes.extend(shared.nodes)
+        kept.extend(shared.constants)
     body = list(model.graph.node)
     del model.graph.initializer[:]
     model.graph.initializer.extend(kept)

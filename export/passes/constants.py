@@ -28,7 +28,7 @@ def fold(node: NodeProto, constant: Callable[[str], NDArray[Any] | None]) -> NDA
 
     Args:
         node: with one output.
-        constant: gives the value of a constant by name, None for other values.
+        constant: gives the value, of any shape, of a constant by name; None for other values.
     """
     if node.op_type not in FOLDED or node.domain or len(node.output) != 1:
         return None

@@ -80,7 +80,7 @@ class GraphEditor:
         return self._known().is_float(name)
 
     def add_constant(self, value: NDArray[Any], hint: str) -> str:
-        """A new constant; the same value is stored once."""
+        """A new constant of any shape; the same value is stored once."""
         key = ("constant", value.dtype.str, value.shape, value.tobytes())
         if key not in self._made:
             name = self._fresh(hint)

@@ -53,7 +53,7 @@ class Gate:
         self._runs: list[Run] = []
         for number, named in enumerate(SIZES):
             sizes = axis_sizes(plain, named, OTHER_SIZES[number])
-            inputs = made_up(plain, sizes)
+            inputs = synthetic_inputs(plain, sizes)
             try:
                 self._runs.append(Run(sizes, inputs, engine.run(inputs)))
             except EngineError:
@@ -110,7 +110,7 @@ def axis_sizes(model: onnx.ModelProto, named: Mapping[str, int], other: int) -> 
     return {name: named.get(name, other) for name in names}
 
 
-def made_up(model: onnx.ModelProto, sizes: Mapping[str, int]) -> dict[str, Array]:
+def synthetic_inputs(model: onnx.ModelProto, sizes: Mapping[str, int]) -> dict[str, Array]:
     """Inputs of these sizes: normal numbers in pictures and tokens, 0 to 1 in vectors and masks.
 
     Whole numbers are 0 and 1: those are rows of every table.

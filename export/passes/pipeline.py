@@ -18,7 +18,7 @@ from export.passes.conditioning import join_conditioning
 from export.passes.gate import Gate
 from export.passes.group_norm import split_group_norms
 from export.passes.pixel_shuffle import split_pixel_shuffles
-from export.passes.preconditioning import join_straight_path
+from export.passes.preconditioning import join_preconditioning
 from export.passes.projections import join_projections
 from export.passes.sample_factors import gather_sample_factors
 from export.passes.split_concat import split_concats
@@ -31,7 +31,8 @@ PASSES: Mapping[str, Callable[[onnx.ModelProto], int]] = {
     "pixel_shuffle": split_pixel_shuffles,
     "sample_factors": gather_sample_factors,
     # After the factors are gathered: what is left of them is one per picture.
-    "straight_path": join_straight_path,
+    # The name that manifests have for it.
+    "straight_path": join_preconditioning,
     "split_convolutions": split_concats,
     "group_norm": split_group_norms,
     "attention": fuse_attention,

@@ -27,13 +27,13 @@ class PreconditioningMatch:
     out: str
     gate: str
     low_in_seen: str
-    seen_scale: str
+    c_in: str
     from_x_t: str
     from_low: str
     from_network: str
 
 
-def join_straight_path(model: onnx.ModelProto) -> int:
+def join_preconditioning(model: onnx.ModelProto) -> int:
     """Rewrite every prediction of this form.
 
     Returns:
@@ -57,17 +57,17 @@ def find_path(editor: GraphEditor, prediction: str) -> PreconditioningMatch | No
         known = dict(weighted(editor, n) for n in sum_of(editor, straight))
         for out, gated in operands(editor.maker(total, "Add")):
             for gate, seen in operands(editor.maker(gated, "Mul")):
-                difference, seen_scale = weighted(editor, seen)
+                difference, c_in = weighted(editor, seen)
                 x_t, clean = sum_of(editor, difference, "Sub") or ("", "")
                 low, low_in_seen = weighted(editor, clean)
-                if low and known.keys() == {x_t, low} and never_zero(editor, seen_scale):
+                if low and known.keys() == {x_t, low} and never_zero(editor, c_in):
                     return PreconditioningMatch(
                         seen=seen,
                         low=low,
                         out=out,
                         gate=gate,
                         low_in_seen=low_in_seen,
-                        seen_scale=seen_scale,
+                        c_in=c_in,
                         from_x_t=known[x_t],
                         from_low=known[low],
                         from_network=from_network,
@@ -77,7 +77,7 @@ def find_path(editor: GraphEditor, prediction: str) -> PreconditioningMatch | No
 
 def rewrite(editor: GraphEditor, path: PreconditioningMatch) -> str:
     """The prediction anew; its name."""
-    weight_of_seen = editor.add("Div", [path.from_x_t, path.seen_scale])
+    weight_of_seen = editor.add("Div", [path.from_x_t, path.c_in])
     through_low = editor.add("Mul", [path.from_x_t, path.low_in_seen])
     weight_of_low = editor.add("Add", [path.from_low, through_low])
     gate = editor.add("Mul", [path.gate, path.from_network])

@@ -19,7 +19,13 @@ from export.quantize.ranges import Observed
 def observe(
     model: onnx.ModelProto, layers: Sequence[Layer], cases: Iterable[Mapping[str, Array]]
 ) -> dict[str, Observed]:
-    """Run every case and note the input and output of every layer, by tensor name."""
+    """Run every case and note the input and output of every layer, by tensor name.
+
+    Args:
+        model: the float32 graph.
+        layers: whose tensors are watched.
+        cases: batches of the graph's inputs by name, in the shapes it declares.
+    """
     names = list(dict.fromkeys(n for la in layers for n in (la.activation, la.name)))
     inputs = {info.name for info in model.graph.input}
     engine = OrtEngine(with_outputs(model, [n for n in names if n not in inputs]))

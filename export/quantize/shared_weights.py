@@ -10,17 +10,17 @@ SMALL_BYTES = 256
 """Smaller constants stay: a name in another file would weigh as much."""
 
 
-def strip_initializers(model: onnx.ModelProto, lender: onnx.ModelProto) -> int:
-    """Take every large constant that the lender holds too out of a graph, in place.
+def strip_initializers(model: onnx.ModelProto, stored: onnx.ModelProto) -> int:
+    """Take every large constant that the stored graph holds too out of a graph, in place.
 
     Args:
-        model: the int8 graph; its constants are renamed to the lender's names.
-        lender: the float32 graph as it lies in the bundle.
+        model: the int8 graph; its constants are renamed to the stored graph's names.
+        stored: the float32 graph as it lies in the bundle.
 
     Returns:
         Bytes left out.
     """
-    held = {content(tensor): tensor.name for tensor in lender.graph.initializer}
+    held = {content(tensor): tensor.name for tensor in stored.graph.initializer}
     taken = {name for node in model.graph.node for name in node.output}
     taken |= {info.name for info in model.graph.input}
     taken |= {tensor.name for tensor in model.graph.initializer}

@@ -84,7 +84,7 @@ class Writer:
             node.input[2] = self.bias(layer, np.float32(levels.scale) * grid.steps)
 
     def add(self, name: str, value: np.ndarray) -> str:
-        """A new initialiser."""
+        """A new initialiser of any shape; its name."""
         name = self.names.fresh(name)
         self.model.graph.initializer.append(numpy_helper.from_array(value, name))
         return name
@@ -149,7 +149,7 @@ class Writer:
         return self.weights[key]
 
     def bias(self, layer: Layer, steps: np.ndarray) -> str:
-        """The bias as whole numbers of input scale times weight step."""
+        """The bias as whole numbers of input scale times weight step, `[channels]` float32."""
         value = array(self.stored[str(layer.bias)]).astype(np.float64)
         limit = float(np.iinfo(np.int32).max)
         levels = np.clip(np.rint(value / steps), -limit, limit).astype(np.int32)

@@ -30,7 +30,7 @@ class RecordingEngine:
         self.cases: list[Case] = []
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """The wrapped engine's answer."""
+        """The wrapped engine's answer to inputs of the shapes that its graph declares."""
         self.cases.append({name: value.copy() for name, value in inputs.items()})
         return self._engine.run(inputs)
 

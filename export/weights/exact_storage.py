@@ -75,7 +75,7 @@ def store_exactly(model: onnx.ModelProto) -> Counter[str]:
 
 
 def to_half(value: NDArray[np.float32]) -> NDArray[np.float16]:
-    """The nearest half-precision numbers; infinity beyond their range."""
+    """The nearest half-precision numbers in the same shape; infinity beyond their range."""
     with np.errstate(over="ignore"):
         return value.astype(np.float16)
 
@@ -83,7 +83,8 @@ def to_half(value: NDArray[np.float32]) -> NDArray[np.float16]:
 def eight_bit_grid(value: NDArray[np.float32]) -> GridWeight | None:
     """A weight as int8 and one step per output channel, if that is exact; else None.
 
-    Which axis the channel is depends on the node that uses the weight; both are tried.
+    Which axis the channel is depends on the node that uses the weight, of any shape; both are
+    tried.
     """
     if value.ndim < 2:
         return None

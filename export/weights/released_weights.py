@@ -28,10 +28,10 @@ from cascade.tuning.dummy_inputs import dummy_inputs, free_axes
 from cascade.types import Array
 from export.parity import compare_engines
 from export.weights.rounding import Storage, release
-from export.weights.training_facts import FACT_NAMES
+from export.weights.training_metadata import METADATA_NAMES
 from stages.evaluation.torch_engine import TorchEngine
 from stages.networks.efficient_unet import EfficientUNet, UNetConfig
-from stages.presets import StagePreset
+from stages.reference import StagePreset
 from stages.training.checkpoint import save_checkpoint
 
 TOKENS = 5
@@ -83,7 +83,7 @@ class Constants:
 
 
 def widened(inputs: list[Array], attributes: Attributes) -> Array:
-    """DequantizeLinear of symmetric grids: integers times the scale of their channel."""
+    """DequantizeLinear of symmetric grids: integers of any shape times their channel's scale."""
     values, scale = inputs[0].astype(np.float32), inputs[1]
     if scale.size > 1:
         shape = [1] * values.ndim
@@ -93,7 +93,7 @@ def widened(inputs: list[Array], attributes: Attributes) -> Array:
 
 
 def cast(inputs: list[Array], attributes: Attributes) -> Array:
-    """A Cast, unless it takes bits away: the form computes in sixteen, the file holds more."""
+    """A Cast of any shape, unless it takes bits away: forms compute in 16, the file has more."""
     kind = helper.tensor_dtype_to_np_dtype(int(str(attributes["to"])))
     value = inputs[0]
     if value.dtype == np.float32 and kind.itemsize < value.itemsize:
@@ -258,7 +258,7 @@ def write_checkpoint(bundle: Bundle, preset: StagePreset, folder: Path) -> None:
         "stage": preset.name,
         "released_in": bundle.bundle_id,
         "guided": float(bool(spec.guidance.taught)),
-        **{name: training[e] for e, name in FACT_NAMES.items() if e in training},
+        **{name: training[e] for e, name in METADATA_NAMES.items() if e in training},
         **({"teacher": training["teacher"]} if "teacher" in training else {}),
     }
     network = released_network(bundle, preset)

@@ -175,7 +175,14 @@ def write_dataset(  # noqa: PLR0913  one argument for each array of the file
 ) -> None:
     """The `.npz` file; embeddings are stored as int8 with one scale per token.
 
-    `coloured` holds triples: example, number of the colour, number of the caption.
+    Args:
+        path: file to write.
+        small: pictures at 256, packed.
+        big: pictures at 1024, packed; empty where none is kept.
+        rows: numbers of the captions of every example.
+        coloured: triples: example, number of the colour, number of the caption.
+        captions: the texts, by their number.
+        embeddings: of every caption, `[tokens, width]` float32.
     """
     flat = np.concatenate(embeddings).astype(np.float32)
     scales = np.abs(flat).max(axis=1, keepdims=True) / 127.0
@@ -250,7 +257,7 @@ def open_dataset(path: Path) -> Dataset:
 
 
 def split(data: Array, offsets: Array) -> list[bytes]:
-    """The byte strings that `join` put together."""
+    """The byte strings that `join` put together: `[n]` uint8 cut at `[m + 1]` int64 offsets."""
     raw = data.tobytes()
     return [raw[a:b] for a, b in pairwise(offsets.tolist())]
 

@@ -9,12 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cascade.codecs.image import to_network
 from cascade.diffusion.conditioning import upsample
 from cascade.types import Array, ImageU8
 from stages.data.dataset import Dataset, Example, box_average
 from stages.data.recolour import main_hue, recoloured
 from stages.data.training_batch import TrainingBatch
-from stages.presets import StagePreset
+from stages.reference import StagePreset
 
 PLAIN_SHARE = 0.35
 """Share of draws that show the plain caption; the others share the rest."""
@@ -24,11 +25,6 @@ MARGIN = 2
 """Low-resolution pixels around a crop that the cubic kernel reads."""
 REDRAWS = 4
 """An evenly white crop teaches little: it is drawn again at most so many times."""
-
-
-def to_planar(pixels: Array) -> Array:
-    """`[H, W, 3]` uint8 to `[3, H, W]` float32 in [-1, 1]."""
-    return np.ascontiguousarray(pixels.transpose(2, 0, 1), np.float32) / np.float32(127.5) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +108,7 @@ class Loader:
         """One picture or crop and, for super-resolution, its enlarged low-resolution input."""
         if picture.low is None:
             small = picture.pixels if shrink == 1 else box_average(picture.pixels, shrink)
-            return to_planar(small), None
+            return to_network(small)[0], None
         factor = self.preset.resolution // (self.preset.low_resolution or 1)
         size = self.preset.crop // factor
         top = left = 0
@@ -132,12 +128,12 @@ class Loader:
         edges = ((MARGIN, MARGIN), (MARGIN, MARGIN), (0, 0))
         framed = np.pad(picture.low, edges, mode="edge")
         window = framed[top : top + size + 2 * MARGIN, left : left + size + 2 * MARGIN]
-        wide = upsample(to_planar(window)[None], factor)[0]
+        wide = upsample(to_network(window), factor)[0]
         cut = MARGIN * factor
         high = picture.pixels[
             top * factor : (top + size) * factor, left * factor : (left + size) * factor
         ]
-        return to_planar(high), wide[:, cut:-cut, cut:-cut]
+        return to_network(high)[0], wide[:, cut:-cut, cut:-cut]
 
     def text(self, example: Example, generator: torch.Generator) -> Array:
         """Embeddings of one of the example's captions."""

@@ -19,7 +19,12 @@ OFF_COLOUR = 0.02
 
 
 def moved(pixels: Tensor, generator: torch.Generator) -> Tensor:
-    """Every picture turned, shifted, sized and blurred by its own random amount; edges white."""
+    """Every picture turned, shifted, sized and blurred by its own random amount; edges white.
+
+    Args:
+        pixels: `[B, 3, H, W]` float32 in [-1, 1].
+        generator: source of every draw.
+    """
     count = len(pixels)
 
     def draw(reach: float) -> Tensor:
@@ -40,14 +45,26 @@ def moved(pixels: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def faded(pixels: Tensor, generator: torch.Generator) -> Tensor:
-    """Every picture a little blurred, noisy and off in colour: what a good copy may be."""
+    """Every picture a little blurred, noisy and off in colour: what a good copy may be.
+
+    Args:
+        pixels: `[B, 3, H, W]` float32 in [-1, 1].
+        generator: source of every draw.
+    """
     out = worn(pixels, generator, blur=0.5, noise=0.06)
     off = 1 + OFF_COLOUR * (2 * torch.rand(len(pixels), 3, 1, 1, generator=generator) - 1)
     return (out - 1) * off + 1
 
 
 def worn(pixels: Tensor, generator: torch.Generator, *, blur: float, noise: float) -> Tensor:
-    """Every picture blurred and made noisy by its own random amount, up to the given ones."""
+    """Every picture blurred and made noisy by its own random amount, up to the given ones.
+
+    Args:
+        pixels: `[B, 3, H, W]` float32 in [-1, 1].
+        generator: source of every draw.
+        blur: largest share of the mean of a pixel's neighbours, 0 to 1.
+        noise: largest standard deviation of the noise added, in the same units as the pixels.
+    """
 
     def amount(most: float) -> Tensor:
         return most * torch.rand(len(pixels), generator=generator)[:, None, None, None]
@@ -58,7 +75,12 @@ def worn(pixels: Tensor, generator: torch.Generator, *, blur: float, noise: floa
 
 
 def tinted(pixels: Tensor, generator: torch.Generator) -> Tensor:
-    """Every picture more or less vivid, bright and tinted; white stays white."""
+    """Every picture more or less vivid, bright and tinted; white stays white.
+
+    Args:
+        pixels: `[B, 3, H, W]` float32 in [-1, 1].
+        generator: source of every draw.
+    """
 
     def factor(reach: float, channels: int = 1) -> Tensor:
         draws = torch.rand(len(pixels), channels, 1, 1, generator=generator)

@@ -22,7 +22,13 @@ SSIM_STRIP = 32
 
 
 def psnr_db(image: Array, reference: Array, peak: float = 255.0) -> float:
-    """Peak signal-to-noise ratio in decibels; infinite for equal arrays."""
+    """Peak signal-to-noise ratio in decibels; infinite for equal arrays.
+
+    Args:
+        image: of any shape and number type, as the reference.
+        reference: the true picture, `[H, W, 3]` in levels of 255 unless `peak` says otherwise.
+        peak: range of the values.
+    """
     error = np.mean((image.astype(np.float64) - reference.astype(np.float64)) ** 2)
     return float("inf") if error == 0 else float(10 * np.log10(peak**2 / error))
 

@@ -23,13 +23,13 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
+from cascade.codecs.image import to_network
 from cascade.errors import InvalidRequest
 from cascade.types import Array, ImageU8
 from stages.data.captions import STYLES
 from stages.data.dataset import Dataset
-from stages.data.loader import to_planar
 from stages.data.picture_changes import faded, moved, tinted
-from stages.training.checkpoint import has_checkpoint, load_facts, load_part
+from stages.training.checkpoint import has_checkpoint, load_metadata, load_part
 
 SIZE = 64
 SHAPE_WIDTHS = (24, 48, 96, 160)
@@ -79,8 +79,9 @@ class Probe(nn.Module):
 
 
 def palette(x: Tensor) -> Tensor:
-    """How much of a picture is in which colour, the white ground left out, `[B, COLOURS^3]`.
+    """How much of a picture is in which colour, the white ground left out.
 
+    Pictures are `[B, 3, H, W]` in [-1, 1]; what is found is `[B, COLOURS^3]`, at least 0.
     Every pixel is shared out to the eight nearest colours of an even grid; square roots, so that
     small patches count too.
     """
@@ -145,7 +146,7 @@ def labelled(data: Dataset) -> Labelled:
     others = [i for i, example in enumerate(data.examples) if example.held_out]
 
     def planar(indices: Sequence[int]) -> Tensor:
-        pictures = [to_planar(at_probe_size(data.picture(i, SIZE))) for i in indices]
+        pictures = [to_network(at_probe_size(data.picture(i, SIZE)))[0] for i in indices]
         return torch.from_numpy(np.stack(pictures))
 
     return Labelled(
@@ -225,7 +226,14 @@ def descend(
     steps: int,
     report: Callable[[str], None],
 ) -> None:
-    """So many steps, the learning rate falling to nothing as a cosine."""
+    """So many steps, the learning rate falling to nothing as a cosine.
+
+    Args:
+        optimizer: of the parameters that are trained; its rate is where the cosine begins.
+        loss_of: the mean loss of a new batch, a scalar.
+        steps: how many.
+        report: called with a line now and then.
+    """
     rate = optimizer.param_groups[0]["lr"]
     for step in range(steps):
         for group in optimizer.param_groups:
@@ -259,7 +267,7 @@ def load_probe(folder: Path) -> tuple[Probe, dict[str, Any]]:
             f"checkpoints: no probe in {folder}: train it with `cascade probe`",
             field="checkpoints",
         )
-    facts = load_facts(folder)
+    facts = load_metadata(folder)
     probe = Probe(len(facts["names"]))
     probe.load_state_dict(load_part(folder, "probe"))
     return probe.eval(), facts
@@ -284,7 +292,7 @@ def judge(
         concepts: what each should show.
         styles: in which style; None where none was asked for: not counted.
     """
-    x = torch.from_numpy(np.stack([to_planar(at_probe_size(picture)) for picture in pictures]))
+    x = torch.from_numpy(np.stack([to_network(at_probe_size(picture))[0] for picture in pictures]))
     return judge_tensors(probe, x, np.array(concepts), styles)
 
 

@@ -10,10 +10,9 @@ from cascade.events import StageFinished
 from cascade.graph_spec import GraphSpec, ParityRecord, TensorSpec
 from cascade.request import GenerateRequest, Handoff
 from cascade.types import ImageU8
-from stages.defaults import stage_spec
 from stages.evaluation.torch_engine import TorchEngine
 from stages.networks.efficient_unet import EfficientUNet
-from stages.presets import PRESETS, StagePreset
+from stages.reference import PRESETS, StagePreset, stage_spec
 
 POSITIONS = {name: position for position, name in enumerate(PRESETS, start=1)}
 """Places in the cascade; 0 is the text encoder."""

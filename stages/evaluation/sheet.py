@@ -13,7 +13,7 @@ from cascade.types import ImageU8
 from stages.data.dataset import Dataset, box_average
 from stages.evaluation.sampling import run_stage, torch_stage
 from stages.networks.efficient_unet import EfficientUNet
-from stages.presets import StagePreset
+from stages.reference import StagePreset
 
 COLUMNS, ROWS = 8, 4
 

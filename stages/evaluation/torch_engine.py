@@ -27,7 +27,7 @@ class TorchEngine:
         self._outputs = outputs
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """All outputs by name."""
+        """All outputs by name, float32, of inputs by name in the shapes that the network takes."""
         tensors = {name: torch.from_numpy(value.copy()) for name, value in inputs.items()}
         with torch.no_grad():
             found = self._network(**tensors)

@@ -14,7 +14,7 @@ from cascade.types import ImageU8
 from stages.data.dataset import Dataset, box_average
 from stages.evaluation.metrics import psnr_db
 from stages.evaluation.sampling import run_stage, torch_stage
-from stages.presets import StagePreset
+from stages.reference import StagePreset
 from stages.training.trained_network import load_network
 
 

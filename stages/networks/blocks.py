@@ -32,7 +32,7 @@ class Conditions:
     bias: Tensor
 
 
-def silence(layer: nn.Linear | nn.Conv2d) -> None:
+def zero_init(layer: nn.Linear | nn.Conv2d) -> None:
     """Start a layer at zero, so that at first its block passes its input on."""
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
@@ -49,7 +49,7 @@ class CombineEmbs(nn.Module):
     def __init__(self, channels: int, vector_width: int) -> None:
         super().__init__()
         self.project = nn.Linear(vector_width, 2 * channels)
-        silence(self.project)
+        zero_init(self.project)
 
     def forward(self, h: Tensor, conditions: Conditions) -> Tensor:
         """`h [B, C, H, W]` scaled and shifted per channel."""
@@ -70,7 +70,7 @@ class ResNetBlock(nn.Module):
         self.skip = nn.Conv2d(channels_in, channels, 1)
         if channels_in == channels:
             nn.init.dirac_(self.skip.weight)
-        silence(self.conv_out)
+        zero_init(self.conv_out)
 
     def forward(self, h: Tensor, conditions: Conditions) -> Tensor:
         """`[B, C_in, H, W] -> [B, C, H, W]`."""
@@ -94,7 +94,7 @@ class Attention(nn.Module):
         self.image_kv = nn.Linear(channels, 2 * channels) if over_image else None
         self.text_kv = nn.Linear(text_width, 2 * channels)
         self.out = nn.Linear(channels, channels)
-        silence(self.out)
+        zero_init(self.out)
 
     def split(self, x: Tensor) -> Tensor:
         """`[B, N, C] -> [B, heads, N, C / heads]`."""

@@ -26,9 +26,9 @@ from stages.networks.blocks import (
     ResNetBlock,
     UBlock,
     group_norm,
-    silence,
+    zero_init,
 )
-from stages.networks.preconditioning import straight_path
+from stages.networks.preconditioning import precondition
 
 TIME_FEATURES = 128
 GUIDANCE_RANGE = 10.0
@@ -66,7 +66,7 @@ class UNetConfig:
     """Residual blocks at full resolution, after the last UBlock."""
     upscales: bool = False
     """True for super-resolution: the network also takes `low_res` and `aug_level`."""
-    detail: float = 1.0
+    residual_std: float = 1.0
     """Super-resolution: standard deviation of the true picture minus the enlarged one."""
     schedule: ScheduleKind = "cosine"
     """Super-resolution: what `t` means on the straight path."""
@@ -129,14 +129,14 @@ class EfficientUNet(nn.Module):
             self.up.append(up)
         self.norm_out = group_norm(config.stem_channels)
         self.conv_out = nn.Conv2d(config.stem_channels, 3 * config.patch**2, 3, padding=1)
-        silence(self.conv_out)
+        zero_init(self.conv_out)
         # Where the enlarged picture is flat, all that differs from it is noise; at an edge it is
         # detail. One weight per pixel says so, and noise need not squeeze through the network.
         self.gate_out = (
             nn.Conv2d(config.stem_channels, config.patch**2, 3, padding=1) if config.gate else None
         )
         if self.gate_out is not None:
-            silence(self.gate_out)
+            zero_init(self.gate_out)
         self.out_res = nn.ModuleList(
             ResNetBlock(config.stem_channels, config.stem_channels, vector)
             for _ in range(config.out_res_blocks)
@@ -144,10 +144,16 @@ class EfficientUNet(nn.Module):
         # Without a low-resolution picture the straight path is learnt: one weight of x_t per time.
         self.straight = None if config.upscales else nn.Linear(vector, 1)
         if self.straight is not None:
-            silence(self.straight)
+            zero_init(self.straight)
 
     def conditions(self, levels: list[Tensor], context: Tensor, context_mask: Tensor) -> Conditions:
-        """Time, augmentation level, guidance and text as every block sees them."""
+        """Time, augmentation level, guidance and text as every block sees them.
+
+        Args:
+            levels: the numbers per sample, `[B]` each.
+            context: `[B, L, D]` embeddings.
+            context_mask: `[B, L]`, 1 for a real token.
+        """
         text = self.text_in(self.text_norm(context))
         weight = context_mask[:, :, None]
         present = context_mask.amax(dim=1)[:, None]
@@ -195,10 +201,10 @@ class EfficientUNet(nn.Module):
             levels.append(guidance / GUIDANCE_RANGE)
         if low_res is None or aug_level is None:
             return self.network([x_t], levels, context, context_mask)
-        path = straight_path(self.config.schedule, self.config.detail, t, aug_level)
+        path = precondition(self.config.schedule, self.config.residual_std, t, aug_level)
         clean = low_res * path.low_scale
         # What the network sees of x_t is its unit-variance distance from the enlarged picture.
-        seen = (x_t - path.alpha * clean) * path.seen_scale
+        seen = (x_t - path.alpha * clean) * path.c_in
         out = self.network([seen, low_res], levels, context, context_mask)
         return path.from_x_t * x_t + path.from_low * clean + path.from_network * out
 

@@ -1,10 +1,9 @@
-"""The straight path of super-resolution: what is known of v before the network says a word.
+"""Preconditioning of super-resolution (EDM's c_in, c_skip, c_out): what is known of v beforehand.
 
 A super-resolution stage starts from a picture that is already nearly right. With the enlarged
 picture `low` and a residual `x_0 - low` of standard deviation `s`, the best linear guess of v from
 `x_t` and `low` is in closed form; a network adds to it a term of unit variance. An untrained stage
-therefore returns the enlarged picture, and training spends nothing on learning to copy. Knows times
-and levels; not networks.
+therefore returns the enlarged picture, and training spends nothing on learning to copy.
 
 References:
     Karras et al. 2022 (arXiv 2206.00364), section 5: the same preconditioning, there with mean zero
@@ -21,13 +20,13 @@ from cascade.diffusion.schedule import LOG_SNR_LIMIT, LinearSchedule, ScheduleKi
 
 
 @dataclass(frozen=True, slots=True)
-class StraightPath:
+class Preconditioning:
     """Per-sample weights, each `[B, 1, 1, 1]`.
 
     Attributes:
         alpha: signal scale at `t`.
         low_scale: undoes the augmentation's shrinking of the low-resolution picture.
-        seen_scale: gives `x_t - alpha low` unit variance.
+        c_in: gives `x_t - alpha low` unit variance.
         from_x_t: weight of `x_t` in v.
         from_low: weight of `low` in v.
         from_network: weight of the network's output in v.
@@ -35,41 +34,45 @@ class StraightPath:
 
     alpha: Tensor
     low_scale: Tensor
-    seen_scale: Tensor
+    c_in: Tensor
     from_x_t: Tensor
     from_low: Tensor
     from_network: Tensor
 
 
-def straight_path(
-    schedule: ScheduleKind, detail: float, t: Tensor, aug_level: Tensor
-) -> StraightPath:
+def precondition(
+    schedule: ScheduleKind, residual_std: float, t: Tensor, aug_level: Tensor
+) -> Preconditioning:
     """The weights of one batch.
 
     Args:
         schedule: what `t` means; the linear one in its continuous form, within 1 % of the discrete.
-        detail: standard deviation of the residual without augmentation.
+        residual_std: standard deviation of the residual without augmentation: EDM's sigma_data.
         t: `[B]`, times in [0, 1].
         aug_level: `[B]`, augmentation of the low-resolution picture.
     """
     t, aug_level = t[:, None, None, None], aug_level[:, None, None, None]
-    alpha, sigma = signal_and_noise(schedule, t)
-    aug_alpha, aug_sigma = signal_and_noise("cosine", aug_level)
+    alpha, sigma = alpha_sigma(schedule, t)
+    aug_alpha, aug_sigma = alpha_sigma("cosine", aug_level)
     # Augmentation noise, seen through the undone shrinking, adds to what is unknown.
-    s2 = detail**2 + torch.where(aug_level > 0, (aug_sigma / aug_alpha) ** 2, 0.0)
+    s2 = residual_std**2 + torch.where(aug_level > 0, (aug_sigma / aug_alpha) ** 2, 0.0)
     total = alpha**2 * s2 + sigma**2
-    return StraightPath(
+    return Preconditioning(
         alpha=alpha,
         low_scale=1 / torch.where(aug_level > 0, aug_alpha, 1.0),
-        seen_scale=total.rsqrt(),
+        c_in=total.rsqrt(),
         from_x_t=alpha * sigma * (1 - s2) / total,
         from_low=-sigma / total,
         from_network=(s2 / total).sqrt(),
     )
 
 
-def signal_and_noise(schedule: ScheduleKind, t: Tensor) -> tuple[Tensor, Tensor]:
-    """`alpha` and `sigma` in terms that every graph format has."""
+def alpha_sigma(schedule: ScheduleKind, t: Tensor) -> tuple[Tensor, Tensor]:
+    """`alpha` and `sigma` of times in [0, 1], in their shape, in terms that ONNX has.
+
+    The third form of the schedules, beside numpy's and a table's: arctangents and cumulative
+    products of the others would not trace.
+    """
     if schedule == "cosine":
         low = math.atan(math.exp(-0.5 * LOG_SNR_LIMIT))
         high = math.atan(math.exp(0.5 * LOG_SNR_LIMIT))

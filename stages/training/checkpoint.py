@@ -22,18 +22,18 @@ from stages.safetensors_file import load_safetensors, save_safetensors
 PIECE_BYTES = 15_000_000
 """A piece is closed before it would grow beyond this; a single larger tensor gets its own."""
 
-FACTS = "checkpoint.json"
+METADATA_FILE = "checkpoint.json"
 
 
 def save_checkpoint(
-    folder: Path, parts: Mapping[str, Mapping[str, Tensor]], facts: Mapping[str, Any]
+    folder: Path, parts: Mapping[str, Mapping[str, Tensor]], metadata: Mapping[str, Any]
 ) -> None:
     """Write a checkpoint beside the old one, then let it take the old one's place.
 
     Args:
         folder: the checkpoint's folder; replaced as a whole.
-        parts: named groups of tensors, for example `ema` and `state`.
-        facts: numbers to keep with them, plain JSON.
+        parts: named groups of tensors of any shape, for example `ema` and `state`.
+        metadata: numbers to keep with them, plain JSON.
     """
     fresh = folder.with_name(folder.name + ".new")
     old = folder.with_name(folder.name + ".old")
@@ -46,7 +46,7 @@ def save_checkpoint(
             name = f"{part}-{index:02d}.safetensors"
             save_safetensors(fresh / name, piece)
             pieces[part].append(name)
-    (fresh / FACTS).write_text(json.dumps({**facts, "pieces": pieces}, indent=1) + "\n")
+    (fresh / METADATA_FILE).write_text(json.dumps({**metadata, "pieces": pieces}, indent=1) + "\n")
     shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
         folder.replace(old)
@@ -55,7 +55,7 @@ def save_checkpoint(
 
 
 def cut(tensors: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
-    """The tensors in order, in pieces of at most `PIECE_BYTES`."""
+    """The tensors, of any shape, in order, in pieces of at most `PIECE_BYTES`."""
     pieces: list[dict[str, Tensor]] = [{}]
     filled = 0
     for name, tensor in tensors.items():
@@ -73,16 +73,16 @@ def has_checkpoint(folder: Path) -> bool:
     old = folder.with_name(folder.name + ".old")
     if old.exists() and not folder.exists():
         old.replace(folder)
-    return (folder / FACTS).exists()
+    return (folder / METADATA_FILE).exists()
 
 
-def load_facts(folder: Path) -> dict[str, Any]:
+def load_metadata(folder: Path) -> dict[str, Any]:
     """The numbers kept with a checkpoint.
 
     Raises:
         InvalidRequest: there is no complete checkpoint in that folder.
     """
-    path = folder / FACTS
+    path = folder / METADATA_FILE
     if not has_checkpoint(folder):
         raise InvalidRequest(
             f"checkpoints: no checkpoint in {folder}: train one with `cascade train`, or take the "
@@ -90,10 +90,10 @@ def load_facts(folder: Path) -> dict[str, Any]:
             field="checkpoints",
         )
     try:
-        facts: dict[str, Any] = json.loads(path.read_text())
+        metadata: dict[str, Any] = json.loads(path.read_text())
     except (OSError, ValueError) as exc:
         raise damaged(folder, exc) from exc
-    return facts
+    return metadata
 
 
 def damaged(folder: Path, why: object) -> InvalidRequest:
@@ -108,7 +108,7 @@ def load_part(folder: Path, part: str) -> dict[str, Tensor]:
         InvalidRequest: there is no checkpoint, it has no such group, or a piece of it is missing
             or broken.
     """
-    pieces = load_facts(folder).get("pieces", {})
+    pieces = load_metadata(folder).get("pieces", {})
     if part not in pieces:
         raise InvalidRequest(
             f"checkpoints: {folder} holds no {part!r}, it holds {', '.join(pieces) or 'nothing'}",

@@ -16,14 +16,17 @@ References:
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from cascade.diffusion.denoiser import Estimate
 from cascade.diffusion.schedule import Schedule
 from cascade.diffusion.spec import ThresholdSpec
+from cascade.diffusion.thresholding import thresholded
 from stages.data.training_batch import TrainingBatch
 from stages.networks.efficient_unet import TIME_FEATURES, EfficientUNet
-from stages.presets import GUIDANCE_WEIGHTS
+from stages.reference import GUIDANCE_WEIGHTS
 from stages.training.objective import Objective, scales
 
 
@@ -55,12 +58,12 @@ class GuidanceDistillation:
 
     def loss(self, model: nn.Module, batch: TrainingBatch, generator: torch.Generator) -> Tensor:
         """Mean squared distance of the student's v to the guided v per sample, `[B]`."""
-        asked = self.objective.ask(batch, generator)
+        noised = self.objective.corrupt(batch, generator)
         weight = draw_weights(len(batch.x0), generator).to(batch.x0.device)
         with torch.no_grad():
-            goal = guided(self.teacher, asked.inputs, batch.context_mask, weight)
-        answer = model(**asked.inputs | {"context_mask": batch.context_mask, "guidance": weight})
-        return asked.error(answer, goal)
+            goal = guided(self.teacher, noised.inputs, batch.context_mask, weight)
+        answer = model(**noised.inputs | {"context_mask": batch.context_mask, "guidance": weight})
+        return noised.error(answer, goal)
 
 
 def guided(
@@ -101,8 +104,8 @@ class StepDistillation:
         grid = torch.from_numpy(schedule.timesteps(2 * self.steps)).float()
         first = 2 * torch.randint(self.steps, (len(batch.x0),), generator=generator)
         start, middle, end = (grid[first + k].to(batch.x0.device) for k in range(3))
-        asked = self.objective.ask(batch, generator, times=start)
-        inputs = {**asked.inputs, "context_mask": batch.context_mask}
+        noised = self.objective.corrupt(batch, generator, times=start)
+        inputs = {**noised.inputs, "context_mask": batch.context_mask}
         if self.guided:
             inputs["guidance"] = draw_weights(len(batch.x0), generator).to(batch.x0.device)
         with torch.no_grad():
@@ -112,7 +115,7 @@ class StepDistillation:
         error = alpha * inputs["x_t"] - sigma * v - goal
         # |x - x_goal|^2 = sigma^2 |v - v_goal|^2; for epsilon it is alpha^2 |v - v_goal|^2.
         weight = torch.maximum(alpha**2 / sigma**2, torch.ones_like(alpha))
-        return (weight * error**2).mean(dim=(1, 2, 3)) / asked.unit**2
+        return (weight * error**2).mean(dim=(1, 2, 3)) / noised.unit**2
 
     def target(
         self, schedule: Schedule, inputs: dict[str, Tensor], times: tuple[Tensor, Tensor, Tensor]
@@ -121,6 +124,14 @@ class StepDistillation:
 
         At the end of the sampling run, where the last time is 0, the sampler returns the estimate
         itself, and so does this.
+
+        Args:
+            schedule: of the teacher.
+            inputs: the teacher's by name; `x_t` is `[B, 3, H, W]` at the first time.
+            times: start, middle and end of the two steps, `[B]` each.
+
+        Returns:
+            `[B, 3, H, W]` around [-1, 1].
         """
         start, middle, end = times
         z = inputs["x_t"]
@@ -134,28 +145,33 @@ class StepDistillation:
     def step(
         self, schedule: Schedule, inputs: dict[str, Tensor], z: Tensor, t: Tensor, s: Tensor
     ) -> Tensor:
-        """The teacher's DDIM step from `t` to `s`."""
+        """The teacher's DDIM step of `z` `[B, 3, H, W]` from times `t` `[B]` to `s` `[B]`."""
         alpha, sigma = scales(schedule, t)
         alpha_s, sigma_s = end_scales(schedule, s)
         v = self.teacher(**inputs | {"x_t": z, "t": t}).float()
         x0 = alpha * z - sigma * v
-        x0 = thresholded(x0, self.threshold)
+        x0 = in_range(x0, self.threshold)
         return alpha_s * x0 + sigma_s * (z - alpha * x0) / sigma
 
 
 def end_scales(schedule: Schedule, t: Tensor) -> tuple[Tensor, Tensor]:
-    """`alpha` and `sigma`, where time 0 is the clean image itself, as for the samplers."""
+    """`alpha` and `sigma` `[B, 1, 1, 1]` of times `[B]`; time 0 is the clean image itself."""
     alpha, sigma = scales(schedule, t)
     clean = (t == 0)[:, None, None, None]
     return torch.where(clean, 1.0, alpha), torch.where(clean, 0.0, sigma)
 
 
-def thresholded(x0: Tensor, spec: ThresholdSpec) -> Tensor:
-    """Images kept in range; the torch twin of `cascade.diffusion.thresholding`, without its cap."""
-    if spec.kind == "none":
-        return x0
-    if spec.kind == "static":
-        return x0.clamp(-1, 1)
-    k = torch.quantile(x0.abs().flatten(1), spec.percentile, dim=1)
-    k = k.clamp(min=1.0)[:, None, None, None]
-    return x0.clamp(-k, k) / k
+def in_range(x0: Tensor, spec: ThresholdSpec) -> Tensor:
+    """Clean estimates as the product's sampler keeps them in range; no gradient passes.
+
+    Args:
+        x0: `[B, 3, H, W]` float32, around [-1, 1]; left alone.
+        spec: thresholding of the stage.
+
+    Returns:
+        The same shape, on the same device.
+    """
+    estimate = Estimate(x0.detach().cpu().numpy().copy())
+    times = np.zeros(len(x0), np.float32)
+    kept = thresholded(lambda _x_t, _t: estimate, spec)(estimate.x0, times)
+    return torch.from_numpy(kept.x0).to(x0.device)

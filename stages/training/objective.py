@@ -19,7 +19,7 @@ from cascade.diffusion.conditioning import AUGMENTATION
 from cascade.diffusion.parametrization import target
 from cascade.diffusion.schedule import Schedule, ScheduleKind, make_schedule
 from stages.data.training_batch import TrainingBatch
-from stages.networks.preconditioning import straight_path
+from stages.networks.preconditioning import precondition
 
 
 def scales(schedule: Schedule, t: Tensor) -> tuple[Tensor, Tensor]:
@@ -39,7 +39,7 @@ def even_times(count: int, generator: torch.Generator) -> Tensor:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class NoisedBatch:
     """One batch as the network is asked it.
 
     Attributes:
@@ -66,8 +66,8 @@ class Objective:
 
     schedule_kind: ScheduleKind
     aug_range: tuple[float, float]
-    detail: float = 1.0
-    """Super-resolution: see `UNetConfig.detail`."""
+    residual_std: float = 1.0
+    """Super-resolution: see `UNetConfig.residual_std`."""
     text_dropout: float = 0.1
 
     @property
@@ -76,13 +76,13 @@ class Objective:
         return make_schedule(self.schedule_kind)
 
     def loss(self, model: nn.Module, batch: TrainingBatch, generator: torch.Generator) -> Tensor:
-        """Mean squared error of the v-prediction per sample, `[B]`; see `Asked.unit`."""
-        asked = self.ask(batch, generator)
-        return asked.error(model(**asked.inputs), asked.v)
+        """Mean squared error of the v-prediction per sample, `[B]`; see `NoisedBatch.unit`."""
+        noised = self.corrupt(batch, generator)
+        return noised.error(model(**noised.inputs), noised.v)
 
-    def ask(
+    def corrupt(
         self, batch: TrainingBatch, generator: torch.Generator, *, times: Tensor | None = None
-    ) -> Asked:
+    ) -> NoisedBatch:
         """The batch with noise, times and augmentation drawn.
 
         Args:
@@ -113,6 +113,6 @@ class Objective:
             aug_alpha, aug_sigma = scales(AUGMENTATION, level)
             inputs["low_res"] = aug_alpha * batch.low_res + aug_sigma * noise()
             inputs["aug_level"] = level
-            path = straight_path(self.schedule_kind, self.detail, t, level)
+            path = precondition(self.schedule_kind, self.residual_std, t, level)
             unit = path.from_network.flatten()
-        return Asked(inputs, target("v", x0, epsilon, alpha, sigma), unit)
+        return NoisedBatch(inputs, target("v", x0, epsilon, alpha, sigma), unit)

@@ -1,17 +1,16 @@
-"""Which student learns what from whom: a checkpoint and a wish become a lesson.
+"""Training recipes: fine-tuning, distillation and the regression baseline, from a checkpoint.
 
 Names the checkpoint folders of students (`base.guided`, `base.guided.8`, `sr256.regression`) and
-reads from a teacher's what it takes and how many steps it needs. Knows presets and checkpoints; the
-objectives themselves are `stages.training.distillation` and `stages.training.regression`.
+reads from a teacher's what it takes and how many steps it needs. The objectives themselves are
+`stages.training.distillation` and `stages.training.regression`.
 """
 
 from dataclasses import replace
 from pathlib import Path
 
 from cascade.errors import InvalidRequest
-from stages.defaults import SAMPLING
-from stages.presets import StagePreset
-from stages.training.checkpoint import load_facts, load_part
+from stages.reference import SAMPLING, StagePreset
+from stages.training.checkpoint import load_metadata, load_part
 from stages.training.distillation import (
     GuidanceDistillation,
     StepDistillation,
@@ -26,7 +25,7 @@ REGRESSION = "regression"
 """Suffix of a regression's checkpoint folder: `sr256.regression`."""
 
 
-def head_start(preset: StagePreset, weights: Path) -> TrainingRecipe:
+def warm_start(preset: StagePreset, weights: Path) -> TrainingRecipe:
     """Training on pictures as ever, from the averaged weights of a checkpoint.
 
     Args:
@@ -40,12 +39,12 @@ def head_start(preset: StagePreset, weights: Path) -> TrainingRecipe:
         name=preset.name,
         objective=preset_objective(preset),
         start=load_part(weights, "ema"),
-        facts={},
+        metadata={},
     )
 
 
-def regression_lesson(preset: StagePreset, weights: Path) -> TrainingRecipe:
-    """The yardstick of a super-resolution stage: the same network as a plain regression.
+def regression_recipe(preset: StagePreset, weights: Path) -> TrainingRecipe:
+    """The baseline of a super-resolution stage: the same network as a plain regression.
 
     Args:
         preset: the stage.
@@ -63,11 +62,11 @@ def regression_lesson(preset: StagePreset, weights: Path) -> TrainingRecipe:
         name=f"{preset.name}.{REGRESSION}",
         objective=RegressionObjective(objective=preset_objective(preset)),
         start=load_part(weights, "ema"),
-        facts={REGRESSION: 1.0},
+        metadata={REGRESSION: 1.0},
     )
 
 
-def guidance_lesson(preset: StagePreset, teacher: Path) -> tuple[StagePreset, TrainingRecipe]:
+def guidance_recipe(preset: StagePreset, teacher: Path) -> tuple[StagePreset, TrainingRecipe]:
     """One student that takes the guidance weight.
 
     Args:
@@ -77,7 +76,7 @@ def guidance_lesson(preset: StagePreset, teacher: Path) -> tuple[StagePreset, Tr
     Raises:
         InvalidRequest: the teacher is such a student already, or there is no checkpoint.
     """
-    if load_facts(teacher).get("guided"):
+    if load_metadata(teacher).get("guided"):
         raise InvalidRequest(
             f"teacher: {teacher} takes a guidance weight already: distill its steps instead",
             field="teacher",
@@ -88,11 +87,11 @@ def guidance_lesson(preset: StagePreset, teacher: Path) -> tuple[StagePreset, Tr
         name=f"{teacher.name}.guided",
         objective=GuidanceDistillation(teacher=network, objective=preset_objective(preset)),
         start=guided_start(network),
-        facts={"guided": 1.0, "teacher": teacher.name},
+        metadata={"guided": 1.0, "teacher": teacher.name},
     )
 
 
-def steps_lesson(
+def steps_recipe(
     preset: StagePreset, teacher: Path, *, to: int | None
 ) -> tuple[StagePreset, TrainingRecipe]:
     """One student that takes half its teacher's steps, or `to` of a teacher that takes any number.
@@ -106,8 +105,8 @@ def steps_lesson(
         InvalidRequest: the teacher was distilled to another number than twice `to`, or has no
             number to halve, or there is no checkpoint.
     """
-    facts = load_facts(teacher)
-    known = int(facts.get("sampling_steps", 0))
+    metadata = load_metadata(teacher)
+    known = int(metadata.get("sampling_steps", 0))
     steps = known // 2 if to is None else to
     if not 1 <= steps <= MOST_STEPS or (known and known != 2 * steps):
         has = f"takes {known} steps" if known else "takes any number of steps"
@@ -118,7 +117,7 @@ def steps_lesson(
         )
     student = preset_of(preset, teacher)
     network = load_network(preset, teacher)
-    guided = bool(facts.get("guided"))
+    guided = bool(metadata.get("guided"))
     stem = teacher.name.removesuffix(f".{known}")
     return student, TrainingRecipe(
         name=f"{stem}.{steps}",
@@ -130,7 +129,7 @@ def steps_lesson(
             threshold=SAMPLING[preset.name].threshold,
         ),
         start=network.state_dict(),
-        facts={
+        metadata={
             "guided": float(guided),
             "sampling_steps": float(steps),
             "teacher": teacher.name,

@@ -1,6 +1,6 @@
 """Plain regression: a super-resolution network asked for the picture itself, once, without noise.
 
-The yardstick of the diffusion stages: the same network, of the same size and from the same weights,
+The baseline of the diffusion stages: the same network, of the same size and from the same weights,
 trained with the squared error that PSNR is made of. Its pictures are averages over all that could
 have been there: hard to beat in decibels, and soft. Knows networks and batches; not checkpoints.
 
@@ -26,16 +26,16 @@ class RegressionObjective:
     """Squared error of the one estimate, in the units of the diffusion loss: 1 is enlargement."""
 
     objective: Objective
-    """How the stage is trained: its schedule and its detail."""
+    """How the stage is trained: its schedule and its `residual_std`."""
 
     def loss(self, model: nn.Module, batch: TrainingBatch, generator: torch.Generator) -> Tensor:
-        """Mean squared error of the picture per sample over `detail` squared, `[B]`."""
+        """Mean squared error of the picture per sample over `residual_std` squared, `[B]`."""
         del generator  # nothing is drawn
         if batch.low_res is None:
             raise ValueError("plain regression needs a low-resolution picture: it is for SR stages")
         found = estimate(model, self.objective, batch.low_res, batch.context, batch.context_mask)
         error = (found - batch.x0).square().mean(dim=(1, 2, 3))
-        return error / self.objective.detail**2
+        return error / self.objective.residual_std**2
 
 
 def estimate(

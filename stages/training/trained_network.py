@@ -7,13 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from stages.networks.efficient_unet import EfficientUNet
-from stages.presets import StagePreset
-from stages.training.checkpoint import load_facts, load_part
+from stages.reference import StagePreset
+from stages.training.checkpoint import load_metadata, load_part
 
 
 def preset_of(preset: StagePreset, checkpoint: Path) -> StagePreset:
     """The preset of the network in a checkpoint: a student of guidance has an input more."""
-    if not load_facts(checkpoint).get("guided"):
+    if not load_metadata(checkpoint).get("guided"):
         return preset
     return replace(preset, unet=preset.unet.with_guidance())
 

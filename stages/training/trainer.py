@@ -22,8 +22,8 @@ from cascade.errors import InvalidRequest
 from stages.data.loader import Loader
 from stages.data.training_batch import TrainingBatch
 from stages.networks.efficient_unet import EfficientUNet
-from stages.presets import StagePreset
-from stages.training.checkpoint import has_checkpoint, load_facts, load_part, save_checkpoint
+from stages.reference import StagePreset
+from stages.training.checkpoint import has_checkpoint, load_metadata, load_part, save_checkpoint
 from stages.training.muon import Muon
 from stages.training.objective import Objective
 
@@ -92,78 +92,81 @@ class TrainingRecipe:
     objective: AnyObjective
     start: Mapping[str, Tensor]
     """Weights to begin with; all of the network's."""
-    facts: Mapping[str, str | float]
+    metadata: Mapping[str, str | float]
     """Kept with the checkpoint, for whoever goes on from it."""
 
 
 def preset_objective(preset: StagePreset) -> Objective:
     """How a stage is trained on pictures."""
     return Objective(
-        schedule_kind=preset.schedule, aug_range=preset.aug_range, detail=preset.unet.detail
+        schedule_kind=preset.schedule,
+        aug_range=preset.aug_range,
+        residual_std=preset.unet.residual_std,
     )
 
 
 class Trainer:
-    """The state of one stage's training and the loop over it."""
+    """The state of one stage's training and its loop; `open_trainer` goes on from a file."""
 
     def __init__(
         self,
         preset: StagePreset,
         loader: Loader,
         options: TrainOptions,
-        lesson: TrainingRecipe | None = None,
+        recipe: TrainingRecipe | None = None,
     ) -> None:
-        """A trainer; goes on from the checkpoint if there is one.
+        """A trainer before its first step; nothing is read.
 
         Args:
             preset: the stage.
             loader: its batches.
             options: of the run.
-            lesson: what to learn and where to start; None learns from pictures, from nothing.
+            recipe: what to learn and where to start; None learns from pictures, from nothing.
         """
-        torch.manual_seed(options.seed)
         self.preset = preset
         self.loader = loader
         self.options = options
         self.device = torch.device(options.device)
         # Channels last: on the CPUs measured, bfloat16 convolutions train twice as fast in it.
-        self.model = EfficientUNet(preset.unet).to(self.device)
+        self.model = initial_network(preset, options.seed).to(self.device)
         self.model = self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        if lesson is not None:
-            self.model.load_state_dict(lesson.start)
+        if recipe is not None:
+            self.model.load_state_dict(recipe.start)
         self.ema = EfficientUNet(preset.unet).to(self.device).requires_grad_(requires_grad=False)
         self.ema.load_state_dict(self.model.state_dict())
         self.rate = options.learning_rate or preset.learning_rate
         self.batch = options.batch or preset.batch
         self.optimizer = make_optimizer(self.model, options, self.rate)
-        self.objective = preset_objective(preset) if lesson is None else lesson.objective
+        self.objective = preset_objective(preset) if recipe is None else recipe.objective
         self.generator = torch.Generator().manual_seed(options.seed)
         self.step = 0
         self.samples = 0
         self.minutes = 0.0
         self.loss = 0.0
-        self.facts = {} if lesson is None else dict(lesson.facts)
-        self.checkpoint = options.folder / (preset.name if lesson is None else lesson.name)
-        if has_checkpoint(self.checkpoint):
-            self.resume()
+        self.metadata = {} if recipe is None else dict(recipe.metadata)
+        self.checkpoint = options.folder / (preset.name if recipe is None else recipe.name)
 
     def resume(self) -> None:
-        """Take up the last checkpoint."""
-        facts = load_facts(self.checkpoint)
-        if "state" not in facts["pieces"]:
+        """Take up the last checkpoint.
+
+        Raises:
+            InvalidRequest: it holds no state to go on from, or another optimizer's.
+        """
+        metadata = load_metadata(self.checkpoint)
+        if "state" not in metadata["pieces"]:
             raise InvalidRequest(
                 f"{self.checkpoint} holds weights alone, nothing to resume: begin with them by "
                 f"--start {self.checkpoint}, in another --checkpoints folder",
                 field="checkpoints",
             )
-        if facts["optimizer"] != self.options.optimizer:
+        if metadata["optimizer"] != self.options.optimizer:
             raise InvalidRequest(
-                f"optimizer: {self.checkpoint} was trained with {facts['optimizer']}: "
-                f"go on with --optimizer {facts['optimizer']} or choose another folder",
+                f"optimizer: {self.checkpoint} was trained with {metadata['optimizer']}: "
+                f"go on with --optimizer {metadata['optimizer']} or choose another folder",
                 field="optimizer",
             )
-        self.step, self.samples = facts["step"], facts["samples"]
-        self.minutes, self.loss = facts["minutes"], facts["loss"]
+        self.step, self.samples = metadata["step"], metadata["samples"]
+        self.minutes, self.loss = metadata["minutes"], metadata["loss"]
         self.ema.load_state_dict(load_part(self.checkpoint, "ema"))
         state = load_part(self.checkpoint, "state")
         self.generator.set_state(state.pop("generator"))
@@ -177,12 +180,12 @@ class Trainer:
                 kept["state"].setdefault(int(number), {})[key] = tensor
         self.optimizer.load_state_dict(kept)
 
-    def keep(self) -> None:
+    def snapshot(self) -> None:
         """The averaged weights as they are now, beside the checkpoint, for good."""
         folder = self.checkpoint.with_name(f"{self.checkpoint.name}{KEPT_AT}{self.samples}")
-        save_checkpoint(folder, {"ema": self.ema.state_dict()}, self.described())
+        save_checkpoint(folder, {"ema": self.ema.state_dict()}, self.all_metadata())
 
-    def described(self) -> dict[str, Any]:
+    def all_metadata(self) -> dict[str, Any]:
         """What is kept with the weights."""
         return {
             "stage": self.preset.name,
@@ -192,7 +195,7 @@ class Trainer:
             "loss": self.loss,
             "optimizer": self.options.optimizer,
             "pictures": len(self.loader.pictures),
-            **self.facts,
+            **self.metadata,
         }
 
     def save(self) -> None:
@@ -203,7 +206,7 @@ class Trainer:
             for key, value in values.items():
                 state[f"optimizer.{number}.{key}"] = torch.as_tensor(value)
         parts = {"ema": self.ema.state_dict(), "state": state}
-        save_checkpoint(self.checkpoint, parts, self.described())
+        save_checkpoint(self.checkpoint, parts, self.all_metadata())
 
     def run(self) -> Iterator[TrainingProgress]:
         """Train until the minutes or the steps are over; yields a report now and then.
@@ -225,7 +228,7 @@ class Trainer:
                     self.save()
                     saved = now
                 if 0 < 60 * self.options.keep_minutes < now - kept:
-                    self.keep()
+                    self.snapshot()
                     kept = now
                 if now - reported > 20:
                     rate = (self.samples - samples) / (now - reported)
@@ -285,6 +288,36 @@ def on_device(batch: TrainingBatch, device: torch.device) -> TrainingBatch:
     )
 
 
+def initial_network(preset: StagePreset, seed: int) -> EfficientUNet:
+    """A network with random weights that depend on the seed alone; torch's own state stays."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return EfficientUNet(preset.unet)
+
+
+def open_trainer(
+    preset: StagePreset,
+    loader: Loader,
+    options: TrainOptions,
+    recipe: TrainingRecipe | None = None,
+) -> Trainer:
+    """A trainer that goes on from its checkpoint, if there is one.
+
+    Args:
+        preset: the stage.
+        loader: its batches.
+        options: of the run.
+        recipe: what to learn and where to start; None learns from pictures, from nothing.
+
+    Raises:
+        InvalidRequest: the checkpoint holds no state to go on from, or another optimizer's.
+    """
+    trainer = Trainer(preset, loader, options, recipe)
+    if has_checkpoint(trainer.checkpoint):
+        trainer.resume()
+    return trainer
+
+
 Watch = Callable[[float, int, EfficientUNet], None]
 """Called now and then with the run's minutes, the step and the averaged network."""
 
@@ -296,10 +329,10 @@ def train(
     report: Callable[[str], None],
     watch: Watch | None = None,
     *,
-    lesson: TrainingRecipe | None = None,
+    recipe: TrainingRecipe | None = None,
 ) -> Trainer:
     """Train one stage and report progress as lines of JSON."""
-    trainer = Trainer(preset, loader, options, lesson)
+    trainer = open_trainer(preset, loader, options, recipe)
     for progress in trainer.run():
         if watch is not None:
             watch(progress.minutes, progress.step, trainer.ema)

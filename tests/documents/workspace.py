@@ -78,7 +78,7 @@ def data(folder: Path) -> None:
 def checkpoints(folder: Path) -> None:
     """A checkpoint of every stage, of untrained networks of the true sizes."""
     from stages.networks.efficient_unet import EfficientUNet
-    from stages.presets import PRESETS
+    from stages.reference import PRESETS
     from stages.training.checkpoint import save_checkpoint
 
     for name, preset in PRESETS.items():

@@ -21,7 +21,7 @@ from export.graphs import export_graph
 from export.weights.rounding import Storage, release
 from stages.evaluation.sampling import graph_inputs, graph_outputs
 from stages.networks.efficient_unet import EfficientUNet
-from stages.presets import StagePreset
+from stages.reference import StagePreset
 from stages.training.checkpoint import save_checkpoint
 from tests.export.foreign_networks.one_registry import keep_registry
 from tests.support.tiny_training import FACTS, SELF_BASE, TINY_SR, stirred, tiny_dataset, tiny_unet

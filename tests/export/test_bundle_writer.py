@@ -26,11 +26,12 @@ from export.bundle_writer import ExportedCascade, prove_end_to_end
 from export.components import int8
 from export.components.component import ExportedComponent
 from export.parity import compare_engines
+from export.quantize import sensitivity
 from export.quantize.shared_weights import strip_initializers
-from export.weights.training_facts import training_facts
+from export.weights.training_metadata import training_metadata
 from stages.evaluation.sampling import run_stage
 from stages.evaluation.torch_engine import TorchEngine
-from stages.presets import PRESETS
+from stages.reference import PRESETS
 from stages.training.checkpoint import save_checkpoint
 from tests.export.conftest import OneStage, export_preset
 from tests.support.manifests import encoder_of, square, stages_of
@@ -107,6 +108,8 @@ def test_a_stage_that_does_not_survive_eight_bits_goes_without(
 ) -> None:
     """No variant, no file, a line that says why; its float32 pictures still feed the next stage."""
     monkeypatch.setattr(int8, "MIN_PICTURE_DB", {64: 200.0})
+    # Two points of the frontier: the others are refused in the same way, ten seconds each.
+    monkeypatch.setattr(sensitivity, "KEPT", (0, 1))
     folder = tmp_path / "base"
     save_checkpoint(folder, {"ema": stirred(SELF_BASE.unet).state_dict()}, FACTS)
     stage, lines = export_preset(SELF_BASE, folder)
@@ -175,7 +178,7 @@ def test_training_facts_are_numbers_of_the_checkpoint(tmp_path: Path) -> None:
     """The manifest says of the training what the checkpoint says, and the network's size."""
     network = stirred(SELF_BASE.unet)
     save_checkpoint(tmp_path / "base", {"ema": network.state_dict()}, FACTS)
-    assert training_facts(SELF_BASE, network, tmp_path / "base") == {
+    assert training_metadata(SELF_BASE, network, tmp_path / "base") == {
         "parameters": float(sum(p.numel() for p in network.parameters())),
         "steps": 7.0,
         "samples": 28.0,

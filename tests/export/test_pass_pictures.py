@@ -8,7 +8,7 @@ import pytest
 
 from export.passes.axis_names import name_feature_axes
 from export.passes.pixel_shuffle import split_pixel_shuffles
-from export.passes.preconditioning import join_straight_path
+from export.passes.preconditioning import join_preconditioning
 from export.passes.sample_factors import gather_sample_factors
 from export.passes.split_concat import SMALL_MAP, split_concats
 from export.passes.swish import fuse_swish
@@ -183,26 +183,26 @@ def prediction_of(
 def test_a_gated_prediction_is_made_of_what_was_seen(*, turned: bool) -> None:
     """The noisy image is read once, by what the network sees; every sample has its own factors."""
     model = prediction_of(Recipe(), gated=True, turned=turned)
-    changed, count = rewritten(model, join_straight_path)
+    changed, count = rewritten(model, join_preconditioning)
     assert count == 1
     assert sum("x_t" in node.input for node in changed.graph.node) == 1
     assert [o.name for o in changed.graph.output] == [o.name for o in model.graph.output]
     inputs = random_inputs(model, batch=3, height=4, width=6)
     assert_equivalent(model, changed, inputs, TOLERANCE)
-    assert rewritten(changed, join_straight_path)[1] == 0
+    assert rewritten(changed, join_preconditioning)[1] == 0
 
 
 def test_a_prediction_without_a_gate_is_left() -> None:
     """There is nothing to save."""
     model = prediction_of(Recipe(), gated=False, turned=False)
-    assert rewritten(model, join_straight_path)[1] == 0
+    assert rewritten(model, join_preconditioning)[1] == 0
 
 
 @pytest.mark.parametrize("scale", ["Identity", "Neg", "Sigmoid"])
 def test_a_prediction_whose_scale_may_be_zero_is_left(scale: str) -> None:
     """It would have to be divided by: only what is one over something is known not to be 0."""
     model = prediction_of(Recipe(), gated=True, turned=False, scale=scale)
-    assert rewritten(model, join_straight_path)[1] == 0
+    assert rewritten(model, join_preconditioning)[1] == 0
 
 
 def residual(size: int | None) -> onnx.ModelProto:

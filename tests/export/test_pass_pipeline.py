@@ -14,7 +14,7 @@ from export.passes.editor import MICROSOFT, GraphEditor
 from export.passes.expectations import check_fusions, expected_fusions
 from export.passes.pipeline import PASSES, optimize
 from stages.networks.efficient_unet import EfficientUNet
-from stages.presets import BASE, SR256, SR1024
+from stages.reference import BASE, SR256, SR1024
 from tests.export.conftest import OneStage
 from tests.support.tiny_training import SELF_BASE, stirred, unet_inputs
 

@@ -27,11 +27,11 @@ from export.weights.released_weights import (
     write_checkpoint,
 )
 from export.weights.rounding import Storage, release
-from export.weights.training_facts import training_facts
+from export.weights.training_metadata import training_metadata
 from stages.evaluation.torch_engine import TorchEngine
 from stages.networks.efficient_unet import BlockConfig
-from stages.presets import PRESETS
-from stages.training.checkpoint import load_facts, load_part, save_checkpoint
+from stages.reference import PRESETS
+from stages.training.checkpoint import load_metadata, load_part, save_checkpoint
 from stages.training.trained_network import load_network
 from tests.export.conftest import OneStage, export_preset
 from tests.support.manifests import encoder_of, stages_of
@@ -85,7 +85,7 @@ def test_they_make_a_checkpoint_to_start_from(bundle: Bundle, tmp_path: Path) ->
     """With the release it came from; a folder that is there already is left alone."""
     folder = tmp_path / "new" / "base"
     write_checkpoint(bundle, SELF_BASE, folder)
-    assert load_facts(folder)["released_in"] == bundle.bundle_id
+    assert load_metadata(folder)["released_in"] == bundle.bundle_id
     network = load_network(SELF_BASE, folder)
     assert torch.equal(network.conv_out.weight, load_part(folder, "ema")["conv_out.weight"])
     with pytest.raises(InvalidRequest, match="exists"):
@@ -150,7 +150,7 @@ def test_a_checkpoint_that_says_nothing_of_its_training_is_refused(tmp_path: Pat
     folder = tmp_path / "base"
     save_checkpoint(folder, {"ema": stirred(WIDE.unet).state_dict()}, {"stage": "base"})
     with pytest.raises(InvalidRequest, match=r"checkpoint\.json: step is missing") as caught:
-        training_facts(WIDE, stirred(WIDE.unet), folder)
+        training_metadata(WIDE, stirred(WIDE.unet), folder)
     assert caught.value.field == "checkpoints.step"
 
 

@@ -13,9 +13,8 @@ from cascade.request import GenerateRequest, Handoff
 from export.adapters.reference_cascade import ReferenceSource, checkpoint_of
 from export.adapters.reference_cases import stage_cases
 from export.components.component import ExportOptions
-from stages.defaults import SAMPLING
 from stages.evaluation.sampling import run_stage
-from stages.presets import BASE, GUIDANCE_WEIGHTS
+from stages.reference import BASE, GUIDANCE_WEIGHTS, SAMPLING
 from stages.training.checkpoint import save_checkpoint
 from stages.training.trained_network import preset_of
 from tests.export.conftest import export_preset

@@ -120,7 +120,7 @@ def test_a_flag_has_its_effect(flag: str, tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.delenv(VARIABLE, raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     if flag.split(maxsplit=1)[0] in TRAINING:
-        from stages.presets import PRESETS
+        from stages.reference import PRESETS
         from tests.flags.training_effects import TINY
 
         for name, preset in TINY.items():

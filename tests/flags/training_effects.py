@@ -14,8 +14,8 @@ import torch
 from stages.data.captions import STYLES
 from stages.data.dataset import pack_image, read_concepts, write_dataset
 from stages.networks.efficient_unet import EfficientUNet
-from stages.presets import PRESETS
-from stages.training.checkpoint import load_facts, load_part, save_checkpoint
+from stages.reference import PRESETS
+from stages.training.checkpoint import load_metadata, load_part, save_checkpoint
 from tests.flags.client_effects import Effect
 from tests.flags.trial import Done, Trial
 from tests.support.tiny_training import SELF_BASE, TINY_SR, WIDTH, smooth_picture
@@ -55,7 +55,7 @@ def train(t: Trial, into: str, *flags: object, stage: str = "base", steps: int =
         "train", stage, "--checkpoints", folder, "--data", data(t), "--steps", steps,
         "--batch", 2, "--sheet-minutes", 0, "--threads", 1, *flags,
     )  # fmt: skip
-    return vector(folder / stage), load_facts(folder / stage)
+    return vector(folder / stage), load_metadata(folder / stage)
 
 
 def vector(folder: Path, part: str = "ema") -> torch.Tensor:
@@ -99,7 +99,7 @@ def regression(t: Trial) -> None:
     weights(t, "sr256")
     args = ("--checkpoints", t.folder / "c", "--data", data(t), "--steps", 1, "--batch", 2)
     t.ok("train", "sr256", "--regression", *args, "--sheet-minutes", 0)
-    assert load_facts(t.folder / "c" / "sr256.regression")["regression"] == 1.0
+    assert load_metadata(t.folder / "c" / "sr256.regression")["regression"] == 1.0
     weights(t, "base")
     assert "regression: base" in t.refused("train", "base", "--regression", *args)
 

@@ -16,7 +16,7 @@ from stages.networks.blocks import (
     ResNetBlock,
     UBlock,
     group_norm,
-    silence,
+    zero_init,
 )
 
 TEXT, VECTOR = 6, 10
@@ -59,7 +59,7 @@ def test_groups_have_eight_channels(channels: int) -> None:
 def test_silence_is_zero() -> None:
     """A silenced layer answers 0."""
     layer = nn.Conv2d(4, 4, 3)
-    silence(layer)
+    zero_init(layer)
     assert not layer(torch.ones(1, 4, 5, 5)).any()
 
 

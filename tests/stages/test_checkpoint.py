@@ -11,7 +11,7 @@ from stages.training.checkpoint import (
     PIECE_BYTES,
     cut,
     has_checkpoint,
-    load_facts,
+    load_metadata,
     load_part,
     save_checkpoint,
 )
@@ -30,7 +30,7 @@ def write(folder: Path, value: float) -> None:
 def stored(folder: Path) -> tuple[float, float, float]:
     """The values in a checkpoint."""
     ema, state = load_part(folder, "ema"), load_part(folder, "state")
-    return load_facts(folder)["step"], float(ema["w2"][0, 0]), float(state["w2"][0, 0])
+    return load_metadata(folder)["step"], float(ema["w2"][0, 0]), float(state["w2"][0, 0])
 
 
 def test_round_trip(tmp_path: Path) -> None:
@@ -102,4 +102,4 @@ def test_no_checkpoint_says_so(tmp_path: Path) -> None:
     for folder in (tmp_path / "none", tmp_path / "empty"):
         assert not has_checkpoint(folder)
         with pytest.raises(InvalidRequest, match="cascade train"):
-            load_facts(folder)
+            load_metadata(folder)

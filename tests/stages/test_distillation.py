@@ -1,5 +1,6 @@
 """Distillation on Gaussian pictures, where the optimal denoiser and all its maps are known."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from cascade.diffusion.spec import ThresholdSpec
 from cascade.diffusion.thresholding import thresholded
 from cascade.types import Array
 from stages.data.training_batch import TrainingBatch
-from stages.presets import GUIDANCE_WEIGHTS
+from stages.reference import GUIDANCE_WEIGHTS
 from stages.training import distillation
 from stages.training.distillation import (
     GuidanceDistillation,
@@ -22,7 +23,7 @@ from stages.training.distillation import (
     guided,
     guided_start,
 )
-from stages.training.objective import Asked, Objective, scales
+from stages.training.objective import NoisedBatch, Objective, scales
 from tests.support.tiny_training import stirred, tiny_unet, unet_inputs
 
 MEAN, MEAN_WITHOUT_TEXT, SPREAD = 0.4, -0.2, 0.3
@@ -214,9 +215,11 @@ def test_a_student_of_guidance_answers_for_every_weight() -> None:
     class AtOneTime(Objective):
         """Always asks about the same time, where the student is affine without error."""
 
-        def ask(self, batch: TrainingBatch, generator: torch.Generator, **_: Any) -> Asked:
+        def corrupt(
+            self, batch: TrainingBatch, generator: torch.Generator, **_: Any
+        ) -> NoisedBatch:
             times = torch.full((len(batch.x0),), 0.5)
-            return Objective.ask(self, batch, generator, times=times)
+            return Objective.corrupt(self, batch, generator, times=times)
 
     teacher = Optimal(objective())
     question = GuidanceDistillation(
@@ -233,7 +236,7 @@ def test_a_student_of_guidance_answers_for_every_weight() -> None:
 
 @pytest.mark.parametrize("upscales", [False, True])
 def test_a_guided_student_starts_as_its_teacher(upscales: bool) -> None:  # noqa: FBT001
-    """Before its first lesson it gives the conditional answer, whatever the weight."""
+    """Before its first step it gives the conditional answer, whatever the weight."""
     config = tiny_unet(attention="self", upscales=upscales)
     teacher = stirred(config)
     student = type(teacher)(config.with_guidance()).eval()
@@ -249,11 +252,15 @@ def test_a_guided_student_starts_as_its_teacher(upscales: bool) -> None:  # noqa
     )
 
 
-@pytest.mark.parametrize("spec", [NONE, STATIC, DYNAMIC], ids=lambda spec: spec.kind)
+@pytest.mark.parametrize(
+    "spec",
+    [NONE, STATIC, DYNAMIC, replace(DYNAMIC, cap=1.5)],
+    ids=["none", "static", "dynamic", "capped"],
+)
 def test_the_threshold_is_the_products(spec: ThresholdSpec) -> None:
-    """The torch form agrees with the sampler's, image by image."""
+    """The teacher's estimates stay in range as the sampler's do, image by image, with its cap."""
     x0 = 2 * torch.randn(5, 3, 8, 8, generator=torch.Generator().manual_seed(2))
     x0[0] /= 10
     product = thresholded(lambda x, _: Estimate(x.copy()), spec)
     expected = product(x0.numpy(), np.zeros(5, np.float32)).x0
-    np.testing.assert_allclose(distillation.thresholded(x0, spec).numpy(), expected, atol=1e-6)
+    np.testing.assert_allclose(distillation.in_range(x0, spec).numpy(), expected, atol=1e-6)

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from stages.networks.efficient_unet import EfficientUNet, UNetConfig
-from stages.networks.preconditioning import straight_path
-from stages.presets import PRESETS
+from stages.networks.preconditioning import precondition
+from stages.reference import PRESETS
 from tests.support.tiny_training import stirred, tiny_unet, unet_inputs
 
 CONFIGS = {
@@ -110,7 +110,7 @@ def test_a_fresh_network_says_nothing(config: UNetConfig) -> None:
     if not config.upscales:
         assert not out.any()
         return
-    path = straight_path(config.schedule, config.detail, inputs["t"], inputs["aug_level"])
+    path = precondition(config.schedule, config.residual_std, inputs["t"], inputs["aug_level"])
     clean = inputs["low_res"] * path.low_scale
     torch.testing.assert_close(out, path.from_x_t * inputs["x_t"] + path.from_low * clean)
 

@@ -47,7 +47,7 @@ def test_lanczos_keeps_a_flat_picture() -> None:
 def test_an_untrained_stage_returns_the_enlarged_picture(tmp_path: Path) -> None:
     """On flat pictures enlarging is right, and so is a fresh stage, up to its unlearnt noise."""
     flat = [np.full((32, 32, 3), 30 + 40 * n, np.uint8) for n in range(6)]
-    preset = replace(TINY_SR, unet=replace(TINY_SR.unet, detail=1e-3))
+    preset = replace(TINY_SR, unet=replace(TINY_SR.unet, residual_std=1e-3))
     save_checkpoint(tmp_path, {"ema": EfficientUNet(preset.unet).state_dict()}, {})
     scores = evaluate_upscaling(
         preset, tiny_dataset(pictures=flat), tmp_path, steps=4, augmentation=0.0, limit=9

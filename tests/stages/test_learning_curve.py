@@ -17,7 +17,7 @@ from stages.evaluation.probe import Probe
 from stages.evaluation.sampling import torch_spec
 from stages.evaluation.torch_engine import TorchEngine
 from stages.training.trained_network import load_network
-from stages.training.trainer import Trainer, TrainOptions
+from stages.training.trainer import TrainOptions, open_trainer
 from tests.support.tiny_training import TINY_BASE, WIDTH, stirred, tiny_dataset
 
 
@@ -61,7 +61,7 @@ def test_samples_of_before_are_counted() -> None:
 def test_networks_are_kept_while_training(tmp_path: Path) -> None:
     """Of a run that keeps at every step: one folder per step, in order, none overwritten."""
     options = TrainOptions(folder=tmp_path, steps=12, keep_minutes=1e-9)
-    run = Trainer(TINY_BASE, Loader(tiny_dataset(), TINY_BASE), options)
+    run = open_trainer(TINY_BASE, Loader(tiny_dataset(), TINY_BASE), options)
     for _ in run.run():
         pass
     kept = kept_networks(tmp_path, TINY_BASE.name)

@@ -20,11 +20,11 @@ def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def batch(rows: int, *, upscales: bool, size: int = 4, detail: float = 0.25) -> TrainingBatch:
+def batch(rows: int, *, upscales: bool, size: int = 4, residual_std: float = 0.25) -> TrainingBatch:
     """Random pictures of that detail around a random low-resolution picture."""
     source = generator(9)
     low = torch.randn(rows, 3, size, size, generator=source)
-    x0 = low + detail * torch.randn(low.shape, generator=source)
+    x0 = low + residual_std * torch.randn(low.shape, generator=source)
     mask = torch.ones(rows, 3)
     mask[:, 2] = 0
     context = torch.randn(rows, 3, 12, generator=source)
@@ -54,7 +54,7 @@ def objective(**changes: object) -> Objective:
 @pytest.mark.parametrize("upscales", [False, True])
 def test_the_true_v_has_no_loss(kind: str, upscales: bool) -> None:  # noqa: FBT001
     """A network that returns the true v is asked nothing more."""
-    asked = objective(schedule_kind=kind, aug_range=(0.0, 0.5), detail=0.25)
+    asked = objective(schedule_kind=kind, aug_range=(0.0, 0.5), residual_std=0.25)
     samples = batch(8, upscales=upscales)
     loss = asked.loss(Knowing(asked, samples.x0, 0.0), samples, generator())
     assert loss.shape == (8,)
@@ -72,7 +72,7 @@ def test_an_offset_costs_its_square() -> None:
 
 def test_silence_costs_the_variance_of_v() -> None:
     """For pictures of unit variance v has unit variance at every time: a silent network loses 1."""
-    samples = batch(ROWS, upscales=False, detail=0.0)
+    samples = batch(ROWS, upscales=False, residual_std=0.0)
     loss = objective().loss(Recorder(), samples, generator())
     assert loss.mean() == pytest.approx(1.0, abs=5 * math.sqrt(2 / (ROWS * 48)))
 
@@ -81,8 +81,8 @@ def test_silence_costs_the_variance_of_v() -> None:
 def test_a_fresh_upscaler_loses_one(highest: float) -> None:
     """An untrained super-resolution stage loses 1 at every time, augmented or not."""
     config = tiny_unet(attention="cross", upscales=True)
-    asked = objective(aug_range=(0.0, highest), detail=config.detail)
-    samples = batch(200, upscales=True, size=8, detail=config.detail)
+    asked = objective(aug_range=(0.0, highest), residual_std=config.residual_std)
+    samples = batch(200, upscales=True, size=8, residual_std=config.residual_std)
     with torch.no_grad():
         loss = asked.loss(EfficientUNet(config), samples, generator())
     assert loss.mean() == pytest.approx(1.0, abs=5 * math.sqrt(2 / (200 * 192)))

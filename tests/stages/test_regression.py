@@ -11,8 +11,8 @@ from stages.data.loader import Loader
 from stages.evaluation.metrics import psnr_db
 from stages.evaluation.upscaling import lanczos
 from stages.networks.efficient_unet import EfficientUNet
-from stages.training.checkpoint import load_facts, save_checkpoint
-from stages.training.recipes import regression_lesson
+from stages.training.checkpoint import load_metadata, save_checkpoint
+from stages.training.recipes import regression_recipe
 from stages.training.regression import RegressionObjective, regressed
 from stages.training.trained_network import load_network
 from stages.training.trainer import TrainOptions, preset_objective, train
@@ -31,7 +31,7 @@ def test_an_untrained_network_enlarges() -> None:
 
 
 def test_the_loss_is_the_error_of_the_picture() -> None:
-    """In units of detail squared, and the same whatever is drawn."""
+    """In units of residual_std squared, and the same whatever is drawn."""
     data = tiny_dataset()
     generator = torch.Generator().manual_seed(3)
     batch = Loader(data, TINY_SR).batch(3, generator)
@@ -40,7 +40,7 @@ def test_the_loss_is_the_error_of_the_picture() -> None:
     assert batch.low_res is not None
     with torch.no_grad():
         one, other = (objective.loss(network, batch, generator) for _ in range(2))
-    error = (batch.low_res - batch.x0).square().mean(dim=(1, 2, 3)) / TINY_SR.unet.detail**2
+    error = (batch.low_res - batch.x0).square().mean(dim=(1, 2, 3)) / TINY_SR.unet.residual_std**2
     assert torch.equal(one, other)
     assert torch.allclose(one, error, rtol=0.02)
 
@@ -48,18 +48,18 @@ def test_the_loss_is_the_error_of_the_picture() -> None:
 def test_the_base_stage_has_no_regression(tmp_path: Path) -> None:
     """It starts from no picture."""
     with pytest.raises(InvalidRequest, match="starts from no picture"):
-        regression_lesson(TINY_BASE, tmp_path)
+        regression_recipe(TINY_BASE, tmp_path)
 
 
 def test_training_one(tmp_path: Path) -> None:
     """It lands in a folder of its own and comes nearer to the pictures that it has seen."""
     data = tiny_dataset()
     save_checkpoint(tmp_path / "sr256", {"ema": stirred(TINY_SR.unet).state_dict()}, {})
-    lesson = regression_lesson(TINY_SR, tmp_path / "sr256")
+    recipe = regression_recipe(TINY_SR, tmp_path / "sr256")
     options = TrainOptions(folder=tmp_path, minutes=5, steps=60, learning_rate=3e-3, seed=1)
-    train(TINY_SR, Loader(data, TINY_SR), options, lambda _: None, lesson=lesson)
+    train(TINY_SR, Loader(data, TINY_SR), options, lambda _: None, recipe=recipe)
     folder = tmp_path / "sr256.regression"
-    assert load_facts(folder)["regression"] == 1.0
+    assert load_metadata(folder)["regression"] == 1.0
     objective, before = preset_objective(TINY_SR), stirred(TINY_SR.unet)
     truth = data.picture(0, 256)
     low = truth.reshape(8, 4, 8, 4, 3).mean(axis=(1, 3)).astype(np.uint8)

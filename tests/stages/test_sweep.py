@@ -12,11 +12,10 @@ from benchmarks.sweep import GRIDS, Grid, sweep, winner
 from benchmarks.sweep_subjects import Opened, SweepSubject, redrawn, upscaling_score
 from cascade.diffusion.schedule import make_schedule
 from cascade.types import ImageU8
-from stages.defaults import SAMPLING
 from stages.evaluation.metrics import psnr_db
 from stages.evaluation.sampling import torch_spec
 from stages.evaluation.torch_engine import TorchEngine
-from stages.presets import StagePreset
+from stages.reference import SAMPLING, StagePreset
 from tests.support.tiny_training import TINY_BASE, TINY_SR, Recorder, stirred, tiny_dataset
 
 CONTEXT = np.ones((3, 12), np.float16)

@@ -11,17 +11,26 @@ import torch
 from cascade.errors import InvalidRequest
 from stages.data.loader import Loader
 from stages.networks.efficient_unet import EfficientUNet
-from stages.presets import StagePreset
-from stages.training.checkpoint import load_facts, load_part, save_checkpoint
+from stages.reference import StagePreset
+from stages.training.checkpoint import load_metadata, load_part, save_checkpoint
 from stages.training.trained_network import load_network
-from stages.training.trainer import FINAL_SHARE, WARM_UP_STEPS, Trainer, TrainOptions, train
+from stages.training.trainer import (
+    FINAL_SHARE,
+    WARM_UP_STEPS,
+    Trainer,
+    TrainOptions,
+    open_trainer,
+    train,
+)
 from tests.support.tiny_training import FACTS, TINY_BASE, TINY_SR, smooth_picture, tiny_dataset
 
 
 def trainer(folder: Path, preset: StagePreset = TINY_SR, **options: Any) -> Trainer:
     """A trainer of the tiny data, without a cool-down."""
     loader = Loader(tiny_dataset(), preset)
-    return Trainer(preset, loader, TrainOptions(folder=folder, **{"cool_down": 0.0, **options}))
+    return open_trainer(
+        preset, loader, TrainOptions(folder=folder, **{"cool_down": 0.0, **options})
+    )
 
 
 def finish(run: Iterator[object]) -> None:
@@ -69,7 +78,7 @@ def test_a_checkpoint_holds_the_averaged_network(tmp_path: Path) -> None:
         assert torch.equal(network.state_dict()[name], tensor)
     assert not network.training
     assert load_part(folder, "ema").keys() == EfficientUNet(TINY_SR.unet).state_dict().keys()
-    facts = load_facts(folder)
+    facts = load_metadata(folder)
     assert (facts["stage"], facts["step"], facts["samples"]) == ("sr256", 2, 8)
     assert (facts["optimizer"], facts["pictures"]) == ("muon", 4)
 
@@ -150,7 +159,7 @@ def test_a_run_of_no_minutes_still_saves(tmp_path: Path) -> None:
     train(
         TINY_SR, Loader(tiny_dataset(), TINY_SR), TrainOptions(folder=tmp_path, minutes=0.0), print
     )
-    assert load_facts(tmp_path / TINY_SR.name)["step"] == 0
+    assert load_metadata(tmp_path / TINY_SR.name)["step"] == 0
 
 
 @pytest.mark.parametrize("preset", [TINY_BASE, TINY_SR], ids=["base", "sr"])
@@ -158,7 +167,7 @@ def test_the_loss_falls_on_one_picture(tmp_path: Path, preset: StagePreset) -> N
     """Forty steps on a single picture teach something: the same questions cost clearly less."""
     data = tiny_dataset(pictures=[smooth_picture(32, 1)])
     options = TrainOptions(folder=tmp_path, cool_down=0.0, learning_rate=2e-2)
-    run = Trainer(preset, Loader(data, preset), options)
+    run = open_trainer(preset, Loader(data, preset), options)
 
     def loss() -> float:
         batch = run.loader.batch(32, torch.Generator().manual_seed(3))

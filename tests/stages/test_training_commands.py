@@ -6,7 +6,7 @@ import pytest
 
 from cascade.commands.cli import main
 from cascade.commands.exit_codes import BAD_INPUT
-from stages.training.checkpoint import FACTS, save_checkpoint
+from stages.training.checkpoint import METADATA_FILE, save_checkpoint
 from tests.support.tiny_training import SELF_BASE, stirred
 
 MISSING = (
@@ -64,7 +64,7 @@ def test_a_damaged_checkpoint_is_named(tmp_path: Path, capsys: pytest.CaptureFix
     assert f"{folder} is damaged" in refused(arguments, capsys)
     piece.unlink()
     assert "ema-00.safetensors" in refused(arguments, capsys)
-    (folder / FACTS).write_text("{")
+    (folder / METADATA_FILE).write_text("{")
     assert f"{folder} is damaged" in refused(arguments, capsys)
-    (folder / FACTS).write_text("{}")
+    (folder / METADATA_FILE).write_text("{}")
     assert "holds no 'ema'" in refused(arguments, capsys)

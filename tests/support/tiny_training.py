@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from cascade.types import Array, ImageU8
 from stages.data.dataset import Dataset, Example, pack_image
 from stages.networks.efficient_unet import BlockConfig, EfficientUNet, UNetConfig
-from stages.presets import BASE, SR256
+from stages.reference import BASE, SR256
 
 WIDTH = 12
 """Width of the context embeddings."""
@@ -36,7 +36,7 @@ def tiny_unet(*, attention: str, upscales: bool = False, levels: int = 2) -> UNe
         vector_width=16,
         head_channels=8,
         out_res_blocks=1,
-        detail=0.25,
+        residual_std=0.25,
         upscales=upscales,
     )
 

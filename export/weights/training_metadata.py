@@ -4,10 +4,10 @@ from pathlib import Path
 
 from cascade.errors import InvalidRequest
 from stages.networks.efficient_unet import EfficientUNet
-from stages.presets import StagePreset
-from stages.training.checkpoint import FACTS, load_facts
+from stages.reference import StagePreset
+from stages.training.checkpoint import METADATA_FILE, load_metadata
 
-FACT_NAMES = {
+METADATA_NAMES = {
     "steps": "step",
     "samples": "samples",
     "minutes": "minutes",
@@ -17,7 +17,7 @@ FACT_NAMES = {
 """Entries of a manifest's `training`, and what a checkpoint calls them."""
 
 
-def training_facts(
+def training_metadata(
     preset: StagePreset, network: EfficientUNet, checkpoint: Path
 ) -> dict[str, str | float]:
     """What the manifest says of how a stage was trained.
@@ -25,15 +25,15 @@ def training_facts(
     Raises:
         InvalidRequest: the checkpoint does not say it.
     """
-    facts = load_facts(checkpoint)
-    missing = [name for name in FACT_NAMES.values() if name not in facts]
+    facts = load_metadata(checkpoint)
+    missing = [name for name in METADATA_NAMES.values() if name not in facts]
     if missing:
         raise InvalidRequest(
-            f"{checkpoint / FACTS}: {missing[0]} is missing: train the stage, or read it back from "
-            "its bundle again with `cascade weights`",
+            f"{checkpoint / METADATA_FILE}: {missing[0]} is missing: train the stage, or "
+            "read it back from its bundle again with `cascade weights`",
             field=f"checkpoints.{missing[0]}",
         )
-    said = {entry: float(facts[name]) for entry, name in FACT_NAMES.items()}
+    said = {entry: float(facts[name]) for entry, name in METADATA_NAMES.items()}
     return {
         **said,
         "parameters": float(sum(p.numel() for p in network.parameters())),

@@ -15,7 +15,7 @@ from cascade.graph_spec import NET, GraphSpec
 
 TEXT_PADDING = {"tokens": "context_mask"}
 """`GraphSpec.padded_by` of a network with a mask, whose texts may be of any length."""
-MAX_LEVELS = 256
+LEVELS = 256
 """Values of a channel: pictures are 8-bit."""
 
 SamplerKind = Literal["ddim", "ddpm", "ddpm_final_noise", "stochastic"]
@@ -221,10 +221,9 @@ def check_sizes(spec: DiffusionSpec, path: str) -> None:
         ManifestError: naming the field under `path`.
     """
     low, made = spec.low, spec.makes
-    if made.levels != MAX_LEVELS or (low is not None and low.levels != MAX_LEVELS):
+    if made.levels != LEVELS or (low is not None and low.levels != LEVELS):
         raise ManifestError(
-            f"{path}.makes.levels: this family reads and makes {MAX_LEVELS} levels, got "
-            f"{made.levels}",
+            f"{path}.makes.levels: this family reads and makes {LEVELS} levels, got {made.levels}",
             field=f"{path}.makes.levels",
         )
     if low is None:

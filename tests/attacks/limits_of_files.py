@@ -3,6 +3,7 @@
 # ruff: noqa: ARG005  every probe is given the ground, and few need it
 
 import hashlib
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,7 @@ from cascade.bundle.bundle import (
     open_bundle,
 )
 from cascade.bundle.signature import MAX_KEY_BYTES, make_key
+from cascade.codecs.strict_json import MAX_FREE_DEPTH
 from cascade.graph_spec import FileEntry
 from runtime_client.config import MAX_THREADS, ClientConfig
 from runtime_client.credentials import BearerToken
@@ -60,6 +62,19 @@ def manifest_of(ground: Ground, size: int) -> str:
     path = bundle.folder / MANIFEST_NAME
     path.write_bytes(path.read_bytes().ljust(size))
     return raised_by(lambda: open_bundle(bundle.folder))
+
+
+def provenance_of(ground: Ground, levels: int) -> str:
+    """A bundle whose provenance holds lists in lists, so many levels."""
+    bundle = write_tiny_bundle(ground.folder / "bundle")
+    path = bundle.folder / MANIFEST_NAME
+    manifest = json.loads(path.read_bytes())
+    nested: Any = "innermost"
+    for _ in range(levels):
+        nested = [nested]
+    manifest["provenance"]["nested"] = nested
+    path.write_text(json.dumps(manifest))
+    return raised_by(lambda: open_bundle(bundle.folder)).partition("[")[0]
 
 
 def signature_of(ground: Ground, size: int) -> str:
@@ -129,6 +144,14 @@ FILES = [
         name="manifest-bytes", what="manifest of a bundle", bound=f"{MAX_MANIFEST_BYTES >> 20} MiB",
         set_by=("cascade/bundle/bundle.py:MAX_MANIFEST_BYTES",), probe=manifest_of,
         within=MAX_MANIFEST_BYTES, beyond=MAX_MANIFEST_BYTES + 1, refused="MANIFEST_ERROR",
+    ),
+    Limit(
+        name="provenance-levels",
+        what="lists and objects in each other under a key of a bundle's provenance",
+        bound=f"{MAX_FREE_DEPTH} levels",
+        set_by=("cascade/codecs/strict_json.py:MAX_FREE_DEPTH",), probe=provenance_of,
+        within=MAX_FREE_DEPTH, beyond=MAX_FREE_DEPTH + 1,
+        refused="MANIFEST_ERROR manifest.provenance.nested",
     ),
     Limit(
         name="file-name", what="name of a file in a bundle",

@@ -46,7 +46,7 @@ def rename_listed(folder: Path, name: str) -> None:
 
     def change(manifest: dict[str, Any]) -> None:
         entry_of(manifest, GRAPH)["name"] = name
-        manifest["stages"][0]["graph"]["file"] = name
+        manifest["components"][1]["graphs"]["net"]["file"] = name
 
     edit_manifest(folder, change)
 

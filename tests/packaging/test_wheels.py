@@ -24,7 +24,7 @@ from cascade.bundle.default_bundle import PACKAGE, VARIABLE
 
 ROOT = Path(__file__).parents[2]
 REFERENCE_BUNDLE = ROOT / "bundles" / "emoji-1"
-PACKAGES = ("cascade", "export", "protos", "runtime_client", "runtime_server", "stages")
+PACKAGES = ("cascade", "export", "protos", "runtime_client", "runtime_server", "stages", "wire")
 
 
 def can_build() -> bool:
@@ -111,7 +111,7 @@ def test_the_code_is_whole_without_a_bundle(code_wheel: Path) -> None:
     modules = [file for name in PACKAGES for file in (ROOT / name).rglob("*.py")]
     expected = {file.relative_to(ROOT).as_posix() for file in modules}
     assert {name for name in names if name.endswith(".py")} == expected
-    assert {"stages/concepts.txt", "protos/cascade/v1/cascade.proto"} <= set(names)
+    assert {"stages/data/concepts.txt", "protos/cascade/v1/cascade.proto"} <= set(names)
     assert not [name for name in names if name.endswith((".onnx", ".md"))]
 
 

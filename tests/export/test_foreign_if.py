@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 
@@ -17,17 +18,26 @@ from cascade.commands.cli import main
 from cascade.diffusion.request_options import DiffusionOptions
 from cascade.diffusion.schedule import TableSpec, make_schedule
 from cascade.diffusion.spec import StoredContext, ThresholdSpec
+from cascade.diffusion.stage import DiffusionStage
 from cascade.errors import InvalidRequest, UnsupportedModel
 from cascade.events import StageFinished
+from cascade.graph_spec import NET
 from cascade.numerics.noise import AUGMENTATION, START, normals
 from cascade.request import GenerateRequest, Handoff
+from cascade.stage import Stage
 from cascade.stage_factory import open_stages
 from cascade.tuning.plan import EnginePlan
 from cascade.types import ImageU8
 from export.adapters.command import ForeignSource, describe, export_foreign
+from export.components.component import ProvenGraph
+from export.components.diffusion import stage_entry
+from export.components.synthetic_cases import stage_inputs, stage_outputs
+from export.description import StageDescription, TextEncoderDescription
 from export.parity import pictures
+from export.quantize.sampled_runs import StageBlueprint
 from runtime_client.client import Client
 from stages.evaluation.metrics import psnr_db
+from stages.evaluation.torch_engine import TorchEngine
 from tests.support.manifests import encoder_of, stages_of
 
 pytest.importorskip("diffusers", reason="THE FOREIGN EXTRA IS MISSING: diffusers was not compared")
@@ -142,8 +152,41 @@ def test_a_bundle_paints_what_the_pipelines_paint(
         assert psnr_db(image, expected[name]) > 50
 
 
+def as_described(stage: StageDescription, position: int, bundle: Bundle) -> DiffusionStage:
+    """A described stage by its own entry over its own network, its null context the bundle's.
+
+    The networks are those of the bundle, whose graphs were compared with them when it was written.
+    """
+    encoder = encoder_of(bundle.manifest)
+    null = np.frombuffer(bundle.read(f"{stage.name}.null"), "<f2").reshape(-1, tiny_if.WIDTH)
+    described = TextEncoderDescription(
+        network=torch.nn.Identity(),
+        tokenizer=b"",
+        max_tokens=encoder.max_tokens,
+        context_width=tiny_if.WIDTH,
+        pad_token=encoder.pad_token,
+        provenance="the bundle's",
+    )
+    inputs, outputs = stage_inputs(stage, described), stage_outputs(stage)
+    graph = stages_of(bundle.manifest)[position - 1].graphs[NET]
+    engine = TorchEngine(stage.network, *(output.name for output in outputs))
+    proven = ProvenGraph(
+        spec=replace(graph, inputs=inputs, outputs=outputs),
+        files={},
+        optimized=onnx.ModelProto(),
+        provenance={},
+        original=engine,
+        exported=engine,  # type: ignore[arg-type]
+        cases=(),
+    )
+    return StageBlueprint(stage_entry(stage, proven, null), position, null).open(engine)
+
+
 def test_a_run_that_ends_in_noise_ends_in_the_pipeline_s_noise(
-    saved: Pipelines, folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+    saved: Pipelines,
+    bundle: Bundle,
+    folders: tuple[Path, Path],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """`fixed_large` above training step 0 at the end: over 50 dB; 46 dB without that noise."""
     noisy = {"variance_type": "fixed_large", "timestep_spacing": "leading", "steps_offset": 1}
@@ -155,13 +198,13 @@ def test_a_run_that_ends_in_noise_ends_in_the_pipeline_s_noise(
         changed.save_pretrained(folder / "scheduler")
         pipelines.append(type(pipeline)(**{**pipeline.components, "scheduler": changed}))
         pipelines[-1].set_progress_bar_config(disable=True)
-    out = folders[0].parent / "bundle"
     source = ForeignSource(kind="diffusers-if", where=str(folders[0]), upscalers=folders[1:])
-    export_foreign(source, out, report=lambda _line: None)
-    opened = open_bundle(out)
+    stages: list[Stage] = open_stages(bundle, [0], EnginePlan(threads=1))
+    for position, stage in enumerate(describe(source).stages, start=1):
+        stages.append(as_described(stage, position, bundle))
     options = {"base": DiffusionOptions(steps=4), f"sr{HIGH}": DiffusionOptions(steps=3)}
     request = GenerateRequest(prompt=PROMPT, seed=7, options=options)
-    found = pictures(open_stages(opened, range(3), EnginePlan(threads=1)), request)
+    found = pictures(stages, request)
     expected = reference((pipelines[0], pipelines[1]), request, monkeypatch)
     for name, image in found.items():
         assert psnr_db(image, expected[name]) > 50

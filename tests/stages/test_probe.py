@@ -9,6 +9,7 @@ import torch
 
 from cascade.errors import InvalidRequest
 from stages.data.picture_changes import faded, moved, tinted
+from stages.evaluation import probe as probes
 from stages.evaluation.probe import (
     COLOURS,
     Labelled,
@@ -50,8 +51,10 @@ def coloured(kept: bool) -> Labelled:  # noqa: FBT001
     )
 
 
-def test_it_learns_concepts_and_styles() -> None:
+def test_it_learns_concepts_and_styles(monkeypatch: pytest.MonkeyPatch) -> None:
     """After some steps it names both, also of renderings kept from it."""
+    # Fifteen renderings: batches of 48 would show each three times over.
+    monkeypatch.setattr(probes, "BATCH", 16)
     known = coloured(kept=True)
     lines: list[str] = []
     probe = train_probe(known, steps=60, report=lines.append)

@@ -53,7 +53,7 @@ sys.exit(script.load()())
 
 
 @dataclass(frozen=True, slots=True)
-class Side:
+class Checkout:
     """One checkout."""
 
     name: str
@@ -67,7 +67,7 @@ class Side:
 
 
 def in_turns(
-    sides: Sequence[Side], rounds: int, once: Callable[[Side], float]
+    sides: Sequence[Checkout], rounds: int, once: Callable[[Checkout], float]
 ) -> list[list[float]]:
     """Seconds of each side, the order of the sides changing every round."""
     found: list[list[float]] = [[] for _ in sides]
@@ -78,7 +78,7 @@ def in_turns(
     return found
 
 
-def warm(sides: Sequence[Side], rounds: int) -> tuple[list[list[float]], list[list[float]]]:
+def warm(sides: Sequence[Checkout], rounds: int) -> tuple[list[list[float]], list[list[float]]]:
     """Seconds of pictures, and peak MiB of client and private server, by side."""
     running = {
         side.name: subprocess.Popen(
@@ -91,7 +91,7 @@ def warm(sides: Sequence[Side], rounds: int) -> tuple[list[list[float]], list[li
         for side in sides
     }
 
-    def once(side: Side) -> float:
+    def once(side: Checkout) -> float:
         child = running[side.name]
         assert child.stdin is not None
         assert child.stdout is not None
@@ -107,7 +107,7 @@ def warm(sides: Sequence[Side], rounds: int) -> tuple[list[list[float]], list[li
     return [taken[1:] for taken in seconds], peaks
 
 
-def cold(side: Side) -> float:
+def cold(side: Checkout) -> float:
     """One `cascade generate` as a process of its own."""
     with tempfile.TemporaryDirectory() as folder:
         out = ("-o", f"{folder}/a.png", "--bundle", str(side.bundle))
@@ -117,7 +117,7 @@ def cold(side: Side) -> float:
         return time.perf_counter() - begun
 
 
-def ready(side: Side) -> float:
+def ready(side: Checkout) -> float:
     """One start of a server."""
     command = side.shell("serve", "--listen", "127.0.0.1:0", "--bundle", str(side.bundle), *EXACT)
     begun = time.perf_counter()
@@ -145,8 +145,8 @@ def main() -> None:
     new = args.bundle.resolve()
     old = (args.old_bundle or args.bundle).resolve()
     sides = (
-        Side("before", args.folder.resolve(), args.python, old),
-        Side("now", Path.cwd(), sys.executable, new),
+        Checkout("before", args.folder.resolve(), args.python, old),
+        Checkout("now", Path.cwd(), sys.executable, new),
     )
     seconds, peaks = warm(sides, args.rounds)
     starts = args.rounds // 2 + 1

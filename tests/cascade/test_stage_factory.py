@@ -22,7 +22,7 @@ from cascade.numerics.noise import AUGMENTATION, START, normals
 from cascade.precision import Precision
 from cascade.request import GenerateRequest, Handoff
 from cascade.stage import Stage
-from cascade.stage_factory import last_position, open_stage, open_stages
+from cascade.stage_factory import open_stage, open_stages
 from cascade.text.spec import TextEncoderSpec
 from cascade.text.stage import TextEncoderStage
 from cascade.text.tokenizer import PromptTokenizer
@@ -491,15 +491,3 @@ def test_a_changed_graph_reaches_no_engine(tmp_path: Path) -> None:
 
     with pytest.raises(ManifestError, match="sha256"):
         open_stage(bundle, 1, LOCAL, factory)
-
-
-@pytest.mark.parametrize(("name", "position"), [(None, 3), ("base", 1), ("sr16", 2), ("sr32", 3)])
-def test_a_request_ends_where_it_says(bundle: Bundle, name: str | None, position: int) -> None:
-    """The last stage goes by name; without one it is the cascade's last."""
-    assert last_position(bundle.manifest, name) == position
-
-
-def test_a_request_cannot_end_elsewhere(bundle: Bundle) -> None:
-    """An unknown last stage is refused with the known names."""
-    with pytest.raises(ManifestError, match="this bundle has text_encoder, base, sr16, sr32"):
-        last_position(bundle.manifest, "sr64")

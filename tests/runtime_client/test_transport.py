@@ -180,12 +180,15 @@ def test_a_dead_link_is_found_in_15_s_and_servers_permit_the_pings() -> None:
     assert options["grpc.keepalive_time_ms"] >= 2 * permitted
 
 
-def server_info(wire_version: int = WIRE_VERSION, bundle_id: str = "b") -> ServerInfo:
+def server_info(
+    wire_version: int = WIRE_VERSION, bundle_id: str = "b", bundle_ids: tuple[str, ...] = ()
+) -> ServerInfo:
     """A server that fits, unless told otherwise."""
     return ServerInfo(
         wire_version=wire_version,
         software_version="9",
         bundle_id=bundle_id,
+        bundle_ids=bundle_ids,
         bundle_name="tiny",
         image_formats=(),
     )
@@ -198,6 +201,20 @@ def test_a_server_must_fit() -> None:
         check_fits(server_info(wire_version=99), ("b",))
     with pytest.raises(BundleMismatch, match="same bundle"):
         check_fits(server_info(bundle_id="c"), ("b",))
+
+
+def test_an_upgraded_bundle_fits_an_older_server() -> None:
+    """One that knows the bundle by its id before the upgrade; calls then use that id."""
+    assert check_fits(server_info(bundle_id="before"), ("now", "before")) == "before"
+    present = server_info(bundle_id="before", bundle_ids=("now", "before"))
+    assert check_fits(present, ("now", "before")) == "now"
+
+
+def test_two_bundles_upgraded_from_one_do_not_fit() -> None:
+    """What was changed after the upgrade makes other pictures."""
+    other = server_info(bundle_id="before", bundle_ids=("other", "before"))
+    with pytest.raises(BundleMismatch, match="other"):
+        check_fits(other, ("now", "before"))
 
 
 @pytest.mark.parametrize(

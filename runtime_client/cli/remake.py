@@ -95,7 +95,8 @@ def remake_of(source: Path, metadata: Mapping[str, str], manifest: Manifest) -> 
     missing = [name for name in NEEDED if name not in metadata]
     if missing:
         raise refuse(f"its text lacks {', '.join(missing)}; an older version may have written it")
-    if metadata["bundle_id"] != manifest.bundle_id:
+    # An upgraded bundle also has the id of before: the pictures are the same.
+    if metadata["bundle_id"] not in manifest.ids:
         raise refuse(
             f"made with bundle {metadata.get('bundle', '')!r} {metadata['bundle_id'][:12]}, "
             f"--bundle is {manifest.name!r} {manifest.bundle_id[:12]}"

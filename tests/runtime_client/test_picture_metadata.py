@@ -2,6 +2,8 @@
 
 import json
 import os
+import shutil
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin, features
 
-from cascade.bundle.bundle import Bundle
+from cascade.bundle.bundle import Bundle, open_bundle
+from cascade.bundle.manifest import UPGRADED_FROM, write_manifest
 from cascade.commands.cli import main
 from cascade.errors import InvalidRequest
 from runtime_client.cli.picture_format import (
@@ -156,6 +159,19 @@ def test_a_picture_is_made_again_from_itself(bundle: Bundle, tmp_path: Path, suf
         make(bundle, again, "--from", str(first), cut=cut)
         np.testing.assert_array_equal(pixels(again), pixels(plain))
     assert read_metadata(again)["asked"] == read_metadata(first)["asked"]
+
+
+def test_a_picture_of_before_an_upgrade_is_made_again(bundle: Bundle, tmp_path: Path) -> None:
+    """By the id that the bundle had then; without it the bundle is another one."""
+    first, again = tmp_path / "first.png", tmp_path / "again.png"
+    make(bundle, first, PROMPT)
+    shutil.copytree(bundle.folder, tmp_path / "upgraded")
+    manifest = replace(bundle.manifest, provenance={UPGRADED_FROM: bundle.bundle_id})
+    (tmp_path / "upgraded" / "manifest.json").write_text(write_manifest(manifest))
+    upgraded = open_bundle(tmp_path / "upgraded")
+    assert upgraded.bundle_id != bundle.bundle_id
+    make(upgraded, again, "--from", str(first))
+    np.testing.assert_array_equal(pixels(again), pixels(first))
 
 
 def test_a_server_makes_it_again_too(bundle: Bundle, tmp_path: Path) -> None:

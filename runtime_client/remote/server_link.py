@@ -258,11 +258,13 @@ def check_fits(info: ServerInfo, bundle_ids: Sequence[str]) -> str:
             f"the server speaks version {info.wire_version} of the wire, this client "
             f"{WIRE_VERSION}: update the older side (the server runs {info.software_version[:40]})"
         )
-    # Two bundles upgraded from one may differ since: only an older server knows none but that id.
-    present = info.bundle_ids[0] if info.bundle_ids else info.bundle_id
-    for bundle_id in bundle_ids if not info.bundle_ids else bundle_ids[:1]:
-        if bundle_id == present:
+    # Two bundles upgraded from one may differ since: by the id from before only an older server is
+    # met, which has no other, or a bundle that has no other.
+    theirs = {info.bundle_id, *info.bundle_ids}
+    for bundle_id in bundle_ids[:1] if info.bundle_ids else bundle_ids:
+        if bundle_id in theirs:
             return bundle_id
+    present = info.bundle_ids[0] if info.bundle_ids else info.bundle_id
     raise BundleMismatch(
         f"the server holds bundle {info.bundle_name[:40]!r} {present[:12]}, this client "
         f"{bundle_ids[0][:12]}: give both the same bundle",

@@ -28,7 +28,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
-        signal.signal(signal.SIGHUP, lambda number, frame: None)
+        signal.signal(signal.SIGHUP, lambda *_: None)
     # No `TemporaryDirectory`: at the end of a forked child that would remove its parent's folder.
     cache = mkdtemp(prefix="cascade-cache-")
     config.add_cleanup(lambda: shutil.rmtree(cache, ignore_errors=True))

@@ -23,6 +23,7 @@ DEFAULT_TIMEOUT_S = 300.0
 MAX_TIMEOUT_S = 7 * 24 * 3600.0
 """Systems cannot wait for any number of seconds: some clocks overflow at 2^31 or 2^63 ns."""
 DEFAULT_LINGER_S = 5.0
+DEFAULT_WAIT_S = 1.0
 DEFAULT_DEAD_LINK_S = 15.0
 LEAST_DEAD_LINK_S, MOST_DEAD_LINK_S = 0.1, 600.0
 MAX_THREADS = 1024
@@ -49,6 +50,9 @@ class ClientConfig:
     run here in time: raise, or run the rest here."""
     timeout_s: float = DEFAULT_TIMEOUT_S
     """Longest time for one request, start of a private server included."""
+    wait_s: float = DEFAULT_WAIT_S
+    """How long `server` is tried again before its first answer: longer where it may still be
+    starting. Bounded by `timeout_s`."""
     linger_s: float = DEFAULT_LINGER_S
     """How long a server reached over a network works on when the connection is lost, so that the
     request can be resumed; 0 resumes nothing. The server may allow less."""
@@ -95,6 +99,11 @@ class ClientConfig:
                 f"timeout_s: expected more than 0 seconds and at most {MAX_TIMEOUT_S:.0f} "
                 f"(a week), got {self.timeout_s:g}",
                 field="timeout_s",
+            )
+        if not 0 <= self.wait_s <= MAX_TIMEOUT_S:
+            raise InvalidRequest(
+                f"wait_s: expected 0 to {MAX_TIMEOUT_S:.0f} seconds, got {self.wait_s:g}",
+                field="wait_s",
             )
         if not 0 <= self.linger_s <= MAX_LINGER_S:
             raise InvalidRequest(

@@ -56,7 +56,7 @@ RUN: Mapping[str, Example] = {
     "cascade serve --listen 127.0.0.1:7860 &": Example(
         instead="cascade serve --listen 127.0.0.1:7860", serves=True
     ),
-    'cascade generate "a cactus, twemoji style" -o cactus.png --server 127.0.0.1:7860': Example(
+    'cascade generate "a cactus, twemoji style" -o cactus.png --server 127.0.0.1:7860 --wait 60': Example(
         instead='cascade generate "a cactus, twemoji style" -o cactus.png --server {server}',
         makes=("cactus.png",),
     ),

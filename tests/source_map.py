@@ -55,6 +55,7 @@ BESIDES = {
 
 HEADING = "Map of the source"
 HEAD = f"""\
+<!-- generated: python -m tests.source_map -->
 # {HEADING}
 
 Every module with the first line of its docstring. What the folders may import is in

@@ -1,12 +1,7 @@
-"""OpenVINO itself, imported so that it reports nothing to its makers and hangs no threads.
+"""OpenVINO itself, imported so that it reports nothing to its makers and threads may share it.
 
 Importing it reports that import over the network, unless its telemetry package is missing: for the
-length of the import it is.
-
-Its Python binding (2026.4) fills its tables of NumPy's types at their first use, in C++ statics
-whose initialiser lets go of Python's global lock. A second thread that comes then holds that lock
-and waits for the static, and the whole process stands still. So they are filled here: whoever
-imports a module is alone in it.
+length of the import it is. And its first conversion of a dtype is made here, see `first_use`.
 """
 
 import sys
@@ -33,14 +28,24 @@ def no_telemetry() -> Iterator[None]:
             sys.modules[TELEMETRY] = before
 
 
+def first_use() -> None:
+    """Let OpenVINO fill its tables of dtypes while one thread alone has it.
+
+    The binding of 2026.4 fills them at the first conversion, holding a lock of its own and letting
+    go of the interpreter's. A second thread that converts then has the interpreter's lock and waits
+    for the other: both stand still for ever, and Python with them. An import is one thread's.
+    """
+    array = np.zeros(1, np.float32)
+    ov.Type(array.dtype).to_dtype()
+    ov.Tensor(array, shared_memory=True).data.tobytes()
+
+
 try:
     with no_telemetry():
         import openvino as ov
         from openvino import opset13 as ops
 except ImportError as exc:
     raise MissingExtra("OpenVINO is not installed: pip install 'edge-cascade[openvino]'") from exc
-
-# Both directions: from a graph's type to NumPy's, and back.
-ov.Type(np.dtype("float32")).to_dtype()
+first_use()
 
 __all__ = ["ops", "ov"]

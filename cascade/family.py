@@ -75,8 +75,8 @@ Spec_contra = TypeVar("Spec_contra", bound=ComponentSpec, contravariant=True)
 Plan = TypeVar("Plan")
 
 
-class Family(Protocol[Spec_contra, Plan]):
-    """One kind of component. `Plan` is a run decided: its options with every default filled in."""
+class FamilyTraits(Protocol):
+    """What holds for every component of a family, whatever its entry says."""
 
     @property
     def spec_type(self) -> type[Any]:
@@ -100,6 +100,66 @@ class Family(Protocol[Spec_contra, Plan]):
         Then another engine or precision does not change a picture a little but, where a draw falls
         the other way, into another one: nothing that was not asked for may be taken.
         """
+        ...
+
+
+class DummyRun(Protocol[Spec_contra]):
+    """A run that means nothing, always the same: what trying, timing and warming up need.
+
+    A part of its own, for those who use it have no request: they ask a family nothing else.
+    """
+
+    def axes(self, spec: Spec_contra, *, batch: int, tokens: int) -> dict[str, int]:
+        """Sizes of the free axes of its graphs.
+
+        Args:
+            spec: the component's entry.
+            batch: rows of one run.
+            tokens: for axes whose length differs from request to request.
+        """
+        ...
+
+    def rows(self, spec: Spec_contra) -> int:
+        """Rows of one run with the manifest's defaults."""
+        ...
+
+    def inputs(self, spec: Spec_contra, role: str, axes: Mapping[str, int]) -> dict[str, Array]:
+        """Inputs of one graph that mean nothing, always the same: for trying, timing, warming up.
+
+        Args:
+            spec: the component's entry.
+            role: of the graph.
+            axes: as `axes` returns them.
+
+        Returns:
+            Arrays by name, of the shapes and dtypes that the graph declares.
+        """
+        ...
+
+    def start(self, spec: Spec_contra, *, tokens: int) -> Handoff:
+        """Something that the component can start from.
+
+        Args:
+            spec: its entry.
+            tokens: length of the context, where its graph leaves it open.
+        """
+        ...
+
+    def options(self, spec: Spec_contra) -> FamilyOptions:
+        """The options of the least work that shows whether a component works."""
+        ...
+
+
+class Family(FamilyTraits, Protocol[Spec_contra, Plan]):
+    """One kind of component. `Plan` is a run decided: its options with every default filled in.
+
+    A new family is a class with the traits as class attributes, these methods, and an attribute
+    `dummy_run` that holds an object of its own module.
+    """
+
+    @property
+    def dummy_run(self) -> DummyRun[Spec_contra]:
+        """A run that means nothing."""
         ...
 
     def check(self, spec: Spec_contra, path: str) -> None:
@@ -159,48 +219,6 @@ class Family(Protocol[Spec_contra, Plan]):
         Raises:
             ManifestError: a file is not what the manifest says.
         """
-        ...
-
-    def axes(self, spec: Spec_contra, *, batch: int, tokens: int) -> dict[str, int]:
-        """Sizes of the free axes of its graphs.
-
-        Args:
-            spec: the component's entry.
-            batch: rows of one run.
-            tokens: for axes whose length differs from request to request.
-        """
-        ...
-
-    def default_rows(self, spec: Spec_contra) -> int:
-        """Rows of one run with the manifest's defaults."""
-        ...
-
-    def dummy_inputs(
-        self, spec: Spec_contra, role: str, axes: Mapping[str, int]
-    ) -> dict[str, Array]:
-        """Inputs of one graph that mean nothing, always the same: for trying, timing, warming up.
-
-        Args:
-            spec: the component's entry.
-            role: of the graph.
-            axes: as `axes` returns them.
-
-        Returns:
-            Arrays by name, of the shapes and dtypes that the graph declares.
-        """
-        ...
-
-    def dummy_start(self, spec: Spec_contra, *, tokens: int) -> Handoff:
-        """Something that the component can start from.
-
-        Args:
-            spec: its entry.
-            tokens: length of the context, where its graph leaves it open.
-        """
-        ...
-
-    def least_options(self, spec: Spec_contra) -> FamilyOptions:
-        """The options of the least work that shows whether a component works."""
         ...
 
     def time_rows(self, spec: Spec_contra) -> tuple[str, ...]:

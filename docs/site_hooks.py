@@ -1,4 +1,4 @@
-"""What the site needs beside the pages: the README as its first page, decisions, links outside.
+"""What the site needs beside the pages: the list of decisions, API pages, links outside.
 
 Hooks of MkDocs, named in mkdocs.yml. The pages are written to be read in the repository; a link to
 a file that the site does not have becomes that file's path. Knows Markdown links; no page.
@@ -20,26 +20,18 @@ def on_config(config: Any) -> Any:
     """Put every decision under its heading, in order of number."""
     folder = Path(config["docs_dir"])
     notes = sorted(path.relative_to(folder).as_posix() for path in folder.glob("decisions/*.md"))
-    for entry in config["nav"]:
-        if isinstance(entry, dict) and DECISIONS in entry:
-            entry[DECISIONS] = notes
+    fill(config["nav"], notes)
     return config
 
 
-def on_files(files: Any, config: Any) -> Any:
-    """Add the README as index.md, with the paths of a page that lies in docs/."""
-    # Imported by MkDocs alone; the tests of the other hooks need no MkDocs.
-    from mkdocs.structure.files import File  # noqa: PLC0415
-
-    readme = Path(config["docs_dir"]).parent / "README.md"
-    text = from_docs(readme.read_text())
-    files.append(File.generated(config, "index.md", content=text))
-    return files
-
-
-def from_docs(text: str) -> str:
-    """Links of the README as a page in docs/ has them."""
-    return re.sub(r"\]\((?!https?:|#)(docs/)?", lambda m: "](" if m[1] else "](../", text)
+def fill(entries: list[Any], notes: list[str]) -> None:
+    """Give the heading of the decisions its pages, at whatever depth of the menu it is."""
+    for entry in entries:
+        for heading, below in entry.items() if isinstance(entry, dict) else ():
+            if heading == DECISIONS:
+                entry[heading] = notes
+            elif isinstance(below, list):
+                fill(below, notes)
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, **_: Any) -> str:

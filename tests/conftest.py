@@ -19,12 +19,16 @@ NO_GPU = "needs a card, tensorrt and pycuda"
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """An empty cache, children that mind Ctrl-C, and examples that may take their time.
+    """An empty cache, children that mind Ctrl-C and hang-ups, examples that may take their time.
 
-    What was tuned on this machine must decide no test, nor be left behind. And what a shell
-    starts in the background ignores SIGINT, as do its children: tests that send it would wait.
+    What was tuned on this machine must decide no test, nor be left behind. What a shell starts in
+    the background ignores SIGINT, and what nohup starts SIGHUP, as do their children: tests that
+    send one would wait. A handler is not inherited by what is executed, so that an empty one
+    still ignores the hang-up here and leaves children the default.
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, lambda *_: None)
     # No `TemporaryDirectory`: at the end of a forked child that would remove its parent's folder.
     cache = mkdtemp(prefix="cascade-cache-")
     config.add_cleanup(lambda: shutil.rmtree(cache, ignore_errors=True))

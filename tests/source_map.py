@@ -55,6 +55,7 @@ BESIDES = {
 
 HEADING = "Map of the source"
 HEAD = f"""\
+<!-- generated: python -m tests.source_map -->
 # {HEADING}
 
 Every module with the first line of its docstring. What the folders may import is in
@@ -109,10 +110,12 @@ def folders_of_tests(root: Path) -> Iterator[str]:
 
 
 def pages(root: Path) -> Iterator[str]:
-    """The documents with their headings."""
+    """The documents with their headings; of a shelf its own, for the site's menu has its pages."""
     yield line("docs/", "")
     for path in sorted({*(root / "docs").glob("*.md"), root / PAGE}):
         yield line(path.name, HEADING if path.name == "map.md" else title_of(path), 1)
+    for path in sorted((root / "docs").glob("*/index.md")):
+        yield line(f"{path.parent.name}/", title_of(path), 1)
     yield line("decisions/", "why things are as they are, one page each", 1)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from cascade.diffusion.request_options import DiffusionOptions
 from cascade.errors import StageError
 from cascade.request import FamilyOptions
-from cascade.text.family import TextOptions
+from cascade.text.request_options import TextOptions
 from protos.cascade.v1 import cascade_pb2 as pb
 
 

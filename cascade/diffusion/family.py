@@ -6,10 +6,9 @@ Knows the record and what a run takes; the sampler is loaded when a stage is ope
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from cascade.boundary import Context, Image, value_of
 from cascade.cost import Cost
+from cascade.diffusion.dummy_run import DiffusionDummyRun
 from cascade.diffusion.request_options import DiffusionOptions
 from cascade.diffusion.schedule import ScheduleSpec, TableSpec
 from cascade.diffusion.spec import DiffusionSpec, StoredContext, check_choices
@@ -17,9 +16,9 @@ from cascade.engine import Engine
 from cascade.events import Backend
 from cascade.family import ComponentSpec, PlanWarning, ReadFile, StartCheck
 from cascade.graph_spec import NET
-from cascade.request import FamilyOptions, Handoff
+from cascade.request import FamilyOptions
 from cascade.stage import EngineStage
-from cascade.types import Array, ContextF16
+from cascade.types import ContextF16
 
 if TYPE_CHECKING:
     from cascade.diffusion.options import SamplingOptions
@@ -32,6 +31,7 @@ class DiffusionFamily:
     options_type = DiffusionOptions
     unit = "step"
     is_discrete = False
+    dummy_run = DiffusionDummyRun()
 
     def check(self, spec: DiffusionSpec, path: str) -> None:
         """See `cascade.diffusion.spec.check_choices`."""
@@ -87,55 +87,6 @@ class DiffusionFamily:
             spec, position, engines[NET], null_context=null_context, computed=computed
         )
 
-    def axes(self, spec: DiffusionSpec, *, batch: int, tokens: int) -> dict[str, int]:
-        """Rows, tokens and the size of its picture."""
-        sizes = {"height": spec.makes.height, "width": spec.makes.width}
-        return {"batch": batch, "tokens": tokens, **sizes}
-
-    def default_rows(self, spec: DiffusionSpec) -> int:
-        """Guidance doubles the rows, unless the network was taught it."""
-        return 1 if spec.guidance.taught or spec.guidance.weight == 1.0 else 2
-
-    def dummy_inputs(
-        self, spec: DiffusionSpec, role: str, axes: Mapping[str, int]
-    ) -> dict[str, Array]:
-        """Smooth pictures, and noisy ones halfway to noise, as a denoising step sees them.
-
-        An 8-bit graph is right only within the range that it was made for. Shapes and dtypes are
-        the graph's.
-        """
-        rng = np.random.default_rng(0)
-        inputs: dict[str, Array] = {}
-        for tensor in spec.graphs[role].inputs:
-            shape = tensor.shape_with(axes)
-            if tensor.name == "low_res":
-                values = waves(shape)
-            elif tensor.name == "x_t":
-                values = np.sqrt(0.5) * (waves(shape) + rng.standard_normal(shape))
-            elif tensor.name == "t":
-                values = np.full(shape, 0.5)
-            else:
-                values = rng.random(shape) * (1 if tensor.dtype == "float32" else 2)
-            inputs[tensor.name] = values.astype(tensor.dtype)
-        return inputs
-
-    def dummy_start(self, spec: DiffusionSpec, *, tokens: int) -> Handoff:
-        """Embeddings of zeros, and a white picture."""
-        context, image = None, None
-        text, low = value_of(Context, spec.starts_from), value_of(Image, spec.starts_from)
-        if text is not None:
-            (shape,) = [t.shape for t in spec.graphs[NET].inputs if t.name == "context"]
-            length = shape[-2] if isinstance(shape[-2], int) else tokens
-            context = np.zeros((length, text.width), np.float16)
-        if low is not None:
-            image = np.full(low.shape, low.levels - 1, np.uint8)
-        return Handoff(context=context, image=image)
-
-    def least_options(self, spec: DiffusionSpec) -> FamilyOptions:
-        """One step."""
-        del spec
-        return DiffusionOptions(steps=1)
-
     def time_rows(self, spec: DiffusionSpec) -> tuple[str, ...]:
         """Itself."""
         return (spec.name,)
@@ -171,16 +122,6 @@ def read_null_context(spec: DiffusionSpec, read: ReadFile) -> ContextF16 | None:
     if not isinstance(stored, StoredContext) or text is None:
         return None
     return read_stored_context(stored, read(stored.file), text.width)
-
-
-def waves(shape: tuple[int, ...]) -> Array:
-    """Smooth pictures, `[B, C, H, W]` float64 in [-1, 1], every one and every colour another."""
-    batch, channels, height, width = shape
-    phase = np.arange(batch)[:, None] + np.arange(channels)[None, :] / channels
-    down, along = (np.linspace(0, 2 * np.pi, size) for size in (height, width))
-    slope = down[:, None] + along[None, :]
-    picture: Array = np.sin(phase[:, :, None, None] + slope)
-    return picture
 
 
 def sides(image: Image) -> str:

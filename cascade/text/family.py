@@ -7,8 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from cascade.cost import Cost
 from cascade.engine import Engine
 from cascade.errors import InvalidRequest, ManifestError
@@ -17,16 +15,9 @@ from cascade.family import ComponentSpec, PlanWarning, ReadFile, StartCheck
 from cascade.graph_spec import NET
 from cascade.request import FamilyOptions, Handoff
 from cascade.stage import EngineStage
+from cascade.text.dummy_run import TextDummyRun
+from cascade.text.request_options import TextOptions
 from cascade.text.spec import TextEncoderSpec, check_record
-from cascade.types import Array
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TextOptions:
-    """A text encoder leaves nothing to choose."""
-
-    def check(self, path: str) -> None:
-        """Nothing to check."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +32,7 @@ class TextEncoderFamily:
     options_type = TextOptions
     unit = "prompt"
     is_discrete = False
+    dummy_run = TextDummyRun()
 
     def check(self, spec: TextEncoderSpec, path: str) -> None:
         """See `cascade.text.spec.check_record`."""
@@ -102,40 +94,6 @@ class TextEncoderFamily:
         del position
         tokenizer = PromptTokenizer(read(spec.tokenizer_file), spec.max_tokens)
         return TextEncoderStage(spec, tokenizer, engines[NET], computed)
-
-    def axes(self, spec: TextEncoderSpec, *, batch: int, tokens: int) -> dict[str, int]:
-        """Rows and tokens."""
-        del spec
-        return {"batch": batch, "tokens": tokens}
-
-    def default_rows(self, spec: TextEncoderSpec) -> int:
-        """One prompt at a time."""
-        del spec
-        return 1
-
-    def dummy_inputs(
-        self, spec: TextEncoderSpec, role: str, axes: Mapping[str, int]
-    ) -> dict[str, Array]:
-        """Token numbers 0 and 1, which every vocabulary has; the mask is any number in [0, 1).
-
-        Shapes and dtypes are the graph's.
-        """
-        rng = np.random.default_rng(0)
-        inputs: dict[str, Array] = {}
-        for tensor in spec.graphs[role].inputs:
-            values = rng.random(tensor.shape_with(axes)) * (1 if tensor.dtype == "float32" else 2)
-            inputs[tensor.name] = values.astype(tensor.dtype)
-        return inputs
-
-    def dummy_start(self, spec: TextEncoderSpec, *, tokens: int) -> Handoff:
-        """The shortest prompt."""
-        del spec, tokens
-        return Handoff(prompt="a")
-
-    def least_options(self, spec: TextEncoderSpec) -> FamilyOptions:
-        """None."""
-        del spec
-        return TextOptions()
 
     def time_rows(self, spec: TextEncoderSpec) -> tuple[str, ...]:
         """Tokenizer and network."""

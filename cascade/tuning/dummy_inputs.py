@@ -15,12 +15,12 @@ from cascade.types import Array
 
 def free_axes(component: ComponentSpec, *, batch: int, tokens: int) -> dict[str, int]:
     """Sizes of the free axes: the component's own resolution for height and width."""
-    return family_of(component).axes(component, batch=batch, tokens=tokens)
+    return family_of(component).dummy_run.axes(component, batch=batch, tokens=tokens)
 
 
 def default_batch(component: ComponentSpec) -> int:
     """Rows of one run with the manifest's defaults."""
-    return family_of(component).default_rows(component)
+    return family_of(component).dummy_run.rows(component)
 
 
 def default_shapes(component: ComponentSpec, role: str = NET) -> dict[str, tuple[int | None, ...]]:
@@ -36,8 +36,8 @@ def default_shapes(component: ComponentSpec, role: str = NET) -> dict[str, tuple
 def dummy_inputs(
     component: ComponentSpec, axes: Mapping[str, int], role: str = NET
 ) -> dict[str, Array]:
-    """Every input of one graph by name, of its shape and dtype; see `Family.dummy_inputs`."""
-    return family_of(component).dummy_inputs(component, role, axes)
+    """Every input of one graph by name, of its shape and dtype; see `DummyRun.inputs`."""
+    return family_of(component).dummy_run.inputs(component, role, axes)
 
 
 def dummy_handoff(component: ComponentSpec, *, tokens: int) -> Handoff:
@@ -47,4 +47,4 @@ def dummy_handoff(component: ComponentSpec, *, tokens: int) -> Handoff:
         component: its entry in the manifest.
         tokens: length of the context, where the component's graph leaves it open.
     """
-    return family_of(component).dummy_start(component, tokens=tokens)
+    return family_of(component).dummy_run.start(component, tokens=tokens)

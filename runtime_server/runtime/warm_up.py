@@ -52,6 +52,6 @@ def probe_of(manifest: Manifest, name: str) -> tuple[GenerateRequest, Handoff]:
     """The least work that shows whether a component works: request and what it starts from."""
     component = manifest.components[manifest.position(name)]
     handoff = dummy_handoff(component, tokens=TOKENS)
-    options = {name: family_of(component).least_options(component)}
+    options = {name: family_of(component).dummy_run.options(component)}
     request = GenerateRequest(prompt=handoff.prompt, label=handoff.label, options=options)
     return request, handoff

@@ -32,12 +32,12 @@ def pages_of(nav: Any) -> list[str]:
 
 
 def test_the_menu_has_every_page(hooks: ModuleType) -> None:
-    """Each once; the first is made of the README."""
+    """Each once."""
     config = yaml.safe_load((ROOT / "mkdocs.yml").read_text())
     config["docs_dir"] = str(ROOT / "docs")
     listed = pages_of(hooks.on_config(config)["nav"])
     there = [p.relative_to(ROOT / "docs").as_posix() for p in (ROOT / "docs").rglob("*.md")]
-    assert sorted(listed) == sorted([*there, "index.md"])
+    assert sorted(listed) == sorted(there)
 
 
 def test_it_needs_no_network() -> None:
@@ -49,12 +49,14 @@ def test_it_needs_no_network() -> None:
     assert not [value for value in config if value.startswith("extra_")]
 
 
-def test_the_readme_as_a_page(hooks: ModuleType) -> None:
-    """Its links are those of a page in docs/."""
-    text = "[a](docs/wire.md) ![b](docs/pictures/b.png) [c](NOTICE) [d](https://x.y) [e](#f)"
-    assert hooks.from_docs(text) == (
-        "[a](wire.md) ![b](pictures/b.png) [c](../NOTICE) [d](https://x.y) [e](#f)"
-    )
+def test_the_decisions_are_found_at_any_depth(hooks: ModuleType, tmp_path: Path) -> None:
+    """Their heading gets every note, in order of number."""
+    (tmp_path / "decisions").mkdir()
+    for name in ("0002-b", "0001-a"):
+        (tmp_path / f"decisions/{name}.md").write_text("# x\n")
+    nav = ["index.md", {"Explanation": ["a.md", {"Decisions": []}]}]
+    filled = hooks.on_config({"docs_dir": str(tmp_path), "nav": nav})["nav"]
+    assert pages_of(filled) == ["index.md", "a.md", "decisions/0001-a.md", "decisions/0002-b.md"]
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from cascade.bundle.wire_limits import check_wire_limits
 from cascade.commands.inspect_verify import describe
 from cascade.engines.kinds import EngineKind
 from cascade.families import FAMILIES, cost_of, family_of, resolved, warnings_of
-from cascade.family import ComponentSpec, Family
+from cascade.family import ComponentSpec, DummyRun, Family, FamilyTraits
 from cascade.request import GenerateRequest
 from cascade.stage_factory import open_stage
 from cascade.system.processor import this_processor
@@ -60,7 +60,7 @@ def options(bundle: Bundle, position: int) -> object:
     family = family_of(spec)
     assert is_dataclass(family.options_type)
     assert all(field.default is None for field in fields(family.options_type))
-    least = family.least_options(spec)
+    least = family.dummy_run.options(spec)
     family.resolve(spec, read_options(options_message(least)))
     request = resolved([spec], GenerateRequest(options={spec.name: least}))
     return warnings_of([spec], request), settings_of([spec], request)
@@ -139,12 +139,15 @@ def test_every_place_knows_every_family(bundle: Bundle, family: str, place: str)
 
 
 QUESTIONS = sorted(
-    name for name, value in vars(Family).items() if not name.startswith("_") and value is not None
+    name
+    for protocol in (FamilyTraits, DummyRun, Family)
+    for name, value in vars(protocol).items()
+    if not name.startswith("_") and value is not None
 )
 
 
 class Lacking:
-    """A family without one of its methods."""
+    """A family without one of its methods, or with a dummy run without one."""
 
     def __init__(self, family: Any, lacks: str) -> None:
         self._family, self._lacks = family, lacks
@@ -152,7 +155,8 @@ class Lacking:
     def __getattr__(self, name: str) -> Any:
         if name == self._lacks:
             raise AttributeError(name)
-        return getattr(self._family, name)
+        found = getattr(self._family, name)
+        return Lacking(found, self._lacks) if name == "dummy_run" else found
 
 
 @pytest.mark.parametrize("lacks", QUESTIONS)

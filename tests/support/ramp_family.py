@@ -109,6 +109,34 @@ class RampStage:
             engine.close()
 
 
+class RampDummyRun:
+    """See `cascade.family.DummyRun`."""
+
+    def axes(self, spec: RampSpec, *, batch: int, tokens: int) -> dict[str, int]:
+        """Rows."""
+        return {"batch": batch}
+
+    def rows(self, spec: RampSpec) -> int:
+        """One."""
+        return 1
+
+    def inputs(self, spec: RampSpec, role: str, axes: Mapping[str, int]) -> dict[str, Array]:
+        """Zeros to fours."""
+        return {
+            tensor.name: (np.arange(np.prod(shape)).reshape(shape) % CLASSES).astype(tensor.dtype)
+            for tensor in spec.graphs[role].inputs
+            for shape in [tensor.shape_with(axes)]
+        }
+
+    def start(self, spec: RampSpec, *, tokens: int) -> Handoff:
+        """The last label."""
+        return Handoff(label=CLASSES - 1)
+
+    def options(self, spec: RampSpec) -> FamilyOptions:
+        """One turn."""
+        return RampOptions(turns=1)
+
+
 class RampFamily:
     """See `cascade.family.Family`; a plan is the number of turns."""
 
@@ -116,6 +144,7 @@ class RampFamily:
     options_type = RampOptions
     unit = "turn"
     is_discrete = True
+    dummy_run = RampDummyRun()
 
     def check(self, spec: RampSpec, path: str) -> None:
         """Both graphs are there."""
@@ -164,30 +193,6 @@ class RampFamily:
     ) -> RampStage:
         """The ramp."""
         return RampStage(spec, engines, computed)
-
-    def axes(self, spec: RampSpec, *, batch: int, tokens: int) -> dict[str, int]:
-        """Rows."""
-        return {"batch": batch}
-
-    def default_rows(self, spec: RampSpec) -> int:
-        """One."""
-        return 1
-
-    def dummy_inputs(self, spec: RampSpec, role: str, axes: Mapping[str, int]) -> dict[str, Array]:
-        """Zeros to fours."""
-        return {
-            tensor.name: (np.arange(np.prod(shape)).reshape(shape) % CLASSES).astype(tensor.dtype)
-            for tensor in spec.graphs[role].inputs
-            for shape in [tensor.shape_with(axes)]
-        }
-
-    def dummy_start(self, spec: RampSpec, *, tokens: int) -> Handoff:
-        """The last label."""
-        return Handoff(label=CLASSES - 1)
-
-    def least_options(self, spec: RampSpec) -> FamilyOptions:
-        """One turn."""
-        return RampOptions(turns=1)
 
     def time_rows(self, spec: RampSpec) -> tuple[str, ...]:
         """Itself."""

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cascade.bundle.bundle import Bundle
-from cascade.diffusion.family import waves
+from cascade.diffusion.dummy_run import waves
 from cascade.tuning.dummy_inputs import (
     default_batch,
     default_shapes,

@@ -78,11 +78,11 @@ def neighbours(offsets: Offsets, size: tuple[int, int]) -> tuple[Array, Array]:
 
 
 def across(values: Array, targets: Array) -> Array:
-    """`[K, N]` at targets `[B, n]`: `[B, K, n]`."""
+    """Any dtype, `[K, N]` at targets `[B, n]`: `[B, K, n]`."""
     return np.stack([values[:, row] for row in targets])
 
 
 def picked(pictures: Array, places: Array) -> Array:
-    """`[B, H, W, C]` at flat places `[B, K, n]`: `[B, K, n, C]`."""
+    """Any dtype, `[B, H, W, C]` at flat places `[B, K, n]`: `[B, K, n, C]`."""
     rows = pictures.reshape(len(pictures), -1, pictures.shape[-1])
     return np.stack([np.take(row, near, axis=0) for row, near in zip(rows, places, strict=True)])

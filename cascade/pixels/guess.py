@@ -65,7 +65,7 @@ def cell_sums(values: Array, factor: int) -> Array:
 
 
 def taken(values: Array, places: Array) -> Array:
-    """`[B, H, W, C]` at flat places `[B, ...]`: `[B, ..., C]`."""
+    """Any dtype, `[B, H, W, C]` at flat places `[B, n]`: `[B, n, C]`."""
     flat = values.reshape(len(values), -1, values.shape[-1])
     rows = np.arange(len(values)).reshape(-1, *[1] * (places.ndim - 1))
     found: Array = flat[rows, places]

@@ -47,12 +47,12 @@ class Logits:
     at: Array | None = None
 
     def rows(self, at: Array) -> "Logits":
-        """The answers for some of the values, by their numbers; nothing is copied."""
+        """The answers for some of the values, by their numbers `[m]` int64; nothing is copied."""
         without = None if self.without is None else self.without.rows(at)
         return replace(self, at=at, without=without)
 
     def meant(self, values: Array) -> Array:
-        """The rows of an output that are meant."""
+        """The rows of an output `[n, choices]` float32 that are meant, `[m, choices]`."""
         return values if self.at is None else values[self.at]
 
     def high_digit(self, choices: int) -> Array:
@@ -90,7 +90,7 @@ class Logits:
         return found if self.without is None else self.mixed(found, self.without.copying())
 
     def mixed(self, found: Array, other: Array) -> Array:
-        """Guidance in integers: `other + (w (found - other) >> 4)`."""
+        """Guidance, int32 of any shape: `other + (w (found - other) >> 4)`."""
         guided: Array = other + ((found - other) * self.guidance_16 >> 4)
         return guided
 

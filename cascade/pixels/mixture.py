@@ -62,7 +62,7 @@ class Allowed:
         return found
 
     def has_high(self, plane: Plane) -> Array:
-        """Whether a high digit leads to any of them, `[choices, n]` bool."""
+        """Whether a high digit leads to any of them, `[choices, n]`, dtype bool."""
         if len(plane.digit_bits) == 1:
             return self.has(plane, np.arange(plane.symbols, dtype=np.uint8)[:, None])
         first = (np.arange(DIGIT, dtype=np.uint8) * DIGIT)[:, None]
@@ -85,7 +85,7 @@ class Candidates:
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class Mixture:
     """`n` values of one channel to be decided.
 
     Attributes:
@@ -142,7 +142,7 @@ class Question:
         return weights
 
     def low_weights(self, high: Array, a: Weights, b: Weights, copy: Weights) -> Weights:
-        """The weights of the low digit, `[16, n]`.
+        """The weights of the low digit, `[16, n]` uint64.
 
         Args:
             high: `[n]`, the high digits that were chosen.

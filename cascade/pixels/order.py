@@ -63,7 +63,7 @@ class OrderSpec:
 
 
 def order_of(rows: Array) -> OrderSpec:
-    """The order of a square `[period, period]` of groups."""
+    """The order of a square `[period, period]` of groups, int64."""
     return OrderSpec(period=len(rows), groups=tuple(int(group) for group in rows.reshape(-1)))
 
 
@@ -165,12 +165,12 @@ def targets_of(order: OrderSpec, height: int, width: int) -> Array:
 
 
 def largest(groups: Iterable[Array]) -> int:
-    """Pixels of the largest group."""
+    """Pixels of the largest group, of groups `[n]` int64 each."""
     return max(len(positions) for positions in groups)
 
 
 def filled(values: Array, count: int, axis: int = 0) -> Array:
-    """`values` with the last one repeated up to `count` along an axis; themselves when they are."""
+    """Values of any shape and dtype, the last one repeated up to `count` along an axis."""
     lacking = count - values.shape[axis]
     if lacking == 0:
         return values
@@ -179,6 +179,6 @@ def filled(values: Array, count: int, axis: int = 0) -> Array:
 
 
 def distinct(targets: Array) -> Array:
-    """`[..., n]` bool, False where a position repeats the one before it."""
+    """Of positions `[..., n]` int64, False where one repeats the one before it, bool."""
     first = np.ones((*targets.shape[:-1], 1), bool)
     return np.concatenate([first, targets[..., 1:] != targets[..., :-1]], axis=-1)

@@ -15,7 +15,7 @@ from cascade.pixels.canvas import Canvas
 from cascade.pixels.copying import candidates_of
 from cascade.pixels.guess import guess_of
 from cascade.pixels.logits import Logits
-from cascade.pixels.mixture import PLAIN, Allowed, Candidates, Question, Sharpness
+from cascade.pixels.mixture import PLAIN, Allowed, Candidates, Mixture, Sharpness
 from cascade.pixels.order import filled
 from cascade.pixels.planes import BITS, Plane
 from cascade.pixels.scheme import Pass, PassScheme, passes_of
@@ -61,7 +61,7 @@ class Drawn:
     words: tuple[Words, ...]
 
     def choose(self, turn: Turn, digit: int, weights: Weights) -> Array:
-        """See `Decider`."""
+        """See `Decider`: `[choices, n]` uint64 to `[n]` uint8."""
         words = self.words[turn.first_digit + digit]
         return chosen(weights, words[turn.values if words.ndim == 1 else (turn.rows, turn.values)])
 
@@ -80,7 +80,7 @@ class Recorded:
         self.intervals: list[tuple[Array, Array, Array]] = []
 
     def choose(self, turn: Turn, digit: int, weights: Weights) -> Array:
-        """The true digits; `bits` of each value grow, and (begin, size, total) is kept of each."""
+        """The true digits `[n]` uint8; `bits` grow, and (begin, size, total) is kept of each."""
         symbols = turn.plane.symbol_of(self._truth[turn.rows, turn.values], turn.guess)
         shift = sum(turn.plane.digit_bits[digit + 1 :])
         found: Array = symbols >> shift & (1 << turn.plane.digit_bits[digit]) - 1
@@ -132,7 +132,8 @@ class Pictures:
             index: of the pass; in order, each once.
 
         Returns:
-            `canvas`, `known`, `low_res` (where there is a parent), `pass_index`, `targets`.
+            `canvas`, `known`, `low_res` (where there is a parent), float32; `pass_index`,
+            `targets`, int64.
         """
         step = self._now = self.passes[index]
         values, decided = self.canvas.values(), self.canvas.decided
@@ -169,10 +170,14 @@ class Pictures:
         self._symbols = np.full((3, *targets.shape), step.plane.symbols, np.int64)
 
     def heads_inputs(self, channel: int) -> dict[str, Array]:
-        """The heads' inputs of a channel beside the features: `earlier`, and `match` if any.
+        """The heads' inputs of a channel beside the features.
 
         Args:
             channel: one of the pass's, in order.
+
+        Returns:
+            `earlier`, `[B, n, 2]` int64, and where anything can be copied `match`, `[B, n, K]`
+            float32.
         """
         del channel  # what is decided already says which
         earlier = np.stack([self._symbols[0], self._symbols[1]], axis=2)
@@ -208,7 +213,7 @@ class Pictures:
             candidates = None
             if self.scheme.candidates:
                 candidates = Candidates(columns(symbols, turn), columns(self._match, turn))
-            question = Question(plane, candidates, self._allowed(places, channel, near), sharpness)
+            question = Mixture(plane, candidates, self._allowed(places, channel, near), sharpness)
             choose = partial(decider.choose, asked)
             found = question.decide(self._rows_of(logits, turn), choose).reshape(self._rows, -1)
             self._symbols[channel][:, turn] = found
@@ -255,12 +260,12 @@ def planar(pictures: Array) -> Array:
 
 
 def channels_first(values: Array) -> Array:
-    """`[..., 3]` to `[3, ...]`, contiguous."""
+    """Any dtype, `[B, n, 3]` or `[B, K, n, 3]` with the last axis first, contiguous."""
     return np.ascontiguousarray(np.moveaxis(values, -1, 0))
 
 
 def columns(values: Array, turn: Array) -> Array:
-    """`[B, K, n]` at a turn's targets `[m]`: `[K, B * m]`."""
+    """Any dtype, `[B, K, n]` at a turn's targets `[m]`: `[K, B * m]`."""
     rows, count, targets = values.shape
     chosen_ones = values if len(turn) == targets else values[..., turn]
     return np.moveaxis(chosen_ones, 1, 0).reshape(count, rows * len(turn))

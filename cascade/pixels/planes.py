@@ -55,11 +55,11 @@ class Plane:
         return values >> self.below & self.symbols - 1
 
     def symbol_of(self, values: Array, guess: Array) -> Array:
-        """The symbols, 0 to `symbols - 1`, of values against guesses; uint8, which wraps."""
+        """The symbols of values against guesses: uint8 of any shape, which wraps."""
         return self.part(values) - self.part(guess) + self.centre & self.symbols - 1
 
     def part_of(self, symbol: Array, guess: Array) -> Array:
-        """The bits of this plane that a symbol stands for; undoes `symbol_of`."""
+        """The bits that symbols stand for, uint8 of any shape; undoes `symbol_of`."""
         return self.part(guess) + symbol - self.centre & self.symbols - 1
 
 
@@ -98,5 +98,5 @@ def symbol_of(value: Array, guess: Array) -> Array:
 
 
 def value_of(symbol: Array, guess: Array) -> Array:
-    """The whole value of a symbol; undoes `symbol_of`."""
+    """The whole value of a symbol; undoes `symbol_of`; uint8 of any shape."""
     return WHOLE.part_of(symbol, guess)

@@ -17,10 +17,8 @@ from cascade.pixels.order import (
     GIVEN,
     OrderSpec,
     ParentKind,
-    filled,
     group_map,
     group_targets,
-    largest,
 )
 from cascade.pixels.planes import BITS, Plane, planes_of
 from cascade.types import Array
@@ -190,7 +188,7 @@ def passes_of(
 def turns_of(
     targets: Array, size: tuple[int, int], small: tuple[int, int] | None
 ) -> tuple[Array, ...]:
-    """See `Pass.turns`; no means are kept where `small` is None."""
+    """`Pass.turns` of targets `[n]` int64; no means are kept where `small` is None."""
     if small is None:
         return (np.arange(len(targets)),)
     cells = cell_of(targets, size, small)
@@ -199,8 +197,3 @@ def turns_of(
     rank = np.empty(len(cells), np.int64)
     rank[by_cell] = np.arange(len(cells)) - firsts
     return tuple(np.flatnonzero(rank == turn) for turn in range(int(rank.max()) + 1))
-
-
-def padded_targets(scheme: PassScheme, size: tuple[int, int], targets: Array) -> Array:
-    """Targets as the body takes them: as many as the largest group has, the last one repeated."""
-    return filled(targets, largest(group_targets(scheme.order, *size)))

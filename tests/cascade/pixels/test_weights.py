@@ -10,7 +10,7 @@ import pytest
 from cascade.errors import InvalidRequest, StageError
 from cascade.numerics.noise import philox
 from cascade.pixels.logits import LARGEST_LOGIT, Logits
-from cascade.pixels.mixture import Allowed, Candidates, Question, Sharpness
+from cascade.pixels.mixture import Allowed, Candidates, Mixture, Sharpness
 from cascade.pixels.planes import WHOLE, Plane, planes_of
 from cascade.pixels.weights import (
     LARGEST_WEIGHT,
@@ -82,7 +82,7 @@ def spoken(size: int, candidates: int, seed: int) -> tuple[Logits, Candidates]:
     return Logits(drawn(16), drawn(256), drawn(candidates + 1)), Candidates(symbols, match)
 
 
-def probabilities(question: Question, logits: Logits, symbols: np.ndarray) -> list[Fraction]:
+def probabilities(question: Mixture, logits: Logits, symbols: np.ndarray) -> list[Fraction]:
     """Of symbols `[n]`, as the digits' weights say them."""
     found = [Fraction(1)] * len(symbols)
 
@@ -101,7 +101,7 @@ def test_digits_say_the_mixture_exactly(candidates: int) -> None:
     """The product of both digits' shares is `c_0 T(s) + sum_k c_k [s_k = s]`, as fractions."""
     logits, copies = spoken(12, candidates, candidates)
     symbols = np.concatenate([copies.symbols[0, :6], np.arange(6, dtype=np.uint8) * 40])
-    said = probabilities(Question(WHOLE, copies), logits, symbols)
+    said = probabilities(Mixture(WHOLE, copies), logits, symbols)
     table = [int(weight) for weight in weight_table()]
 
     def shares(row: np.ndarray) -> list[Fraction]:
@@ -124,7 +124,7 @@ def test_only_what_is_allowed_is_ever_chosen() -> None:
     start = rng.integers(0, 256, 400).astype(np.uint8)
     width = rng.choice([0, 1, 3, 20, 254, 255], 400).astype(np.uint8)
     for sharpness in (Sharpness(), Sharpness(temperature_16=9, floor_16=1)):
-        question = Question(WHOLE, copies, Allowed(start, width), sharpness)
+        question = Mixture(WHOLE, copies, Allowed(start, width), sharpness)
         word = rng.integers(0, 2**32, (2, 400)).astype(np.uint32)
         found = question.decide(logits, lambda digit, w, word=word: chosen(w, word[digit]))
         assert ((found - start) <= width).all()

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from tests.documents.commands import ROOT
+from tests.documents.page_run import Ports
 from tests.documents.test_readme import ACTIVATE, use_block
 from tests.documents.workspace import make_workspace, surroundings
-from tests.runtime_client.test_doctor import free_address
 
 DONE = b"PASTED=0"
 PATIENCE_S = 240.0
@@ -54,7 +54,7 @@ def test_the_use_block_pasted_into_a_shell(tmp_path: Path) -> None:
     # Put on the PATH by what stands in for the environment of `make demo`.
     activate = f'export PATH={Path(sys.executable).parent}:"$PATH"\n'
     (tmp_path / ACTIVATE.split()[1]).write_text(activate)
-    block = use_block().text.replace("127.0.0.1:7860", free_address())
+    block = Ports().inward(use_block().text)
     process, terminal = pty.fork()
     if not process:
         os.chdir(tmp_path)

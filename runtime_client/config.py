@@ -12,6 +12,7 @@ from cascade.addresses import ANY_FORM, UNIX_PREFIX, is_loopback, split_address
 from cascade.assignments import AUTO
 from cascade.bundle.manifest import Manifest
 from cascade.errors import InvalidRequest
+from cascade.system.bounded_files import read_setting
 from cascade.tuning.options import EngineOptions, parse_engine_options
 from runtime_client.credentials import check_token
 from wire.limits import MAX_LINGER_S
@@ -27,6 +28,9 @@ DEFAULT_WAIT_S = 1.0
 DEFAULT_DEAD_LINK_S = 15.0
 LEAST_DEAD_LINK_S, MOST_DEAD_LINK_S = 0.1, 600.0
 MAX_THREADS = 1024
+PEM = b"-----BEGIN "
+MAX_PEM_BYTES = 8 << 20
+"""Of a file of certificates: those of a whole system are a few hundred KiB."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -146,6 +150,9 @@ def check_security(config: ClientConfig) -> None:
         path: Path | None = getattr(config, name)
         if path is not None and not path.is_file():
             raise InvalidRequest(f"{name}: {path} is not a file", field=name)
+        if path is not None and PEM not in read_setting(path, name, MAX_PEM_BYTES):
+            # gRPC says nothing of it, and tries to connect until the time is over.
+            raise InvalidRequest(f"{name}: {path} is no PEM file", field=name)
     check_token_use(config)
 
 

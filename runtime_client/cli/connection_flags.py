@@ -47,6 +47,8 @@ def add_server_flags(parser: argparse.ArgumentParser, server: str, timeout_s: fl
 
 def connection_config(args: argparse.Namespace) -> ClientConfig:
     """A client that runs nothing here, by the flags and the token from the environment."""
+    # gRPC's own lines come before the error that says the same.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     token = args.token
     if not token and args.token_file is None and args.server is not None:
         token = os.environ.get(TOKEN_VARIABLE, "")

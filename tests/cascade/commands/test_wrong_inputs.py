@@ -59,8 +59,12 @@ LINES = (
 """Each of them is refused before any work."""
 REPORTS = ("doctor nowhere", "doctor tiny --require-signature bin")
 """Commands that print what is wrong where others print a result."""
-SERVED = ("serve --bundle nowhere", "serve --bundle tiny --tls-cert text --tls-key text",
-          "serve --bundle tiny --token-keys bin", "serve --bundle tiny --dry-run --engine nope")  # fmt: skip
+SERVED = (
+    "serve --bundle nowhere",
+    "serve --bundle tiny --tls-cert text --tls-key text",
+    "serve --bundle tiny --token-keys bin",
+    "serve --bundle tiny --dry-run --engine nope",
+)
 """In a process of their own: they take over its logs."""
 
 

@@ -8,6 +8,8 @@ builds. Knows folders and packages; not what lies in a bundle.
 import argparse
 import os
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -21,6 +23,24 @@ PACKAGE, DISTRIBUTION = "edge_cascade_emoji_1", "edge-cascade-emoji-1"
 """The same bundle as a package: its folder, and the name that pip knows it by."""
 DEFAULT_WORDS = f"{VARIABLE}, or else the reference bundle"
 """What stands for the default in help texts; the folder is looked for when a command runs."""
+
+
+class Origin(StrEnum):
+    """Why a folder is the one that is meant, in words."""
+
+    NAMED = "named on the command line"
+    VARIABLE = f"named by {VARIABLE}"
+    HERE = "in the working folder"
+    CHECKOUT = "in the checkout of this code"
+    PACKAGE = f"installed as the package {DISTRIBUTION}"
+
+
+@dataclass(frozen=True, slots=True)
+class LocatedBundle:
+    """The folder of a bundle, and why that one is meant. What lies in it is not looked at."""
+
+    folder: Path
+    origin: Origin
 
 
 def add_bundle_argument(parser: argparse.ArgumentParser) -> None:
@@ -43,21 +63,33 @@ def bundle_or_default(named: Path | None) -> Path:
 def default_bundle(environment: Mapping[str, str]) -> Path:
     """The folder of the bundle that is meant when none is named.
 
+    Raises:
+        InvalidRequest: see `located_bundle`.
+    """
+    return located_bundle(None, environment).folder
+
+
+def located_bundle(named: Path | None, environment: Mapping[str, str]) -> LocatedBundle:
+    """The folder of the bundle that is meant, and why.
+
     Args:
+        named: on the command line; None for no folder.
         environment: variables by name.
 
     Raises:
         InvalidRequest: the variable names no folder, or there is no bundle to be found.
     """
+    if named is not None:
+        return LocatedBundle(named, Origin.NAMED)
     chosen = environment.get(VARIABLE, "")
     if chosen:
         folder = Path(chosen)
         if not folder.is_dir():
             raise InvalidRequest(f"{VARIABLE}: {chosen} is not a folder", field="bundle")
-        return folder
-    for folder in places():
-        if (folder / MANIFEST_NAME).is_file():
-            return folder
+        return LocatedBundle(folder, Origin.VARIABLE)
+    for place in places():
+        if (place.folder / MANIFEST_NAME).is_file():
+            return place
     raise InvalidRequest(
         f"bundle: none is named, and there is no reference bundle here: name the folder of one on "
         f"the command line or in {VARIABLE}, or install the reference bundle, the package "
@@ -66,11 +98,11 @@ def default_bundle(environment: Mapping[str, str]) -> Path:
     )
 
 
-def places() -> Iterator[Path]:
+def places() -> Iterator[LocatedBundle]:
     """Where the reference bundle may lie, the nearest first."""
-    yield REFERENCE
-    yield Path(__file__).parents[2] / REFERENCE
+    yield LocatedBundle(REFERENCE, Origin.HERE)
+    yield LocatedBundle(Path(__file__).parents[2] / REFERENCE, Origin.CHECKOUT)
     # No code is loaded: the package holds the files of the bundle alone.
     spec = find_spec(PACKAGE)
     for place in () if spec is None else spec.submodule_search_locations or ():
-        yield Path(place)
+        yield LocatedBundle(Path(place), Origin.PACKAGE)

@@ -99,7 +99,7 @@ def run_command(words: "Sequence[str]", ready: "Callable[[], None]") -> int:
             return report_interruption(interruption, getattr(args, "interrupted", ""))
         if isinstance(exc, OutputLost):
             return report_lost_output(exc)
-        if isinstance(exc, CascadeError | OSError | MemoryError):
+        if isinstance(exc, CascadeError | OSError | MemoryError | ImportError):
             return report_error(exc, words)
         raise
     return code

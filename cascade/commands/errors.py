@@ -10,10 +10,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from cascade.commands.exit_codes import OUTPUT_CLOSED, OUTPUT_LOST, SIGNALLED, exit_code
-from cascade.errors import CascadeError, EngineError, InvalidRequest
+from cascade.errors import CascadeError, EngineError, InvalidRequest, MissingExtra
 from cascade.system.standard_streams import OutputLost
 
 CTRL_C = 2
+DISTRIBUTIONS = {"PIL": "pillow", "google": "protobuf", "grpc": "grpcio", "jwt": "pyjwt"}
+"""Of packages that pip knows by another name."""
+OURS = ("cascade", "export", "protos", "runtime_client", "runtime_server", "stages", "wire")
 
 
 def report_error(error: Exception, words: Sequence[str]) -> int:
@@ -59,11 +62,30 @@ def report_interruption(interruption: KeyboardInterrupt, consequence: str) -> in
 
 
 def of_the_system(error: Exception) -> CascadeError:
-    """The error of ours for what the system refused and nobody expected."""
+    """The error of ours for what the system refused, or is not installed, unexpectedly."""
+    if isinstance(error, ImportError):
+        return not_importable(error)
     if isinstance(error, OSError):
         name = f"{error.filename}: " if error.filename else ""
         return InvalidRequest(f"{name}{error.strerror or error}")
     return EngineError("this machine has not enough memory for that")
+
+
+def not_importable(error: ImportError) -> CascadeError:
+    """A package is missing or broken; one of our own that is missing is a fault of ours.
+
+    Raises:
+        ImportError: the module is one of this software.
+    """
+    package = (error.name or "").partition(".")[0]
+    if not package or package in OURS:
+        raise error
+    what = "is not installed" if isinstance(error, ModuleNotFoundError) else f"is broken: {error}"
+    name = DISTRIBUTIONS.get(package, package.replace("_", "-"))
+    return MissingExtra(
+        f"the package {package} {what}: pip install --force-reinstall {name}; `cascade doctor` "
+        "says which versions are needed"
+    )
 
 
 def describe(error: CascadeError) -> str:

@@ -20,6 +20,9 @@ COMMANDS: Mapping[str, Mapping[str, str]] = {
         "fetch": "get the picture of `cascade generate --detach`",
         "cancel": "end what `cascade generate --detach` left",
     },
+    "runtime_client.cli.doctor_command": {
+        "doctor": "say what is installed, what this machine can run, and how to mend the rest",
+    },
     "cascade.commands.build_engines": {
         "build-engines": "build TensorRT engines from a bundle's graphs, into a cache on this "
         "machine",

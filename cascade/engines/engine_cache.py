@@ -218,6 +218,24 @@ def open_cache(folder: Path | None) -> EngineCache | None:
         return None
 
 
+def built_targets(folder: Path) -> Iterator[str]:
+    """What the engines in a folder were built for, one for each; see `CacheKey.target`.
+
+    Reads headers alone and trusts nothing: what cannot be read is passed over.
+    """
+    start = len(MAGIC) + LENGTH_BYTES
+    for path in sorted(folder.glob("*.engine")):
+        try:
+            with open_plain(path) as file:
+                head = file.read(start)
+                length = int.from_bytes(head[len(MAGIC) :], "little")
+                if not head.startswith(MAGIC) or length > MAX_HEADER_BYTES:
+                    continue
+                yield str(json.loads(file.read(length))["key"]["target"])
+        except (OSError, NotPlain, ValueError, KeyError, TypeError):
+            continue
+
+
 def seal(key: CacheKey, made: Made) -> bytes:
     """The bytes of a cache file: magic, length of the header, header, engine."""
     facts = canonical_json(made.facts)

@@ -62,24 +62,25 @@ def cpu_quota(proc: Path = PROC_SELF) -> float | None:
     return min((quota for quota in quotas if quota is not None), default=None)
 
 
-def group_folders(groups: list[str], mounts: list[str]) -> Iterator[Path]:
-    """Folders of the groups that bound a process's time, each followed by those around it.
+def group_folders(groups: list[str], mounts: list[str], controller: str = "cpu") -> Iterator[Path]:
+    """Folders of the groups that bound a process, each followed by those around it.
 
     Args:
         groups: lines of `/proc/self/cgroup`: `number:controllers:path`, no controllers for
             version 2.
         mounts: lines of `/proc/self/mountinfo`; a container sees a group of its own as the root.
+        controller: what they bound, as version 1 calls it: `cpu` or `memory`.
     """
     paths: dict[str, str] = {}
     for line in groups:
         _, controllers, group = line.split(":", 2)
-        if not controllers or "cpu" in controllers.split(","):
+        if not controllers or controller in controllers.split(","):
             paths["cgroup" if controllers else "cgroup2"] = group
     for line in mounts:
         place, _, what = line.partition(" - ")
         system, *_, options = what.split(" ")
         root, point = place.split(" ")[3:5]
-        mounted = system == "cgroup2" or (system == "cgroup" and "cpu" in options.split(","))
+        mounted = system == "cgroup2" or (system == "cgroup" and controller in options.split(","))
         if not mounted or system not in paths:
             continue
         path = PurePosixPath(paths[system])

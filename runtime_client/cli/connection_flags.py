@@ -15,15 +15,22 @@ from runtime_client.credentials import TOKEN_VARIABLE
 
 
 def add_connection_flags(parser: argparse.ArgumentParser, server: str) -> None:
-    """Add the flags.
+    """Add the flags, that of the bundle too; see `add_server_flags`."""
+    words = f"folder of the bundle (default: {DEFAULT_WORDS})"
+    parser.add_argument("--bundle", type=Path, metavar="DIR", help=words)
+    add_server_flags(parser, server, DEFAULT_TIMEOUT_S)
+
+
+def add_server_flags(parser: argparse.ArgumentParser, server: str, timeout_s: float) -> None:
+    """Add the flags of the signature, the server, and who calls.
 
     Args:
         parser: of a subcommand.
         server: what `--server` is to that subcommand.
+        timeout_s: default of `--timeout`.
     """
     add = parser.add_argument
     # fmt: off
-    add("--bundle", type=Path, metavar="DIR", help=f"folder of the bundle (default: {DEFAULT_WORDS})")
     add("--require-signature", type=Path, metavar="KEY", help="PEM file with the public key that must have signed the bundle (default: none)")
     add("--server", metavar="ADDR", help=server)
     add("--tls", action="store_true", help="encrypt the connection to --server (default: off)")
@@ -33,7 +40,7 @@ def add_connection_flags(parser: argparse.ArgumentParser, server: str) -> None:
     add("--token", default="", metavar="TOKEN", help=f"who calls, for servers that want to know; other users may see it in the list of processes, so rather use --token-file or the variable {TOKEN_VARIABLE} (default: none)")
     add("--token-file", type=Path, metavar="FILE", help="file with the token (default: none)")
     add("--token-over-plaintext", action="store_true", help="send the token unencrypted to another machine too (default: off)")
-    add("--timeout", type=float, default=DEFAULT_TIMEOUT_S, metavar="S", help=f"longest time for the request in seconds (default: {DEFAULT_TIMEOUT_S:g})")
+    add("--timeout", type=float, default=timeout_s, metavar="S", help=f"longest time for the request in seconds (default: {timeout_s:g})")
     # fmt: on
 
 

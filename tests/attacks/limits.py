@@ -1,6 +1,6 @@
 """The limits of the product as a list: what is bounded, by what, and a probe for both sides of it.
 
-`test_limits.py` runs every probe; the table in `docs/security.md` is made from the same list, by
+`test_limits.py` runs every probe; the documents' table of limits is made from the same list, by
 `python -m tests.attacks.tables`. Knows how a probe looks; the limits are in the modules beside it.
 """
 

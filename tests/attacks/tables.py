@@ -1,9 +1,9 @@
-"""Make the tables of `docs/security.md` from the lists that the tests run, or check them.
+"""Make the tables of the pages about limits and attacks from the lists that the tests run.
 
     python -m tests.attacks.tables            # write
     python -m tests.attacks.tables --check
 
-Every row names its test. Knows lists and Markdown.
+Every row names its test. Knows lists and Markdown; what a page writes around its tables is its own.
 """
 
 import re
@@ -12,13 +12,16 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from tests.attacks import test_auth_matrix as auth
+from tests.attacks import test_bundle_attacks as bundles
+from tests.attacks import test_signatures as signatures
 from tests.attacks import test_tls_matrix as tls
+from tests.attacks import test_wire_attacks as messages
 from tests.attacks.limits import Limit
 from tests.attacks.limits_of_files import FILES
 from tests.attacks.limits_of_load import LOAD
 from tests.attacks.limits_of_messages import MESSAGES
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "security.md"
+DOCS = Path(__file__).parents[2] / "docs"
 LIMITS: list[Limit] = [*MESSAGES, *LOAD, *FILES]
 
 SERVER_TESTS = "tests/runtime_server"
@@ -127,20 +130,66 @@ def auth_matrix() -> Iterable[str]:
         yield row(auth.SERVERS[cell.server], cell.words, outcome, f"`{cell.name}`")
 
 
-TABLES: dict[str, Callable[[], Iterable[str]]] = {
-    "limits": limits,
-    "tls": tls_matrix,
-    "auth": auth_matrix,
+def message_attacks() -> Iterable[str]:
+    """Malformed messages and their answers."""
+    yield row("test", "call", "gRPC code", "reason", "field")
+    yield row(*["---"] * 5)
+    for attack in messages.ATTACKS:
+        code, reason = attack.answer
+        yield row(f"`{attack.name}`", attack.method, code, f"`{reason}`", f"`{attack.field}`")
+
+
+def bundle_attacks() -> Iterable[str]:
+    """Altered bundles and the error that refuses each."""
+    yield row("test", "what is altered", "error")
+    yield row(*["---"] * 3)
+    for attack, error in bundles.ATTACKS.items():
+        yield row(f"`{attack.__name__}`", first_line(attack), f"`{error.__name__}`")
+
+
+def signature_attacks() -> Iterable[str]:
+    """Altered signatures; every one is refused."""
+    yield row("test", "what is altered")
+    yield row(*["---"] * 2)
+    for attack, _ in signatures.ATTACKS:
+        yield row(f"`{attack.__name__}`", first_line(attack))
+
+
+def first_line(attack: Callable[..., None]) -> str:
+    """What a function's docstring begins with, without its full stop."""
+    return (attack.__doc__ or "").splitlines()[0].removesuffix(".")
+
+
+TABLES: dict[str, tuple[str, Callable[[], Iterable[str]]]] = {
+    "limits": ("security.md", limits),
+    "tls": ("evidence/tls-matrix.md", tls_matrix),
+    "auth": ("evidence/tls-matrix.md", auth_matrix),
+    "messages": ("evidence/attacks.md", message_attacks),
+    "bundles": ("evidence/attacks.md", bundle_attacks),
+    "signatures": ("evidence/attacks.md", signature_attacks),
 }
+"""By name: the page below docs/ that has the table, and what makes it."""
 
 
-def with_tables(text: str) -> str:
-    """The document with every table made anew."""
-    for name, make in TABLES.items():
+def pages() -> list[Path]:
+    """Every page that has a table."""
+    return [DOCS / name for name in dict.fromkeys(page for page, _ in TABLES.values())]
+
+
+def with_tables(page: Path) -> str:
+    """A page's text with every table of its own made anew.
+
+    Raises:
+        ValueError: the page has no place for a table, or two.
+    """
+    text = page.read_text()
+    for name, (where, make) in TABLES.items():
+        if DOCS / where != page:
+            continue
         begin, end = f"<!-- {name}: made by tests.attacks.tables -->", f"<!-- end {name} -->"
         pattern = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.DOTALL)
         if len(pattern.findall(text)) != 1:
-            raise ValueError(f"{DOCUMENT} needs one place for the table {name}")
+            raise ValueError(f"{page} needs one place for the table {name}")
         table = "\n".join([begin, "", *make(), "", end])
         text = pattern.sub(lambda _, table=table: table, text)
     return text
@@ -148,12 +197,13 @@ def with_tables(text: str) -> str:
 
 def main() -> int:
     """Write, or say whether there would be something to write."""
-    before = DOCUMENT.read_text()
-    after = with_tables(before)
-    if "--check" in sys.argv:
-        return int(before != after)
-    DOCUMENT.write_text(after)
-    return 0
+    made = {page: with_tables(page) for page in pages()}
+    stale = [page for page, text in made.items() if page.read_text() != text]
+    if "--check" not in sys.argv:
+        for page in stale:
+            page.write_text(made[page])
+        return 0
+    return int(bool(stale))
 
 
 if __name__ == "__main__":

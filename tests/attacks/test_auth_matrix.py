@@ -1,4 +1,4 @@
-"""Tokens: who is let in, one test per cell, and that nobody else's body is looked at.
+"""Tokens: who is let in, one test per cell, and that no other caller's body is looked at.
 
 Every call carries a body that is no message: a caller who is let in is told that the body is bad, a
 caller who is not never learns it.
@@ -145,11 +145,11 @@ def ago(seconds: float) -> float:
 
 CELLS = [
     Cell("nothing-needed", "open", "none", lambda w: None, let_in=True),
-    Cell("ignored", "open", "any: nobody looks", lambda w: "Bearer x", let_in=True),
+    Cell("ignored", "open", "any: not read", lambda w: "Bearer x", let_in=True),
     Cell("none", "keys", "none", lambda w: None),
     Cell("good-static", "keys", "good", lambda w: f"Bearer {w.alice}", let_in=True),
     Cell("lower-case-scheme", "keys", "good, `bearer` in lower case", lambda w: f"bearer {w.alice}", let_in=True),
-    Cell("bad", "keys", "of nobody", lambda w: f"Bearer {make_token()}"),
+    Cell("bad", "keys", "of no line in the file", lambda w: f"Bearer {make_token()}"),
     Cell("revoked", "keys", "taken out of the file (or never in it)", lambda w: f"Bearer {w.revoked}"),
     Cell("hash-as-token", "keys", "the hash from the file", lambda w: f"Bearer {hash_token(w.alice)}"),
     Cell("truncated", "keys", "good, one letter short", lambda w: f"Bearer {w.alice[:-1]}"),
@@ -158,7 +158,7 @@ CELLS = [
     Cell("too-long", "keys", f"{MAX_TOKEN_CHARACTERS + 1} characters", lambda w: "Bearer " + "x" * (MAX_TOKEN_CHARACTERS + 1)),
     Cell("jwt-at-keys", "keys", "a good JWT", lambda w: f"Bearer {w.issuer.token()}"),
     Cell("none-at-lenient", "lenient", "none", lambda w: None, let_in=True),
-    Cell("bad-at-lenient", "lenient", "of nobody", lambda w: f"Bearer {make_token()}"),
+    Cell("bad-at-lenient", "lenient", "of no line in the file", lambda w: f"Bearer {make_token()}"),
     Cell("none-at-jwt", "jwt", "none", lambda w: None),
     jwt_cell("good-jwt", "good, RS256", lambda i: i.token(), let_in=True),
     jwt_cell("good-jwt-of-another-key", "good, ES256", lambda i: i.token(kid="e", key="e"), let_in=True),
@@ -236,7 +236,7 @@ def test_two_tokens_are_refused(world: World, served: Served) -> None:
     assert details_of(failed.value)[:2] == REFUSED
 
 
-def test_nobody_without_a_token_learns_which_methods_exist(served: Served) -> None:
+def test_without_a_token_no_method_is_told_apart(served: Served) -> None:
     """An unknown method is as unauthenticated as a known one."""
     with connect(served("keys").address) as caller, pytest.raises(grpc.RpcError) as failed:
         caller.channel.unary_unary("/other.Service/Call")(b"", timeout=120)

@@ -108,7 +108,7 @@ def malformed_hash(folder: Path) -> None:
 
 
 def extra_file(folder: Path) -> None:
-    """A file that nobody listed."""
+    """A file that the manifest does not list."""
     (folder / "payload.so").write_bytes(b"\x7fELF")
 
 

@@ -1,4 +1,4 @@
-"""Both sides of every limit in `docs/security.md`: what fits passes, one more does not."""
+"""Both sides of every limit of the documents: what fits passes, one more does not."""
 
 import re
 from collections.abc import Iterator
@@ -11,11 +11,12 @@ import pytest
 from cascade.bundle.bundle import Bundle
 from runtime_server import ServerConfig
 from tests.attacks.limits import Ground, Limit
-from tests.attacks.tables import DOCUMENT, LIMITS, SHOWN_ELSEWHERE, with_tables
+from tests.attacks.tables import LIMITS, SHOWN_ELSEWHERE, pages, with_tables
 from tests.support.serving import RunningServer, running, wait_until
 from tests.support.tiny_bundle import write_tiny_bundle
 
 ROOT = Path(__file__).parents[2]
+SECURITY_MODEL = ROOT / "docs/explanation/security-model.md"
 EACH = pytest.mark.parametrize("limit", LIMITS, ids=lambda limit: limit.name)
 BOUND = re.compile(r"^((?:MAX|MIN)_[A-Z_]+)\b", re.MULTILINE)
 NO_LIMITS_OF_A_CALL = {
@@ -98,13 +99,14 @@ def test_no_limit_is_missing_from_the_table() -> None:
 
 def test_the_tables_are_those_of_the_tests() -> None:
     """Remedy: python -m tests.attacks.tables."""
-    text = DOCUMENT.read_text()
-    assert text == with_tables(text)
+    for page in pages():
+        assert page.read_text() == with_tables(page), page
 
 
-def test_every_test_that_the_document_names_exists() -> None:
+@pytest.mark.parametrize("page", [*pages(), SECURITY_MODEL], ids=lambda page: page.name)
+def test_every_test_that_a_page_names_exists(page: Path) -> None:
     """Files where they are said to be, functions among those of the attacks."""
-    text = DOCUMENT.read_text()
+    text = page.read_text()
     here = Path(__file__).parent
     for path in re.findall(r"`((?:tests/[a-z_/]+/)?(?:test_[a-z_]+\.py))", text):
         assert (ROOT / path).is_file() or (here / path).is_file(), path

@@ -82,7 +82,7 @@ def reformatted_manifest(folder: Path, keys: dict[str, Path]) -> None:
 
 
 def manifest_that_is_none(folder: Path, keys: dict[str, Path]) -> None:
-    """Bytes that the parser of manifests would complain about: it never sees them."""
+    """Bytes that the parser of manifests would refuse: they never reach it."""
     (folder / "manifest.json").write_bytes(b"{")
 
 

@@ -116,7 +116,7 @@ CELLS = [
     Cell("wrong-authority", "tls", "TLS, trusting another authority", trusts="theirs"),
     Cell("expired", "expired", "TLS", trusts="ours"),
     Cell("wrong-host", "elsewhere", "TLS", trusts="ours"),
-    Cell("unasked-certificate", "tls", "TLS with a client certificate nobody asked for",
+    Cell("unasked-certificate", "tls", "TLS with a client certificate that is not asked for",
          trusts="ours", shows="client", reached=True),
     Cell("plaintext-to-mtls", "mtls", "plaintext"),
     Cell("no-certificate", "mtls", "TLS without a client certificate", trusts="ours"),
@@ -133,7 +133,7 @@ PORTS = {
     "tls": "TLS",
     "expired": "TLS, its certificate has expired",
     "elsewhere": "TLS, its certificate names another host",
-    "mtls": "TLS that wants client certificates",
+    "mtls": "TLS that requires client certificates",
 }
 
 

@@ -136,6 +136,8 @@ def prepare(part: Part, folder: Path) -> None:
     """The folder that its blocks begin with."""
     make_workspace(folder)
     (folder / ".venv").symlink_to(sys.prefix)
+    for name in ("benchmarks", "tests"):  # they are used from a checkout, and not installed
+        (folder / name).symlink_to(ROOT / name)
     if "reference" in part.words:
         reference_bundle(folder)
     for name in sorted(part.words & set(PREPARATIONS)):

@@ -1,4 +1,4 @@
-"""The table of faults in docs/reliability.md and the tests are the same list."""
+"""The table of faults in docs/explanation/reliability.md and the tests are the same list."""
 
 import ast
 import re
@@ -14,7 +14,7 @@ NUMBERS = [*range(1, 34), 35, 37]
 def rows() -> dict[int, list[str]]:
     """Number of a fault to the tests that the table names."""
     found: dict[int, list[str]] = {}
-    for line in (ROOT / "docs" / "reliability.md").read_text().splitlines():
+    for line in (ROOT / "docs/explanation/reliability.md").read_text().splitlines():
         row = ROW.match(line)
         if row is not None:
             assert int(row[1]) not in found, f"{row[1]} is there twice"

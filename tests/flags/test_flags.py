@@ -36,7 +36,21 @@ def torch_effects() -> Mapping[str, Effect | str]:
     return training_effects.EFFECTS
 
 
+DOCTOR = "tests/runtime_client/test_doctor.py::"
+
 ELSEWHERE: Mapping[str, str] = {
+    "doctor bundle": DOCTOR + "test_no_bundle_at_all",
+    "doctor --require-signature": DOCTOR + "test_a_signature_is_required",
+    "doctor --server": DOCTOR + "test_a_server_with_another_bundle",
+    "doctor --tls": DOCTOR + "test_the_steps_of_tls",
+    "doctor --ca": DOCTOR + "test_the_steps_of_tls",
+    "doctor --client-cert": DOCTOR + "test_the_steps_of_tls",
+    "doctor --client-key": DOCTOR + "test_the_steps_of_tls",
+    "doctor --token": DOCTOR + "test_the_steps_of_tls",
+    "doctor --token-file": DOCTOR + "test_the_steps_of_tls",
+    "doctor --token-over-plaintext": DOCTOR + "test_a_token_over_plaintext",
+    "doctor --timeout": DOCTOR + "test_a_server_that_says_nothing",
+    "doctor --json": DOCTOR + "test_the_report_for_people",
     "build-engines bundle": "tests/cascade/commands/test_build_engines.py::test_every_component_becomes_an_engine_once",
     "build-engines --component": "tests/cascade/commands/test_build_engines.py::test_every_option_is_another_engine",
     "build-engines --precision": "tests/cascade/commands/test_build_engines.py::test_wrong_options_fail_with_one_line",

@@ -17,6 +17,20 @@ from cascade.commands.cli import main
 sys.exit(main())
 """
 """The real user has no entry and hence no home; the effective one may still read this checkout."""
+WITHOUT_PACKAGES = """
+import importlib.util as util, sys
+from importlib.abc import MetaPathFinder
+class Absent(MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {names!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+sys.meta_path.insert(0, Absent())
+real = util.find_spec
+util.find_spec = lambda name, package=None: None if name in {names!r} else real(name, package)
+from cascade.commands.cli import main
+sys.exit(main())
+"""
+"""An environment in which packages are not installed, as far as an import can tell."""
 SMALL_FILES = """
 import resource, sys
 resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size}))
@@ -50,6 +64,11 @@ def cascade(
         timeout=PATIENCE_S,
         check=False,
     )
+
+
+def lacking(*packages: str) -> tuple[str, ...]:
+    """The command where these packages cannot be imported."""
+    return (sys.executable, "-c", WITHOUT_PACKAGES.format(names=packages))
 
 
 def in_shell(redirection: str, *arguments: str) -> "subprocess.CompletedProcess[str]":

@@ -11,12 +11,12 @@ import pytest
 from cascade import __version__
 from cascade.commands.cli import build_parser, main
 from cascade.commands.completion import script
-from cascade.commands.errors import describe
+from cascade.commands.errors import describe, of_the_system
 from cascade.commands.exit_codes import BAD_INPUT, FAILED, exit_code
 from cascade.commands.parser import CommandParser
 from cascade.commands.table import COMMANDS
 from cascade.errors import CascadeError, EngineError, InvalidRequest
-from tests.support.command_line import cascade
+from tests.support.command_line import cascade, lacking
 
 PAGE = Path(__file__).parents[3] / "docs" / "command-line.md"
 
@@ -191,3 +191,17 @@ def test_an_error_is_one_line_with_its_field() -> None:
     """That of the parser names none: the message does."""
     assert describe(InvalidRequest("wrong", field="arguments")) == "error: wrong"
     assert describe(InvalidRequest("wrong", field="cut")) == "error: wrong (field: cut)"
+
+
+def test_a_package_that_is_missing_is_one_line() -> None:
+    """By the name that pip knows it by; no traceback, and the exit code of a missing extra."""
+    done = cascade("generate", "a cat", "-o", "a.png", program=lacking("PIL"))
+    assert done.returncode == BAD_INPUT
+    assert done.stderr.count("\n") == 1
+    assert "the package PIL is not installed: pip install --force-reinstall pillow" in done.stderr
+
+
+def test_a_module_of_ours_that_is_missing_is_a_fault() -> None:
+    """Then there is nothing to install: the traceback is what helps."""
+    with pytest.raises(ImportError):
+        of_the_system(ImportError("no such name", name="cascade.nowhere"))

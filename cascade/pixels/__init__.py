@@ -1,0 +1,1 @@
+"""The pixels family: pictures by groups of pixels, every value decided on the host in integers."""

@@ -1,0 +1,182 @@
+"""The weights of a value's symbol, digit by digit: the network's own choice or a copied candidate.
+
+`P(s) = c_0 T(s) + sum_k c_k [s_k = s]`, where `T` is the network's distribution over symbols, `c`
+that over "do not copy" and the candidates, and `s_k` the symbol that candidate `k` would be. The
+weights below are these probabilities times whole numbers, without rounding: first of the high
+digit, then of the low digit given the high one. Choices and candidates lie along the first axis,
+so that numpy works on long rows. Knows columns of numbers; not pictures.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from cascade.pixels.logits import DIGIT, Logits
+from cascade.pixels.planes import Plane
+from cascade.pixels.weights import UNIT_SIXTEENTHS, Weights, weights_of, with_floor
+from cascade.types import Array
+
+MAX_CANDIDATES = 128
+"""Totals then stay below 2^64: 2^20 of each digit's sum, 2^16 times 129 of the copies'."""
+NEVER = -(1 << 24)
+"""A logit below all that heads may answer."""
+NONE = np.uint64(0)
+
+Choose = Callable[[int, Weights], Array]
+"""The number of a digit, from 0, and its weights `[choices, n]` to the choices `[n]` uint8."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sharpness:
+    """How decisions are made of weights, in sixteenths.
+
+    Attributes:
+        temperature_16: 16 leaves the weights; less prefers the likely.
+        floor_16: choices with less than so many sixteenths of the largest weight are ruled out.
+    """
+
+    temperature_16: int = UNIT_SIXTEENTHS
+    floor_16: int = 0
+
+
+PLAIN = Sharpness()
+"""The weights as they are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Allowed:
+    """The symbols that may be chosen, an interval that may wrap around.
+
+    Attributes:
+        start: `[n]` uint8, the first symbol.
+        width: `[n]` uint8, how many more follow.
+    """
+
+    start: Array
+    width: Array
+
+    def has(self, plane: Plane, symbol: Array) -> Array:
+        """Whether symbols `[m, n]` or `[m, 1]` uint8 are among them, `[m, n]` bool."""
+        found: Array = (symbol - self.start & plane.symbols - 1) <= self.width
+        return found
+
+    def has_high(self, plane: Plane) -> Array:
+        """Whether a high digit leads to any of them, `[choices, n]`, dtype bool."""
+        if len(plane.digit_bits) == 1:
+            return self.has(plane, np.arange(plane.symbols, dtype=np.uint8)[:, None])
+        first = (np.arange(DIGIT, dtype=np.uint8) * DIGIT)[:, None]
+        begins_inside = (self.start - first & plane.symbols - 1) < DIGIT
+        found: Array = self.has(plane, first) | begins_inside
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """What may be copied, for `n` values of one channel.
+
+    Attributes:
+        symbols: `[K, n]` uint8, what each would be.
+        match: `[K, n]` bool, whether it may be copied.
+    """
+
+    symbols: Array
+    match: Array
+
+
+@dataclass(frozen=True, slots=True)
+class Mixture:
+    """`n` values of one channel to be decided.
+
+    Attributes:
+        plane: which bits.
+        candidates: None where nothing is ever copied.
+        allowed: None where everything is.
+        sharpness: temperature and floor.
+    """
+
+    plane: Plane
+    candidates: Candidates | None = None
+    allowed: Allowed | None = None
+    sharpness: Sharpness = PLAIN
+
+    def decide(self, logits: Logits, choose: Choose) -> Array:
+        """The symbols.
+
+        Args:
+            logits: of the `n` values.
+            choose: is asked once a digit; draws, looks up the truth, or codes it.
+
+        Returns:
+            `[n]` uint8.
+        """
+        cut, digits = self.sharpness.floor_16, self.plane.digit_bits
+        a = weights_of(logits.high_digit(1 << digits[0]), self.sharpness.temperature_16)
+        copy = self.copy_weights(logits)
+        weights = a
+        if self.candidates is not None:
+            places = self.candidates.symbols >> 4 if len(digits) == 2 else self.candidates.symbols
+            weights = a * copy[0] + a.sum(axis=0) * summed(places, copy[1:], len(a))
+        if self.allowed is not None:
+            weights = np.where(self.allowed.has_high(self.plane), weights, NONE)
+        high = choose(0, with_floor(weights, cut))
+        if len(digits) == 1:
+            return high
+        b = weights_of(logits.low_digit(high), self.sharpness.temperature_16)
+        weights = self.low_weights(high, a, b, copy)
+        return high * DIGIT + choose(1, with_floor(weights, cut))
+
+    def copy_weights(self, logits: Logits) -> Weights:
+        """The weights of not copying and of each candidate, `[K + 1, n]`; 0 of what may not be."""
+        found = self.candidates
+        if found is None:
+            return np.ones((1, 1), np.uint64)
+        unusable = ~found.match
+        if self.allowed is not None:
+            unusable |= ~self.allowed.has(self.plane, found.symbols)
+        masked = logits.copying()
+        # A candidate that may not be copied must not set the scale of those that may.
+        np.copyto(masked[1:], NEVER, where=unusable)
+        weights = weights_of(masked, self.sharpness.temperature_16)
+        np.copyto(weights[1:], NONE, where=unusable)
+        return weights
+
+    def low_weights(self, high: Array, a: Weights, b: Weights, copy: Weights) -> Weights:
+        """The weights of the low digit, `[16, n]` uint64.
+
+        Args:
+            high: `[n]`, the high digits that were chosen.
+            a: `[16, n]`, weights of the high digit by the network alone.
+            b: `[16, n]`, weights of the low digit by the network alone, given those.
+            copy: `[K + 1, n]`, weights of not copying and of each candidate.
+        """
+        weights = b
+        if self.candidates is not None:
+            symbols = self.candidates.symbols
+            kept = np.where(symbols >> 4 == high, copy[1:], NONE)
+            copied = summed(symbols & DIGIT - 1, kept, DIGIT)
+            own = np.take_along_axis(a, high[None].astype(np.int64), axis=0) * copy[0]
+            weights = b * own + a.sum(axis=0) * b.sum(axis=0) * copied
+        if self.allowed is not None:
+            symbols = high * DIGIT + np.arange(DIGIT, dtype=np.uint8)[:, None]
+            weights = np.where(self.allowed.has(self.plane, symbols), weights, NONE)
+        return weights
+
+
+def summed(places: Array, weights: Weights, count: int) -> Weights:
+    """Weights added up by place, column by column.
+
+    Args:
+        places: `[K, n]` uint8, 0 to `count - 1`.
+        weights: `[K, n]`, at most 2^16 each, so that double precision holds the sums.
+        count: of places.
+
+    Returns:
+        `[count, n]`.
+    """
+    columns = places.shape[1]
+    flat = places.astype(np.int64)
+    flat *= columns
+    flat += np.arange(columns)
+    found = np.bincount(flat.reshape(-1), weights.reshape(-1), count * columns)
+    return found.astype(np.uint64).reshape(count, columns)

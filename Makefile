@@ -37,6 +37,7 @@ check: $(VENV)/.dev
 # Strict, and not --quiet, which counts no warning: a link that leads nowhere, or a page that no menu has, fails it.
 docs: $(VENV)/.docs
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build
+	$(VENV)/bin/python -m tests.documents.site_links
 
 # Every network that others wrote, of which `make test` tries half: ten minutes of two cores.
 networks: $(VENV)/.dev

@@ -55,11 +55,13 @@ BESIDES = {
 
 HEADING = "Map of the source"
 HEAD = f"""\
-<!-- generated: python -m tests.source_map -->
 # {HEADING}
 
+<!-- generated: python -m tests.source_map -->
+
 Every module with the first line of its docstring. What the folders may import is in
-[architecture](architecture.md). Made by `python -m tests.source_map`; `make check` compares.
+[architecture](explanation/architecture.md). Made by `python -m tests.source_map`;
+`make check` compares.
 """
 
 

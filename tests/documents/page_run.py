@@ -47,7 +47,7 @@ PACKAGES = {
     "tensorrt": ("tensorrt", "tensorrt_rtx", "tensorrt_rtx_bindings"),
 }
 """By word: packages of which one is needed."""
-PROGRAMS = ("node", "npm", "java", "openssl", "grpcurl", "curl")
+PROGRAMS = ("node", "npm", "java", "kotlinc", "protoc", "openssl", "grpcurl", "curl")
 PLAIN = {"tiny", "reference", "fresh", "background", "continues"}
 SECONDS = 900
 """Of a whole page, on a machine that is busy with others."""
@@ -270,6 +270,6 @@ def compare(part: Part, ports: Ports, logs: Path) -> None:
         if fence.kind == "run":
             last = ports.outward((logs / str(number)).read_text())
         elif fence.kind == "output":
-            assert matches(fence.text, last), (
+            assert matches(fence.text, last, fence.value), (
                 f"{fence.place}: shown\n{fence.text}\n--- printed\n{last}"
             )

@@ -143,7 +143,7 @@ def test_admission_asks_the_family(bundle: Bundle, server: RunningServer) -> Non
 
 def test_the_quota_counts_its_pixels(bundle: Bundle, server: RunningServer) -> None:
     """Three turns pass twice a minute; a third time the caller would have to wait too long."""
-    with Client(bundle, server=server.address, cut=0, timeout_s=4.0) as client:
+    with Client(bundle, server=server.address, cut=0, timeout_s=6.0) as client:
         client.run(asked(1))
         client.run(asked(2))
         with pytest.raises(CascadeError, match="megapixels of steps a minute"):

@@ -5,7 +5,7 @@
 #   make check   format, lint, types, import contracts, generated code, the map of the source
 #   make wheels  the two packages, code and reference bundle, into build/wheels
 #   make docs    the documents as a site in build/site, built without a network
-#   make soak    the long runs of docs/reliability.md, about 20 minutes; SOAK_MINUTES is the mixed load's part
+#   make soak    the long runs of docs/evidence/reliability-measurements.md, about 20 minutes; SOAK_MINUTES is the mixed load's part
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PROMPT ?= a red apple, noto style

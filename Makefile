@@ -33,6 +33,7 @@ check: $(VENV)/.dev
 	$(VENV)/bin/python -m tests.regenerate_protos --check
 	$(VENV)/bin/python -m tests.source_map --check
 	$(VENV)/bin/python -m tests.numeric_vectors --check
+	$(VENV)/bin/python -m tests.reference_pages --check
 
 # Strict, and not --quiet, which counts no warning: a link that leads nowhere, or a page that no menu has, fails it.
 docs: $(VENV)/.docs

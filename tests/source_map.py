@@ -28,6 +28,7 @@ TESTS = {
     "congruence": "the same request at every cut, real server processes",
     "deploy": "what lies in deploy/ parses, and names only what there is",
     "documents": "every command and Python block of README and docs is run",
+    "examples": "the examples, the clients in other languages and the notebook do what they say",
     "export": "graphs, storage, parity (torch)",
     "faults": "faults of networks, machines, callers and load, done to a real server process",
     "flags": "every flag of every subcommand has an effect that is tried",

@@ -40,8 +40,14 @@ HOST = "gpu.example"
 TUNE = re.compile(r"\bcascade tune\b(?!.*--seconds)")
 OUTPUT = re.compile(r"^(?:\$ )?cascade (?:generate|fetch)\b.*\s-o ([\w./-]*\w)", re.MULTILINE)
 SERVER = re.compile(r"^[^#]*\bcascade serve\b.*&\s*(#.*)?$")
-PACKAGES = {"torch": "torch", "openvino": "openvino", "diffusers": "diffusers"}
-PROGRAMS = ("node", "npm", "java", "openssl", "grpcurl", "curl")
+PACKAGES = {
+    "torch": ("torch",),
+    "openvino": ("openvino",),
+    "diffusers": ("diffusers",),
+    "tensorrt": ("tensorrt", "tensorrt_rtx", "tensorrt_rtx_bindings"),
+}
+"""By word: packages of which one is needed."""
+PROGRAMS = ("node", "npm", "java", "kotlinc", "protoc", "openssl", "grpcurl", "curl")
 PLAIN = {"tiny", "reference", "fresh", "background", "continues"}
 SECONDS = 900
 """Of a whole page, on a machine that is busy with others."""
@@ -84,7 +90,7 @@ class Part:
     @property
     def lacks(self) -> list[str]:
         """What is not installed here."""
-        packages = [w for w in self.words if w in PACKAGES and find_spec(PACKAGES[w]) is None]
+        packages = [w for w in self.words if w in PACKAGES and not any(map(find_spec, PACKAGES[w]))]
         return packages + [w for w in self.words if w in PROGRAMS and shutil.which(w) is None]
 
 
@@ -264,6 +270,6 @@ def compare(part: Part, ports: Ports, logs: Path) -> None:
         if fence.kind == "run":
             last = ports.outward((logs / str(number)).read_text())
         elif fence.kind == "output":
-            assert matches(fence.text, last), (
+            assert matches(fence.text, last, fence.value), (
                 f"{fence.place}: shown\n{fence.text}\n--- printed\n{last}"
             )

@@ -11,16 +11,20 @@ if importlib.util.find_spec("openvino") is None:
 
 FIRST_USES = """
 import sys, threading
+import numpy as np
 from cascade.engines.openvino_library import ov
 
 sys.setswitchinterval(1e-6)
-gate = threading.Barrier(4)
+gate = threading.Barrier(8)
 
-def use():
+def use(number):
     gate.wait()
-    ov.Type.f32.to_dtype()
+    if number % 2:
+        ov.Type.f32.to_dtype()
+    else:
+        ov.Tensor(np.zeros(1, np.float32)).element_type
 
-threads = [threading.Thread(target=use) for _ in range(4)]
+threads = [threading.Thread(target=use, args=(number,)) for number in range(8)]
 for thread in threads:
     thread.start()
 for thread in threads:

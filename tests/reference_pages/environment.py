@@ -12,6 +12,7 @@ from tests.reference_pages.markdown import ROOT, modules, table, tree
 MAPPINGS = ("environ", "environment")
 MEANINGS = {
     "CASCADE_BUNDLE": ("read", "the bundle where no command line names one"),
+    "CASCADE_HINTS": ("read", "`off`: no hint about an unused card or unmeasured engines"),
     "CASCADE_TOKEN": ("read", "bearer token of commands that take `--server`"),
     "XDG_CACHE_HOME": ("read", "absolute folder of the caches; `edge-cascade` below it holds "
                        "measurements of `cascade tune` and built engines. Default: `~/.cache`"),
@@ -34,15 +35,16 @@ MEANINGS = {
 
 def texts(module: ast.Module) -> dict[str, str]:
     """Constants of a module that are text."""
-    return {
-        target.id: node.value.value
-        for node in module.body
-        if isinstance(node, ast.Assign)
-        for target in node.targets
-        if isinstance(target, ast.Name)
-        and isinstance(node.value, ast.Constant)
-        and isinstance(node.value.value, str)
-    }
+    found = {}
+    for node in module.body:
+        if not isinstance(node, ast.Assign):
+            continue
+        target, value = node.targets[0], node.value
+        pairs = [(target, value)]
+        if isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple):
+            pairs = list(zip(target.elts, value.elts, strict=True))
+        found.update({t.id: v.value for t, v in pairs if isinstance(t, ast.Name) and is_text(v)})  # type: ignore[attr-defined]
+    return found
 
 
 def imported(module: ast.Module) -> dict[str, str]:

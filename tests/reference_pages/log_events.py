@@ -6,7 +6,9 @@ complete.
 
 import ast
 from dataclasses import dataclass, field
+from typing import get_args, get_type_hints
 
+from cascade.tuning.hints import Hint
 from tests.reference_pages.markdown import ROOT, modules, table, tree
 
 MEANINGS = {
@@ -15,6 +17,7 @@ MEANINGS = {
     "cancel": "A call of `Cancel`; `found` tells whether there was work or a kept result.",
     "draining": "A graceful shutdown began: new requests are refused, running ones finish.",
     "generate": "A call of `Generate` ended, with its outcome and where its time went.",
+    "gpu_unused": "A card is present and no component uses it, with the reason and a command.",
     "internal_error": "A failure whose caller received only `error_id`; no request content.",
     "lines_suppressed": "Log rate limiting: how many lines of one kind were not written.",
     "listening": "The server is ready: every component ran once and the port is open.",
@@ -82,15 +85,26 @@ def events() -> dict[str, LogEvent]:
 
 def note(found: dict[str, LogEvent], call: ast.Call, where: str) -> None:
     """Take in one call."""
-    name = call.args[0]
-    if not isinstance(name, ast.Constant):
-        raise ValueError(f"{where}:{call.lineno}: an event's name is written as a literal")
-    event = found.setdefault(name.value, LogEvent())
-    named = {keyword.arg: keyword.value for keyword in call.keywords if keyword.arg}
-    event.levels |= levels_of(named.pop("level", ast.Constant("info")))
-    spread = SPREAD[name.value] if any(k.arg is None for k in call.keywords) else []
-    event.fields += [key for key in (*named, *spread) if key not in event.fields]
-    event.where.add(where)
+    for name in names_of(call.args[0], f"{where}:{call.lineno}"):
+        event = found.setdefault(name, LogEvent())
+        named = {keyword.arg: keyword.value for keyword in call.keywords if keyword.arg}
+        event.levels |= levels_of(named.pop("level", ast.Constant("info")))
+        spread = SPREAD[name] if any(k.arg is None for k in call.keywords) else []
+        event.fields += [key for key in (*named, *spread) if key not in event.fields]
+        event.where.add(where)
+
+
+def names_of(node: ast.expr, place: str) -> tuple[str, ...]:
+    """The event that a call names; those of a hint are its type's.
+
+    Raises:
+        ValueError: it is neither, so that no reader could find it.
+    """
+    if isinstance(node, ast.Constant):
+        return (str(node.value),)
+    if ast.unparse(node) == "hint.event":
+        return get_args(get_type_hints(Hint)["event"])
+    raise ValueError(f"{place}: an event's name is written as a literal")
 
 
 def levels_of(node: ast.expr) -> set[str]:

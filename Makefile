@@ -32,10 +32,12 @@ check: $(VENV)/.dev
 	$(VENV)/bin/lint-imports
 	$(VENV)/bin/python -m tests.regenerate_protos --check
 	$(VENV)/bin/python -m tests.source_map --check
+	$(VENV)/bin/python -m tests.numeric_vectors --check
 
 # Strict, and not --quiet, which counts no warning: a link that leads nowhere, or a page that no menu has, fails it.
 docs: $(VENV)/.docs
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build
+	$(VENV)/bin/python -m tests.documents.site_links
 
 # Every network that others wrote, of which `make test` tries half: ten minutes of two cores.
 networks: $(VENV)/.dev

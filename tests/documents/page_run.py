@@ -41,7 +41,7 @@ TUNE = re.compile(r"\bcascade tune\b(?!.*--seconds)")
 OUTPUT = re.compile(r"^(?:\$ )?cascade (?:generate|fetch)\b.*\s-o ([\w./-]*\w)", re.MULTILINE)
 SERVER = re.compile(r"^[^#]*\bcascade serve\b.*&\s*(#.*)?$")
 PACKAGES = {"torch": "torch", "openvino": "openvino", "diffusers": "diffusers"}
-PROGRAMS = ("node", "npm", "java", "openssl", "grpcurl", "curl")
+PROGRAMS = ("node", "npm", "java", "kotlinc", "protoc", "openssl", "grpcurl", "curl")
 PLAIN = {"tiny", "reference", "fresh", "background", "continues"}
 SECONDS = 900
 """Of a whole page, on a machine that is busy with others."""
@@ -264,6 +264,6 @@ def compare(part: Part, ports: Ports, logs: Path) -> None:
         if fence.kind == "run":
             last = ports.outward((logs / str(number)).read_text())
         elif fence.kind == "output":
-            assert matches(fence.text, last), (
+            assert matches(fence.text, last, fence.value), (
                 f"{fence.place}: shown\n{fence.text}\n--- printed\n{last}"
             )

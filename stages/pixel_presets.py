@@ -1,24 +1,26 @@
 """The stages that make pictures by groups of pixels, as data: networks, orders, training."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
+from cascade.pixels.order import OrderSpec, checkerboard, squares
+from cascade.pixels.scheme import PassScheme
 from stages.networks.pixel_network import PixelNetConfig, PixelNetwork
 
-GIVEN = -1
-"""In an order: the parent gives this pixel."""
-CHECKERBOARD_16 = (0, 8, 2, 10, 12, 4, 14, 6, 3, 11, 1, 9, 15, 7, 13, 5)
-"""Sixteen groups of a 4x4 cell, balanced at every prefix."""
-SUBSAMPLED = (GIVEN, 1, 2, 0)
-"""Three groups of a 2x2 cell whose corner is the parent's: the diagonal, then right, then below."""
-COLUMNS_ROWS = (GIVEN, 0, 1, 1)
-"""New columns, then all of the new rows."""
-AT_ONCE = (GIVEN, 0, 0, 0)
-"""The independent baseline: everything in one pass."""
 PARENTS = tuple((dy, dx) for dy, dx in product((-1, 0, 1), repeat=2))
 AROUND = tuple(place for place in PARENTS if place != (0, 0))
 AROUND_TWO = tuple((dy, dx) for dy, dx in product(range(-2, 3), repeat=2) if (dy, dx) != (0, 0))
 """The parent's pixel of a cell with those around, and neighbours near and far, in rows."""
+FIRST = PassScheme(parent="none", order=checkerboard(4, 16), guess="zero", canvas_copies=AROUND_TWO)
+"""Sixteen groups of a 4x4 cell, balanced at every prefix."""
+DOUBLED = PassScheme(
+    parent="subsample",
+    order=squares("subsample"),
+    guess="parent",
+    parent_copies=PARENTS,
+    canvas_copies=AROUND,
+)
+"""Three groups of a 2x2 cell whose corner is the parent's: the diagonal, then right, then below."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,18 +32,16 @@ class PixelPreset:
     """Height and width of its picture."""
     low_resolution: int | None
     """Of its parent, every second pixel of the picture; None for the first stage."""
-    period: int
-    order: tuple[int, ...]
-    """Group of each pixel of a `period` x `period` cell, row by row; `GIVEN` by the parent."""
-    parent_copies: tuple[tuple[int, int], ...]
-    """Candidates on the parent's grid, as (dy, dx) from the cell's own."""
-    canvas_copies: tuple[tuple[int, int], ...]
-    """Candidates among the known pixels, as (dy, dx) from the target."""
+    scheme: PassScheme
+    """Passes, guesses and candidates; a parent is subsampled, or there is none."""
     width: int
     blocks: int
     batch: int
     crop: int
     """Height and width of most training samples; whole pictures where it is `resolution`."""
+    shift: int = 6
+    """Training moves pictures of 64 pixels by so many at most, either way: few where the text has
+    to say what is there, for every phase of the subsampling is another picture."""
     positions: bool = False
     exact: bool = True
     context_width: int = 384
@@ -50,7 +50,7 @@ class PixelPreset:
     @property
     def passes(self) -> int:
         """Number of groups."""
-        return max(self.order) + 1
+        return self.scheme.order.count
 
     @property
     def factor(self) -> int:
@@ -67,7 +67,7 @@ class PixelPreset:
             width=self.width,
             blocks=self.blocks,
             passes=self.passes,
-            candidates=len(self.parent_copies) + len(self.canvas_copies),
+            candidates=self.scheme.candidates,
             positions=self.positions,
             exact=self.exact,
             context_width=self.context_width,
@@ -78,40 +78,38 @@ class PixelPreset:
         return PixelNetwork(self.config)
 
 
-def upscaler(  # noqa: PLR0913  what differs between the stages
-    name: str,
-    resolution: int,
-    *,
-    width: int,
-    blocks: int,
-    batch: int,
-    crop: int,
-    positions: bool = False,
-    order: tuple[int, ...] = SUBSAMPLED,
-) -> PixelPreset:
+def doubling(resolution: int, *, width: int, blocks: int, batch: int, crop: int) -> PixelPreset:
     """A stage that doubles a picture of which it keeps every pixel."""
     return PixelPreset(
-        name=name,
+        name=f"px{resolution}",
         resolution=resolution,
         low_resolution=resolution // 2,
-        period=2,
-        order=order,
-        parent_copies=PARENTS,
-        canvas_copies=AROUND,
+        scheme=DOUBLED,
         width=width,
         blocks=blocks,
         batch=batch,
         crop=crop,
-        positions=positions,
     )
 
 
 PX8 = PixelPreset(
-    name="px8", resolution=8, low_resolution=None, period=4, order=CHECKERBOARD_16,
-    parent_copies=(), canvas_copies=AROUND_TWO, width=96, blocks=4, batch=96, crop=8,
+    name="px8",
+    resolution=8,
+    low_resolution=None,
+    scheme=FIRST,
+    width=96,
+    blocks=4,
+    batch=48,
+    crop=8,
+    shift=2,
     positions=True,
-)  # fmt: skip
-PX16 = upscaler("px16", 16, width=96, blocks=4, batch=64, crop=16, positions=True)
-PX32 = upscaler("px32", 32, width=64, blocks=5, batch=32, crop=32)
-PX64 = upscaler("px64", 64, width=64, blocks=5, batch=24, crop=32)
+)
+PX16 = replace(doubling(16, width=96, blocks=4, batch=32, crop=16), shift=4, positions=True)
+PX32 = doubling(32, width=64, blocks=5, batch=16, crop=32)
+PX64 = doubling(64, width=64, blocks=5, batch=12, crop=32)
 PIXEL_PRESETS = {preset.name: preset for preset in (PX8, PX16, PX32, PX64)}
+
+
+def with_order(preset: PixelPreset, order: OrderSpec) -> PixelPreset:
+    """The same stage with other groups, for comparison."""
+    return replace(preset, scheme=replace(preset.scheme, order=order))

@@ -123,7 +123,7 @@ PRESETS = {preset.name: preset for preset in (BASE, SR256, SR1024)}
 CLIPPED = ThresholdSpec(kind="static")
 """These pictures stand on pure white, the end of the range. Where an estimate strays a little
 beyond it, dynamic thresholding divides the whole picture and the white turns grey: 4 dB of
-super-resolution (docs/reference-cascade.md)."""
+super-resolution (docs/evidence/training-history.md)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

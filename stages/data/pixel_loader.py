@@ -20,8 +20,6 @@ from stages.pixel_presets import PixelPreset
 
 SIZE = 64
 """Pixels per side of the pictures that all stages subsample."""
-SHIFT = 6
-"""Largest shift of a picture, either way; what comes in is white."""
 WHITE = 255
 FLIPPED, PERMUTED = 0.5, 0.3
 """Shares of an upscaler's samples that are mirrored and that have their channels exchanged; the
@@ -110,7 +108,8 @@ class PixelLoader:
             others = picture.example.coloured
             colour, said = others[int(draw() * len(others))]
             pixels, text = recoloured(pixels, picture.hue, colour), self.data.embeddings[said]
-        dy, dx = torch.randint(-SHIFT, SHIFT + 1, (2,), generator=generator).tolist()
+        reach = self.preset.shift
+        dy, dx = torch.randint(-reach, reach + 1, (2,), generator=generator).tolist()
         step = SIZE // self.preset.resolution
         pixels = shifted(pixels, dy, dx)[::step, ::step]
         silent = draw() < TEXT_DROPPED
@@ -143,7 +142,7 @@ class PixelLoader:
 def shifted(pixels: ImageU8, dy: int, dx: int) -> ImageU8:
     """`[H, W, 3]` moved by whole pixels; what comes in is white."""
     height, width, _ = pixels.shape
-    room = SHIFT
+    room = max(abs(dy), abs(dx))
     wide = np.full((height + 2 * room, width + 2 * room, 3), WHITE, np.uint8)
     wide[room + dy : room + dy + height, room + dx : room + dx + width] = pixels
     return wide[room : room + height, room : room + width]

@@ -9,6 +9,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from cascade.pixels.copying import Offsets
+from cascade.pixels.order import group_map, targets_of
 from stages.data.pixel_batch import PixelBatch
 from stages.pixel_presets import PixelPreset
 
@@ -36,32 +38,20 @@ class PixelMaps:
 @lru_cache(maxsize=16)
 def pixel_maps(preset: PixelPreset, height: int, width: int) -> PixelMaps:
     """The maps of a stage for pictures or crops of a size."""
-    period, factor = preset.period, preset.factor
-    cell = torch.tensor(preset.order).reshape(period, period)
-    order = cell.repeat(height // period, width // period)
+    scheme, factor = preset.scheme, preset.factor
     y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     y, x = y.flatten(), x.flatten()
     small = height // factor, width // factor
     return PixelMaps(
-        order=order,
-        targets=targets_of(order, preset.passes),
+        order=torch.from_numpy(group_map(scheme.order, height, width)),
+        targets=torch.from_numpy(targets_of(scheme.order, height, width)),
         cells=(y // factor) * small[1] + x // factor,
-        near=offset(y, x, preset.canvas_copies, (height, width)),
-        above=offset(y // factor, x // factor, preset.parent_copies, small),
+        near=offset(y, x, scheme.canvas_copies, (height, width)),
+        above=offset(y // factor, x // factor, scheme.parent_copies, small),
     )
 
 
-def targets_of(order: Tensor, passes: int) -> Tensor:
-    """Flat positions of every pass, `[G, n]`; short passes repeat their last."""
-    flat = order.flatten()
-    found = [torch.nonzero(flat == group)[:, 0] for group in range(passes)]
-    most = max(map(len, found))
-    return torch.stack([torch.cat([f, f[-1:].expand(most - len(f))]) for f in found])
-
-
-def offset(
-    y: Tensor, x: Tensor, offsets: tuple[tuple[int, int], ...], size: tuple[int, int]
-) -> Tensor:
+def offset(y: Tensor, x: Tensor, offsets: Offsets, size: tuple[int, int]) -> Tensor:
     """Flat positions of neighbours, `[N, K]`; `height * width` where they are outside."""
     height, width = size
     found = torch.zeros(len(y), len(offsets), dtype=torch.int64)

@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from cascade.pixels.order import distinct
 from cascade.types import Array, ImageU8
 from stages.data.dataset import Dataset
 from stages.data.loader import pad
@@ -121,16 +122,10 @@ def bits_per_value(
             groups = torch.full((len(pixels),), group)
             batch = one_pass(preset, pixels, pixels.float(), groups, torch.zeros(len(pixels)), text)
             found = bits(network, batch)
-            real = distinct(batch.targets)
+            real = torch.from_numpy(distinct(batch.targets.numpy()))
             sums[group] += float(found[real].sum())
             counts[group] += 3 * int(real.sum())
     return HeldOutBits(float(sums.sum()) / values, tuple((sums / counts).tolist()))
-
-
-def distinct(targets: torch.Tensor) -> torch.Tensor:
-    """`[B, n]`, False where a position repeats the one before it: what fills up short groups."""
-    first = torch.ones_like(targets[:, :1], dtype=torch.bool)
-    return torch.cat([first, targets[:, 1:] != targets[:, :-1]], 1)
 
 
 def codec_bits(pictures: Sequence[ImageU8], codec: Codec) -> float:

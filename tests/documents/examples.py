@@ -165,9 +165,6 @@ RUN: Mapping[str, Example] = {
         prepare=("key", "signature"),
         serves=True,
     ),
-    # docs/tensorrt.md
-    "cascade build-engines bundles/emoji-1 --component sr1024 --precision fp16 --max-batch 4 "
-    "--size 512 --json": Example(needs=TENSORRT, prepare=("reference bundle",), says='"sr1024"'),
     # docs/your-own-cascade.md
     "cascade export --from diffusers-if IF-I-M --upscaler IF-II-M --out my-if": Example(
         needs=("diffusers",), prepare=("pipelines",), makes=("my-if/manifest.json",)

@@ -40,7 +40,13 @@ HOST = "gpu.example"
 TUNE = re.compile(r"\bcascade tune\b(?!.*--seconds)")
 OUTPUT = re.compile(r"^(?:\$ )?cascade (?:generate|fetch)\b.*\s-o ([\w./-]*\w)", re.MULTILINE)
 SERVER = re.compile(r"^[^#]*\bcascade serve\b.*&\s*(#.*)?$")
-PACKAGES = {"torch": "torch", "openvino": "openvino", "diffusers": "diffusers"}
+PACKAGES = {
+    "torch": ("torch",),
+    "openvino": ("openvino",),
+    "diffusers": ("diffusers",),
+    "tensorrt": ("tensorrt", "tensorrt_rtx", "tensorrt_rtx_bindings"),
+}
+"""By word: packages of which one is needed."""
 PROGRAMS = ("node", "npm", "java", "kotlinc", "protoc", "openssl", "grpcurl", "curl")
 PLAIN = {"tiny", "reference", "fresh", "background", "continues"}
 SECONDS = 900
@@ -84,7 +90,7 @@ class Part:
     @property
     def lacks(self) -> list[str]:
         """What is not installed here."""
-        packages = [w for w in self.words if w in PACKAGES and find_spec(PACKAGES[w]) is None]
+        packages = [w for w in self.words if w in PACKAGES and not any(map(find_spec, PACKAGES[w]))]
         return packages + [w for w in self.words if w in PROGRAMS and shutil.which(w) is None]
 
 

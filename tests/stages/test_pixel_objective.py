@@ -8,19 +8,18 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from cascade.pixels.order import at_once, columns_rows, squares
 from stages.data.pixel_batch import PixelBatch
 from stages.data.pixel_loader import PixelLoader, falsified, shifted
 from stages.data.pixel_passes import one_pass, pixel_maps
 from stages.evaluation.pixel_bits import bits_per_value, codec_bits
 from stages.networks.pixel_network import NIBBLES, SYMBOLS
 from stages.pixel_presets import (
-    AT_ONCE,
-    COLUMNS_ROWS,
     PIXEL_PRESETS,
     PX16,
     PX64,
-    SUBSAMPLED,
     PixelPreset,
+    with_order,
 )
 from stages.training.pixel_objective import HeadLogits, PixelObjective, log_probability
 from tests.support.tiny_pixels import TINY_FIRST, TINY_SECOND, WIDTH
@@ -88,7 +87,9 @@ def test_both_ways_to_a_value_add_up() -> None:
     assert math.exp(float(found)) == pytest.approx((2 * 3 / 18 * 2 / 17 + 5) / (2 + 5 + 1))
 
 
-@pytest.mark.parametrize("preset", [*PIXEL_PRESETS.values(), replace(PX16, order=COLUMNS_ROWS)])
+@pytest.mark.parametrize(
+    "preset", [*PIXEL_PRESETS.values(), with_order(PX16, columns_rows("subsample"))]
+)
 def test_passes_are_a_partition(preset: PixelPreset) -> None:
     """Every pixel is the parent's or in exactly one pass, and no pass is empty."""
     maps = pixel_maps(preset, preset.resolution, preset.resolution)
@@ -137,8 +138,8 @@ def test_held_out_bits_count_every_value_once() -> None:
     """8 bits per value made; what the parent gives is free; short passes count once."""
     pictures = [smooth_picture(16, n) for n in range(3)]
     texts = [np.zeros((1, WIDTH), np.float32)] * 3
-    for order, passes in ((SUBSAMPLED, 3), (COLUMNS_ROWS, 2), (AT_ONCE, 1)):
-        preset = replace(TINY_SECOND, order=order)
+    for order, passes in ((squares, 3), (columns_rows, 2), (at_once, 1)):
+        preset = with_order(TINY_SECOND, order("subsample"))
         found = bits_per_value(Flat(-1e6), preset, pictures, texts)
         assert found.per_value == pytest.approx(6.0, abs=1e-4)
         assert found.groups == pytest.approx([8.0] * passes, abs=1e-4)

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from cascade.pixels.order import targets_of
 from cascade.types import Array
 from stages.networks.exact import frozen, project
 from stages.networks.pixel_network import PixelNetwork
@@ -18,12 +19,14 @@ TINY_SECOND = replace(PX16, width=16, blocks=1, batch=4, context_width=WIDTH)
 
 
 def stirred_pixels(preset: PixelPreset, seed: int = 0) -> PixelNetwork:
-    """A frozen network none of whose parameters is zero throughout."""
+    """A frozen network none of whose parameters is zero throughout; it is sure of nothing."""
     torch.manual_seed(seed)
     network = preset.network()
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
+        for logits in (network.heads.high, network.heads.low, network.heads.copy):
+            logits.weight.mul_(0.1)
     project(network)
     return frozen(network)
 
@@ -32,7 +35,7 @@ def body_case(preset: PixelPreset, *, rows: int = 3, seed: int = 0) -> dict[str,
     """Random inputs of a body by name, every row at a pass of its own."""
     rng = np.random.default_rng(seed)
     size, low = preset.resolution, preset.low_resolution
-    count = size * size // preset.period**2 * sum(group == 0 for group in preset.order)
+    count = targets_of(preset.scheme.order, size, size).shape[1]
     case: dict[str, Array] = {
         "canvas": rng.integers(0, 256, (rows, 3, size, size)).astype(np.float32),
         "known": rng.integers(0, 2, (rows, 1, size, size)).astype(np.float32),

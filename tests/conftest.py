@@ -56,7 +56,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_collection_finish() -> None:
     """Collect garbage seldom, and never look through what is loaded by now.
 
-    That lives as long as the process; an export of torch makes and drops a million objects, and
+    That lives as long as the process; an export of torch makes and drops very many objects, and
     two fifths of its time went into looking for cycles among them.
     """
     gc.collect()

@@ -22,7 +22,7 @@ demo: $(VENV)/.runtime
 
 test: $(VENV)/.dev $(LIGHT)/.runtime
 	$(LIGHT)/bin/python -m pytest -q -n 2 --dist loadfile
-	$(VENV)/bin/python -m pytest -q -n 2 --dist loadfile tests/stages tests/export tests/packaging \
+	$(VENV)/bin/python -m pytest -q -n 2 --dist worksteal tests/stages tests/export tests/packaging \
 		tests/cascade/commands/test_build_engines.py
 	$(VENV)/bin/python -m pytest -q -n 2 --dist worksteal -m torch tests/documents tests/flags
 

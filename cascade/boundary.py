@@ -121,6 +121,7 @@ def why_not_carried(value: BoundaryValue) -> str:
 
 def value_of(kind: type[Value], values: Iterable[BoundaryValue]) -> Value | None:
     """The value of a kind among others; None where there is none."""
+    # The first: a chain never offers a component two values of one kind.
     return next((value for value in values if isinstance(value, kind)), None)
 
 

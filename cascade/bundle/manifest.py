@@ -136,6 +136,7 @@ def check_chain(components: Sequence[ComponentSpec]) -> None:
         for value in spec.starts_from:
             if index == 0 and value.kind in GIVEN:
                 there[value.kind] = value
+            # Compared as values: 64x64 of 256 levels is not 64x64 of 8, whatever their sizes say.
             if there.get(value.kind) != value:
                 found = there.get(value.kind, "nothing of that kind")
                 raise ManifestError(f"{path}: expected {found}, got {value}", field=path)
@@ -146,6 +147,7 @@ def check_chain(components: Sequence[ComponentSpec]) -> None:
                 field=path,
             )
         made = spec.makes
+        # Later ones of a kind hide earlier ones: a stage sees the last picture, and still the text.
         there[made.kind] = made
 
 

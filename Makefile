@@ -34,6 +34,7 @@ check: $(VENV)/.dev
 	$(VENV)/bin/python -m tests.regenerate_protos --check
 	$(VENV)/bin/python -m tests.source_map --check
 	$(VENV)/bin/python -m tests.numeric_vectors --check
+	$(VENV)/bin/python -m tests.reference_pages --check
 
 # For machines without a checkout: pip install 'edge_cascade-VERSION-py3-none-any.whl[cpu,server]' edge_cascade_emoji_1-*.whl
 wheels: | $(VENV)/bin/python

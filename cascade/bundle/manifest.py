@@ -30,11 +30,15 @@ class Manifest:
     """The whole table; `bundle_id` names the bundle."""
 
     format_version: int
+    """3 in this format."""
     name: str
+    """Of the bundle, for people."""
     licence: str
+    """Of the weights, in a word or a sentence."""
     components: tuple[ComponentSpec, ...]
-    """In the order of the work; of each, `family` says what else its entry holds."""
+    """In the order of the work; of each, `family` decides what else its entry holds."""
     files: tuple[FileEntry, ...]
+    """Every file of the folder but the manifest and its signature."""
     provenance: Mapping[str, Any] = field(default_factory=dict)
     """How the bundle came about; of it only `UPGRADED_FROM` is read."""
 

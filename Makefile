@@ -3,6 +3,7 @@
 #   make test    all tests: once without torch, once with it
 #   make networks   the exporter against every network in tests/export/foreign_networks
 #   make check   format, lint, types, import contracts, generated code, the map of the source
+#   make wheels  the two packages, code and reference bundle, into build/wheels
 #   make docs    the documents as a site in build/site, built without a network
 #   make soak    the long runs of docs/evidence/reliability-measurements.md, about 20 minutes; SOAK_MINUTES is the mixed load's part
 
@@ -14,14 +15,14 @@ VENV   := .venv
 LIGHT  := $(VENV)/light
 PIP    := -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test check docs networks soak protos pictures clean
+.PHONY: demo test check wheels docs networks soak protos pictures clean
 
 demo: $(VENV)/.runtime
 	$(VENV)/bin/cascade generate "$(PROMPT)" -o demo.png
 
 test: $(VENV)/.dev $(LIGHT)/.runtime
 	$(LIGHT)/bin/python -m pytest -q -n 2 --dist loadfile
-	$(VENV)/bin/python -m pytest -q -n 2 --dist loadfile tests/stages tests/export tests/packaging \
+	$(VENV)/bin/python -m pytest -q -n 2 --dist worksteal tests/stages tests/export tests/packaging \
 		tests/cascade/commands/test_build_engines.py
 	$(VENV)/bin/python -m pytest -q -n 2 --dist worksteal -m torch tests/documents tests/flags
 
@@ -33,6 +34,11 @@ check: $(VENV)/.dev
 	$(VENV)/bin/python -m tests.regenerate_protos --check
 	$(VENV)/bin/python -m tests.source_map --check
 	$(VENV)/bin/python -m tests.numeric_vectors --check
+	$(VENV)/bin/python -m tests.reference_pages --check
+
+# For machines without a checkout: pip install 'edge_cascade-VERSION-py3-none-any.whl[cpu,server]' edge_cascade_emoji_1-*.whl
+wheels: | $(VENV)/bin/python
+	$(VENV)/bin/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir build/wheels . ./bundles
 
 # Strict, and not --quiet, which counts no warning: a link that leads nowhere, or a page that no menu has, fails it.
 docs: $(VENV)/.docs

@@ -28,6 +28,7 @@ class Label:
 
     kind: Literal["label"] = "label"
     classes: int
+    """How many there are."""
 
     def __str__(self) -> str:
         """For errors."""
@@ -40,6 +41,7 @@ class Context:
 
     kind: Literal["context"] = "context"
     width: int
+    """Numbers of one token."""
 
     def __str__(self) -> str:
         """For errors."""
@@ -52,9 +54,13 @@ class Image:
 
     kind: Literal["image"] = "image"
     width: int
+    """In pixels."""
     height: int
+    """In pixels."""
     channels: int = 3
+    """3 is RGB."""
     levels: int = 256
+    """Values of a channel."""
 
     @property
     def pixels(self) -> int:
@@ -85,19 +91,37 @@ class Tensor:
 
     kind: Literal["tensor"] = "tensor"
     shape: tuple[int, ...]
+    """Outermost axis first."""
     dtype: DtypeName
+    """Of its values."""
 
     def __str__(self) -> str:
         """For errors."""
         return f"a tensor {list(self.shape)} {self.dtype}"
 
 
+CARRIED_CHANNELS = 3
+"""Of a picture that crosses a boundary: every codec here knows RGB alone."""
+
 BoundaryValue = Prompt | Label | Context | Image | Tensor
 Value = TypeVar("Value", Prompt, Label, Context, Image, Tensor)
 
 
+def why_not_carried(value: BoundaryValue) -> str:
+    """Why nothing takes a value across a boundary; empty for what crosses every one.
+
+    A `Handoff` and the wire have a place for each other kind, and pictures travel as RGB.
+    """
+    if isinstance(value, Tensor):
+        return "no handoff and no message carries tensors yet"
+    if isinstance(value, Image) and value.channels != CARRIED_CHANNELS:
+        return f"pictures of {CARRIED_CHANNELS} channels are carried, this one has {value.channels}"
+    return ""
+
+
 def value_of(kind: type[Value], values: Iterable[BoundaryValue]) -> Value | None:
     """The value of a kind among others; None where there is none."""
+    # The first: a chain never offers a component two values of one kind.
     return next((value for value in values if isinstance(value, kind)), None)
 
 

@@ -1,5 +1,6 @@
 """What every test session shares: without torch, the packages that need it are left out."""
 
+import gc
 import os
 import shutil
 import signal
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from cascade.engines.cuda_driver import find_device
+from cascade.tuning.hints import OFF, VARIABLE
 
 WITHOUT_TORCH = find_spec("torch") is None
 collect_ignore = ["stages", "export"] if WITHOUT_TORCH else []
@@ -33,6 +35,8 @@ def pytest_configure(config: pytest.Config) -> None:
     cache = mkdtemp(prefix="cascade-cache-")
     config.add_cleanup(lambda: shutil.rmtree(cache, ignore_errors=True))
     os.environ["XDG_CACHE_HOME"] = cache
+    # What is said of this machine is no part of what a command prints; those tests turn it on.
+    os.environ[VARIABLE] = OFF
     # Hypothesis fails what takes 200 ms, which on a busy machine is anything.
     settings.register_profile(
         "unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow]
@@ -47,6 +51,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("gpu") and not here:
             item.add_marker(pytest.mark.skip(reason=NO_GPU))
+
+
+def pytest_collection_finish() -> None:
+    """Collect garbage seldom, and never look through what is loaded by now.
+
+    That lives as long as the process; an export of torch makes and drops very many objects, and
+    two fifths of its time went into looking for cycles among them.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

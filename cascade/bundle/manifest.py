@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from cascade.boundary import BoundaryValue, in_words
+from cascade.boundary import BoundaryValue, in_words, why_not_carried
 from cascade.codecs.strict_json import canonical_json, from_json, to_json
 from cascade.errors import ManifestError
 from cascade.families import FAMILIES, family_of
@@ -30,11 +30,15 @@ class Manifest:
     """The whole table; `bundle_id` names the bundle."""
 
     format_version: int
+    """3 in this format."""
     name: str
+    """Of the bundle, for people."""
     licence: str
+    """Of the weights, in a word or a sentence."""
     components: tuple[ComponentSpec, ...]
-    """In the order of the work; of each, `family` says what else its entry holds."""
+    """In the order of the work; of each, `family` decides what else its entry holds."""
     files: tuple[FileEntry, ...]
+    """Every file of the folder but the manifest and its signature."""
     provenance: Mapping[str, Any] = field(default_factory=dict)
     """How the bundle came about; of it only `UPGRADED_FROM` is read."""
 
@@ -46,6 +50,7 @@ class Manifest:
             raise ManifestError("manifest.files: a file is listed twice", field="manifest.files")
         if not self.components:
             raise ManifestError("manifest.components: none", field="manifest.components")
+        check_carried(self.components)
         for index, spec in enumerate(self.components):
             path = f"manifest.components[{index}]"
             for name in spec.files:
@@ -99,6 +104,21 @@ def check_version(version: object) -> None:
     )
 
 
+def check_carried(components: Sequence[ComponentSpec]) -> None:
+    """Refuse values that cross no boundary: whoever wrote them would learn it at the last stage.
+
+    Raises:
+        ManifestError: naming the field.
+    """
+    for index, spec in enumerate(components):
+        path = f"manifest.components[{index}]"
+        starts = [(f"{path}.starts_from", value) for value in spec.starts_from]
+        for field_path, value in (*starts, (f"{path}.makes", spec.makes)):
+            why = why_not_carried(value)
+            if why:
+                raise ManifestError(f"{field_path}: {value}: {why}", field=field_path)
+
+
 def check_chain(components: Sequence[ComponentSpec]) -> None:
     """Refuse components of which one does not start from what is there.
 
@@ -116,6 +136,7 @@ def check_chain(components: Sequence[ComponentSpec]) -> None:
         for value in spec.starts_from:
             if index == 0 and value.kind in GIVEN:
                 there[value.kind] = value
+            # Compared as values: 64x64 of 256 levels is not 64x64 of 8, whatever their sizes say.
             if there.get(value.kind) != value:
                 found = there.get(value.kind, "nothing of that kind")
                 raise ManifestError(f"{path}: expected {found}, got {value}", field=path)
@@ -126,6 +147,7 @@ def check_chain(components: Sequence[ComponentSpec]) -> None:
                 field=path,
             )
         made = spec.makes
+        # Later ones of a kind hide earlier ones: a stage sees the last picture, and still the text.
         there[made.kind] = made
 
 

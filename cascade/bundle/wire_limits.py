@@ -20,9 +20,6 @@ from fragments, at the client; decoders refuse more than 9459."""
 
 MAX_CONTEXT_TOKENS = 512
 
-WIRE_CHANNELS = 3
-"""Of a picture on the wire: its codecs know RGB alone."""
-
 ENVELOPE_BYTES = 64 << 10
 """What a message holds beside a context."""
 
@@ -52,12 +49,6 @@ def check_sizes(name: str, made: Image, path: str) -> None:
             f"{MAX_RESOLUTION} either way can be sent",
             field=f"{path}.makes",
         )
-    if made.channels != WIRE_CHANNELS:
-        raise ManifestError(
-            f"{path}.makes.channels: {name} makes {made.channels}, pictures of {WIRE_CHANNELS} "
-            "can be sent",
-            field=f"{path}.makes.channels",
-        )
 
 
 def check_result_fits(spec: ComponentSpec, path: str) -> None:
@@ -70,6 +61,7 @@ def check_result_fits(spec: ComponentSpec, path: str) -> None:
     if not isinstance(made, Context):
         return
     size_bytes = cost_of(spec).result_bytes
+    # Two bytes a number: contexts travel in half precision.
     tokens = size_bytes // max(1, 2 * made.width)
     if tokens > MAX_CONTEXT_TOKENS:
         raise ManifestError(

@@ -12,17 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from cascade.bundle.manifest import Manifest
-from cascade.diffusion.request_options import DiffusionOptions
 from cascade.engines.kinds import EngineKind, installed_kinds
 from cascade.errors import InvalidRequest
 from cascade.events import Event, StageFinished
 from cascade.precision import Precision
-from cascade.request import GenerateRequest
+from cascade.request import FamilyOptions, GenerateRequest
 from cascade.types import ImageU8
 from runtime_client.cli.picture_metadata import SOFTWARE, pixels_digest
+from runtime_client.cli.set_options import Choice, chosen
 
 NEEDED = ("prompt", "seed", "image_index", "last_stage", "asked", "bundle_id", "computed", "pixels")
-OPTIONS = {"steps": int, "guidance": float, "augmentation": float}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,6 +49,7 @@ class Remake:
         if not isinstance(event, StageFinished) or event.computed is None:
             return
         found = (event.computed.engine, event.computed.precision.value)
+        # A component that the picture does not name may be computed by any engine.
         wanted = self.computed.get(event.stage, found)
         if found != wanted:
             raise self.cannot(
@@ -92,6 +92,11 @@ def remake_of(source: Path, metadata: Mapping[str, str], manifest: Manifest) -> 
         raise refuse("no word of edge-cascade in it: not made by it, or its text was removed")
     if "request_id" in metadata and "prompt" not in metadata:
         raise refuse("it was fetched by its request id, and only the server knew what was asked")
+    if "start_pixels" in metadata:
+        raise refuse(
+            "it began with a picture that it does not hold: ask with --picture and its seed, "
+            f"{metadata.get('seed', '')[:20]}"
+        )
     missing = [name for name in NEEDED if name not in metadata]
     if missing:
         raise refuse(f"its text lacks {', '.join(missing)}; an older version may have written it")
@@ -103,9 +108,10 @@ def remake_of(source: Path, metadata: Mapping[str, str], manifest: Manifest) -> 
         )
     try:
         computed = computed_in(metadata)
-        request = request_in(metadata)
+        request = request_in(metadata, manifest)
     except InvalidRequest as exc:
         raise refuse(str(exc)) from exc
+    # Text from outside, of any JSON: a list where an object is meant, or brackets a thousand deep.
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as exc:
         raise refuse("its text is damaged") from exc
     return Remake(source=source, request=request, computed=computed, pixels=metadata["pixels"])
@@ -122,19 +128,35 @@ def computed_in(metadata: Mapping[str, str]) -> dict[str, tuple[str, str]]:
     return found
 
 
-def request_in(metadata: Mapping[str, str]) -> GenerateRequest:
+def request_in(metadata: Mapping[str, str], manifest: Manifest) -> GenerateRequest:
     """What was asked for."""
-    options = {
-        str(name): DiffusionOptions(**{key: OPTIONS[key](value) for key, value in chosen.items()})
-        for name, chosen in json.loads(metadata["asked"]).items()
-    }
     return GenerateRequest(
-        prompt=metadata["prompt"],
+        # Empty where it began without one.
+        prompt=metadata["prompt"] or None,
+        label=int(metadata["label"]) if "label" in metadata else None,
         seed=int(metadata["seed"]),
         image_index=int(metadata["image_index"]),
+        first_stage=metadata.get("first_stage"),
         last_stage=metadata["last_stage"],
-        options=options,
+        options=options_in(metadata["asked"], manifest),
     )
+
+
+def options_in(text: str, manifest: Manifest) -> dict[str, FamilyOptions]:
+    """The choices that were made, by component.
+
+    Raises:
+        ValueError: one that no component takes; what is out of bounds, the request refuses.
+    """
+    found: dict[str, FamilyOptions] = {}
+    for name, options in json.loads(text).items():
+        for option, value in options.items():
+            choice = Choice(str(name), str(option), str(value))
+            try:
+                found[name] = chosen(manifest, found.get(name), choice)
+            except InvalidRequest as exc:
+                raise ValueError(str(exc)) from exc
+    return found
 
 
 def check_engines_here(remake: Remake, positions: range, manifest: Manifest) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from cascade.errors import CascadeError, QuotaExceeded, ServerBusy, TransportError
+from runtime_client.config import DEFAULT_WAIT_S
 from runtime_client.deadline import Clock, Deadline
 
 MAX_RESUMES = 8
@@ -26,7 +27,7 @@ RETRIED: tuple[type[CascadeError], ...] = (TransportError, *NO_ROOM)
 class RetryPolicy:
     """How long and how patiently to try."""
 
-    patience_s: float = 1.0
+    patience_s: float = DEFAULT_WAIT_S
     """How long a server that is not there is asked again, from the first failure on; with the
     pauses below that makes four attempts. A server without room is asked until the deadline."""
     first_pause_s: float = 0.1
@@ -72,6 +73,8 @@ class RetryBudget:
             return True
         with self._lock:
             self._add(-1.0)
+            # After the token is taken, as gRFC A6 has it: the failure itself counts before its
+            # retry.
             return self._tokens > self.MAX_TOKENS / 2
 
     def _add(self, tokens: float) -> None:
@@ -153,9 +156,11 @@ class Retrier:
             CascadeError: that error, once the policy or the budget gives up or the deadline leaves
                 no time for another.
         """
+        # One Retrier per call and thread: nothing here needs a lock; the shared budget has its own.
         self._failures += 1
         now = self._deadline.clock()
         self._began_at = now if self._began_at is None else self._began_at
+        # Asked even where the policy gives up: the budget counts failures, not retries.
         allowed = self._budget.allows_retry(error)
         pause = pause_before_retry(
             self._policy,

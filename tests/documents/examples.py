@@ -5,8 +5,6 @@ their commands. They are in docs/how-to/train-and-distill.md and
 docs/how-to/export-reference-cascade.md. All other blocks are run as they stand, by `page_run`.
 """
 
-
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 

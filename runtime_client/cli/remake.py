@@ -12,17 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from cascade.bundle.manifest import Manifest
-from cascade.diffusion.request_options import DiffusionOptions
 from cascade.engines.kinds import EngineKind, installed_kinds
-from cascade.errors import InvalidRequest
+from cascade.errors import InvalidRequest, ManifestError
 from cascade.events import Event, StageFinished
+from cascade.families import family_of
 from cascade.precision import Precision
-from cascade.request import GenerateRequest
+from cascade.request import FamilyOptions, GenerateRequest
 from cascade.types import ImageU8
 from runtime_client.cli.picture_metadata import SOFTWARE, pixels_digest
+from runtime_client.cli.set_options import option_parser
 
 NEEDED = ("prompt", "seed", "image_index", "last_stage", "asked", "bundle_id", "computed", "pixels")
-OPTIONS = {"steps": int, "guidance": float, "augmentation": float}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -103,8 +103,8 @@ def remake_of(source: Path, metadata: Mapping[str, str], manifest: Manifest) -> 
         )
     try:
         computed = computed_in(metadata)
-        request = request_in(metadata)
-    except InvalidRequest as exc:
+        request = request_in(metadata, manifest)
+    except (InvalidRequest, ManifestError) as exc:
         raise refuse(str(exc)) from exc
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as exc:
         raise refuse("its text is damaged") from exc
@@ -122,12 +122,14 @@ def computed_in(metadata: Mapping[str, str]) -> dict[str, tuple[str, str]]:
     return found
 
 
-def request_in(metadata: Mapping[str, str]) -> GenerateRequest:
-    """What was asked for."""
-    options = {
-        str(name): DiffusionOptions(**{key: OPTIONS[key](value) for key, value in chosen.items()})
-        for name, chosen in json.loads(metadata["asked"]).items()
-    }
+def request_in(metadata: Mapping[str, str], manifest: Manifest) -> GenerateRequest:
+    """What was asked for; each component's options are those of its family."""
+    options: dict[str, FamilyOptions] = {}
+    for name, chosen in json.loads(metadata["asked"]).items():
+        kind = family_of(manifest.components[manifest.position(name)]).options_type
+        options[name] = kind(
+            **{key: option_parser(kind, key)(value) for key, value in chosen.items()}
+        )
     return GenerateRequest(
         prompt=metadata["prompt"],
         seed=int(metadata["seed"]),

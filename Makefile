@@ -3,8 +3,9 @@
 #   make test    all tests: once without torch, once with it
 #   make networks   the exporter against every network in tests/export/foreign_networks
 #   make check   format, lint, types, import contracts, generated code, the map of the source
+#   make wheels  the two packages, code and reference bundle, into build/wheels
 #   make docs    the documents as a site in build/site, built without a network
-#   make soak    the long runs of docs/reliability.md, about 20 minutes; SOAK_MINUTES is the mixed load's part
+#   make soak    the long runs of docs/evidence/reliability-measurements.md, about 20 minutes; SOAK_MINUTES is the mixed load's part
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PROMPT ?= a red apple, noto style
@@ -14,7 +15,7 @@ VENV   := .venv
 LIGHT  := $(VENV)/light
 PIP    := -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test check docs networks soak protos pictures clean
+.PHONY: demo test check wheels docs networks soak protos pictures clean
 
 demo: $(VENV)/.runtime
 	$(VENV)/bin/cascade generate "$(PROMPT)" -o demo.png
@@ -32,10 +33,16 @@ check: $(VENV)/.dev
 	$(VENV)/bin/lint-imports
 	$(VENV)/bin/python -m tests.regenerate_protos --check
 	$(VENV)/bin/python -m tests.source_map --check
+	$(VENV)/bin/python -m tests.numeric_vectors --check
+
+# For machines without a checkout: pip install 'edge_cascade-VERSION-py3-none-any.whl[cpu,server]' edge_cascade_emoji_1-*.whl
+wheels: | $(VENV)/bin/python
+	$(VENV)/bin/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir build/wheels . ./bundles
 
 # Strict, and not --quiet, which counts no warning: a link that leads nowhere, or a page that no menu has, fails it.
 docs: $(VENV)/.docs
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build
+	$(VENV)/bin/python -m tests.documents.site_links
 
 # Every network that others wrote, of which `make test` tries half: ten minutes of two cores.
 networks: $(VENV)/.dev

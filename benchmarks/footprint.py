@@ -3,7 +3,7 @@
     python -m benchmarks.footprint [--json FILE]
 
 Run it in an environment that holds `edge-cascade[cpu]` and nothing else (the command in
-docs/reference-cascade.md makes one); then the installed size is that of the client.
+docs/evidence/measurements.md makes one); then the installed size is that of the client.
 """
 
 import argparse

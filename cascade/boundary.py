@@ -92,8 +92,23 @@ class Tensor:
         return f"a tensor {list(self.shape)} {self.dtype}"
 
 
+CARRIED_CHANNELS = 3
+"""Of a picture that crosses a boundary: every codec here knows RGB alone."""
+
 BoundaryValue = Prompt | Label | Context | Image | Tensor
 Value = TypeVar("Value", Prompt, Label, Context, Image, Tensor)
+
+
+def why_not_carried(value: BoundaryValue) -> str:
+    """Why nothing takes a value across a boundary; empty for what crosses every one.
+
+    A `Handoff` and the wire have a place for each other kind, and pictures travel as RGB.
+    """
+    if isinstance(value, Tensor):
+        return "no handoff and no message carries tensors yet"
+    if isinstance(value, Image) and value.channels != CARRIED_CHANNELS:
+        return f"pictures of {CARRIED_CHANNELS} channels are carried, this one has {value.channels}"
+    return ""
 
 
 def value_of(kind: type[Value], values: Iterable[BoundaryValue]) -> Value | None:

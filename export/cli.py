@@ -68,7 +68,9 @@ def register(subparsers: Any) -> None:
         metavar="STAGE=FOLDER",
         help="checkpoints of students in place of a stage's own: base=base.guided.8",
     )
-    other = parser.add_argument_group("somebody else's cascade (docs/your-own-cascade.md)")
+    other = parser.add_argument_group(
+        "somebody else's cascade (docs/how-to/export-torch-modules.md)"
+    )
     other.add_argument(
         "--from",
         dest="source",

@@ -88,9 +88,9 @@ def measured_card(manifest: Manifest, quality: Path, folder: Path) -> str:
         check_same_graphs(manifest, figures)
         return reference_card(manifest, figures, folder)
     except (KeyError, TypeError, AttributeError) as exc:
+        why = f"it has no {exc}" if isinstance(exc, KeyError) else "it is of another form"
         raise InvalidRequest(
-            f"quality: {quality} is not what benchmarks.quality writes: it has no {exc}",
-            field="quality",
+            f"quality: {quality} is not what benchmarks.quality writes: {why}", field="quality"
         ) from exc
 
 

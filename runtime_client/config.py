@@ -12,6 +12,7 @@ from cascade.addresses import ANY_FORM, UNIX_PREFIX, is_loopback, split_address
 from cascade.assignments import AUTO
 from cascade.bundle.manifest import Manifest
 from cascade.errors import InvalidRequest
+from cascade.system.bounded_files import read_setting
 from cascade.tuning.options import EngineOptions, parse_engine_options
 from runtime_client.credentials import check_token
 from wire.limits import MAX_LINGER_S
@@ -23,9 +24,13 @@ DEFAULT_TIMEOUT_S = 300.0
 MAX_TIMEOUT_S = 7 * 24 * 3600.0
 """Systems cannot wait for any number of seconds: some clocks overflow at 2^31 or 2^63 ns."""
 DEFAULT_LINGER_S = 5.0
+DEFAULT_WAIT_S = 1.0
 DEFAULT_DEAD_LINK_S = 15.0
 LEAST_DEAD_LINK_S, MOST_DEAD_LINK_S = 0.1, 600.0
 MAX_THREADS = 1024
+PEM = b"-----BEGIN "
+MAX_PEM_BYTES = 8 << 20
+"""Of a file of certificates: those of a whole system are a few hundred KiB."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,6 +54,9 @@ class ClientConfig:
     run here in time: raise, or run the rest here."""
     timeout_s: float = DEFAULT_TIMEOUT_S
     """Longest time for one request, start of a private server included."""
+    wait_s: float = DEFAULT_WAIT_S
+    """How long `server` is tried again before its first answer: longer where it may still be
+    starting. Bounded by `timeout_s`."""
     linger_s: float = DEFAULT_LINGER_S
     """How long a server reached over a network works on when the connection is lost, so that the
     request can be resumed; 0 resumes nothing. The server may allow less."""
@@ -96,6 +104,11 @@ class ClientConfig:
                 f"(a week), got {self.timeout_s:g}",
                 field="timeout_s",
             )
+        if not 0 <= self.wait_s <= MAX_TIMEOUT_S:
+            raise InvalidRequest(
+                f"wait_s: expected 0 to {MAX_TIMEOUT_S:.0f} seconds, got {self.wait_s:g}",
+                field="wait_s",
+            )
         if not 0 <= self.linger_s <= MAX_LINGER_S:
             raise InvalidRequest(
                 f"linger_s: expected 0 to {MAX_LINGER_S:g} seconds, got {self.linger_s}",
@@ -137,6 +150,9 @@ def check_security(config: ClientConfig) -> None:
         path: Path | None = getattr(config, name)
         if path is not None and not path.is_file():
             raise InvalidRequest(f"{name}: {path} is not a file", field=name)
+        if path is not None and PEM not in read_setting(path, name, MAX_PEM_BYTES):
+            # gRPC says nothing of it, and tries to connect until the time is over.
+            raise InvalidRequest(f"{name}: {path} is no PEM file", field=name)
     check_token_use(config)
 
 

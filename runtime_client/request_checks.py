@@ -6,11 +6,12 @@ nothing.
 
 from dataclasses import dataclass
 
-from cascade.boundary import Prompt, value_of
+from cascade.boundary import Label, Prompt, value_of
 from cascade.bundle.manifest import Manifest
 from cascade.bundle.starting_points import SHOWN, StartKind, first_position
 from cascade.errors import InvalidRequest
 from cascade.families import resolved
+from cascade.family import ComponentSpec
 from cascade.request import GenerateRequest
 
 
@@ -42,6 +43,7 @@ def check_request(manifest: Manifest, request: GenerateRequest) -> CheckedReques
     if start == "noise" and value_of(Prompt, manifest.components[0].starts_from) is not None:
         raise InvalidRequest("prompt: it is missing; say what the picture shows", field="prompt")
     first = first_position(manifest, start, size, request.first_stage or names[0])
+    check_label(manifest.components[first], request.label)
     for name in request.options:
         if name not in names:
             raise InvalidRequest(
@@ -50,6 +52,17 @@ def check_request(manifest: Manifest, request: GenerateRequest) -> CheckedReques
             )
     checked = resolved(manifest.components, request)
     return CheckedRequest(checked, first, last_position(manifest, request.last_stage, first))
+
+
+def check_label(spec: ComponentSpec, label: int | None) -> None:
+    """Raise `InvalidRequest` for a class that the component does not have."""
+    known = value_of(Label, spec.starts_from)
+    if known is not None and label is not None and label >= known.classes:
+        raise InvalidRequest(
+            f"label: {spec.name} has {known.classes} classes, expected 0 to {known.classes - 1}, "
+            f"got {label}",
+            field="label",
+        )
 
 
 def given_start(request: GenerateRequest) -> tuple[StartKind, tuple[int, int] | None]:

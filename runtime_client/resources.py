@@ -139,6 +139,7 @@ def connect(bundle: Bundle, config: ClientConfig, private: "PrivateServer | None
         config.timeout_s,
         # A private server that is gone does not come back.
         0.0 if private is not None else config.linger_s,
+        config.wait_s,
     )
     return Connection(link)
 

@@ -2,7 +2,7 @@
 
 Only the configuration is named here, so that importing the package costs nothing;
 `lifecycle.process` runs it, `cli.register` adds it to the `cascade` command. Its rooms import
-downwards only; docs/architecture.md lists them in that order.
+downwards only; docs/explanation/architecture.md lists them in that order.
 """
 
 from runtime_server.config.config import ServerConfig as ServerConfig

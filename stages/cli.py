@@ -19,6 +19,8 @@ FETCH_FOLDER = Path("data/packages")
 CHECKPOINTS = Path("checkpoints")
 KEYWORDS = Path("benchmarks/lib/keywords.txt")
 STAGES = ("base", "sr256", "sr1024")
+PIXEL_STAGES = ("px8", "px16", "px32", "px64")
+"""Stages that make their pictures by groups of pixels."""
 
 
 def register(subparsers: Any) -> None:
@@ -45,8 +47,11 @@ def register(subparsers: Any) -> None:
     probe.add_argument("--threads", type=int, default=0, help="CPU threads, 0 for all")
     probe.add_argument("--bf16", action="store_true", help="mixed precision, if the chip has it")
     probe.set_defaults(run=run_probe)
-    evaluate = subparsers.add_parser("evaluate", help="held-out PSNR of super-resolution stages")
-    evaluate.add_argument("stage", choices=STAGES[1:])
+    evaluate = subparsers.add_parser(
+        "evaluate",
+        help="a stage on held-out pictures: PSNR of super-resolution, bits of pixels by groups",
+    )
+    evaluate.add_argument("stage", choices=(*STAGES[1:], *PIXEL_STAGES))
     evaluate.add_argument("--data", type=Path, default=DATA_FILE)
     evaluate.add_argument("--checkpoints", type=Path, default=CHECKPOINTS)
     evaluate.add_argument("--steps", type=int, nargs="+", default=[1, 2, 4])
@@ -58,7 +63,7 @@ def register(subparsers: Any) -> None:
 def register_train(subparsers: Any) -> None:
     """Add `train`."""
     train = subparsers.add_parser("train", help="train one stage, or go on training it")
-    train.add_argument("stage", choices=STAGES)
+    train.add_argument("stage", choices=(*STAGES, *PIXEL_STAGES))
     train.add_argument("--half-steps", type=int, default=0, help="base: first at half resolution")
     train.add_argument(
         "--start", type=Path, default=None, help="checkpoint to begin with the weights of"
@@ -166,6 +171,8 @@ def import_icons() -> Any:
 def run_train(args: argparse.Namespace) -> int:
     """Train one stage for some minutes."""
     prepare_torch(args)
+    if args.stage in PIXEL_STAGES:
+        return run_train_pixels(args)
     from stages.data.dataset import open_dataset
     from stages.data.loader import Loader
     from stages.evaluation.sheet import SheetWriter
@@ -190,6 +197,28 @@ def run_train(args: argparse.Namespace) -> int:
     # A regression draws no samples: a sheet of it by the sampler would show nothing of it.
     watch = None if args.regression else sheets
     train(preset, Loader(data, preset), options, report=print_line, watch=watch, recipe=recipe)
+    return 0
+
+
+def run_train_pixels(args: argparse.Namespace) -> int:
+    """Train one stage of pixels by groups for some minutes."""
+    from stages.data.dataset import open_dataset
+    from stages.data.pixel_loader import PixelLoader
+    from stages.pixel_presets import PIXEL_PRESETS
+    from stages.training.pixel_recipe import pixel_recipe
+    from stages.training.trainer import train
+
+    for flag, given in (("half-steps", args.half_steps), ("regression", args.regression)):
+        if given:
+            raise InvalidRequest(
+                f"{flag}: it is for diffusion stages; {args.stage} makes its picture by groups of "
+                "pixels: leave it out",
+                field=flag,
+            )
+    preset = PIXEL_PRESETS[args.stage]
+    loader = PixelLoader(open_dataset(args.data), preset)
+    recipe = pixel_recipe(preset, loader, args.seed, start=args.start)
+    train(preset, loader, run_options(args), report=print_line, recipe=recipe)
     return 0
 
 
@@ -288,6 +317,8 @@ def print_line(line: str) -> None:
 
 def run_evaluate(args: argparse.Namespace) -> int:
     """Held-out PSNR of a super-resolution stage against Lanczos, as a table."""
+    if args.stage in PIXEL_STAGES:
+        return run_evaluate_pixels(args)
     from stages.data.dataset import open_dataset
     from stages.evaluation.upscaling import evaluate_upscaling
     from stages.reference import PRESETS
@@ -300,6 +331,20 @@ def run_evaluate(args: argparse.Namespace) -> int:
                 steps=steps, augmentation=level, limit=args.pictures,
             )  # fmt: skip
             print_line(json.dumps({"steps": steps, "augmentation": level, **scores}))
+    return 0
+
+
+def run_evaluate_pixels(args: argparse.Namespace) -> int:
+    """Bits per value of held-out pictures under a stage, beside what codecs take."""
+    from stages.data.dataset import open_dataset
+    from stages.evaluation.pixel_bits import evaluate_pixels
+    from stages.pixel_presets import PIXEL_PRESETS
+
+    data = open_dataset(args.data)
+    found = evaluate_pixels(
+        PIXEL_PRESETS[args.stage], data, args.checkpoints / args.stage, limit=args.pictures
+    )
+    print_line(json.dumps(found))
     return 0
 
 

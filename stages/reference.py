@@ -18,7 +18,7 @@ from cascade.diffusion.spec import (
     ThresholdSpec,
 )
 from cascade.graph_spec import NET, GraphSpec
-from stages.networks.efficient_unet import BlockConfig, UNetConfig
+from stages.networks.efficient_unet import BlockConfig, EfficientUNet, UNetConfig
 
 GUIDANCE_WEIGHTS = (1.0, 3.0)
 """Guidance weights that a student of guidance is asked for, evenly drawn."""
@@ -41,6 +41,10 @@ class StagePreset:
     learning_rate: float
     aug_range: tuple[float, float] = (0.0, 0.0)
     """Augmentation levels drawn in training."""
+
+    def network(self) -> EfficientUNet:
+        """The network with random weights."""
+        return EfficientUNet(self.unet)
 
 
 BASE = StagePreset(
@@ -119,7 +123,7 @@ PRESETS = {preset.name: preset for preset in (BASE, SR256, SR1024)}
 CLIPPED = ThresholdSpec(kind="static")
 """These pictures stand on pure white, the end of the range. Where an estimate strays a little
 beyond it, dynamic thresholding divides the whole picture and the white turns grey: 4 dB of
-super-resolution (docs/reference-cascade.md)."""
+super-resolution (docs/evidence/training-history.md)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from cascade.engines.cuda_driver import find_device
+from cascade.tuning.hints import OFF, VARIABLE
 
 WITHOUT_TORCH = find_spec("torch") is None
 collect_ignore = ["stages", "export"] if WITHOUT_TORCH else []
@@ -33,6 +34,8 @@ def pytest_configure(config: pytest.Config) -> None:
     cache = mkdtemp(prefix="cascade-cache-")
     config.add_cleanup(lambda: shutil.rmtree(cache, ignore_errors=True))
     os.environ["XDG_CACHE_HOME"] = cache
+    # What is said of this machine is no part of what a command prints; those tests turn it on.
+    os.environ[VARIABLE] = OFF
     # Hypothesis fails what takes 200 ms, which on a busy machine is anything.
     settings.register_profile(
         "unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow]

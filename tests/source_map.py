@@ -28,6 +28,7 @@ TESTS = {
     "congruence": "the same request at every cut, real server processes",
     "deploy": "what lies in deploy/ parses, and names only what there is",
     "documents": "every command and Python block of README and docs is run",
+    "examples": "the examples, the clients in other languages and the notebook do what they say",
     "export": "graphs, storage, parity (torch)",
     "faults": "faults of networks, machines, callers and load, done to a real server process",
     "flags": "every flag of every subcommand has an effect that is tried",
@@ -55,11 +56,13 @@ BESIDES = {
 
 HEADING = "Map of the source"
 HEAD = f"""\
-<!-- generated: python -m tests.source_map -->
 # {HEADING}
 
+<!-- generated: python -m tests.source_map -->
+
 Every module with the first line of its docstring. What the folders may import is in
-[architecture](architecture.md). Made by `python -m tests.source_map`; `make check` compares.
+[architecture](explanation/architecture.md). Made by `python -m tests.source_map`;
+`make check` compares.
 """
 
 

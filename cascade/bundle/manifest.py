@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from cascade.boundary import BoundaryValue, in_words
+from cascade.boundary import BoundaryValue, in_words, why_not_carried
 from cascade.codecs.strict_json import canonical_json, from_json, to_json
 from cascade.errors import ManifestError
 from cascade.families import FAMILIES, family_of
@@ -46,6 +46,7 @@ class Manifest:
             raise ManifestError("manifest.files: a file is listed twice", field="manifest.files")
         if not self.components:
             raise ManifestError("manifest.components: none", field="manifest.components")
+        check_carried(self.components)
         for index, spec in enumerate(self.components):
             path = f"manifest.components[{index}]"
             for name in spec.files:
@@ -97,6 +98,21 @@ def check_version(version: object) -> None:
         f"{str(version)[:20]}: {remedy} or export the bundle again",
         field="manifest.format_version",
     )
+
+
+def check_carried(components: Sequence[ComponentSpec]) -> None:
+    """Refuse values that cross no boundary: whoever wrote them would learn it at the last stage.
+
+    Raises:
+        ManifestError: naming the field.
+    """
+    for index, spec in enumerate(components):
+        path = f"manifest.components[{index}]"
+        starts = [(f"{path}.starts_from", value) for value in spec.starts_from]
+        for field_path, value in (*starts, (f"{path}.makes", spec.makes)):
+            why = why_not_carried(value)
+            if why:
+                raise ManifestError(f"{field_path}: {value}: {why}", field=field_path)
 
 
 def check_chain(components: Sequence[ComponentSpec]) -> None:

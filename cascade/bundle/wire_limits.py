@@ -20,9 +20,6 @@ from fragments, at the client; decoders refuse more than 9459."""
 
 MAX_CONTEXT_TOKENS = 512
 
-WIRE_CHANNELS = 3
-"""Of a picture on the wire: its codecs know RGB alone."""
-
 ENVELOPE_BYTES = 64 << 10
 """What a message holds beside a context."""
 
@@ -51,12 +48,6 @@ def check_sizes(name: str, made: Image, path: str) -> None:
             f"{path}.makes: {name} makes pictures of {made.width}x{made.height}, 1 to "
             f"{MAX_RESOLUTION} either way can be sent",
             field=f"{path}.makes",
-        )
-    if made.channels != WIRE_CHANNELS:
-        raise ManifestError(
-            f"{path}.makes.channels: {name} makes {made.channels}, pictures of {WIRE_CHANNELS} "
-            "can be sent",
-            field=f"{path}.makes.channels",
         )
 
 

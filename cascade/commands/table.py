@@ -41,7 +41,8 @@ COMMANDS: Mapping[str, Mapping[str, str]] = {
         "train": "train one stage, or go on training it",
         "distill": "train a student that needs fewer evaluations",
         "probe": "train the classifier that judges the base stage",
-        "evaluate": "held-out PSNR of super-resolution stages",
+        "evaluate": "a stage on held-out pictures: PSNR of super-resolution, bits of pixels by "
+        "groups",
     },
     "cascade.commands.tune": {
         "tune": "measure which engine runs each component fastest here, for --engine auto",

@@ -32,6 +32,8 @@ from cascade.tuning.worker import Order, Trial
 
 DEFAULT_SECONDS = 20.0
 MOST_SECONDS = 3600.0
+MOST_THREADS = 1024
+"""As of every command: engines start them all, whatever the machine has."""
 LEAST_ROUNDS, MOST_ROUNDS = 3, 50
 WARM_UP = 2
 LARGEST_DIFFERENCE = 0.25
@@ -76,6 +78,10 @@ def run(args: argparse.Namespace) -> int:
     if not 0 <= args.seconds <= MOST_SECONDS:
         raise InvalidRequest(
             f"seconds: expected 0 to {MOST_SECONDS:g}, got {args.seconds:g}", field="seconds"
+        )
+    if not 0 <= args.threads <= MOST_THREADS:
+        raise InvalidRequest(
+            f"threads: expected 0 to {MOST_THREADS}, got {args.threads}", field="threads"
         )
     bundle = open_bundle(bundle_or_default(args.bundle))
     bundle.verify_files()

@@ -154,7 +154,7 @@ def parse(graph: bytes) -> ParsedNetwork:
         where = "; ".join(f"{e.node_operator()} {e.node_name()}: {e.desc()}" for e in errors[:3])
         raise EngineError(
             f"{LIBRARY} cannot read the graph: {where or complaints.text}. Graphs rewritten for "
-            f"CPUs need a form for GPUs in the bundle: docs/tensorrt.md"
+            f"CPUs need a form for GPUs in the bundle: docs/how-to/nvidia-gpu.md"
         )
     every = [network.get_layer(i) for i in range(network.num_layers)]
     allow_decomposing(every)

@@ -47,6 +47,7 @@ class EnginePlan:
         threads: of the components not named.
         gpus: what this machine has for engines of GPUs.
         untuned: components whose engine `auto` chose without a measurement.
+        named: components whose engine was asked for by name.
     """
 
     choices: Mapping[str, EngineChoice] = field(default_factory=dict)
@@ -54,6 +55,7 @@ class EnginePlan:
     threads: int = 0
     gpus: Gpus = field(default=NO_GPUS, compare=False)
     untuned: tuple[str, ...] = field(default=(), compare=False)
+    named: tuple[str, ...] = field(default=(), compare=False)
 
     def of(self, component: str) -> EngineChoice:
         """How one component is run."""
@@ -154,7 +156,8 @@ def make_plan(
             untuned.append(component.name)
         kind, precision = choose(manifest, component, pairs, machine)
         choices[component.name] = EngineChoice(kind, precision, engine_options.threads)
-    return EnginePlan(choices, cache, gpus=machine.gpus, untuned=tuple(untuned))
+    named = tuple(name for name in choices if engine_options.kind_for(name) is not None)
+    return EnginePlan(choices, cache, gpus=machine.gpus, untuned=tuple(untuned), named=named)
 
 
 def requested_precisions(manifest: Manifest, engine_options: EngineOptions) -> dict[str, Precision]:

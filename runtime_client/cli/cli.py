@@ -21,6 +21,7 @@ from cascade.engines.kinds import EngineKind
 from cascade.errors import InvalidRequest
 from cascade.precision import Precision
 from cascade.request import GenerateRequest
+from cascade.types import ImageU8
 from runtime_client.cli.connection_flags import add_connection_flags, connection_config
 from runtime_client.cli.contradictions import refuse_contradictions
 from runtime_client.config import DEFAULT_CUT, DEFAULT_LINGER_S, FALLBACKS, ClientConfig
@@ -43,7 +44,7 @@ def register_generate(subparsers: "argparse._SubParsersAction[argparse.ArgumentP
     add = parser.add_argument
     per_stage: dict[str, Any] = {"nargs": "+", "action": "extend", "default": []}
     # fmt: off
-    add("prompt", nargs="?", metavar="PROMPT", help="what the picture shows, up to 1000 characters; needed unless --from")
+    add("prompt", nargs="?", metavar="PROMPT", help="what the picture shows, up to 1000 characters; needed unless --from or the cascade begins otherwise")
     add("-o", "--output", type=Path, metavar="FILE", help=OUTPUT_HELP + "; needed unless --detach")
     add("--from", dest="source", type=Path, metavar="PICTURE", help="make that picture of ours again, pixel by pixel, or say why that cannot be (default: none)")
     add("--cut", type=int, default=DEFAULT_CUT, metavar="N", help=f"components that run here, 0 to all of them (default: {DEFAULT_CUT})")
@@ -53,6 +54,9 @@ def register_generate(subparsers: "argparse._SubParsersAction[argparse.ArgumentP
     add("--guidance", type=option(float), metavar="STAGE=W", help="guidance weight, 0 to 100; 1 is none (default: the bundle's)", **per_stage)
     add("--augmentation", type=option(float), metavar="STAGE=L", help="noise on the input of a super-resolution stage (default: the bundle's)", **per_stage)
     add("--set", dest="choices", metavar="STAGE.OPTION=VALUE", help="any option of any stage, such as base.steps=4; a wrong name lists what there is (default: none)", **per_stage)
+    add("--label", type=int, metavar="N", help="begin with this class, a number from 0, in a cascade that begins with one (default: none)")
+    add("--picture", type=Path, metavar="FILE", help="begin with this picture, where a stage starts from one alone (default: none)")
+    add("--first-stage", metavar="NAME", help="begin with this stage (default: the bundle's first)")
     add("--last-stage", metavar="NAME", help="stop after this stage (default: the bundle's last)")
     add("--preview", type=Path, metavar="DIR", help="write previews and every stage's picture there (default: none)")
     add("--previews", type=int, default=PREVIEWS, metavar="N", help=f"of each stage written there, 0 to 1000 (default: {PREVIEWS})")
@@ -193,6 +197,9 @@ def request_of(args: argparse.Namespace) -> GenerateRequest:
     }
     return GenerateRequest(
         prompt=args.prompt,
+        label=args.label,
+        picture=None if args.picture is None else picture_of(args.picture),
+        first_stage=args.first_stage,
         seed=args.seed or 0,
         image_index=args.image_index or 0,
         last_stage=args.last_stage,
@@ -201,11 +208,18 @@ def request_of(args: argparse.Namespace) -> GenerateRequest:
     )
 
 
+def picture_of(path: Path) -> ImageU8:
+    """The pixels of the file that `--picture` names, `[height, width, 3]` uint8."""
+    from runtime_client.cli.picture_start import read_picture
+
+    return read_picture(path)
+
+
 def refuse_beside_source(args: argparse.Namespace) -> None:
     """Raise `InvalidRequest` for what the picture of `--from` says already."""
     said = (
         "prompt", "seed", "image_index", "steps", "guidance", "augmentation", "choices",
-        "last_stage",
+        "label", "picture", "first_stage", "last_stage",
     )  # fmt: skip
     given = [name for name in said if getattr(args, name) not in (None, [])]
     given += [name for name in ("engine", "precision") if getattr(args, name) != AUTO]

@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 
 from cascade.bundle.default_bundle import DEFAULT_WORDS
-from runtime_client.config import DEFAULT_TIMEOUT_S, ClientConfig
+from runtime_client.config import DEFAULT_TIMEOUT_S, DEFAULT_WAIT_S, ClientConfig
 from runtime_client.credentials import TOKEN_VARIABLE
 
 
@@ -41,11 +41,14 @@ def add_server_flags(parser: argparse.ArgumentParser, server: str, timeout_s: fl
     add("--token-file", type=Path, metavar="FILE", help="file with the token (default: none)")
     add("--token-over-plaintext", action="store_true", help="send the token unencrypted to another machine too (default: off)")
     add("--timeout", type=float, default=timeout_s, metavar="S", help=f"longest time for the request in seconds (default: {timeout_s:g})")
+    add("--wait", type=float, default=DEFAULT_WAIT_S, metavar="S", help=f"how long to try again in seconds where --server does not answer yet (default: {DEFAULT_WAIT_S:g})")
     # fmt: on
 
 
 def connection_config(args: argparse.Namespace) -> ClientConfig:
     """A client that runs nothing here, by the flags and the token from the environment."""
+    # gRPC's own lines come before the error that says the same.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     token = args.token
     if not token and args.token_file is None and args.server is not None:
         token = os.environ.get(TOKEN_VARIABLE, "")
@@ -53,6 +56,7 @@ def connection_config(args: argparse.Namespace) -> ClientConfig:
         cut=0,
         server=args.server,
         timeout_s=args.timeout,
+        wait_s=args.wait,
         tls=args.tls,
         ca_file=args.ca,
         require_signature=args.require_signature,

@@ -49,8 +49,6 @@ def register(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Look at everything and say it; returns the exit code, 0 without errors."""
     config = connection_config(args)
-    # gRPC's own lines are not ours, and what they say is found out as well.
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from cascade.diagnosis.report import as_object, summary, topic_lines
 
     colours = not args.json and sys.stdout.isatty() and "NO_COLOR" not in os.environ

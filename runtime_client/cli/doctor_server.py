@@ -41,6 +41,8 @@ SOON_S = 14 * 24 * 3600.0
 """A certificate that ends so soon is worth a warning."""
 CLOCK_SLACK_S = 10.0
 """Clocks may differ by as much; a server allows the same (`runtime_server.auth.jwt_tokens`)."""
+PAUSE_S = 0.2
+"""Between two attempts to connect."""
 MAX_CLAIMS = 64 << 10
 
 
@@ -77,9 +79,7 @@ def server_findings(asked: Asked) -> Iterator[Finding]:
     """Everything that can be known of a server without a request."""
     config = asked.config
     try:
-        begun = time.perf_counter()
-        connected(asked.address, config.timeout_s).close()
-        spent_ms = 1000 * (time.perf_counter() - begun)
+        spent_ms = connect_ms(asked)
     except OSError as exc:
         yield unreachable(asked, exc)
         return
@@ -98,6 +98,25 @@ def server_findings(asked: Asked) -> Iterator[Finding]:
         yield from of_calls(asked, transport)
     finally:
         transport.close()
+
+
+def connect_ms(asked: Asked) -> float:
+    """Milliseconds of one connection; a server that is not there is tried again for `wait_s`.
+
+    Raises:
+        OSError: it did not come.
+    """
+    give_up = time.monotonic() + asked.config.wait_s
+    while True:
+        begun = time.perf_counter()
+        try:
+            connected(asked.address, asked.config.timeout_s).close()
+        except OSError:
+            if time.monotonic() + PAUSE_S > give_up:
+                raise
+            time.sleep(PAUSE_S)
+        else:
+            return 1000 * (time.perf_counter() - begun)
 
 
 def of_calls(asked: Asked, transport: Transport) -> Iterator[Finding]:

@@ -19,7 +19,10 @@ from cascade.errors import InvalidRequest
 from cascade.events import Event
 from cascade.families import family_of
 from cascade.request import GenerateRequest
+from cascade.system.nvidia import card_names
 from cascade.system.standard_streams import OutputLost
+from cascade.tuning.hints import as_line, hints_of, hints_wanted
+from cascade.tuning.plan import plan_here
 from runtime_client.cli.contradictions import refuse_idle_server
 from runtime_client.cli.picture_file import check_target, write_picture
 from runtime_client.cli.picture_format import (
@@ -77,6 +80,7 @@ def run_foreground(args: GenerateArgs) -> None:
             refuse_idle_server(client.config.cut, count, client.config.server)
             if not args.request_id:
                 warn(client, request)
+                hint(args, client)
             watchers = watchers_of(args, client, bars, remake)
 
             def on_event(event: Event) -> None:
@@ -111,6 +115,7 @@ def submit_detached(args: GenerateArgs) -> None:
         with Client(args.bundle, args.config) as client:
             request = with_choices(client.bundle.manifest, args.request, args.choices)
             warn(client, request)
+            hint(args, client)
             bars.begin()
             request_id = client.submit(request, on_event=bars.show)
     finally:
@@ -123,6 +128,18 @@ def warn(client: Client, request: GenerateRequest) -> None:
     """Say on standard error, before any work, what the request asks for at its own risk."""
     for warning in client.warnings(request):
         sys.stderr.write(f"warning: {warning}\n")
+
+
+def hint(args: GenerateArgs, client: Client) -> None:
+    """Say on standard error what would make pictures faster here; once, and not in JSON."""
+    if args.quiet or args.as_json or not hints_wanted():
+        return
+    config, components = client.config, client.bundle.manifest.components
+    mine = len(components) if config.server is None else config.cut
+    plan = plan_here(client.bundle.manifest, config.engine_options, range(mine))
+    line = as_line(hints_of(plan, card_names()))
+    if line:
+        sys.stderr.write(f"hint: {line}\n")
 
 
 def target_of(args: GenerateArgs) -> Path:

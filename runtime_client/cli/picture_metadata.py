@@ -33,12 +33,25 @@ def metadata_of(manifest: Manifest, request: GenerateRequest, result: Result) ->
         "prompt": request.prompt or "",
         "seed": request.seed,
         "image_index": request.image_index,
+        **start_of(request),
         "last_stage": manifest.components[last].name,
         "asked": {name: asked(options) for name, options in request.options.items()},
         **taken,
         "cut": result.cut,
         **made_by(manifest, result),
     }
+
+
+def start_of(request: GenerateRequest) -> dict[str, Any]:
+    """What a request begins with beside a prompt; nothing for most."""
+    given: dict[str, Any] = {}
+    if request.label is not None:
+        given["label"] = request.label
+    if request.picture is not None:
+        given["start_pixels"] = pixels_digest(request.picture)
+    if request.first_stage is not None:
+        given["first_stage"] = request.first_stage
+    return given
 
 
 def settings_of(

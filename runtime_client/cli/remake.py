@@ -13,14 +13,13 @@ from typing import Any
 
 from cascade.bundle.manifest import Manifest
 from cascade.engines.kinds import EngineKind, installed_kinds
-from cascade.errors import InvalidRequest, ManifestError
+from cascade.errors import InvalidRequest
 from cascade.events import Event, StageFinished
-from cascade.families import family_of
 from cascade.precision import Precision
 from cascade.request import FamilyOptions, GenerateRequest
 from cascade.types import ImageU8
 from runtime_client.cli.picture_metadata import SOFTWARE, pixels_digest
-from runtime_client.cli.set_options import option_parser
+from runtime_client.cli.set_options import Choice, chosen
 
 NEEDED = ("prompt", "seed", "image_index", "last_stage", "asked", "bundle_id", "computed", "pixels")
 
@@ -92,6 +91,11 @@ def remake_of(source: Path, metadata: Mapping[str, str], manifest: Manifest) -> 
         raise refuse("no word of edge-cascade in it: not made by it, or its text was removed")
     if "request_id" in metadata and "prompt" not in metadata:
         raise refuse("it was fetched by its request id, and only the server knew what was asked")
+    if "start_pixels" in metadata:
+        raise refuse(
+            "it began with a picture that it does not hold: ask with --picture and its seed, "
+            f"{metadata.get('seed', '')[:20]}"
+        )
     missing = [name for name in NEEDED if name not in metadata]
     if missing:
         raise refuse(f"its text lacks {', '.join(missing)}; an older version may have written it")
@@ -104,7 +108,7 @@ def remake_of(source: Path, metadata: Mapping[str, str], manifest: Manifest) -> 
     try:
         computed = computed_in(metadata)
         request = request_in(metadata, manifest)
-    except (InvalidRequest, ManifestError) as exc:
+    except InvalidRequest as exc:
         raise refuse(str(exc)) from exc
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as exc:
         raise refuse("its text is damaged") from exc
@@ -123,20 +127,34 @@ def computed_in(metadata: Mapping[str, str]) -> dict[str, tuple[str, str]]:
 
 
 def request_in(metadata: Mapping[str, str], manifest: Manifest) -> GenerateRequest:
-    """What was asked for; each component's options are those of its family."""
-    options: dict[str, FamilyOptions] = {}
-    for name, chosen in json.loads(metadata["asked"]).items():
-        kind = family_of(manifest.components[manifest.position(name)]).options_type
-        options[name] = kind(
-            **{key: option_parser(kind, key)(value) for key, value in chosen.items()}
-        )
+    """What was asked for."""
     return GenerateRequest(
-        prompt=metadata["prompt"],
+        # Empty where it began without one.
+        prompt=metadata["prompt"] or None,
+        label=int(metadata["label"]) if "label" in metadata else None,
         seed=int(metadata["seed"]),
         image_index=int(metadata["image_index"]),
+        first_stage=metadata.get("first_stage"),
         last_stage=metadata["last_stage"],
-        options=options,
+        options=options_in(metadata["asked"], manifest),
     )
+
+
+def options_in(text: str, manifest: Manifest) -> dict[str, FamilyOptions]:
+    """The choices that were made, by component.
+
+    Raises:
+        ValueError: one that no component takes; what is out of bounds, the request refuses.
+    """
+    found: dict[str, FamilyOptions] = {}
+    for name, options in json.loads(text).items():
+        for option, value in options.items():
+            choice = Choice(str(name), str(option), str(value))
+            try:
+                found[name] = chosen(manifest, found.get(name), choice)
+            except InvalidRequest as exc:
+                raise ValueError(str(exc)) from exc
+    return found
 
 
 def check_engines_here(remake: Remake, positions: range, manifest: Manifest) -> None:

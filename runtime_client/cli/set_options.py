@@ -4,7 +4,7 @@ The flags are not known before the bundle is: which options a component has, its
 text and manifests.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from types import NoneType
 from typing import Any, get_args, get_type_hints
@@ -78,21 +78,10 @@ def chosen(manifest: Manifest, present: FamilyOptions | None, choice: Choice) ->
     return made
 
 
-def option_parser(kind: type[Any], option: str) -> Callable[[Any], Any]:
-    """What makes a value of an option's declared type.
-
-    Raises:
-        KeyError: the options have no such field.
-    """
-    hint = get_type_hints(kind)[option]
-    parse: Callable[[Any], Any]
-    (parse,) = [part for part in get_args(hint) or (hint,) if part is not NoneType]
-    return parse
-
-
 def typed(kind: type[Any], choice: Choice, field: str) -> Any:
     """A value of the type that the option's field declares."""
-    parse = option_parser(kind, choice.option)
+    hint = get_type_hints(kind)[choice.option]
+    (parse,) = [part for part in get_args(hint) or (hint,) if part is not NoneType]
     try:
         return parse(choice.value)
     except ValueError:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from cascade.errors import CascadeError, QuotaExceeded, ServerBusy, TransportError
+from runtime_client.config import DEFAULT_WAIT_S
 from runtime_client.deadline import Clock, Deadline
 
 MAX_RESUMES = 8
@@ -26,7 +27,7 @@ RETRIED: tuple[type[CascadeError], ...] = (TransportError, *NO_ROOM)
 class RetryPolicy:
     """How long and how patiently to try."""
 
-    patience_s: float = 1.0
+    patience_s: float = DEFAULT_WAIT_S
     """How long a server that is not there is asked again, from the first failure on; with the
     pauses below that makes four attempts. A server without room is asked until the deadline."""
     first_pause_s: float = 0.1

@@ -15,6 +15,7 @@ from cascade.codecs.tensor import pack_tensor
 from cascade.errors import BundleMismatch, Cancelled, VersionMismatch
 from cascade.system.owning_process import OwningProcess
 from cascade.types import ContextF16
+from runtime_client.config import DEFAULT_WAIT_S
 from runtime_client.deadline import Deadline
 from runtime_client.remote.request_slots import RequestSlots, max_open_requests
 from runtime_client.remote.retry import RETRIED, Retrier, RetryBudget, RetryPolicy
@@ -78,6 +79,7 @@ class ServerLink:
         bundle_ids: Sequence[str],
         timeout_s: float,
         patience_s: float = 0.0,
+        wait_s: float = DEFAULT_WAIT_S,
     ) -> None:
         """Not connected yet.
 
@@ -88,6 +90,7 @@ class ServerLink:
             timeout_s: longest time for one handshake or upload.
             patience_s: how long a server that was there and is gone is asked again, if that is
                 longer than one that never was.
+            wait_s: how long one that never was is asked again.
         """
         self._locator = locator
         self._security = security
@@ -103,7 +106,7 @@ class ServerLink:
         self._closed = False
         self.closing: Future[None] = Future()
         """Done once the link is closed: whatever waits for something here stops waiting."""
-        self._first_policy = RetryPolicy()
+        self._first_policy = RetryPolicy(patience_s=wait_s)
         self.policy = RetryPolicy(patience_s=max(patience_s, self._first_policy.patience_s))
         """Towards a server that was there before."""
         self.budget = RetryBudget()

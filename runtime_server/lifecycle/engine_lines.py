@@ -3,6 +3,8 @@
 An operator who installed an engine for a card must not have to guess whether it is used.
 """
 
+from cascade.system.nvidia import card_names
+from cascade.tuning.hints import SILENCED, hints_of, hints_wanted
 from runtime_server.runtime.core import Core
 from runtime_server.telemetry.logs import log_event
 
@@ -12,7 +14,8 @@ def engine_words(core: Core) -> dict[str, str]:
     return {c.name: f"{c.engine} {c.precision} on {c.device}" for c in core.info().components}
 
 
-def warn_of_engines(core: Core) -> None:
-    """Warn where an engine for cards is installed and nobody measured which one is fastest."""
-    if core.plan.warning and core.plan.has_gpu_engines:
-        log_event("untuned", level="warning", text=core.plan.warning)
+def log_hints(core: Core) -> None:
+    """Warn once of a card that is not used, and of engines that were chosen unmeasured."""
+    if hints_wanted():
+        for hint in hints_of(core.plan, card_names()):
+            log_event(hint.event, level="warning", text=f"{hint.text} ({SILENCED})")

@@ -15,7 +15,7 @@ from functools import partial
 
 from runtime_server.app.server import FLUSH_S, CascadeServer
 from runtime_server.config.config import ServerConfig
-from runtime_server.lifecycle.engine_lines import engine_words, warn_of_engines
+from runtime_server.lifecycle.engine_lines import engine_words, log_hints
 from runtime_server.lifecycle.reload import Reloader, Reread
 from runtime_server.lifecycle.telemetry_setup import open_telemetry
 from runtime_server.runtime.core import Core, load_core
@@ -112,7 +112,7 @@ async def serve_until(stops: ShutdownSignal, server: CascadeServer) -> int:
         engines=engine_words(core),
         untuned=list(core.plan.untuned),
     )
-    warn_of_engines(core)
+    log_hints(core)
     core.measure_beside()
     await stops.soon.wait()
     log_event("draining")

@@ -7,17 +7,16 @@ answer say why. Knows configurations and cores; who asks, and by what signal, is
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from typing import Literal
 
 from cascade.boundary import in_words
 from cascade.bundle.manifest import Manifest
 from cascade.errors import CascadeError, InvalidRequest
 from runtime_server.app.bundle_generations import BundleGenerations
 from runtime_server.config.config import ServerConfig
-from runtime_server.lifecycle.engine_lines import engine_words, warn_of_engines
+from runtime_server.lifecycle.engine_lines import engine_words, log_hints
 from runtime_server.runtime.core import Core
 from runtime_server.telemetry.logs import log_error, log_event
-from runtime_server.telemetry.server_events import BundleReloaded, Emit
+from runtime_server.telemetry.server_events import BundleReloaded, Emit, ReloadOutcome
 
 RELOADED: frozenset[str] = frozenset(
     {
@@ -32,7 +31,6 @@ RELOADED: frozenset[str] = frozenset(
 )
 """Settings that a reload takes over; the others are those of the start until the next one."""
 
-Outcome = Literal["reloaded", "unchanged", "refused"]
 Reread = Callable[[], ServerConfig]
 Load = Callable[[ServerConfig], Core]
 
@@ -41,7 +39,7 @@ Load = Callable[[ServerConfig], Core]
 class ReloadAnswer:
     """What came of a reload."""
 
-    outcome: Outcome
+    outcome: ReloadOutcome
     bundle_id: str
     """Of the bundle that new requests take now."""
     message: str = ""
@@ -119,9 +117,9 @@ class Reloader:
             await asyncio.to_thread(core.close)
         else:
             self._generations.swap(core)
-            warn_of_engines(core)
+            log_hints(core)
             core.measure_beside()
-        outcome: Outcome = "unchanged" if same else "reloaded"
+        outcome: ReloadOutcome = "unchanged" if same else "reloaded"
         return ReloadAnswer(outcome=outcome, bundle_id=core.bundle_id, need_restart=late)
 
     def _refusal(self, error: Exception) -> ReloadAnswer:

@@ -6,7 +6,7 @@ from fixed sets: a caller can make no new series. The one file that knows promet
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache, partial
-from typing import Any
+from typing import Any, get_args
 
 from cascade.errors import MissingExtra
 from runtime_server.telemetry.load import ServerLoad
@@ -17,6 +17,8 @@ from runtime_server.telemetry.server_events import (
     CallStarted,
     EngineRan,
     QueueLeft,
+    Refusal,
+    ReloadOutcome,
     RequestAdmitted,
     RequestRefused,
     RequestStopped,
@@ -84,6 +86,11 @@ class PrometheusMetrics:
             "cascade_stage_failures", "Components that began and did not end.", ["stage", "code"]
         )
         self._reloads = counter("cascade_reloads", "Reloads of the bundle.", ["outcome"])
+        # `increase()` does not see a series that begins with 1: the first one would raise no alert.
+        for outcome in get_args(ReloadOutcome):
+            self._reloads.labels(outcome)
+        for reason in get_args(Refusal):
+            self._refused.labels(reason)
         # Finding a series by its labels costs more than counting: each is looked up once.
         self._started_by = cache(lambda method: self._started.labels(*call_labels(method)))
         self._handled_by = cache(

@@ -127,12 +127,14 @@ class StageEnded:
     """By name; INTERNAL where the component itself is at fault."""
 
 
+ReloadOutcome = Literal["reloaded", "unchanged", "refused"]
+
+
 @dataclass(frozen=True, slots=True)
 class BundleReloaded:
     """A reload of the bundle was asked for."""
 
-    outcome: str
-    """`reloaded`, `unchanged` or `refused`."""
+    outcome: ReloadOutcome
 
 
 ServerEvent = (

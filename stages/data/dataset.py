@@ -222,8 +222,10 @@ def open_dataset(path: Path) -> Dataset:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             held = {name: stored[name] for name in stored.files}
     except (OSError, EOFError, ValueError, TypeError, zipfile.BadZipFile) as exc:
+        # Its first sentence: the next one of numpy's would have the file trusted.
+        why = str(exc).partition(". ")[0]
         raise InvalidRequest(
-            f"data: {path} is no prepared file ({exc}): make it with `cascade data prepare`",
+            f"data: {path} is no prepared file ({why}): make it with `cascade data prepare`",
             field="data",
         ) from exc
     jobs = [(icon, style) for icon in read_concepts() for style in STYLES]

@@ -5,6 +5,7 @@ Knows shapes; neither where the pictures come from nor what is learnt from them.
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 
@@ -23,3 +24,14 @@ class TrainingBatch:
     low_res: Tensor | None
     context: Tensor
     context_mask: Tensor
+
+    def on(self, device: torch.device) -> "TrainingBatch":
+        """The batch on the training device, pictures channels last."""
+        low_res = self.low_res
+        last = torch.channels_last
+        return TrainingBatch(
+            x0=self.x0.to(device, memory_format=last),
+            low_res=None if low_res is None else low_res.to(device, memory_format=last),
+            context=self.context.to(device),
+            context_mask=self.context_mask.to(device),
+        )

@@ -10,23 +10,22 @@ References:
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from cascade.errors import InvalidRequest
-from stages.data.loader import Loader
-from stages.data.training_batch import TrainingBatch
-from stages.networks.efficient_unet import EfficientUNet
 from stages.reference import StagePreset
 from stages.training.checkpoint import has_checkpoint, load_metadata, load_part, save_checkpoint
 from stages.training.muon import Muon
 from stages.training.objective import Objective
 
+Network = TypeVar("Network", bound=nn.Module)
+Network_co = TypeVar("Network_co", bound=nn.Module, covariant=True)
 OptimizerName = Literal["muon", "adamw", "adafactor"]
 WARM_UP_STEPS = 100
 EMA_DECAY = 0.999
@@ -75,10 +74,59 @@ class TrainingProgress:
     samples_per_s: float
 
 
+class AnyPreset(Protocol[Network_co]):
+    """A stage of any family, as far as training asks about it."""
+
+    @property
+    def name(self) -> str:
+        """Of the stage and of its checkpoint."""
+        ...
+
+    @property
+    def batch(self) -> int:
+        """Samples per step."""
+        ...
+
+    @property
+    def learning_rate(self) -> float:
+        """Of the optimizer."""
+        ...
+
+    @property
+    def low_resolution(self) -> int | None:
+        """Of the picture that the stage starts from, if it does."""
+        ...
+
+    def network(self) -> Network_co:
+        """The network with random weights."""
+        ...
+
+
+class AnyBatch(Protocol):
+    """Samples as tensors, of a kind that the objective knows."""
+
+    def on(self, device: torch.device) -> "AnyBatch":
+        """The batch on the training device."""
+        ...
+
+
+class AnyLoader(Protocol):
+    """Where batches come from."""
+
+    @property
+    def pictures(self) -> Sequence[Any]:
+        """What they are drawn from."""
+        ...
+
+    def batch(self, count: int, generator: torch.Generator, *, shrink: int = 1) -> AnyBatch:
+        """`count` random samples; `shrink` asks for pictures so many times smaller."""
+        ...
+
+
 class AnyObjective(Protocol):
     """What a network is asked and how its answer is judged."""
 
-    def loss(self, model: nn.Module, batch: TrainingBatch, generator: torch.Generator) -> Tensor:
+    def loss(self, model: nn.Module, batch: Any, generator: torch.Generator) -> Tensor:
         """The loss per sample, `[B]`."""
         ...
 
@@ -94,6 +142,8 @@ class TrainingRecipe:
     """Weights to begin with; all of the network's."""
     metadata: Mapping[str, str | float]
     """Kept with the checkpoint, for whoever goes on from it."""
+    after_step: Callable[[nn.Module], None] | None = None
+    """What is done to the weights after every step: bounds that they have to keep."""
 
 
 def preset_objective(preset: StagePreset) -> Objective:
@@ -105,13 +155,20 @@ def preset_objective(preset: StagePreset) -> Objective:
     )
 
 
-class Trainer:
+def stated_objective(preset: AnyPreset[nn.Module]) -> AnyObjective:
+    """The objective of a stage that no recipe speaks for."""
+    if not isinstance(preset, StagePreset):
+        raise TypeError(f"{preset.name}: only diffusion stages are trained without a recipe")
+    return preset_objective(preset)
+
+
+class Trainer(Generic[Network]):
     """The state of one stage's training and its loop; `open_trainer` goes on from a file."""
 
     def __init__(
         self,
-        preset: StagePreset,
-        loader: Loader,
+        preset: AnyPreset[Network],
+        loader: AnyLoader,
         options: TrainOptions,
         recipe: TrainingRecipe | None = None,
     ) -> None:
@@ -121,7 +178,8 @@ class Trainer:
             preset: the stage.
             loader: its batches.
             options: of the run.
-            recipe: what to learn and where to start; None learns from pictures, from nothing.
+            recipe: what to learn and where to start; None learns from pictures, from nothing, as a
+                diffusion stage does.
         """
         self.preset = preset
         self.loader = loader
@@ -132,12 +190,13 @@ class Trainer:
         self.model = self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if recipe is not None:
             self.model.load_state_dict(recipe.start)
-        self.ema = EfficientUNet(preset.unet).to(self.device).requires_grad_(requires_grad=False)
+        self.ema = preset.network().to(self.device).requires_grad_(requires_grad=False)
         self.ema.load_state_dict(self.model.state_dict())
         self.rate = options.learning_rate or preset.learning_rate
         self.batch = options.batch or preset.batch
         self.optimizer = make_optimizer(self.model, options, self.rate)
-        self.objective = preset_objective(preset) if recipe is None else recipe.objective
+        self.objective = stated_objective(preset) if recipe is None else recipe.objective
+        self.after_step = None if recipe is None else recipe.after_step
         self.generator = torch.Generator().manual_seed(options.seed)
         self.step = 0
         self.samples = 0
@@ -244,12 +303,14 @@ class Trainer:
         batch = self.loader.batch(self.batch, self.generator, shrink=2 if half else 1)
         self.set_rates(share)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.options.bf16):
-            loss = self.objective.loss(self.model, on_device(batch, self.device), self.generator)
+            loss = self.objective.loss(self.model, batch.on(self.device), self.generator)
         mean = loss.mean()
         self.optimizer.zero_grad(set_to_none=True)
         mean.backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), CLIP_NORM)
         self.optimizer.step()
+        if self.after_step is not None:
+            self.after_step(self.model)
         self.step += 1
         self.samples += len(loss)
         self.loss += (mean.item() - self.loss) * max(0.01, 1 / self.step)
@@ -277,30 +338,19 @@ def make_optimizer(model: nn.Module, options: TrainOptions, rate: float) -> torc
     return torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.99), weight_decay=0.01)
 
 
-def on_device(batch: TrainingBatch, device: torch.device) -> TrainingBatch:
-    """The batch on the training device, channels last."""
-    low_res = batch.low_res
-    return TrainingBatch(
-        x0=batch.x0.to(device, memory_format=torch.channels_last),
-        low_res=None if low_res is None else low_res.to(device, memory_format=torch.channels_last),
-        context=batch.context.to(device),
-        context_mask=batch.context_mask.to(device),
-    )
-
-
-def initial_network(preset: StagePreset, seed: int) -> EfficientUNet:
+def initial_network(preset: AnyPreset[Network], seed: int) -> Network:
     """A network with random weights that depend on the seed alone; torch's own state stays."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return EfficientUNet(preset.unet)
+        return preset.network()
 
 
 def open_trainer(
-    preset: StagePreset,
-    loader: Loader,
+    preset: AnyPreset[Network],
+    loader: AnyLoader,
     options: TrainOptions,
     recipe: TrainingRecipe | None = None,
-) -> Trainer:
+) -> Trainer[Network]:
     """A trainer that goes on from its checkpoint, if there is one.
 
     Args:
@@ -318,19 +368,19 @@ def open_trainer(
     return trainer
 
 
-Watch = Callable[[float, int, EfficientUNet], None]
+Watch = Callable[[float, int, Network], None]
 """Called now and then with the run's minutes, the step and the averaged network."""
 
 
 def train(
-    preset: StagePreset,
-    loader: Loader,
+    preset: AnyPreset[Network],
+    loader: AnyLoader,
     options: TrainOptions,
     report: Callable[[str], None],
-    watch: Watch | None = None,
+    watch: Watch[Network] | None = None,
     *,
     recipe: TrainingRecipe | None = None,
-) -> Trainer:
+) -> Trainer[Network]:
     """Train one stage and report progress as lines of JSON."""
     trainer = open_trainer(preset, loader, options, recipe)
     for progress in trainer.run():

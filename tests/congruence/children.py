@@ -88,13 +88,6 @@ def accepts(address: str) -> bool:
     return False
 
 
-def free_tcp_address() -> str:
-    """A loopback address that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{probe.getsockname()[1]}"
-
-
 class LocalAnswers:
     """The pictures that a run without any server makes; the truth of these tests."""
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from cascade.bundle.bundle import Bundle
-from tests.congruence.children import LocalAnswers, free_tcp_address, serving
+from tests.congruence.children import LocalAnswers, serving
+from tests.support.reserved_port import reserved_address
 from tests.support.tiny_bundle import write_tiny_bundle
 
 
@@ -42,7 +43,7 @@ def unix_server(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Ite
 @pytest.fixture(scope="session")
 def tcp_server(bundle: Bundle) -> Iterator[str]:
     """A server of every component on a loopback port."""
-    with serving(bundle, free_tcp_address()) as server:
+    with reserved_address() as address, serving(bundle, address) as server:
         yield server.address
 
 

@@ -22,7 +22,7 @@ from tests.support.manifests import stages_of
 
 FOLDER = Path(__file__).resolve().parents[2] / "bundles" / "emoji-1"
 FEWEST_DB = 70.0
-"""At the last stage, as docs/architecture.md promises. A level in every tenth value would be 58."""
+"""At the last stage: docs/explanation/split-inference.md. A level in each tenth value: 58."""
 KINDS = [kind for kind in installed_kinds() if kind in (EngineKind.ORT, EngineKind.OPENVINO)]
 PROMPTS = ("a red apple, noto style", "a smiling cat, fluent style", "two hearts")
 

@@ -14,7 +14,8 @@ from cascade.request import GenerateRequest
 from cascade.tuning.options import parse_engine_options
 from cascade.tuning.plan import plan_here
 from runtime_client.client import Client
-from tests.congruence.children import LocalAnswers, free_tcp_address, serving
+from tests.congruence.children import LocalAnswers, serving
+from tests.support.reserved_port import reserved_address
 from tests.support.tiny_bundle import write_tiny_bundle
 
 REQUEST = GenerateRequest(prompt="a red apple, noto style", seed=11)
@@ -47,7 +48,7 @@ def truth(eight: Bundle, engine: str) -> Iterator[LocalAnswers]:
 def server(eight: Bundle, engine: str) -> Iterator[str]:
     """A server that computes in 8 bits."""
     options = ("--engine", engine, "--precision", "int8")
-    with serving(eight, free_tcp_address(), options=options) as child:
+    with reserved_address() as address, serving(eight, address, options=options) as child:
         yield child.address
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL.Image
 import pytest
 
 import wire.family_options
@@ -108,6 +109,28 @@ def test_a_client_makes_its_picture_here(bundle: Bundle, turns: int | None) -> N
     assert result.image.shape == (HEIGHT, WIDTH, 3)
 
 
+def test_the_command_line_begins_with_a_label(
+    bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """--label, with an option of the family; what comes says how it is made again."""
+    path, again = tmp_path / "ramp.png", tmp_path / "again.png"
+    base = ("generate", "--bundle", str(bundle.folder), "--cut", "1", "-q")
+    assert main([*base, "-o", str(path), "--label", "2", "--set", "ramp.turns=4"]) == 0
+    np.testing.assert_array_equal(np.asarray(PIL.Image.open(path)), expected_ramp(2, 4))
+    assert main([*base, "-o", str(again), "--from", str(path)]) == 0
+    assert again.read_bytes() == path.read_bytes()
+    for words, field in (
+        ((), "first_stage"),
+        (("--label", "-1"), "label"),
+        (("--label", str(CLASSES)), "label"),
+        (("--label", "1", "--picture", str(path)), "picture"),
+        (("a cat", "--label", "1"), "label"),
+    ):
+        capsys.readouterr()
+        assert main([*base, "-o", str(again), *words]) == 2
+        assert capsys.readouterr().err.startswith(f"error: {field}: ")
+
+
 def test_a_server_makes_the_same(bundle: Bundle, server: RunningServer) -> None:
     """Label, options, progress in its own unit, a picture that is wider than high, its time."""
     with Client(bundle, server=server.address, cut=0) as client:
@@ -143,7 +166,7 @@ def test_admission_asks_the_family(bundle: Bundle, server: RunningServer) -> Non
 
 def test_the_quota_counts_its_pixels(bundle: Bundle, server: RunningServer) -> None:
     """Three turns pass twice a minute; a third time the caller would have to wait too long."""
-    with Client(bundle, server=server.address, cut=0, timeout_s=4.0) as client:
+    with Client(bundle, server=server.address, cut=0, timeout_s=6.0) as client:
         client.run(asked(1))
         client.run(asked(2))
         with pytest.raises(CascadeError, match="megapixels of steps a minute"):

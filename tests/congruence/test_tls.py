@@ -11,7 +11,8 @@ from cascade.bundle.bundle import Bundle
 from cascade.errors import TransportError
 from cascade.request import GenerateRequest
 from runtime_client.client import Client
-from tests.congruence.children import LocalAnswers, free_tcp_address, serving
+from tests.congruence.children import LocalAnswers, serving
+from tests.support.reserved_port import reserved_address
 
 REQUEST = GenerateRequest(prompt="a red apple", seed=2)
 
@@ -35,9 +36,8 @@ def test_tls_makes_the_same_picture(bundle: Bundle, answers: LocalAnswers, tmp_p
     """With the server's authority; another one, or plaintext, is refused with a typed error."""
     key, certificate = make_certificate(tmp_path, "server")
     _, stranger = make_certificate(tmp_path, "stranger")
-    address = free_tcp_address()
     options = ["--tls-cert", str(certificate), "--tls-key", str(key)]
-    with serving(bundle, address, options=options):
+    with reserved_address() as address, serving(bundle, address, options=options):
         with Client(bundle, server=address, tls=True, ca_file=certificate, threads=1) as client:
             result = client.run(REQUEST)
         np.testing.assert_array_equal(result.image, answers.images(REQUEST)["sr32"])

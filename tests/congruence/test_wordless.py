@@ -1,11 +1,14 @@
 """Cascades that begin with noise alone or with a picture: the same pixels wherever they are cut."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from cascade.bundle.bundle import Bundle
+from cascade.commands.cli import main
 from cascade.diffusion.request_options import DiffusionOptions
 from cascade.errors import InvalidRequest
 from cascade.request import GenerateRequest
@@ -67,3 +70,63 @@ def test_a_start_that_does_not_fit_is_refused(bundle: Bundle, server: str) -> No
         ):
             with pytest.raises(InvalidRequest, match="sr starts from a picture of 6x4"):
                 client.run(request)
+
+
+def test_the_command_line_begins_with_a_picture(
+    bundle: Bundle, server: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """--picture and --first-stage, here and on a server, are what the request in Python is."""
+    start, out = tmp_path / "start.png", tmp_path / "out.png"
+    Image.fromarray(PICTURE).save(start)
+    with Client(bundle, cut=2, threads=1) as client:
+        expected = client.run(GenerateRequest(seed=6, picture=PICTURE, first_stage="sr")).image
+    base = ["generate", "--bundle", str(bundle.folder), "-o", str(out), "-q", "--seed", "6"]
+    given = ["--picture", str(start), "--first-stage", "sr"]
+    for where in (["--cut", "2"], ["--cut", "0", "--server", server]):
+        assert main([*base, *given, *where]) == 0
+        np.testing.assert_array_equal(np.asarray(Image.open(out)), expected)
+    # It does not hold the picture that it began with.
+    source = ["generate", "--bundle", str(bundle.folder), "-o", str(out), "--from", str(out)]
+    assert main(source) == 2
+    assert "ask with --picture and its seed, 6" in capsys.readouterr().err
+    assert main([*base, *given[2:], "--cut", "2"]) == 2
+    assert "first_stage: sr starts from a picture of 6x4" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("mode", "words"),
+    [
+        ("RGBA", "expected RGB or grey without transparency, got RGBA"),
+        ("text", "not a readable PNG"),
+        ("none", "No such file"),
+        ("folder", "Is a directory"),
+        ("BIG", "first_stage: sr starts from a picture of 6x4, the request gives image of 60x40"),
+    ],
+)
+def test_pictures_that_nothing_begins_with(
+    bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str], mode: str, words: str
+) -> None:
+    """Refused before any work, in one line."""
+    path = tmp_path / "start.png"
+    if mode == "text":
+        path.write_text("a picture")
+    elif mode == "folder":
+        path.mkdir()
+    elif mode == "BIG":
+        Image.new("L", (60, 40)).save(path)
+    elif mode != "none":
+        Image.new(mode, (6, 4)).save(path)
+    base = ["generate", "--bundle", str(bundle.folder), "-o", str(tmp_path / "o.png")]
+    assert main([*base, "--picture", str(path), "--first-stage", "sr", "--cut", "2"]) == 2
+    error = capsys.readouterr().err
+    assert words in error
+    assert error.count("\n") == 1
+
+
+def test_a_picture_of_noise_alone_is_made_again(bundle: Bundle, tmp_path: Path) -> None:
+    """There is no prompt to say, and none is asked for."""
+    one, again = tmp_path / "one.png", tmp_path / "again.png"
+    base = ["generate", "--bundle", str(bundle.folder), "--cut", "2", "-q"]
+    assert main([*base, "-o", str(one), "--seed", "4"]) == 0
+    assert main([*base, "-o", str(again), "--from", str(one)]) == 0
+    assert again.read_bytes() == one.read_bytes()

@@ -42,6 +42,7 @@ from wire.service import SERVICE_NAME
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 METRIC = re.compile(r"\b((?:cascade|grpc_server|process)_[a-z_]+)\b")
+IMAGES = ("Dockerfile", "Dockerfile.gpu")
 STANDARD_LABELS = {"instance", "job", "le"}
 
 
@@ -159,6 +160,7 @@ def test_alerts_ask_for_what_there_is(exported: dict[str, set[str]]) -> None:
         check_expression(rule["expr"], exported)
         assert rule["labels"]["severity"] in ("page", "ticket")
         assert rule["annotations"]["summary"]
+        assert rule["annotations"]["runbook_url"].endswith(f"#{rule['alert'].lower()}")
 
 
 def port_of(listen: str) -> int:
@@ -178,9 +180,10 @@ def test_prometheus_scrapes_the_port_of_the_container() -> None:
     assert all((DEPLOY / name).is_file() for name in document["rule_files"])
 
 
-def test_the_image_serves_as_its_settings_say() -> None:
+@pytest.mark.parametrize("name", IMAGES)
+def test_the_image_serves_as_its_settings_say(name: str) -> None:
     """No secret and no root; the ports are those of the file that it copies."""
-    text = (DEPLOY / "Dockerfile").read_text()
+    text = (DEPLOY / name).read_text()
     config = load_config(DEPLOY / "container.toml", {})
     instructions = [
         line.split(maxsplit=1) for line in text.splitlines() if re.match("[A-Z]+ ", line)
@@ -209,6 +212,18 @@ def test_the_image_serves_as_its_settings_say() -> None:
     copied = {name for source in by_name["COPY"] for name in source.split()}
     assert {name.split(".")[0] for name in packages["packages"]} <= copied
     assert not re.search(r"(?i)password|secret_key|ARG .*token", text)
+
+
+@pytest.mark.parametrize(("name", "engines"), [("Dockerfile", "cpu"), ("Dockerfile.gpu", "gpu")])
+def test_an_image_installs_one_build_of_onnx_runtime(name: str, engines: str) -> None:
+    """With the server; and what is written to is a folder of the image's user or a tmpfs."""
+    text = (DEPLOY / name).read_text()
+    assert re.findall(r"'\.\[(.*)\]'", text) == [f"{engines},server"]
+    (cache,) = re.findall(r"XDG_CACHE_HOME=(\S+)", text)
+    made = re.findall(r"install -d -o 10001 -g 10001 -m 700 (\S+)", text)
+    assert cache in ("/tmp", *made)  # noqa: S108  of the image
+    assert (name == "Dockerfile.gpu") == ("--gpus device=0" in text)
+    assert (name == "Dockerfile.gpu") == (f"-v cascade-cache:{cache}" in text)
 
 
 def test_a_wheel_holds_every_package() -> None:
@@ -296,17 +311,25 @@ def test_a_server_of_the_settings_starts(name: str, tmp_path: Path) -> None:
             assert ask(f"127.0.0.2:{port}", "/metrics")[0] == 200
 
 
+def kubernetes() -> dict[str, Any]:
+    """Every object of the manifest; Services by their names, the others by their kinds."""
+    found = read_yaml("kubernetes.yaml")
+    names = [d["metadata"]["name"] if d["kind"] == "Service" else d["kind"] for d in found]
+    assert len(set(names)) == len(names)
+    return dict(zip(names, found, strict=True))
+
+
 def test_the_manifest_for_kubernetes_fits_the_server(tmp_path: Path) -> None:
     """Ports, probes, grace and settings are the server's; the pod may do little."""
-    documents = {document["kind"]: document for document in read_yaml("kubernetes.yaml")}
+    documents = kubernetes()
     file = tmp_path / "server.toml"
     file.write_text(documents["ConfigMap"]["data"]["server.toml"])
     config = load_config(file, {})
-    pod = documents["Deployment"]["spec"]["template"]["spec"]
+    pod = documents["StatefulSet"]["spec"]["template"]["spec"]
     (container,) = pod["containers"]
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
     assert ports == {"grpc": port_of(config.listen), "metrics": port_of(config.metrics_listen)}
-    annotations = documents["Deployment"]["spec"]["template"]["metadata"]["annotations"]
+    annotations = documents["StatefulSet"]["spec"]["template"]["metadata"]["annotations"]
     assert int(annotations["prometheus.io/port"]) == ports["metrics"]
     for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
         assert container[probe]["grpc"]["port"] == ports["grpc"]
@@ -322,7 +345,24 @@ def test_the_manifest_for_kubernetes_fits_the_server(tmp_path: Path) -> None:
     assert not security["allowPrivilegeEscalation"]
     assert security["capabilities"]["drop"] == ["ALL"]
     assert set(container["resources"]) == {"requests", "limits"}
+    assert str(config.threads) == container["resources"]["requests"]["cpu"]
     mounted = {mount["name"] for mount in container["volumeMounts"]}
     assert mounted == {volume["name"] for volume in pod["volumes"]}
-    (port,) = documents["Service"]["spec"]["ports"]
-    assert port["targetPort"] in ports
+    for name in ("cascade", "cascade-replicas"):
+        (port,) = documents[name]["spec"]["ports"]
+        assert port["targetPort"] in ports
+
+
+def test_a_client_comes_back_to_the_replica_that_has_its_results(tmp_path: Path) -> None:
+    """Every replica has a name of its own, and one name for all keeps a client's address."""
+    documents = kubernetes()
+    file = tmp_path / "server.toml"
+    file.write_text(documents["ConfigMap"]["data"]["server.toml"])
+    sticky, headless = documents["cascade"]["spec"], documents["cascade-replicas"]
+    assert documents["StatefulSet"]["spec"]["serviceName"] == headless["metadata"]["name"]
+    assert headless["spec"]["clusterIP"] == "None"
+    assert sticky["sessionAffinity"] == "ClientIP"
+    kept_s = load_config(file, {}).result_lifetime_s
+    assert sticky["sessionAffinityConfig"]["clientIP"]["timeoutSeconds"] >= kept_s
+    labels = documents["StatefulSet"]["spec"]["template"]["metadata"]["labels"]
+    assert sticky["selector"] == headless["spec"]["selector"] == labels

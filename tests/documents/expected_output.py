@@ -1,14 +1,21 @@
 """Whether a program printed what a page shows.
 
 `...` in a line stands for anything within it, a line of nothing else for any lines. Runs of spaces
-are one: the width of a column follows its longest number. Knows texts; not where they come from.
+are one: the width of a column follows its longest number. Where numbers vary, any number of the
+page stands for any number, so that it shows a true run. Knows texts; not where they come from.
 """
 
 import re
 
+NUMBERS = "numbers vary"
+"""What the marker of such an output says."""
+NUMBER = re.compile(r"\d+(?:[.,]\d+)*(?:e[+-]\d+)?")
 
-def matches(shown: str, printed: str) -> bool:
-    """Whether the whole of `printed` is what is shown."""
+
+def matches(shown: str, printed: str, how: str = "") -> bool:
+    """Whether the whole of `printed` is what is shown; `how` is what the marker says."""
+    if how == NUMBERS:
+        shown, printed = NUMBER.sub("0", shown), NUMBER.sub("0", printed)
     return re.fullmatch(pattern(shown), normal(printed)) is not None
 
 

@@ -4,7 +4,8 @@ A marker is an HTML comment on the line before the fence (blank lines between th
 
     <!-- run: WORDS -->        run by `tests.documents.page_run`; the words are explained there
     <!-- file: PATH -->        written to PATH for later blocks; the checkout's file is the same
-    <!-- output -->            what the block run before it prints
+    <!-- output -->            what the block run before it prints; `output: numbers vary` compares
+                               no number
     <!-- checked by: PATH -->  another test reads the block out of the page
     <!-- not run: REASON -->   nothing runs it
 

@@ -11,10 +11,11 @@ The words of a marker `<!-- run: WORDS -->`, with commas between them:
     torch, node, ...   skipped where that is not installed
 
 Addresses of a page are replaced: ports of 127.0.0.1, localhost and 0.0.0.0 by free ones, the host
-`gpu.example` by `localhost`. What is printed is turned back before it is compared. A line
-`cascade serve ... &` is awaited like a block in the background; either must name its port or its
-configuration. At the end every server gets SIGTERM and must exit with 0. Knows pages, shells and
-ports; what a command does is for its page to say.
+`gpu.example` by `localhost`; what is printed is turned back before it is compared. `cascade tune`
+measures for a moment only. A line `cascade serve ... &` is awaited like a block in the background;
+either must name its port or its configuration. At the end every server gets SIGTERM and must exit
+with 0, and every file that a command was given with `-o` is there. Knows pages, shells and ports;
+what a command does is for its page to say.
 """
 
 import random
@@ -36,17 +37,25 @@ SHELLS = ("", "sh", "bash", "shell", "console")
 PORT = re.compile(r"(?<=:)\d{4,5}\b")
 ADDRESS = re.compile(r"(?:127\.0\.0\.1|0\.0\.0\.0|localhost|gpu\.example):(\d{4,5})\b")
 HOST = "gpu.example"
+TUNE = re.compile(r"\bcascade tune\b(?!.*--seconds)")
+OUTPUT = re.compile(r"^(?:\$ )?cascade (?:generate|fetch)\b.*\s-o ([\w./-]*\w)", re.MULTILINE)
 SERVER = re.compile(r"^[^#]*\bcascade serve\b.*&\s*(#.*)?$")
-PACKAGES = {"torch": "torch", "openvino": "openvino", "diffusers": "diffusers"}
-PROGRAMS = ("node", "npm", "java", "openssl", "grpcurl", "curl")
+PACKAGES = {
+    "torch": ("torch",),
+    "openvino": ("openvino",),
+    "diffusers": ("diffusers",),
+    "tensorrt": ("tensorrt", "tensorrt_rtx", "tensorrt_rtx_bindings"),
+}
+"""By word: packages of which one is needed."""
+PROGRAMS = ("node", "npm", "java", "kotlinc", "protoc", "openssl", "grpcurl", "curl")
 PLAIN = {"tiny", "reference", "fresh", "background", "continues"}
-SECONDS = 300
-"""Of a whole page."""
+SECONDS = 900
+"""Of a whole page, on a machine that is busy with others."""
 
 PRELUDE = """\
 exec </dev/null
 await() {  # until the log of a server says that it listens; not if the server has ended
-  for _ in $(seq 600); do
+  for _ in $(seq 3000); do
     grep -q '"listening"' "$2" && return 0
     kill -0 "$1" 2>/dev/null || { cat "$2" >&2; return 1; }
     sleep 0.1
@@ -81,7 +90,7 @@ class Part:
     @property
     def lacks(self) -> list[str]:
         """What is not installed here."""
-        packages = [w for w in self.words if w in PACKAGES and find_spec(PACKAGES[w]) is None]
+        packages = [w for w in self.words if w in PACKAGES and not any(map(find_spec, PACKAGES[w]))]
         return packages + [w for w in self.words if w in PROGRAMS and shutil.which(w) is None]
 
 
@@ -97,7 +106,7 @@ class Ports:
             if shown not in self.free:
                 self.free[shown] = str(free_port())
         replaced = PORT.sub(lambda found: self.free.get(found[0], found[0]), text)
-        return replaced.replace(HOST, "localhost")
+        return TUNE.sub("cascade tune --seconds 0.05", replaced.replace(HOST, "localhost"))
 
     def outward(self, text: str) -> str:
         """What was printed, with the page's ports."""
@@ -161,6 +170,18 @@ def run_part(part: Part, folder: Path) -> None:
     if done.returncode:
         raise AssertionError(failure(part, logs, done.stderr))
     compare(part, ports, logs)
+    for fence, name in files_made(part):
+        assert any(path.stat().st_size for path in folder.rglob(name)), f"{fence.place}: no {name}"
+
+
+def files_made(part: Part) -> list[tuple[Fence, str]]:
+    """What the commands of its shell blocks were to write, with the block of each."""
+    return [
+        (fence, found)
+        for fence in part.blocks
+        if fence.kind == "run" and not any(word.startswith("exit") for word in fence.words)
+        for found in OUTPUT.findall(fence.text)
+    ]
 
 
 def failure(part: Part, logs: Path, shell_says: str) -> str:
@@ -249,6 +270,6 @@ def compare(part: Part, ports: Ports, logs: Path) -> None:
         if fence.kind == "run":
             last = ports.outward((logs / str(number)).read_text())
         elif fence.kind == "output":
-            assert matches(fence.text, last), (
+            assert matches(fence.text, last, fence.value), (
                 f"{fence.place}: shown\n{fence.text}\n--- printed\n{last}"
             )

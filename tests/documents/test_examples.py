@@ -13,7 +13,6 @@ from tests.documents.examples import NOT_RUN, RUN, Example
 from tests.documents.workspace import (
     PREPARATIONS,
     make_workspace,
-    reference_bundle,
     serving,
     shell,
     surroundings,
@@ -87,24 +86,9 @@ def check(line: str, example: Example, folder: Path) -> None:
         assert (folder / name).stat().st_size > 0, f"{line} left no {name}"
 
 
-def test_the_first_python_block(workspace: Path) -> None:
-    """That of the README, with the true bundle: the sizes that its comments give."""
-    (block,) = [b for b in python_blocks() if b.document == "README.md"]
-    reference_bundle(workspace)
-    checks = (
-        "\nassert result.image.shape == (1024, 1024, 3) and result.image.dtype == 'uint8'"
-        "\nassert result.images['base'].shape == (64, 64, 3)\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", block.text + checks], cwd=workspace, env=surroundings(workspace),
-        capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-
-
-def test_the_other_python_blocks(workspace: Path) -> None:
+def test_the_python_blocks(workspace: Path) -> None:
     """That of docs/client.md, with a server of ours in the place of the one it names."""
-    others = [b for b in python_blocks() if b.document != "README.md"]
+    others = python_blocks()
     assert [b.document for b in others] == ["docs/client.md"], "run the new block here, too"
     with serving("cascade serve --listen 127.0.0.1:0", workspace) as address:
         text = others[0].text.replace('server="gpu:7860", tls=True', f'server="{address}"')

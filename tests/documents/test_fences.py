@@ -77,6 +77,15 @@ def test_output_as_shown(shown: str, printed: str, same: bool) -> None:  # noqa:
     assert matches(shown, printed) is same
 
 
+@pytest.mark.parametrize(
+    ("printed", "same"),
+    [("base 1,002 ms 0.5e-06", True), ("base ms 1", False), ("sr 2 ms 3", False)],
+)
+def test_numbers_that_vary(printed: str, same: bool) -> None:  # noqa: FBT001
+    """Any number stands for any number, and for nothing else."""
+    assert matches("base 17.3 ms 1", printed, "numbers vary") is same
+
+
 def marked(kind: str) -> list[tuple[str, str]]:
     """Place and value of every block with a marker of that kind."""
     read = [f for page in pages() for f in fences(page, (ROOT / page).read_text())]

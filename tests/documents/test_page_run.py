@@ -142,3 +142,9 @@ def test_addresses_that_are_free_here() -> None:
     assert f"localhost:{ports.free['9464']}/x" in inside
     assert ports.inward("0.0.0.0:7860") == f"0.0.0.0:{ports.free['7860']}"
     assert ports.outward(f"at 127.0.0.1:{ports.free['7860']}") == "at 127.0.0.1:7860"
+
+
+def test_measuring_takes_a_moment() -> None:
+    """The page shows the command that a reader needs, without the time that a test has."""
+    assert Ports().inward("cascade tune circles") == "cascade tune --seconds 0.05 circles"
+    assert Ports().inward("cascade tune --seconds 2") == "cascade tune --seconds 2"

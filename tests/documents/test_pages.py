@@ -15,7 +15,7 @@ def cases() -> list[object]:
         pytest.param(
             part,
             id=f"{part.page}-{part.number}",
-            marks=[pytest.mark.torch] if {"torch", "diffusers"} & part.words else [],
+            marks=[pytest.mark.torch] if {"torch", "diffusers", "tensorrt"} & part.words else [],
         )
         for part in found
     ]

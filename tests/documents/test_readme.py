@@ -2,20 +2,19 @@
 
 import re
 import subprocess
-from pathlib import Path
 
 import pytest
 
-from tests.documents.commands import ROOT, Block, blocks, commands
-from tests.documents.workspace import make_workspace, serving, shell
+from tests.documents.fences import ROOT, Fence, fences
+from tests.documents.page_run import files_made, parts_of
 
 README = (ROOT / "README.md").read_text()
 ACTIVATE = "source .venv/bin/activate"
 
 
-def use_block() -> Block:
+def use_block() -> Fence:
     """The command lines of a newcomer."""
-    (found,) = [b for b in blocks("README.md", README) if ACTIVATE in b.text]
+    (found,) = [f for f in fences("README.md", README) if ACTIVATE in f.text]
     return found
 
 
@@ -40,16 +39,11 @@ def test_the_command_is_on_the_path() -> None:
     assert done.stdout.splitlines()[0] == str(ROOT / ".venv/bin/cascade")
 
 
-def test_its_command_lines_as_pasted(tmp_path: Path) -> None:
-    """One after another in one folder, the server beside them; only its port is another."""
-    make_workspace(tmp_path)
-    server, *others = sorted(commands(use_block()), key=lambda line: not line.endswith("&"))
-    assert server.startswith("cascade serve")
-    with serving(server.removesuffix("&").replace(":7860", ":0"), tmp_path) as address:
-        for line in others:
-            done = shell(line.replace("127.0.0.1:7860", address), tmp_path)
-            assert done.returncode == 0, line + done.stdout + done.stderr
-    made = {path.name for path in tmp_path.glob("*.png")}
+def test_its_command_lines_are_run_as_pasted() -> None:
+    """`test_pages` runs the block: one shell, the server beside the others, every file is there."""
+    part, *_ = parts_of("README.md")
+    assert use_block() in part.blocks
+    made = {name for _, name in files_made(part)}
     assert made == {"apple.png", "robot.png", "again.png", "cactus.png"}
 
 

@@ -46,7 +46,9 @@ def test_it_needs_no_network() -> None:
     assert config["theme"]["font"] is False
     assert config["strict"] is True
     assert set(config["validation"]["links"].values()) == {"warn"}
-    assert not [value for value in config if value.startswith("extra_")]
+    assert [key for key in config if key.startswith("extra")] == ["extra_css"]
+    assert [(ROOT / "docs" / name).is_file() for name in config["extra_css"]] == [True]
+    assert "url(" not in (ROOT / "docs/site.css").read_text()
 
 
 def test_the_decisions_are_found_at_any_depth(hooks: ModuleType, tmp_path: Path) -> None:

@@ -22,13 +22,14 @@ from tests.support.synthetic_quality import figures
 from tests.support.tiny_bundle import write_tiny_bundle
 
 WORDS = ("a", "red", "circle")
+SKIPPED = shutil.ignore_patterns("__pycache__", "node_modules")
 
 
 def make_workspace(folder: Path) -> None:
     """What every command may find."""
     write_tiny_bundle(folder / REFERENCE, int8=True)
-    for name in ("examples", "deploy"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("examples", "deploy", "protos"):
+        shutil.copytree(ROOT / name, folder / name, ignore=SKIPPED)
 
 
 def surroundings(folder: Path) -> dict[str, str]:
@@ -107,6 +108,13 @@ def circles(folder: Path) -> None:
     write_tiny_bundle(folder / "circles")
 
 
+def npm_packages(folder: Path) -> None:
+    """What the JavaScript client needs, in npm's cache; skips where no registry answers."""
+    from tests.examples.npm import install
+
+    install(folder / "npm-cached")
+
+
 PREPARATIONS: Mapping[str, Callable[[Path], None]] = {
     "reference bundle": reference_bundle,
     "quality": quality,
@@ -118,6 +126,7 @@ PREPARATIONS: Mapping[str, Callable[[Path], None]] = {
     "pipelines": pipelines,
     "package": package,
     "circles": circles,
+    "npm packages": npm_packages,
 }
 
 

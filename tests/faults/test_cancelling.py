@@ -136,7 +136,7 @@ def test_a_half_open_connection_is_given_up(slow_bundle: Bundle, slow: Victim) -
     """4. A peer that went silent without a FIN holds nothing after its deadline; memory is flat."""
     before = slow.rss_mib
     with proxy(slow.address) as between, connect(between.address) as caller:
-        call = caller.generate(asking_long(slow_bundle), timeout_s=2)
+        call = caller.generate(asking_long(slow_bundle), timeout_s=4)
         next(call)
         between.weather.silent = True
         with pytest.raises(grpc.RpcError) as late:

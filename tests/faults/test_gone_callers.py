@@ -232,7 +232,7 @@ def test_strangers_at_the_socket_write_no_line(
                 grpc.secure_channel(server.address, strangers) as channel,
                 pytest.raises(grpc.RpcError),
             ):
-                Caller(channel).server_info(timeout_s=10)
+                Caller(channel).server_info()
         server.wait_until_idle()
         assert [line for line in server.lines[lines:] if "rows_measured" not in line] == []
         assert server.total(STARTED) == 0

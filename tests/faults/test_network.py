@@ -24,7 +24,7 @@ STORM = 60
 """Requests of the retry storm."""
 
 
-def picture_through(server: Victim, between: Proxy, timeout_s: float = 30) -> None:
+def picture_through(server: Victim, between: Proxy, timeout_s: float = 120) -> None:
     """One picture over the proxy, and it is the right one."""
     with Client(server.bundle, server=between.address, cut=0, timeout_s=timeout_s) as client:
         assert not differs(client.run(REQUEST).image, answer(server.bundle))
@@ -42,7 +42,7 @@ def test_a_stall_ends_at_the_deadline(slow: Victim) -> None:
     request = GenerateRequest(prompt=PROMPT, options={"sr16": DiffusionOptions(steps=1000)})
     with (
         proxy(slow.address) as between,
-        Client(slow.bundle, server=between.address, cut=0, timeout_s=2) as client,
+        Client(slow.bundle, server=between.address, cut=0, timeout_s=4) as client,
     ):
         events = client.events(request)
         next(events)
@@ -98,7 +98,7 @@ def test_a_half_closed_connection_is_typed(quick: Victim) -> None:
     """27. FIN of one direction in mid-stream: a right picture or a typed error, never a hang."""
     with (
         proxy(quick.address, half_close_after_bytes=400) as between,
-        Client(quick.bundle, server=between.address, cut=0, timeout_s=10) as client,
+        Client(quick.bundle, server=between.address, cut=0, timeout_s=30) as client,
     ):
         try:
             assert not differs(client.run(REQUEST).image, answer(quick.bundle))

@@ -36,6 +36,7 @@ def torch_effects() -> Mapping[str, Effect | str]:
     return training_effects.EFFECTS
 
 
+WAITING = "tests/runtime_client/test_waiting.py::test_a_late_server_is_waited_for"
 DOCTOR = "tests/runtime_client/test_doctor.py::"
 
 ELSEWHERE: Mapping[str, str] = {
@@ -50,6 +51,13 @@ ELSEWHERE: Mapping[str, str] = {
     "doctor --token-file": DOCTOR + "test_the_steps_of_tls",
     "doctor --token-over-plaintext": DOCTOR + "test_a_token_over_plaintext",
     "doctor --timeout": DOCTOR + "test_a_server_that_says_nothing",
+    "doctor --wait": WAITING,
+    "generate --wait": WAITING,
+    "fetch --wait": WAITING,
+    "cancel --wait": WAITING,
+    "generate --label": "tests/congruence/test_third_family.py::test_the_command_line_begins_with_a_label",
+    "generate --picture": "tests/congruence/test_wordless.py::test_the_command_line_begins_with_a_picture",
+    "generate --first-stage": "tests/congruence/test_wordless.py::test_the_command_line_begins_with_a_picture",
     "doctor --json": DOCTOR + "test_the_report_for_people",
     "build-engines bundle": "tests/cascade/commands/test_build_engines.py::test_every_component_becomes_an_engine_once",
     "build-engines --component": "tests/cascade/commands/test_build_engines.py::test_every_option_is_another_engine",

@@ -207,7 +207,7 @@ def test_waiting_in_line_ends_with_the_client(busy: tuple[RunningServer, Client]
     peer = client._resources.connection().link.begin_handshake().result()
     wait_until(lambda: len(peer.slots._waiting) == 1)
     client.close()
-    thread.join(timeout=20)
+    thread.join(timeout=120)
     assert len(heard) == 1
 
 

@@ -1,4 +1,4 @@
-"""Who may call: every row of the first table of `docs/security.md`, without a socket."""
+"""Authentication: the table of `docs/explanation/security-model.md`, without a socket."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import grpc
 import pytest
@@ -15,6 +15,7 @@ from protos.cascade.v1 import cascade_pb2 as pb
 from runtime_server.auth.static_keys import hash_token
 from runtime_server.lifecycle.load_reader import read_load
 from runtime_server.telemetry.metrics import PrometheusMetrics, call_labels, camel_case
+from runtime_server.telemetry.server_events import Refusal, ReloadOutcome
 from tests.support.serving import (
     PROMPT,
     RunningServer,
@@ -287,3 +288,12 @@ def test_calls_are_labelled_as_go_grpc_prometheus_does() -> None:
         "Watch",
     )
     assert call_labels("/a.B/ServerReflectionInfo")[0] == "bidi_stream"
+
+
+def test_counters_of_known_labels_begin_at_0() -> None:
+    """`increase()` of Prometheus does not see a series that is first exposed with a 1."""
+    lines = PrometheusMetrics().exposition().decode().splitlines()
+    for outcome in get_args(ReloadOutcome):
+        assert f'cascade_reloads_total{{outcome="{outcome}"}} 0.0' in lines
+    for reason in get_args(Refusal):
+        assert f'cascade_refused_total{{reason="{reason}"}} 0.0' in lines

@@ -95,7 +95,7 @@ def test_components_warm_up_while_others_are_opened(bundle: Bundle) -> None:
 
     def opened(graph: bytes, choice: EngineChoice) -> CountingEngine:
         if graph == slow_to_open:
-            assert has_run.wait(20), "nothing ran before everything was open"
+            assert has_run.wait(120), "nothing ran before everything was open"
         return Telling(graph, choice, broken=False)
 
     core = load_core(ServerConfig(bundle=bundle.folder, threads=1), opened, warm_up)

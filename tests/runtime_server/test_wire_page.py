@@ -52,7 +52,7 @@ def results(events: list[Any]) -> list[Any]:
 
 def test_the_calls_of_the_page_do_what_it_says(stub: Any) -> None:
     """A picture, the rest of it, all of it again, and an end."""
-    info = stub.GetServerInfo(pb.GetServerInfoRequest(), timeout=20)
+    info = stub.GetServerInfo(pb.GetServerInfoRequest(), timeout=120)
     assert info.wire_version == 1
     whole, rest, resumed = (message(text, info.bundle_id) for text in blocks("textproto"))
     events = list(stub.Generate(whole, timeout=60))
@@ -71,7 +71,7 @@ def test_the_calls_of_the_page_do_what_it_says(stub: Any) -> None:
     assert results(events) == first[2:]
     events = list(stub.Generate(resumed, timeout=60))
     assert results(events) == first
-    assert stub.Cancel(pb.CancelRequest(request_id=whole.request_id), timeout=20).found
+    assert stub.Cancel(pb.CancelRequest(request_id=whole.request_id), timeout=120).found
     with pytest.raises(grpc.RpcError) as gone:
         list(stub.Generate(resumed, timeout=60))
     assert details_of(gone.value)[:2] == ("NOT_FOUND", "UNKNOWN_REQUEST")
@@ -164,8 +164,8 @@ def test_grpcs_own_answers_carry_no_details(server: RunningServer, stub: Any) ->
         ):
             call = channel.unary_unary(f"/cascade.v1.CascadeService/{method}")
             with pytest.raises(grpc.RpcError) as failed:
-                call(data, timeout=20)
+                call(data, timeout=120)
             assert details_of(failed.value) == (code, "", "", None)
     with grpc.insecure_channel("127.0.0.1:1") as channel, pytest.raises(grpc.RpcError) as absent:
-        CascadeServiceStub(channel).GetServerInfo(pb.GetServerInfoRequest(), timeout=20)
+        CascadeServiceStub(channel).GetServerInfo(pb.GetServerInfoRequest(), timeout=120)
     assert absent.value.code() == grpc.StatusCode.UNAVAILABLE

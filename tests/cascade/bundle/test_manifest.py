@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cascade.boundary import BoundaryValue, Context, Prompt
+from cascade.boundary import BoundaryValue, Context, Image, Prompt, Tensor
 from cascade.bundle.manifest import (
     FORMAT_VERSION,
     Manifest,
@@ -411,3 +411,23 @@ def test_the_file_of_a_bundle_is_the_form_for_people(tmp_path: Path) -> None:
     text = (bundle.folder / "manifest.json").read_text()
     assert text == write_manifest(bundle.manifest)
     assert text.count("\n") > 100
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (Tensor(shape=(4, 8, 8), dtype="float32"), "no handoff and no message carries tensors yet"),
+        (Image(width=16, height=16, channels=1), "pictures of 3 channels are carried"),
+        (Image(width=16, height=16, channels=4), "this one has 4"),
+    ],
+)
+def test_values_that_nothing_carries_are_refused(
+    tiny: Manifest, value: BoundaryValue, words: str
+) -> None:
+    """By the manifest itself, before a stage makes what no other can be given."""
+    base, *others = stages_of(tiny)
+    made, started = replace(base, makes=value), replace(base, starts_from=(value,))
+    for stage, field in ((made, "makes"), (started, "starts_from")):
+        with pytest.raises(ManifestError, match=words) as caught:
+            with_stages(tiny, [stage, *others])
+        assert caught.value.field == f"manifest.components[1].{field}"

@@ -19,7 +19,6 @@ from cascade.errors import Cancelled, EngineError
 from cascade.precision import Precision
 from cascade.system.processor import Processor, this_processor
 from cascade.types import Array
-from tests.support.command_line import PATIENCE_S
 from tests.support.tiny_bundle import WIDTH, eight_bit, stage_graph, text_encoder_graph
 
 if importlib.util.find_spec("openvino") is None:
@@ -419,30 +418,3 @@ def test_no_engine_reports_to_its_makers(tmp_path: Path, module: str) -> None:
         [sys.executable, "-B", "-c", code], check=True, env={**environment, "HOME": str(home)}
     )
     assert [str(p) for p in home.rglob("*") if p.is_file()] == []
-
-
-FIRST_USE = """
-import sys, threading
-import numpy as np
-sys.setswitchinterval(1e-6)
-from cascade.engines.openvino_library import ov
-start = threading.Barrier(8)
-def convert(number):
-    start.wait()
-    if number % 2:
-        ov.Type.f32.to_dtype()
-    else:
-        ov.Tensor(np.zeros(1, np.float32)).element_type
-threads = [threading.Thread(target=convert, args=(number,)) for number in range(8)]
-for thread in threads: thread.start()
-for thread in threads: thread.join()
-"""
-
-
-def test_threads_may_use_it_first_together() -> None:
-    """The binding's first conversion stood still for ever in half of such processes.
-
-    Two threads that open engines at once are how a server starts: one start in a hundred hung.
-    """
-    for _ in range(3):
-        subprocess.run([sys.executable, "-c", FIRST_USE], check=True, timeout=PATIENCE_S)

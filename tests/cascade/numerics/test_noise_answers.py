@@ -1,4 +1,4 @@
-"""The known answers that docs/noise.md gives to other languages, read from the page itself."""
+"""The known answers of docs/reference/numerics.md for other languages, read from the page."""
 
 import hashlib
 import re
@@ -11,7 +11,7 @@ import pytest
 
 from cascade.numerics.noise import normal_table, normals
 
-PAGE = (Path(__file__).resolve().parents[3] / "docs" / "noise.md").read_text("utf-8")
+PAGE = (Path(__file__).resolve().parents[3] / "docs/reference/numerics.md").read_text("utf-8")
 ENTRIES = re.findall(r"^\| (\d+) \| ([\d.e-]+) \| `([0-9a-f]{8})` \|$", PAGE, re.MULTILINE)
 NORMALS = re.findall(
     r"^\| (\d+) \| (\d+) \| (\d+) \| (\d+) \| `([0-9a-f ]+)` \| `([0-9a-f]{64})` \|$",

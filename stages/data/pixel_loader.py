@@ -1,0 +1,170 @@
+"""Random batches for a stage that makes its picture by groups: one pass of every picture.
+
+Pictures are moved, mirrored, cut and recoloured, and what the network is shown of them is falsified
+a little, as its own mistakes will. Knows the data set; not networks or optimizers.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cascade.types import Array, ImageU8
+from stages.data.dataset import Dataset, Example
+from stages.data.loader import COLOURED_SHARE, PLAIN_SHARE, pad
+from stages.data.pixel_batch import PixelBatch
+from stages.data.pixel_passes import one_pass
+from stages.data.recolour import main_hue, recoloured
+from stages.pixel_presets import PixelPreset
+
+SIZE = 64
+"""Pixels per side of the pictures that all stages subsample."""
+WHITE = 255
+FLIPPED, PERMUTED = 0.5, 0.3
+"""Shares of an upscaler's samples that are mirrored and that have their channels exchanged; the
+latter are shown without text, for it would name other colours."""
+TEXT_DROPPED = 0.1
+CLEAN = 0.5
+"""Share of samples in which nothing is falsified."""
+LEVELS = 0.25
+"""Largest share of known pixels that are falsified."""
+OFF = 24
+"""Largest error of a falsified value that is not a neighbour's."""
+NEIGHBOURS = ((0, 1), (0, -1), (1, 0), (-1, 0))
+WHOLE = 0.2
+"""Share of batches of whole pictures where a stage trains on crops."""
+
+
+@dataclass(frozen=True, slots=True)
+class PixelPicture:
+    """One training picture held in memory."""
+
+    example: Example
+    pixels: ImageU8
+    """At `SIZE` pixels; smaller stages take every second, fourth or eighth."""
+    hue: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One picture or crop and the text shown with it; a token of zeros for none."""
+
+    pixels: ImageU8
+    text: Array
+
+
+class PixelLoader:
+    """Draws batches at random; all randomness comes from the generator it is given."""
+
+    def __init__(self, data: Dataset, preset: PixelPreset, *, held_out: bool = False) -> None:
+        """Decode the stage's pictures once.
+
+        Args:
+            data: the prepared data set.
+            preset: the stage.
+            held_out: take the held-out concepts instead of the others.
+        """
+        self.data = data
+        self.preset = preset
+        self.pictures: list[PixelPicture] = []
+        for index, example in enumerate(data.examples):
+            if example.held_out == held_out:
+                hue = main_hue(data.picture(index, 256)) if example.coloured else None
+                self.pictures.append(PixelPicture(example, data.picture(index, SIZE), hue))
+
+    def batch(self, count: int, generator: torch.Generator, *, shrink: int = 1) -> PixelBatch:
+        """A batch of `count` random samples, each with a random pass.
+
+        Args:
+            count: number of samples.
+            generator: source of every random choice.
+            shrink: for the trainer's sake; always 1.
+        """
+        del shrink
+        preset = self.preset
+        size = preset.crop
+        if size < preset.resolution and float(torch.rand((), generator=generator)) < WHOLE:
+            count, size = max(1, count * size**2 // preset.resolution**2), preset.resolution
+        chosen = torch.randint(len(self.pictures), (count,), generator=generator).tolist()
+        samples = [self.sample(self.pictures[i], size, generator) for i in chosen]
+        pixels = torch.from_numpy(np.stack([s.pixels for s in samples])).permute(0, 3, 1, 2)
+        context, mask = pad([s.text for s in samples])
+        mask = mask * (context.abs().amax(dim=2) > 0)  # no word is all zeros: that is no text
+        groups = torch.randint(preset.passes, (count,), generator=generator)
+        level = LEVELS * torch.rand(count, generator=generator)
+        level = level * (torch.rand(count, generator=generator) >= CLEAN)
+        shown = falsified(pixels, level, generator)
+        return one_pass(preset, pixels, shown, groups, level, (context, mask))
+
+    def sample(self, picture: PixelPicture, size: int, generator: torch.Generator) -> Sample:
+        """A picture in some colour, moved, perhaps mirrored, cut to `size`, and its text."""
+
+        def draw() -> float:
+            return float(torch.rand((), generator=generator))
+
+        pixels, text = picture.pixels, self.text(picture.example, draw())
+        if picture.hue is not None and draw() < COLOURED_SHARE:
+            others = picture.example.coloured
+            colour, said = others[int(draw() * len(others))]
+            pixels, text = recoloured(pixels, picture.hue, colour), self.data.embeddings[said]
+        reach = self.preset.shift
+        dy, dx = torch.randint(-reach, reach + 1, (2,), generator=generator).tolist()
+        step = SIZE // self.preset.resolution
+        pixels = shifted(pixels, dy, dx)[::step, ::step]
+        silent = draw() < TEXT_DROPPED
+        if self.preset.low_resolution is not None:
+            pixels = pixels[:, ::-1] if draw() < FLIPPED else pixels
+            if draw() < PERMUTED:
+                pixels = pixels[..., torch.randperm(3, generator=generator).numpy()]
+                silent = True
+        pixels = self.cut(pixels, size, generator)
+        return Sample(np.ascontiguousarray(pixels), np.zeros_like(text[:1]) if silent else text)
+
+    def cut(self, pixels: ImageU8, size: int, generator: torch.Generator) -> ImageU8:
+        """A crop `[size, size, 3]` whose corner is a cell's."""
+        cell = self.preset.factor
+        last = (len(pixels) - size) // cell + 1
+        if last == 1:
+            return pixels
+        top, left = (cell * torch.randint(last, (2,), generator=generator)).tolist()
+        return pixels[top : top + size, left : left + size]
+
+    def text(self, example: Example, draw: float) -> Array:
+        """Embeddings of one of the example's captions."""
+        plain, *others = example.captions
+        if draw < PLAIN_SHARE:
+            return self.data.embeddings[plain]
+        place = int((draw - PLAIN_SHARE) / (1 - PLAIN_SHARE) * len(others))
+        return self.data.embeddings[others[min(place, len(others) - 1)]]
+
+
+def shifted(pixels: ImageU8, dy: int, dx: int) -> ImageU8:
+    """`[H, W, 3]` moved by whole pixels; what comes in is white."""
+    height, width, _ = pixels.shape
+    room = max(abs(dy), abs(dx))
+    wide = np.full((height + 2 * room, width + 2 * room, 3), WHITE, np.uint8)
+    wide[room + dy : room + dy + height, room + dx : room + dx + width] = pixels
+    return wide[room : room + height, room : room + width]
+
+
+def falsified(pixels: Tensor, level: Tensor, generator: torch.Generator) -> Tensor:
+    """Pictures in which a share of the pixels is a neighbour's or somewhat off.
+
+    Args:
+        pixels: `[B, 3, H, W]` uint8.
+        level: `[B]`, the share of each picture.
+        generator: source of every draw.
+
+    Returns:
+        `[B, 3, H, W]` float32, 0 to 255.
+    """
+    shape = (len(pixels), 1, *pixels.shape[2:])
+    values = pixels.float()
+    roll = int(torch.randint(4, (), generator=generator))
+    other = torch.roll(values, NEIGHBOURS[roll], (2, 3))
+    off = torch.randint(-OFF, OFF + 1, values.shape, generator=generator)
+    near = (values + off).clamp(0, WHITE)
+    wrong = torch.where(torch.rand(shape, generator=generator) < 0.5, other, near)
+    hit = torch.rand(shape, generator=generator) < level[:, None, None, None]
+    return torch.where(hit, wrong, values)

@@ -1,0 +1,143 @@
+"""Bits per value of held-out pictures under a stage of pixels by groups, and what codecs take.
+
+Knows networks, pictures and orders; not training.
+"""
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+
+from cascade.pixels.order import distinct
+from cascade.types import Array, ImageU8
+from stages.data.dataset import Dataset
+from stages.data.loader import pad
+from stages.data.pixel_passes import one_pass
+from stages.networks.exact import check_bound, frozen
+from stages.networks.pixel_network import PixelNetwork
+from stages.pixel_presets import PixelPreset
+from stages.training.checkpoint import load_metadata, load_part
+from stages.training.pixel_objective import bits
+
+Codec = Literal["PNG", "WEBP"]
+CODECS: tuple[Codec, ...] = ("PNG", "WEBP")
+TOGETHER = 9
+"""Pictures of one evaluation."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOutBits:
+    """Bits of a stage's pictures given their parents.
+
+    Attributes:
+        per_value: over all values of the picture, those that the parent gives included.
+        groups: bits per value of each group's own values.
+    """
+
+    per_value: float
+    groups: tuple[float, ...]
+
+
+def evaluate_pixels(
+    preset: PixelPreset, data: Dataset, checkpoint: Path, *, limit: int
+) -> dict[str, Any]:
+    """A stage on held-out pictures, as JSON values.
+
+    Args:
+        preset: the stage.
+        data: the prepared data set.
+        checkpoint: folder of its weights.
+        limit: most pictures to take.
+
+    Raises:
+        InvalidRequest: there is no checkpoint in the folder.
+        UnsupportedModel: its weights are not exact.
+    """
+    network = load_frozen(preset, checkpoint)
+    pictures, texts = held_out(data, preset.resolution)
+    pictures, texts = pictures[:limit], texts[:limit]
+    found = bits_per_value(network, preset, pictures, texts)
+    factor = preset.factor
+    parents = [] if factor == 1 else [p[::factor, ::factor] for p in pictures]
+    codecs = {
+        # What a codec takes more for the picture than for its parent.
+        codec.lower(): codec_bits(pictures, codec) - codec_bits(parents, codec) / factor**2
+        for codec in CODECS
+    }
+    return {
+        "stage": preset.name,
+        "step": load_metadata(checkpoint)["step"],
+        "pictures": len(pictures),
+        "bits_per_value": round(found.per_value, 4),
+        "groups": [round(group, 4) for group in found.groups],
+        **{f"{name}_bits_per_value": round(bits, 4) for name, bits in codecs.items()},
+        "bound": round(check_bound(network), 4),
+    }
+
+
+def load_frozen(preset: PixelPreset, checkpoint: Path) -> PixelNetwork:
+    """The averaged weights of a checkpoint as they are exported."""
+    network = preset.network()
+    network.load_state_dict(load_part(checkpoint, "ema"))
+    return frozen(network)
+
+
+def held_out(data: Dataset, resolution: int) -> tuple[list[ImageU8], list[Array]]:
+    """The held-out pictures at a resolution and the embeddings of their plain captions."""
+    pictures, texts = [], []
+    for index, example in enumerate(data.examples):
+        if example.held_out:
+            step = 64 // resolution
+            pictures.append(np.ascontiguousarray(data.picture(index, 64)[::step, ::step]))
+            texts.append(data.embeddings[example.captions[0]])
+    return pictures, texts
+
+
+@torch.no_grad()
+def bits_per_value(
+    network: nn.Module, preset: PixelPreset, pictures: Sequence[ImageU8], texts: Sequence[Array]
+) -> HeldOutBits:
+    """The bits of pictures under a network.
+
+    Args:
+        network: frozen (`stages.networks.exact.frozen`), so that these are the exported bits.
+        preset: its stage.
+        pictures: `[H, W, 3]` uint8 each, of the stage's resolution.
+        texts: `[tokens, width]` each.
+    """
+    sums, counts = np.zeros(preset.passes), np.zeros(preset.passes)
+    values = 0
+    for at in range(0, len(pictures), TOGETHER):
+        stack = np.stack(pictures[at : at + TOGETHER])
+        values += stack.size
+        pixels = torch.from_numpy(stack).permute(0, 3, 1, 2).contiguous()
+        text = pad(list(texts[at : at + TOGETHER]))
+        for group in range(preset.passes):
+            groups = torch.full((len(pixels),), group)
+            batch = one_pass(preset, pixels, pixels.float(), groups, torch.zeros(len(pixels)), text)
+            found = bits(network, batch)
+            real = torch.from_numpy(distinct(batch.targets.numpy()))
+            sums[group] += float(found[real].sum())
+            counts[group] += 3 * int(real.sum())
+    return HeldOutBits(float(sums.sum()) / values, tuple((sums / counts).tolist()))
+
+
+def codec_bits(pictures: Sequence[ImageU8], codec: Codec) -> float:
+    """Bits per value that a lossless codec takes, picture by picture, `[H, W, 3]` uint8 each."""
+    if not pictures:
+        return 0.0
+    size = 0
+    for picture in pictures:
+        out, image = io.BytesIO(), Image.fromarray(picture)
+        if codec == "PNG":
+            image.save(out, "PNG", optimize=True)
+        else:
+            image.save(out, "WEBP", lossless=True, quality=100, method=6)
+        size += len(out.getvalue())
+    return 8 * size / sum(p.size for p in pictures)

@@ -1,0 +1,115 @@
+"""The stages that make pictures by groups of pixels, as data: networks, orders, training."""
+
+from dataclasses import dataclass, replace
+from itertools import product
+
+from cascade.pixels.order import OrderSpec, checkerboard, squares
+from cascade.pixels.scheme import PassScheme
+from stages.networks.pixel_network import PixelNetConfig, PixelNetwork
+
+PARENTS = tuple((dy, dx) for dy, dx in product((-1, 0, 1), repeat=2))
+AROUND = tuple(place for place in PARENTS if place != (0, 0))
+AROUND_TWO = tuple((dy, dx) for dy, dx in product(range(-2, 3), repeat=2) if (dy, dx) != (0, 0))
+"""The parent's pixel of a cell with those around, and neighbours near and far, in rows."""
+FIRST = PassScheme(parent="none", order=checkerboard(4, 16), guess="zero", canvas_copies=AROUND_TWO)
+"""Sixteen groups of a 4x4 cell, balanced at every prefix."""
+DOUBLED = PassScheme(
+    parent="subsample",
+    order=squares("subsample"),
+    guess="parent",
+    parent_copies=PARENTS,
+    canvas_copies=AROUND,
+)
+"""Three groups of a 2x2 cell whose corner is the parent's: the diagonal, then right, then below."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PixelPreset:
+    """How one stage is built and trained."""
+
+    name: str
+    resolution: int
+    """Height and width of its picture."""
+    low_resolution: int | None
+    """Of its parent, every second pixel of the picture; None for the first stage."""
+    scheme: PassScheme
+    """Passes, guesses and candidates; a parent is subsampled, or there is none."""
+    width: int
+    blocks: int
+    batch: int
+    crop: int
+    """Height and width of most training samples; whole pictures where it is `resolution`."""
+    shift: int = 6
+    """Training moves pictures of 64 pixels by so many at most, either way: few where the text has
+    to say what is there, for every phase of the subsampling is another picture."""
+    positions: bool = False
+    exact: bool = True
+    context_width: int = 384
+    learning_rate: float = 2e-3
+
+    @property
+    def passes(self) -> int:
+        """Number of groups."""
+        return self.scheme.order.count
+
+    @property
+    def factor(self) -> int:
+        """Of the picture to its parent; 1 for the first stage."""
+        return 1 if self.low_resolution is None else self.resolution // self.low_resolution
+
+    @property
+    def config(self) -> PixelNetConfig:
+        """Of its networks."""
+        return PixelNetConfig(
+            resolution=self.resolution,
+            cell=self.factor,
+            has_parent=self.low_resolution is not None,
+            width=self.width,
+            blocks=self.blocks,
+            passes=self.passes,
+            candidates=self.scheme.candidates,
+            positions=self.positions,
+            exact=self.exact,
+            context_width=self.context_width,
+        )
+
+    def network(self) -> PixelNetwork:
+        """The networks with random weights."""
+        return PixelNetwork(self.config)
+
+
+def doubling(resolution: int, *, width: int, blocks: int, batch: int, crop: int) -> PixelPreset:
+    """A stage that doubles a picture of which it keeps every pixel."""
+    return PixelPreset(
+        name=f"px{resolution}",
+        resolution=resolution,
+        low_resolution=resolution // 2,
+        scheme=DOUBLED,
+        width=width,
+        blocks=blocks,
+        batch=batch,
+        crop=crop,
+    )
+
+
+PX8 = PixelPreset(
+    name="px8",
+    resolution=8,
+    low_resolution=None,
+    scheme=FIRST,
+    width=96,
+    blocks=4,
+    batch=48,
+    crop=8,
+    shift=2,
+    positions=True,
+)
+PX16 = replace(doubling(16, width=96, blocks=4, batch=32, crop=16), shift=4, positions=True)
+PX32 = doubling(32, width=64, blocks=5, batch=16, crop=32)
+PX64 = doubling(64, width=64, blocks=5, batch=12, crop=32)
+PIXEL_PRESETS = {preset.name: preset for preset in (PX8, PX16, PX32, PX64)}
+
+
+def with_order(preset: PixelPreset, order: OrderSpec) -> PixelPreset:
+    """The same stage with other groups, for comparison."""
+    return replace(preset, scheme=replace(preset.scheme, order=order))

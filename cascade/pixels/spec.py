@@ -31,8 +31,11 @@ class PixelAugmentation:
     """The level that the body is told: how much was falsified of what it saw in training."""
 
     lowest: float
+    """Least level that a request may choose."""
     highest: float
+    """Largest level that a request may choose."""
     default: float
+    """Level where the request chooses none."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,12 +43,15 @@ class PixelSpec:
     """A stage that makes its picture by groups of pixels."""
 
     name: str
+    """Unique in the bundle."""
     family: Literal["pixels"]
+    """Names this record."""
     graphs: Mapping[str, GraphSpec]
     """The body under the role `pass`, the heads under `heads`."""
     starts_from: tuple[BoundaryValue, ...]
     """Text embeddings, and the picture that is the parent."""
     makes: Image
+    """A picture, its size and its levels."""
     scheme: PassScheme
     """How the picture is divided into passes."""
     arithmetic: Arithmetic
@@ -55,9 +61,11 @@ class PixelSpec:
     weight_table_sha256: str = WEIGHT_TABLE_SHA256
     """Of the table from distances of logits to weights."""
     temperature_16: int = UNIT_SIXTEENTHS
+    """Default of the choice of that name, in sixteenths."""
     floor_16: int = 0
+    """Default of the choice of that name, in sixteenths."""
     guidance_16: int = UNIT_SIXTEENTHS
-    """Defaults of the choices of the same names."""
+    """Default of the choice of that name, in sixteenths."""
     augmentation: PixelAugmentation | None = None
     """Where the body takes the level."""
     evidence: Mapping[str, Any] = field(default_factory=dict)

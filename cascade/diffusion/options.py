@@ -38,6 +38,7 @@ def resolve_options(spec: DiffusionSpec, options: FamilyOptions | None) -> Sampl
     options = asked_options(spec, options)
     guidance = spec.guidance
     weight: GuidanceWeight
+    # A weight that is asked for holds for all steps, also where the default alternates.
     if options.guidance is not None or guidance.kind == "constant":
         weight = ConstantGuidance(guidance.weight if options.guidance is None else options.guidance)
     else:
@@ -135,6 +136,7 @@ def run_times(spec: DiffusionSpec, schedule: Schedule, steps: int) -> Times:
         InvalidRequest: the schedule cannot space so many.
     """
     known = training_steps(spec.schedule)
+    # A list holds for its own length alone: other numbers of steps were never tuned and are spaced.
     if known is not None and len(spec.timesteps) == steps:
         return listed_times(known, spec.timesteps)
     return schedule.timesteps(steps)
@@ -175,6 +177,7 @@ def check_context(spec: DiffusionSpec, handoff: Handoff) -> dict[str, Array]:
             f"context.data: holds NaN or infinity; {spec.name} needs finite text embeddings",
             field="context.data",
         )
+    # Without a mask a network reads every row: to fill up would change the picture.
     masked = any(i.name == "context_mask" for i in spec.graph.inputs)
     free = masked and not isinstance(tokens, int)
     length = bucket_length(len(context)) if free else len(context)

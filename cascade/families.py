@@ -11,14 +11,17 @@ from typing import Any
 
 from cascade.cost import Cost
 from cascade.diffusion.family import DiffusionFamily
-from cascade.errors import ManifestError
+from cascade.errors import InvalidRequest, ManifestError
 from cascade.family import ComponentSpec, Family, PlanWarning
+from cascade.pixels.family import PixelFamily
+from cascade.precision import Precision
 from cascade.request import GenerateRequest
 from cascade.text.family import TextEncoderFamily
 
 FAMILIES: Mapping[str, Family[Any, Any]] = {
     "text_encoder": TextEncoderFamily(),
     "diffusion": DiffusionFamily(),
+    "pixels": PixelFamily(),
 }
 """By the word that the manifest uses."""
 
@@ -59,6 +62,22 @@ def cost_of(spec: ComponentSpec, request: GenerateRequest | None = None) -> Cost
         options = None if request is None else request.options.get(spec.name)
         plan = family.resolve(spec, options)
     return family.cost(spec, plan)
+
+
+def check_precision(spec: ComponentSpec, precision: Precision) -> None:
+    """Refuse a precision in which a component's results would be others.
+
+    Raises:
+        InvalidRequest: naming the component, and in what it can be computed.
+    """
+    allowed = family_of(spec).precisions(spec)
+    if precision not in allowed:
+        listed = ", ".join(allowed)
+        raise InvalidRequest(
+            f"precision: {spec.name} is exact in {listed} alone and makes another picture in "
+            f"{precision}: use auto, or {spec.name}={listed}",
+            field="precision",
+        )
 
 
 def warnings_of(

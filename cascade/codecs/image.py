@@ -21,6 +21,9 @@ JPEG_QUALITY = 92
 PNG_LEVEL = 3
 """zlib level of PNG: higher ones take longer than the link that they relieve."""
 
+PREVIEW_SIZE = 256
+"""Previews of larger pictures are subsampled to this width."""
+
 
 def to_network(image: ImageU8) -> Batch:
     """`[H, W, 3]` uint8 to `[1, 3, H, W]` float32 in [-1, 1]."""
@@ -46,6 +49,19 @@ def from_network(x0: Batch) -> ImageU8:
             np.clip(np.rint(levels, out=levels), 0, 255, out=levels)
             pixels[rows, :, channel] = levels
     return pixels
+
+
+def subsampled(image: ImageU8) -> ImageU8:
+    """At most `PREVIEW_SIZE` pixels wide, by leaving rows and columns out.
+
+    Args:
+        image: `[H, W, 3]` uint8.
+
+    Returns:
+        `[h, w, 3]` uint8, contiguous.
+    """
+    stride = max(1, image.shape[1] // PREVIEW_SIZE)
+    return np.ascontiguousarray(image[::stride, ::stride])
 
 
 def encode_image(

@@ -22,7 +22,7 @@ demo: $(VENV)/.runtime
 
 test: $(VENV)/.dev $(LIGHT)/.runtime
 	$(LIGHT)/bin/python -m pytest -q -n 2 --dist loadfile
-	$(VENV)/bin/python -m pytest -q -n 2 --dist loadfile tests/stages tests/export tests/packaging \
+	$(VENV)/bin/python -m pytest -q -n 2 --dist worksteal tests/stages tests/export tests/packaging \
 		tests/cascade/commands/test_build_engines.py
 	$(VENV)/bin/python -m pytest -q -n 2 --dist worksteal -m torch tests/documents tests/flags
 
@@ -34,6 +34,7 @@ check: $(VENV)/.dev
 	$(VENV)/bin/python -m tests.regenerate_protos --check
 	$(VENV)/bin/python -m tests.source_map --check
 	$(VENV)/bin/python -m tests.numeric_vectors --check
+	$(VENV)/bin/python -m tests.reference_pages --check
 
 # For machines without a checkout: pip install 'edge_cascade-VERSION-py3-none-any.whl[cpu,server]' edge_cascade_emoji_1-*.whl
 wheels: | $(VENV)/bin/python

@@ -43,7 +43,7 @@ CANDIDATES = len(PARENTS) + len(AROUND)
 
 
 @dataclass
-class Spent:
+class PictureTimes:
     """Milliseconds of one picture by what they were spent on."""
 
     parts: dict[str, float] = field(default_factory=dict)
@@ -151,9 +151,9 @@ def heads_graph(size: int) -> bytes:
 
 def one_picture(
     scheme: PassScheme, size: int, engines: Mapping[str, Engine], parent: Array
-) -> Spent:
+) -> PictureTimes:
     """Where the time of one picture `[size, size, 3]` went; its parent is uint8."""
-    spent = Spent()
+    spent = PictureTimes()
     count = size * size * 3
     address = {"seed": 1, "image": 0, "stage": 1}
 

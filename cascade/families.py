@@ -47,6 +47,8 @@ def resolved(components: Sequence[ComponentSpec], request: GenerateRequest) -> G
     Raises:
         InvalidRequest: an option does not fit its component.
     """
+    # By name, once: admission, cost and the run read this plan, so that none can differ from
+    # another.
     plans = {
         spec.name: family_of(spec).resolve(spec, request.options.get(spec.name))
         for spec in components

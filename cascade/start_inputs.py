@@ -49,6 +49,7 @@ def context_inputs(name: str, graph: GraphSpec, handoff: Handoff) -> dict[str, A
             f"context.data: holds NaN or infinity; {name} needs finite text embeddings",
             field="context.data",
         )
+    # Without a mask a network reads every row: to fill up would change the picture.
     masked = any(i.name == "context_mask" for i in graph.inputs)
     free = masked and not isinstance(tokens, int)
     length = bucket_length(len(context)) if free else len(context)

@@ -66,14 +66,17 @@ def compare_engines(
         finite = np.isfinite(value).all() and np.isfinite(reference).all()
         if value.shape != reference.shape or not finite:
             raise ParityError(f"{output}: shape {value.shape} or values that are not finite")
+        # In double precision, so that the measure adds nothing of what it measures.
         difference = np.abs(value.astype(np.float64) - reference)
         worst = max(worst, float(difference.max()))
         squares += float((difference**2).sum())
         count += difference.size
         peak = max(peak, float(np.abs(reference).max()))
+    # 200 dB for equal answers: JSON has no infinity, and the manifest is JSON.
     noise = max(squares / count, 1e-20)
     record = ParityRecord(
         max_abs_error=worst,
+        # The range is -peak to peak, as a prediction has both signs.
         psnr_db=round(float(10 * np.log10((2 * peak) ** 2 / noise)), 1),
         tolerance_abs=tolerance_abs,
     )

@@ -45,8 +45,11 @@ def diffusion_message(options: FamilyOptions) -> pb.StageOptions:
 
 def read_diffusion(message: pb.StageOptions) -> DiffusionOptions:
     """The choices for a diffusion stage."""
+    # Clients from before families put the choices beside the oneof; both places are the same
+    # numbers.
     said: Any = message.diffusion if message.HasField("diffusion") else message
     return DiffusionOptions(
+        # HasField tells an explicit 0, which is refused with its name, from nothing asked.
         steps=said.steps if said.HasField("steps") else None,
         guidance=said.guidance if said.HasField("guidance") else None,
         augmentation=said.augmentation if said.HasField("augmentation") else None,

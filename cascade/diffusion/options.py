@@ -35,6 +35,7 @@ def resolve_options(spec: DiffusionSpec, options: FamilyOptions | None) -> Sampl
     options = asked_options(spec, options)
     guidance = spec.guidance
     weight: GuidanceWeight
+    # A weight that is asked for holds for all steps, also where the default alternates.
     if options.guidance is not None or guidance.kind == "constant":
         weight = ConstantGuidance(guidance.weight if options.guidance is None else options.guidance)
     else:
@@ -132,6 +133,7 @@ def run_times(spec: DiffusionSpec, schedule: Schedule, steps: int) -> Times:
         InvalidRequest: the schedule cannot space so many.
     """
     known = training_steps(spec.schedule)
+    # A list holds for its own length alone: other numbers of steps were never tuned and are spaced.
     if known is not None and len(spec.timesteps) == steps:
         return listed_times(known, spec.timesteps)
     return schedule.timesteps(steps)

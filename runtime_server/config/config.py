@@ -96,7 +96,7 @@ class ServerConfig:
     warm_up: bool = field(
         default=True,
         metadata=means(
-            "Run one made-up step through every component before listening, so that nobody "
+            "Run one synthetic step through every component before listening, so that no request "
             "waits for what an engine does only once, and a graph that cannot run is found."
         ),
     )
@@ -170,13 +170,13 @@ class ServerConfig:
     result_store_bytes: int = field(
         default=64 << 20,
         metadata=means(
-            "Results of finished requests, kept for who asks again; the least recently used go "
+            "Results of finished requests, kept for repeated calls; the least recently used go "
             "first."
         ),
     )
     result_lifetime_s: float = field(
         default=600.0,
-        metadata=means("Results that nobody asked for are forgotten after so long."),
+        metadata=means("Results that no call asked for are forgotten after so long."),
     )
     max_linger_s: float = field(
         default=30.0,
@@ -241,7 +241,7 @@ class ServerConfig:
     )
     health_auth: bool = field(
         default=False,
-        metadata=means("Want credentials for health checks too."),
+        metadata=means("Require credentials for health checks too."),
     )
     quota_megapixels_per_minute: float = field(
         default=0.0,

@@ -137,7 +137,7 @@ def test_options_and_seeds_change_the_picture(truth: LocalAnswers) -> None:
     assert all((truth.images(other)["px32"] != before).any() for other in others)
 
 
-class Listening:
+class AnswersKept:
     """An engine that keeps every answer."""
 
     def __init__(self, graph: bytes, choice: EngineChoice, heard: list[bytes]) -> None:
@@ -162,8 +162,8 @@ def answers(bundle: Bundle, kind: EngineKind, threads: int) -> tuple[list[bytes]
     """All features and logits of all requests on one engine, and how many values they decided."""
     heard: list[bytes] = []
 
-    def make(graph: bytes, choice: EngineChoice) -> Listening:
-        return Listening(graph, replace(choice, kind=kind, threads=threads), heard)
+    def make(graph: bytes, choice: EngineChoice) -> AnswersKept:
+        return AnswersKept(graph, replace(choice, kind=kind, threads=threads), heard)
 
     stages = open_stages(bundle, range(4), EnginePlan(threads=1), make)
     decided = 0

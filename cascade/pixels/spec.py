@@ -31,8 +31,11 @@ class PixelAugmentation:
     """The level that the body is told: how much was falsified of what it saw in training."""
 
     lowest: float
+    """Least level that a request may choose, from 0."""
     highest: float
+    """Largest level that a request may choose, up to 1."""
     default: float
+    """Level of a request that chooses none."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,12 +43,15 @@ class PixelSpec:
     """A stage that makes its picture by groups of pixels."""
 
     name: str
+    """Unique in the bundle."""
     family: Literal["pixels"]
+    """Names this record."""
     graphs: Mapping[str, GraphSpec]
     """The body under the role `pass`, the heads under `heads`."""
     starts_from: tuple[BoundaryValue, ...]
     """Text embeddings, and the picture that is the parent."""
     makes: Image
+    """A picture, and its size."""
     scheme: PassScheme
     """How the picture is divided into passes."""
     arithmetic: Arithmetic
@@ -55,9 +61,11 @@ class PixelSpec:
     weight_table_sha256: str = WEIGHT_TABLE_SHA256
     """Of the table from distances of logits to weights."""
     temperature_16: int = UNIT_SIXTEENTHS
+    """Default in sixteenths, 1 to 64; 16 draws by the network's own weights."""
     floor_16: int = 0
+    """Default in sixteenths of the largest weight, 0 to 16: what weighs less is ruled out."""
     guidance_16: int = UNIT_SIXTEENTHS
-    """Defaults of the choices of the same names."""
+    """Default weight of guidance on logits in sixteenths, 0 to 160; 16 is none."""
     augmentation: PixelAugmentation | None = None
     """Where the body takes the level."""
     evidence: Mapping[str, Any] = field(default_factory=dict)

@@ -3,6 +3,7 @@
 Knows dataclasses and their docstrings; a new family appears by itself.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
 from enum import EnumType
@@ -65,8 +66,7 @@ def default_of(field: "Field[Any]") -> str:
         return "`{}`"
     if field.default is MISSING:
         return ""
-    value = {None: "null", (): "[]"}.get(field.default, field.default)
-    return f'`"{value}"`' if isinstance(field.default, str) else f"`{value}`"
+    return f"`{json.dumps(field.default)}`"
 
 
 def described(kind: type) -> str:

@@ -14,7 +14,7 @@ from cascade.errors import ParityError
 from cascade.events import StageFinished
 from cascade.generate import generate
 from cascade.graph_spec import ParityRecord
-from cascade.request import FamilyOptions, GenerateRequest
+from cascade.request import FamilyOptions, GenerateRequest, Handoff
 from cascade.stage import Stage
 from cascade.types import Array, ImageU8
 from stages.evaluation.metrics import psnr_db
@@ -120,3 +120,15 @@ def pictures(stages: Sequence[Stage], request: GenerateRequest) -> dict[str, Ima
         for event in generate(stages, request)
         if isinstance(event, StageFinished) and event.handoff.image is not None
     }
+
+
+def stage_picture(stage: Stage, start: Handoff, seed: int) -> ImageU8:
+    """The picture `[H, W, 3]` uint8 that a stage makes with its defaults.
+
+    Raises:
+        ParityError: it makes none.
+    """
+    for event in stage.run(GenerateRequest(seed=seed), start):
+        if isinstance(event, StageFinished) and event.handoff.image is not None:
+            return event.handoff.image
+    raise ParityError(f"{', '.join(stage.names)} made no picture")

@@ -17,7 +17,7 @@ from pathlib import Path
 from cascade.bundle.bundle import open_bundle
 from cascade.bundle.default_bundle import REFERENCE, VARIABLE
 from cascade.commands.cli import main
-from tests.documents.commands import ROOT
+from tests.documents.fences import ROOT
 from tests.support.synthetic_quality import figures
 from tests.support.tiny_bundle import write_tiny_bundle
 

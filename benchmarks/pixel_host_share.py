@@ -211,7 +211,7 @@ def measure(sizes: list[int], rounds: int) -> list[dict[str, Any]]:
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(allow_abbrev=False, description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--sizes", default="32,64,128", help="heights of the pictures")
     parser.add_argument("--rounds", type=int, default=5, help="pictures of each")
     parser.add_argument("--json", type=Path, default=None, help="where the figures go")

@@ -2,7 +2,7 @@
 #   make demo    a prompt to demo.png through the real split
 #   make test    all tests: once without torch, once with it
 #   make networks   the exporter against every network in tests/export/foreign_networks
-#   make check   format, lint, types, import contracts, generated code, the map of the source
+#   make check   format, lint, types, import contracts, generated code and pages, the documents
 #   make wheels  the two packages, code and reference bundle, into build/wheels
 #   make docs    the documents as a site in build/site, built without a network
 #   make soak    the long runs of docs/evidence/reliability-measurements.md, about 20 minutes; SOAK_MINUTES is the mixed load's part
@@ -22,11 +22,11 @@ demo: $(VENV)/.runtime
 
 test: $(VENV)/.dev $(LIGHT)/.runtime
 	$(LIGHT)/bin/python -m pytest -q -n 2 --dist loadfile
-	$(VENV)/bin/python -m pytest -q -n 2 --dist loadfile tests/stages tests/export tests/packaging \
+	$(VENV)/bin/python -m pytest -q -n 2 --dist worksteal tests/stages tests/export tests/packaging \
 		tests/cascade/commands/test_build_engines.py
 	$(VENV)/bin/python -m pytest -q -n 2 --dist worksteal -m torch tests/documents tests/flags
 
-check: $(VENV)/.dev
+check: $(VENV)/.dev docs
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
@@ -34,6 +34,8 @@ check: $(VENV)/.dev
 	$(VENV)/bin/python -m tests.regenerate_protos --check
 	$(VENV)/bin/python -m tests.source_map --check
 	$(VENV)/bin/python -m tests.numeric_vectors --check
+	$(VENV)/bin/python -m tests.reference_pages --check
+	$(VENV)/bin/python -m tests.documents.prose
 
 # For machines without a checkout: pip install 'edge_cascade-VERSION-py3-none-any.whl[cpu,server]' edge_cascade_emoji_1-*.whl
 wheels: | $(VENV)/bin/python

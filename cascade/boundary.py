@@ -28,6 +28,7 @@ class Label:
 
     kind: Literal["label"] = "label"
     classes: int
+    """How many there are."""
 
     def __str__(self) -> str:
         """For errors."""
@@ -40,6 +41,7 @@ class Context:
 
     kind: Literal["context"] = "context"
     width: int
+    """Numbers of one token."""
 
     def __str__(self) -> str:
         """For errors."""
@@ -52,9 +54,13 @@ class Image:
 
     kind: Literal["image"] = "image"
     width: int
+    """In pixels."""
     height: int
+    """In pixels."""
     channels: int = 3
+    """3 is RGB."""
     levels: int = 256
+    """Values of a channel."""
 
     @property
     def pixels(self) -> int:
@@ -85,7 +91,9 @@ class Tensor:
 
     kind: Literal["tensor"] = "tensor"
     shape: tuple[int, ...]
+    """Outermost axis first."""
     dtype: DtypeName
+    """Of its values."""
 
     def __str__(self) -> str:
         """For errors."""
@@ -113,6 +121,7 @@ def why_not_carried(value: BoundaryValue) -> str:
 
 def value_of(kind: type[Value], values: Iterable[BoundaryValue]) -> Value | None:
     """The value of a kind among others; None where there is none."""
+    # The first: a chain never offers a component two values of one kind.
     return next((value for value in values if isinstance(value, kind)), None)
 
 

@@ -65,7 +65,7 @@ def upper_snake(name: str) -> str:
 
 
 class InvalidRequest(CascadeError):
-    """A field of the request is wrong; `field` names it, the message says what would be right."""
+    """A field of the request is wrong; `field` names it, the message states what would be right."""
 
     code = "INVALID_ARGUMENT"
 
@@ -148,7 +148,7 @@ class ServerBusy(CascadeError):
 
 
 class QuotaExceeded(CascadeError):
-    """The caller has used up its quota; `retry_after_s` says when the request would pass."""
+    """The caller has used up its quota; `retry_after_s` is the time until a request passes."""
 
     code = "RESOURCE_EXHAUSTED"
 

@@ -5,7 +5,7 @@ manifest may say, what a caller may choose, what that costs, and how it runs on 
 else asks the family. Knows no family; `cascade.families` has the table.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 from cascade.boundary import BoundaryValue
@@ -13,6 +13,7 @@ from cascade.cost import Cost
 from cascade.engine import Engine
 from cascade.events import Backend
 from cascade.graph_spec import GraphSpec
+from cascade.precision import Precision
 from cascade.request import FamilyOptions, Handoff
 from cascade.stage import EngineStage
 from cascade.types import Array
@@ -188,6 +189,10 @@ class Family(FamilyTraits, Protocol[Spec_contra, Plan]):
 
     def cost(self, spec: Spec_contra, plan: Plan) -> Cost:
         """What a run takes."""
+        ...
+
+    def precisions(self, spec: Spec_contra) -> Collection[Precision]:
+        """What its graphs may be computed in; all of them where none changes what a picture is."""
         ...
 
     def start_check(self, spec: Spec_contra, read: ReadFile) -> StartCheck:

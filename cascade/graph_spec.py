@@ -25,8 +25,11 @@ class FileEntry:
     """One file of the bundle."""
 
     name: str
+    """1 to 100 of `[A-Za-z0-9._-]`, no dot first."""
     sha256: str
+    """Lower-case hexadecimal."""
     size_bytes: int
+    """Of the file."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,8 +37,11 @@ class TensorSpec:
     """One input or output of a graph; an axis is a size or the name of a free one."""
 
     name: str
+    """As the graph has it."""
     dtype: DtypeName
+    """Of its values."""
     shape: tuple[int | str, ...]
+    """Outermost axis first."""
 
     def shape_with(self, axes: Mapping[str, int]) -> tuple[int, ...]:
         """The shape with every free axis filled in.
@@ -51,7 +57,9 @@ class ParityRecord:
     """How far the exported graph is from its torch original, as measured at export."""
 
     max_abs_error: float
+    """Largest difference of any value."""
     psnr_db: float
+    """Peak signal-to-noise ratio of the outputs, in decibels."""
     tolerance_abs: float
     """Above this the exporter writes nothing."""
 
@@ -63,6 +71,7 @@ class QualityRecord:
     metric: str
     """What was measured, in a word: see `PICTURE_DB`."""
     value: float
+    """In the unit of the metric, decibels for `picture_db`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,10 +79,13 @@ class VariantSpec:
     """The same graph in another precision: same inputs and outputs, another file."""
 
     precision: Precision
+    """What its heavy layers compute in."""
     file: str
+    """Name of the ONNX file."""
     parity: ParityRecord
     """Against the same torch original as the float32 graph; of whole results see `quality`."""
     quality: QualityRecord
+    """How close whole results are to those in float32."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,7 +97,9 @@ class GpuFormSpec:
     """
 
     precision: Precision
+    """What its heavy layers compute in."""
     file: str
+    """Name of the ONNX file."""
     parity: ParityRecord
     """Against the same torch original, computed by ONNX Runtime on a CPU."""
 
@@ -95,16 +109,22 @@ class GraphSpec:
     """One exported graph and its variants."""
 
     file: str
+    """Name of the ONNX file that computes in float32."""
     inputs: tuple[TensorSpec, ...]
+    """Of the graph, by name."""
     outputs: tuple[TensorSpec, ...]
+    """Of the graph, by name."""
     storage: Literal["float32", "float16", "int8"]
     """How most weights lie in the file; they compute in float32."""
     parity: ParityRecord
+    """Of the float32 file."""
     padded_by: Mapping[str, str] = field(default_factory=dict)
     """A free axis to the input that masks it: zeros may be added at that axis's end where the mask
     is zero too, and outputs stay the same. So inputs of unequal length can share a run."""
     variants: tuple[VariantSpec, ...] = ()
+    """Files of other precisions, for CPUs."""
     gpu_forms: tuple[GpuFormSpec, ...] = ()
+    """Files for compilers of GPUs."""
 
     def file_for(self, precision: Precision) -> str:
         """The file whose graph computes in `precision`; the float32 one where there is none.

@@ -4,6 +4,8 @@ Bounds are checked here once, wherever the request comes from: command line, cli
 no bundle; what fits which stage, the stage checks.
 """
 
+import copy
+import re
 from collections.abc import Mapping
 from dataclasses import Field, dataclass, field
 from typing import Any, ClassVar, Protocol
@@ -16,6 +18,9 @@ MAX_PROMPT_CHARACTERS = 1000
 MAX_PREVIEWS = 1000
 MAX_LABEL = 2**31 - 1
 MAX_IMAGE_INDEX = 2**32 - 1
+CONTROL_CHARACTERS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
+SURROGATES = re.compile(r"[\ud800-\udfff]")
+"""What Python makes of command line bytes that are not UTF-8."""
 
 
 class FamilyOptions(Protocol):
@@ -90,6 +95,12 @@ class GenerateRequest:
         for name, options in self.options.items():
             options.check(f"options.{name}")
 
+    def with_plans(self, plans: Mapping[str, Any]) -> "GenerateRequest":
+        """The same request with its options resolved; nothing that was checked is checked again."""
+        planned = copy.copy(self)
+        object.__setattr__(planned, "plans", plans)
+        return planned
+
     @property
     def start(self) -> Handoff:
         """What the first component starts from."""
@@ -119,8 +130,7 @@ def check_prompt(prompt: str) -> None:
             f"prompt: {len(prompt)} characters, at most {MAX_PROMPT_CHARACTERS} are accepted",
             field="prompt",
         )
-    if any(ord(c) < 32 and c not in "\t\n\r" for c in prompt):
+    if CONTROL_CHARACTERS.search(prompt):
         raise InvalidRequest("prompt: it holds control characters (such as NUL)", field="prompt")
-    if any(0xD800 <= ord(c) <= 0xDFFF for c in prompt):
-        # What Python makes of command line bytes that are not UTF-8.
+    if SURROGATES.search(prompt):
         raise InvalidRequest("prompt: it is not valid Unicode text", field="prompt")

@@ -12,7 +12,7 @@ from cascade.bundle.manifest import Manifest
 from cascade.engine import Engine
 from cascade.engines.factory import EngineChoice, open_engine
 from cascade.events import Backend
-from cascade.families import family_of
+from cascade.families import check_precision, family_of
 from cascade.stage import EngineStage
 from cascade.tuning.plan import EnginePlan, choice_for, graph_for
 
@@ -34,10 +34,12 @@ def open_stage(
 
     Raises:
         ManifestError: a file is not what the manifest says.
+        InvalidRequest: the plan's precision would make another picture.
         EngineError: the engine cannot load the graph.
     """
     component = bundle.manifest.components[position]
     choice = plan.of(component.name)
+    check_precision(component, choice.precision)
     engines: dict[str, Engine] = {}
     try:
         for role in component.graphs:

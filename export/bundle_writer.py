@@ -7,11 +7,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from cascade.bundle.manifest import FORMAT_VERSION, Manifest
+from cascade.diffusion.family import diffusion_specs
 from cascade.diffusion.request_options import DiffusionOptions
 from cascade.diffusion.spec import DiffusionSpec
 from cascade.errors import ParityError, UnsupportedModel
+from cascade.families import family_of
+from cascade.pixels.spec import PixelSpec
 from cascade.precision import Precision
 from cascade.stage import Stage
 from cascade.text.spec import TextEncoderSpec
@@ -20,10 +24,12 @@ from export.components.component import (
     ExportedComponent,
     ExportJob,
     ExportOptions,
+    StageJob,
 )
-from export.components.diffusion import StageJob, export_stage
+from export.components.diffusion import export_stage
+from export.components.pixels import export_pixels
 from export.components.text_encoder import embed, export_text_encoder
-from export.description import CascadeDescription
+from export.description import CascadeDescription, PixelStageDescription, StageDescription
 from export.parity import compare_cascades
 
 PLAIN = ExportOptions()
@@ -39,12 +45,21 @@ whole, a hundred steps of a brought one would take an hour of torch."""
 LEAST_PROMPTS = 2
 
 
+AnyStage = ExportedComponent[DiffusionSpec] | ExportedComponent[PixelSpec]
+
+EXPORTERS: Mapping[type[Any], Callable[[StageJob, Any], AnyStage]] = {
+    StageDescription: export_stage,
+    PixelStageDescription: export_pixels,
+}
+"""By the kind of description."""
+
+
 @dataclass(frozen=True, slots=True)
 class ExportedCascade:
     """All components of one bundle."""
 
     encoder: ExportedComponent[TextEncoderSpec]
-    stages: tuple[ExportedComponent[DiffusionSpec], ...]
+    stages: tuple[AnyStage, ...]
 
     @property
     def files(self) -> dict[str, bytes]:
@@ -111,17 +126,34 @@ def write_cascade(
 
 
 def check_prompts(description: CascadeDescription, options: ExportOptions) -> None:
-    """Refuse int8 of a cascade with too few prompts.
+    """Refuse int8 of a cascade that has none, or too few prompts for it.
 
     Raises:
-        UnsupportedModel: a stage without starts of its own would be proven on what calibrated it.
+        UnsupportedModel: no stage has an int8 form, or one without starts of its own would be
+            proven on what calibrated it.
     """
-    own = all(stage.starts is not None for stage in description.stages)
+    if Precision.INT8 in options.precisions:
+        refuse_exact_alone(description)
+    own = not any(stage.calibrates_on_prompts for stage in description.stages)
     few = len(set(description.prompts)) < LEAST_PROMPTS
     if Precision.INT8 in options.precisions and few and not own:
         raise UnsupportedModel(
             "prompts: int8 is calibrated on one prompt and proven on another; describe two",
             field="prompts",
+        )
+
+
+def refuse_exact_alone(description: CascadeDescription) -> None:
+    """Refuse int8 where every stage draws its values.
+
+    Raises:
+        UnsupportedModel: naming the option.
+    """
+    if not any(stage.has_int8_form for stage in description.stages):
+        raise UnsupportedModel(
+            "precisions: stages of pixels by groups are exact in fp32 alone, int8 would make other "
+            "pictures: leave it out",
+            field="precisions",
         )
 
 
@@ -150,10 +182,10 @@ def export_components(
     )
     encoder = export_text_encoder(job)
     contexts = partial(embed, encoder.exported)
-    stages: list[ExportedComponent[DiffusionSpec]] = []
+    stages: list[AnyStage] = []
     for position, stage in enumerate(description.stages, start=1):
         before = stages[-1] if stages else None
-        stages.append(export_stage(StageJob(job, contexts, position, before), stage))
+        stages.append(EXPORTERS[type(stage)](StageJob(job, contexts, position, before), stage))
     return ExportedCascade(encoder, tuple(stages))
 
 
@@ -171,8 +203,18 @@ def prove_end_to_end(
         ParityError: a stage's picture is below `MIN_END_TO_END_DB` of its original.
     """
     specs = [stage.spec for stage in cascade.stages]
-    options = {spec.name: DiffusionOptions(steps=min(spec.steps, PROOF_STEPS)) for spec in specs}
-    found = compare_cascades(cascade.original, cascade.exported, prompts, options)
+    options = {
+        spec.name: DiffusionOptions(steps=min(spec.steps, PROOF_STEPS))
+        for spec in diffusion_specs(specs)
+    }
+    compared = comparable(cascade)
+    if compared == 1:
+        report("end to end    every stage draws its values; each was proven alone, to the bit")
+        return
+    original, exported, quantized = (
+        stages[:compared] for stages in (cascade.original, cascade.exported, cascade.quantized)
+    )
+    found = compare_cascades(original, exported, prompts, options)
     report(
         f"end to end    {decibels(found.psnr_db)}; {found.differing:.4%} of the last stage's "
         "samples differ"
@@ -180,11 +222,21 @@ def prove_end_to_end(
     low = {name: value for name, value in found.psnr_db.items() if value < MIN_END_TO_END_DB}
     if low:
         raise ParityError(f"end to end below {MIN_END_TO_END_DB} dB: {low}")
-    if any(spec.graph.variants for spec in specs):
+    if any(graph.variants for spec in specs for graph in spec.graphs.values()):
         # Each stage was proven alone. A base picture that differs a little gives a larger picture
         # that differs as much: the last figures are the first stage's, carried through.
-        found = compare_cascades(cascade.exported, cascade.quantized, prompts, options)
+        found = compare_cascades(exported, quantized, prompts, options)
         report(f"all in int8   {decibels(found.psnr_db)} from the float32 graphs")
+
+
+def comparable(cascade: ExportedCascade) -> int:
+    """How many components can be compared end to end: those before the first that draws values.
+
+    One bit less in what such a stage is given makes another picture of it. It was proven alone, on
+    the same inputs, to the bit.
+    """
+    drawing = [family_of(stage.spec).is_discrete for stage in cascade.stages]
+    return 1 + (drawing.index(True) if True in drawing else len(drawing))
 
 
 def decibels(psnr_db: Mapping[str, float]) -> str:
@@ -198,7 +250,8 @@ def refuse_nothing_written(cascade: ExportedCascade, options: ExportOptions) -> 
     Raises:
         UnsupportedModel: naming the option.
     """
-    graphs = [cascade.encoder.spec.graph, *(stage.spec.graph for stage in cascade.stages)]
+    specs = [cascade.encoder.spec, *(stage.spec for stage in cascade.stages)]
+    graphs = [graph for spec in specs for graph in spec.graphs.values()]
     for asked, written, field in (
         (options.gpu_forms, [form for graph in graphs for form in graph.gpu_forms], "gpu_forms"),
         (

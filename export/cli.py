@@ -68,6 +68,14 @@ def register(subparsers: Any) -> None:
         metavar="STAGE=FOLDER",
         help="checkpoints of students in place of a stage's own: base=base.guided.8",
     )
+    parser.add_argument(
+        "--stages",
+        nargs="+",
+        default=[],
+        metavar="STAGE",
+        help="a cascade of pixels by groups, the smallest first: px8 px16 px32 px64 (default: the "
+        "diffusion stages)",
+    )
     other = parser.add_argument_group(
         "somebody else's cascade (docs/how-to/export-torch-modules.md)"
     )
@@ -107,6 +115,8 @@ def run_export(args: argparse.Namespace) -> int:
         if getattr(args, option):
             name = option.replace("_", "-")
             raise InvalidRequest(f"--{name} goes with --from", field=name)
+    if args.stages:
+        return run_export_pixels(args)
     try:
         from export.adapters.reference_cascade import ReferenceSource, describe_reference
         from export.bundle_folder import check_out
@@ -134,6 +144,48 @@ def run_export(args: argparse.Namespace) -> int:
     )
     write_cascade(describe_reference(source), out, options=options, report=print)
     return 0
+
+
+def run_export_pixels(args: argparse.Namespace) -> int:
+    """Write a bundle of stages that make their pictures by groups of pixels."""
+    try:
+        from export.adapters.pixel_cascade import PixelSource, describe_pixels
+        from export.bundle_folder import check_out
+        from export.bundle_writer import write_cascade
+    except ImportError as exc:
+        raise MissingExtra(f"export needs: pip install 'edge-cascade[export]' ({exc})") from exc
+    if args.out is None:
+        raise InvalidRequest("--stages needs --out FOLDER", field="out")
+    check_exact_alone(args)
+    check_out(args.out)
+    source = PixelSource(
+        stages=tuple(args.stages),
+        checkpoints=args.checkpoints or CHECKPOINTS,
+        data_file=args.data or DATA,
+    )
+    write_cascade(describe_pixels(source), args.out, report=print)
+    return 0
+
+
+def check_exact_alone(args: argparse.Namespace) -> None:
+    """Refuse what would make other pictures of an exact cascade.
+
+    Raises:
+        InvalidRequest: naming the flag.
+    """
+    asked_for = {
+        "precisions": set(args.precisions or ["fp32"]) - {"fp32"},
+        "gpu-forms": set(args.gpu_forms or []),
+        "storage": {args.storage} - {None},
+        "networks": set(args.networks),
+    }
+    for flag, values in asked_for.items():
+        if values:
+            raise InvalidRequest(
+                f"{flag}: stages of pixels by groups are exact in fp32 alone and make other "
+                f"pictures in any other precision: leave --{flag} {min(values)} out",
+                field=flag,
+            )
 
 
 def pairs_of(texts: list[str], flag: str, form: str) -> dict[str, str]:
@@ -202,7 +254,7 @@ def run_export_foreign(args: argparse.Namespace) -> int:
         raise MissingExtra(f"export needs: pip install 'edge-cascade[export]' ({exc})") from exc
     if args.out is None:
         raise InvalidRequest("--from needs --out FOLDER", field="out")
-    for name in ("checkpoints", "data", "storage", "networks"):
+    for name in ("checkpoints", "data", "storage", "networks", "stages"):
         if getattr(args, name):
             raise InvalidRequest(
                 f"{name}: it is for our own stages; what comes by --from says it itself",

@@ -11,7 +11,7 @@ Records only; nothing here knows where the modules come from.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from torch import nn
 
@@ -25,6 +25,9 @@ from cascade.diffusion.spec import (
     ThresholdSpec,
 )
 from cascade.errors import InvalidRequest, UnsupportedModel
+from cascade.pixels.scheme import PassScheme
+from cascade.pixels.spec import PixelAugmentation
+from cascade.pixels.weights import UNIT_SIXTEENTHS
 from cascade.request import Handoff
 from cascade.types import Array
 
@@ -106,6 +109,16 @@ class StageDescription:
     training: Mapping[str, str | float] = field(default_factory=dict)
     """What the manifest shall say of the training."""
 
+    @property
+    def has_int8_form(self) -> bool:
+        """Whether int8 is tried."""
+        return True
+
+    @property
+    def calibrates_on_prompts(self) -> bool:
+        """Whether int8 has the cascade's prompts alone to begin its runs with."""
+        return self.starts is None
+
     def __post_init__(self) -> None:
         """Refuse what contradicts itself before anything is exported."""
         if (self.input_resolution is None) != (self.augmentation is None):
@@ -137,10 +150,61 @@ class StageDescription:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class PixelStageDescription:
+    """One stage that makes its picture by groups of pixels: its networks and its passes.
+
+    Both networks have to be exact (`stages.networks.exact`): what is drawn from their answers is
+    another picture wherever one bit is another.
+    """
+
+    name: str
+    body: nn.Module
+    """Takes `canvas` `[B, 3, H, W]` (0 to 255, 0 where unknown), `known` `[B, 1, H, W]`,
+    `pass_index` `[B]` int64, `targets` `[B, n]` int64, with a parent `low_res` `[B, 3, h, w]`, and
+    where they are used `context`, `context_mask` and `aug_level` `[B]`; returns `features`
+    `[B, n, F]`. All float32 unless said, all per sample."""
+    heads: nn.Module
+    """Takes `features`, `earlier` `[B, n, 2]` int64 (256 for a channel to come) and, where there
+    are candidates, `match` `[B, n, K]`; returns `high` `[B, n, 16]`, `low` `[B, n, 256]` and, where
+    there are candidates, `copy` `[B, n, K + 1]`: whole numbers of sixteenths of a nat."""
+    features: int
+    """F."""
+    scheme: PassScheme
+    """Passes, guesses and candidates; planes of 8 bits."""
+    output_resolution: int
+    input_resolution: int | None = None
+    """Of the parent; None for a first stage."""
+    uses_context: bool = True
+    """Whether the body takes `context` and `context_mask`."""
+    augmentation: PixelAugmentation | None = None
+    """Where the body takes `aug_level`."""
+    temperature_16: int = UNIT_SIXTEENTHS
+    floor_16: int = 0
+    """Defaults of both choices, in sixteenths."""
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+    """Figures for the manifest, such as bits per value of held-out pictures."""
+    training: Mapping[str, str | float] = field(default_factory=dict)
+    """What the manifest shall say of the training."""
+
+    @property
+    def has_int8_form(self) -> bool:
+        """In another precision its pictures would be others."""
+        return False
+
+    @property
+    def calibrates_on_prompts(self) -> bool:
+        """Nothing is calibrated."""
+        return False
+
+
+AnyStageDescription = StageDescription | PixelStageDescription
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class CascadeDescription:
     """A whole cascade, the smallest stage first."""
 
-    stages: tuple[StageDescription, ...]
+    stages: tuple[AnyStageDescription, ...]
     licence: str
     """Of the weights."""
     provenance: str

@@ -89,4 +89,5 @@ def differing_values(found: Array, wanted: Array) -> int:
     if found.shape != wanted.shape or found.dtype != wanted.dtype:
         return max(1, wanted.size)
     # Bits: a zero of the other sign counts too, and so does anything that is not a number.
-    return int(np.count_nonzero(found.view(np.uint32) != wanted.view(np.uint32)))
+    bits = np.dtype(f"u{found.itemsize}")
+    return int(np.count_nonzero(found.view(bits) != wanted.view(bits)))

@@ -50,6 +50,8 @@ def export_graph(
         outputs: names and shapes, for the names.
     """
     sizes = {n for spec in inputs for n in spec.shape if isinstance(n, str)}
+    # Height and width in multiples: a U-Net halves them, and torch would guard each halving
+    # otherwise.
     dims = {
         name: STRIDE * torch.export.Dim(f"{name}_{STRIDE}", min=1, max=128)
         if name in ("height", "width")
@@ -60,6 +62,8 @@ def export_graph(
         spec.name: {axis: dims[n] for axis, n in enumerate(spec.shape) if isinstance(n, str)}
         for spec in inputs
     }
+    # Sizes of the examples are all different and none is 1: torch takes equal or single axes for
+    # the same or fixed.
     examples = zip(inputs, example_inputs(inputs), strict=True)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings():
@@ -87,6 +91,7 @@ def export_graph(
         node.doc_string = ""
     del model.graph.metadata_props[:]
     del model.metadata_props[:]
+    # torch's names of inner shapes; `axis_names` declares its own, and only what is proven.
     del model.graph.value_info[:]
     own_weights(model)
     return model

@@ -32,7 +32,7 @@ LIMITS = """\
   subjects, scenes, counts, text and photographs are outside of what it has seen.
 - The text encoder is small and frozen: prompts beyond the captions' vocabulary are served by
   likeness.
-- What was seen wrong in its pictures is described in `docs/reference-cascade.md`, from sheets on
+- What was seen wrong in its pictures is described in `docs/reference/model-card.md`, from sheets on
   which no picture is left out.
 - The probe that judges it was trained on few renderings of each concept; the last rows of its table
   say how far its word counts.

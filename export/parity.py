@@ -14,7 +14,7 @@ from cascade.errors import ParityError
 from cascade.events import StageFinished
 from cascade.generate import generate
 from cascade.graph_spec import ParityRecord
-from cascade.request import FamilyOptions, GenerateRequest
+from cascade.request import FamilyOptions, GenerateRequest, Handoff
 from cascade.stage import Stage
 from cascade.types import Array, ImageU8
 from stages.evaluation.metrics import psnr_db
@@ -66,14 +66,17 @@ def compare_engines(
         finite = np.isfinite(value).all() and np.isfinite(reference).all()
         if value.shape != reference.shape or not finite:
             raise ParityError(f"{output}: shape {value.shape} or values that are not finite")
+        # In double precision, so that the measure adds nothing of what it measures.
         difference = np.abs(value.astype(np.float64) - reference)
         worst = max(worst, float(difference.max()))
         squares += float((difference**2).sum())
         count += difference.size
         peak = max(peak, float(np.abs(reference).max()))
+    # 200 dB for equal answers: JSON has no infinity, and the manifest is JSON.
     noise = max(squares / count, 1e-20)
     record = ParityRecord(
         max_abs_error=worst,
+        # The range is -peak to peak, as a prediction has both signs.
         psnr_db=round(float(10 * np.log10((2 * peak) ** 2 / noise)), 1),
         tolerance_abs=tolerance_abs,
     )
@@ -117,3 +120,15 @@ def pictures(stages: Sequence[Stage], request: GenerateRequest) -> dict[str, Ima
         for event in generate(stages, request)
         if isinstance(event, StageFinished) and event.handoff.image is not None
     }
+
+
+def stage_picture(stage: Stage, start: Handoff, seed: int) -> ImageU8:
+    """The picture `[H, W, 3]` uint8 that a stage makes with its defaults.
+
+    Raises:
+        ParityError: it makes none.
+    """
+    for event in stage.run(GenerateRequest(seed=seed), start):
+        if isinstance(event, StageFinished) and event.handoff.image is not None:
+            return event.handoff.image
+    raise ParityError(f"{', '.join(stage.names)} made no picture")

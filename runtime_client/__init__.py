@@ -35,3 +35,32 @@ from cascade.request import GenerateRequest as GenerateRequest
 from runtime_client.client import Client as Client
 from runtime_client.config import ClientConfig as ClientConfig
 from runtime_client.result import Result as Result
+
+__all__ = [
+    "Accepted",
+    "BundleMismatch",
+    "Cancelled",
+    "CascadeError",
+    "Client",
+    "ClientConfig",
+    "DeadlineExceeded",
+    "DiffusionOptions",
+    "Event",
+    "FellBack",
+    "GenerateRequest",
+    "InvalidRequest",
+    "PermissionDenied",
+    "Preview",
+    "Progress",
+    "QuotaExceeded",
+    "RequestIdTaken",
+    "Result",
+    "Resumed",
+    "ServerBusy",
+    "StageFinished",
+    "Transferred",
+    "TransportError",
+    "Unauthenticated",
+    "UnknownRequest",
+    "VersionMismatch",
+]

@@ -254,6 +254,7 @@ class Client:
         """Where each component ran; what was fetched ran on the server."""
         components = self.bundle.manifest.components
         there = PRIVATE if self.config.server is None else SERVER
+        # A fetched request has no request here: whatever came of it, the server made.
         here = 0 if request is None else self.config.cut
         back = len(components)
         if collected.fell_back_at:
@@ -302,6 +303,7 @@ class Client:
             for event in generate(stages, request, handoff):
                 if isinstance(event, StageFinished):
                     handoff = event.handoff
+                    # What is finished is kept for the fallback, which then runs only the rest.
                     done = self.bundle.manifest.position(event.stage) + 1
                 yield event
                 self._owner.check("this request")

@@ -44,6 +44,7 @@ class Deadline:
 
     def earlier(self, seconds: float) -> "Deadline":
         """The deadline that many seconds before this one."""
+        # Both, so that the error names the time that was really given.
         return Deadline(self.allowed_s - seconds, self.ends_at - seconds, self.clock)
 
     def exceeded(self) -> DeadlineExceeded:

@@ -40,6 +40,8 @@ def check_request(manifest: Manifest, request: GenerateRequest) -> CheckedReques
     """
     names = [component.name for component in manifest.components]
     start, size = given_start(request)
+    # Nothing given means noise only where the bundle begins with it; elsewhere a prompt was
+    # forgotten.
     if start == "noise" and value_of(Prompt, manifest.components[0].starts_from) is not None:
         raise InvalidRequest("prompt: it is missing; say what the picture shows", field="prompt")
     first = first_position(manifest, start, size, request.first_stage or names[0])

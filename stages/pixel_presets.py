@@ -45,6 +45,9 @@ class PixelPreset:
     positions: bool = False
     exact: bool = True
     context_width: int = 384
+    temperature_16: int = 12
+    floor_16: int = 1
+    """How it is sampled by default, in sixteenths."""
     learning_rate: float = 2e-3
 
     @property

@@ -37,6 +37,7 @@ def save_safetensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     blobs = []
     offset = 0
     for name, tensor in tensors.items():
+        # Row-major, whatever the memory format: training is channels last.
         flat = tensor.detach().cpu().contiguous().reshape(-1)
         blob = flat.view(torch.uint8).numpy().tobytes()
         header[name] = {
@@ -47,6 +48,7 @@ def save_safetensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
         offset += len(blob)
         blobs.append(blob)
     text = json.dumps(header).encode()
+    # The format wants its data aligned to 8 bytes, and spaces are what JSON ignores.
     text += b" " * (-len(text) % 8)
     partial = path.with_name(path.name + ".partial")
     with partial.open("wb") as file:
@@ -65,6 +67,7 @@ def load_safetensors(path: Path) -> dict[str, Tensor]:
     """
     data = path.read_bytes()
     length = int.from_bytes(data[:8], "little")
+    # The length comes from the file: nothing is parsed that was not bounded.
     if len(data) < 8 or length > min(len(data) - 8, MAX_HEADER_BYTES):
         raise ValueError(f"{path.name}: header of {length} bytes in a file of {len(data)}")
     header = json.loads(data[8 : 8 + length])
@@ -83,6 +86,7 @@ def load_safetensors(path: Path) -> dict[str, Tensor]:
                 f"{path.name}: tensor {name} takes {size} bytes, the header says {begin} to {end} "
                 f"of {len(body)}"
             )
+        # A copy that may be written to: torch warns of tensors over memory that may not.
         blob = bytearray(body[begin:end])
         tensor = torch.frombuffer(blob, dtype=torch.uint8) if blob else torch.empty(0).byte()
         tensors[name] = tensor.view(dtype).reshape(entry["shape"])

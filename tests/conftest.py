@@ -1,5 +1,6 @@
 """What every test session shares: without torch, the packages that need it are left out."""
 
+import gc
 import os
 import shutil
 import signal
@@ -50,6 +51,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("gpu") and not here:
             item.add_marker(pytest.mark.skip(reason=NO_GPU))
+
+
+def pytest_collection_finish() -> None:
+    """Collect garbage seldom, and never look through what is loaded by now.
+
+    That lives as long as the process; an export of torch makes and drops very many objects, and
+    two fifths of its time went into looking for cycles among them.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -5,12 +5,14 @@
 
 from pathlib import Path
 
-from runtime_server.config.config import ServerConfig
+from runtime_server.config.config import LEAST, ServerConfig
 from runtime_server.config.config_file import write_config, write_value
 from runtime_server.config.settings import ServerSetting, settings
+from tests.reference_pages.markdown import table as table_of
+from tests.reference_pages.settings_advice import ADVICE
 
 ROOT = Path(__file__).parents[1]
-MANUAL = ROOT / "docs" / "operations.md"
+MANUAL = ROOT / "docs" / "reference" / "settings.md"
 EXAMPLE = ROOT / "deploy" / "server.toml"
 BEGIN, END = "<!-- settings -->", "<!-- end of settings -->"
 HEADER = """\
@@ -21,20 +23,27 @@ HEADER = """\
 """
 
 
+HEAD = ("setting", "flag", "unit", "default", "least", "meaning", "when to change it", "shown by")
+
+
 def table() -> str:
-    """The settings as a table of Markdown."""
-    rows = ["| setting and flag | default | what it is |", "|---|---|---|"]
-    return "\n".join([*rows, *(row(setting) for setting in settings())])
+    """The settings as a table of Markdown.
+
+    Raises:
+        KeyError: a setting has no advice yet; see tests/reference_pages/settings_advice.py.
+    """
+    return table_of(HEAD, (row(setting) for setting in settings()))
 
 
-def row(setting: ServerSetting) -> str:
+def row(setting: ServerSetting) -> tuple[str, ...]:
     """One line of it."""
     default = "" if setting.default is None else f"`{write_value(setting.default)}`"
+    flag = f"`{setting.flag}`"
     if setting.kind is bool:
-        flag = f"`{setting.flag}`, `{setting.flag.replace('--', '--no-')}`"
-    else:
-        flag = f"`{setting.flag}`"
-    return f"| `{setting.name}` {flag} | {default} | {setting.help} |"
+        flag += f", `{setting.flag.replace('--', '--no-')}`"
+    least = f"{LEAST[setting.name]:g}" if setting.name in LEAST else ""
+    advice = ADVICE[setting.name]
+    return (f"`{setting.name}`", flag, advice.unit, default, least, setting.help, *advice[1:])
 
 
 def manual() -> str:

@@ -33,6 +33,7 @@ TESTS = {
     "faults": "faults of networks, machines, callers and load, done to a real server process",
     "flags": "every flag of every subcommand has an effect that is tried",
     "packaging": "both wheels built, installed and used outside a checkout",
+    "reference_pages": "what the reference pages are made of, read from the source",
     "runtime_client": "client, transport, command line",
     "runtime_server": "admission, queues, cancelling, draining, reloading, metrics, traces",
     "stages": "networks, data, training (torch)",

@@ -6,6 +6,7 @@ from wire.parsing import parse_answer, parse_request, serialise
 
 def encode_cancel(request_id: str) -> bytes:
     """The message of `Cancel`."""
+    # No bundle id: a client that has updated its bundle must still be able to end what it began.
     return serialise(pb.CancelRequest(request_id=request_id))
 
 

@@ -12,6 +12,7 @@ from protos.cascade.v1 import cascade_pb2 as pb
 from wire.parsing import parse_answer, parse_request, serialise
 from wire.payloads import read_tensor, tensor_message
 
+# A sha256; a handle of any other length is refused before anything is looked up.
 HANDLE_BYTES = 32
 
 
@@ -41,6 +42,7 @@ def context_handle(context: ContextF16) -> bytes:
         32 bytes.
     """
     packed = pack_tensor(context)
+    # The shape is part of what is hashed: 2x6 and 3x4 of the same bytes are other contexts.
     head = f"{packed.shape[0]}x{packed.shape[1]}:{packed.dtype}:".encode("ascii")
     return hashlib.sha256(head + packed.data).digest()
 

@@ -23,6 +23,7 @@ def error_classes() -> dict[str, type[CascadeError]]:
     while waiting:
         kind = waiting.pop()
         found[kind("").reason] = kind
+        # Asked each time, not at import: a class that a later module defines is found too.
         waiting.extend(kind.__subclasses__())
     return found
 
@@ -42,6 +43,8 @@ def status_of_error(
     info = error_details_pb2.ErrorInfo(
         reason=error.reason,
         domain=ERROR_DOMAIN,
+        # ErrorInfo is sent as a trailer, and gRPC bounds all trailers together: nothing empty goes
+        # along.
         metadata={key: value for key, value in named.items() if value},
     )
     status.details.add().Pack(info)
@@ -50,6 +53,7 @@ def status_of_error(
         status.details.add().Pack(error_details_pb2.BadRequest(field_violations=[violation]))
     if error.retry_after_s is not None:
         delay = Duration()
+        # Through whole nanoseconds: a float of seconds would lose digits in Duration's two fields.
         delay.FromNanoseconds(round(error.retry_after_s * 1e9))
         status.details.add().Pack(error_details_pb2.RetryInfo(retry_delay=delay))
     return status
@@ -62,10 +66,13 @@ def error_of_status(status: Any) -> CascadeError | None:
     retry = error_details_pb2.RetryInfo()
     retry_after_s = None
     for detail in status.details:
+        # Unpack leaves the target alone where the detail is of another type, so that each is tried
+        # with all.
         detail.Unpack(info)
         detail.Unpack(bad)
         if detail.Unpack(retry):
             retry_after_s = retry.retry_delay.ToTimedelta().total_seconds()
+    # A proxy's or a load balancer's ErrorInfo may carry a reason that is spelt like one of ours.
     kind = error_classes().get(info.reason) if info.domain == ERROR_DOMAIN else None
     if kind is None:
         return None

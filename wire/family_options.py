@@ -9,6 +9,7 @@ from typing import Any
 
 from cascade.diffusion.request_options import DiffusionOptions
 from cascade.errors import StageError
+from cascade.pixels.request_options import PixelOptions
 from cascade.request import FamilyOptions
 from cascade.text.request_options import TextOptions
 from protos.cascade.v1 import cascade_pb2 as pb
@@ -44,18 +45,37 @@ def diffusion_message(options: FamilyOptions) -> pb.StageOptions:
 
 def read_diffusion(message: pb.StageOptions) -> DiffusionOptions:
     """The choices for a diffusion stage."""
+    # Clients from before families put the choices beside the oneof; both places are the same
+    # numbers.
     said: Any = message.diffusion if message.HasField("diffusion") else message
     return DiffusionOptions(
+        # HasField tells an explicit 0, which is refused with its name, from nothing asked.
         steps=said.steps if said.HasField("steps") else None,
         guidance=said.guidance if said.HasField("guidance") else None,
         augmentation=said.augmentation if said.HasField("augmentation") else None,
     )
 
 
+def pixels_message(options: FamilyOptions) -> pb.StageOptions:
+    """The choices for a stage of pixels by groups."""
+    return pb.StageOptions(pixels=pb.PixelOptions(**chosen(options)))
+
+
+def read_pixels(message: pb.StageOptions) -> PixelOptions:
+    """The choices for a stage of pixels by groups."""
+    said: Any = message.pixels
+    names = ("temperature_16", "floor_16", "guidance_16", "augmentation")
+    return PixelOptions(**{name: getattr(said, name) for name in names if said.HasField(name)})
+
+
 WRITERS: Mapping[type, Callable[[FamilyOptions], pb.StageOptions]] = {
     DiffusionOptions: diffusion_message,
+    PixelOptions: pixels_message,
     # Nothing can be chosen, so nothing is said.
     TextOptions: lambda _: pb.StageOptions(),
 }
-READERS: Mapping[str, Callable[[pb.StageOptions], FamilyOptions]] = {"diffusion": read_diffusion}
+READERS: Mapping[str, Callable[[pb.StageOptions], FamilyOptions]] = {
+    "diffusion": read_diffusion,
+    "pixels": read_pixels,
+}
 """By the name of the field in the oneof."""

@@ -20,6 +20,7 @@ class Fragment:
 
 def split(message: bytes) -> list[Fragment]:
     """A message in fragments of at most `MAX_FRAGMENT_BYTES`."""
+    # Splitting is of bytes, not of fields: the parts mean nothing until they are joined.
     starts = range(0, len(message), MAX_FRAGMENT_BYTES)
     return [
         Fragment(message[start : start + MAX_FRAGMENT_BYTES], is_last=start == starts[-1])
@@ -29,6 +30,8 @@ def split(message: bytes) -> list[Fragment]:
 
 def fragment_message(fragment: Fragment) -> pb.Fragment:
     """A Fragment message."""
+    # The end is marked, not counted beforehand: a stream that breaks off is told from one that is
+    # whole.
     return pb.Fragment(data=fragment.data, last=fragment.is_last)
 
 

@@ -60,6 +60,7 @@ class GenerateCall:
     """By component name: what it must compute in; one that is not named may use any."""
     format: ImageFormat = "png"
     """Of the stage images."""
+    # A number per component, because a multiple of the step says nothing to a family without steps.
     previews: int = 0
     """Previews of each component at most; 0 for none."""
     preview_every: int = 0
@@ -123,9 +124,12 @@ def decode_generate(data: bytes) -> GenerateCall:
         last_stage=message.last_stage,
         options={name: read_options(options) for name, options in message.options.items()},
         precisions={
+            # The name is a caller's own text, up to a whole message long: an error quotes its
+            # beginning.
             name: read_precision(number, f"precisions.{name[:SHOWN]}")
             for name, number in message.precisions.items()
         },
+        # Unspecified is 0 in proto3; the default is chosen here, so that both sides see one value.
         format=read_format(output.format, "output.format") if output.format else "png",
         previews=output.previews,
         preview_every=output.preview_every,
@@ -147,6 +151,8 @@ def decode_head(data: bytes) -> GenerateHead:
     """
     message = parse_request(pb.GenerateRequest, data)
     start = message.WhichOneof("start")
+    # The width as it is claimed; the picture itself is decoded, and compared with it, after
+    # admission.
     width = message.image.image.width if start == "image" else 0
     return GenerateHead(message.request_id, start, width, message.first_stage)
 
@@ -155,6 +161,7 @@ def find_request_id(data: bytes) -> str:
     """The request id in the message of `Generate`, for an error; empty when there is none."""
     try:
         request_id: str = pb.GenerateRequest.FromString(data).request_id
+    # The call fails with its own typed error elsewhere; here only the log line would lack its id.
     except DecodeError:
         return ""
     return request_id

@@ -43,6 +43,7 @@ class StageResult:
     stage: str
     image: EncodedImage | None = None
     context: PackedTensor | None = None
+    # Names are free text on the wire: a server may time more than this client knows rows for.
     seconds: Mapping[str, float] = field(default_factory=dict)
     """Where the time went, by name."""
     computed: Backend | None = None
@@ -88,6 +89,7 @@ def decode_event(data: bytes) -> GenerateEvent | None:
     """
     response = parse_answer(pb.GenerateResponse, data, "Generate")
     kind = response.WhichOneof("event")
+    # A newer server may send kinds that are unknown here; to skip them keeps older clients working.
     return READERS[kind](getattr(response, kind)) if kind in READERS else None
 
 
@@ -112,6 +114,7 @@ def progress_message(event: Progress) -> Any:
 
 def read_progress(message: Any) -> Progress:
     """How far a stage is."""
+    # Servers from before `unit` counted steps of diffusion and nothing else.
     return Progress(message.stage, message.step, message.of, message.unit or "step")
 
 
@@ -145,9 +148,12 @@ def read_result(message: Any) -> StageResult:
     precision = PRECISIONS.get(message.precision)
     return StageResult(
         stage=message.stage,
+        # Presence, not emptiness: an image of no bytes must fail to decode, not pass for a context.
         image=read_received_image(message.image) if message.HasField("image") else None,
         context=read_tensor(message.context) if message.HasField("context") else None,
         seconds=dict(message.seconds),
+        # 0 (unspecified) and numbers of newer servers both have no precision here: unknown, not
+        # float32.
         computed=None if precision is None else Backend(message.engine, precision),
     )
 
@@ -160,6 +166,8 @@ def read_received_image(message: Any) -> EncodedImage:
     """
     try:
         return read_image(message, "image")
+    # The same reader serves both directions; here the fault is the server's, and the caller's
+    # request is sound.
     except InvalidRequest as exc:
         raise TransportError("the server sent a picture of an unknown format") from exc
 

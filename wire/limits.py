@@ -11,7 +11,9 @@ __all__ = ["MAX_CONTEXT_TOKENS", "MAX_MESSAGE_BYTES", "MAX_RESOLUTION"]
 MAX_FRAGMENT_BYTES = 2 << 20
 """Of a message that comes in fragments; what either side holds beside the message itself."""
 
+# gRPC's own default for what a receiver takes; a peer of another language has it too.
 MAX_METADATA_BYTES = 8 << 10
+# Longer than a UUID or a hash in hex; ids stand in every log line and in memory for their lifetime.
 MAX_REQUEST_ID = 64
 MAX_TOKEN_CHARACTERS = 4096
 """Of a bearer token; a JWT with many claims is shorter, and all metadata must fit their limit."""
@@ -31,4 +33,6 @@ def max_joined_bytes(largest_picture: int) -> int:
     Args:
         largest_picture: width and height in pixels of the largest picture that can be in it.
     """
+    # Raw pixels are the largest form of a picture, three bytes each; one message more is for all
+    # else.
     return 3 * largest_picture**2 + MAX_MESSAGE_BYTES

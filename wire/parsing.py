@@ -47,5 +47,6 @@ def parse_answer(kind: Any, data: bytes, method: str) -> Any:
 
 def serialise(message: Any) -> bytes:
     """A protobuf message as bytes."""
+    # Not deterministic: maps may come in any order, so nothing is hashed over serialised messages.
     data: bytes = message.SerializeToString()
     return data

@@ -31,6 +31,7 @@ PRECISION_NUMBERS: dict[Precision, Any] = {
     Precision.INT8: pb.PRECISION_INT8,
     Precision.FP8: pb.PRECISION_FP8,
 }
+# Inverted rather than written twice: a dtype that can be sent can be read.
 DTYPE_NAMES = {number: name for name, number in DTYPE_NUMBERS.items()}
 FORMAT_NAMES: Mapping[int, ImageFormat] = {number: f for f, number in FORMAT_NUMBERS.items()}
 PRECISIONS: Mapping[int, Precision] = {number: p for p, number in PRECISION_NUMBERS.items()}
@@ -61,6 +62,7 @@ def tensor_message(packed: PackedTensor) -> Any:
 
 def read_tensor(message: Any) -> PackedTensor:
     """A tensor as it came; an unknown dtype has an empty name."""
+    # Not refused here: whoever unpacks it knows the field's path and names it in the error.
     return PackedTensor(tuple(message.shape), DTYPE_NAMES.get(message.dtype, ""), message.data)
 
 

@@ -1,5 +1,6 @@
 """The gRPC service by name, and the version that both sides compare at the first call."""
 
+# Fields that are only added need no new number: protobuf skips what it does not know.
 WIRE_VERSION = 1
 """Raised whenever an older peer would misread a newer one."""
 

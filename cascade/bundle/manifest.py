@@ -30,11 +30,15 @@ class Manifest:
     """The whole table; `bundle_id` names the bundle."""
 
     format_version: int
+    """3 in this format."""
     name: str
+    """Of the bundle, for people."""
     licence: str
+    """Of the weights, in a word or a sentence."""
     components: tuple[ComponentSpec, ...]
-    """In the order of the work; of each, `family` says what else its entry holds."""
+    """In the order of the work; of each, `family` decides what else its entry holds."""
     files: tuple[FileEntry, ...]
+    """Every file of the folder but the manifest and its signature."""
     provenance: Mapping[str, Any] = field(default_factory=dict)
     """How the bundle came about; of it only `UPGRADED_FROM` is read."""
 
@@ -132,6 +136,7 @@ def check_chain(components: Sequence[ComponentSpec]) -> None:
         for value in spec.starts_from:
             if index == 0 and value.kind in GIVEN:
                 there[value.kind] = value
+            # Compared as values: 64x64 of 256 levels is not 64x64 of 8, whatever their sizes say.
             if there.get(value.kind) != value:
                 found = there.get(value.kind, "nothing of that kind")
                 raise ManifestError(f"{path}: expected {found}, got {value}", field=path)
@@ -142,6 +147,7 @@ def check_chain(components: Sequence[ComponentSpec]) -> None:
                 field=path,
             )
         made = spec.makes
+        # Later ones of a kind hide earlier ones: a stage sees the last picture, and still the text.
         there[made.kind] = made
 
 

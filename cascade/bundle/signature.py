@@ -72,6 +72,7 @@ def check_signature(data: bytes, signature: bytes, public_key: Path) -> None:
         raise InvalidRequest(
             f"require_signature: {public_key} is not an Ed25519 key", field="require_signature"
         )
+    # Told apart from a wrong one: a file that was cut short is an accident and says so.
     if len(signature) != SIGNATURE_BYTES:
         raise ManifestError(
             f"the signature has {len(signature)} bytes instead of {SIGNATURE_BYTES}: the bundle "
@@ -99,6 +100,7 @@ def make_key(path: Path) -> bytes:
         serialization.NoEncryption(),
     )
     try:
+        # The mode at the creation: with a chmod afterwards others could open it in between.
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)

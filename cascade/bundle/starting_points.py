@@ -34,6 +34,8 @@ def starts_with(spec: ComponentSpec, start: StartKind, size: Size | None = None)
     image = value_of(Image, spec.starts_from)
     return (
         image is not None
+        # A picture comes with a context or label beside it, see the oneof `start` of the wire; with
+        # nothing else.
         and kinds <= {"image", "context", "label"}
         and (size is None or size == (image.width, image.height))
     )

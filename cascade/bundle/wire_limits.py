@@ -61,6 +61,7 @@ def check_result_fits(spec: ComponentSpec, path: str) -> None:
     if not isinstance(made, Context):
         return
     size_bytes = cost_of(spec).result_bytes
+    # Two bytes a number: contexts travel in half precision.
     tokens = size_bytes // max(1, 2 * made.width)
     if tokens > MAX_CONTEXT_TOKENS:
         raise ManifestError(

@@ -21,10 +21,15 @@ JPEG_QUALITY = 92
 PNG_LEVEL = 3
 """zlib level of PNG: higher ones take longer than the link that they relieve."""
 
+PREVIEW_SIZE = 256
+"""Previews of larger pictures are subsampled to this width."""
+
 
 def to_network(image: ImageU8) -> Batch:
     """`[H, W, 3]` uint8 to `[1, 3, H, W]` float32 in [-1, 1]."""
     planar = np.ascontiguousarray(image.transpose(2, 0, 1)[None], np.float32)
+    # Divided, not multiplied by 1 / 127.5, which float32 does not hold: 0 and 255 become -1 and 1
+    # exactly.
     return planar / np.float32(127.5) - np.float32(1)
 
 
@@ -43,9 +48,24 @@ def from_network(x0: Batch) -> ImageU8:
         for channel in range(channels):
             levels = x0[0, channel, rows] + np.float32(1)
             levels *= np.float32(127.5)
+            # Rounded before it is clipped and cast: a cast alone cuts off, and wraps around beyond
+            # 255.
             np.clip(np.rint(levels, out=levels), 0, 255, out=levels)
             pixels[rows, :, channel] = levels
     return pixels
+
+
+def subsampled(image: ImageU8) -> ImageU8:
+    """At most `PREVIEW_SIZE` pixels wide, by leaving rows and columns out.
+
+    Args:
+        image: `[H, W, 3]` uint8.
+
+    Returns:
+        `[h, w, 3]` uint8, contiguous.
+    """
+    stride = max(1, image.shape[1] // PREVIEW_SIZE)
+    return np.ascontiguousarray(image[::stride, ::stride])
 
 
 def encode_image(
@@ -65,6 +85,7 @@ def encode_image(
     if format_ == "png":
         texts = PngImagePlugin.PngInfo()
         for key, value in (text or {}).items():
+            # iTXt is UTF-8; PNG's older tEXt holds Latin-1 alone, and prompts are of any script.
             texts.add_itxt(key, value)
         picture.save(out, "PNG", compress_level=PNG_LEVEL, pnginfo=texts)
     elif format_ == "webp":
@@ -111,7 +132,9 @@ def decode_image(
             )
         return np.frombuffer(data, np.uint8).reshape(height, width, 3)
     try:
+        # One codec is tried, the declared one: Pillow would otherwise offer the bytes to forty.
         with Image.open(io.BytesIO(data), formats=[format_.upper()]) as picture:
+            # From the header: no pixel is decoded of a picture that claims another size.
             if picture.size != (width, height):
                 raise ImageCodecError(
                     f"{field}.data: expected {width}x{height} pixels, the file says "

@@ -36,7 +36,7 @@ def build_parser(words: "Sequence[str] | None" = None) -> "CommandParser":
     parser = CommandParser(
         prog="cascade",
         description="A text-to-image cascade, half on the device and half on a server.",
-        epilog="Exit codes, signals and streams: docs/command-line.md.",
+        epilog="Exit codes, signals and streams: docs/reference/cli.md.",
     )
     version = f"edge-cascade {__version__}"
     parser.add_argument("-V", "--version", action="version", version=version)

@@ -1,6 +1,6 @@
 """What the `cascade` command returns to the shell, and which error means what.
 
-One table for every subcommand; docs/command-line.md shows it. Knows errors; not who raises them.
+One table for every subcommand; docs/reference/cli.md shows it. Knows errors; not who raises them.
 """
 
 from cascade.errors import (

@@ -80,6 +80,8 @@ class EngineDenoiser:
         for name, value in (("prediction", prediction), ("variance", variance)):
             if value is not None and value.shape != x_t.shape:
                 raise StageError(f"{name}: expected shape {x_t.shape}, got {value.shape}")
+        # The schedule in double precision, the pictures in single: a scale is one number, a picture
+        # a million.
         times = np.asarray(t, np.float64)
         alpha, sigma = self.schedule.alpha(times), self.schedule.sigma(times)
         x0 = x0_of(self.prediction, prediction, x_t, alpha, sigma)

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from cascade.boundary import Context, Image, value_of
 from cascade.diffusion.request_options import DiffusionOptions
 from cascade.diffusion.spec import DiffusionSpec
 from cascade.graph_spec import NET
 from cascade.request import FamilyOptions, Handoff
+from cascade.start_inputs import blank_start
 from cascade.types import Array
 
 
@@ -50,15 +50,7 @@ class DiffusionDummyRun:
 
     def start(self, spec: DiffusionSpec, *, tokens: int) -> Handoff:
         """Embeddings of zeros, and a white picture."""
-        context, image = None, None
-        text, low = value_of(Context, spec.starts_from), value_of(Image, spec.starts_from)
-        if text is not None:
-            (shape,) = [t.shape for t in spec.graphs[NET].inputs if t.name == "context"]
-            length = shape[-2] if isinstance(shape[-2], int) else tokens
-            context = np.zeros((length, text.width), np.float16)
-        if low is not None:
-            image = np.full(low.shape, low.levels - 1, np.uint8)
-        return Handoff(context=context, image=image)
+        return blank_start(spec.graphs[NET], spec.starts_from, tokens)
 
     def options(self, spec: DiffusionSpec) -> FamilyOptions:
         """One step."""

@@ -3,7 +3,7 @@
 Knows the record and what a run takes; the sampler is loaded when a stage is opened.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cascade.boundary import Context, Image, value_of
@@ -16,6 +16,7 @@ from cascade.engine import Engine
 from cascade.events import Backend
 from cascade.family import ComponentSpec, PlanWarning, ReadFile, StartCheck
 from cascade.graph_spec import NET
+from cascade.precision import Precision
 from cascade.request import FamilyOptions
 from cascade.stage import EngineStage
 from cascade.types import ContextF16
@@ -63,6 +64,11 @@ class DiffusionFamily:
             pixels=plan.steps * spec.makes.pixels,
             result_bytes=spec.makes.size_bytes,
         )
+
+    def precisions(self, spec: DiffusionSpec) -> Collection[Precision]:
+        """Any: the exporter has compared results."""
+        del spec
+        return tuple(Precision)
 
     def start_check(self, spec: DiffusionSpec, read: ReadFile) -> StartCheck:
         """The context fits the graph, and so does the picture where there must be one."""

@@ -6,17 +6,14 @@ fit one component. Knows the manifest's records and a request; runs nothing.
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from cascade.boundary import Context, Image, value_of
 from cascade.diffusion.guidance import ConstantGuidance, GuidanceWeight, OscillatingGuidance
 from cascade.diffusion.request_options import DiffusionOptions
 from cascade.diffusion.schedule import Schedule, listed_times, make_schedule, training_steps
 from cascade.diffusion.spec import DiffusionSpec
 from cascade.errors import InvalidRequest
-from cascade.numerics.finite import is_finite
-from cascade.numerics.length_buckets import bucket_length, pad_tokens
 from cascade.request import FamilyOptions, Handoff
+from cascade.start_inputs import context_inputs, low_image
 from cascade.types import Array, ImageU8, Times
 
 
@@ -38,6 +35,7 @@ def resolve_options(spec: DiffusionSpec, options: FamilyOptions | None) -> Sampl
     options = asked_options(spec, options)
     guidance = spec.guidance
     weight: GuidanceWeight
+    # A weight that is asked for holds for all steps, also where the default alternates.
     if options.guidance is not None or guidance.kind == "constant":
         weight = ConstantGuidance(guidance.weight if options.guidance is None else options.guidance)
     else:
@@ -135,6 +133,7 @@ def run_times(spec: DiffusionSpec, schedule: Schedule, steps: int) -> Times:
         InvalidRequest: the schedule cannot space so many.
     """
     known = training_steps(spec.schedule)
+    # A list holds for its own length alone: other numbers of steps were never tuned and are spaced.
     if known is not None and len(spec.timesteps) == steps:
         return listed_times(known, spec.timesteps)
     return schedule.timesteps(steps)
@@ -159,29 +158,7 @@ def check_context(spec: DiffusionSpec, handoff: Handoff) -> dict[str, Array]:
     """
     if value_of(Context, spec.starts_from) is None:
         return {}
-    context = handoff.context
-    if context is None:
-        raise InvalidRequest(f"context: {spec.name} needs text embeddings", field="context")
-    tokens, width = next(i.shape[-2:] for i in spec.graph.inputs if i.name == "context")
-    fits = context.ndim == 2 and context.shape[1] == width
-    if not fits or len(context) not in ([tokens] if isinstance(tokens, int) else range(1, 513)):
-        expected = tokens if isinstance(tokens, int) else "1 to 512"
-        raise InvalidRequest(
-            f"context.shape: expected [{expected}, {width}], got {list(context.shape)}",
-            field="context.shape",
-        )
-    if not is_finite(context):
-        raise InvalidRequest(
-            f"context.data: holds NaN or infinity; {spec.name} needs finite text embeddings",
-            field="context.data",
-        )
-    masked = any(i.name == "context_mask" for i in spec.graph.inputs)
-    free = masked and not isinstance(tokens, int)
-    length = bucket_length(len(context)) if free else len(context)
-    return {
-        "context": pad_tokens(context[None].astype(np.float32), length),
-        "context_mask": pad_tokens(np.ones((1, len(context)), np.float32), length),
-    }
+    return context_inputs(spec.name, spec.graph, handoff)
 
 
 def check_start(spec: DiffusionSpec, handoff: Handoff) -> None:
@@ -204,12 +181,4 @@ def check_image(spec: DiffusionSpec, handoff: Handoff) -> ImageU8:
     low = value_of(Image, spec.starts_from)
     if low is None:
         raise InvalidRequest(f"image: {spec.name} starts from none", field="image")
-    size = f"{low.width}x{low.height}"
-    if handoff.image is None:
-        raise InvalidRequest(f"image: {spec.name} needs one of {size}", field="image")
-    if handoff.image.shape != low.shape:
-        raise InvalidRequest(
-            f"image: {spec.name} starts from {size} RGB, got {list(handoff.image.shape)}",
-            field="image",
-        )
-    return handoff.image
+    return low_image(spec.name, low.shape, handoff)

@@ -229,6 +229,7 @@ class TableSpec:
     alpha_bar: tuple[float, ...]
     """Signal power left after each training step, the cleanest first."""
     spacing: Spacing = "leading"
+    """Which training steps a shorter run keeps."""
     offset: int = 0
     """`leading` only: added to every kept step."""
 

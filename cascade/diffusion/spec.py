@@ -28,12 +28,15 @@ class GuidanceSpec:
     """Default guidance; the convention is `uncond + w (cond - uncond)`."""
 
     kind: Literal["constant", "oscillating"]
+    """One weight, or two in turns."""
     weight: float
+    """The weight, or the higher one."""
     low_weight: float = 1.0
     """Oscillating only."""
     first_steps: int = 0
     """Oscillating only: steps with the high weight before it starts to alternate."""
     convention: Literal["uncond + w (cond - uncond)"] = "uncond + w (cond - uncond)"
+    """What a weight means."""
     taught: tuple[float, ...] = ()
     """Students of guidance only: the lowest and the highest weight of their training. The graph
     takes the weight as its input `guidance` and is asked once a step, not twice."""
@@ -44,7 +47,9 @@ class ThresholdSpec:
     """How the estimate of the clean image is kept in range."""
 
     kind: Literal["none", "static", "dynamic"]
+    """Nothing, clipping to [-1, 1], or dynamic thresholding."""
     percentile: float = 1.0
+    """Dynamic only: share of the magnitudes that stays unclipped, 0 to 1."""
     cap: float | None = None
     """Dynamic only: the divisor never exceeds it."""
 
@@ -54,8 +59,11 @@ class AugmentationSpec:
     """Noise-conditioning augmentation of the low-resolution image."""
 
     lowest: float
+    """Least level that a request may choose."""
     highest: float
+    """Largest level that a request may choose."""
     default: float
+    """Level where the request chooses none."""
     schedule: ScheduleSpec = "cosine"
     """A level `s` is this schedule's forward process at time `s`."""
 
@@ -67,6 +75,7 @@ class StoredContext:
     file: str
     """`tokens` rows of the text encoder's width, float16, little endian, nothing else."""
     tokens: int
+    """Number of rows."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,31 +83,41 @@ class DiffusionSpec:
     """A stage that denoises: a base stage, or super-resolution if it starts from a picture."""
 
     name: str
+    """Unique in the bundle."""
     family: Literal["diffusion"]
+    """Names this record."""
     graphs: Mapping[str, GraphSpec]
     """The one network, under the role `net`."""
     starts_from: tuple[BoundaryValue, ...]
     """Text embeddings, and the picture that super-resolution enlarges."""
     makes: Image
+    """A picture, and its size."""
     schedule: ScheduleSpec
+    """The noise schedule: the name of a rule, or numbers."""
     prediction: Prediction
+    """What the graph's output `prediction` is."""
     variance: Literal["fixed", "learned_range"] = "fixed"
     """Where the `ddpm` sampler takes the variance of a step from: `gamma`, or the graph's second
     output `variance`: per pixel, -1 for the lower bound and 1 for the upper."""
     sampler: SamplerKind
+    """The algorithm of a run."""
     steps: int
+    """Of a run, where the request chooses none."""
     timesteps: tuple[int, ...] = ()
     """Training steps that a run of just so many steps keeps, the noisiest first, counted from 0;
     empty for the schedule's own choice."""
     gamma: float
     """Stochasticity of the `ddpm` sampler where the variance is fixed."""
     guidance: GuidanceSpec
+    """Of a run, where the request chooses none."""
     null_context: Literal["mask"] | StoredContext
     """How the unconditional half is asked for: every token masked out, or another context."""
     threshold: ThresholdSpec
+    """What keeps the estimate of the clean picture in range."""
     enlarge: UpsampleKind = "cubic"
     """How the input image is brought to the output resolution."""
     augmentation: AugmentationSpec | None
+    """Of super-resolution; null of a base stage."""
     provenance: Mapping[str, Any] = field(default_factory=dict)
     """How it came about; nothing that runs reads it."""
 

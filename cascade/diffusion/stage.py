@@ -11,7 +11,7 @@ from functools import cache
 import numpy as np
 
 from cascade.boundary import Image, value_of
-from cascade.codecs.image import from_network, to_network
+from cascade.codecs.image import from_network, subsampled, to_network
 from cascade.diffusion.conditioning import augment, upsample
 from cascade.diffusion.denoiser import Denoiser, EngineDenoiser
 from cascade.diffusion.guidance import GuidedDenoiser
@@ -33,10 +33,7 @@ from cascade.events import Backend, Event, Preview, Progress, StageFinished
 from cascade.graph_spec import NET
 from cascade.numerics.noise import AUGMENTATION, START, normals
 from cascade.request import GenerateRequest, Handoff
-from cascade.types import Array, Batch, ContextF16, ImageU8
-
-PREVIEW_SIZE = 256
-"""Previews of larger pictures are subsampled to this width."""
+from cascade.types import Array, Batch, ContextF16
 
 
 class DiffusionStage:
@@ -193,16 +190,3 @@ class DiffusionStage:
             return thresholded(guided, spec.threshold)
 
         return at
-
-
-def subsampled(image: ImageU8) -> ImageU8:
-    """At most `PREVIEW_SIZE` pixels wide, by leaving rows and columns out.
-
-    Args:
-        image: `[H, W, 3]` uint8.
-
-    Returns:
-        `[h, w, 3]` uint8, contiguous.
-    """
-    stride = max(1, image.shape[1] // PREVIEW_SIZE)
-    return np.ascontiguousarray(image[::stride, ::stride])

@@ -47,6 +47,7 @@ class DynamicThreshold:
     def __call__(self, x_t: Batch, t: PerSample) -> Estimate:
         """The inner estimate, each image scaled back by its own k; in its own memory."""
         estimate = self.inner(x_t, t)
+        # For the one line per image below; a copy only where an engine hands out strides.
         x0 = np.ascontiguousarray(estimate.x0)
         for image in x0:
             line = image.reshape(-1)
@@ -55,6 +56,8 @@ class DynamicThreshold:
             k = max(1.0, percentile)
             if self.cap is not None:
                 k = min(k, self.cap)
+            # Otherwise clipping and dividing would leave every bit as it is, at a pass over the
+            # memory.
             if largest > 1 or k != 1:
                 scale_back(line, np.float32(k))
         return replace(estimate, x0=x0)

@@ -120,6 +120,8 @@ class OpenVinoEngine:
         finally:
             with self._lock:
                 self._running = False
+        # Read after the run: `terminate` may have come at its very end, and is then obeyed all the
+        # same.
         if self._ended:
             raise Cancelled("the run was ended from outside")
         # Copied: the next run writes into the same memory.
@@ -137,6 +139,8 @@ class OpenVinoEngine:
         docs/decisions/0009-engine-and-precision.md.
         """
         with self._lock:
+            # Between runs there is nothing to end: a flag that stayed would throw the next run
+            # away.
             self._ended = self._running
 
     def close(self) -> None:

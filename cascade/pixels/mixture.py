@@ -116,7 +116,10 @@ class Mixture:
         weights = a
         if self.candidates is not None:
             places = self.candidates.symbols >> 4 if len(digits) == 2 else self.candidates.symbols
-            weights = a * copy[0] + a.sum(axis=0) * summed(places, copy[1:], len(a))
+            # In place: every temporary array of this size is fetched from the system anew.
+            weights = summed(places, copy[1:], len(a))
+            weights *= a.sum(axis=0)
+            weights += a * copy[0]
         if self.allowed is not None:
             weights = np.where(self.allowed.has_high(self.plane), weights, NONE)
         high = choose(0, with_floor(weights, cut))
@@ -138,7 +141,7 @@ class Mixture:
         # A candidate that may not be copied must not set the scale of those that may.
         np.copyto(masked[1:], NEVER, where=unusable)
         weights = weights_of(masked, self.sharpness.temperature_16)
-        np.copyto(weights[1:], NONE, where=unusable)
+        weights[1:] *= ~unusable
         return weights
 
     def low_weights(self, high: Array, a: Weights, b: Weights, copy: Weights) -> Weights:
@@ -147,16 +150,18 @@ class Mixture:
         Args:
             high: `[n]`, the high digits that were chosen.
             a: `[16, n]`, weights of the high digit by the network alone.
-            b: `[16, n]`, weights of the low digit by the network alone, given those.
+            b: `[16, n]`, weights of the low digit by the network alone, given those; used up.
             copy: `[K + 1, n]`, weights of not copying and of each candidate.
         """
         weights = b
         if self.candidates is not None:
             symbols = self.candidates.symbols
-            kept = np.where(symbols >> 4 == high, copy[1:], NONE)
-            copied = summed(symbols & DIGIT - 1, kept, DIGIT)
+            kept = copy[1:] * (symbols >> 4 == high)
             own = np.take_along_axis(a, high[None].astype(np.int64), axis=0) * copy[0]
-            weights = b * own + a.sum(axis=0) * b.sum(axis=0) * copied
+            weights = summed(symbols & DIGIT - 1, kept, DIGIT)
+            weights *= a.sum(axis=0) * b.sum(axis=0)
+            b *= own
+            weights += b
         if self.allowed is not None:
             symbols = high * DIGIT + np.arange(DIGIT, dtype=np.uint8)[:, None]
             weights = np.where(self.allowed.has(self.plane, symbols), weights, NONE)
@@ -168,7 +173,7 @@ def summed(places: Array, weights: Weights, count: int) -> Weights:
 
     Args:
         places: `[K, n]` uint8, 0 to `count - 1`.
-        weights: `[K, n]`, at most 2^16 each, so that double precision holds the sums.
+        weights: `[K, n]`, at most 2^16 each, so that 32 bits hold the sums.
         count: of places.
 
     Returns:
@@ -178,5 +183,7 @@ def summed(places: Array, weights: Weights, count: int) -> Weights:
     flat = places.astype(np.int64)
     flat *= columns
     flat += np.arange(columns)
-    found = np.bincount(flat.reshape(-1), weights.reshape(-1), count * columns)
+    found = np.zeros(count * columns, np.uint32)
+    # Of 32 bits and not by `bincount`, which goes through double precision: a third of the time.
+    np.add.at(found, flat.reshape(-1), weights.astype(np.uint32).reshape(-1))
     return found.astype(np.uint64).reshape(count, columns)

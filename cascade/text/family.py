@@ -3,7 +3,7 @@
 Knows the record and what a run takes; the stage and the tokenizer are loaded when one is opened.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from cascade.errors import InvalidRequest, ManifestError
 from cascade.events import Backend
 from cascade.family import ComponentSpec, PlanWarning, ReadFile, StartCheck
 from cascade.graph_spec import NET
+from cascade.precision import Precision
 from cascade.request import FamilyOptions, Handoff
 from cascade.stage import EngineStage
 from cascade.text.dummy_run import TextDummyRun
@@ -65,6 +66,11 @@ class TextEncoderFamily:
         del plan
         size_bytes = 2 * spec.max_tokens * spec.makes.width
         return Cost(runs={NET: 1}, units=1, pixels=0, result_bytes=size_bytes)
+
+    def precisions(self, spec: TextEncoderSpec) -> Collection[Precision]:
+        """Any: the exporter has compared results."""
+        del spec
+        return tuple(Precision)
 
     def start_check(self, spec: TextEncoderSpec, read: ReadFile) -> StartCheck:
         """A prompt is there and is not too long in tokens."""

@@ -14,14 +14,19 @@ class TextEncoderSpec:
     """The component that turns a prompt into a context."""
 
     name: str
+    """Unique in the bundle."""
     family: Literal["text_encoder"]
+    """Names this record."""
     graphs: Mapping[str, GraphSpec]
     """The one graph, under the role `net`."""
     starts_from: tuple[BoundaryValue, ...]
     """A prompt."""
     makes: Context
+    """Embeddings, and how wide they are."""
     tokenizer_file: str
+    """Name of the `tokenizer.json`."""
     max_tokens: int
+    """Longest prompt in tokens, special ones included."""
     pad_token: int | None = None
     """Fills every prompt to `max_tokens` tokens, masked out, and the rows it leads to are part of
     the context: for stages trained to see them. None sends the real tokens alone."""

@@ -23,7 +23,7 @@ from cascade.engines.kinds import (
     installed_kinds,
 )
 from cascade.errors import InvalidRequest
-from cascade.families import cost_of, family_of
+from cascade.families import check_precision, cost_of, family_of
 from cascade.family import ComponentSpec
 from cascade.graph_spec import NET
 from cascade.precision import Precision
@@ -186,6 +186,7 @@ def requested_precisions(manifest: Manifest, engine_options: EngineOptions) -> d
         # A bundle with int8 of the upsamplers alone runs its base in float32, and says so.
         missing = held and component.name not in held
         demanded[component.name] = Precision.FP32 if missing else wanted
+        check_precision(component, demanded[component.name])
     return demanded
 
 

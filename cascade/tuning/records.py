@@ -88,6 +88,7 @@ class Tuning:
         return {
             pair: sum(count * by_role[role] for role, count in runs.items())
             for pair, by_role in run_ms.items()
+            # A way that was measured for some graphs only would look cheap for what it leaves out.
             if set(runs) <= set(by_role)
         }
 
@@ -127,11 +128,13 @@ def read_tuning(folder: Path, key: TuningKey) -> Tuning | None:
         found = from_json(Tuning, json.loads(text), "tuning")
     except (OSError, ValueError, RecursionError, ManifestError):
         return None
+    # The file's name is a hash of the key: a file that was copied there is told by its content.
     return found if found.key == key else None
 
 
 def write_tuning(folder: Path, tuning: Tuning) -> Path:
     """Keep what was measured; at every moment the file is the old one or the new one, whole."""
+    # For this user alone: times tell little, but whoever writes here chooses engines.
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = folder / tuning.key.file_name
     temporary = folder / f".{secrets.token_hex(8)}"

@@ -16,10 +16,11 @@ from cascade.diffusion.spec import TEXT_PADDING, DiffusionSpec
 from cascade.engines.ort import OrtEngine
 from cascade.errors import UnsupportedModel
 from cascade.graph_spec import GraphSpec, TensorSpec
+from cascade.pixels.spec import PixelSpec
 from cascade.precision import Precision
 from cascade.stage import Stage
 from cascade.text.spec import TextEncoderSpec
-from cascade.types import Array
+from cascade.types import Array, ContextF16
 from export.components.gpu_forms import add_gpu_forms
 from export.description import TextEncoderDescription
 from export.gpu_variant.verify import GpuFormSource
@@ -34,7 +35,7 @@ from stages.evaluation.torch_engine import TorchEngine
 Report = Callable[[str], None]
 """Called with lines for the person who waits."""
 
-Spec = TypeVar("Spec", TextEncoderSpec, DiffusionSpec)
+Spec = TypeVar("Spec", TextEncoderSpec, DiffusionSpec, PixelSpec)
 
 StorageName = Literal["float32", "float16", "int8"]
 
@@ -87,6 +88,19 @@ class ExportedComponent(Generic[Spec]):
     """Runs the int8 graph where there is one, else the same as `exported`."""
     runs: SampledRuns | None = None
     """What int8 was proven on; the next stage's runs begin with these pictures."""
+
+
+@dataclass(frozen=True, slots=True)
+class StageJob:
+    """What an export knows when it comes to one stage."""
+
+    export: ExportJob
+    embed: Callable[[str], ContextF16]
+    """A text's embeddings `[tokens, width]` float16, as the exported encoder makes them."""
+    position: int
+    """The stage's place in the cascade: the noise's stage number."""
+    before: ExportedComponent[Any] | None = None
+    """The stage before it, if there is one; int8 runs begin with its pictures."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,7 +1,7 @@
 """A diffusion stage's part of a bundle: graph, null context, int8 variant, manifest entry."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from cascade.boundary import BoundaryValue, Context, Image
 from cascade.diffusion.run_start import late_start
@@ -12,9 +12,9 @@ from cascade.precision import Precision
 from cascade.types import ContextF16
 from export.components.component import (
     ExportedComponent,
-    ExportJob,
     NetworkSource,
     ProvenGraph,
+    StageJob,
     prove_network,
 )
 from export.components.int8 import make_int8_variant
@@ -29,19 +29,6 @@ from export.components.synthetic_cases import (
 from export.description import StageDescription, TextEncoderDescription
 from export.quantize.sampled_runs import SampledRuns, StageBlueprint, sample_images
 from stages.evaluation.torch_engine import TorchEngine
-
-
-@dataclass(frozen=True, slots=True)
-class StageJob:
-    """What an export knows when it comes to one stage."""
-
-    export: ExportJob
-    embed: Callable[[str], ContextF16]
-    """A text's embeddings `[tokens, width]` float16, as the exported encoder makes them."""
-    position: int
-    """The stage's place in the cascade: the noise's stage number."""
-    before: ExportedComponent[DiffusionSpec] | None = None
-    """The stage before it, if there is one; int8 runs begin with its pictures."""
 
 
 def export_stage(job: StageJob, stage: StageDescription) -> ExportedComponent[DiffusionSpec]:

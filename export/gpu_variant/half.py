@@ -82,6 +82,7 @@ def region(model: onnx.ModelProto) -> set[int]:
     heavy = CONVOLUTIONS if present & CONVOLUTIONS else PRODUCTS
     if not present & heavy:
         raise ValueError("the graph has no layer that is worth halving")
+    # After some heavy layer and before some other: what is only one of the two stays in float32.
     return reach(nodes, heavy, forwards=True) & reach(nodes, heavy, forwards=False)
 
 
@@ -89,6 +90,7 @@ def reach(nodes: Sequence[NodeProto], heavy: frozenset[str], *, forwards: bool) 
     """Positions of heavy nodes and of everything after them, or before them."""
     touched: set[str] = set()
     found: set[int] = set()
+    # One walk is enough either way: the list is in topological order.
     order = range(len(nodes)) if forwards else reversed(range(len(nodes)))
     for position in order:
         node = nodes[position]
@@ -125,6 +127,7 @@ class Rewriter:
 
     def cast(self, name: str, *, narrow: bool) -> str:
         """A value's name in the type that is wanted."""
+        # Already of that type; casts are made where types meet and nowhere else.
         if (name in self.narrow) == narrow:
             return name
         known = self.casts.get((name, narrow))
@@ -152,4 +155,5 @@ class Rewriter:
                 )
         del self.graph.node[:]
         self.graph.node.extend(self.nodes)
+        # Declared types are those of before; engines infer them anew.
         del self.graph.value_info[:]

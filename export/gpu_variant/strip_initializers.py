@@ -46,11 +46,14 @@ class SharedWeights:
     def find(self, name: str, value: NDArray[np.float32]) -> SharedWeight | None:
         """How to have a weight, of any shape, from this file; None when it is not in it."""
         for stored_name in self.by_shape.get(value.shape, ()):
+            # Under another name it would shadow a value of the other graph once both are joined.
             if stored_name != name and stored_name in self.elsewhere:
                 continue
             stored = self.values[stored_name]
             if stored.dtype == np.int8:
                 steps = self.values.get(self.steps.get(stored_name, ""))
+                # Equal to the last bit, or not shared: nearly equal would make two products of one
+                # bundle differ.
                 if steps is not None and np.array_equal(widened(stored, steps), value):
                     return from_levels(name, stored_name, steps, self.fresh)
             elif np.array_equal(stored.astype(np.float32), value):
@@ -104,6 +107,7 @@ def from_levels(
         steps: of the weight's shape, but with all axes except the channel's of size 1.
         names: gives new ones.
     """
+    # Of all axes but the channel's the size is 1; of a single channel any axis is right.
     axis = int(np.argmax(steps.shape))
     constant = numpy_helper.from_array(steps.reshape(-1), names.fresh(f"{name}_steps"))
     node = helper.make_node("DequantizeLinear", [stored_name, constant.name], [name], axis=axis)

@@ -55,12 +55,15 @@ def fuse_attention(model: onnx.ModelProto) -> int:
         How many there were.
     """
     editor = GraphEditor(model)
+    # All are found before one is rewritten: shapes are those of the graph as the pass met it.
     found = [a for node in editor.of_type("Softmax") if (a := find_attention(editor, node))]
     for attention in found:
         fused = editor.add(
             "MultiHeadAttention",
             [
                 *(side.tokens for side in (attention.query, attention.key, attention.value)),
+                # Fourth and fifth: the bias of projections, which stay outside, and a mask of keys
+                # alone, which a bias says too.
                 *("", "", full_bias(editor, attention)),
             ],
             domain=MICROSOFT,
@@ -79,6 +82,8 @@ def full_bias(editor: GraphEditor, attention: AttentionMatch) -> str:
     keys = one
     if not attention.over_keys:
         keys = editor.add("Shape", [attention.key.tokens], start=1, end=2)
+    # Batch and heads may stay 1, the operator broadcasts over those; over queries and keys it does
+    # not.
     shape = editor.add("Concat", [one, one, rows, keys], axis=0)
     return editor.add("Expand", [attention.bias, shape])
 
@@ -88,6 +93,7 @@ def find_attention(editor: GraphEditor, softmax: NodeProto) -> AttentionMatch | 
     biased = editor.maker(softmax.input[0], "Add")
     logits = biased and editor.maker(biased.input[0], "MatMul")
     mixed = editor.only_user(softmax.output[0], "MatMul")
+    # The last of four axes, however it is counted; over any other it is no attention.
     if biased is None or logits is None or mixed is None or attribute(softmax, "axis", -1) % 4 != 3:
         return None
     query_scale, query = unscaled(editor, logits.input[0])
@@ -95,6 +101,8 @@ def find_attention(editor: GraphEditor, softmax: NodeProto) -> AttentionMatch | 
     sides = (
         cut_heads(editor, query),
         cut_heads(editor, with_keys_first(editor, key)),
+        # Probabilities on the left: values times probabilities has the same nodes and another
+        # meaning.
         cut_heads(editor, mixed.input[1]) if mixed.input[0] == softmax.output[0] else None,
     )
     result = merged_heads(editor, mixed)
@@ -110,6 +118,8 @@ def find_attention(editor: GraphEditor, softmax: NodeProto) -> AttentionMatch | 
         value=third,
         bias=biased.input[1],
         over_keys=bias_shape[-1:] == (second.length,),
+        # torch scales query and key by the root each, so that half precision does not overflow
+        # between.
         scale=query_scale * key_scale,
         result=result,
     )
@@ -118,6 +128,7 @@ def find_attention(editor: GraphEditor, softmax: NodeProto) -> AttentionMatch | 
 def fit(query: Heads, key: Heads, value: Heads) -> bool:
     """Whether all have the same batch and heads, and a value belongs to each key."""
     same = {(side.batch, side.heads) for side in (query, key, value)}
+    # Widths of values may differ from those of keys; the operator allows it.
     return len(same) == 1 and query.width == key.width and key.length == value.length
 
 

@@ -54,6 +54,7 @@ def join_conditioning(model: onnx.ModelProto) -> int:
         site = find_site(editor, norm)
         if site is not None:
             by_vector.setdefault(site.vector, []).append(site)
+    # Grouped by the vector, for a product of other inputs cannot share one Gemm.
     for vector, sites in by_vector.items():
         rewrite(editor, vector, sites)
     editor.finish()
@@ -69,11 +70,14 @@ def find_site(editor: GraphEditor, norm: NodeProto) -> Site | None:
         return None
     plus_one = editor.maker(other_input(scaled, norm.output[0]), "Add")
     shift = editor.maker(other_input(shifted, scaled.output[0]), "Split")
+    # Scale first, shift second, each as wide as the norm: any other order would be another network.
     if plus_one is None or shift is None or not halves(editor, shift, gain.size):
         return None
     if len(editor.shape(norm.input[0]) or ()) != 4 or shift.output[1] not in shifted.input:
         return None
     one = editor.constant(other_input(plus_one, shift.output[0]))
+    # Exactly 1, as it is folded into the bias below; more axes would broadcast the map to another
+    # rank.
     if one is None or one.size != 1 or one.item() != 1.0 or one.ndim > 4:
         return None
     if shift.output[0] not in plus_one.input:
@@ -95,6 +99,7 @@ def projection(editor: GraphEditor, spread: str) -> tuple[str, Array, Array] | N
     product = unsqueezed and editor.maker(unsqueezed.input[0], "Gemm")
     if product is None or len(product.input) < 3 or not attribute(product, "transB", 0):
         return None
+    # A factor other than 1 would have to be multiplied into the weights, which then lie on no grid.
     if attribute(product, "transA", 0) or {attribute(product, n, 1.0) for n in SCALES} != {1.0}:
         return None
     weight, bias = editor.constant(product.input[1]), editor.constant(product.input[2])
@@ -117,6 +122,8 @@ def rewrite(editor: GraphEditor, vector: str, sites: list[Site]) -> None:
         return np.concatenate([getattr(s, which).reshape(2, s.channels, -1)[half] for s in sites])
 
     weight = np.concatenate([joined("weight", 0), joined("weight", 1)])
+    # The `1 +` of `1 + s` moves into the bias, once at export instead of once a step; float32
+    # throughout.
     bias = np.concatenate([joined("bias", 0) + np.float32(1), joined("bias", 1)])[:, 0]
     gain = np.concatenate([site.gain for site in sites])
     offset = np.concatenate([site.offset for site in sites])
@@ -135,6 +142,7 @@ def rewrite(editor: GraphEditor, vector: str, sites: list[Site]) -> None:
     scales = editor.add_many("Split", [scale, widths], len(sites), axis=1)
     shifts = editor.add_many("Split", [shift, widths], len(sites), axis=1)
     for site, own_scale, own_shift in zip(sites, scales, shifts, strict=True):
+        # The norm keeps its inputs, neutral: an engine's fused GroupNormalization requires both.
         ones = editor.add_constant(np.ones_like(site.gain), "ones")
         zeros = editor.add_constant(np.zeros_like(site.gain), "zeros")
         site.norm.input[1], site.norm.input[2] = ones, zeros

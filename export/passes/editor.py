@@ -34,6 +34,7 @@ class GraphEditor:
             for name in set(node.input):
                 self._users.setdefault(name, []).append(node)
         self._outputs = {info.name for info in self.graph.output}
+        # One name space for all three: ONNX's single assignment knows no difference between them.
         self._names = {*self._makers, *self._initializers, *(i.name for i in self.graph.input)}
         self._shapes: Shapes | None = None
         self._folded: dict[str, NDArray[Any]] | None = None
@@ -41,6 +42,7 @@ class GraphEditor:
 
     def of_type(self, *kinds: str) -> Iterator[NodeProto]:
         """The nodes of these operators that were there when the pass began."""
+        # A copy: the pass that walks over it adds nodes, which it must not meet again.
         return iter([node for node in self.nodes if node.op_type in kinds])
 
     def maker(self, name: str, kind: str = "") -> NodeProto | None:
@@ -55,6 +57,7 @@ class GraphEditor:
     def only_user(self, name: str, kind: str) -> NodeProto | None:
         """The one node that reads a value, if it is the only one and of that kind."""
         users = self.users(name)
+        # An output of the graph has a reader that is no node: who fuses over it would take it away.
         if len(users) != 1 or users[0].op_type != kind or name in self._outputs:
             return None
         return users[0]
@@ -65,6 +68,8 @@ class GraphEditor:
             return numpy_helper.to_array(self._initializers[name])
         if self._folded is None:
             self._folded = {}
+            # In the graph's order, which is topological: what a node folds from was folded before
+            # it.
             for node in self.model.graph.node:
                 value = fold(node, self.constant)
                 if value is not None:
@@ -81,6 +86,7 @@ class GraphEditor:
 
     def add_constant(self, value: NDArray[Any], hint: str) -> str:
         """A new constant of any shape; the same value is stored once."""
+        # By bytes, not by value: 0.0 and -0.0 are equal and divide differently, NaN equals nothing.
         key = ("constant", value.dtype.str, value.shape, value.tobytes())
         if key not in self._made:
             name = self._fresh(hint)
@@ -94,6 +100,7 @@ class GraphEditor:
 
     def add(self, kind: str, inputs: Sequence[str], *, domain: str = "", **attributes: Any) -> str:
         """A new node with one output; an equal one that this editor made is used again."""
+        # By repr, for attributes may be lists, which cannot be hashed.
         key = (kind, domain, tuple(inputs), repr(sorted(attributes.items())))
         if key not in self._made:
             (self._made[key],) = self.add_many(kind, inputs, 1, domain=domain, **attributes)
@@ -108,6 +115,7 @@ class GraphEditor:
         self.nodes.append(node)
         for name in outputs:
             self._makers[name] = node
+        # A set, so that a node which reads one value twice (x * x) is one user of it.
         for name in set(inputs):
             self._users.setdefault(name, []).append(node)
         return outputs
@@ -135,6 +143,8 @@ class GraphEditor:
     def finish(self) -> None:
         """Drop what nobody reads, order the nodes, write the graph back."""
         ordered = in_order(self._makers, sorted(self._outputs))
+        # Only what an output needs is in order, so that dead nodes and their weights go without a
+        # search.
         used = {name for node in ordered for name in node.input} | self._outputs
         del self.graph.node[:]
         self.graph.node.extend(ordered)
@@ -153,6 +163,8 @@ class GraphEditor:
 
     def _fresh(self, hint: str) -> str:
         """A name that nothing has yet."""
+        # A start that is free nearly always: from 0, a graph of thousands would be searched each
+        # time.
         number = len(self._names)
         while (name := f"{hint}_{number}") in self._names:
             number += 1
@@ -194,6 +206,7 @@ def in_order(makers: dict[str, NodeProto], outputs: Sequence[str]) -> list[NodeP
         node, ready = stack.pop()
         if id(node) in done:
             continue
+        # Depth first with the stack of our own: a deep graph is beyond Python's recursion limit.
         if ready:
             done.add(id(node))
             ordered.append(node)

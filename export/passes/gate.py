@@ -56,6 +56,8 @@ class Gate:
             inputs = synthetic_inputs(plain, sizes)
             try:
                 self._runs.append(Run(sizes, inputs, engine.run(inputs)))
+            # A network may not divide by some size: what the plain export cannot do, no form of it
+            # must.
             except EngineError:
                 continue
         engine.close()
@@ -87,6 +89,7 @@ class Gate:
             return None
         if not self._runs:
             return "the graph could not be run: what it declares is not known to be true"
+        # Declared shapes are taken out first: an engine may believe them and then answer by them.
         engine = OrtEngine(with_shapes(model))
         for run in self._runs:
             found = engine.run(run.inputs)
@@ -122,6 +125,7 @@ def synthetic_inputs(model: onnx.ModelProto, sizes: Mapping[str, int]) -> dict[s
         shape = [sizes[d.dim_param] if d.dim_param else d.dim_value for d in kind.shape.dim]
         dtype = DTYPES.get(kind.elem_type, np.float32)
         if dtype is np.int64:
+            # 0 and 1 rather than random ids: a table of two rows is legal, and a mask is whole too.
             inputs[info.name] = rng.integers(0, 2, shape)
         else:
             values = rng.standard_normal(shape) if len(shape) > 2 else rng.random(shape)
@@ -138,6 +142,8 @@ def distance(found: Array, wanted: Array) -> float:
     if not finite.any():
         return 0.0
     missed = np.abs(found[finite].astype(np.float64) - wanted[finite]).max()
+    # Outputs near a constant have hardly a deviation; a thousandth of their size stands for it
+    # then.
     scale = max(float(wanted[finite].std()), float(np.abs(wanted[finite]).max()) * 1e-3, 1e-6)
     return float("inf") if np.isnan(missed) else float(missed) / scale
 
@@ -181,6 +187,7 @@ def labelled(label: str, sizes: Mapping[str, int]) -> Fraction | None:
     name, _, over = product.partition("*")
     if name not in sizes:
         return None
+    # Exact: with floats a third of 96 could miss the 32 that was declared.
     return Fraction(sizes[name] * int(over or 1), int(under or 1))
 
 

@@ -81,6 +81,7 @@ def joint(first: Axis | None, second: Axis | None) -> Axis | None:
         return first
     if first == 1:
         return second
+    # Two different names may be equal at one size and not at the next: nothing is proven of them.
     numbers = [axis for axis in (first, second) if isinstance(axis, int)]
     return numbers[0] if len(numbers) == 1 else None
 
@@ -88,6 +89,7 @@ def joint(first: Axis | None, second: Axis | None) -> Axis | None:
 def product(known: Known, node: NodeProto) -> Sequence[Partial | None] | None:
     """MatMul of matrices and stacks of them."""
     first, second = (known.shape(name) for name in node.input)
+    # A vector on either side drops an axis, by a rule of NumPy's that no stage of ours uses.
     if first is None or second is None or min(len(first), len(second)) < 2:
         return None
     return [(*broadcast(first[:-2], second[:-2]), first[-2], second[-1])]
@@ -115,6 +117,7 @@ def windows(known: Known, node: NodeProto) -> Sequence[Partial | None] | None:
     axes = len(source) - 2
     strides, dilations = (options.get(n) or [1] * axes for n in ("strides", "dilations"))
     pads = options.get("pads") or [0] * 2 * axes
+    # With ceil_mode the last window may hang over the edge, and how far depends on the padding.
     if len(kernel) != axes or options.get("ceil_mode"):
         return None
     sizes = []
@@ -122,6 +125,7 @@ def windows(known: Known, node: NodeProto) -> Sequence[Partial | None] | None:
         if not isinstance(width, int):
             return None
         reach = (width - 1) * dilations[axis] + 1
+        # Begins of all axes come first in `pads`, then all ends.
         steps = floored(plus(size, pads[axis] + pads[axis + axes] - reach), strides[axis])
         sizes.append(None if steps is None else plus(steps, 1))
     return [(source[0], channels, *sizes)]
@@ -137,6 +141,7 @@ def transposed_windows(known: Known, node: NodeProto) -> Sequence[Partial | None
     strides, dilations = (options.get(n) or [1] * axes for n in ("strides", "dilations"))
     pads = options.get("pads") or [0] * 2 * axes
     extra = options.get("output_padding") or [0] * axes
+    # output_shape replaces the pads by others that are computed from it.
     if "output_shape" in options or not all(isinstance(k, int) for k in weight[2:]):
         return None
     sizes = []
@@ -163,6 +168,7 @@ def joined(known: Known, node: NodeProto) -> Sequence[Partial | None] | None:
     place = attributes(node)["axis"] % rank
 
     def one(axes: Sequence[Axis]) -> Axis:
+        # All inputs must agree here, so that a number among them is the size of the free ones too.
         return next((axis for axis in axes if isinstance(axis, int)), axes[0])
 
     columns = list(zip(*shapes, strict=True))
@@ -181,6 +187,8 @@ def cut(known: Known, node: NodeProto) -> Sequence[Partial | None] | None:
         widths = known.numbers(node.input[1]) or widths
     else:
         part = floored(source[place], count)
+        # An axis that does not divide gives a smaller last part, by a rule that came with a later
+        # set.
         if part is not None and times(part, count) == source[place]:
             widths = (part,) * count
     return [(*source[:place], width, *source[place + 1 :]) for width in widths]
@@ -203,6 +211,7 @@ def reshaped(known: Known, node: NodeProto) -> Sequence[Partial | None] | None:
     zero_copies = not attributes(node).get("allowzero", 0)
     axes: list[Axis | None] = []
     for index, size in enumerate(target):
+        # With allowzero a 0 is an empty axis, which no graph of ours means to make.
         if size == 0 and zero_copies:
             axes.append(source[index] if source is not None and index < len(source) else None)
         else:
@@ -210,6 +219,7 @@ def reshaped(known: Known, node: NodeProto) -> Sequence[Partial | None] | None:
     if -1 in target:
         others = [axis for axis, size in zip(axes, target, strict=True) if size != -1]
         rest = [axis for axis in others if axis is not None]
+        # What -1 stands for follows only where every other axis is known, and divides.
         if source is not None and len(rest) == len(others):
             axes[target.index(-1)] = quotient(source, rest)
     return [tuple(axes)]
@@ -225,6 +235,7 @@ def widened(known: Known, node: NodeProto) -> Sequence[Partial | None] | None:
     source, target = known.shape(node.input[0]), known.numbers(node.input[1])
     if source is None or target is None:
         return None
+    # Expand never shrinks: a listed 1 leaves the input's axis as it is, as broadcasting does.
     return [broadcast(source, tuple(axis if is_size(axis) else None for axis in target))]
 
 
@@ -234,6 +245,7 @@ def with_ones(known: Known, node: NodeProto) -> Sequence[Partial | None] | None:
     if source is None or places is None:
         return None
     rank = len(source) + len(places)
+    # Negative places count from the end of the result, not of the input.
     new = {place % rank for place in places}
     rest = iter(source)
     return [tuple(1 if axis in new else next(rest) for axis in range(rank))]
@@ -252,6 +264,7 @@ def reduced(known: Known, node: NodeProto) -> Sequence[Partial | None] | None:
     """ReduceMean and its like over listed axes."""
     source, places = known.shape(node.input[0]), integers(known, node, 1)
     options = attributes(node)
+    # The list moved from an attribute to an input in operator set 18; empty means all axes.
     places = places or options.get("axes")
     if source is None or not places:
         return None
@@ -273,6 +286,7 @@ def picked(known: Known, node: NodeProto) -> Sequence[Partial | None] | None:
 def padded(known: Known, node: NodeProto) -> Sequence[Partial | None] | None:
     """Pad on all axes."""
     source, pads = known.shape(node.input[0]), known.numbers(node.input[1])
+    # A fourth input names the axes that are padded; then `pads` is shorter and means those.
     if source is None or pads is None or len(pads) != 2 * len(source) or len(node.input) > 3:
         return None
     before, after = pads[: len(source)], pads[len(source) :]
@@ -291,6 +305,7 @@ def shuffled(known: Known, node: NodeProto) -> Sequence[Partial | None] | None:
         return None
     block = attributes(node)["blocksize"]
     height, width = (times(size, block) for size in source[2:])
+    # Both modes, DCR and CRD, differ in the order of channels alone.
     return [(source[0], quotient([source[1]], [block * block]), height, width)]
 
 
@@ -313,6 +328,7 @@ def resized(known: Known, node: NodeProto) -> Sequence[Partial | None] | None:
         return None
     return [
         tuple(
+            # Engines round half sizes differently: a broken factor proves nothing of the result.
             times(size, int(factor)) if factor == np.floor(factor) else None
             for size, factor in zip(source, factors.reshape(-1), strict=True)
         )

@@ -47,6 +47,7 @@ def find_layers(model: onnx.ModelProto) -> list[Layer]:
 
 def describe(node: NodeProto, weights: dict[str, onnx.TensorProto]) -> Layer | None:
     """One node as a layer; None where it is none."""
+    # A domain of its own is a fused operator; a constant on the left is a table, not an activation.
     if node.domain or node.input[1] not in weights or node.input[0] in weights:
         return None
     weight = weights[node.input[1]]
@@ -82,11 +83,13 @@ def channel_axis(node: NodeProto, rank: int) -> int | None:
     if node.op_type == "Conv":
         return 0
     if node.op_type == "ConvTranspose":
+        # With groups the channels are spread over both axes, and one step per channel has no axis.
         return 1 if attribute(node, "group", 1) == 1 else None
     if rank != 2:
         return None
     if node.op_type == "MatMul":
         return 1
+    # Factors would have to go into the steps of weight and bias, each into the right one.
     plain = not attribute(node, "transA", 0) and scale(node, "alpha") == scale(node, "beta") == 1
     if not plain:
         return None

@@ -45,6 +45,7 @@ class Observed:
         self.low = min(self.low, float(flat.min()))
         self.high = max(self.high, float(flat.max()))
         self.outputs += flat.size
+        # With replacement: no permutation of a whole feature map for a few thousand numbers.
         picked = rng.integers(0, flat.size, SAMPLES) if flat.size > SAMPLES else slice(None)
         self.samples.append(flat[picked].astype(np.float32))
 
@@ -72,15 +73,19 @@ class Quantization:
         """The values as the levels show them."""
         low, high = LEVELS[self.kind]
         step = np.float32(self.scale)
+        # rint rounds halves to even, as QuantizeLinear does.
         levels = np.clip(np.rint(values / step) + self.zero_point, low, high)
         return np.asarray((levels - self.zero_point) * step, np.float32)
 
 
 def quantization(low: float, high: float, kind: ActivationKind) -> Quantization:
     """The levels of one range; 0 is always inside and always exact."""
+    # Padding is 0 and must be exact: an error there would be added along every border.
     low, high = min(low, 0.0), max(high, 0.0)
     least, most = LEVELS[kind]
     if kind == "int8":
+        # -127 to 127, not -128: symmetric, so that the zero point is 0 and drops out of the
+        # products.
         scale = max(-low, high) / most
         return Quantization(float(np.float32(scale or 1.0)), 0, kind)
     scale = float(np.float32((high - low) / (most - least) or 1.0))

@@ -19,6 +19,8 @@ from export.quantize.ranges import Observed
 from export.quantize.static import LayerLevels, quantize
 
 Cases = Sequence[Mapping[str, Array]]
+# Denser at the begin: the first layers that are given back gain most, and each point paints
+# pictures.
 KEPT = (0, 1, 2, 3, 4, 6, 8, 11, 15, 20, 26, 34, 45, 60)
 """How many layers stay in float at the points of a frontier."""
 
@@ -74,6 +76,8 @@ def measure_costs(
         )
         macs = seen[layer.name].outputs * layer.macs_per_output
         costs.append(LayerCost(layer=layer, error=wrong / power, macs=macs))
+    # Error per work saved: a layer that is dear and small is given up before one that is dear and
+    # large.
     return sorted(costs, key=lambda cost: -cost.error / cost.macs)
 
 
@@ -109,6 +113,8 @@ def choose_layers(
         reached = picture_db([cost.layer for cost in taken])
         share = sum(cost.macs for cost in taken) / total
         frontier.append(FrontierPoint(kept, share, reached))
+        # The first that reaches it is taken: along the chain every later point has less work in
+        # integers.
         if reached >= floor_db:
             return [cost.layer for cost in taken], frontier
     return [], frontier

@@ -56,6 +56,8 @@ def quantize(model: onnx.ModelProto, layers: Sequence[Layer], levels: LayerLevel
     for node in list(model.graph.node):
         layer = chosen.get(node.output[0])
         if layer is not None:
+            # Before the node itself goes in: pairs stand in front of their first reader, as ONNX's
+            # order wants.
             writer.quantize_layer(node, layer, levels.inputs[layer.activation])
         writer.nodes.append(node)
         if layer is not None and layer.name in levels.outputs:
@@ -81,6 +83,8 @@ class Writer:
         node.input[0] = self.pair(layer.activation, levels)
         grid, node.input[1] = self.weight(layer)
         if layer.bias is not None:
+            # An integer kernel adds the bias to its sum of products: it must lie on that product's
+            # own grid.
             node.input[2] = self.bias(layer, np.float32(levels.scale) * grid.steps)
 
     def add(self, name: str, value: np.ndarray) -> str:
@@ -99,6 +103,8 @@ class Writer:
 
     def pair(self, name: str, levels: Quantization) -> str:
         """The activation after a pair; made once, shared by all its users."""
+        # The layer before gave its output a pair under this name: a second would round what is
+        # rounded.
         if name in self.paired_outputs:
             return name
         if name not in self.pairs:
@@ -124,15 +130,20 @@ class Writer:
     def pair_after(self, node: NodeProto, levels: Quantization) -> None:
         """A pair on a layer's output, under the output's old name."""
         name = node.output[0]
+        # The pair takes the old name, so that no reader, and no output of the graph, has to be
+        # told.
         node.output[0] = self.names.fresh(f"{name}_float")
         self.paired_outputs.add(name)
         self.write_pair(node.output[0], name, levels)
 
     def weight(self, layer: Layer) -> tuple[GridWeight, str]:
         """The weight's grid and the name of its dequantised form."""
+        # By the axis too: tied weights are read as rows by one layer and as columns by another.
         key = (layer.weight, layer.channel_axis)
         if key not in self.weights:
             value = array(self.stored[layer.weight])
+            # A released weight lies on a grid already: taken as it is, both forms multiply the same
+            # numbers.
             grid = find_grid(value, layer.channel_axis) or choose_grid(value, layer.channel_axis)
             name = f"{layer.weight}_dq"
             if [k for k in self.weights if k[0] == layer.weight]:
@@ -150,6 +161,7 @@ class Writer:
 
     def bias(self, layer: Layer, steps: np.ndarray) -> str:
         """The bias as whole numbers of input scale times weight step, `[channels]` float32."""
+        # In double precision: the quotient is up to 2^31, of which float32 holds 24 bits.
         value = array(self.stored[str(layer.bias)]).astype(np.float64)
         limit = float(np.iinfo(np.int32).max)
         levels = np.clip(np.rint(value / steps), -limit, limit).astype(np.int32)
@@ -168,6 +180,7 @@ class Writer:
         kept = [t for t in graph.initializer if t.name in used]
         del graph.initializer[:]
         graph.initializer.extend(kept)
+        # Last, as the checker also refuses nodes that stand before what they read.
         onnx.checker.check_model(self.model)
 
 

@@ -93,6 +93,7 @@ def make_int8(inputs: QuantizationInputs, options: QuantizeOptions, report: Repo
     layers = [layer for layer in find_layers(model) if layer.kind in options.kinds]
     seen = observe(model, layers, cases)
     plan = QuantizationPlan(model, choose_levels(layers, seen, options))
+    # Evenly over the trajectory: layers differ most between its noisy begin and its clean end.
     spread = np.linspace(0, len(cases) - 1, min(options.ranking, len(cases))).round().astype(int)
     costs = measure_costs(model, layers, plan.levels, seen, [cases[i] for i in spread])
 
@@ -100,6 +101,7 @@ def make_int8(inputs: QuantizationInputs, options: QuantizeOptions, report: Repo
         graph, _ = plan.write(chosen)
         few = options.search_pictures
         reached = worst_picture(blueprint, graph, starts.proof[:few], runs.proof_images[:few])
+        # A few pictures are enough to refuse; all are painted only where the few pass.
         if reached < options.floor_db:
             return reached
         return worst_picture(blueprint, graph, starts.proof, runs.proof_images)
@@ -135,6 +137,7 @@ class QuantizationPlan:
     def write(self, layers: Sequence[Layer]) -> tuple[bytes, Counts]:
         """The graph with these layers in eight bits, the other weights stored exactly."""
         copy = onnx.ModelProto()
+        # The float32 graph is written once per point of the frontier and must stay as it is.
         copy.CopyFrom(self.model)
         counts = quantize(copy, layers, self.levels)
         store_exactly(copy)

@@ -17,6 +17,7 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 from export.fresh_names import FreshNames
 from export.weights.weight_grid import GridWeight, along, find_grid
 
+# Below it the nodes that widen a weight weigh more than what is saved.
 SMALL = 256
 """Initialisers of fewer elements stay as they are."""
 
@@ -50,6 +51,7 @@ def store_exactly(model: onnx.ModelProto) -> Counter[str]:
             kept.append(tensor)
             bytes_by_format[value.dtype.name] += value.nbytes
             continue
+        # Eight bits before sixteen: what lies on the coarser grid may lie on the finer one too.
         grid = eight_bit_grid(value)
         if grid is not None:
             widened[tensor.name], added, stored = widen_grid(tensor.name, grid, names)
@@ -68,6 +70,7 @@ def store_exactly(model: onnx.ModelProto) -> Counter[str]:
     graph.initializer.extend(kept)
     body = list(graph.node)
     del graph.node[:]
+    # In front: they read initialisers alone, and anything may read them.
     graph.node.extend(nodes + body)
     gather_before_widening(model, widened, names)
     onnx.checker.check_model(model)
@@ -88,6 +91,7 @@ def eight_bit_grid(value: NDArray[np.float32]) -> GridWeight | None:
     """
     if value.ndim < 2:
         return None
+    # 0 for convolutions and Gemm, 1 for MatMul and transposed convolutions.
     for axis in (0, 1):
         found = find_grid(value, axis)
         if found is not None:
@@ -119,6 +123,7 @@ def gather_before_widening(
     """
     graph = model.graph
     users: Counter[str] = Counter(name for node in graph.node for name in node.input)
+    # An output is a reader: a table that is one must stay, whole and under its name.
     users.update(info.name for info in graph.output)
     rebuilt: list[NodeProto] = []
     dropped: set[str] = set()

@@ -38,9 +38,12 @@ def release(network: Network, storage: Storage) -> Network:
         value = parameter.detach()
         if id(parameter) in large:
             axis, trained = large[id(parameter)], value.numpy()
+            # find first: a grid chosen anew could differ from the one that the weights lie on, and
+            # move them again.
             grid = find_grid(trained, axis) or choose_grid(trained, axis)
             parameter.data = torch.from_numpy(grid.value)
         else:
+            # Back to float32: only the numbers are rounded, the arithmetic stays what was trained.
             parameter.data = value.half().float()
     return network
 

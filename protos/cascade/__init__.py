@@ -1,1 +1,1 @@
-"""The wire of Edge Cascade, generated from cascade.proto; see docs/wire.md."""
+"""The wire of Edge Cascade, generated from cascade.proto; see docs/reference/grpc-api.md."""

@@ -15,6 +15,7 @@ from cascade.errors import InvalidRequest
 from cascade.system.standard_streams import refuse_without_output
 from runtime_client.cli.picture_format import STANDARD_OUTPUT, format_of
 
+# O_EXCL follows no link: nobody can lay one under the name that is about to be written.
 NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL
 MODE = 0o666
 """Before the user's umask, as for any file that a program writes for its user."""
@@ -84,6 +85,8 @@ def write_whole(path: Path, data: bytes) -> None:
             with os.fdopen(os.dup(descriptor), "wb") as file:
                 file.write(data)
                 file.flush()
+                # Before the rename: after a power cut a name that points to an empty file would be
+                # worse than none.
                 os.fsync(file.fileno())
             part.replace(path)
     except OSError as exc:

@@ -58,6 +58,7 @@ class PreviewFolder:
         try:
             write_whole(self._folder / name, encode_image(image, "png", MARK))
         except InvalidRequest as exc:
+            # The first failure ends them all: a disk does not empty, and one line is enough.
             self._full = True
             self._say(f"no more previews: {str(exc).removeprefix('output: ')}")
 

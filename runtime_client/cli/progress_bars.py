@@ -50,6 +50,8 @@ class ProgressBars:
                 f"about {event.estimated_wait_s:.1f} s"
             )
         elif isinstance(event, StageFinished):
+            # Waiting behind others is no time of the stage: the table at the end has it in a row of
+            # its own.
             own = sum(event.seconds.values()) - event.seconds.get("queue", 0.0)
             self.say(f"{event.stage:<12} {1000 * own:8.0f} ms")
         elif isinstance(event, Resumed):

@@ -49,6 +49,7 @@ class Remake:
         if not isinstance(event, StageFinished) or event.computed is None:
             return
         found = (event.computed.engine, event.computed.precision.value)
+        # A component that the picture does not name may be computed by any engine.
         wanted = self.computed.get(event.stage, found)
         if found != wanted:
             raise self.cannot(
@@ -110,6 +111,7 @@ def remake_of(source: Path, metadata: Mapping[str, str], manifest: Manifest) -> 
         request = request_in(metadata, manifest)
     except InvalidRequest as exc:
         raise refuse(str(exc)) from exc
+    # Text from outside, of any JSON: a list where an object is meant, or brackets a thousand deep.
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as exc:
         raise refuse("its text is damaged") from exc
     return Remake(source=source, request=request, computed=computed, pixels=metadata["pixels"])

@@ -80,6 +80,7 @@ def chosen(manifest: Manifest, present: FamilyOptions | None, choice: Choice) ->
 
 def typed(kind: type[Any], choice: Choice, field: str) -> Any:
     """A value of the type that the option's field declares."""
+    # Resolved, not `field.type`, which is text where a module delays its annotations.
     hint = get_type_hints(kind)[choice.option]
     (parse,) = [part for part in get_args(hint) or (hint,) if part is not NoneType]
     try:

@@ -40,6 +40,7 @@ def rows(seconds: Mapping[str, float], work: WorkRows) -> dict[str, float]:
         if name not in OPTIONAL or seconds.get(name, 0.0) > 0
     }
     total = seconds.get(TOTAL, 0.0)
+    # The parts were timed by two processes: their sum may exceed the whole by a little.
     table[REST] = max(0.0, total - sum(table.values()))
     table[TOTAL] = total
     return table

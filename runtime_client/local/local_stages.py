@@ -68,6 +68,7 @@ class SerializedEngine:
         """Release the engine once the run in progress has ended."""
         self._engine.terminate()
         with self._turn:
+            # Under the turn: closing an engine inside a run is undefined in every backend.
             self._engine.close()
         self._thread.shutdown()
 
@@ -119,6 +120,8 @@ class LocalStages:
             InvalidRequest: no engine here does what the options ask for.
         """
         with self._lock:
+            # The lock is held while a graph loads, so that two requests never load it twice; they
+            # would wait anyway.
             if position not in self._open:
                 self._open[position] = self._open_stage(position)
             stage = self._open[position]

@@ -56,6 +56,8 @@ class LocalTimes:
         """A component has run here."""
         component = self._manifest.components[self._manifest.position(name)]
         with self._lock:
+            # Per unit, as requests differ in steps; the last run counts alone, for it saw the
+            # machine as it is.
             self._ran[name] = seconds / cost_of(component, request).units
 
     def rest_s(self, request: GenerateRequest, positions: range) -> float | None:

@@ -76,11 +76,14 @@ class PrivateServer:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
+                # Ctrl-C goes to the whole foreground group: the server must end by its client's
+                # word, not with it.
                 start_new_session=True,
             )
         except OSError as exc:
             remove_folder(self._folder)
             raise TransportError(f"the private server cannot be started: {exc.strerror}") from exc
+        # Its end of the pipe would survive in a forked child, and the server with it, for ever.
         do_in_children(self, PrivateServer._let_go)
         self._words.listen(self._child.stderr)
 
@@ -105,6 +108,8 @@ class PrivateServer:
             Cancelled: `stop_waiting` or `close` was called.
         """
         begun = time.monotonic()
+        # A connection that is made, not a line of its log: what listens will answer, and logs may
+        # be off.
         while not accepts_connections(self._path):
             if not self.is_alive:
                 raise TransportError(f"the private server did not start: {self._last_line()}")
@@ -128,6 +133,7 @@ class PrivateServer:
         if self._child.stdin is not None:
             with contextlib.suppress(OSError):
                 self._child.stdin.close()
+        # The first only looks: with its standard input closed, the child ends by itself.
         for insist in (self._child.poll, self._child.terminate, self._child.kill):
             insist()
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -177,6 +183,8 @@ class StderrTail:
             self._pipe.close()
 
     def _read(self, pipe: IO[bytes]) -> None:
+        # Read to the end even where nobody asks: a full pipe would stop the server at its next
+        # line.
         while line := pipe.readline(LONGEST_LINE):
             if text := line.decode("utf-8", "replace").strip():
                 self._lines.append(text)
@@ -195,6 +203,7 @@ def private_folder(
         TransportError: there is no such place.
     """
     named = [environment.get(name, "") for name in ("TMPDIR", "XDG_RUNTIME_DIR")]
+    # Not tempfile's choice alone: a TMPDIR may be too long for a socket's path, or take no sockets.
     for place in [*named, *usual_places]:
         if not Path(place).is_absolute():
             continue

@@ -15,6 +15,7 @@ from runtime_client.deadline import Clock
 from runtime_client.remote.server_link import Uploaded
 from wire.contexts import context_handle
 
+# The clocks differ by the way of the answer; the rest of the lifetime is the margin for it.
 LIFETIME_USED = 0.9
 """Part of a context's lifetime on the server that is counted on here."""
 
@@ -54,6 +55,7 @@ class ContextUploads:
         self._executor = executor
         self._link = link
         self._clock = clock
+        # Guards the map and the `charged` marks; never held while bytes travel.
         self._lock = threading.Lock()
         self._uploads: dict[bytes, Upload] = {}
 
@@ -94,6 +96,8 @@ class ContextUploads:
             if not succeeded(upload):
                 del self._uploads[handle]
                 continue
+            # From the begin of the upload: the server's own count begins later, so this one is
+            # never too long.
             if now - upload.begun_at > LIFETIME_USED * upload.future.result().lifetime_s:
                 del self._uploads[handle]
 

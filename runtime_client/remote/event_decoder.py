@@ -18,6 +18,7 @@ from runtime_client.remote.transfer_stats import TransferStats
 from wire.fragments import Fragment
 from wire.generate_events import Done, EncodedPreview, GenerateEvent, StageResult
 
+# A server chooses the size of previews; the bound is for memory, 256 x 256 x 3 bytes at most.
 PREVIEW_SIZES = range(1, 257)
 
 
@@ -70,6 +71,7 @@ class EventDecoder:
         ):
             raise TransportError(f"the server sent a result of {result.stage[:40]!r} out of turn")
         component = self._components[self._results]
+        # Counted before the picture is decoded: a broken one must not be accepted a second time.
         self._results += 1
         image: ImageU8 | None = None
         context = self._handoff.context
@@ -94,6 +96,7 @@ class EventDecoder:
         """What was transferred, once the server says that it is done."""
         if self._results < self._least:
             raise TransportError("the server was done before every result had come")
+        # Of those that came in this call; a resumed one never sees the time of the others.
         names = {component.name for component in self._components[: self._results]}
         seconds = self._stats.finalize(done.seconds, names)
         return Transferred(self._stats.bytes_up, self._stats.bytes_down, seconds)

@@ -13,6 +13,7 @@ from wire.payloads import EncodedImage
 def encode_smallest(image: ImageU8) -> EncodedImage:
     """A picture without loss in the fewest bytes: lossless WebP, or the pixels themselves."""
     height, width = image.shape[:2]
+    # Both, for a picture of noise grows under WebP.
     webp, raw = encode_image(image, "webp"), encode_image(image, "raw")
     if len(webp) < len(raw):
         return EncodedImage(width=width, height=height, format="webp", data=webp)

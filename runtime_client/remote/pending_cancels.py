@@ -44,6 +44,7 @@ class PendingCancels:
         with self._lock:
             if request_id not in self._due:
                 return
+            # Taken out under the lock, sent outside it: two threads that give up send one cancel.
             self._due.remove(request_id)
         posted = self._link.post_cancel(request_id, timeout_s=CLOSE_PATIENCE_S)
         if posted is not None:
@@ -56,6 +57,7 @@ class PendingCancels:
             due = list(self._due)
         for request_id in due:
             self.cancel(request_id)
+        # One patience for all of them together, not for each.
         until = time.monotonic() + CLOSE_PATIENCE_S
         with self._lock:
             posted, self._posted = self._posted, []

@@ -70,6 +70,7 @@ class RemoteRun:
         self._work = work
         self._request = request
         self._handoff = handoff
+        # Kept over all attempts: it is the idempotency key by which the server does the work once.
         self._request_id = work.identity.request_id or uuid.uuid4().hex
         self._stats = TransferStats()
         self._stream = ResumableStream(
@@ -88,6 +89,8 @@ class RemoteRun:
             check_precisions(peer, self._work.precisions)
             policy = policy_at(peer, self._work.identity.on_disconnect)
             with self._stream.slot(peer):
+                # Before the call is sent: a break in that very moment may leave the server with the
+                # request.
                 if policy.linger_s and not policy.detach:
                     cancels.add(self._request_id)
                 for event in self._decoded_events(peer, policy):
@@ -180,6 +183,8 @@ class RemoteRun:
         if cost is not None:
             self._stats.bytes_up += cost.bytes_up
             self._stats.bytes_down += cost.bytes_down
+        # A server that names it otherwise hashes otherwise: then the embeddings go along, and all
+        # is right.
         return stored.handle if stored.handle == upload.handle else None
 
     def _encoded_image(self) -> EncodedImage | None:
@@ -203,6 +208,8 @@ def preview_steps(request: GenerateRequest, components: Sequence[ComponentSpec])
     if not request.previews:
         return request.preview_every
     units = [cost_of(component, request).units for component in components]
+    # Rounded up, of the longest component: an older server must not make more previews than were
+    # asked for.
     return -(-max(units) // (request.previews + 1))
 
 
@@ -230,6 +237,7 @@ def policy_at(peer: Peer, configured: DisconnectPolicy) -> DisconnectPolicy:
         peer: the server.
         configured: what the client is configured to.
     """
+    # The kernel tells of a dead peer at once: to linger would only keep its work going.
     if peer.address.startswith(UNIX_PREFIX) and not configured.detach:
         return DisconnectPolicy()
     return configured

@@ -20,6 +20,8 @@ def max_open_requests(info: ServerInfo) -> int:
     As many as may wait for one component, so that none is refused even before the first has begun.
     """
     limits = info.limits
+    # About what the server counts for a request from a prompt: every result as raw pixels, until it
+    # is done.
     held = 3 * sum(c.output_width * c.output_height for c in info.components)
     by_bytes = max(1, limits.max_in_flight_bytes // held) if held else 0
     said = (
@@ -40,6 +42,7 @@ class RequestSlots:
         Args:
             count: requests at once, at least 1; 0 is no limit.
         """
+        # None, so that no number has to stand for "no limit" in the comparison below.
         self._free = count or None
         self._lock = threading.Lock()
         self._taken: set[Slot] = set()
@@ -47,6 +50,8 @@ class RequestSlots:
 
     def acquire(self) -> Slot:
         """The next slot; every slot is released, also one that was never free."""
+        # A future rather than a semaphore: the wait is joined with those for the end and the
+        # deadline.
         slot: Slot = Future()
         with self._lock:
             self._waiting.append(slot)
@@ -67,4 +72,5 @@ class RequestSlots:
         while self._waiting and (self._free is None or len(self._taken) < self._free):
             slot = self._waiting.popleft()
             self._taken.add(slot)
+            # Under the lock: whoever waits only reads the future, and takes no lock in turn.
             slot.set_result(None)

@@ -99,6 +99,7 @@ class ResumableStream:
             call: what is asked for. After a break it is sent again if it lingers or resumes.
             inline: the start without a handle, where the call names one.
         """
+        # Any other call the server ends with its connection: sent again, it would be done twice.
         resumes = call.detach or call.linger_s > 0 or isinstance(call.start, ResumeStart)
         data: bytes | None
         call, data = self._open(peer, call, inline)
@@ -106,6 +107,7 @@ class ResumableStream:
             self._stats.bytes_down += len(data)
             message = self._decoded(data)
             self._results += isinstance(message, StageResult)
+            # After a break the server accepts once more; whoever reads has been told already.
             if not (self._breaks and isinstance(message, Accepted)):
                 yield message
             if isinstance(message, Done):
@@ -116,6 +118,7 @@ class ResumableStream:
                 self._breaks += 1
                 if not resumes or self._breaks > MAX_RESUMES or self._ended.done():
                     raise
+                # The patience counts from here, not from the first attempt that fails after it.
                 broken_at = self._deadline.clock()
                 self._joining.clear()
                 yield Resumed(str(exc))
@@ -124,6 +127,8 @@ class ResumableStream:
 
     def wait_for(self, future: "Future[T]") -> T:
         """A background result, unless the request is ended or out of time before."""
+        # Futures, so that one wait covers all three; polling would cost a wake-up per request and
+        # tick.
         ends = (self._ended, self._link.closing)
         waited: list[Future[Any]] = [future, *ends]
         done, _ = wait(waited, self._deadline.remaining_s(), FIRST_COMPLETED)
@@ -168,8 +173,12 @@ class ResumableStream:
         retrier = Retrier(link.policy, link.budget, self._deadline, broken_at=broken_at)
         while True:
             try:
+                # What has come is not sent again: the server skips as many results as are held
+                # here.
                 data = self._send(peer, replace(call, results_held=self._results))
             except UnknownContext:
+                # A second time would be the server's fault, not an expired handle: no endless
+                # exchange.
                 if inline is None or call.start == inline.start:
                     raise
                 self._connection.contexts.forget(inline.handle)
@@ -213,6 +222,8 @@ class ResumableStream:
             message = decode_event(data)
             if not isinstance(message, Fragment):
                 return message
+            # Checked before the bytes are kept: a server must not decide how much memory a client
+            # holds.
             if len(self._joining) + len(message.data) > self._max_joined_bytes:
                 raise TransportError("the server sent more than the largest picture takes")
             self._joining += message.data
@@ -243,6 +254,7 @@ def in_fragments(peer: Peer, message: bytes) -> tuple[str, bytes | list[bytes]]:
     """
     if len(message) <= MAX_MESSAGE_BYTES:
         return GENERATE, message
+    # 0 from servers that join nothing, so that every message over the limit is refused here.
     limit = peer.info.limits.max_joined_bytes
     if len(message) > limit:
         raise MessageTooLarge(

@@ -63,6 +63,8 @@ class ResumedRequest:
             decoder: EventDecoder | None = None
             for message in self._stream.messages(peer, call):
                 named = (Progress, EncodedPreview, StageResult)
+                # Where the request begins, the server's first event says; the results before it
+                # were held, or are not ours.
                 if decoder is None and isinstance(message, named):
                     components = self._from(message.stage)
                     decoder = EventDecoder(components, Handoff(), self._stats, may_end_early=True)

@@ -73,6 +73,8 @@ class RetryBudget:
             return True
         with self._lock:
             self._add(-1.0)
+            # After the token is taken, as gRFC A6 has it: the failure itself counts before its
+            # retry.
             return self._tokens > self.MAX_TOKENS / 2
 
     def _add(self, tokens: float) -> None:
@@ -154,9 +156,11 @@ class Retrier:
             CascadeError: that error, once the policy or the budget gives up or the deadline leaves
                 no time for another.
         """
+        # One Retrier per call and thread: nothing here needs a lock; the shared budget has its own.
         self._failures += 1
         now = self._deadline.clock()
         self._began_at = now if self._began_at is None else self._began_at
+        # Asked even where the policy gives up: the budget counts failures, not retries.
         allowed = self._budget.allows_retry(error)
         pause = pause_before_retry(
             self._policy,

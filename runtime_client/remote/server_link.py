@@ -117,6 +117,7 @@ class ServerLink:
             if self._closed:
                 raise Cancelled("the client was closed")
             handshake = self._handshake
+            # A failure is not kept: the next request tries anew, for the server may be back.
             if handshake is None or (handshake.done() and handshake.exception() is not None):
                 handshake = self._executor.submit(self._shake_hands)
                 self._handshake = handshake
@@ -185,6 +186,7 @@ class ServerLink:
         """Refuse what is new, and let whatever waits here stop waiting."""
         with self._lock:
             self._closed = True
+        # Its result is set once; `close` and a client that is closed twice both come here.
         if not self.closing.done():
             self.closing.set_result(None)
 
@@ -200,6 +202,8 @@ class ServerLink:
     def _shake_hands(self) -> Peer:
         """Connect, and check that both sides have the same wire and the same bundle."""
         deadline = Deadline.after(self._timeout_s)
+        # On the handshake's own thread: a private server takes a second to start, and nobody waits
+        # here.
         address = self._locator.wait_until_ready(self._timeout_s)
         transport = self._open(address)
         try:
@@ -207,9 +211,11 @@ class ServerLink:
             reply = self._unary(transport, GET_SERVER_INFO, message, deadline, self._first_policy)
             info = decode_info(reply)
             bundle_id = check_fits(info, self._bundle_ids)
+        # The next handshake opens a channel of its own and forgets this one.
         except BaseException:
             transport.close()
             raise
+        # New slots with each handshake: the limits are those of the server that is there now.
         return Peer(address, transport, info, RequestSlots(max_open_requests(info)), bundle_id)
 
     def _open(self, address: str) -> Transport:
@@ -240,6 +246,7 @@ class ServerLink:
             else:
                 retrier.note_success()
                 return reply
+            # A pause that closing cuts short; `time.sleep` would hold up the end of the client.
             wait([self.closing], pause_s)
             if self.closing.done():
                 raise Cancelled("the client was closed")

@@ -57,13 +57,17 @@ class TransferStats:
         """
         found = {name: self.seconds[name] for name in ("connect", "serialise", "upload")}
         others = sum(s for name, s in server.items() if name != "queue" and name not in components)
+        # What results have told of the queue already is not counted again.
         queued = max(0.0, server.get("queue", 0.0) - self.reported["queue"])
         found["queue"] = self.seconds["queue"] + queued
         claimed = sum(self.reported.values()) + queued + others
         waited = self.seconds["first"] + self.seconds["later"]
+        # More is claimed than was waited for where the server encoded one stage while the next ran.
         hidden = max(0.0, claimed - waited)
         found["serialise"] = max(0.0, found["serialise"] + others - hidden)
         wire = max(0.0, waited - claimed)
+        # Nobody measures the two ways apart: what passed before the first event is taken for the
+        # way up.
         upward = min(wire, self.seconds["first"])
         found["upload"] += upward
         found["download"] = wire - upward

@@ -23,7 +23,7 @@ from cascade.errors import (
     TensorCodecError,
     UnknownContext,
 )
-from cascade.families import cost_of, resolved
+from cascade.families import cost_of, default_plans, resolved
 from cascade.family import StartCheck
 from cascade.precision import Precision
 from cascade.request import GenerateRequest, Handoff
@@ -87,6 +87,7 @@ class Admission:
         """
         self._manifest = manifest
         self._bundle_ids = manifest.ids
+        self._default_plans = default_plans(manifest.components)
         self._start_checks = start_checks
         self._width = context_width(manifest)
         self._contexts = contexts
@@ -137,7 +138,7 @@ class Admission:
         """
         check_request_id(call.request_id)
         self.check_bundle(call.bundle_id)
-        request = resolved(self._manifest.components, self._request(call))
+        request = resolved(self._manifest.components, self._request(call), self._default_plans)
         check_presence(call)
         start, first = self._start(call, identity)
         last = self._last(call.last_stage, first)

@@ -1,4 +1,4 @@
-"""Identity: who is let in, by tokens and certificates.
+"""Authentication of callers by tokens and certificates.
 
 Knows callers and their proofs; not what they ask for.
 """

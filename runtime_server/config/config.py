@@ -96,7 +96,7 @@ class ServerConfig:
     warm_up: bool = field(
         default=True,
         metadata=means(
-            "Run one made-up step through every component before listening, so that nobody "
+            "Run one synthetic step through every component before listening, so that no request "
             "waits for what an engine does only once, and a graph that cannot run is found."
         ),
     )
@@ -109,8 +109,7 @@ class ServerConfig:
     max_in_flight: int = field(
         default=64,
         metadata=means(
-            "Requests admitted and not yet delivered; bounds what slow readers make the server "
-            "hold."
+            "Requests admitted and not yet delivered; bounds the memory that slow readers cost."
         ),
     )
     refuse_late: bool = field(
@@ -128,7 +127,8 @@ class ServerConfig:
     max_waiting_between: int = field(
         default=2,
         metadata=means(
-            "No request begins a component while more than so many wait for the one after it."
+            "Backpressure between stages: while more requests than this wait for the next "
+            "component, none starts the one before it."
         ),
     )
     max_batch_rows: str = field(
@@ -145,7 +145,7 @@ class ServerConfig:
     turn_after_s: float = field(
         default=30.0,
         metadata=means(
-            "Earliest deadline first; a request without one counts as due so long after it came."
+            "Default deadline for earliest-deadline-first scheduling, counted from the arrival."
         ),
     )
     context_store_bytes: int = field(
@@ -170,13 +170,13 @@ class ServerConfig:
     result_store_bytes: int = field(
         default=64 << 20,
         metadata=means(
-            "Results of finished requests, kept for who asks again; the least recently used go "
+            "Results of finished requests, kept for repeated calls; the least recently used go "
             "first."
         ),
     )
     result_lifetime_s: float = field(
         default=600.0,
-        metadata=means("Results that nobody asked for are forgotten after so long."),
+        metadata=means("Results that no call asked for are forgotten after so long."),
     )
     max_linger_s: float = field(
         default=30.0,
@@ -188,8 +188,8 @@ class ServerConfig:
     reader_patience_s: float = field(
         default=60.0,
         metadata=means(
-            "A caller that takes no message for so long is cut off; its result is kept as any "
-            "other."
+            "Slow-consumer timeout: a stream on which the client reads nothing for this long is "
+            "closed; its result is kept as any other."
         ),
     )
     tls_cert: Path | None = field(
@@ -235,13 +235,13 @@ class ServerConfig:
     anonymous: Anonymous = field(
         default="auto",
         metadata=means(
-            "Callers who do not say who they are: `auto` lets them in on this machine as long "
-            "as neither tokens nor client certificates are configured."
+            "Unauthenticated access: `auto` allows it on this machine as long as neither tokens "
+            "nor client certificates are configured."
         ),
     )
     health_auth: bool = field(
         default=False,
-        metadata=means("Want credentials for health checks too."),
+        metadata=means("Require credentials for health checks too."),
     )
     quota_megapixels_per_minute: float = field(
         default=0.0,
@@ -272,7 +272,8 @@ class ServerConfig:
     stage_failures_in_row: int = field(
         default=3,
         metadata=means(
-            "A component that failed so often in a row is NOT_SERVING until it works again."
+            "Circuit breaker: a component that failed this often in a row is NOT_SERVING until "
+            "a synthetic probe or a request succeeds."
         ),
     )
     stage_probe_s: float = field(

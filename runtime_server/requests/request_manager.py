@@ -1,4 +1,4 @@
-"""The requests of one bundle: duplicates join, kept results are handed out, orphans are ended.
+"""The requests of one bundle: deduplication, result cache, abandoned requests.
 
 A map from request ids to `ActiveRequest`s, and timers. A request id is an idempotency key: asking
 again under it never computes twice. Knows the index, the limits and the workers; not gRPC.

@@ -69,6 +69,7 @@ def worn(pixels: Tensor, generator: torch.Generator, *, blur: float, noise: floa
     def amount(most: float) -> Tensor:
         return most * torch.rand(len(pixels), generator=generator)[:, None, None, None]
 
+    # Edges repeated, not filled with 0: grey would creep in from the border of a white ground.
     soft = functional.avg_pool2d(functional.pad(pixels, (1, 1, 1, 1), mode="replicate"), 3, 1)
     out = pixels + amount(blur) * (soft - pixels)
     return out + amount(noise) * torch.randn(out.shape, generator=generator)
@@ -86,6 +87,7 @@ def tinted(pixels: Tensor, generator: torch.Generator) -> Tensor:
         draws = torch.rand(len(pixels), channels, 1, 1, generator=generator)
         return 1 + reach * (2 * draws - 1)
 
+    # Distance to white: what is 0 stays 0 under every factor below.
     ink = pixels - 1
     grey = ink.mean(dim=1, keepdim=True)
     ink = grey + factor(VIVID) * (ink - grey)

@@ -30,6 +30,8 @@ def psnr_db(image: Array, reference: Array, peak: float = 255.0) -> float:
         peak: range of the values.
     """
     error = np.mean((image.astype(np.float64) - reference.astype(np.float64)) ** 2)
+    # In double precision: squares of bytes, summed over a megapixel, exceed what float32 counts
+    # exactly.
     return float("inf") if error == 0 else float(10 * np.log10(peak**2 / error))
 
 
@@ -44,6 +46,7 @@ def blurred(image: Array) -> Array:
         total = window[SSIM_RADIUS] * lines[SSIM_RADIUS : SSIM_RADIUS + size]
         for k in range(SSIM_RADIUS):
             far = 2 * SSIM_RADIUS - k
+            # The window is even: half the products.
             total += window[k] * (lines[k : k + size] + lines[far : far + size])
         image = np.moveaxis(total, 0, axis)
     return image
@@ -60,6 +63,8 @@ def ssim(image: ImageU8, reference: ImageU8) -> float:
     """
     edge = 2 * SSIM_RADIUS
     total, count = 0.0, 0
+    # Strips overlap by the window, so that every position is worked out once, with all its
+    # neighbours.
     for top in range(0, len(image) - edge, SSIM_STRIP):
         rows = slice(top, top + SSIM_STRIP + edge)
         found = ssim_map(image[rows], reference[rows])
@@ -71,6 +76,7 @@ def ssim_map(image: ImageU8, reference: ImageU8) -> Array:
     """Structural similarity at every position where the window fits, `[H - 10, W - 10, 3]`."""
     x, y = image.astype(np.float32) / 255, reference.astype(np.float32) / 255
     mean_x, mean_y = blurred(x), blurred(y)
+    # Population statistics under the window; Wang's K keep the quotient away from 0 / 0.
     variance_x = blurred(x * x) - mean_x**2
     variance_y = blurred(y * y) - mean_y**2
     covariance = blurred(x * y) - mean_x * mean_y
@@ -114,6 +120,7 @@ def nearest(picture: ImageU8, others: Sequence[ImageU8]) -> tuple[int, float]:
 def off_white(picture: ImageU8) -> float:
     """How far the outermost two pixels all around are from white, mean, in levels of 255."""
     away = 255.0 - picture
+    # Whole rows, and columns without them: corners count once.
     edges = (away[:2], away[-2:], away[2:-2, :2], away[2:-2, -2:])
     return float(sum(edge.sum() for edge in edges) / sum(edge.size for edge in edges))
 

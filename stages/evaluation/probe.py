@@ -89,6 +89,7 @@ def palette(x: Tensor) -> Tensor:
     low = places.floor().long().clamp(max=COLOURS - 2)
     high_share = places - low
     ink = (x.amin(1) < GROUND).float()
+    # Scattered, not one-hot: that would be COLOURS^3 numbers for every pixel.
     found = torch.zeros(len(x), COLOURS**3)
     for corner in product((0, 1), repeat=3):
         share, index = ink, torch.zeros_like(low[:, 0])
@@ -213,6 +214,7 @@ def train_style(
     def loss() -> Tensor:
         picked = shown[torch.randint(len(shown), (BATCH,), generator=generator)]
         pixels = faded(known.pixels[picked], generator)
+        # Three styles over thousands of colours: without it single renderings are learnt by heart.
         spread = STYLE_DECAY * probe.style.weight.square().sum()
         return functional.cross_entropy(probe.name_style(pixels), known.style[picked]) + spread
 
@@ -277,6 +279,7 @@ def at_probe_size(picture: ImageU8) -> ImageU8:
     """The picture at 64x64, whatever the size of the base stage that drew it."""
     if picture.shape[:2] == (SIZE, SIZE):
         return picture
+    # Means of whole blocks, as the data set's own smaller pictures are made.
     kind = Image.Resampling.BOX if len(picture) > SIZE else Image.Resampling.BICUBIC
     return np.asarray(Image.fromarray(picture).resize((SIZE, SIZE), kind))
 

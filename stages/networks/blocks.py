@@ -94,6 +94,7 @@ class Attention(nn.Module):
         self.image_kv = nn.Linear(channels, 2 * channels) if over_image else None
         self.text_kv = nn.Linear(text_width, 2 * channels)
         self.out = nn.Linear(channels, channels)
+        # An untrained block passes its input on: deep networks start as shallow ones.
         zero_init(self.out)
 
     def split(self, x: Tensor) -> Tensor:
@@ -109,6 +110,7 @@ class Attention(nn.Module):
         if self.image_kv is not None:
             image_keys, image_values = self.image_kv(tokens).chunk(2, dim=-1)
             keys, values = torch.cat([keys, image_keys], 1), torch.cat([values, image_values], 1)
+            # No position of the picture is padding: their bias is 0.
             bias = functional.pad(bias, (0, tokens.shape[1]))
         mixed = functional.scaled_dot_product_attention(
             self.split(self.query(tokens)),
@@ -151,6 +153,7 @@ class UBlock(nn.Module):
         widths = [channels_in] + [channels] * (res_blocks - 1)
         self.res = nn.ModuleList(ResNetBlock(w, channels, vector_width) for w in widths)
         self.attention: Attention | None = None
+        # A kernel as wide as its stride: no output is covered twice, so no checkerboard.
         self.up = nn.ConvTranspose2d(channels, channels_out, 2, stride=2)
 
     def forward(self, h: Tensor, conditions: Conditions) -> Tensor:

@@ -155,6 +155,7 @@ class EfficientUNet(nn.Module):
             context_mask: `[B, L]`, 1 for a real token.
         """
         text = self.text_in(self.text_norm(context))
+        # Padding may hold anything finite: it is multiplied by 0 here and biased away in attention.
         weight = context_mask[:, :, None]
         present = context_mask.amax(dim=1)[:, None]
         pooled = (text * weight).sum(1) / weight.sum(1).clamp(min=1.0)
@@ -164,6 +165,7 @@ class EfficientUNet(nn.Module):
             functional.silu(self.time_in(torch.cat([self.time(t) for t in levels], 1)))
         )
         vector = vector + self.pooled_out(functional.silu(self.pooled_in(self.pooled_norm(pooled))))
+        # Always among the keys: a softmax over padding alone would be even over what means nothing.
         null = self.null_token.expand(text.shape[0], -1, -1)
         bias = functional.pad((context_mask - 1.0) * -MASKED, (1, 0))
         return Conditions(
@@ -198,6 +200,7 @@ class EfficientUNet(nn.Module):
         """
         levels = [t] if aug_level is None else [t, aug_level]
         if guidance is not None:
+            # Last, so that a teacher's weights fit their places in a student's.
             levels.append(guidance / GUIDANCE_RANGE)
         if low_res is None or aug_level is None:
             return self.network([x_t], levels, context, context_mask)
@@ -218,10 +221,12 @@ class EfficientUNet(nn.Module):
         for down in self.down:
             h = down(h, conditions)
             skips.append(h)
+        # The deepest is `h` itself, see `joined` above.
         skips.pop()
         for level, up in zip(range(len(self.up) - 1, -1, -1), reversed(self.up), strict=True):
             h = up(h, conditions)
             if level:
+                # 1/sqrt(2) of appendix B.1: two summands of unit variance keep it.
                 h = torch.cat([h, skips.pop() * math.sqrt(0.5)], 1)
         h = h + stem * math.sqrt(0.5)
         for block in self.out_res:

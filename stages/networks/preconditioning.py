@@ -56,6 +56,7 @@ def precondition(
     aug_alpha, aug_sigma = alpha_sigma("cosine", aug_level)
     # Augmentation noise, seen through the undone shrinking, adds to what is unknown.
     s2 = residual_std**2 + torch.where(aug_level > 0, (aug_sigma / aug_alpha) ** 2, 0.0)
+    # The variance of `x_t - alpha low`: residual and noise are independent.
     total = alpha**2 * s2 + sigma**2
     return Preconditioning(
         alpha=alpha,

@@ -89,6 +89,7 @@ class TextEncoder(nn.Module):
             `[B, L, 384]` float32; rows of padding are meaningless.
         """
         length = token_ids.shape[1]
+        # Kind 0 of BERT's two segments: a prompt is one sentence.
         h = self.words(token_ids) + self.positions.weight[:length] + self.kinds.weight[0]
         h = self.norm(h)
         bias = ((token_mask - 1.0) * -ATTENTION_BIAS)[:, None, None, :]
@@ -154,6 +155,7 @@ def pretrained_weights(encoder: TextEncoder) -> dict[str, Tensor]:
 
 def row_scales(weight: Tensor) -> Tensor:
     """Step of a symmetric eight-bit grid per row: largest magnitude / 127, `[R, C] -> [R, 1]`."""
+    # 127, not 128: symmetric, so that a row and its negative round alike.
     return weight.abs().amax(dim=1, keepdim=True).clamp(min=1e-12) / 127.0
 
 

@@ -60,6 +60,7 @@ def cut(tensors: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
     filled = 0
     for name, tensor in tensors.items():
         size = tensor.numel() * tensor.element_size()
+        # A tensor that is larger than a piece gets one of its own.
         if pieces[-1] and filled + size > PIECE_BYTES:
             pieces.append({})
             filled = 0
@@ -71,6 +72,7 @@ def cut(tensors: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
 def has_checkpoint(folder: Path) -> bool:
     """Whether a complete checkpoint is there; puts one back whose replacement was interrupted."""
     old = folder.with_name(folder.name + ".old")
+    # A crash between the two renames of a save leaves the old one alone.
     if old.exists() and not folder.exists():
         old.replace(folder)
     return (folder / METADATA_FILE).exists()

@@ -38,6 +38,7 @@ def guided_start(teacher: EfficientUNet) -> dict[str, Tensor]:
     state = {name: tensor.clone() for name, tensor in teacher.state_dict().items()}
     if not teacher.config.guided:
         known = state["time_in.weight"]
+        # Behind the columns that are known, as `forward` puts the guidance behind the other levels.
         state["time_in.weight"] = torch.cat([known, known.new_zeros(len(known), TIME_FEATURES)], 1)
     return state
 
@@ -71,6 +72,7 @@ def guided(
 ) -> Tensor:
     """`uncond + w (cond - uncond)` of a network that takes no weight, `[B, 3, H, W]`."""
     both = {name: torch.cat([value, value]) for name, value in inputs.items()}
+    # One batch of twice the rows, as the product's guidance runs it.
     both["context_mask"] = torch.cat([mask, torch.zeros_like(mask)])
     conditional, unconditional = teacher(**both).float().chunk(2)
     return unconditional + weight[:, None, None, None] * (conditional - unconditional)
@@ -102,6 +104,8 @@ class StepDistillation:
         """
         schedule = self.objective.schedule
         grid = torch.from_numpy(schedule.timesteps(2 * self.steps)).float()
+        # Even places of the teacher's grid are the student's own times: only those it is ever asked
+        # at.
         first = 2 * torch.randint(self.steps, (len(batch.x0),), generator=generator)
         start, middle, end = (grid[first + k].to(batch.x0.device) for k in range(3))
         noised = self.objective.corrupt(batch, generator, times=start)
@@ -114,6 +118,8 @@ class StepDistillation:
         v = model(**inputs).float()
         error = alpha * inputs["x_t"] - sigma * v - goal
         # |x - x_goal|^2 = sigma^2 |v - v_goal|^2; for epsilon it is alpha^2 |v - v_goal|^2.
+        # max(SNR, 1), Salimans and Ho's truncated weight: at pure noise SNR is 0 and would weigh
+        # nothing.
         weight = torch.maximum(alpha**2 / sigma**2, torch.ones_like(alpha))
         return (weight * error**2).mean(dim=(1, 2, 3)) / noised.unit**2
 
@@ -139,6 +145,7 @@ class StepDistillation:
         z_end = self.step(schedule, inputs, z_middle, middle, end)
         alpha, sigma = scales(schedule, start)
         alpha_end, sigma_end = end_scales(schedule, end)
+        # Their equation for the target: the clean image from which one DDIM step reaches `z_end`.
         ratio = sigma_end / sigma
         return (z_end - ratio * z) / (alpha_end - ratio * alpha)
 

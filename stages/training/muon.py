@@ -36,8 +36,10 @@ def orthogonal(matrix: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
         dtype: of the products; bfloat16 moves the singular values by a few hundredths more.
     """
     a, b, c = NEWTON_SCHULZ
+    # Frobenius norm: at least the largest singular value, so that all of them begin in (0, 1].
     x = (matrix / matrix.norm().clamp(min=SMALLEST)).to(dtype)
     tall = x.shape[0] > x.shape[1]
+    # The product is of the shorter side: a tall matrix would cost the square of the longer one.
     x = x.T if tall else x
     for _ in range(ROUNDS):
         gram = x @ x.T
@@ -91,6 +93,7 @@ class Muon(torch.optim.Optimizer):
             update = self._matrix if group["orthogonal"] else self._vector
             for parameter in group["params"]:
                 if parameter.grad is not None:
+                    # Decoupled, before the update, as AdamW has it: decay is not orthogonalised.
                     parameter.mul_(1 - group["lr"] * group["weight_decay"])
                     update(parameter, parameter.grad, group)
 
@@ -99,8 +102,12 @@ class Muon(torch.optim.Optimizer):
         if not state:
             state["m"] = torch.zeros_like(parameter)
         state["m"].lerp_(gradient, 1 - group["momentum"])
+        # Nesterov: the direction is where the average will be after the next gradient like this
+        # one.
         ahead = gradient.lerp(state["m"], group["momentum"])
         direction = orthogonal(ahead.flatten(1), self.dtype).view_as(parameter)
+        # An orthonormal matrix has root mean square 1 / sqrt(longer side): this undoes it (section
+        # 2.2).
         size = ADAMW_RMS * max(parameter.shape[0], parameter[0].numel()) ** 0.5
         parameter.add_(direction, alpha=-group["lr"] * size)
 

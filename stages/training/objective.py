@@ -24,6 +24,7 @@ from stages.networks.preconditioning import precondition
 
 def scales(schedule: Schedule, t: Tensor) -> tuple[Tensor, Tensor]:
     """`alpha` and `sigma` of times `t [B]`, shaped to broadcast against `[B, 3, H, W]`."""
+    # Through numpy in double precision: the product's own schedule, not a second one in torch.
     times = t.double().cpu().numpy()
     alpha, sigma = (
         torch.from_numpy(f(times)).float().to(t.device)[:, None, None, None]
@@ -35,6 +36,8 @@ def scales(schedule: Schedule, t: Tensor) -> tuple[Tensor, Tensor]:
 def even_times(count: int, generator: torch.Generator) -> Tensor:
     """`count` times in [0, 1), one in each of `count` equal parts, in random order."""
     parts = torch.randperm(count, generator=generator)
+    # Stratified: the loss of a batch varies less than with independent times, and a small batch
+    # sees all of them.
     return (parts + torch.rand(count, generator=generator)) / count
 
 
@@ -94,6 +97,7 @@ class Objective:
         count, device = x0.shape[0], x0.device
 
         def noise() -> Tensor:
+            # Drawn on the CPU: the same seed gives the same batch on every device.
             return torch.randn(x0.shape, generator=generator).to(device)
 
         t = (even_times(count, generator) if times is None else times).to(device)
@@ -104,6 +108,8 @@ class Objective:
             "x_t": alpha * x0 + sigma * epsilon,
             "t": t,
             "context": batch.context,
+            # All zeros is what the network takes for unconditional; the embeddings themselves may
+            # stay.
             "context_mask": batch.context_mask * kept[:, None],
         }
         unit = torch.ones(count, device=device)

@@ -46,6 +46,7 @@ def estimate(
     The network is asked at time 1, where a sample says nothing of the picture, with the enlarged
     picture in the sample's place: no noise enters.
     """
+    # The same network and inputs as in diffusion, so that its weights can be a start.
     last = torch.ones(len(low_res), device=low_res.device)
     alpha, sigma = scales(objective.schedule, last)
     x_t = alpha * low_res

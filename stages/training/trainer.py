@@ -228,8 +228,10 @@ class Trainer(Generic[Network]):
         self.minutes, self.loss = metadata["minutes"], metadata["loss"]
         self.ema.load_state_dict(load_part(self.checkpoint, "ema"))
         state = load_part(self.checkpoint, "state")
+        # So that a run that was interrupted draws what it would have drawn.
         self.generator.set_state(state.pop("generator"))
         self.model.load_state_dict(
+            # 6 is the length of `model.`: all parts of the state share one file.
             {name[6:]: tensor for name, tensor in state.items() if name.startswith("model.")}
         )
         kept = self.optimizer.state_dict()
@@ -299,6 +301,7 @@ class Trainer(Generic[Network]):
 
     def train_step(self, share: float) -> None:
         """One batch forward and back; `share` is how much of the run's minutes is over."""
+        # Only a base stage: the size of a super-resolution stage is part of what it learns.
         half = self.step < self.options.half_steps and self.preset.low_resolution is None
         batch = self.loader.batch(self.batch, self.generator, shrink=2 if half else 1)
         self.set_rates(share)
@@ -313,7 +316,9 @@ class Trainer(Generic[Network]):
             self.after_step(self.model)
         self.step += 1
         self.samples += len(loss)
+        # A plain mean of the first hundred steps, then a moving one over about as many.
         self.loss += (mean.item() - self.loss) * max(0.01, 1 / self.step)
+        # Shorter at the begin, or the average would be of random weights for thousands of steps.
         decay = min(EMA_DECAY, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
             for slow, fast in zip(self.ema.parameters(), self.model.parameters(), strict=True):
@@ -322,6 +327,8 @@ class Trainer(Generic[Network]):
     def set_rates(self, share: float) -> None:
         """Linear warm-up, then constant, then a linear cool-down at the run's end."""
         rate = self.rate * min(1.0, (self.step + 1) / WARM_UP_STEPS)
+        # By the minutes of the run, not by steps: how many steps a machine makes is not known
+        # beforehand.
         left = (1 - share) / self.options.cool_down if self.options.cool_down else 1.0
         rate *= max(FINAL_SHARE, min(1.0, left))
         for group in self.optimizer.param_groups:

@@ -161,7 +161,7 @@ def first_line(attack: Callable[..., None]) -> str:
 
 
 TABLES: dict[str, tuple[str, Callable[[], Iterable[str]]]] = {
-    "limits": ("security.md", limits),
+    "limits": ("reference/limits.md", limits),
     "tls": ("evidence/tls-matrix.md", tls_matrix),
     "auth": ("evidence/tls-matrix.md", auth_matrix),
     "messages": ("evidence/attacks.md", message_attacks),

@@ -27,6 +27,13 @@ NO_LIMITS_OF_A_CALL = {
     "cascade/engines/trt_options.py:MAX_TOKENS",
     "cascade/engines/engine_cache.py:MAX_HEADER_BYTES",
     "runtime_server/telemetry/logs.py:MAX_FRAMES",
+    "cascade/pixels/copying.py:MAX_OFFSET",
+    "cascade/pixels/mixture.py:MAX_CANDIDATES",
+    "cascade/pixels/order.py:MAX_PERIOD",
+    "cascade/pixels/planes.py:MAX_NARROW_BITS",
+    "cascade/pixels/scheme.py:MAX_PASSES",
+    "runtime_client/cli/doctor_server.py:MAX_CLAIMS",
+    "runtime_client/config.py:MAX_PEM_BYTES",
 }
 """Formats of files, and what only ever comes from who runs the command."""
 

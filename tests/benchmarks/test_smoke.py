@@ -15,6 +15,7 @@ from benchmarks import (
     host_share,
     latency,
     metrics_plot,
+    pixel_host_share,
     precision_pictures,
 )
 from benchmarks.lib.engine_race import line_up, race
@@ -46,6 +47,14 @@ def run_main(
     written: dict[str, object] = json.loads(record.read_text())
     assert "surroundings" in written
     return written
+
+
+def test_pixel_host_share(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Every part of a picture is counted, of both kinds of parents."""
+    arguments = ["--sizes", "8", "--rounds", "1"]
+    written = run_main(pixel_host_share, arguments, monkeypatch, tmp_path / "r.json")
+    assert [row["passes"] for row in written["rows"]] == [3, 4]
+    assert all(0 < row["host_share"] < 1 for row in written["rows"])
 
 
 def test_host_share(

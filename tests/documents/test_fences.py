@@ -92,6 +92,11 @@ def marked(kind: str) -> list[tuple[str, str]]:
     return [(fence.place, fence.value) for fence in read if fence.kind == kind]
 
 
+def test_every_block_of_every_page_has_a_marker() -> None:
+    """None is neither run nor says why not."""
+    assert [f.place for page in pages() for f in unmarked(page, (ROOT / page).read_text())] == []
+
+
 def test_every_word_of_a_marker_means_something() -> None:
     """One that is misspelt would run something else."""
     wrong = [

@@ -95,3 +95,8 @@ def test_the_texts_that_are_checked() -> None:
     names = set(texts())
     assert {"README.md", "SECURITY.md", "docs/index.md", "protos/cascade/v1/cascade.proto"} <= names
     assert not [n for n in names if "decisions" in n or "CHANGELOG" in n]
+
+
+def test_the_documents_break_no_rule() -> None:
+    """Remedy: python -m tests.documents.prose names file and line."""
+    assert list(offences(texts())) == []

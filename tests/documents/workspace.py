@@ -17,7 +17,7 @@ from pathlib import Path
 from cascade.bundle.bundle import open_bundle
 from cascade.bundle.default_bundle import REFERENCE, VARIABLE
 from cascade.commands.cli import main
-from tests.documents.commands import ROOT
+from tests.documents.fences import ROOT
 from tests.support.synthetic_quality import figures
 from tests.support.tiny_bundle import write_tiny_bundle
 
@@ -115,6 +115,16 @@ def npm_packages(folder: Path) -> None:
     install(folder / "npm-cached")
 
 
+def grpc_java(_folder: Path) -> None:
+    """Debian's plugin and libraries of gRPC for Java; skips where they are not installed."""
+    import pytest
+
+    needed = ("bin/grpc_java_plugin", "share/java/grpc-netty.jar", "share/java/netty-codec.jar")
+    missing = [name for name in needed if not Path("/usr", name).exists()]
+    if missing:
+        pytest.skip(f"needs Debian's packages of gRPC for Java: no /usr/{missing[0]}")
+
+
 PREPARATIONS: Mapping[str, Callable[[Path], None]] = {
     "reference bundle": reference_bundle,
     "quality": quality,
@@ -127,6 +137,7 @@ PREPARATIONS: Mapping[str, Callable[[Path], None]] = {
     "package": package,
     "circles": circles,
     "npm packages": npm_packages,
+    "grpc-java": grpc_java,
 }
 
 

@@ -14,8 +14,13 @@ from cascade.graph_spec import TensorSpec
 from cascade.precision import Precision
 from cascade.types import ContextF16
 from export.adapters.reference_cascade import describe_stage
-from export.components.component import ExportedComponent, ExportJob, ExportOptions
-from export.components.diffusion import StageJob, export_stage
+from export.components.component import (
+    ExportedComponent,
+    ExportJob,
+    ExportOptions,
+    StageJob,
+)
+from export.components.diffusion import export_stage
 from export.description import StageDescription, TextEncoderDescription
 from export.graphs import export_graph
 from export.weights.rounding import Storage, release

@@ -77,6 +77,7 @@ ELSEWHERE: Mapping[str, str] = {
     "export --gpu-forms": "tests/export/test_foreign_torch.py::test_forms_and_precisions_are_written_where_they_are_asked_for",
     "export --networks": "tests/export/test_students.py::test_which_checkpoint_is_exported",
     "export --from": "tests/export/test_foreign_torch.py::test_the_example_paints_through_the_real_split",
+    "export --stages": "tests/export/test_pixel_export.py::test_checkpoints_become_a_bundle_that_draws",
     "export --upscaler": "tests/export/test_foreign_if.py::test_a_bundle_paints_what_the_pipelines_paint",
     "export --text-encoder": "tests/export/test_foreign_t5.py::test_it_stands_beside_a_user_s_own_stages",
     "export --timesteps": "tests/export/test_foreign_if.py::test_lists_of_steps_become_the_default_run",

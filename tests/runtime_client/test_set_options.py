@@ -11,7 +11,9 @@ from cascade.diffusion.request_options import DiffusionOptions
 from cascade.errors import InvalidRequest
 from cascade.families import FAMILIES
 from cascade.request import GenerateRequest
+from runtime_client.cli.picture_format import read_metadata
 from runtime_client.cli.set_options import parse_choice, with_choices
+from tests.support.pixel_bundle import write_pixel_bundle
 from tests.support.ramp_family import RampFamily, RampOptions, write_ramp_bundle
 from tests.support.tiny_bundle import write_tiny_bundle
 
@@ -82,3 +84,16 @@ def test_the_command_takes_them(
     assert pictures[0] == pictures[1]
     assert main([*command, "-o", str(output), "--set", "base.stops=2"]) == BAD_INPUT
     assert "options.base.stops" in capsys.readouterr().err
+
+
+def test_a_picture_of_pixels_by_groups_is_made_again_from_itself(tmp_path: Path) -> None:
+    """Its text holds choices of that family, and they are read as such."""
+    pixels = write_pixel_bundle(tmp_path / "pixels")
+    command = ["generate", "--bundle", str(pixels.folder), "--cut", "4", "-q"]
+    first, again = tmp_path / "first.png", tmp_path / "again.png"
+    chosen = ["--set", "px8.temperature_16=8", "--set", "px16.augmentation=0.4"]
+    assert main([*command, "a cat", "-o", str(first), *chosen]) == DONE
+    assert main([*command, "--from", str(first), "-o", str(again)]) == DONE
+    assert read_metadata(again)["asked"] == read_metadata(first)["asked"]
+    assert '"temperature_16": 8' in read_metadata(first)["asked"]
+    assert read_metadata(again)["pixels"] == read_metadata(first)["pixels"]

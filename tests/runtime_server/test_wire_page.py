@@ -1,4 +1,4 @@
-"""docs/wire.md: its messages, sent as they stand there, and its test vectors and claims."""
+"""docs/reference/grpc-api.md: its messages, sent as they stand there, its vectors and claims."""
 
 import hashlib
 import json
@@ -22,15 +22,19 @@ from wire.contexts import context_handle
 from wire.limits import MAX_MESSAGE_BYTES
 
 ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs" / "wire.md").read_text()
+REFERENCE_PAGES = ROOT / "docs" / "reference"
+PAGE = (REFERENCE_PAGES / "grpc-api.md").read_text()
+FORMAT_PAGE = (REFERENCE_PAGES / "bundle-format.md").read_text()
+NUMERICS_PAGE = (REFERENCE_PAGES / "numerics.md").read_text()
 REFERENCE = ROOT / "bundles" / "emoji-1" / "manifest.json"
 NAMES = ["text_encoder", "base", "sr16", "sr32"]
 """Components of the bundle that is served here."""
 
 
-def blocks(kind: str) -> list[str]:
-    """The page's fenced blocks of one language."""
-    return re.findall(rf"```{kind}\n(.*?)```", PAGE, re.DOTALL)
+def blocks(kind: str, page: str = PAGE) -> list[str]:
+    """A page's fenced blocks of one language that name this test."""
+    named = r"<!-- checked by: tests/runtime_server/test_wire_page.py -->\n"
+    return re.findall(rf"{named}```{kind}\n(.*?)```", page, re.DOTALL)
 
 
 @pytest.fixture
@@ -90,19 +94,19 @@ def test_the_bundle_id_is_the_manifest_without_white_space(bundle: Bundle) -> No
         assert hashlib.sha256(stripped(text).encode()).hexdigest() == named
     served = (bundle.folder / "manifest.json").read_text()
     assert stripped(served).encode() == canonical(bundle.manifest)
-    (example,) = blocks("json")
+    (example,) = blocks("json", FORMAT_PAGE)
     data = stripped(example).encode()
-    assert f"has {len(data)} bytes without white space" in PAGE
-    assert f"the sha256 `{hashlib.sha256(data).hexdigest()}`" in PAGE
+    assert f"has {len(data)} bytes without white space" in FORMAT_PAGE
+    assert f"the sha256 `{hashlib.sha256(data).hexdigest()}`" in FORMAT_PAGE
 
 
 def test_the_handle_of_the_page_is_the_servers(stub: Any) -> None:
     """Its data are those of the array, and the name is theirs."""
     values = [[0, 1], [-2, 0.5]]
     data = struct.pack("<4e", *np.ravel(values))
-    assert f"`{data.hex()}`" in PAGE
+    assert f"`{data.hex()}`" in NUMERICS_PAGE
     handle = hashlib.sha256(b"2x2:float16:" + data).digest()
-    assert f"`{handle.hex()}`" in PAGE
+    assert f"`{handle.hex()}`" in NUMERICS_PAGE
     assert context_handle(np.array(values, np.float16)) == handle
 
 

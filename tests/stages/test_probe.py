@@ -55,6 +55,8 @@ def test_it_learns_concepts_and_styles(monkeypatch: pytest.MonkeyPatch) -> None:
     """After some steps it names both, also of renderings kept from it."""
     # Fifteen renderings: batches of 48 would show each three times over.
     monkeypatch.setattr(probes, "BATCH", 16)
+    # Three colours are told apart long before three hundred steps.
+    monkeypatch.setattr(probes, "STYLE_STEPS", 60)
     known = coloured(kept=True)
     lines: list[str] = []
     probe = train_probe(known, steps=60, report=lines.append)

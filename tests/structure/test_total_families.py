@@ -33,12 +33,15 @@ from runtime_server.batching.graph_axes import axes_of
 from runtime_server.lifecycle.reload import begins_from
 from runtime_server.runtime.core import start_checks
 from runtime_server.runtime.warm_up import probe_of, warm_up
+from tests.support.pixel_bundle import write_pixel_bundle
 from tests.support.tiny_bundle import write_tiny_bundle
 from wire.family_options import options_message, read_options
 
 Place = Callable[[Bundle, int], object]
-EXAMPLES = {"text_encoder": 0, "diffusion": 2}
-"""A position in the tiny bundle, by family."""
+EXAMPLES = {"text_encoder": 0, "diffusion": 2, "pixels": 2}
+"""A position in the family's bundle."""
+BUNDLES = {"pixels": write_pixel_bundle}
+"""Who writes it; the tiny bundle where nobody is named."""
 
 
 def spec_at(bundle: Bundle, position: int) -> ComponentSpec:
@@ -123,19 +126,32 @@ PLACES: Mapping[str, Place] = {
 
 
 @pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+def bundles(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Bundle]:
+    """By family, a bundle that has a component of it."""
+    folder = tmp_path_factory.mktemp("families")
+    tiny = write_tiny_bundle(folder / "tiny")
+    return {
+        family: BUNDLES[family](folder / family) if family in BUNDLES else tiny
+        for family in FAMILIES
+    }
+
+
+@pytest.fixture(scope="module")
+def bundle(bundles: Mapping[str, Bundle]) -> Bundle:
     """The tiny bundle."""
-    return write_tiny_bundle(tmp_path_factory.mktemp("families") / "bundle")
+    return bundles["diffusion"]
 
 
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("family", FAMILIES)
-def test_every_place_knows_every_family(bundle: Bundle, family: str, place: str) -> None:
+def test_every_place_knows_every_family(
+    bundles: Mapping[str, Bundle], family: str, place: str
+) -> None:
     """Remedy where it fails for want of an example: give the new family one above."""
     assert family in EXAMPLES, "give the family an example"
-    spec = spec_at(bundle, EXAMPLES[family])
+    spec = spec_at(bundles[family], EXAMPLES[family])
     assert (spec.family, type(spec)) == (family, FAMILIES[family].spec_type)
-    PLACES[place](bundle, EXAMPLES[family])
+    PLACES[place](bundles[family], EXAMPLES[family])
 
 
 QUESTIONS = sorted(
@@ -178,7 +194,7 @@ def test_no_code_outside_the_families_tells_them_apart() -> None:
     """By the type of a record, or by its word."""
     root = Path(__file__).parents[2]
     packages = ("cascade", "runtime_client", "runtime_server", "wire", "export", "stages")
-    inside = {root / "cascade" / name for name in ("diffusion", "text")}
+    inside = {root / "cascade" / name for name in ("diffusion", "pixels", "text")}
     found = []
     for package in packages:
         for path in (root / package).rglob("*.py"):

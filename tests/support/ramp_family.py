@@ -7,7 +7,7 @@ progress are its own, and what it makes is drawn from few values.
 
 import hashlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -24,6 +24,7 @@ from cascade.errors import InvalidRequest, ManifestError
 from cascade.events import Backend, Event, Progress, StageFinished
 from cascade.family import PlanWarning, ReadFile, StartCheck
 from cascade.graph_spec import FileEntry, GraphSpec, ParityRecord, TensorSpec
+from cascade.precision import Precision
 from cascade.request import FamilyOptions, GenerateRequest, Handoff
 from cascade.types import Array
 from tests.support.tiny_bundle import model
@@ -173,6 +174,10 @@ class RampFamily:
             pixels=plan * spec.makes.pixels,
             result_bytes=spec.makes.size_bytes,
         )
+
+    def precisions(self, spec: RampSpec) -> Collection[Precision]:
+        """Any."""
+        return tuple(Precision)
 
     def start_check(self, spec: RampSpec, read: ReadFile) -> StartCheck:
         """A label that there is."""

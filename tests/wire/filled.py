@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from cascade.codecs.image import FORMATS
 from cascade.codecs.tensor import DTYPES, PackedTensor
 from cascade.diffusion.request_options import DiffusionOptions
+from cascade.pixels.request_options import PixelOptions
 from cascade.precision import Precision
 from cascade.request import FamilyOptions
 from wire.payloads import ContextReference
@@ -33,7 +34,7 @@ OVERRIDES: dict[Any, st.SearchStrategy[Any]] = {
         dtype=st.sampled_from(sorted(DTYPES)),
         data=SCALARS[bytes],
     ),
-    FamilyOptions: st.deferred(lambda: filled(DiffusionOptions)),
+    FamilyOptions: st.deferred(lambda: filled(DiffusionOptions) | filled(PixelOptions)),
     # A oneof: never both.
     ContextReference: st.one_of(
         st.builds(ContextReference, handle=SCALARS[bytes]),

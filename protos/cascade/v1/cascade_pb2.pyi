@@ -267,16 +267,18 @@ class ContextReference(_message.Message):
     def __init__(self, handle: _Optional[bytes] = ..., tensor: _Optional[_Union[Tensor, _Mapping]] = ...) -> None: ...
 
 class StageOptions(_message.Message):
-    __slots__ = ("steps", "guidance", "augmentation", "diffusion")
+    __slots__ = ("steps", "guidance", "augmentation", "diffusion", "pixels")
     STEPS_FIELD_NUMBER: _ClassVar[int]
     GUIDANCE_FIELD_NUMBER: _ClassVar[int]
     AUGMENTATION_FIELD_NUMBER: _ClassVar[int]
     DIFFUSION_FIELD_NUMBER: _ClassVar[int]
+    PIXELS_FIELD_NUMBER: _ClassVar[int]
     steps: int
     guidance: float
     augmentation: float
     diffusion: DiffusionOptions
-    def __init__(self, steps: _Optional[int] = ..., guidance: _Optional[float] = ..., augmentation: _Optional[float] = ..., diffusion: _Optional[_Union[DiffusionOptions, _Mapping]] = ...) -> None: ...
+    pixels: PixelOptions
+    def __init__(self, steps: _Optional[int] = ..., guidance: _Optional[float] = ..., augmentation: _Optional[float] = ..., diffusion: _Optional[_Union[DiffusionOptions, _Mapping]] = ..., pixels: _Optional[_Union[PixelOptions, _Mapping]] = ...) -> None: ...
 
 class DiffusionOptions(_message.Message):
     __slots__ = ("steps", "guidance", "augmentation")
@@ -287,6 +289,18 @@ class DiffusionOptions(_message.Message):
     guidance: float
     augmentation: float
     def __init__(self, steps: _Optional[int] = ..., guidance: _Optional[float] = ..., augmentation: _Optional[float] = ...) -> None: ...
+
+class PixelOptions(_message.Message):
+    __slots__ = ("temperature_16", "floor_16", "guidance_16", "augmentation")
+    TEMPERATURE_16_FIELD_NUMBER: _ClassVar[int]
+    FLOOR_16_FIELD_NUMBER: _ClassVar[int]
+    GUIDANCE_16_FIELD_NUMBER: _ClassVar[int]
+    AUGMENTATION_FIELD_NUMBER: _ClassVar[int]
+    temperature_16: int
+    floor_16: int
+    guidance_16: int
+    augmentation: float
+    def __init__(self, temperature_16: _Optional[int] = ..., floor_16: _Optional[int] = ..., guidance_16: _Optional[int] = ..., augmentation: _Optional[float] = ...) -> None: ...
 
 class OutputOptions(_message.Message):
     __slots__ = ("format", "preview_every", "joins_fragments", "previews")

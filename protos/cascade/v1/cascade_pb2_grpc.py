@@ -68,6 +68,7 @@ class CascadeServiceServicer(object):
 
     def GetServerInfo(self, request, context):
         """Returns versions, bundle, components, limits and the present load. The first call of every client.
+        Errors: UNAUTHENTICATED, PERMISSION_DENIED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -75,14 +76,21 @@ class CascadeServiceServicer(object):
 
     def PutContext(self, request, context):
         """Stores text embeddings under the sha256 of their content. Idempotent. Call it while the device
-        still computes its own stages, so that the upload costs no time.
+        still computes its own stages, so that the upload costs no time. A client that computes no text
+        encoder does not need it. Errors: INVALID_ARGUMENT (TENSOR_CODEC_ERROR), FAILED_PRECONDITION
+        (BUNDLE_MISMATCH).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Generate(self, request, context):
-        """Runs components from the given start to the last one requested, and streams events.
+        """Runs components from the given start to the last one requested, and streams events: Accepted; of
+        each component Progress and Preview, then StageResult; Done. Everything is checked before any work.
+        Errors: INVALID_ARGUMENT, FAILED_PRECONDITION (BUNDLE_MISMATCH, PRECISION_MISMATCH), NOT_FOUND
+        (UNKNOWN_CONTEXT, UNKNOWN_REQUEST), ALREADY_EXISTS (REQUEST_ID_TAKEN), RESOURCE_EXHAUSTED
+        (SERVER_BUSY, QUOTA_EXCEEDED; with RetryInfo), DEADLINE_EXCEEDED, CANCELLED, OUT_OF_RANGE
+        (MESSAGE_TOO_LARGE), UNAVAILABLE (the server drains), INTERNAL (an error_id alone).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -90,7 +98,7 @@ class CascadeServiceServicer(object):
 
     def GenerateFromFragments(self, request_iterator, context):
         """Is Generate for a request that is larger than a message: its bytes in order, in fragments, at most
-        Limits.max_joined_bytes together.
+        Limits.max_joined_bytes together. Errors as of Generate.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -98,7 +106,7 @@ class CascadeServiceServicer(object):
 
     def Cancel(self, request, context):
         """Ends a request by its id, detached ones too, and deletes its kept results. Idempotent. Calls that
-        still stream it end with CANCELLED.
+        still stream it end with CANCELLED. Errors: INVALID_ARGUMENT for an id that is none.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -18,7 +18,7 @@ from cascade.commands.table import COMMANDS
 from cascade.errors import CascadeError, EngineError, InvalidRequest
 from tests.support.command_line import cascade, lacking
 
-PAGE = Path(__file__).parents[3] / "docs" / "command-line.md"
+PAGE = Path(__file__).parents[3] / "docs" / "reference" / "cli.md"
 
 
 def tree(kind: type[CascadeError] = CascadeError) -> Iterator[type[CascadeError]]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from cascade.text.tokenizer import PromptTokenizer
 from tests import numeric_vectors
 from tests.cascade.numerics import port
 
@@ -139,6 +140,14 @@ def test_pictures() -> None:
     assert bits(found) == noisy["result"]
     rounding = entry["rounding"]
     assert [port.from_network(v) for v in numbers(rounding["x0"])] == rounding["levels"]
+
+
+def test_tokens_of_the_page() -> None:
+    """Those of the reference bundle's tokenizer."""
+    bundle = numeric_vectors.ROOT / "bundles" / "emoji-1"
+    tokenizer = PromptTokenizer((bundle / "tokenizer.json").read_bytes(), 64)
+    found = " ".join(map(str, tokenizer("a red apple, noto style")))
+    assert f'"a red apple, noto style" is `{found}`' in PAGE.read_text()
 
 
 def test_contexts() -> None:

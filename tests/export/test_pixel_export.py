@@ -1,0 +1,219 @@
+"""Pixels by groups from networks to a bundle: exact, in float32 alone, and what they paint."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from cascade.bundle.bundle import Bundle, open_bundle
+from cascade.commands.cli import main
+from cascade.errors import InvalidRequest, ParityError, UnsupportedModel
+from cascade.families import family_of
+from cascade.pixels.spec import HEADS, PASS, PixelSpec
+from cascade.precision import Precision
+from cascade.request import Handoff
+from examples import my_pixels
+from export.adapters import pixel_cascade
+from export.adapters.pixel_cascade import PixelSource, chain_of, describe_pixels
+from export.bundle_writer import write_cascade
+from export.components.component import ExportJob, ExportOptions, StageJob
+from export.components.pixels import export_pixels
+from export.description import PixelStageDescription
+from runtime_client.client import Client
+from stages.pixel_presets import PixelPreset
+from stages.training.checkpoint import save_checkpoint
+from tests.support.tiny_pixels import TINY_FIRST, TINY_SECOND
+from tests.support.tiny_training import FACTS, tiny_dataset
+
+EXAMPLE = "examples.my_pixels:describe"
+WIDTH = my_pixels.WIDTH
+TINY = {preset.name: replace(preset, context_width=WIDTH) for preset in (TINY_FIRST, TINY_SECOND)}
+
+
+@pytest.fixture(scope="module")
+def dots(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """The example's bundle, written by the command."""
+    out = tmp_path_factory.mktemp("pixels") / "dots"
+    assert main(["export", "--from", "torch", EXAMPLE, "--out", str(out)]) == 0
+    return open_bundle(out)
+
+
+def circle(colour: tuple[int, int, int]) -> np.ndarray:
+    """What the example paints, `[16, 16, 3]` uint8: a circle on white, every pixel twice."""
+    y, x = np.mgrid[:8, :8] - 3.5
+    inside = (x**2 + y**2 <= 9)[:, :, None]
+    small = np.where(inside, np.uint8(colour), np.uint8(255))
+    return small.repeat(2, axis=0).repeat(2, axis=1)
+
+
+@pytest.mark.parametrize("cut", [1, 2, 3])
+def test_the_example_paints_the_same_at_every_cut(dots: Bundle, cut: int) -> None:
+    """Part here, the rest on a private server: to the last bit the circle that was asked for."""
+    with Client(dots, cut=cut, threads=1) as client:
+        assert np.array_equal(client.generate("a red circle", seed=3).image, circle((255, 0, 0)))
+        assert np.array_equal(client.generate("a blue circle").image, circle((0, 0, 255)))
+
+
+def test_the_example_verifies(dots: Bundle) -> None:
+    """`cascade verify` finds hashes, parity and one run of every component right."""
+    assert main(["verify", str(dots.folder)]) == 0
+
+
+def test_an_exact_component_is_in_float32_alone(dots: Bundle) -> None:
+    """Two graphs by role, no variant, no form for GPUs, no error; the family offers no other."""
+    for spec in dots.manifest.components[1:]:
+        assert set(spec.graphs) == {PASS, HEADS}
+        for graph in spec.graphs.values():
+            assert (graph.variants, graph.gpu_forms) == ((), ())
+            assert (graph.parity.max_abs_error, graph.parity.tolerance_abs) == (0, 0)
+        assert tuple(family_of(spec).precisions(spec)) == (Precision.FP32,)
+    assert dots.manifest.components[1].graphs[PASS].padded_by == {"tokens": "context_mask"}
+
+
+def test_int8_is_refused_before_anything_is_exported(tmp_path: Path) -> None:
+    """The error names the option; nothing is written."""
+    options = ExportOptions(precisions=frozenset({Precision.FP32, Precision.INT8}))
+    with pytest.raises(UnsupportedModel, match="exact in fp32 alone") as caught:
+        write_cascade(my_pixels.describe(), tmp_path / "dots", report=ignored, options=options)
+    assert caught.value.field == "precisions"
+    assert not (tmp_path / "dots").exists()
+
+
+class Blur(nn.Module):
+    """A body whose features are no whole numbers: sums of thirds, in an order of its engine's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layers = nn.Sequential(*(nn.Conv2d(48, 48, 3, padding=1) for _ in range(3)))
+        self.wide = nn.Conv2d(3, 48, 1)
+
+    def forward(
+        self, canvas: Tensor, known: Tensor, pass_index: Tensor, targets: Tensor, low_res: Tensor
+    ) -> Tensor:
+        """`[B, n, 1]`."""
+        found = self.layers(self.wide(canvas * known / 3)).mean(1).flatten(1)
+        made = torch.gather(found, 1, targets)[:, :, None]
+        return made + my_pixels.unused(pass_index, low_res)
+
+
+def job() -> StageJob:
+    """An export of one stage, without a text."""
+    description = my_pixels.describe()
+    assert description.text_encoder is not None
+    export = ExportJob(
+        encoder=description.text_encoder,
+        prompts=("a", "b"),
+        options=ExportOptions(),
+        requires_gpu_forms=False,
+        report=ignored,
+    )
+    return StageJob(export, lambda _: np.zeros((2, WIDTH), np.float16), 2)
+
+
+def ignored(_: str) -> None:
+    """A line that no test reads."""
+
+
+def test_a_float_network_is_not_exported() -> None:
+    """Somebody's ordinary network: the error names the graph, the engine and the count."""
+    stage = my_pixels.describe().stages[1]
+    assert isinstance(stage, PixelStageDescription)
+    with pytest.raises(ParityError, match=r"px16\.pass on .*values differ from torch's"):
+        export_pixels(job(), replace(stage, body=Blur().eval()))
+
+
+class Blind(my_pixels.Nothing):
+    """A body that never looks at its parent."""
+
+    def forward(
+        self, canvas: Tensor, known: Tensor, pass_index: Tensor, targets: Tensor, low_res: Tensor
+    ) -> Tensor:
+        """`[B, n, 1]`."""
+        return super().forward(canvas, known, pass_index, targets, canvas)
+
+
+def test_an_input_that_nothing_reads_is_named() -> None:
+    """Engines drop it, and would then refuse to be given it."""
+    stage = my_pixels.describe().stages[1]
+    assert isinstance(stage, PixelStageDescription)
+    with pytest.raises(UnsupportedModel, match="depends on its input low_res"):
+        export_pixels(job(), replace(stage, body=Blind().eval()))
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two stages that `cascade train` might have left."""
+    folder = tmp_path_factory.mktemp("checkpoints")
+    for preset in TINY.values():
+        save_checkpoint(folder / preset.name, {"ema": weights(preset)}, dict(FACTS))
+    return folder
+
+
+def weights(preset: PixelPreset) -> dict[str, Tensor]:
+    """Of a checkpoint, none of them zero throughout."""
+    torch.manual_seed(4)
+    network = preset.network()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    return network.state_dict()
+
+
+def test_checkpoints_become_a_bundle_that_draws(
+    checkpoints: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Trained stages with their held-out bits in the manifest; other seeds, other pictures."""
+    monkeypatch.setattr(pixel_cascade, "PIXEL_PRESETS", TINY)
+    monkeypatch.setattr(
+        pixel_cascade, "open_dataset", lambda _: tiny_dataset(size=256, width=WIDTH)
+    )
+    source = PixelSource(stages=("px8", "px16"), checkpoints=checkpoints, data_file=tmp_path)
+    described = replace(
+        describe_pixels(source),
+        text_encoder=my_pixels.describe().text_encoder,
+        prompts=("a red circle", "a green circle"),
+    )
+    lines: list[str] = []
+    write_cascade(described, tmp_path / "tiny", report=lines.append)
+    assert sum("0 of 384 values drawn differ" in line for line in lines) == 1  # 2 * 8 * 8 * 3
+    bundle = open_bundle(tmp_path / "tiny")
+    for spec in bundle.manifest.components[1:]:
+        assert isinstance(spec, PixelSpec)
+        assert spec.evidence["pictures"] == 2
+        assert spec.evidence["bits_per_value"] > 0
+        assert 0 < spec.provenance["largest_sum"] < 1
+    with Client(bundle, cut=3, threads=1) as client:
+        one, other = (client.generate("a red circle", seed=s).image for s in (1, 2))
+        assert one.shape == (16, 16, 3)
+        assert not np.array_equal(one, other)
+        handoff = Handoff(image=one[::2, ::2].copy())
+        assert handoff.image is not None
+
+
+@pytest.mark.parametrize(
+    ("names", "match"),
+    [(("px8", "px32"), "px32 starts from a picture of 16"), (("base",), "expected some of px8")],
+)
+def test_stages_have_to_be_a_chain(names: tuple[str, ...], match: str) -> None:
+    """Each starts from the picture that the one before makes."""
+    with pytest.raises(InvalidRequest, match=match) as caught:
+        chain_of(names)
+    assert caught.value.field == "stages"
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [["--precisions", "int8"], ["--gpu-forms", "fp16"], ["--storage", "float16"]],
+    ids=lambda flags: flags[0],
+)
+def test_the_command_refuses_other_precisions(
+    flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before anything is read: one line with the flag to leave out."""
+    command = ["export", "--stages", "px8", "--out", str(tmp_path / "out"), *flags]
+    assert main(command) != 0
+    assert f"leave {flags[0]}" in capsys.readouterr().err

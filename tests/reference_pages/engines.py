@@ -1,0 +1,48 @@
+"""Which engine runs what, read from the table of engines.
+
+Knows the enumerations; what a machine needs for each engine is a table here, which has to be
+complete.
+"""
+
+from cascade.engines.kinds import (
+    GPU_GRAPH_KINDS,
+    MODULES,
+    OWN_PRECISIONS,
+    TILED_BF16_KINDS,
+    EngineKind,
+)
+from cascade.precision import Precision
+from tests.reference_pages.markdown import table
+
+NEEDS = {
+    EngineKind.ORT: ("CPU", "`[cpu]`"),
+    EngineKind.OPENVINO: ("CPU", "`[openvino]`"),
+    EngineKind.ORT_CUDA: ("NVIDIA GPU", "`[gpu]`"),
+    EngineKind.ORT_TENSORRT: ("NVIDIA GPU", "`[gpu]`"),
+    EngineKind.TENSORRT: ("NVIDIA GPU", "`[gpu]`"),
+}
+"""By engine: hardware, and the extra of the package."""
+
+
+def from_file(kind: EngineKind, precision: Precision) -> str:
+    """How an engine gets to compute in a precision."""
+    if precision in OWN_PRECISIONS[kind]:
+        tiles = precision is Precision.BF16 and kind in TILED_BF16_KINDS
+        return "yes, on AMX" if tiles else "yes"
+    return "GPU form or file" if kind in GPU_GRAPH_KINDS else "file"
+
+
+def engines() -> str:
+    """The table."""
+    rows = [
+        (
+            f"`{kind.value}`",
+            NEEDS[kind][0],
+            NEEDS[kind][1],
+            ", ".join(f"`{name}`" for name in MODULES[kind]),
+            *(from_file(kind, precision) for precision in Precision),
+        )
+        for kind in EngineKind
+    ]
+    head = ("engine", "hardware", "extra", "imports", *(f"`{p.value}`" for p in Precision))
+    return table(head, rows)

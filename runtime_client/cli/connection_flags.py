@@ -1,4 +1,4 @@
-"""The flags that every subcommand of the client has: the bundle, the server, and who calls.
+"""The flags that every subcommand of the client has: the bundle, the server, and the credentials.
 
 Knows argparse and the configuration's names; what a value means is known elsewhere.
 """
@@ -22,7 +22,7 @@ def add_connection_flags(parser: argparse.ArgumentParser, server: str) -> None:
 
 
 def add_server_flags(parser: argparse.ArgumentParser, server: str, timeout_s: float) -> None:
-    """Add the flags of the signature, the server, and who calls.
+    """Add the flags of the signature, the server, and the credentials.
 
     Args:
         parser: of a subcommand.

@@ -55,7 +55,7 @@ class ProgressBars:
             own = sum(event.seconds.values()) - event.seconds.get("queue", 0.0)
             self.say(f"{event.stage:<12} {1000 * own:8.0f} ms")
         elif isinstance(event, Resumed):
-            self.say("the connection broke; the server goes on, and so do we")
+            self.say("the connection broke; the server goes on; resuming")
         elif isinstance(event, FellBack):
             self.say(f"the server is gone, {event.stage} and the rest run here: {event.reason}")
 

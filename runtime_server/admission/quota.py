@@ -1,8 +1,9 @@
 """How much one caller may have made per minute: a token bucket of megapixels.
 
 Every step of a stage costs its picture's pixels: a thousand steps cost a thousand times one. A
-request passes when the bucket holds what it costs, or is full; a large one leaves a debt. The
-decisions are functions of values and a passed-in clock. Knows names and numbers; no request.
+request passes when the bucket holds what it costs, or is full; a large one makes its level
+negative. The decisions are functions of values and a passed-in clock. Knows names and numbers; no
+request.
 """
 
 import threading
@@ -43,7 +44,7 @@ def wait_for(bucket: Bucket, per_minute: float, cost: float) -> float:
         per_minute: what it gains in a minute, and holds at most.
         cost: in megapixels.
     """
-    # A request larger than a minute's worth passes when the bucket is full, and leaves a debt.
+    # A request larger than a minute's worth passes a full bucket, whose level is then negative.
     missing = min(cost, per_minute) - bucket.level
     return max(0.0, 60 * missing / per_minute)
 

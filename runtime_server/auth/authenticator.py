@@ -71,7 +71,7 @@ class Authenticator:
         if self._anonymous:
             return None
         raise Unauthenticated(
-            "authorization: this server wants a token: send `authorization: Bearer TOKEN`",
+            "authorization: this server needs a token: send `authorization: Bearer TOKEN`",
             field=HEADER,
         )
 

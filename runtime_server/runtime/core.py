@@ -44,7 +44,7 @@ from wire.generate_call import GenerateHead
 from wire.server_info import ComponentInfo, ServerInfo
 
 PROBE_ID = "probe"
-"""Request id of made-up work."""
+"""Request id of synthetic work."""
 
 WarmUp = Callable[[Stage, Manifest], Mapping[str, float]]
 """Runs a stage once; the seconds of a step by component."""
@@ -104,7 +104,7 @@ class Core:
         self.workers.start()
 
     def measure_now(self) -> None:
-        """Find out where rows should share runs.
+        """Profile where batching pays.
 
         Raises:
             EngineError: a graph cannot be run.
@@ -152,7 +152,7 @@ class Core:
         return {spec.name: self.health.works(position) for position, spec in hosted}
 
     async def probe(self, name: str) -> None:
-        """Try a component with made-up work; how it went is seen like that of any request.
+        """Probe a component with synthetic work; how it went is seen like that of any request.
 
         Returns when it is done, or at once when there is no room for it now.
         """

@@ -51,7 +51,7 @@ class QueueLimits:
     max_running: int = 8
     """Threads, and requests whose pictures in the making are held at once."""
     max_waiting_between: int = 2
-    """No request begins a component while more than so many wait for the one after it."""
+    """Inter-stage queue limit: while more wait for a component, none begins the one before it."""
     max_queue_age_s: float = 30.0
     """The turn of a request without a deadline comes so long after it was admitted."""
     progress_interval_s: float = PROGRESS_INTERVAL_S

@@ -153,10 +153,8 @@ def test_a_prompt_is_logged_only_when_asked_for(asked: bool, bundle: Bundle) -> 
 
 def test_the_first_line_says_what_runs_each_component(bundle: Bundle) -> None:
     """Engine, precision and device by component, and which of them nobody measured."""
-    with child_server(bundle.folder, "--threads", "1", "--cut", "2", "--engine", "sr32=ort") as (
-        _,
-        line,
-    ):
+    options = ("--listen", "127.0.0.1:0", "--threads", "1", "--cut", "2", "--engine", "sr32=ort")
+    with child_server(bundle.folder, *options) as (_, line):
         started = json.loads(line())
     assert started["engines"] == {"sr16": "ort fp32 on CPU", "sr32": "ort fp32 on CPU"}
     assert "sr32" not in started["untuned"]

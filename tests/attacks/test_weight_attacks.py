@@ -159,7 +159,7 @@ def data_inside_too(folder: Path) -> None:
 
 
 def not_said_external(folder: Path) -> None:
-    """A place without the word that it counts."""
+    """A place without the field by which it counts."""
     edit_graph(folder, lambda _, t: t.ClearField("data_location"))
 
 
@@ -209,7 +209,7 @@ def truncated(folder: Path) -> None:
 
 
 def truncated_and_listed(folder: Path) -> None:
-    """A byte less than its header says, with fitting hashes."""
+    """A byte less than its header needs, with fitting hashes."""
     relist(folder, WEIGHTS, (folder / WEIGHTS).read_bytes()[:-1])
 
 

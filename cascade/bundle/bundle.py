@@ -120,6 +120,16 @@ class Bundle:
             data if name == graph.file else attach_initializers(data, self.read(graph.file), name)
         )
 
+    def outer_weights_bytes(self, graph: GraphSpec, name: str) -> int:
+        """Bytes of the weights that one of a graph's files has, inside and beside it.
+
+        Raises:
+            ManifestError: see `read_file_of`.
+        """
+        data, references, buffer = self._check_external(name, str(graph.weights))
+        stored = buffer.tensors if references else {}
+        return len(data) + sum(stored[reference].size_bytes for reference in references)
+
     def _read_external(self, name: str, weights: str) -> GraphSource:
         """A graph and those of its weights that lie in a file of their own."""
         data, references, buffer = self._check_external(name, weights)

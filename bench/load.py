@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from bench.attempt import Attempt, with_residual
-from bench.systems.system import Outcome, System
+from bench.systems.system import PictureOutcome, System
 from bench.workload import Workload
 from cascade.errors import CascadeError
 from cascade.types import ImageU8
@@ -61,7 +61,7 @@ class Window:
             times[stage] = self.now()
             pictures[stage] = image
 
-        error, done_s, outcome = "", None, Outcome()
+        error, done_s, outcome = "", None, PictureOutcome()
         hops: dict[str, float] = {}
         try:
             outcome = self.system.run(self.workload.item(number), on_picture)

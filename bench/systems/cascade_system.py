@@ -13,7 +13,7 @@ from pathlib import Path
 
 from bench.link.child import LinkChild
 from bench.link.shape import LinkShape
-from bench.systems.system import OnPicture, Outcome
+from bench.systems.system import OnPicture, PictureOutcome
 from bench.workload import WorkItem
 from cascade.bundle.bundle import Bundle
 from cascade.events import Event, StageFinished
@@ -135,7 +135,7 @@ class CascadeSystem:
             "computed": dict(self._computed),
         }
 
-    def run(self, item: WorkItem, on_picture: OnPicture) -> Outcome:
+    def run(self, item: WorkItem, on_picture: OnPicture) -> PictureOutcome:
         """One picture."""
 
         def on_event(event: Event) -> None:
@@ -150,7 +150,7 @@ class CascadeSystem:
             begun = time.perf_counter()
             self._write(result.image)
             hops["write"] = time.perf_counter() - begun
-        return Outcome(
+        return PictureOutcome(
             hops=hops,
             bytes_up=result.bytes_up,
             bytes_down=result.bytes_down,

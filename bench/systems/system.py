@@ -12,7 +12,7 @@ OnPicture = Callable[[str, ImageU8], None]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Outcome:
+class PictureOutcome:
     """What a system says of one request that it has made."""
 
     hops: Mapping[str, float] = field(default_factory=dict)
@@ -33,7 +33,7 @@ class System(Protocol):
         """What it is, for the record: kind, versions, choices."""
         ...
 
-    def run(self, item: WorkItem, on_picture: OnPicture) -> Outcome:
+    def run(self, item: WorkItem, on_picture: OnPicture) -> PictureOutcome:
         """Make one picture, and return when it is there.
 
         Raises:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.systems.system import OnPicture, Outcome
+from bench.systems.system import OnPicture, PictureOutcome
 from bench.workload import WorkItem, Workload
 
 WORKLOAD = Workload(
@@ -44,14 +44,14 @@ class FakeSystem:
         """What it is."""
         return {"kind": "fake"}
 
-    def run(self, item: WorkItem, on_picture: OnPicture) -> Outcome:
+    def run(self, item: WorkItem, on_picture: OnPicture) -> PictureOutcome:
         """Two pictures that depend on the item, the work between them."""
         self.seen.append(item)
         image = np.full((2, 2, 3), item.seed % 256, np.uint8)
         on_picture("small", image)
         self._work(item)
         on_picture("large", image)
-        return Outcome(hops={"work": 0.0}, bytes_up=10, bytes_down=20)
+        return PictureOutcome(hops={"work": 0.0}, bytes_up=10, bytes_down=20)
 
     def processes(self) -> Mapping[str, int]:
         """None."""

@@ -39,6 +39,8 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     below = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     register_run(below)
     register_grid(below)
+    register_compare(below)
+    register_report(below)
 
 
 def register_run(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -60,6 +62,46 @@ def register_grid(subparsers: "argparse._SubParsersAction[argparse.ArgumentParse
     add_axis_flags(parser)
     add_system_flags(parser)
     parser.set_defaults(run=run_grid, interrupted=KEPT)
+
+
+def register_compare(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add `compare`."""
+    words = "how many times as long the second takes, pair by pair, with a 95 % interval"
+    parser = subparsers.add_parser("compare", help=words, description=words)
+    parser.add_argument("first", type=Path, metavar="FIRST", help="a record of `cascade bench run`")
+    parser.add_argument("second", type=Path, metavar="SECOND", help="another of the same workload")
+    parser.set_defaults(run=run_compare)
+
+
+def register_report(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add `report`."""
+    words = "one HTML file of a grid: best cut per link, hops, percentiles over load"
+    parser = subparsers.add_parser("report", help=words, description=words)
+    parser.add_argument("grid", type=Path, metavar="GRID", help="JSON of `cascade bench grid`")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the HTML")
+    parser.set_defaults(run=run_report)
+
+
+def run_report(args: argparse.Namespace) -> int:
+    """Write the page."""
+    from bench.record import GRID_FORMAT, read_record
+    from bench.report.page import html_of
+
+    check_output(args.output)
+    args.output.write_text(html_of(read_record(args.grid, (GRID_FORMAT,))), "utf-8")
+    print(f"{args.output}: {args.output.stat().st_size:,} bytes")
+    return DONE
+
+
+def run_compare(args: argparse.Namespace) -> int:
+    """Print the ratios."""
+    from bench.compare import as_text, cautions, pairs_of, ratio_of
+    from bench.record import read_record
+
+    first, second = read_record(args.first), read_record(args.second)
+    ratios = [ratio_of(name, *sides) for name, sides in pairs_of(first, second).items()]
+    print(as_text(ratios, cautions(first, second)))
+    return DONE
 
 
 def run_grid(args: argparse.Namespace) -> int:

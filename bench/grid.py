@@ -167,13 +167,24 @@ class GridRun:
         """
         axes = self._plan.axes
         missing = [link for link in axes.links if self._cuts_missing(link)]
-        loaded = [(cut, link) for link in axes.loaded for cut in axes.loaded_cuts]
+        loaded = [
+            (cut, link)
+            for link in axes.loaded
+            for cut in axes.loaded_cuts
+            if not all(self._file.has(key_of(cut, link, name)) for name in self._loads())
+        ]
+        if not missing and not loaded:
+            return
         with ExitStack() as stack:
             self._open(stack)
             for link in missing:
                 self._single_cells(link)
             for cut, link in loaded:
                 self._loaded_cells(cut, link)
+
+    def _loads(self) -> list[str]:
+        """Names of the loaded cells of one cut and link."""
+        return [CAPACITY, *map(load_name, self._plan.axes.loads)]
 
     def _cuts_missing(self, link: LinkShape) -> list[int]:
         """Of one link."""

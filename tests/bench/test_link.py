@@ -105,7 +105,8 @@ def test_a_link_has_a_name() -> None:
     """That a table can show."""
     assert LinkShape().name == "unshaped"
     shape = LinkShape(rtt_s=0.08, down_bit_s=1e7, up_bit_s=1e6, loss=0.01)
-    assert shape.name == "rtt 80 ms, 10 Mbit/s down 1 Mbit/s up loss 0.01"
+    assert shape.name == "RTT 80 ms, 10 Mbit/s down, 1 Mbit/s up loss 0.01"
+    assert LinkShape(rtt_s=0.005).name == "RTT 5 ms, unshaped"
 
 
 def test_a_link_may_change_under_a_connection() -> None:

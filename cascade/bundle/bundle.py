@@ -2,12 +2,14 @@
 
 Opening checks the manifest, the list of files and their sizes; reading a file checks its sha256 and
 hands out the very bytes that were checked. No parser of a third party sees a byte before that.
+A sparse bundle lacks files of components that run elsewhere; its id is that of the whole one.
 Knows files; not what runs them.
 """
 
 import hashlib
 import os
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,6 +58,8 @@ class Bundle:
         entry = next((e for e in self.manifest.files if e.name == name), None)
         if entry is None:
             raise ManifestError(f"{name} is not listed in the manifest")
+        if not os.path.lexists(self.folder / name):
+            raise self._missing(name)
         # Read whole and hashed before anybody sees a byte: what is checked is what is used, even
         # if somebody writes to the file meanwhile.
         data = read_plain_file(self.folder / name, entry.size_bytes)
@@ -85,18 +89,63 @@ class Bundle:
             data if name == graph.file else attach_initializers(data, self.read(graph.file), name)
         )
 
-    def verify_files(self) -> None:
-        """Check every file of the bundle; see `read`."""
-        for entry in self.manifest.files:
-            self.read(entry.name)
+    def verify_files(self, positions: Iterable[int] | None = None) -> None:
+        """Check files of the bundle; see `read`.
+
+        Args:
+            positions: of the components whose files are checked; None checks every file.
+        """
+        for name in self.files_of(positions):
+            self.read(name)
+
+    def files_of(self, positions: Iterable[int] | None = None) -> list[str]:
+        """Names of the files of some components, each once, as the manifest lists them.
+
+        Args:
+            positions: of the components; None takes every file of the bundle.
+        """
+        if positions is None:
+            return [entry.name for entry in self.manifest.files]
+        wanted = {name for at in positions for name in self.manifest.components[at].files}
+        return [entry.name for entry in self.manifest.files if entry.name in wanted]
+
+    def has(self, position: int) -> bool:
+        """Whether every file of a component is in the folder."""
+        return all(os.path.lexists(self.folder / name) for name in self.files_of([position]))
+
+    def require(self, positions: Iterable[int] | None = None) -> None:
+        """Refuse a bundle that lacks files of components which are to run here; reads none.
+
+        Args:
+            positions: of those components; None requires every file.
+
+        Raises:
+            ManifestError: naming the file, the component and the command that gets it.
+        """
+        for name in self.files_of(positions):
+            if not os.path.lexists(self.folder / name):
+                raise self._missing(name)
+
+    def _missing(self, name: str) -> ManifestError:
+        """The error for a listed file that is not there."""
+        of = [spec.name for spec in self.manifest.components if name in spec.files]
+        part = f" --components {','.join(of)}" if of else ""
+        return ManifestError(
+            f"{name} is listed in the manifest but missing, and "
+            f"{' and '.join(of) or 'the bundle'} cannot run here without it: "
+            f"`cascade bundle pull SERVER {self.folder}{part}` gets it"
+        )
 
 
-def open_bundle(folder: Path | str, signed_by: Path | None = None) -> Bundle:
+def open_bundle(
+    folder: Path | str, signed_by: Path | None = None, runs: Iterable[int] | None = None
+) -> Bundle:
     """Open a bundle.
 
     Args:
         folder: where it lies.
         signed_by: PEM file with the public key that must have signed it; None requires none.
+        runs: positions of the components that run here, whose files must be there; None for all.
 
     Raises:
         ManifestError: the folder or its manifest is missing or wrong, a file is missing, extra, a
@@ -123,7 +172,7 @@ def open_bundle(folder: Path | str, signed_by: Path | None = None) -> Bundle:
     for name, entry in listed.items():
         item = found.get(name)
         if item is None:
-            raise ManifestError(f"{name} is listed in the manifest but missing")
+            continue
         if item.is_symlink() or not item.is_file(follow_symlinks=False):
             raise ManifestError(f"{name} is not a plain file: bundles hold no links or folders")
         size = item.stat(follow_symlinks=False).st_size
@@ -131,7 +180,9 @@ def open_bundle(folder: Path | str, signed_by: Path | None = None) -> Bundle:
             raise ManifestError(
                 f"{name}: the manifest says {entry.size_bytes} bytes, the file has {size}"
             )
-    return Bundle(folder, manifest)
+    bundle = Bundle(folder, manifest)
+    bundle.require(runs)
+    return bundle
 
 
 def require_signature(folder: Path, manifest: bytes, public_key: Path) -> None:

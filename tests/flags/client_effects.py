@@ -73,6 +73,25 @@ def cut(t: Trial) -> None:
     )
 
 
+def placement(t: Trial) -> None:
+    """The components that are named run on the server; two ways to say where are one too many."""
+    elsewhere = ("--there", f"sr16={t.server.address}")
+    said = (
+        elsewhere,
+        ("--placement", f"sr16={t.server.address},*=here"),
+        ("--here", "text_encoder,base,sr32", *elsewhere),
+    )
+    for flags in said:
+        hops = account(t, *flags)["hops"]
+        assert [hop["side"] for hop in hops] == ["here", "server", "here"]  # type: ignore[attr-defined]
+    command = ("generate", PROMPT, "-o", t.folder / "p.png", "--bundle", t.bundle.folder)
+    assert f"sr16  server {t.server.address}" in " ".join(t.ok(*command, *elsewhere).out.split(" "))
+    assert "--cut says already" in t.refused(*command, "--cut", 1, *elsewhere)
+    assert "no component is placed on it" in t.refused(
+        *command, *elsewhere, "--server", "127.0.0.1:1"
+    )
+
+
 def last_stage(t: Trial) -> None:
     """A picture of that stage's size."""
     assert here(t, "--last-stage", "sr16")["width"] == 16
@@ -370,6 +389,9 @@ EFFECTS: Mapping[str, Effect] = {
     "generate prompt": prompt,
     "generate --output": output,
     "generate --cut": cut,
+    "generate --here": placement,
+    "generate --there": placement,
+    "generate --placement": placement,
     "generate --seed": differs("--seed", 9),
     "generate --image-index": differs("--image-index", 9),
     "generate --steps": differs("--steps", "base=5"),

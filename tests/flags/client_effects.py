@@ -73,23 +73,19 @@ def cut(t: Trial) -> None:
     )
 
 
-def placement(t: Trial) -> None:
-    """The components that are named run on the server; two ways to say where are one too many."""
-    elsewhere = ("--there", f"sr16={t.server.address}")
-    said = (
-        elsewhere,
-        ("--placement", f"sr16={t.server.address},*=here"),
-        ("--here", "text_encoder,base,sr32", *elsewhere),
-    )
-    for flags in said:
-        hops = account(t, *flags)["hops"]
+def placed(*flags: str) -> Effect:
+    """The component that is named runs on the server, the others here; not beside a cut."""
+
+    def effect(t: Trial) -> None:
+        said = [flag.replace("SERVER", t.server.address) for flag in flags]
+        hops = account(t, *said)["hops"]
         assert [hop["side"] for hop in hops] == ["here", "server", "here"]  # type: ignore[attr-defined]
-    command = ("generate", PROMPT, "-o", t.folder / "p.png", "--bundle", t.bundle.folder)
-    assert f"sr16  server {t.server.address}" in " ".join(t.ok(*command, *elsewhere).out.split(" "))
-    assert "--cut says already" in t.refused(*command, "--cut", 1, *elsewhere)
-    assert "no component is placed on it" in t.refused(
-        *command, *elsewhere, "--server", "127.0.0.1:1"
-    )
+        command = ("generate", PROMPT, "-o", t.folder / "p.png", "--bundle", t.bundle.folder)
+        assert "--cut says already" in t.refused(*command, "--cut", 1, *said)
+        idle = t.refused(*command, *said, "--server", DEAD)
+        assert "no component is placed on it" in idle
+
+    return effect
 
 
 def last_stage(t: Trial) -> None:
@@ -389,9 +385,9 @@ EFFECTS: Mapping[str, Effect] = {
     "generate prompt": prompt,
     "generate --output": output,
     "generate --cut": cut,
-    "generate --here": placement,
-    "generate --there": placement,
-    "generate --placement": placement,
+    "generate --here": placed("--here", "text_encoder,base,sr32", "--there", "sr16=SERVER"),
+    "generate --there": placed("--there", "sr16=SERVER"),
+    "generate --placement": placed("--placement", "sr16=SERVER,*=here"),
     "generate --seed": differs("--seed", 9),
     "generate --image-index": differs("--image-index", 9),
     "generate --steps": differs("--steps", "base=5"),

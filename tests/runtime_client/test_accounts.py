@@ -10,9 +10,8 @@ from cascade.events import Accepted, FellBack, Progress, StageFinished, Transfer
 from cascade.request import Handoff
 from runtime_client.cli.progress_bars import ProgressBars, bar
 from runtime_client.cli.time_table import WorkRows, render, render_hops, rows
-from runtime_client.result import HopAccount
 from runtime_client.remote.transfer_stats import TransferStats
-from runtime_client.result import Collected
+from runtime_client.result import Collected, HopAccount
 
 IMAGE = np.zeros((2, 2, 3), np.uint8)
 SECONDS = {

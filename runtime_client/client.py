@@ -251,6 +251,7 @@ class Client:
             sides=dict.fromkeys(names, there) if run is None else run.sides,
             server_version=self._resources.server_version,
             hops=() if run is None else run.accounts,
+            packing=dict(collected.packing),
             warnings=() if request is None else self.warnings(request),
         )
 

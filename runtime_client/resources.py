@@ -157,7 +157,7 @@ def connect(
         config.linger_s if is_named else 0.0,
         config.wait_s,
     )
-    return Connection(link)
+    return Connection(link, config.picture_format)
 
 
 def end_servers(private: "PrivateServer | None", connections: Sequence["Connection"]) -> None:

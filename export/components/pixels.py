@@ -1,7 +1,7 @@
 """The part of a bundle that a stage of pixels by groups is: two exact graphs and an entry.
 
-Nothing of it comes in another precision, and parity is no matter of decibels: every logit of every
-engine is torch's, and so is every value that is drawn from them.
+Nothing of it is computed in another precision, weights are stored without loss, and parity is no
+matter of decibels: every logit of every engine is torch's, and so is every value drawn from them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,11 +29,13 @@ from export.components.component import (
     StageJob,
     check_size,
     make_graph,
+    most_common_storage,
 )
 from export.description import PixelStageDescription
 from export.exact_proof import differing_values, prove_exactly
 from export.parity import stage_picture
 from export.proof import Claim
+from export.weights.stored_numbers import check_stored
 from stages.evaluation.torch_engine import TorchEngine
 from stages.networks.exact import check_bound
 
@@ -62,7 +64,7 @@ def export_pixels(job: StageJob, stage: PixelStageDescription) -> ExportedCompon
 
     Raises:
         UnsupportedModel: a network is too large, or its sums are not exact.
-        ParityError: a bit of a graph, or a value drawn from it, is not the network's.
+        ParityError: a bit of a graph, a stored number or a value drawn is not the network's.
     """
     report, width = job.export.report, job.export.encoder.context_width
     share = max(check_bound(stage.body), check_bound(stage.heads))
@@ -100,8 +102,9 @@ def prove_role(
     check_size(source.name, source.network)
     graph = make_graph(source, report)
     check_inputs_used(source.name, graph.traced)
-    # An entry that is exact says float32 of its files too.
-    data = graph.optimized.SerializeToString()
+    numbers = check_stored(source.name, graph.optimized, graph.stored)
+    report(f"{source.name:13} {numbers} stored numbers are the network's, {dict(graph.sizes)}")
+    data = graph.stored
     names = [output.name for output in source.outputs]
     original = TorchEngine(source.network, *names)
     claim = Claim(
@@ -113,7 +116,7 @@ def prove_role(
         file=f"{stage.name}.{role}.onnx",
         inputs=source.inputs,
         outputs=source.outputs,
-        storage="float32",
+        storage=most_common_storage(graph.sizes),
         parity=parity,
         padded_by=TEXT_PADDING if masked else {},
     )

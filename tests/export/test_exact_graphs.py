@@ -18,6 +18,7 @@ from export.exact_proof import differing_values, prove_exactly
 from export.graphs import export_graph
 from export.proof import Claim
 from export.weights.exact_storage import store_exactly
+from export.weights.stored_numbers import check_stored
 from stages.evaluation.torch_engine import TorchEngine
 from stages.networks.exact import ExactLayer, Range, frozen
 from tests.support.tiny_pixels import TINY_SECOND, body_case, head_case, stirred_pixels
@@ -104,6 +105,24 @@ def test_weights_are_stored_in_a_byte_or_two(body: Graph) -> None:
         if (value := numpy_helper.to_array(tensor)).dtype == np.float32 and value.size > 1000
     ]
     assert not wide
+
+
+@pytest.mark.parametrize("end", ["_i8", "_f16"])
+def test_a_file_that_stores_another_number_is_refused(end: str) -> None:
+    """One weight a step of the grid off, in either format: the error names the weight."""
+    network, case = stirred_pixels(TINY_SECOND).body, body_case(TINY_SECOND)
+    before = export_graph(network, specs(case), specs(TorchEngine(network, "features").run(case)))
+    after = onnx.ModelProto()
+    after.CopyFrom(before)
+    store_exactly(after)
+    sizes = [numpy_helper.to_array(tensor).size for tensor in before.graph.initializer]
+    assert check_stored("px16", before, after.SerializeToString()) == sum(sizes)
+    tensor = next(t for t in after.graph.initializer if t.name.endswith(end))
+    value = numpy_helper.to_array(tensor).copy()
+    value.flat[-1] += 1
+    tensor.CopyFrom(numpy_helper.from_array(value, tensor.name))
+    with pytest.raises(ParityError, match=r"px16: .* is not stored without loss"):
+        check_stored("px16", before, after.SerializeToString())
 
 
 def shifted(graph: Graph) -> Graph:

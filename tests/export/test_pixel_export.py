@@ -179,6 +179,7 @@ def test_checkpoints_become_a_bundle_that_draws(
     )
     lines: list[str] = []
     write_cascade(described, tmp_path / "tiny", report=lines.append)
+    assert sum("stored numbers are the network's" in line for line in lines) == 4
     assert sum("0 of 384 values drawn differ" in line for line in lines) == 1  # 2 * 8 * 8 * 3
     bundle = open_bundle(tmp_path / "tiny")
     for spec in bundle.manifest.components[1:]:
@@ -186,6 +187,7 @@ def test_checkpoints_become_a_bundle_that_draws(
         assert spec.evidence["pictures"] == 2
         assert spec.evidence["bits_per_value"] > 0
         assert 0 < spec.provenance["largest_sum"] < 1
+        assert {graph.storage for graph in spec.graphs.values()} <= {"int8", "float16"}
     with Client(bundle, cut=3, threads=1) as client:
         one, other = (client.generate("a red circle", seed=s).image for s in (1, 2))
         assert one.shape == (16, 16, 3)

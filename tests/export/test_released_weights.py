@@ -19,8 +19,8 @@ from cascade.graph_spec import FileEntry
 from cascade.precision import Precision
 from export.bundle_folder import write_bundle
 from export.components.component import ExportedComponent, ExportOptions
+from export.weights.graph_constants import Constants
 from export.weights.released_weights import (
-    Constants,
     check_grid,
     prove,
     released_network,

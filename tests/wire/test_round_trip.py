@@ -17,6 +17,7 @@ from cascade.errors import CascadeError
 from protos.cascade.v1 import cascade_pb2 as pb
 from tests.wire.filled import alternatives, filled
 from wire import (
+    bundle_files,
     cancels,
     contexts,
     fragments,
@@ -86,6 +87,19 @@ CODECS = (
     Codec(fragments.Fragment, fragments.encode_fragment, fragments.decode_fragment, pb.Fragment),
     Codec(str, cancels.encode_cancel, cancels.decode_cancel, pb.CancelRequest),
     Codec(bool, encode_found, cancels.decode_cancelled, pb.CancelResponse),
+    Codec(
+        bundle_files.OfferedManifest,
+        bundle_files.encode_manifest,
+        bundle_files.decode_manifest,
+        pb.GetBundleManifestResponse,
+    ),
+    Codec(
+        bundle_files.BundleFileCall,
+        bundle_files.encode_file_call,
+        bundle_files.decode_file_call,
+        pb.ReadBundleFileRequest,
+    ),
+    Codec(bytes, bundle_files.encode_piece, bundle_files.decode_piece, pb.ReadBundleFileResponse),
 )
 EACH = pytest.mark.parametrize("codec", CODECS, ids=lambda codec: codec.message.DESCRIPTOR.name)
 
@@ -204,6 +218,8 @@ def test_the_service_is_the_proto_files() -> None:
         service.GENERATE,
         service.GENERATE_FROM_FRAGMENTS,
         service.CANCEL,
+        service.GET_BUNDLE_MANIFEST,
+        service.READ_BUNDLE_FILE,
     }
     assert spelled == {f"/{declared.full_name}/{method.name}" for method in declared.methods}
 

@@ -60,6 +60,16 @@ class CascadeServiceStub(object):
                 request_serializer=protos_dot_cascade_dot_v1_dot_cascade__pb2.CancelRequest.SerializeToString,
                 response_deserializer=protos_dot_cascade_dot_v1_dot_cascade__pb2.CancelResponse.FromString,
                 _registered_method=True)
+        self.GetBundleManifest = channel.unary_unary(
+                '/cascade.v1.CascadeService/GetBundleManifest',
+                request_serializer=protos_dot_cascade_dot_v1_dot_cascade__pb2.GetBundleManifestRequest.SerializeToString,
+                response_deserializer=protos_dot_cascade_dot_v1_dot_cascade__pb2.GetBundleManifestResponse.FromString,
+                _registered_method=True)
+        self.ReadBundleFile = channel.unary_stream(
+                '/cascade.v1.CascadeService/ReadBundleFile',
+                request_serializer=protos_dot_cascade_dot_v1_dot_cascade__pb2.ReadBundleFileRequest.SerializeToString,
+                response_deserializer=protos_dot_cascade_dot_v1_dot_cascade__pb2.ReadBundleFileResponse.FromString,
+                _registered_method=True)
 
 
 class CascadeServiceServicer(object):
@@ -112,6 +122,25 @@ class CascadeServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetBundleManifest(self, request, context):
+        """Returns the manifest of the bundle, where the server offers its files (`--offer-bundle`). Errors:
+        PERMISSION_DENIED where it does not, UNAUTHENTICATED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReadBundleFile(self, request, context):
+        """Streams a file of the bundle from an offset to its end, so that a broken download goes on where it
+        stopped. The receiver checks size and hash by the manifest. Errors: PERMISSION_DENIED where the
+        server offers no files, INVALID_ARGUMENT for a file that is not listed, FAILED_PRECONDITION
+        (BUNDLE_MISMATCH; MANIFEST_ERROR where the server does not have that file), RESOURCE_EXHAUSTED
+        (SERVER_BUSY, with RetryInfo).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_CascadeServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -139,6 +168,16 @@ def add_CascadeServiceServicer_to_server(servicer, server):
                     servicer.Cancel,
                     request_deserializer=protos_dot_cascade_dot_v1_dot_cascade__pb2.CancelRequest.FromString,
                     response_serializer=protos_dot_cascade_dot_v1_dot_cascade__pb2.CancelResponse.SerializeToString,
+            ),
+            'GetBundleManifest': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetBundleManifest,
+                    request_deserializer=protos_dot_cascade_dot_v1_dot_cascade__pb2.GetBundleManifestRequest.FromString,
+                    response_serializer=protos_dot_cascade_dot_v1_dot_cascade__pb2.GetBundleManifestResponse.SerializeToString,
+            ),
+            'ReadBundleFile': grpc.unary_stream_rpc_method_handler(
+                    servicer.ReadBundleFile,
+                    request_deserializer=protos_dot_cascade_dot_v1_dot_cascade__pb2.ReadBundleFileRequest.FromString,
+                    response_serializer=protos_dot_cascade_dot_v1_dot_cascade__pb2.ReadBundleFileResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -277,6 +316,60 @@ class CascadeService(object):
             '/cascade.v1.CascadeService/Cancel',
             protos_dot_cascade_dot_v1_dot_cascade__pb2.CancelRequest.SerializeToString,
             protos_dot_cascade_dot_v1_dot_cascade__pb2.CancelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetBundleManifest(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cascade.v1.CascadeService/GetBundleManifest',
+            protos_dot_cascade_dot_v1_dot_cascade__pb2.GetBundleManifestRequest.SerializeToString,
+            protos_dot_cascade_dot_v1_dot_cascade__pb2.GetBundleManifestResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadBundleFile(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/cascade.v1.CascadeService/ReadBundleFile',
+            protos_dot_cascade_dot_v1_dot_cascade__pb2.ReadBundleFileRequest.SerializeToString,
+            protos_dot_cascade_dot_v1_dot_cascade__pb2.ReadBundleFileResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -12,7 +12,7 @@ from cascade.bundle.manifest import canonical, read_manifest
 from cascade.diffusion.request_options import DiffusionOptions
 from cascade.errors import InvalidRequest, ManifestError
 from cascade.families import family_of
-from cascade.graph_spec import GraphSpec, ParityRecord, TensorSpec, VariantSpec
+from cascade.graph_spec import GpuFormSpec, GraphSpec, ParityRecord, TensorSpec, VariantSpec
 from cascade.pixels.mixture import Sharpness
 from cascade.pixels.request_options import PixelOptions
 from cascade.pixels.spec import HEADS, PASS, PixelSpec, check_choices
@@ -97,18 +97,29 @@ def test_graphs_of_other_shapes_are_refused(bundle: Bundle) -> None:
 
 
 def test_an_exact_component_has_no_file_in_another_precision(bundle: Bundle) -> None:
-    """Nor one whose weights are stored in fewer bits; one of floats may have both."""
+    """One of floats may have it."""
     parity = ParityRecord(max_abs_error=0, psnr_db=99, tolerance_abs=0)
     graph = stage(bundle).graphs[PASS]
     quality: Any = None
     variant = VariantSpec(precision=Precision.BF16, file=graph.file, parity=parity, quality=quality)
-    for changes in ({"variants": (variant,)}, {"storage": "float16"}):
+    form = GpuFormSpec(precision=Precision.FP16, file=graph.file, parity=parity)
+    for changes in ({"variants": (variant,)}, {"gpu_forms": (form,)}):
         coarse = with_graph(stage(bundle), PASS, **changes)
         with pytest.raises(ManifestError, match=r"graphs\.pass: arithmetic is exact"):
             check_choices(coarse, "s")
         check_choices(replace(coarse, arithmetic="float"), "s")
     assert family_of(coarse).precisions(coarse) == (Precision.FP32,)
     assert Precision.INT8 in family_of(coarse).precisions(replace(coarse, arithmetic="float"))
+
+
+@pytest.mark.parametrize("storage", ["float16", "int8"])
+def test_weights_of_an_exact_component_may_be_stored_in_fewer_bits(
+    bundle: Bundle, storage: str
+) -> None:
+    """They are widened to the same numbers: the precision of its computation stays float32."""
+    small = with_graph(with_graph(stage(bundle), PASS, storage=storage), HEADS, storage=storage)
+    check_choices(small, "s")
+    assert family_of(small).precisions(small) == (Precision.FP32,)
 
 
 def test_options_fill_the_gaps_of_the_manifest(bundle: Bundle) -> None:

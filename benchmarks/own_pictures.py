@@ -21,9 +21,9 @@ from PIL import Image, ImageDraw
 from benchmarks.lib.record import write_record
 from cascade.bundle.bundle import Bundle, open_bundle
 from cascade.bundle.starting_points import last_enlargement
+from cascade.diffusion.family import diffusion_specs
 from cascade.diffusion.options import SamplingOptions
-from cascade.diffusion.spec import DiffusionSpec
-from cascade.diffusion.tiles import Side, Tiling, has_free_sides
+from cascade.diffusion.tiles import TiledSide, Tiling, has_free_sides
 from cascade.events import StageFinished
 from cascade.families import resolved, with_own_picture
 from cascade.request import GenerateRequest, Handoff
@@ -63,7 +63,7 @@ def drawn(kind: str, width: int, height: int) -> ImageU8:
 def one_run(tiling: Tiling) -> Tiling:
     """The same canvas as a single tile."""
     tall, wide = tiling.canvas
-    return Tiling(Side(tall, tall, (0,)), Side(wide, wide, (0,)))
+    return Tiling(TiledSide(tall, tall, (0,)), TiledSide(wide, wide, (0,)))
 
 
 def enlarged(stage: Stage, request: GenerateRequest, picture: ImageU8) -> ImageU8:
@@ -84,8 +84,7 @@ def measured(bundle: Bundle, stage: Stage, picture: ImageU8) -> tuple[dict[str, 
     """
     name = stage.names[0]
     position = bundle.manifest.position(name)
-    spec = bundle.manifest.components[position]
-    assert isinstance(spec, DiffusionSpec)
+    (spec,) = diffusion_specs([bundle.manifest.components[position]])
     height, width = picture.shape[:2]
     request = with_own_picture(
         bundle.manifest.components,

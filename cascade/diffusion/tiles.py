@@ -9,7 +9,7 @@ References:
     Bar-Tal et al. 2023, "MultiDiffusion" (arXiv 2302.08113): one sampling process over tiles.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import gcd
 
@@ -26,7 +26,7 @@ SPLIT_INPUTS = ("x_t", "low_res")
 
 
 @dataclass(frozen=True, slots=True)
-class Side:
+class TiledSide:
     """One side of a canvas: its length, and where its tiles lie."""
 
     length: int
@@ -39,8 +39,8 @@ class Side:
 class Tiling:
     """How a picture is shown to a network."""
 
-    height: Side
-    width: Side
+    height: TiledSide
+    width: TiledSide
 
     @property
     def count(self) -> int:
@@ -72,14 +72,14 @@ def tiling_of(spec: DiffusionSpec, width: int, height: int) -> Tiling:
     """
     made = spec.makes
     if (width, height) == (made.width, made.height):
-        return Tiling(Side(height, height, (0,)), Side(width, width, (0,)))
+        return Tiling(TiledSide(height, height, (0,)), TiledSide(width, width, (0,)))
     both = gcd(made.width, made.height)
     grain = min(GRAIN, both & -both)
     tall, wide = (-(-size // grain) * grain for size in (height, width))
     if not has_free_sides(spec):
         return Tiling(side(height, made.height, grain), side(width, made.width, grain))
     if tall * wide <= made.pixels:
-        return Tiling(Side(tall, tall, (0,)), Side(wide, wide, (0,)))
+        return Tiling(TiledSide(tall, tall, (0,)), TiledSide(wide, wide, (0,)))
     return Tiling(
         side(height, min(tall, made.height), grain), side(width, min(wide, made.width), grain)
     )
@@ -91,7 +91,7 @@ def has_free_sides(spec: DiffusionSpec) -> bool:
     return all(isinstance(axis, str) for axis in shape[2:])
 
 
-def side(size: int, tile: int, grain: int) -> Side:
+def side(size: int, tile: int, grain: int) -> TiledSide:
     """The tiles along one side.
 
     Args:
@@ -101,12 +101,12 @@ def side(size: int, tile: int, grain: int) -> Side:
             its pictures sees the same pixels together in every tile.
     """
     if size <= tile:
-        return Side(tile, tile, (0,))
+        return TiledSide(tile, tile, (0,))
     step = max(1, min(grain, tile // 2))
     last = -(-(size - tile) // step) * step
     overlap = max(step, -(-(tile // 4) // step) * step)
     starts = (*range(0, last, max(1, tile - overlap)), last)
-    return Side(last + tile, tile, starts)
+    return TiledSide(last + tile, tile, starts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +122,7 @@ class TiledEngine:
     tiling: Tiling
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Run tile by tile; outputs are pictures of the canvas, `[B, C, H, W]`."""
+        """Run tile by tile; outputs are pictures of the canvas, `[B, C, H, W]` float32."""
         tall, wide = self.tiling.height, self.tiling.width
         whole: dict[str, Array] = {}
         before = 0
@@ -130,8 +130,8 @@ class TiledEngine:
             strips: dict[str, Array] = {}
             end = 0
             for left in wide.starts:
-                window = (..., slice(top, top + tall.tile), slice(left, left + wide.tile))
-                for name, part in self.engine.run(dict(cropped(inputs, window))).items():
+                rows, columns = slice(top, top + tall.tile), slice(left, left + wide.tile)
+                for name, part in self.engine.run(tile_of(inputs, rows, columns)).items():
                     shape = (*part.shape[:2], tall.tile, wide.length)
                     strip = strips.setdefault(name, np.empty(shape, np.float32))
                     put(strip.swapaxes(2, 3), part.swapaxes(2, 3), left, end)
@@ -151,11 +151,21 @@ class TiledEngine:
         self.engine.close()
 
 
-def cropped(inputs: Mapping[str, Array], window: tuple[object, ...]) -> Iterator[tuple[str, Array]]:
-    """The inputs of one tile."""
-    for name, value in inputs.items():
-        is_picture = name in SPLIT_INPUTS
-        yield name, np.ascontiguousarray(value[window]) if is_picture else value  # type: ignore[index]
+def tile_of(inputs: Mapping[str, Array], rows: slice, columns: slice) -> dict[str, Array]:
+    """The inputs of one tile.
+
+    Args:
+        inputs: of the whole canvas, pictures `[B, C, H, W]` float32.
+        rows: of the tile.
+        columns: of the tile.
+
+    Returns:
+        The same, pictures `[B, C, h, w]` float32 of the tile, contiguous.
+    """
+    return {
+        name: np.ascontiguousarray(value[:, :, rows, columns]) if name in SPLIT_INPUTS else value
+        for name, value in inputs.items()
+    }
 
 
 def put(out: Array, part: Array, start: int, end: int) -> None:

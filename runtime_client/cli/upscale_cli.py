@@ -23,7 +23,7 @@ def register_upscale(subparsers: "argparse._SubParsersAction[argparse.ArgumentPa
     parser = subparsers.add_parser("upscale", help="enlarge a picture of one's own")
     add = parser.add_argument
     # fmt: off
-    add("picture", type=Path, metavar="PICTURE", help="PNG, WebP, JPEG, AVIF, GIF, BMP, TIFF or PPM of any size; turned as its Exif says, transparency is kept")
+    add("picture", type=Path, metavar="PICTURE", help="PNG, WebP, JPEG, AVIF, GIF, BMP, TIFF or PPM of any size; turned by its Exif orientation, transparency is kept")
     add("-o", "--output", type=Path, required=True, metavar="FILE", help=OUTPUT_HELP)
     add("--prompt", metavar="TEXT", help="what the picture shows, for stages that take words (default: no words)")
     add("--first-stage", metavar="NAME", help="the first stage that enlarges it; every later one follows (default: the bundle's last stage alone)")

@@ -3,22 +3,22 @@
 import numpy as np
 import pytest
 
-from cascade.diffusion.tiles import Side, TiledEngine, Tiling, on_canvas, put, side
+from cascade.diffusion.tiles import TiledEngine, TiledSide, Tiling, on_canvas, put, side
 from cascade.types import Array
 
 
 @pytest.mark.parametrize(
     ("size", "tile", "grain", "expected"),
     [
-        (3, 8, 4, Side(8, 8, (0,))),
-        (8, 8, 4, Side(8, 8, (0,))),
-        (9, 8, 4, Side(12, 8, (0, 4))),
-        (64, 32, 32, Side(64, 32, (0, 16, 32))),
-        (1100, 1024, 32, Side(1120, 1024, (0, 96))),
-        (3000, 1024, 32, Side(3008, 1024, (0, 768, 1536, 1984))),
+        (3, 8, 4, TiledSide(8, 8, (0,))),
+        (8, 8, 4, TiledSide(8, 8, (0,))),
+        (9, 8, 4, TiledSide(12, 8, (0, 4))),
+        (64, 32, 32, TiledSide(64, 32, (0, 16, 32))),
+        (1100, 1024, 32, TiledSide(1120, 1024, (0, 96))),
+        (3000, 1024, 32, TiledSide(3008, 1024, (0, 768, 1536, 1984))),
     ],
 )
-def test_tiles_cover_a_side(size: int, tile: int, grain: int, expected: Side) -> None:
+def test_tiles_cover_a_side(size: int, tile: int, grain: int, expected: TiledSide) -> None:
     """From the first pixel to the last, each beginning on the grain."""
     assert side(size, tile, grain) == expected
 
@@ -59,6 +59,6 @@ def test_tiles_that_differ_fade_into_each_other() -> None:
 def test_a_canvas_continues_what_it_holds() -> None:
     """The picture's edge, and the noise from its beginning."""
     row = np.arange(3, dtype=np.float32).reshape(1, 1, 1, 3)
-    tiling = Tiling(Side(1, 1, (0,)), Side(5, 5, (0,)))
+    tiling = Tiling(TiledSide(1, 1, (0,)), TiledSide(5, 5, (0,)))
     assert on_canvas(row, tiling, "edge").ravel().tolist() == [0, 1, 2, 2, 2]
     assert on_canvas(row, tiling, "wrap").ravel().tolist() == [0, 1, 2, 0, 1]

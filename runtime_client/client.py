@@ -281,6 +281,7 @@ class Client:
             request_id=collected.request_id,
             sides=self._sides(collected, request),
             server_version=self._resources.server_version,
+            packing=dict(collected.packing),
             warnings=() if request is None else self.warnings(request),
         )
 

@@ -19,6 +19,8 @@ from wire.limits import MAX_LINGER_S
 
 Fallback = Literal["error", "local"]
 FALLBACKS: tuple[Fallback, ...] = ("error", "local")
+PictureFormat = Literal["auto", "raw", "webp", "png"]
+PICTURE_FORMATS: tuple[PictureFormat, ...] = ("auto", "raw", "webp", "png")
 DEFAULT_CUT = 2
 DEFAULT_TIMEOUT_S = 300.0
 MAX_TIMEOUT_S = 7 * 24 * 3600.0
@@ -64,6 +66,9 @@ class ClientConfig:
     """A connection on which nothing comes, not even the answer to a ping, is given up after so long
     while a call is open. Servers close connections that ping more often than every 5 s, which is
     two thirds of it."""
+    picture_format: PictureFormat = "auto"
+    """How a server sends pictures, always without loss: `auto` takes raw pixels from a server on
+    this machine, else WebP. Behind a tunnel that ends here name `webp`."""
     tls: bool = False
     """Encrypt the connection to `server`."""
     ca_file: Path | None = None
@@ -97,6 +102,12 @@ class ClientConfig:
         if self.fallback not in FALLBACKS:
             raise InvalidRequest(
                 f"fallback: expected error or local, got {self.fallback!r}", field="fallback"
+            )
+        if self.picture_format not in PICTURE_FORMATS:
+            raise InvalidRequest(
+                f"picture_format: expected {', '.join(PICTURE_FORMATS)}, got "
+                f"{self.picture_format!r}",
+                field="picture_format",
             )
         if not 0 < self.timeout_s <= MAX_TIMEOUT_S:
             raise InvalidRequest(

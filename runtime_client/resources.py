@@ -141,7 +141,7 @@ def connect(bundle: Bundle, config: ClientConfig, private: "PrivateServer | None
         0.0 if private is not None else config.linger_s,
         config.wait_s,
     )
-    return Connection(link)
+    return Connection(link, config.picture_format)
 
 
 def end_server(private: "PrivateServer | None", connection: "Connection | None") -> None:

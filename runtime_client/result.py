@@ -46,6 +46,8 @@ class Result:
     """By component: `here`, `private server` or `server`."""
     server_version: str
     """Of a server's software; empty where none was asked."""
+    packing: Mapping[str, float] = field(default_factory=dict)
+    """What `serialise` consists of, see `Transferred.packing`."""
     warnings: "tuple[PlanWarning, ...]" = ()
     """Runs that started in the middle of their schedule: see `cascade.diffusion.run_start`."""
 
@@ -57,6 +59,7 @@ class Collected:
     request_id: str = ""
     images: dict[str, ImageU8] = field(default_factory=dict)
     seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+    packing: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
     bytes_up: int = 0
     bytes_down: int = 0
     fell_back: bool = False
@@ -74,6 +77,8 @@ class Collected:
                 self.images[event.stage] = event.handoff.image
         elif isinstance(event, Transferred):
             self._spend(event.seconds)
+            for name, spent in event.packing.items():
+                self.packing[name] += spent
             self.bytes_up += event.bytes_up
             self.bytes_down += event.bytes_down
         elif isinstance(event, FellBack):

@@ -45,6 +45,9 @@ COMMANDS: Mapping[str, Mapping[str, str]] = {
         "evaluate": "a stage on held-out pictures: PSNR of super-resolution, bits of pixels by "
         "groups",
     },
+    "bench.cli": {
+        "bench": "measure latency, throughput and bytes of a split cascade, and compare",
+    },
     "cascade.commands.tune": {
         "tune": "measure which engine runs each component fastest here, for --engine auto",
     },

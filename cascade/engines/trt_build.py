@@ -151,7 +151,8 @@ def parse(graph: GraphSource, weights: Mapping[str, Array] = NO_WEIGHTS) -> Pars
 
     Args:
         graph: see `build_engine`.
-        weights: those that lie beside the graph, of any shapes; they outlive the network.
+        weights: those that lie beside the graph, of any shapes and dtypes; they outlive the
+            network.
 
     Raises:
         EngineError: an operator or a shape that the library does not know.
@@ -181,7 +182,7 @@ def read_into(parser: Any, data: bytes, weights: Mapping[str, Array]) -> bool:
     Args:
         parser: the library's, with a network to fill.
         data: the ONNX file's bytes.
-        weights: of any shapes.
+        weights: of any shapes and dtypes.
     """
     if not weights:
         return bool(parser.parse(data))

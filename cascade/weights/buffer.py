@@ -77,7 +77,7 @@ class WeightBuffer:
         return Lease(self, stored)
 
     def view(self, tensor: StoredTensor) -> Array:
-        """One tensor over this memory, not to be written to."""
+        """One tensor over this memory, of its own shape and dtype, not to be written to."""
         kind = DTYPES[tensor.dtype]
         count = tensor.size_bytes // kind.itemsize
         flat = (
@@ -157,7 +157,7 @@ class Lease:
 
     @property
     def tensors(self) -> dict[str, Array]:
-        """Every tensor by name, over the buffer's memory, not to be written to."""
+        """Every tensor by name, of its own shape and dtype, over the buffer's memory; read only."""
         return {name: self._buffer.view(tensor) for name, tensor in self._stored.items()}
 
     @property

@@ -82,7 +82,7 @@ def whole_graph(source: GraphSource) -> bytes:
 
 
 def joined(data: bytes, tensors: Mapping[str, Array]) -> bytes:
-    """An ONNX file with its outer weights, of any shapes, put in their places."""
+    """An ONNX file with its outer weights, of any shapes and dtypes, put in their places."""
     parts: list[bytes | memoryview] = []
     for number, wire_type, value, body in fields(memoryview(data)):
         if number == GRAPH and wire_type == LENGTH_DELIMITED:
@@ -94,7 +94,7 @@ def joined(data: bytes, tensors: Mapping[str, Array]) -> bytes:
 
 
 def whole_weights(graph: memoryview, tensors: Mapping[str, Array]) -> Iterator[bytes | memoryview]:
-    """A graph's fields in order, the weights beside it put in their places."""
+    """A graph's fields in order, the weights beside it, of any shape and dtype, in their places."""
     for number, wire_type, value, body in fields(graph):
         if number != INITIALIZER or not is_outside(body):
             yield from written(number, wire_type, value, body)

@@ -93,6 +93,11 @@ class PrivateServer:
         return f"{UNIX_PREFIX}{self._path}"
 
     @property
+    def process_id(self) -> int:
+        """Of the child, for measuring what it uses."""
+        return self._child.pid
+
+    @property
     def is_alive(self) -> bool:
         """Whether the child still runs."""
         return self._child.poll() is None

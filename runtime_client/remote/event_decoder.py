@@ -14,7 +14,7 @@ from cascade.family import ComponentSpec
 from cascade.request import Handoff
 from cascade.types import ContextF16, ImageU8
 from runtime_client.remote.image_payload import decode_payload
-from runtime_client.remote.transfer_stats import TransferStats
+from runtime_client.remote.transfer_stats import UNPACK, TransferStats
 from wire.fragments import Fragment
 from wire.generate_events import Done, EncodedPreview, GenerateEvent, StageResult
 
@@ -58,7 +58,7 @@ class EventDecoder:
         """
         if isinstance(message, Done):
             return self._finished(message)
-        with self._stats.timed("serialise"):
+        with self._stats.timed_packing(UNPACK):
             if isinstance(message, StageResult):
                 return self._stage_finished(message)
             if isinstance(message, EncodedPreview):
@@ -103,7 +103,8 @@ class EventDecoder:
         # Of those that came in this call; a resumed one never sees the time of the others.
         names = {component.name for component in self._components[: self._results]}
         seconds = self._stats.finalize(done.seconds, names)
-        return Transferred(self._stats.bytes_up, self._stats.bytes_down, seconds)
+        packing = dict(self._stats.packing)
+        return Transferred(self._stats.bytes_up, self._stats.bytes_down, seconds, packing)
 
 
 def only(size: int) -> range:

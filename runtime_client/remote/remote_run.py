@@ -27,7 +27,7 @@ from cascade.families import cost_of
 from cascade.family import ComponentSpec
 from cascade.precision import Precision
 from cascade.request import GenerateRequest, Handoff
-from runtime_client.config import is_on_this_machine
+from runtime_client.config import PictureFormat, is_on_this_machine
 from runtime_client.deadline import Deadline
 from runtime_client.remote.connection import Connection
 from runtime_client.remote.event_decoder import EventDecoder
@@ -35,7 +35,7 @@ from runtime_client.remote.image_payload import encode_smallest
 from runtime_client.remote.request_identity import DisconnectPolicy, RequestIdentity
 from runtime_client.remote.resumable_stream import InlineStart, ResumableStream
 from runtime_client.remote.server_link import Peer
-from runtime_client.remote.transfer_stats import TransferStats
+from runtime_client.remote.transfer_stats import PACK, TransferStats
 from wire.generate_call import GenerateCall
 from wire.payloads import ContextReference, EncodedImage
 from wire.starts import ContextStart, ImageStart, LabelStart, NoiseStart, PromptStart, Start
@@ -114,7 +114,7 @@ class RemoteRun:
 
     def _decoded_events(self, peer: Peer, policy: DisconnectPolicy) -> Iterator[Event]:
         """Send the call, and decode what comes up to the end."""
-        with self._stats.timed("serialise"):
+        with self._stats.timed_packing(PACK):
             image = self._encoded_image()
         handle = self._uploaded_handle()
         start = self._start(None, image)
@@ -143,7 +143,7 @@ class RemoteRun:
             last_stage=components[-1].name,
             options=request.options,
             precisions=self._work.precisions,
-            format=best_format(peer, largest_side(request)),
+            format=best_format(peer, self._work.connection.picture_format, largest_side(request)),
             previews=request.previews,
             preview_every=preview_steps(request, components),
             joins_fragments=True,
@@ -289,14 +289,18 @@ def largest_picture(components: Sequence[ComponentSpec], request: GenerateReques
     return max(longest_side(c.makes for c in components), isqrt(max(own, default=0)) + 1)
 
 
-def best_format(peer: Peer, longest: int = 0) -> ImageFormat:
+def best_format(peer: Peer, wanted: PictureFormat = "auto", longest: int = 0) -> ImageFormat:
     """The lossless format that costs least on the way to that server.
 
     Args:
         peer: the server.
+        wanted: as in `ClientConfig.picture_format`; one that the server lacks is not taken.
         longest: longest side of a result that is not of the declared size.
     """
     offered = peer.info.image_formats
+    too_long = wanted == "webp" and longest > LONGEST_WEBP
+    if wanted != "auto" and wanted in offered and not too_long:
+        return wanted
     if is_on_this_machine(peer.address) and "raw" in offered:
         return "raw"
     return "webp" if "webp" in offered and longest <= LONGEST_WEBP else "png"

@@ -294,7 +294,7 @@ def test_metrics_plot(bundle: Bundle, tmp_path: Path) -> None:
     assert max(panels["Rows of a run, mean"]["sr32"]) == 1
     lengths = {len(line) for lines in panels.values() for line in lines.values()}
     assert lengths == {len(readings) - 1}
-    pytest.importorskip("matplotlib", reason="the extra bench is not installed: no picture here")
+    pytest.importorskip("matplotlib", reason="the extra plots is not installed: no picture here")
     metrics_plot.write_run(readings, tmp_path / "run.png", tmp_path / "run.json")
     assert (tmp_path / "run.png").stat().st_size > 10_000
     assert len(json.loads((tmp_path / "run.json").read_text())["panels"]) == 9

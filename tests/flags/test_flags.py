@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from cascade.bundle.default_bundle import VARIABLE
-from tests.flags import bundle_effects, client_effects, server_effects
+from tests.flags import bench_effects, bundle_effects, client_effects, server_effects
 from tests.flags.client_effects import Effect
 from tests.flags.trial import trial
 from tests.flags.walk import all_flags
@@ -24,7 +24,12 @@ TRAINING = ("train", "distill", "evaluate", "probe", "export", "weights", "data"
 
 def light() -> Mapping[str, Effect | str]:
     """Effects that need no torch."""
-    return {**client_effects.EFFECTS, **bundle_effects.EFFECTS, **server_effects.EFFECTS}
+    return {
+        **client_effects.EFFECTS,
+        **bundle_effects.EFFECTS,
+        **server_effects.EFFECTS,
+        **bench_effects.EFFECTS,
+    }
 
 
 def torch_effects() -> Mapping[str, Effect | str]:

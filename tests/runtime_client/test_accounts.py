@@ -103,6 +103,20 @@ def test_work_hidden_behind_a_component_costs_nothing() -> None:
     assert (found["upload"], found["download"]) == (0.0, 0.0)
 
 
+def test_the_parts_of_packing_add_up_to_it() -> None:
+    """Encoding, the server's and decoding; what was hidden is taken off the server's first."""
+    traffic = TransferStats()
+    with traffic.timed_packing("pack"), traffic.timed_packing("unpack"):
+        pass
+    traffic.seconds.update({"first": 0.01, "later": 0.94, "serialise": 0.05})
+    traffic.packing.update({"pack": 0.02, "unpack": 0.03})
+    traffic.report({"sr16": 0.4, "sr32": 0.5})
+    found = traffic.finalize({"sr16": 0.4, "sr32": 0.5, "encode": 0.08}, {"sr16", "sr32"})
+    # 0.98 claimed, 0.95 waited: 0.03 of the server's encoding was hidden.
+    assert traffic.packing == pytest.approx({"pack": 0.02, "server pack": 0.05, "unpack": 0.03})
+    assert sum(traffic.packing.values()) == pytest.approx(found["serialise"])
+
+
 def test_traffic_never_counts_below_zero() -> None:
     """A server that works while this side is busy elsewhere owes nothing."""
     traffic = TransferStats()

@@ -207,7 +207,7 @@ def test_a_family_that_lacks_an_answer_is_noticed(
 def test_no_code_outside_the_families_tells_them_apart() -> None:
     """By the type of a record, or by its word."""
     root = Path(__file__).parents[2]
-    packages = ("cascade", "runtime_client", "runtime_server", "wire", "export", "stages")
+    packages = ("bench", "cascade", "runtime_client", "runtime_server", "wire", "export", "stages")
     inside = {root / "cascade" / name for name in ("diffusion", "pixels", "text")}
     found = []
     for package in packages:

@@ -20,16 +20,17 @@ from cascade.errors import CascadeError, DeadlineExceeded, InvalidRequest, Trans
 from cascade.events import Accepted, Event, FellBack, ProgressThrottle, StageFinished
 from cascade.families import family_of, warnings_of
 from cascade.generate import generate
-from cascade.request import GenerateRequest
+from cascade.request import GenerateRequest, Handoff
 from cascade.stage import Stage
 from cascade.system.owning_process import OwningProcess
 from cascade.tuning.plan import requested_precisions
+from cascade.types import ImageU8
 from runtime_client.config import ClientConfig, check_cut, check_leaves_work
 from runtime_client.deadline import Deadline
 from runtime_client.local.local_times import LocalTimes, before_fallback
 from runtime_client.remote.request_identity import DisconnectPolicy, RequestIdentity
 from runtime_client.remote.retry import RETRIED
-from runtime_client.request_checks import check_request
+from runtime_client.request_checks import CheckedRequest, check_request
 from runtime_client.resources import ClientResources
 from runtime_client.result import HERE, PRIVATE, SERVER, Collected, Result
 
@@ -93,6 +94,36 @@ class Client:
         )
         return self.run(request, on_event=on_event)
 
+    def upscale(
+        self,
+        picture: ImageU8,
+        *,
+        prompt: str | None = None,
+        seed: int = 0,
+        first_stage: str | None = None,
+        on_event: OnEvent | None = None,
+    ) -> Result:
+        """One's own picture, larger; `run` takes a whole request, with `own_picture`.
+
+        Args:
+            picture: `[height, width, 3]` uint8 RGB, of any size.
+            prompt: what it shows, where a text encoder and the stages take words.
+            seed: 0 to 2^64 - 1.
+            first_stage: the first of the stages that enlarge it; the last one alone when None.
+            on_event: called with every event as it happens.
+
+        Returns:
+            The picture, larger by the product of the stages' factors.
+
+        Raises:
+            InvalidRequest: no stage takes it, or what it makes would be too large.
+            CascadeError: see `run`.
+        """
+        request = GenerateRequest(
+            picture=picture, own_picture=True, prompt=prompt, seed=seed, first_stage=first_stage
+        )
+        return self.run(request, on_event=on_event)
+
     def run(self, request: GenerateRequest, *, on_event: OnEvent | None = None) -> Result:
         """One picture.
 
@@ -132,8 +163,11 @@ class Client:
         checked = check_request(self.bundle.manifest, request)
         check_leaves_work(self.config, checked.last)
         with naming_errors(collected.request_id):
+            handoff = request.start
+            for event in self._words(checked, deadline, collected, deadline):
+                handoff = with_words(handoff, event)
             stages = self._stages(checked.positions, deadline, collected, detach=True)
-            events = generate(stages, checked.request, request.start)
+            events = generate(stages, checked.request, handoff)
             with closing(cast(Generator[Event, None, None], events)):
                 for event in events:
                     if on_event is not None:
@@ -299,6 +333,9 @@ class Client:
         # A private server is this machine: what it has no time for, nobody here has.
         if self.config.fallback == "local" and self.config.server is not None and rest:
             limit = before_fallback(deadline, self._local_times.rest_s(request, rest))
+        for event in self._words(checked, deadline, collected, limit):
+            handoff = with_words(handoff, event)
+            yield event
         try:
             stages = self._stages(checked.positions, deadline, collected, limit=limit)
             for event in generate(stages, request, handoff):
@@ -316,13 +353,40 @@ class Client:
                 raise
             reason = str(exc)
         yield FellBack(self.bundle.manifest.components[done].name, reason)
-        here = self._here(range(done, last + 1), collected, deadline)
+        here = self._here(range(done, last + 1), deadline, collected)
         for event in generate(here, request, handoff):
             if isinstance(event, StageFinished):
                 self._local_times.note(event.stage, request, sum(event.seconds.values()))
             yield event
             self._owner.check("this request")
             deadline.remaining_s()
+
+    def _words(
+        self, checked: CheckedRequest, deadline: Deadline, collected: Collected, limit: Deadline
+    ) -> Iterator[Event]:
+        """The events of the component that encodes the words beside a caller's own picture.
+
+        Args:
+            checked: the request; nothing is done where it has no such words.
+            deadline: of the whole request.
+            collected: takes in the time of loading.
+            limit: when a server must be done.
+        """
+        if checked.words is None:
+            return
+        position = checked.words
+        only, start = range(position, position + 1), Handoff(prompt=checked.request.prompt)
+        # An id of its own: under the request's the server knows the work on the picture.
+        own = replace(collected, request_id=f"{collected.request_id}-words")
+        try:
+            yield from generate(self._stages(only, limit, own), checked.request, start)
+            return
+        except FALL_BACK_ON as exc:
+            if self.config.fallback != "local" or position < self.config.cut or deadline.is_over:
+                raise
+            reason = str(exc)
+        yield FellBack(self.bundle.manifest.components[position].name, reason)
+        yield from generate(self._here(only, deadline, own), checked.request, start)
 
     def _stages(
         self,
@@ -339,7 +403,7 @@ class Client:
         """
         mine = max(0, self.config.cut - positions.start)
         if not positions[mine:]:
-            return self._here(positions, collected, deadline)
+            return self._here(positions, deadline, collected)
         begun = time.perf_counter()
         from runtime_client.remote.remote_stage import RemoteStage  # noqa: PLC0415
 
@@ -356,13 +420,13 @@ class Client:
             self._demanded,
             RequestIdentity(request_id=collected.request_id, on_disconnect=policy),
         )
-        here = self._here(positions[:mine], collected, deadline)
+        here = self._here(positions[:mine], deadline, collected)
         if self.config.server is not None and self.config.fallback == "error":
             # What is wrong with it shows before any work; meanwhile the stages here were opened.
             remote.require_fit()
         return [*here, remote]
 
-    def _here(self, positions: range, collected: Collected, deadline: Deadline) -> list[Stage]:
+    def _here(self, positions: range, deadline: Deadline, collected: Collected) -> list[Stage]:
         """Components as stages on this machine."""
         if not positions:
             return []
@@ -375,6 +439,13 @@ class Client:
         """Raise what the handshake failed with, rather than work on towards no server."""
         if self.config.fallback == "error":
             self._resources.raise_handshake_failure()
+
+
+def with_words(handoff: Handoff, event: Event) -> Handoff:
+    """The handoff with the embeddings that an event brings, if it brings any."""
+    if not isinstance(event, StageFinished):
+        return handoff
+    return replace(handoff, context=event.handoff.context)
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from cascade.families import family_of, warnings_of
 from cascade.request import GenerateRequest
 from cascade.system.owning_process import OwningProcess
 from cascade.tuning.plan import requested_precisions
+from cascade.types import ImageU8
 from runtime_client.config import ClientConfig, check_leaves_work
 from runtime_client.deadline import Deadline
 from runtime_client.local.local_times import LocalTimes
@@ -95,6 +96,36 @@ class Client:
         """
         request = GenerateRequest(
             prompt=prompt, seed=seed, image_index=image_index, options=options or {}
+        )
+        return self.run(request, on_event=on_event)
+
+    def upscale(
+        self,
+        picture: ImageU8,
+        *,
+        prompt: str | None = None,
+        seed: int = 0,
+        first_stage: str | None = None,
+        on_event: OnEvent | None = None,
+    ) -> Result:
+        """One's own picture, larger; `run` takes a whole request, with `own_picture`.
+
+        Args:
+            picture: `[height, width, 3]` uint8 RGB, of any size.
+            prompt: what it shows, where a text encoder and the stages take words.
+            seed: 0 to 2^64 - 1.
+            first_stage: the first of the stages that enlarge it; the last one alone when None.
+            on_event: called with every event as it happens.
+
+        Returns:
+            The picture, larger by the product of the stages' factors.
+
+        Raises:
+            InvalidRequest: no stage takes it, or what it makes would be too large.
+            CascadeError: see `run`.
+        """
+        request = GenerateRequest(
+            picture=picture, own_picture=True, prompt=prompt, seed=seed, first_stage=first_stage
         )
         return self.run(request, on_event=on_event)
 

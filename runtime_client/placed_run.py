@@ -7,7 +7,7 @@ what it was to run runs here, and the other hops go on as placed. Knows hops; no
 import time
 from collections.abc import Generator, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
 from cascade.boundary import Context, Prompt, value_of
@@ -16,7 +16,7 @@ from cascade.errors import CascadeError, DeadlineExceeded
 from cascade.events import Event, FellBack, StageFinished
 from cascade.generate import generate
 from cascade.precision import Precision
-from cascade.request import GenerateRequest
+from cascade.request import GenerateRequest, Handoff
 from cascade.stage import Stage
 from runtime_client.config import ClientConfig
 from runtime_client.context_memory import RememberedStage
@@ -75,6 +75,10 @@ class PlacedRun:
         self._done = checked.first
         """Position of the first component that is not finished."""
         self._remote: list[RemoteStage | NamedHop] = []
+        self._start = checked.request.start
+        self._words = self._of_words()
+        """The run of the component that encodes the words beside a caller's own picture, if any."""
+        self._has_words = self._words is None
         self.last = parts.placement.hops(checked.positions)[-1]
         """The hop that the request ends with."""
         parts.bundle.require(self._on_this_machine())
@@ -82,19 +86,24 @@ class PlacedRun:
     @property
     def is_in_last_hop(self) -> bool:
         """Whether nothing but the last hop is left."""
-        return self._done >= self.last.positions.start
+        return self._has_words and self._done >= self.last.positions.start
 
     @property
     def sides(self) -> dict[str, str]:
         """Where each component of the bundle runs, in the words of `Result.sides`."""
         components = self._parts.bundle.manifest.components
-        return {spec.name: self._side(self._hop_at(at)) for at, spec in enumerate(components)}
+        sides = {spec.name: self._side(self._hop_at(at)) for at, spec in enumerate(components)}
+        if self._words is not None:
+            name = components[self._words.last.positions.start].name
+            sides[name] = self._words.sides[name]
+        return sides
 
     @property
     def accounts(self) -> tuple[HopAccount, ...]:
         """What each hop took; complete at the end."""
         components = self._parts.bundle.manifest.components
-        return tuple(
+        words = () if self._words is None else self._words.accounts
+        return words + tuple(
             self._collected.account(
                 tuple(components[at].name for at in hop.positions),
                 self._side(hop),
@@ -105,7 +114,10 @@ class PlacedRun:
 
     def events(self) -> Generator[Event, None, None]:
         """Everything that happens; with `fallback` a lost server's components run here."""
-        request, handoff = self._checked.request, self._checked.request.start
+        request, handoff = self._checked.request, self._start
+        for event in self._encoded_words():
+            handoff = with_words(handoff, event)
+            yield event
         while True:
             try:
                 stages = self._stages(request, detach=False)
@@ -126,9 +138,30 @@ class PlacedRun:
 
     def detached(self) -> Generator[Event, None, None]:
         """Everything that happens, where the last hop goes on without this client."""
-        request = self._checked.request
+        request, handoff = self._checked.request, self._start
+        for event in self._encoded_words():
+            handoff = with_words(handoff, event)
+            yield event
         stages = self._stages(request, detach=True)
-        yield from self._noted(generate(stages, request, request.start))
+        yield from self._noted(generate(stages, request, handoff))
+
+    def _of_words(self) -> "PlacedRun | None":
+        """A run of the component that encodes the words beside a caller's own picture."""
+        checked = self._checked
+        if checked.words is None:
+            return None
+        only = replace(checked, first=checked.words, last=checked.words, words=None)
+        # An id of its own: under the request's the server knows the work on the picture.
+        own = replace(self._collected, request_id=f"{self._collected.request_id}-words")
+        run = PlacedRun(self._parts, only, own, self._deadline)
+        run._start = Handoff(prompt=checked.request.prompt)
+        return run
+
+    def _encoded_words(self) -> Generator[Event, None, None]:
+        """The events of that run; nothing where there are no such words."""
+        if self._words is not None:
+            yield from self._words.events()
+            self._has_words = True
 
     @property
     def request(self) -> GenerateRequest:
@@ -141,6 +174,8 @@ class PlacedRun:
         if self._parts.config.fallback == "error":
             for stage in self._remote:
                 stage.raise_failure()
+            if self._words is not None:
+                self._words.check_goes_on()
 
     def _noted(self, events: Iterator[Event]) -> Generator[Event, None, None]:
         """The same events, what is finished noted: a fallback then runs only the rest."""
@@ -279,3 +314,10 @@ class PlacedRun:
 def remote_hops(hops: list[Hop]) -> list[Hop]:
     """Those that run on servers."""
     return [hop for hop in hops if not hop.is_here]
+
+
+def with_words(handoff: Handoff, event: Event) -> Handoff:
+    """The handoff with the embeddings that an event brings, if it brings any."""
+    if not isinstance(event, StageFinished):
+        return handoff
+    return replace(handoff, context=event.handoff.context)

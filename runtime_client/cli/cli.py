@@ -25,6 +25,7 @@ from cascade.types import ImageU8
 from runtime_client.cli.connection_flags import add_connection_flags, connection_config
 from runtime_client.cli.contradictions import refuse_contradictions
 from runtime_client.cli.placement_flags import add_placement_flags, cut_by
+from runtime_client.cli.upscale_cli import register_upscale
 from runtime_client.config import DEFAULT_LINGER_S, FALLBACKS, ClientConfig
 
 PREVIEWS = 8
@@ -34,6 +35,7 @@ OUTPUT_HELP = "the picture: .png, .webp, .jpg, .avif, or - for a PNG on standard
 def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the subcommands."""
     register_generate(subparsers)
+    register_upscale(subparsers)
     register_fetch(subparsers)
     register_cancel(subparsers)
 

@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TextIO
 
+import numpy as np
+
 from cascade.boundary import Image
 from cascade.bundle.bundle import open_bundle
 from cascade.bundle.manifest import Manifest
@@ -23,6 +25,7 @@ from cascade.system.nvidia import card_names
 from cascade.system.standard_streams import OutputLost
 from cascade.tuning.hints import as_line, hints_of, hints_wanted
 from cascade.tuning.plan import plan_here
+from cascade.types import PlaneU8
 from runtime_client.cli.contradictions import refuse_idle_server
 from runtime_client.cli.picture_file import check_target, write_picture
 from runtime_client.cli.picture_format import (
@@ -67,6 +70,8 @@ class GenerateArgs:
     as_json: bool
     quiet: bool
     """No progress and no table; errors are said."""
+    alpha: PlaneU8 | None = None
+    """`[height, width]` of the picture to be written, where it is to be transparent."""
     choices: tuple[Choice, ...] = ()
     """Options beside those of `request`, as `--set` gives them."""
 
@@ -103,7 +108,7 @@ def run_foreground(args: GenerateArgs) -> None:
                 metadata = metadata_of(client.bundle.manifest, request, result)
             if remake is not None:
                 remake.check_picture(result.image)
-            seconds = save(output, result, metadata)
+            seconds = save(output, result, metadata, args.alpha)
             seconds[TOTAL] = time.perf_counter() - begun
             manifest = client.bundle.manifest
     finally:
@@ -196,10 +201,13 @@ def watchers_of(
     return watchers
 
 
-def save(output: Path, result: Result, metadata: dict[str, Any]) -> dict[str, float]:
+def save(
+    output: Path, result: Result, metadata: dict[str, Any], alpha: PlaneU8 | None = None
+) -> dict[str, float]:
     """Write the picture; returns the seconds of the whole run so far."""
     begun = time.perf_counter()
-    write_picture(output, encode_picture(result.image, format_of(output), as_text(metadata)))
+    image = result.image if alpha is None else np.dstack([result.image, alpha])
+    write_picture(output, encode_picture(image, format_of(output), as_text(metadata)))
     return {**result.seconds, ENCODE_PNG: time.perf_counter() - begun}
 
 

@@ -55,8 +55,16 @@ class InFlightLimits:
 
         Raises:
             ServerBusy: it does not fit now.
+            InvalidRequest: it never will.
         """
         delay_s = max(SHORTEST_RETRY_S, retry_after_s)
+        if size_bytes > self._max_bytes:
+            self._emit(RequestRefused("bytes"))
+            raise InvalidRequest(
+                f"image: this request holds {size_bytes} bytes, {self._max_bytes} are allowed for "
+                "all together (max_in_flight_bytes): send a smaller picture, or allow more",
+                field="image",
+            )
         if self._requests[identity] >= self._max_per_identity:
             self._emit(RequestRefused("identity"))
             raise ServerBusy(
@@ -88,13 +96,16 @@ class InFlightLimits:
 def held_bytes(plan: RequestPlan) -> int:
     """What a request holds while it is inside: what it starts from, and every result to come.
 
+    Of a caller's own picture also what its largest stage works on.
+
     Args:
         plan: the request.
     """
     start = sum(
         array.nbytes for array in (plan.start.context, plan.start.image) if array is not None
     )
-    return start + sum(cost.result_bytes for cost in plan.costs.values())
+    working = max((cost.working_bytes for cost in plan.costs.values()), default=0)
+    return start + working + sum(cost.result_bytes for cost in plan.costs.values())
 
 
 def check_bytes_suffice(manifest: Manifest, config: ServerConfig, hosted: Sequence[int]) -> None:

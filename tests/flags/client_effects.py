@@ -186,6 +186,9 @@ def call(t: Trial, command: str, *flags: object) -> tuple[object, ...]:
     """A command line of one of the three that reaches the server of `flags`."""
     if command == "generate":
         return ("generate", PROMPT, "-o", t.folder / "p.png", "--threads", 1, *flags)
+    if command == "upscale":
+        Image.new("RGB", (5, 4)).save(t.folder / "own.png")
+        return ("upscale", t.folder / "own.png", "-o", t.folder / "big.png", *flags)
     if command == "fetch":
         return ("fetch", "r-1", "-o", t.folder / "p.png", *flags)
     return ("cancel", "r-1", *flags)
@@ -223,7 +226,7 @@ def cancel_json(t: Trial) -> None:
     assert "{" not in t.ok("cancel", "nobody-s", *where).out
 
 
-REACHED = {"generate": "", "fetch": "request_id: r-1 is neither", "cancel": ""}
+REACHED = {"generate": "", "upscale": "", "fetch": "request_id: r-1 is neither", "cancel": ""}
 """What standard error holds when the server was reached and let the caller in."""
 
 
@@ -321,7 +324,7 @@ def timeout(command: str) -> Effect:
     def effect(t: Trial) -> None:
         flags = ("--server", t.server.address, "--bundle", t.bundle.folder)
         assert "timeout" in t.run(*call(t, command, *flags, "--timeout", -1)).err
-        if command == "generate":
+        if command in ("generate", "upscale"):
             assert t.run(*call(t, command, *flags, "--timeout", 1e-6)).code == 3
 
     return effect
@@ -362,6 +365,38 @@ def fetch_preview(t: Trial) -> None:
 def fetch_json(t: Trial) -> None:
     """One object."""
     assert str(fetched(t, "-o", t.folder / "f.png", "--json")).startswith("{")
+
+
+def upscale_cut(t: Trial) -> None:
+    """Here where everything is, on the server where nothing is; never more than there are."""
+    where = ("--bundle", t.bundle.folder, "--json")
+    assert t.ok(*call(t, "upscale", *where)).json["cut"] == 4
+    there = t.ok(*call(t, "upscale", *where, "--server", t.server.address, "--cut", 0)).json
+    assert there["computed"]["sr32"]["side"] == "server"
+    assert "cut" in t.refused(*call(t, "upscale", *where, "--cut", 9))
+
+
+def upscale_takes(flag: str, good: object, bad: object) -> Effect:
+    """One value does its work, another is refused."""
+
+    def effect(t: Trial) -> None:
+        where = ("--bundle", t.bundle.folder)
+        t.ok(*call(t, "upscale", *where, flag, good))
+        assert flag.strip("-") in t.refused(*call(t, "upscale", *where, flag, bad))
+
+    return effect
+
+
+def upscale_json(t: Trial) -> None:
+    """One object, with the size."""
+    said = t.ok(*call(t, "upscale", "--bundle", t.bundle.folder, "--json")).json
+    assert (said["width"], said["height"]) == (10, 8)
+
+
+def upscale_quiet(t: Trial) -> None:
+    """Neither bars nor a table."""
+    done = t.ok(*call(t, "upscale", "--bundle", t.bundle.folder, "--quiet"))
+    assert (done.out, done.err) == ("", "")
 
 
 def connection(command: str) -> dict[str, Effect]:
@@ -407,6 +442,13 @@ EFFECTS: Mapping[str, Effect] = {
     "generate --linger": linger,
     "generate --detach": detach,
     **connection("generate"),
+    "upscale --cut": upscale_cut,
+    "upscale --threads": upscale_takes("--threads", 0, -1),
+    "upscale --engine": upscale_takes("--engine", "ort", "abacus"),
+    "upscale --precision": upscale_takes("--precision", "int8", "int3"),
+    "upscale --json": upscale_json,
+    "upscale --quiet": upscale_quiet,
+    **connection("upscale"),
     "fetch request_id": request_id("fetch"),
     "fetch --output": fetch_output,
     "fetch --preview": fetch_preview,

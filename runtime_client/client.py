@@ -7,7 +7,7 @@ imported by the first one (see `resources`). Knows no screen and no file but the
 
 import time
 import uuid
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +28,7 @@ from cascade.types import ImageU8
 from runtime_client.config import ClientConfig, check_cut, check_leaves_work
 from runtime_client.deadline import Deadline
 from runtime_client.local.local_times import LocalTimes, before_fallback
+from runtime_client.many_requests import in_parallel
 from runtime_client.remote.request_identity import DisconnectPolicy, RequestIdentity
 from runtime_client.remote.retry import RETRIED
 from runtime_client.request_checks import CheckedRequest, check_request
@@ -139,6 +140,22 @@ class Client:
         collected = Collected(request_id=uuid.uuid4().hex)
         self._collect(self._events(request, collected), collected, on_event)
         return self._result(collected, request)
+
+    def run_many(
+        self, requests: Sequence[GenerateRequest], *, parallel: int = 4
+    ) -> Iterator[tuple[int, Result | CascadeError]]:
+        """Many pictures; one that fails costs the others nothing.
+
+        Requests that a server has at once share runs of its engines where that pays there.
+
+        Args:
+            requests: what to make.
+            parallel: how many are in progress at once, from 1.
+
+        Yields:
+            As they end, the place of a request and its picture, or why there is none.
+        """
+        return in_parallel(self.run, requests, parallel)
 
     def submit(self, request: GenerateRequest, *, on_event: OnEvent | None = None) -> str:
         """Run the components here, leave the rest to the server, and go: see `fetch`.

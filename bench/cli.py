@@ -95,13 +95,13 @@ def prepared(args: argparse.Namespace, stack: ExitStack) -> Any:
     from bench.systems.cascade_system import CascadeChoice, OpenCascade, written
     from bench.workload import read_workload
     from cascade.bundle.bundle import open_bundle
-    from runtime_client.config import check_cut
+    from runtime_client.placement import check_cut
 
     plan, link, config = plan_of(args), link_of(args), config_of(args, args.cut)
     check_link(link, config)
     workload = read_workload(args.prompts, args.seed)
     bundle = open_bundle(bundle_or_default(args.bundle), config.require_signature)
-    check_cut(bundle.manifest, config.cut)
+    check_cut(config.cut, len(bundle.manifest.components))
     write = None
     if args.write != "none":
         write = written(Path(stack.enter_context(tempfile.TemporaryDirectory())), args.write)

@@ -59,9 +59,9 @@ class HostedServer:
         Raises:
             TransportError: it did not start.
         """
-        count = len(bundle.manifest.components)
-        plan = plan_here(bundle.manifest, config.engine_options, range(count))
-        self._server = PrivateServer(bundle.folder, plan, 0, config.require_signature)
+        names = [component.name for component in bundle.manifest.components]
+        plan = plan_here(bundle.manifest, config.engine_options, range(len(names)))
+        self._server = PrivateServer(bundle.folder, plan, names, config.require_signature)
         try:
             self.address = self._server.wait_until_ready()
         except BaseException:

@@ -25,6 +25,7 @@ from runtime_client.cli.picture_metadata import as_text, metadata_of
 from runtime_client.cli.set_options import with_choices
 from runtime_client.client import Client
 from runtime_client.many_requests import in_parallel
+from runtime_client.placement import HERE
 from runtime_client.result import Result
 
 AT_ONCE = 4
@@ -104,14 +105,13 @@ def run_many(args: GenerateArgs, wanted: Sequence[Wanted]) -> int:
     told: dict[int, dict[str, Any]] = {}
     codes: dict[int, int] = {}
     with Client(args.bundle, args.config) as client:
-        components = client.bundle.manifest.components
-        refuse_idle_server(client.config.cut, len(components), client.config.server)
+        refuse_idle_server(client.placement, client.config.server)
         asked = with_choices(client.bundle.manifest, args.request, args.choices)
         # Of the options alone, which all have in common: a wrong prompt is its own picture's.
         warn(client, replace(asked, prompt=None if wanted[0].prompt is None else "a picture"))
         hint(args, client)
         # Here one engine runs at a time: to begin more requests would only hold more pictures.
-        parallel = 1 if client.config.cut >= len(components) else AT_ONCE
+        parallel = 1 if set(client.placement.places) == {HERE} else AT_ONCE
 
         def make(one: Wanted) -> tuple[GenerateRequest, Result]:
             request = replace(asked, prompt=one.prompt, image_index=one.image_index)

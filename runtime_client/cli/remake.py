@@ -6,7 +6,7 @@ metadata; neither formats nor a client.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -160,7 +160,7 @@ def options_in(text: str, manifest: Manifest) -> dict[str, FamilyOptions]:
     return found
 
 
-def check_engines_here(remake: Remake, positions: range, manifest: Manifest) -> None:
+def check_engines_here(remake: Remake, positions: Iterable[int], manifest: Manifest) -> None:
     """Raise `InvalidRequest` where an engine that is needed on this machine is not installed.
 
     Args:

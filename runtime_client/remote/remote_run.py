@@ -18,6 +18,7 @@ from cascade.errors import (
     Cancelled,
     CascadeError,
     DeadlineExceeded,
+    PlacementError,
     PrecisionMismatch,
     StageError,
     TransportError,
@@ -56,6 +57,17 @@ class RemoteWork:
     """What some of them must compute in."""
     identity: RequestIdentity = field(default_factory=RequestIdentity)
 
+    def require_fit(self, peer: Peer) -> None:
+        """Refuse a server that hosts another bundle's part, or computes it otherwise.
+
+        Raises:
+            BundleMismatch: it does not host every component; `PlacementError` where they are
+                placed by name.
+            PrecisionMismatch: it computes one in another precision.
+        """
+        check_hosted(peer, self.components, is_placed=self.identity.is_placed)
+        check_precisions(peer, self.precisions)
+
 
 class RemoteRun:
     """One run on a server, from the handoff to the last result."""
@@ -86,8 +98,7 @@ class RemoteRun:
         cancels = self._work.connection.pending_cancels
         try:
             peer = self._stream.handshake()
-            check_hosted(peer, self._work.components)
-            check_precisions(peer, self._work.precisions)
+            self._work.require_fit(peer)
             policy = policy_at(peer, self._work.identity.on_disconnect)
             with self._stream.slot(peer):
                 # Before the call is sent: a break in that very moment may leave the server with the
@@ -254,10 +265,29 @@ def policy_at(peer: Peer, configured: DisconnectPolicy) -> DisconnectPolicy:
     return configured
 
 
-def check_hosted(peer: Peer, components: tuple[ComponentSpec, ...]) -> None:
-    """Raise `BundleMismatch` unless the server hosts every component needed."""
+def check_hosted(
+    peer: Peer, components: tuple[ComponentSpec, ...], *, is_placed: bool = False
+) -> None:
+    """Raise `BundleMismatch` unless the server hosts every component needed.
+
+    Args:
+        peer: the server.
+        components: that it is to run.
+        is_placed: whether they are placed there by name, and not by a cut.
+
+    Raises:
+        PlacementError: one that is placed there by name is not hosted.
+    """
+    hosted = [component.name for component in peer.info.components]
     for component in components:
-        if component.name not in {c.name for c in peer.info.components}:
+        if component.name not in hosted and is_placed:
+            raise PlacementError(
+                f"{component.name} is placed on {peer.address}, which hosts "
+                f"{', '.join(hosted)[:200]}: place it elsewhere, or start that server with "
+                f"--components {','.join([*hosted, component.name])[:300]}",
+                field="placement",
+            )
+        if component.name not in hosted:
             raise BundleMismatch(
                 f"the server does not host {component.name}: lower its --cut, or raise this one's",
                 field="cut",

@@ -147,7 +147,7 @@ class Admission:
             request = with_own_picture(self._manifest.components, request, first, low)
         start = self._start(call, first, identity)
         last = self._last(call.last_stage, first)
-        self._check_hosted(call, first)
+        self._check_hosted(call, first, last)
         self._check_precisions(call.precisions, first, last)
         self._start_checks[first](start, request.plans[self._manifest.components[first].name])
         return RequestPlan(
@@ -267,14 +267,20 @@ class Admission:
             )
         return last
 
-    def _check_hosted(self, call: GenerateCall, first: int) -> None:
-        """Refuse a start whose next component does not run here."""
+    def _check_hosted(self, call: GenerateCall, first: int, last: int) -> None:
+        """Refuse a start whose next component does not run here, and an end beyond a gap."""
         if first not in self._start_checks:
             name = self._manifest.components[first].name
             hosted = self._manifest.components[min(self._start_checks)].name
             raise InvalidRequest(
                 f"{call.start_kind}: {name} does not run here, this server starts with {hosted}",
                 field=call.start_kind or "start",
+            )
+        gap = [at for at in range(first, last + 1) if at not in self._start_checks]
+        if gap:
+            here, away = (self._manifest.components[at].name for at in (gap[0] - 1, gap[0]))
+            raise InvalidRequest(
+                f"last_stage: {away} does not run here: stop after {here}", field="last_stage"
             )
 
     def _check_precisions(self, asked: Mapping[str, Precision], first: int, last: int) -> None:

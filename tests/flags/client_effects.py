@@ -73,6 +73,21 @@ def cut(t: Trial) -> None:
     )
 
 
+def placed(*flags: str) -> Effect:
+    """The component that is named runs on the server, the others here; not beside a cut."""
+
+    def effect(t: Trial) -> None:
+        said = [flag.replace("SERVER", t.server.address) for flag in flags]
+        hops = account(t, *said)["hops"]
+        assert [hop["side"] for hop in hops] == ["here", "server", "here"]  # type: ignore[attr-defined]
+        command = ("generate", PROMPT, "-o", t.folder / "p.png", "--bundle", t.bundle.folder)
+        assert "--cut says already" in t.refused(*command, "--cut", 1, *said)
+        idle = t.refused(*command, *said, "--server", DEAD)
+        assert "no component is placed on it" in idle
+
+    return effect
+
+
 def last_stage(t: Trial) -> None:
     """A picture of that stage's size."""
     assert here(t, "--last-stage", "sr16")["width"] == 16
@@ -405,6 +420,9 @@ EFFECTS: Mapping[str, Effect] = {
     "generate prompt": prompt,
     "generate --output": output,
     "generate --cut": cut,
+    "generate --here": placed("--here", "text_encoder,base,sr32", "--there", "sr16=SERVER"),
+    "generate --there": placed("--there", "sr16=SERVER"),
+    "generate --placement": placed("--placement", "sr16=SERVER,*=here"),
     "generate --seed": differs("--seed", 9),
     "generate --image-index": differs("--image-index", 9),
     "generate --steps": differs("--steps", "base=5"),

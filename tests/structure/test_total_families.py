@@ -75,7 +75,7 @@ def admission(bundle: Bundle, position: int) -> object:
     """A start is checked; what it costs is counted for quota and limits."""
     spec = spec_at(bundle, position)
     _, handoff = probe_of(bundle.manifest, spec.name)
-    start_checks(bundle, position)[position](handoff, None)
+    start_checks(bundle, [position])[position](handoff, None)
     cost = cost_of(spec)
     assert set(cost.runs) == set(spec.graphs)
     assert min(cost.units, cost.result_bytes, *cost.runs.values()) > 0

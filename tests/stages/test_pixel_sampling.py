@@ -55,10 +55,9 @@ def test_training_shows_what_the_product_will(preset: PixelPreset) -> None:
             assert np.array_equal(getattr(batch, name).numpy(), value), name
         assert np.array_equal(walk.heads_inputs(0)["match"] > 0, batch.usable.numpy())
         for channel in step.channels:
-            walk.canvas.decide(
-                step.targets, channel, step.plane,
-                pictures.reshape(3, -1, 3)[:, step.targets, channel],
-            )  # fmt: skip
+            slots = walk.canvas.slots.of_pixels(step.targets, rows=3)
+            values = pictures.reshape(3, -1, 3)[:, step.targets, channel]
+            walk.canvas.decide(slots, channel, step.plane, values.reshape(-1))
 
 
 @STAGES

@@ -9,7 +9,6 @@ from functools import lru_cache
 import numpy as np
 
 from cascade.pixels.copying import candidate_slots
-from cascade.pixels.guess import cell_of
 from cascade.pixels.order import filled
 from cascade.pixels.scheme import CHANNELS, Pass, PassScheme, passes_of
 from cascade.pixels.slots import Slots
@@ -100,15 +99,12 @@ def layout_of(step: Pass, slots: Slots, near: Array, shape: tuple[int, int]) -> 
         shape: rows, and values that the body answers for.
     """
     (rows, most), targets = shape, step.targets
-    cells = None
-    if slots.small is not None:
-        cells = slots.in_rows(cell_of(targets, slots.size, slots.small), rows)
     return PassLayout(
         step,
         np.tile(filled(targets, most), (rows, 1)),
         slots.of_pixels(targets, rows),
         slots.in_rows(near[:, targets], rows),
-        cells,
+        slots.of_cells(targets, rows),
         tuple(
             block_of(step, columns, slots, most)
             for turn in step.turns

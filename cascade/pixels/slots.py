@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cascade.pixels.guess import cell_of
 from cascade.types import Array
 
 
@@ -42,6 +43,15 @@ class Slots:
     def of_pixels(self, places: Array, rows: int) -> Array:
         """Slots of flat positions `[m]` int64 in each of `rows` pictures, `[rows * m]`."""
         return self.in_rows(places + self.cells, rows)
+
+    def of_cells(self, places: Array, rows: int) -> Array | None:
+        """Slots of the parents' pixels of whose cells flat positions `[m]` int64 are, `[rows * m]`.
+
+        None without a parent.
+        """
+        if self.small is None:
+            return None
+        return self.in_rows(cell_of(places, self.size, self.small), rows)
 
     def in_rows(self, slots: Array, rows: int) -> Array:
         """Slots of a row, `[..., m]` int64, in each of `rows`, `[..., rows * m]`."""

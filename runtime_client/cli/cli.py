@@ -24,7 +24,9 @@ from cascade.request import GenerateRequest
 from cascade.types import ImageU8
 from runtime_client.cli.connection_flags import add_connection_flags, connection_config
 from runtime_client.cli.contradictions import refuse_contradictions
-from runtime_client.config import DEFAULT_CUT, DEFAULT_LINGER_S, FALLBACKS, ClientConfig
+from runtime_client.cli.placement_flags import add_placement_flags, cut_by
+from runtime_client.cli.upscale_cli import register_upscale
+from runtime_client.config import DEFAULT_LINGER_S, FALLBACKS, ClientConfig
 
 PREVIEWS = 8
 OUTPUT_HELP = "the picture: .png, .webp, .jpg, .avif, or - for a PNG on standard output"
@@ -33,6 +35,7 @@ OUTPUT_HELP = "the picture: .png, .webp, .jpg, .avif, or - for a PNG on standard
 def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the subcommands."""
     register_generate(subparsers)
+    register_upscale(subparsers)
     register_fetch(subparsers)
     register_cancel(subparsers)
 
@@ -47,7 +50,6 @@ def register_generate(subparsers: "argparse._SubParsersAction[argparse.ArgumentP
     add("prompt", nargs="?", metavar="PROMPT", help="what the picture shows, up to 1000 characters; needed unless --from or the cascade begins otherwise")
     add("-o", "--output", type=Path, metavar="FILE", help=OUTPUT_HELP + "; needed unless --detach")
     add("--from", dest="source", type=Path, metavar="PICTURE", help="make that picture of ours again, pixel by pixel, or say why that cannot be (default: none)")
-    add("--cut", type=int, default=DEFAULT_CUT, metavar="N", help=f"components that run here, 0 to all of them (default: {DEFAULT_CUT})")
     add("--seed", type=int, metavar="N", help="0 to 2^64-1; same seed, same picture (default: 0)")
     add("--image-index", type=int, metavar="N", help="which picture of that seed, 0 to 2^32-1 (default: 0)")
     add("--steps", type=option(int), metavar="STAGE=N", help="denoising steps, 1 to 1000 (default: the bundle's)", **per_stage)
@@ -69,6 +71,7 @@ def register_generate(subparsers: "argparse._SubParsersAction[argparse.ArgumentP
     add("--linger", type=float, metavar="S", help=f"how long a server on the network works on when the connection is lost, so that it can be resumed (default: {DEFAULT_LINGER_S:g})")
     add("--detach", action="store_true", help="leave the rest to --server, print the request id and end; see `cascade fetch` (default: off)")
     # fmt: on
+    add_placement_flags(parser)
     add_connection_flags(
         parser, "host:port or unix:PATH (default: start a private server where the cut needs one)"
     )
@@ -172,7 +175,7 @@ def config_of(args: argparse.Namespace) -> ClientConfig:
     """The client's configuration from the command line."""
     return replace(
         connection_config(args),
-        cut=args.cut,
+        cut=cut_by(args),
         threads=args.threads,
         engine=args.engine,
         precision=args.precision,

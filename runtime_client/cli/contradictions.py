@@ -7,11 +7,15 @@ configuration refuses by itself is not repeated here.
 import argparse
 
 from cascade.errors import InvalidRequest
+from runtime_client.cli.placement_flags import placed_by
+from runtime_client.placement import HERE, THERE, Placement
 
 
 def refuse_contradictions(args: argparse.Namespace) -> None:
     """Raise `InvalidRequest`, naming the flag, where two of them contradict each other."""
-    if args.linger is not None and args.server is None:
+    placed = placed_by(args) or {}
+    named = args.server is not None or set(placed.values()) - {HERE, THERE}
+    if args.linger is not None and not named:
         raise InvalidRequest(
             "linger: the private server ends with its client; name a --server or leave it out",
             field="linger",
@@ -29,17 +33,23 @@ def refuse_contradictions(args: argparse.Namespace) -> None:
         )
 
 
-def refuse_idle_server(cut: int, count: int, server: str | None) -> None:
+def refuse_idle_server(placement: Placement, server: str | None) -> None:
     """Raise `InvalidRequest` where a server is named that would be asked for nothing.
 
     Args:
-        cut: components that run here.
-        count: components of the bundle.
+        placement: where components run.
         server: the server that was named, if one was.
     """
-    if server is not None and cut == count:
+    count = len(placement.places)
+    if server is None or THERE in placement.places:
+        return
+    if not placement.is_cut:
         raise InvalidRequest(
-            f"server: with --cut {cut} all {count} components run here; leave --server out or take "
-            "a smaller cut",
+            "server: no component is placed on it; leave --server out or place one --there",
             field="server",
         )
+    raise InvalidRequest(
+        f"server: with --cut {count} all {count} components run here; leave --server out or take "
+        "a smaller cut",
+        field="server",
+    )

@@ -66,7 +66,7 @@ def encoder(megabytes: float) -> Any:
 
 def export(folder: Path, megabytes: float) -> dict[str, float]:
     """Write graph and weights; what that took."""
-    from export.weights.streamed import export_streamed  # noqa: PLC0415  see `encoder`
+    from export.streamed import export_streamed  # noqa: PLC0415  see `encoder`
 
     before = memory()["resident"]
     network = encoder(megabytes)

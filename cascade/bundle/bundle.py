@@ -185,7 +185,11 @@ class Bundle:
 
     def has(self, position: int) -> bool:
         """Whether every file of a component is in the folder."""
-        return all(os.path.lexists(self.folder / name) for name in self.files_of([position]))
+        return self.holds(*self.files_of([position]))
+
+    def holds(self, *names: str) -> bool:
+        """Whether some listed files are in the folder."""
+        return all(os.path.lexists(self.folder / name) for name in names)
 
     def require(self, positions: Iterable[int] | None = None) -> None:
         """Refuse a bundle that lacks files of components which are to run here; reads none.

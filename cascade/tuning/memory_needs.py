@@ -89,8 +89,11 @@ def weights_bytes(bundle: Bundle, graph: GraphSpec, precision: Precision) -> int
         ManifestError: a graph with its weights beside it is not what the manifest says.
     """
     name = graph.file_for(precision)
-    if graph.weights is not None:
+    if graph.weights is not None and bundle.holds(name, graph.weights):
         return bundle.outer_weights_bytes(graph, name)
+    if graph.weights is not None:
+        # Of a sparse bundle: the file has the other precisions' weights too.
+        return bundle.entry(graph.weights).size_bytes
     size = bundle.entry(graph.file).size_bytes
     if name == graph.file:
         return size * WIDENED[graph.storage]

@@ -30,9 +30,9 @@ from export.passes.expectations import check_fusions
 from export.passes.pipeline import optimize
 from export.proof import Claim, prove
 from export.quantize.sampled_runs import SampledRuns
+from export.streamed import export_streamed
 from export.weights.beside import MovedWeights, complete_files, move_weights
 from export.weights.exact_storage import store_exactly
-from export.weights.streamed import export_streamed
 from stages.evaluation.torch_engine import TorchEngine
 
 Report = Callable[[str], None]

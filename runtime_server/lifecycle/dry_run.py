@@ -13,6 +13,7 @@ from cascade.tuning.plan import plan_here
 from runtime_server.auth.authenticator import Authenticator
 from runtime_server.auth.tls import watch_tls_files
 from runtime_server.config.config import ServerConfig
+from runtime_server.config.hosted import hosted_positions
 from runtime_server.config.settings import settings
 from runtime_server.lifecycle.process import load_warm
 from runtime_server.runtime.core import Core
@@ -46,8 +47,9 @@ def dry_run(config: ServerConfig) -> Iterator[str]:
 
 def memory_lines(config: ServerConfig) -> Iterator[str]:
     """What the hosted components will take, and what there is; before any of it is taken."""
-    bundle = open_bundle(config.bundle, config.require_signature)
-    hosted = range(config.cut, len(bundle.manifest.components))
+    bundle = open_bundle(config.bundle, config.require_signature, runs=())
+    hosted = hosted_positions(config, bundle.manifest)
+    bundle.require(hosted)
     plan = plan_here(bundle.manifest, config.engine_options, hosted)
     for position in hosted:
         component = bundle.manifest.components[position]

@@ -3,13 +3,14 @@
 Opening checks the manifest, the list of files and their sizes; reading a file checks its sha256 and
 hands out the very bytes that were checked. No parser of a third party sees a byte before that. Of a
 file of weights only the chunks that a graph needs are read and checked, when that graph is.
+A sparse bundle lacks files of components that run elsewhere; its id is that of the whole one.
 Knows files; not what runs them.
 """
 
 import hashlib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -73,6 +74,7 @@ class Bundle:
             ManifestError: not listed, changed or a link.
         """
         entry = self.entry(name)
+        self._require_file(name)
         # Read whole and hashed before anybody sees a byte: what is checked is what is used, even
         # if somebody writes to the file meanwhile.
         data = read_plain_file(self.folder / name, entry.size_bytes)
@@ -131,15 +133,22 @@ class Bundle:
         """A graph's bytes, the weights that it names elsewhere, and where they are."""
         data = self.read_unparsed(name)
         references = find_references(data, name)
+        self._require_file(weights)
         buffer = self.buffers.of(self.folder / weights, self.entry(weights))
         if references:
             check_references(references, buffer.tensors, name, weights)
         return data, references, buffer
 
-    def verify_files(self) -> None:
-        """Check every file of the bundle; see `read`. Files of weights a chunk at a time."""
+    def verify_files(self, positions: Iterable[int] | None = None) -> None:
+        """Check files of the bundle; see `read`. Files of weights a chunk at a time.
+
+        Args:
+            positions: of the components whose files are checked; None checks every file.
+        """
+        wanted = None if positions is None else tuple(positions)
         components = self.manifest.components
-        graphs = [graph for spec in components for graph in spec.graphs.values() if graph.weights]
+        specs = components if wanted is None else [components[at] for at in wanted]
+        graphs = [graph for spec in specs for graph in spec.graphs.values() if graph.weights]
         checked = set()
         for graph in graphs:
             weights = str(graph.weights)
@@ -149,17 +158,59 @@ class Bundle:
             if weights not in checked:
                 verify_chunks(self.folder / weights, self.entry(weights))
                 checked.add(weights)
-        for entry in self.manifest.files:
-            if entry.name not in checked:
-                self.read(entry.name)
+        for name in self.files_of(wanted):
+            if name not in checked:
+                self.read(name)
+
+    def files_of(self, positions: Iterable[int] | None = None) -> list[str]:
+        """Names of the files of some components, each once, as the manifest lists them.
+
+        Args:
+            positions: of the components; None takes every file of the bundle.
+        """
+        if positions is None:
+            return [entry.name for entry in self.manifest.files]
+        wanted = {name for at in positions for name in self.manifest.components[at].files}
+        return [entry.name for entry in self.manifest.files if entry.name in wanted]
+
+    def has(self, position: int) -> bool:
+        """Whether every file of a component is in the folder."""
+        return all(os.path.lexists(self.folder / name) for name in self.files_of([position]))
+
+    def require(self, positions: Iterable[int] | None = None) -> None:
+        """Refuse a bundle that lacks files of components which are to run here; reads none.
+
+        Args:
+            positions: of those components; None requires every file.
+
+        Raises:
+            ManifestError: naming the file, the component and the command that gets it.
+        """
+        for name in self.files_of(positions):
+            self._require_file(name)
+
+    def _require_file(self, name: str) -> None:
+        """Raise `ManifestError` for a listed file that is not there."""
+        if os.path.lexists(self.folder / name):
+            return
+        of = [spec.name for spec in self.manifest.components if name in spec.files]
+        part = f" --components {','.join(of)}" if of else ""
+        raise ManifestError(
+            f"{name} is listed in the manifest but missing, and "
+            f"{' and '.join(of) or 'the bundle'} cannot run here without it: "
+            f"`cascade bundle pull SERVER {self.folder}{part}` gets it"
+        )
 
 
-def open_bundle(folder: Path | str, signed_by: Path | None = None) -> Bundle:
+def open_bundle(
+    folder: Path | str, signed_by: Path | None = None, runs: Iterable[int] | None = None
+) -> Bundle:
     """Open a bundle.
 
     Args:
         folder: where it lies.
         signed_by: PEM file with the public key that must have signed it; None requires none.
+        runs: positions of the components that run here, whose files must be there; None for all.
 
     Raises:
         ManifestError: the folder or its manifest is missing or wrong, a file is missing, extra, a
@@ -186,7 +237,7 @@ def open_bundle(folder: Path | str, signed_by: Path | None = None) -> Bundle:
     for name, entry in listed.items():
         item = found.get(name)
         if item is None:
-            raise ManifestError(f"{name} is listed in the manifest but missing")
+            continue
         if item.is_symlink() or not item.is_file(follow_symlinks=False):
             raise ManifestError(f"{name} is not a plain file: bundles hold no links or folders")
         size = item.stat(follow_symlinks=False).st_size
@@ -194,7 +245,9 @@ def open_bundle(folder: Path | str, signed_by: Path | None = None) -> Bundle:
             raise ManifestError(
                 f"{name}: the manifest says {entry.size_bytes} bytes, the file has {size}"
             )
-    return Bundle(folder, manifest)
+    bundle = Bundle(folder, manifest)
+    bundle.require(runs)
+    return bundle
 
 
 def require_signature(folder: Path, manifest: bytes, public_key: Path) -> None:

@@ -17,6 +17,7 @@ COMMANDS: Mapping[str, Mapping[str, str]] = {
     },
     "runtime_client.cli.cli": {
         "generate": "make a picture from a prompt",
+        "upscale": "enlarge a picture of one's own",
         "fetch": "get the picture of `cascade generate --detach`",
         "cancel": "end what `cascade generate --detach` left",
     },

@@ -39,7 +39,7 @@ from stages.pixel_presets import PIXEL_PRESETS, PixelPreset
 from stages.training.checkpoint import load_part
 from stages.training.pixel_objective import CENTRE, asked, symbols_of
 
-EMULATED_DECISIONS = 30_000
+EMULATED_DECISIONS = 20_000
 """An emulator takes some hundred times as long."""
 
 
@@ -148,7 +148,9 @@ def spec(name: str, value: Array) -> TensorSpec:
     return TensorSpec(name=name, dtype=dtype, shape=tuple(shape))
 
 
-def questions_of(preset: PixelPreset, data: Dataset, limit: int) -> dict[str, Array]:
+def questions_of(
+    preset: PixelPreset, data: Dataset, limit: int, draws: int = 1
+) -> dict[str, Array]:
     """Every pass of held-out pictures, pictures outermost, all values told in turn."""
     pictures, texts = (found[:limit] for found in held_out(data, preset.resolution))
     pixels = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).contiguous()
@@ -174,7 +176,7 @@ def questions_of(preset: PixelPreset, data: Dataset, limit: int) -> dict[str, Ar
         "earlier": earlier.reshape(shape).numpy(),
         "match": match.reshape(3, len(pixels), *match.shape[1:]).float().numpy(),
         "symbols": copied.permute(3, 0, 2, 1).to(torch.uint8).numpy(),
-        "words": rng.integers(0, 1 << 32, (3, len(pixels), 2, shape[2]), dtype=np.uint32),
+        "words": rng.integers(0, 1 << 32, (3, len(pixels), draws, 2, shape[2]), dtype=np.uint32),
         "arithmetic": np.array("exact" if preset.exact else "float"),
     }
 
@@ -200,9 +202,11 @@ def compared(preset: PixelPreset, args: argparse.Namespace, more: Sequence[Row])
     table = []
     with tempfile.TemporaryDirectory(dir=args.scratch) as name:
         folder = Path(name)
-        questions = questions_of(preset, open_dataset(args.data), args.pictures)
+        questions = questions_of(preset, open_dataset(args.data), args.pictures, args.draws)
         prepare(frozen(network), preset, questions, folder)
         for row in [*rows(), *more]:
+            if not row.name.startswith(tuple(args.rows)):
+                continue
             found = answered(row, folder)
             table.append({"row": row.name, "switches": row.switches, **found})
             print_row(table[-1])
@@ -225,6 +229,8 @@ def main() -> None:
     add = parser.add_argument
     add("--data", type=Path, required=True, help="prepared data")
     add("--checkpoints", type=Path, required=True, help="folder of trained stages")
+    add("--draws", type=int, default=1, help="decisions from each value's logits (%(default)s)")
+    add("--rows", nargs="+", default=[""], help="begins of rows' names; the first is always needed")
     add("--pictures", type=int, default=54, help="held-out pictures (%(default)s)")
     add("--stage", default="px32", help="preset (%(default)s)")
     add("--nets", nargs="+", choices=("exact", "float"), default=["exact", "float"])

@@ -71,20 +71,24 @@ def batches(asked: Mapping[str, Array], size: int, order: str) -> Iterator[Array
 
 
 def decisions(asked: Mapping[str, Array], channel: int, some: Array, answers: list[Array]) -> Array:
-    """What is drawn from logits of some samples, `[B, n]` uint8."""
+    """What is drawn from logits of some samples, `[B, draws, n]` uint8."""
     flat = [a.reshape(-1, a.shape[-1]) for a in answers]
     matched = asked["match"][channel, some] > 0
     candidates = Candidates(
         columns(asked["symbols"][channel, some]), columns(matched.transpose(0, 2, 1))
     )
-    words = asked["words"][channel, some]
-
-    def choose(digit: int, weights: Array) -> Array:
-        return chosen(weights, words[:, digit].reshape(-1))
-
     kind: Any = str(asked["arithmetic"])
-    drawn = Mixture(WHOLE, candidates).decide(Logits(*flat, kind), choose)
-    return drawn.reshape(len(some), -1)
+    found = []
+    for words in asked["words"][channel, some].swapaxes(0, 1):
+        # `[B, 2, n]`: a word for each digit of every value.
+        draw = [words[:, digit].reshape(-1) for digit in range(2)]
+
+        def choose(digit: int, weights: Array, draw: list[Array] = draw) -> Array:
+            return chosen(weights, draw[digit])
+
+        drawn = Mixture(WHOLE, candidates).decide(Logits(*flat, kind), choose)
+        found.append(drawn.reshape(len(some), -1))
+    return np.stack(found, axis=1)
 
 
 def columns(values: Array) -> Array:
@@ -106,7 +110,7 @@ class Comparison:
     first: Mapping[str, Array]
     """Of every output, all samples: `[S, n, F]` features, `[3, S, n, choices]` logits."""
     drawn: Array
-    """Decisions, `[3, S, n]` uint8."""
+    """Decisions, `[3, S, draws, n]` uint8."""
     is_first: bool
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTED, 0))
     largest: float = 0.0
@@ -130,7 +134,7 @@ class Comparison:
             self.counts["logits"] += value.size
             self.largest = max(self.largest, float(np.abs(value - wanted).max()))
         self.counts["logits_differ"] += changed
-        self.counts["decisions"] += answers[0].shape[0] * answers[0].shape[1]
+        self.counts["decisions"] += self.drawn[channel, some].size
         if self.is_first:
             self.drawn[channel, some] = decisions(self.asked, channel, some, answers)
         elif changed:
@@ -155,7 +159,9 @@ def open_comparison(folder: Path) -> Comparison:
         )
         for name, place in places.items()
     }
-    drawn = np.zeros((CHANNELS, *shape), np.uint8) if is_first else np.load(folder / DRAWN)
+    draws = asked["words"].shape[2]
+    none = np.zeros((CHANNELS, shape[0], draws, shape[1]), np.uint8)
+    drawn = none if is_first else np.load(folder / DRAWN)
     return Comparison(asked, first, drawn, is_first)
 
 

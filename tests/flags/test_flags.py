@@ -62,6 +62,7 @@ ELSEWHERE: Mapping[str, str] = {
     "generate --wait": WAITING,
     "fetch --wait": WAITING,
     "cancel --wait": WAITING,
+    "generate --negative": "tests/congruence/test_negative_prompts.py::test_the_command_line_says_it_and_makes_it_again",
     "generate --count": MANY + "test_every_prompt_and_index_is_a_file",
     "generate --prompts": MANY + "test_every_prompt_and_index_is_a_file",
     "generate --label": "tests/congruence/test_third_family.py::test_the_command_line_begins_with_a_label",

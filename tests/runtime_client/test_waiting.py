@@ -72,7 +72,7 @@ def test_a_download_waits_too(
 ) -> None:
     """A server that offers no files says so: it was reached."""
     with late_server(bundle, tmp_path / "s") as address:
-        assert main(["bundle", "pull", address, str(tmp_path / "b"), "--wait", "60"]) == 2
+        assert main(["bundle", "pull", address, str(tmp_path / "b"), "--wait", "60"]) == 3
     assert "--offer-bundle" in capsys.readouterr().err
 
 

@@ -42,6 +42,7 @@ def torch_effects() -> Mapping[str, Effect | str]:
 
 
 WAITING = "tests/runtime_client/test_waiting.py::test_a_late_server_is_waited_for"
+MANY = "tests/runtime_client/test_many_pictures.py::"
 OWN = "tests/congruence/test_own_pictures.py::"
 DOCTOR = "tests/runtime_client/test_doctor.py::"
 
@@ -95,6 +96,9 @@ ELSEWHERE: Mapping[str, str] = {
     "generate --wait": WAITING,
     "fetch --wait": WAITING,
     "cancel --wait": WAITING,
+    "generate --negative": "tests/congruence/test_negative_prompts.py::test_the_command_line_says_it_and_makes_it_again",
+    "generate --count": MANY + "test_every_prompt_and_index_is_a_file",
+    "generate --prompts": MANY + "test_every_prompt_and_index_is_a_file",
     "generate --label": "tests/congruence/test_third_family.py::test_the_command_line_begins_with_a_label",
     "generate --picture": "tests/congruence/test_wordless.py::test_the_command_line_begins_with_a_picture",
     "generate --first-stage": "tests/congruence/test_wordless.py::test_the_command_line_begins_with_a_picture",

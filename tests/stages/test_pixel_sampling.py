@@ -68,8 +68,11 @@ def test_training_shows_what_the_product_will(preset: PixelPreset) -> None:
             assert np.array_equal(walk.heads_inputs(0)["match"] > 0, batch.usable.numpy())
         assert batch.decides.numpy()[0].nonzero()[0].tolist() == list(step.channels)
         for channel in step.channels:
-            values = pictures.reshape(3, -1, 3)[:, step.targets, channel]
-            walk.canvas.decide(step.targets, channel, step.plane, step.plane.part(values))
+            values = step.plane.part(pictures.reshape(3, -1, 3)[:, step.targets, channel])
+            slots = walk.canvas.slots
+            cells = slots.of_cells(step.targets, rows=3)
+            where = slots.of_pixels(step.targets, rows=3)
+            walk.canvas.decide(where, channel, step.plane, values.reshape(-1), cells)
 
 
 @STAGES

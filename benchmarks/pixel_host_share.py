@@ -28,7 +28,7 @@ from cascade.pixels.logits import Logits
 from cascade.pixels.order import squares
 from cascade.pixels.pictures import Drawn, Pictures
 from cascade.pixels.scheme import PassScheme
-from cascade.pixels.words import words
+from cascade.pixels.words import words_of_digits
 from cascade.precision import Precision
 from cascade.types import Array
 from tests.support.hashed_heads import AROUND, PARENTS
@@ -158,7 +158,7 @@ def one_picture(
     address = {"seed": 1, "image": 0, "stage": 1}
 
     def begin() -> tuple[Pictures, Drawn]:
-        drawn = Drawn(tuple(words(count, **address, digit=digit) for digit in range(2)))
+        drawn = Drawn(words_of_digits(count, 2, **address))
         return Pictures(scheme, (size, size), parent), drawn
 
     pictures, drawn = spent.timed("host", begin)

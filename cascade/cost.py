@@ -19,3 +19,6 @@ class Cost:
     """Of all units together, however small a unit's share of a picture; 0 where none is made."""
     result_bytes: int
     """Of the result: raw pixels, or the longest context."""
+    working_bytes: int = 0
+    """Held meanwhile beside it, where a caller's own picture decides how much; 0 for pictures of
+    the declared size, which every machine that opens the bundle has room for."""

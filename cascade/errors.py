@@ -6,6 +6,7 @@
     |  `- ImageCodecError                        not an image of a format we accept
     |- ManifestError        FAILED_PRECONDITION  a bundle is broken or not what it says
     |- BundleMismatch       FAILED_PRECONDITION  both sides hold different bundles
+    |  `- PlacementError                         a server cannot run what is placed on it
     |- VersionMismatch      FAILED_PRECONDITION  the two sides speak different wire versions
     |- PrecisionMismatch    FAILED_PRECONDITION  the server computes in another precision
     |- UnsupportedModel     FAILED_PRECONDITION  a model from elsewhere cannot become a bundle
@@ -97,6 +98,10 @@ class BundleMismatch(CascadeError):
     """Client and server hold different bundles; the picture would be wrong."""
 
     code = "FAILED_PRECONDITION"
+
+
+class PlacementError(BundleMismatch):
+    """A server cannot run a component that is placed on it; names both, and what to do."""
 
 
 class VersionMismatch(CascadeError):

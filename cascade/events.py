@@ -74,6 +74,9 @@ class Transferred:
     bytes_down: int
     seconds: Mapping[str, float] = field(default_factory=dict)
     """`serialise`, `upload`, `download`."""
+    packing: Mapping[str, float] = field(default_factory=dict)
+    """Seconds that `serialise` consists of: `pack` here, `server pack` there, `unpack` here; each
+    without what went on while a component ran."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ stage, so that whoever reads a manifest loads no sampler and no tokenizer.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from cascade.boundary import Image, value_of
 from cascade.cost import Cost
 from cascade.diffusion.family import DiffusionFamily
 from cascade.errors import InvalidRequest, ManifestError
@@ -23,6 +24,12 @@ FAMILIES: Mapping[str, Family[Any, Any]] = {
     "pixels": PixelFamily(),
 }
 """By the word that the manifest uses."""
+
+
+MAX_OWN_SIDE = 32768
+"""Longest side of a picture that is made of a caller's own, in pixels."""
+MAX_OWN_PIXELS = 1 << 26
+"""Of such a picture: as many as the largest declared one, 8192x8192, and decoders take."""
 
 
 def family_of(spec: ComponentSpec) -> Family[Any, Any]:
@@ -72,6 +79,55 @@ def resolved(
         else:
             plans[spec.name] = family_of(spec).resolve(spec, options)
     return request.with_plans(plans)
+
+
+def with_own_picture(
+    components: Sequence[ComponentSpec], request: GenerateRequest, first: int, low: tuple[int, int]
+) -> GenerateRequest:
+    """A resolved request whose picture is the caller's own, with plans for its size.
+
+    Args:
+        components: all of a cascade.
+        request: resolved.
+        first: position of the component that starts from the picture.
+        low: width and height of the picture.
+
+    Raises:
+        InvalidRequest: a component takes none of that size, or makes one that is too large.
+    """
+    plans, sizes = dict(request.plans), {}
+    for position in range(first, last_of(components, request) + 1):
+        spec = components[position]
+        plans[spec.name] = family_of(spec).with_own_picture(spec, plans[spec.name], low)
+        given, made = value_of(Image, spec.starts_from), spec.makes
+        if given is None or not isinstance(made, Image):
+            continue
+        low = low[0] * made.width // given.width, low[1] * made.height // given.height
+        check_own_size(spec.name, low)
+        sizes[spec.name] = low
+    return request.with_plans(plans, sizes)
+
+
+def last_of(components: Sequence[ComponentSpec], request: GenerateRequest) -> int:
+    """Position of the last component that a request runs; the last of all where it is unknown."""
+    names = [spec.name for spec in components]
+    known = request.last_stage in names
+    return names.index(str(request.last_stage)) if known else len(names) - 1
+
+
+def check_own_size(name: str, made: tuple[int, int]) -> None:
+    """Refuse pictures that nothing could send.
+
+    Raises:
+        InvalidRequest: naming the limits.
+    """
+    if max(made) > MAX_OWN_SIDE or made[0] * made[1] > MAX_OWN_PIXELS:
+        raise InvalidRequest(
+            f"image: {name} would make {made[0]}x{made[1]} of it, at most {MAX_OWN_SIDE} either "
+            f"way and {MAX_OWN_PIXELS >> 20} Mi pixels are made: take a smaller picture, or fewer "
+            "stages",
+            field="image",
+        )
 
 
 def cost_of(spec: ComponentSpec, request: GenerateRequest | None = None) -> Cost:

@@ -20,8 +20,9 @@ from cascade.types import Array
 
 ReadFile = Callable[[str], bytes]
 """A file of the bundle by its name, its hash checked; raises `ManifestError`."""
-StartCheck = Callable[[Handoff], None]
-"""Raises `InvalidRequest`, naming the field, unless a component can start from a handoff."""
+StartCheck = Callable[[Handoff, Any], None]
+"""Raises `InvalidRequest`, naming the field, unless a component can start from a handoff by a plan;
+by its default one where that is None."""
 
 
 class ComponentSpec(Protocol):
@@ -176,6 +177,19 @@ class Family(FamilyTraits, Protocol[Spec_contra, Plan]):
 
         Raises:
             InvalidRequest: an option does not fit this component, or is of another family.
+        """
+        ...
+
+    def with_own_picture(self, spec: Spec_contra, plan: Plan, low: tuple[int, int]) -> Plan:
+        """The plan for a picture that is the caller's own: of any size, with words or without.
+
+        Args:
+            spec: the component's entry.
+            plan: as `resolve` returned it.
+            low: width and height of the picture that the component starts from.
+
+        Raises:
+            InvalidRequest: the component takes pictures of its declared size alone.
         """
         ...
 

@@ -10,12 +10,19 @@ from typing import Literal
 from cascade.errors import ManifestError
 from cascade.precision import Precision
 
+LEFT_OUT = {"left_out": True}
+"""Metadata of a field that no manifest writes at its default: it is younger than the format, and a
+bundle without it keeps the id that it had."""
+
 NET = "net"
 """Role of the graph of a component that has no more than one."""
 
 PICTURE_DB = "picture_db"
 """Worst PSNR of the component's 8-bit picture against the float32 graph's over the exporter's
 prompts, same noise, in decibels."""
+
+CHUNK_BYTES = 64 << 20
+"""Of a file, hashed each on its own: a reader checks no more of it than it reads."""
 
 DtypeName = Literal["float32", "float16", "int64", "int8", "uint8"]
 
@@ -30,6 +37,23 @@ class FileEntry:
     """Lower-case hexadecimal."""
     size_bytes: int
     """Of the file."""
+    chunks: tuple[str, ...] = field(default=(), metadata=LEFT_OUT)
+    """sha256 of each 64 MiB of a file of weights in order, as `sha256` is written; the last may be
+    shorter. Left out where there are none."""
+
+    def check(self, path: str) -> None:
+        """Refuse a list of chunks that does not fit the size.
+
+        Raises:
+            ManifestError: naming the field under `path`.
+        """
+        wanted = -(-self.size_bytes // CHUNK_BYTES)
+        if self.chunks and len(self.chunks) != wanted:
+            raise ManifestError(
+                f"{path}.chunks: expected {wanted} of {CHUNK_BYTES} bytes for {self.name}, got "
+                f"{len(self.chunks)}",
+                field=f"{path}.chunks",
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -125,6 +149,9 @@ class GraphSpec:
     """Files of other precisions, for CPUs."""
     gpu_forms: tuple[GpuFormSpec, ...] = ()
     """Files for compilers of GPUs."""
+    weights: str | None = field(default=None, metadata=LEFT_OUT)
+    """Name of the safetensors file that holds the large weights of all these files; left out where
+    each holds its own."""
 
     def file_for(self, precision: Precision) -> str:
         """The file whose graph computes in `precision`; the float32 one where there is none.
@@ -171,4 +198,5 @@ class GraphSpec:
     def all_files(self) -> tuple[str, ...]:
         """Every file of the graph, the float32 one first."""
         variants = (variant.file for variant in self.variants)
-        return (self.file, *variants, *(form.file for form in self.gpu_forms))
+        forms = (form.file for form in self.gpu_forms)
+        return (self.file, *variants, *forms, *((self.weights,) if self.weights else ()))

@@ -60,6 +60,8 @@ class GenerateRequest:
     """A class by its number, from 0."""
     picture: ImageU8 | None = None
     """A picture `[height, width, 3]`, 0 to 255."""
+    own_picture: bool = False
+    """Whether it is the caller's own: of any size, and with a prompt beside it or no words."""
     seed: int = 0
     image_index: int = 0
     """Pictures of one seed: 0, 1, 2, ..."""
@@ -77,12 +79,15 @@ class GenerateRequest:
     """By component name, what the options come to with every default filled in, once
     `cascade.families.resolved` was asked; a stage resolves its own where it finds none."""
 
+    sizes: Mapping[str, tuple[int, int]] = field(default_factory=dict, compare=False, repr=False)
+    """By component name, width and height of what it makes of a caller's own picture."""
+
     def __post_init__(self) -> None:
         """Check every bound that needs no bundle."""
         if self.prompt is not None:
             check_prompt(self.prompt)
         given = [n for n in ("prompt", "label", "picture") if getattr(self, n) is not None]
-        if len(given) > 1:
+        if len(given) > 1 and not (self.own_picture and given == ["prompt", "picture"]):
             raise InvalidRequest(
                 f"{given[1]}: {given[0]} is given too; a request begins with one of them",
                 field=given[1],
@@ -95,10 +100,13 @@ class GenerateRequest:
         for name, options in self.options.items():
             options.check(f"options.{name}")
 
-    def with_plans(self, plans: Mapping[str, Any]) -> "GenerateRequest":
+    def with_plans(
+        self, plans: Mapping[str, Any], sizes: Mapping[str, tuple[int, int]] | None = None
+    ) -> "GenerateRequest":
         """The same request with its options resolved; nothing that was checked is checked again."""
         planned = copy.copy(self)
         object.__setattr__(planned, "plans", plans)
+        object.__setattr__(planned, "sizes", sizes or {})
         return planned
 
     @property

@@ -15,9 +15,10 @@ from cascade.events import Backend
 from cascade.families import check_precision, family_of
 from cascade.stage import EngineStage
 from cascade.tuning.plan import EnginePlan, choice_for, graph_for
+from cascade.weights.source import GraphSource
 
-EngineFactory = Callable[[bytes, EngineChoice], Engine]
-"""An ONNX graph's bytes, and how to run it, to an engine."""
+EngineFactory = Callable[[GraphSource, EngineChoice], Engine]
+"""A graph, and how to run it, to an engine."""
 
 
 def open_stage(
@@ -29,7 +30,7 @@ def open_stage(
         bundle: an opened bundle.
         position: which component, from 0.
         plan: how its graphs are run, and which of their files.
-        make_engine: runs a graph; called once per graph, with bytes whose hash was checked. The
+        make_engine: runs a graph; called once per graph, whose hash was checked. The
             engine that the plan names when None.
 
     Raises:

@@ -16,6 +16,9 @@ Array = NDArray[Any]
 ImageU8 = Annotated[NDArray[np.uint8], "height width 3"]
 """A picture as it crosses a component boundary: RGB, 8 bit, channels last."""
 
+PlaneU8 = Annotated[NDArray[np.uint8], "height width"]
+"""One channel of a picture, 8 bit."""
+
 Batch = Annotated[NDArray[np.float32], "batch 3 height width"]
 """Pictures inside a stage: planar RGB in [-1, 1] and beyond while noisy."""
 

@@ -16,6 +16,7 @@ from cascade.errors import CascadeError as CascadeError
 from cascade.errors import DeadlineExceeded as DeadlineExceeded
 from cascade.errors import InvalidRequest as InvalidRequest
 from cascade.errors import PermissionDenied as PermissionDenied
+from cascade.errors import PlacementError as PlacementError
 from cascade.errors import QuotaExceeded as QuotaExceeded
 from cascade.errors import RequestIdTaken as RequestIdTaken
 from cascade.errors import ServerBusy as ServerBusy
@@ -50,6 +51,7 @@ __all__ = [
     "GenerateRequest",
     "InvalidRequest",
     "PermissionDenied",
+    "PlacementError",
     "Preview",
     "Progress",
     "QuotaExceeded",

@@ -1,45 +1,43 @@
-"""The client: one bundle, one place to cut it, and the stages on both sides of the cut.
+"""The client: one bundle, and a place for each of its components, here or on servers.
 
-Builds the list of stages that `cascade.generate` runs, and continues here when the server is gone
-and the configuration says so. What only a request needs (gRPC, ONNX Runtime, samplers, pictures) is
-imported by the first one (see `resources`). Knows no screen and no file but the bundle.
+Makes, leaves, fetches and cancels pictures; how one request runs, `placed_run` knows. What only a
+request needs (gRPC, ONNX Runtime, samplers, pictures) is imported by the first one (see
+`resources`). Knows no screen and no file but the bundle.
 """
 
 import time
 import uuid
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self
 
 from cascade.bundle.bundle import Bundle, open_bundle
 from cascade.diffusion.request_options import DiffusionOptions
-from cascade.errors import CascadeError, DeadlineExceeded, InvalidRequest, TransportError
-from cascade.events import Accepted, Event, FellBack, ProgressThrottle, StageFinished
+from cascade.errors import CascadeError, InvalidRequest, TransportError
+from cascade.events import Accepted, Event, ProgressThrottle
 from cascade.families import family_of, warnings_of
-from cascade.generate import generate
 from cascade.request import GenerateRequest
-from cascade.stage import Stage
 from cascade.system.owning_process import OwningProcess
 from cascade.tuning.plan import requested_precisions
-from runtime_client.config import ClientConfig, check_cut, check_leaves_work
+from cascade.types import ImageU8
+from runtime_client.config import ClientConfig, check_leaves_work
 from runtime_client.deadline import Deadline
-from runtime_client.local.local_times import LocalTimes, before_fallback
-from runtime_client.remote.request_identity import DisconnectPolicy, RequestIdentity
-from runtime_client.remote.retry import RETRIED
+from runtime_client.local.local_times import LocalTimes
+from runtime_client.many_requests import in_parallel
+from runtime_client.placed_run import ClientParts, PlacedRun
+from runtime_client.placement import HERE, THERE, placement_of
 from runtime_client.request_checks import check_request
 from runtime_client.resources import ClientResources
-from runtime_client.result import HERE, PRIVATE, SERVER, Collected, Result
+from runtime_client.result import PRIVATE, SERVER, Collected, Result
 
 if TYPE_CHECKING:
     from cascade.family import PlanWarning
     from runtime_client.remote.connection import Connection
 
 OnEvent = Callable[[Event], None]
-FALL_BACK_ON: tuple[type[CascadeError], ...] = (*RETRIED, DeadlineExceeded)
-"""Of a server; the rest may then run here."""
 
 
 class Client:
@@ -68,11 +66,20 @@ class Client:
         """
         self.config = replace(config or ClientConfig(), **choices)
         self.bundle = opened(bundle, self.config.require_signature)
-        check_cut(self.bundle.manifest, self.config.cut)
-        self._demanded = requested_precisions(self.bundle.manifest, self.config.engine_options)
-        self._local_times = LocalTimes(self.bundle.manifest, self.config.engine_options)
+        manifest, options = self.bundle.manifest, self.config.engine_options
+        self.placement = placement_of(
+            manifest, self.config.cut, self.config.placement, self.config.server
+        )
         self._owner = OwningProcess()
-        self._resources = ClientResources(self.bundle, self.config)
+        self._resources = ClientResources(self.bundle, self.config, self.placement)
+        self._parts = ClientParts(
+            bundle=self.bundle,
+            config=self.config,
+            placement=self.placement,
+            resources=self._resources,
+            precisions=requested_precisions(manifest, options),
+            local_times=LocalTimes(manifest, options),
+        )
 
     def generate(
         self,
@@ -93,6 +100,36 @@ class Client:
         )
         return self.run(request, on_event=on_event)
 
+    def upscale(
+        self,
+        picture: ImageU8,
+        *,
+        prompt: str | None = None,
+        seed: int = 0,
+        first_stage: str | None = None,
+        on_event: OnEvent | None = None,
+    ) -> Result:
+        """One's own picture, larger; `run` takes a whole request, with `own_picture`.
+
+        Args:
+            picture: `[height, width, 3]` uint8 RGB, of any size.
+            prompt: what it shows, where a text encoder and the stages take words.
+            seed: 0 to 2^64 - 1.
+            first_stage: the first of the stages that enlarge it; the last one alone when None.
+            on_event: called with every event as it happens.
+
+        Returns:
+            The picture, larger by the product of the stages' factors.
+
+        Raises:
+            InvalidRequest: no stage takes it, or what it makes would be too large.
+            CascadeError: see `run`.
+        """
+        request = GenerateRequest(
+            picture=picture, own_picture=True, prompt=prompt, seed=seed, first_stage=first_stage
+        )
+        return self.run(request, on_event=on_event)
+
     def run(self, request: GenerateRequest, *, on_event: OnEvent | None = None) -> Result:
         """One picture.
 
@@ -105,9 +142,25 @@ class Client:
             TransportError: the server is gone and `fallback` is `error`.
             CascadeError: see `cascade.errors`.
         """
-        collected = Collected(request_id=uuid.uuid4().hex)
-        self._collect(self._events(request, collected), collected, on_event)
-        return self._result(collected, request)
+        collected, runs = Collected(request_id=uuid.uuid4().hex), list[PlacedRun]()
+        self._collect(self._events(request, collected, runs), collected, on_event)
+        return self._result(collected, runs[0])
+
+    def run_many(
+        self, requests: Sequence[GenerateRequest], *, parallel: int = 4
+    ) -> Iterator[tuple[int, Result | CascadeError]]:
+        """Many pictures; one that fails costs the others nothing.
+
+        Requests that a server has at once share runs of its engines where that pays there.
+
+        Args:
+            requests: what to make.
+            parallel: how many are in progress at once, from 1.
+
+        Yields:
+            As they end, the place of a request and its picture, or why there is none.
+        """
+        return in_parallel(self.run, requests, parallel)
 
     def submit(self, request: GenerateRequest, *, on_event: OnEvent | None = None) -> str:
         """Run the components here, leave the rest to the server, and go: see `fetch`.
@@ -125,23 +178,17 @@ class Client:
             InvalidRequest: no server is named, or nothing of the request runs there.
             CascadeError: see `run`.
         """
-        self._owner.check("this client")
-        deadline = Deadline.after(self.config.timeout_s)
         collected = Collected(request_id=uuid.uuid4().hex)
-
-        checked = check_request(self.bundle.manifest, request)
-        check_leaves_work(self.config, checked.last)
+        run = self._begin(request, collected)
+        check_leaves_work(self.config, run.last)
         with naming_errors(collected.request_id):
-            stages = self._stages(checked.positions, deadline, collected, detach=True)
-            events = generate(stages, checked.request, request.start)
-            with closing(cast(Generator[Event, None, None], events)):
+            with closing(run.detached()) as events:
                 for event in events:
                     if on_event is not None:
                         on_event(event)
-                    if isinstance(event, Accepted):
+                    if isinstance(event, Accepted) and run.is_in_last_hop:
                         return collected.request_id
-                    deadline.remaining_s()
-                    self._raise_handshake_failure()
+                    run.check_goes_on()
             raise TransportError("the server did not say that it took the request")
 
     def fetch(self, request_id: str, *, on_event: OnEvent | None = None) -> Result:
@@ -189,7 +236,7 @@ class Client:
         Raises:
             CascadeError: see `run`.
         """
-        return self._events(request, Collected(request_id=uuid.uuid4().hex))
+        return self._events(request, Collected(request_id=uuid.uuid4().hex), [])
 
     def warnings(self, request: GenerateRequest) -> "tuple[PlanWarning, ...]":
         """What a request asks for that its stages were hardly trained for; most ask for nothing.
@@ -230,8 +277,11 @@ class Client:
                 on_event(event)
         collected.seconds["total"] = time.perf_counter() - begun
 
-    def _result(self, collected: Collected, request: GenerateRequest | None) -> Result:
-        """What was collected, as the caller gets it."""
+    def _result(self, collected: Collected, run: PlacedRun | None) -> Result:
+        """What was collected, as the caller gets it; `run` is None where it was fetched."""
+        request = None if run is None else run.request
+        there = PRIVATE if self.config.server is None else SERVER
+        names = [component.name for component in self.bundle.manifest.components]
         return Result(
             image=collected.image,
             images=dict(collected.images),
@@ -241,139 +291,58 @@ class Client:
             bundle_id=self.bundle.bundle_id,
             seed=None if request is None else request.seed,
             image_index=None if request is None else request.image_index,
-            cut=self.config.cut,
+            cut=self.placement.cut,
             fell_back=collected.fell_back,
             computed=dict(collected.computed),
             request_id=collected.request_id,
-            sides=self._sides(collected, request),
+            # Whatever came of a fetched request, the server made.
+            sides=dict.fromkeys(names, there) if run is None else run.sides,
             server_version=self._resources.server_version,
+            hops=() if run is None else run.accounts,
+            packing=dict(collected.packing),
             warnings=() if request is None else self.warnings(request),
         )
 
-    def _sides(self, collected: Collected, request: GenerateRequest | None) -> dict[str, str]:
-        """Where each component ran; what was fetched ran on the server."""
-        components = self.bundle.manifest.components
-        there = PRIVATE if self.config.server is None else SERVER
-        # A fetched request has no request here: whatever came of it, the server made.
-        here = 0 if request is None else self.config.cut
-        back = len(components)
-        if collected.fell_back_at:
-            back = self.bundle.manifest.position(collected.fell_back_at)
-        return {
-            component.name: HERE if position < here or position >= back else there
-            for position, component in enumerate(components)
-        }
-
     def _connect_to_named(self) -> "Connection":
-        """The connection to the server of the configuration.
+        """The connection to the server that makes the end of a detached request.
 
         Raises:
             InvalidRequest: there is none; a private server keeps nothing beyond its client.
         """
         self._owner.check("this client")
-        if self.config.server is None:
+        last = self.placement.places[-1]
+        place = THERE if last == HERE else last
+        if place == THERE and self.config.server is None:
             raise InvalidRequest("server: name the server that has the request", field="server")
-        return self._resources.connection()
+        return self._resources.connection(place)
 
-    def _events(self, request: GenerateRequest, collected: Collected) -> Iterator[Event]:
-        """The events of one request; its errors name it."""
+    def _begin(self, request: GenerateRequest, collected: Collected) -> PlacedRun:
+        """A request that fits the bundle, begun now."""
+        self._owner.check("this client")
+        deadline = Deadline.after(self.config.timeout_s)
+        checked = check_request(self.bundle.manifest, request)
+        return PlacedRun(self._parts, checked, collected, deadline)
+
+    def _events(
+        self, request: GenerateRequest, collected: Collected, runs: list[PlacedRun]
+    ) -> Iterator[Event]:
+        """The events of one request; its errors name it.
+
+        Args:
+            request: what to make.
+            collected: has its id.
+            runs: the run is added to it, once it has begun.
+        """
         with naming_errors(collected.request_id):
+            run = self._begin(request, collected)
+            runs.append(run)
             progress = ProgressThrottle()
-            events = self._with_fallback(request, collected)
-            with closing(cast(Generator[Event, None, None], events)):
+            with closing(run.events()) as events:
                 for event in events:
                     if progress.passes(event):
                         yield event
-
-    def _with_fallback(self, request: GenerateRequest, collected: Collected) -> Iterator[Event]:
-        """The events of one request, with the fallback; loading is noted in `collected`."""
-        self._owner.check("this client")
-        deadline = Deadline.after(self.config.timeout_s)
-
-        checked = check_request(self.bundle.manifest, request)
-        request, last = checked.request, checked.last
-        handoff, done = request.start, checked.first
-        limit = deadline
-        rest = checked.positions[max(0, self.config.cut - checked.first) :]
-        # A private server is this machine: what it has no time for, nobody here has.
-        if self.config.fallback == "local" and self.config.server is not None and rest:
-            limit = before_fallback(deadline, self._local_times.rest_s(request, rest))
-        try:
-            stages = self._stages(checked.positions, deadline, collected, limit=limit)
-            for event in generate(stages, request, handoff):
-                if isinstance(event, StageFinished):
-                    handoff = event.handoff
-                    # What is finished is kept for the fallback, which then runs only the rest.
-                    done = self.bundle.manifest.position(event.stage) + 1
-                yield event
-                self._owner.check("this request")
-                deadline.remaining_s()
-                self._raise_handshake_failure()
-            return
-        except FALL_BACK_ON as exc:
-            if self.config.fallback != "local" or done > last or deadline.is_over:
-                raise
-            reason = str(exc)
-        yield FellBack(self.bundle.manifest.components[done].name, reason)
-        here = self._here(range(done, last + 1), collected, deadline)
-        for event in generate(here, request, handoff):
-            if isinstance(event, StageFinished):
-                self._local_times.note(event.stage, request, sum(event.seconds.values()))
-            yield event
-            self._owner.check("this request")
-            deadline.remaining_s()
-
-    def _stages(
-        self,
-        positions: range,
-        deadline: Deadline,
-        collected: Collected,
-        *,
-        limit: Deadline | None = None,
-        detach: bool = False,
-    ) -> list[Stage]:
-        """The list that makes a picture: stages here, then a remote one for the rest.
-
-        The server has until `limit`, where a fallback needs the time after it.
-        """
-        mine = max(0, self.config.cut - positions.start)
-        if not positions[mine:]:
-            return self._here(positions, collected, deadline)
-        begun = time.perf_counter()
-        from runtime_client.remote.remote_stage import RemoteStage  # noqa: PLC0415
-
-        # The server first: it loads while the stages here do.
-        connection = self._resources.connection()
-        connection.link.begin_handshake()
-        collected.seconds["load"] += time.perf_counter() - begun
-        policy = DisconnectPolicy(detach=detach, linger_s=0.0 if detach else self.config.linger_s)
-        remote = RemoteStage(
-            connection,
-            self.bundle.manifest,
-            positions[mine:],
-            limit or deadline,
-            self._demanded,
-            RequestIdentity(request_id=collected.request_id, on_disconnect=policy),
-        )
-        here = self._here(positions[:mine], collected, deadline)
-        if self.config.server is not None and self.config.fallback == "error":
-            # What is wrong with it shows before any work; meanwhile the stages here were opened.
-            remote.require_fit()
-        return [*here, remote]
-
-    def _here(self, positions: range, collected: Collected, deadline: Deadline) -> list[Stage]:
-        """Components as stages on this machine."""
-        if not positions:
-            return []
-        begun = time.perf_counter()
-        stages = self._resources.local_stages(positions, deadline)
-        collected.seconds["load"] += time.perf_counter() - begun
-        return stages
-
-    def _raise_handshake_failure(self) -> None:
-        """Raise what the handshake failed with, rather than work on towards no server."""
-        if self.config.fallback == "error":
-            self._resources.raise_handshake_failure()
+                    self._owner.check("this request")
+                    run.check_goes_on()
 
 
 @contextmanager
@@ -389,5 +358,6 @@ def naming_errors(request_id: str) -> Iterator[None]:
 def opened(bundle: Bundle | Path | str, signed_by: Path | None) -> Bundle:
     """The bundle, opened here unless it is already and no signature is wanted."""
     if isinstance(bundle, Bundle):
-        return bundle if signed_by is None else open_bundle(bundle.folder, signed_by)
-    return open_bundle(bundle, signed_by)
+        return bundle if signed_by is None else open_bundle(bundle.folder, signed_by, runs=())
+    # What is missing of it shows in the requests that need it.
+    return open_bundle(bundle, signed_by, runs=())

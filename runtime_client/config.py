@@ -1,24 +1,27 @@
 """How a client works, as one frozen value: where the server is, where the cut lies.
 
-Checked when made, so that a mistake shows before any work. Knows no bundle: whether the cut fits
-the number of components, the client checks.
+Checked when made, so that a mistake shows before any work. Knows no bundle: whether cut and
+placement fit its components, the client checks.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from cascade.addresses import ANY_FORM, UNIX_PREFIX, is_loopback, split_address
 from cascade.assignments import AUTO
-from cascade.bundle.manifest import Manifest
 from cascade.errors import InvalidRequest
 from cascade.system.bounded_files import read_setting
 from cascade.tuning.options import EngineOptions, parse_engine_options
 from runtime_client.credentials import check_token
+from runtime_client.placement import HERE, THERE, Hop
 from wire.limits import MAX_LINGER_S
 
 Fallback = Literal["error", "local"]
 FALLBACKS: tuple[Fallback, ...] = ("error", "local")
+PictureFormat = Literal["auto", "raw", "webp", "png"]
+PICTURE_FORMATS: tuple[PictureFormat, ...] = ("auto", "raw", "webp", "png")
 DEFAULT_CUT = 2
 DEFAULT_TIMEOUT_S = 300.0
 MAX_TIMEOUT_S = 7 * 24 * 3600.0
@@ -41,6 +44,10 @@ class ClientConfig:
     """`host:port` or `unix:PATH`; None starts a private server where the cut needs one."""
     cut: int = DEFAULT_CUT
     """How many components run here; the number of components means that no server is needed."""
+    placement: Mapping[str, str] | None = None
+    """Where each component runs, by name: `here`, `there` (on `server`, or the private one), or the
+    address of another server; `*` places every component that is not named. None lets `cut`
+    decide, which is otherwise not read. TLS and token are the same for every server."""
     threads: int = 0
     """Threads of one engine run here; 0 takes one per core."""
     engine: str = AUTO
@@ -64,6 +71,9 @@ class ClientConfig:
     """A connection on which nothing comes, not even the answer to a ping, is given up after so long
     while a call is open. Servers close connections that ping more often than every 5 s, which is
     two thirds of it."""
+    picture_format: PictureFormat = "auto"
+    """How a server sends pictures, always without loss: `auto` takes raw pixels from a server on
+    this machine, else WebP. Behind a tunnel that ends here name `webp`."""
     tls: bool = False
     """Encrypt the connection to `server`."""
     ca_file: Path | None = None
@@ -84,6 +94,13 @@ class ClientConfig:
     engine_options: EngineOptions = field(init=False, repr=False, compare=False)
     """Engine, precision and threads as one value, parsed once."""
 
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Of every server that is named, each once."""
+        placed = (self.placement or {}).values()
+        named = [self.server, *(place for place in placed if place not in (HERE, THERE))]
+        return tuple(dict.fromkeys(address for address in named if address is not None))
+
     def __post_init__(self) -> None:
         """Check every choice on its own."""
         if self.cut < 0:
@@ -97,6 +114,12 @@ class ClientConfig:
         if self.fallback not in FALLBACKS:
             raise InvalidRequest(
                 f"fallback: expected error or local, got {self.fallback!r}", field="fallback"
+            )
+        if self.picture_format not in PICTURE_FORMATS:
+            raise InvalidRequest(
+                f"picture_format: expected {', '.join(PICTURE_FORMATS)}, got "
+                f"{self.picture_format!r}",
+                field="picture_format",
             )
         if not 0 < self.timeout_s <= MAX_TIMEOUT_S:
             raise InvalidRequest(
@@ -122,23 +145,33 @@ class ClientConfig:
             )
         if self.server is not None:
             check_address(self.server)
+        check_places(self.placement or {})
         check_security(self)
 
 
-def check_address(address: str) -> None:
+def check_address(address: str, field: str = "server") -> None:
     """Raise `InvalidRequest` unless the address is `host:port` or `unix:PATH`."""
     if address.startswith(UNIX_PREFIX) and address != UNIX_PREFIX:
         return
-    _, port = split_address(address, "server", ANY_FORM)
+    _, port = split_address(address, field, ANY_FORM)
     if port == 0:
-        raise InvalidRequest(f"server: expected {ANY_FORM}, got {address!r}", field="server")
+        raise InvalidRequest(f"{field}: expected {ANY_FORM}, got {address!r}", field=field)
+
+
+def check_places(placement: Mapping[str, str]) -> None:
+    """Raise `InvalidRequest` for a place that is none."""
+    if "" in placement:
+        raise InvalidRequest("placement: a component has no name", field="placement")
+    for place in placement.values():
+        if place not in (HERE, THERE):
+            check_address(place, "placement")
 
 
 def check_security(config: ClientConfig) -> None:
     """Raise `InvalidRequest` where the TLS choices contradict each other."""
     if config.ca_file is not None and not config.tls:
         raise InvalidRequest("ca_file: it is only used with tls; add it", field="ca_file")
-    if config.tls and config.server is None:
+    if config.tls and not config.addresses:
         raise InvalidRequest(
             "tls: the private server needs none; name a server or leave tls out", field="tls"
         )
@@ -169,16 +202,17 @@ def check_token_use(config: ClientConfig) -> None:
                 field="token_over_plaintext",
             )
         return
-    if config.server is None:
+    if not config.addresses:
         raise InvalidRequest(
             "token: the private server needs none; name a server or leave it out", field="token"
         )
-    if not (config.tls or config.token_over_plaintext or is_on_this_machine(config.server)):
-        raise InvalidRequest(
-            f"token: the connection to {config.server} is not encrypted and everybody on the way "
-            "could read it; use tls, or token_over_plaintext if something else encrypts",
-            field="token",
-        )
+    for address in config.addresses:
+        if not (config.tls or config.token_over_plaintext or is_on_this_machine(address)):
+            raise InvalidRequest(
+                f"token: the connection to {address} is not encrypted and everybody on the way "
+                "could read it; use tls, or token_over_plaintext if something else encrypts",
+                field="token",
+            )
 
 
 def is_on_this_machine(address: str) -> bool:
@@ -192,24 +226,24 @@ def is_on_this_machine(address: str) -> bool:
     return is_loopback(split_address(address, "server")[0])
 
 
-def check_leaves_work(config: ClientConfig, last: int) -> None:
-    """Raise `InvalidRequest` unless a server of its own gets something to do."""
-    if config.server is None:
+def check_leaves_work(config: ClientConfig, last: Hop) -> None:
+    """Raise `InvalidRequest` unless a server of its own makes the end of a request.
+
+    Args:
+        config: of the client.
+        last: the last components of the request.
+    """
+    if not config.addresses or (last.place == THERE and config.server is None):
         raise InvalidRequest(
             "server: a private server ends with its client; name one that stays", field="server"
         )
-    if last < config.cut:
+    if last.is_here and config.placement is not None:
+        raise InvalidRequest(
+            "placement: the last component of this request runs here; place it on a server",
+            field="placement",
+        )
+    if last.is_here:
         raise InvalidRequest(
             f"cut: with {config.cut} nothing of this request runs on the server; lower it",
-            field="cut",
-        )
-
-
-def check_cut(manifest: Manifest, cut: int) -> None:
-    """Raise `InvalidRequest` for a cut beyond the last component."""
-    count = len(manifest.components)
-    if cut > count:
-        raise InvalidRequest(
-            f"cut: this bundle has {count} components, expected 0 to {count}, got {cut}",
             field="cut",
         )

@@ -6,11 +6,11 @@ nothing.
 
 from dataclasses import dataclass
 
-from cascade.boundary import Label, Prompt, value_of
+from cascade.boundary import Context, Label, Prompt, value_of
 from cascade.bundle.manifest import Manifest
-from cascade.bundle.starting_points import SHOWN, StartKind, first_position
+from cascade.bundle.starting_points import SHOWN, StartKind, first_position, last_enlargement
 from cascade.errors import InvalidRequest
-from cascade.families import resolved
+from cascade.families import resolved, with_own_picture
 from cascade.family import ComponentSpec
 from cascade.request import GenerateRequest
 
@@ -24,6 +24,8 @@ class CheckedRequest:
     """Position of the component that it begins with."""
     last: int
     """Position of the one that it ends with."""
+    words: int | None = None
+    """Position of the component that first encodes the words beside a picture, if there are any."""
 
     @property
     def positions(self) -> range:
@@ -44,7 +46,12 @@ def check_request(manifest: Manifest, request: GenerateRequest) -> CheckedReques
     # forgotten.
     if start == "noise" and value_of(Prompt, manifest.components[0].starts_from) is not None:
         raise InvalidRequest("prompt: it is missing; say what the picture shows", field="prompt")
-    first = first_position(manifest, start, size, request.first_stage or names[0])
+    own = size if request.own_picture else None
+    if own is not None:
+        begin = request.first_stage or last_enlargement(manifest)
+        first = first_position(manifest, start, None, begin)
+    else:
+        first = first_position(manifest, start, size, request.first_stage or names[0])
     check_label(manifest.components[first], request.label)
     for name in request.options:
         if name not in names:
@@ -53,7 +60,26 @@ def check_request(manifest: Manifest, request: GenerateRequest) -> CheckedReques
                 field="options",
             )
     checked = resolved(manifest.components, request)
-    return CheckedRequest(checked, first, last_position(manifest, request.last_stage, first))
+    last = last_position(manifest, request.last_stage, first)
+    if own is not None:
+        checked = with_own_picture(manifest.components, checked, first, own)
+    return CheckedRequest(checked, first, last, words_position(manifest, request, first))
+
+
+def words_position(manifest: Manifest, request: GenerateRequest, first: int) -> int | None:
+    """Position of the component that encodes the words beside a picture; None without any.
+
+    Raises:
+        InvalidRequest: there are words, and nothing that takes them.
+    """
+    if request.picture is None or request.prompt is None:
+        return None
+    before = enumerate(manifest.components[:first])
+    found = [at for at, spec in before if value_of(Prompt, spec.starts_from) is not None]
+    if not found or value_of(Context, manifest.components[first].starts_from) is None:
+        name = manifest.components[first].name
+        raise InvalidRequest(f"prompt: {name} takes no words: leave them out", field="prompt")
+    return found[0]
 
 
 def check_label(spec: ComponentSpec, label: int | None) -> None:

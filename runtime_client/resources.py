@@ -14,7 +14,9 @@ from cascade.errors import Cancelled
 from cascade.stage import Stage
 from cascade.tuning.plan import EnginePlan, plan_here
 from runtime_client.config import ClientConfig
+from runtime_client.context_memory import ContextMemory
 from runtime_client.deadline import Deadline
+from runtime_client.placement import THERE, Placement
 
 if TYPE_CHECKING:
     from runtime_client.local.local_stages import LocalStages
@@ -25,20 +27,24 @@ if TYPE_CHECKING:
 class ClientResources:
     """Opened on demand, closed together."""
 
-    def __init__(self, bundle: Bundle, config: ClientConfig) -> None:
+    def __init__(self, bundle: Bundle, config: ClientConfig, placement: Placement) -> None:
         """Nothing is started or loaded yet.
 
         Args:
             bundle: what to work with.
             config: how.
+            placement: where its components run.
         """
         self._bundle = bundle
         self._config = config
+        self._placement = placement
+        self.contexts = ContextMemory()
+        """What encoders elsewhere made."""
         # Guards the three below and whether they are closed; held while one of them is made, so
         # that two requests never start two servers.
         self._lock = threading.Lock()
         self._private: PrivateServer | None = None
-        self._connection: Connection | None = None
+        self._connections: dict[str, Connection] = {}
         self._local: LocalStages | None = None
         self._closed = False
 
@@ -53,34 +59,36 @@ class ClientResources:
             local = self._local
         return [local.at(position, deadline) for position in positions]
 
-    def connection(self) -> "Connection":
-        """To the server of the configuration, or to a private one that is started where needed."""
-        private = self._started_private()
+    def connection(self, place: str = THERE) -> "Connection":
+        """To a server; a private one is started where needed.
+
+        Args:
+            place: its address, or `there` for the one of the configuration.
+        """
+        private = self._started_private() if place == THERE else None
         with self._lock:
             self._refuse_when_closed()
-            if self._connection is None:
-                self._connection = connect(self._bundle, self._config, private)
-            return self._connection
+            if place not in self._connections:
+                server = self._config.server if place == THERE else place
+                self._connections[place] = connect(self._bundle, self._config, private or server)
+            return self._connections[place]
 
     @property
     def server_version(self) -> str:
-        """Of the server's software; empty where none was asked."""
-        connection = self._connection
-        return connection.link.software_version if connection else ""
-
-    def raise_handshake_failure(self) -> None:
-        """Raise what the handshake failed with, if it has failed; never waits."""
-        connection = self._connection
-        if connection is not None:
-            connection.link.raise_failure()
+        """Of the software of the first server that was asked; empty where none was."""
+        with self._lock:
+            connections = list(self._connections.values())
+        return next((c.link.software_version for c in connections if c.link.software_version), "")
 
     def close(self) -> None:
         """End what is in progress, the private server included, and release everything."""
         with self._lock:
             self._closed = True
-            private, connection, local = self._private, self._connection, self._local
-            self._private = self._connection = self._local = None
-        end_server(private, connection)
+            private, local = self._private, self._local
+            connections = list(self._connections.values())
+            self._private = self._local = None
+            self._connections.clear()
+        end_servers(private, connections)
         if local is not None:
             local.close()
 
@@ -94,31 +102,38 @@ class ClientResources:
             self._refuse_when_closed()
             if self._private is not None and self._private.is_alive:
                 return self._private
-            dead, connection = self._private, self._connection
+            dead, connection = self._private, self._connections.pop(THERE, None)
+            # Of a sparse bundle what is there: a request that needs more was refused before.
+            hosted = [at for at in self._placement.at(THERE) if self._bundle.has(at)]
             self._private = PrivateServer(
                 self._bundle.folder,
-                self._private_plan(),
-                self._config.cut,
+                self._private_plan(hosted),
+                [self._bundle.manifest.components[at].name for at in hosted],
                 self._config.require_signature,
             )
-            self._connection = None
             private = self._private
-        end_server(dead, connection)
+        end_servers(dead, [] if connection is None else [connection])
         return private
 
-    def _private_plan(self) -> EnginePlan:
+    def _private_plan(self, hosted: Sequence[int]) -> EnginePlan:
         """What a private server is told: the very choices that this process would make."""
-        manifest = self._bundle.manifest
-        positions = range(self._config.cut, len(manifest.components))
-        return plan_here(manifest, self._config.engine_options, positions)
+        return plan_here(self._bundle.manifest, self._config.engine_options, hosted)
 
     def _refuse_when_closed(self) -> None:
         if self._closed:
             raise Cancelled("the client was closed")
 
 
-def connect(bundle: Bundle, config: ClientConfig, private: "PrivateServer | None") -> "Connection":
-    """A connection to the server of a configuration, or to a private one; nothing is sent yet."""
+def connect(
+    bundle: Bundle, config: ClientConfig, server: "PrivateServer | str | None"
+) -> "Connection":
+    """A connection to one server; nothing is sent yet.
+
+    Args:
+        bundle: that both sides hold.
+        config: security and patience.
+        server: a private one, or the address of another.
+    """
     from runtime_client.credentials import BearerToken  # noqa: PLC0415
     from runtime_client.remote.connection import Connection  # noqa: PLC0415
     from runtime_client.remote.server_link import NamedServer, ServerLink  # noqa: PLC0415
@@ -132,23 +147,24 @@ def connect(bundle: Bundle, config: ClientConfig, private: "PrivateServer | None
         token=BearerToken(token=config.token, file=config.token_file),
         keepalive=Keepalive.within(config.dead_link_s),
     )
+    is_named = server is None or isinstance(server, str)
     link = ServerLink(
-        private or NamedServer(config.server or ""),
+        NamedServer(server or "") if server is None or isinstance(server, str) else server,
         security,
         bundle.manifest.ids,
         config.timeout_s,
         # A private server that is gone does not come back.
-        0.0 if private is not None else config.linger_s,
+        config.linger_s if is_named else 0.0,
         config.wait_s,
     )
-    return Connection(link)
+    return Connection(link, config.picture_format)
 
 
-def end_server(private: "PrivateServer | None", connection: "Connection | None") -> None:
+def end_servers(private: "PrivateServer | None", connections: Sequence["Connection"]) -> None:
     """Cancel the calls first: a server that is asked to end would wait for them."""
     if private is not None:
         private.stop_waiting()
-    if connection is not None:
+    for connection in connections:
         connection.close()
     if private is not None:
         private.close()

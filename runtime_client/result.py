@@ -19,6 +19,21 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class HopAccount:
+    """Components in a row that ran in one place, and what that took."""
+
+    components: tuple[str, ...]
+    side: str
+    """`here`, `private server` or `server`."""
+    server: str
+    """Address of the server; empty for the other two."""
+    seconds: Mapping[str, float]
+    """By component, and `connect`, `serialise`, `upload`, `queue` and `download` of a server."""
+    bytes_up: int
+    bytes_down: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Result:
     """One finished picture."""
 
@@ -35,9 +50,10 @@ class Result:
     seed: int | None
     """None where only the server knows: of a picture that was fetched."""
     image_index: int | None
-    cut: int
+    cut: int | None
+    """Components that were to run here; None where those are not the first ones."""
     fell_back: bool
-    """Whether the server was gone and the rest ran here."""
+    """Whether a server was gone and what it was to run ran here."""
     computed: Mapping[str, Backend]
     """By component: the engine that ran it and in which precision, as far as that is known."""
     request_id: str
@@ -46,6 +62,10 @@ class Result:
     """By component: `here`, `private server` or `server`."""
     server_version: str
     """Of a server's software; empty where none was asked."""
+    hops: tuple[HopAccount, ...] = ()
+    """In order; none where only the server knows: of a picture that was fetched."""
+    packing: Mapping[str, float] = field(default_factory=dict)
+    """What `serialise` consists of, see `Transferred.packing`."""
     warnings: "tuple[PlanWarning, ...]" = ()
     """Runs that started in the middle of their schedule: see `cascade.diffusion.run_start`."""
 
@@ -57,28 +77,61 @@ class Collected:
     request_id: str = ""
     images: dict[str, ImageU8] = field(default_factory=dict)
     seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+    packing: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
     bytes_up: int = 0
     bytes_down: int = 0
     fell_back: bool = False
-    fell_back_at: str = ""
-    """The first component that ran here for want of the server."""
+    spent: dict[str, Mapping[str, float]] = field(default_factory=dict)
+    """By component, where its own time went."""
+    transfers: dict[str, Transferred] = field(default_factory=dict)
+    """What a hop on a server cost, by its last component."""
     computed: dict[str, Backend] = field(default_factory=dict)
 
     def add(self, event: Event) -> None:
         """Take in one event."""
         if isinstance(event, StageFinished):
             self._spend(event.seconds)
+            self.spent[event.stage] = event.seconds
             if event.computed is not None:
                 self.computed[event.stage] = event.computed
             if event.handoff.image is not None:
                 self.images[event.stage] = event.handoff.image
         elif isinstance(event, Transferred):
             self._spend(event.seconds)
+            for name, spent in event.packing.items():
+                self.packing[name] += spent
             self.bytes_up += event.bytes_up
             self.bytes_down += event.bytes_down
+            if self.spent:
+                # Comes last of its hop.
+                self.transfers[list(self.spent)[-1]] = event
         elif isinstance(event, FellBack):
             self.fell_back = True
-            self.fell_back_at = event.stage
+
+    def account(self, components: tuple[str, ...], side: str, server: str) -> HopAccount:
+        """What a hop took.
+
+        Args:
+            components: those of them that ran are counted.
+            side: where they ran.
+            server: its address, if it has one.
+        """
+        cost = self.transfers.get(components[-1], Transferred(0, 0))
+        seconds = dict(cost.seconds)
+        for name in components:
+            own = dict(self.spent.get(name, {}))
+            queued = own.pop("queue", 0.0)
+            if queued:
+                seconds["queue"] = seconds.get("queue", 0.0) + queued
+            seconds[name] = sum(own.values())
+        return HopAccount(
+            components=components,
+            side=side,
+            server=server,
+            seconds=seconds,
+            bytes_up=cost.bytes_up,
+            bytes_down=cost.bytes_down,
+        )
 
     def _spend(self, seconds: Mapping[str, float]) -> None:
         for name, spent in seconds.items():

@@ -19,7 +19,7 @@ FETCH_FOLDER = Path("data/packages")
 CHECKPOINTS = Path("checkpoints")
 KEYWORDS = Path("benchmarks/lib/keywords.txt")
 STAGES = ("base", "sr256", "sr1024")
-PIXEL_STAGES = ("px8", "px16", "px32", "px64")
+PIXEL_STAGES = ("px8", "px16", "px32", "px64", "px128", "px256")
 """Stages that make their pictures by groups of pixels."""
 
 

@@ -5,7 +5,7 @@ from itertools import product
 
 from cascade.pixels.order import OrderSpec, checkerboard, squares
 from cascade.pixels.scheme import PassScheme
-from stages.networks.pixel_network import PixelNetConfig, PixelNetwork
+from stages.networks.pixel_network import CHANNELS, PixelNetConfig, PixelNetwork
 
 PARENTS = tuple((dy, dx) for dy, dx in product((-1, 0, 1), repeat=2))
 AROUND = tuple(place for place in PARENTS if place != (0, 0))
@@ -22,6 +22,17 @@ DOUBLED = PassScheme(
 )
 """Three groups of a 2x2 cell whose corner is the parent's: the diagonal, then right, then below."""
 
+AVERAGED = PassScheme(
+    parent="box",
+    order=squares("box"),
+    guess="cell",
+    parent_copies=PARENTS,
+    canvas_copies=AROUND,
+    keep_mean=True,
+)
+"""Four groups of a 2x2 cell whose mean is the parent's pixel and stays it: behind a diffusion base,
+whose pictures are means."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PixelPreset:
@@ -31,19 +42,23 @@ class PixelPreset:
     resolution: int
     """Height and width of its picture."""
     low_resolution: int | None
-    """Of its parent, every second pixel of the picture; None for the first stage."""
+    """Of its parent, made of the picture as the scheme says; None for the first stage."""
     scheme: PassScheme
-    """Passes, guesses and candidates; a parent is subsampled, or there is none."""
+    """Parent, passes, guesses and candidates."""
     width: int
     blocks: int
     batch: int
     crop: int
     """Height and width of most training samples; whole pictures where it is `resolution`."""
     shift: int = 6
-    """Training moves pictures of 64 pixels by so many at most, either way: few where the text has
-    to say what is there, for every phase of the subsampling is another picture."""
+    """Training moves pictures of `drawn_at` pixels by so many at most, either way: few where the
+    text has to say what is there, for every phase of the subsampling is another picture."""
     positions: bool = False
     exact: bool = True
+    drawn_at: int = 64
+    """Size of the pictures that training moves and recolours; every so many-th pixel is taken."""
+    head_width: int = 96
+    features: int = 64
     context_width: int = 384
     temperature_16: int = 12
     floor_16: int = 1
@@ -52,8 +67,8 @@ class PixelPreset:
 
     @property
     def passes(self) -> int:
-        """Number of groups."""
-        return self.scheme.order.count
+        """Runs of the body for one picture."""
+        return self.scheme.passes
 
     @property
     def factor(self) -> int:
@@ -74,6 +89,10 @@ class PixelPreset:
             positions=self.positions,
             exact=self.exact,
             context_width=self.context_width,
+            head_width=self.head_width,
+            features=self.features,
+            flags=CHANNELS if self.scheme.channel_passes == "passes" else 1,
+            planes=self.scheme.planes,
         )
 
     def network(self) -> PixelNetwork:
@@ -110,7 +129,13 @@ PX8 = PixelPreset(
 PX16 = replace(doubling(16, width=96, blocks=4, batch=32, crop=16), shift=4, positions=True)
 PX32 = doubling(32, width=64, blocks=5, batch=16, crop=32)
 PX64 = doubling(64, width=64, blocks=5, batch=12, crop=32)
-PIXEL_PRESETS = {preset.name: preset for preset in (PX8, PX16, PX32, PX64)}
+PX128 = replace(
+    doubling(128, width=64, blocks=5, batch=12, crop=32), scheme=AVERAGED, drawn_at=128, shift=12
+)
+PX256 = replace(
+    doubling(256, width=48, blocks=4, batch=12, crop=32), scheme=AVERAGED, drawn_at=256, shift=24
+)
+PIXEL_PRESETS = {preset.name: preset for preset in (PX8, PX16, PX32, PX64, PX128, PX256)}
 
 
 def with_order(preset: PixelPreset, order: OrderSpec) -> PixelPreset:

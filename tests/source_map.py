@@ -13,7 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 PAGE = "docs/map.md"
 PACKAGES = (
-    "cascade", "protos", "wire", "runtime_client", "runtime_server", "stages", "export",
+    "cascade", "protos", "wire", "runtime_client", "runtime_server", "bench", "stages", "export",
     "benchmarks", "examples", "tests/support",
 )  # fmt: skip
 """Folders whose modules are listed, from below to above; one that is not there yet is left out."""
@@ -23,6 +23,7 @@ WIDTH = 34
 
 TESTS = {
     "attacks": "bad bundles, messages, callers and certificates; both sides of every limit",
+    "bench": "percentiles, schedules, links and phases of `cascade bench`",
     "benchmarks": "every benchmark runs, in miniature",
     "cascade": "the vocabulary, without torch",
     "congruence": "the same request at every cut, real server processes",

@@ -44,6 +44,8 @@ class ImageStart:
     """None in a cascade without text."""
     label: int | None = None
     """None in a cascade without classes."""
+    own_picture: bool = False
+    """Whether it is the caller's own: of any size, and without a context where it has no words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +111,7 @@ def image_start_message(start: ImageStart) -> Any:
         context=None if start.context is None else reference_message(start.context),
         image=image_message(start.image),
         label=start.label,
+        own_picture=start.own_picture,
     )
 
 
@@ -124,6 +127,7 @@ def read_image_start(message: Any) -> ImageStart:
         image=read_image(message.image, "image.image"),
         context=read_reference(message.context) if message.HasField("context") else None,
         label=message.label if message.HasField("label") else None,
+        own_picture=message.own_picture,
     )
 
 

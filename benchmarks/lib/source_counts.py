@@ -15,7 +15,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-PACKAGES = ("cascade", "wire", "runtime_client", "runtime_server", "stages", "export", "benchmarks")
+PACKAGES = (
+    "cascade", "wire", "runtime_client", "runtime_server", "bench",
+    "stages", "export", "benchmarks",
+)  # fmt: skip
 """Packages of the source; those that a checkout does not have are left out."""
 SHAPED_PACKAGES = ("cascade", "export")
 """Packages whose public functions must say the shapes of their arrays."""

@@ -1,14 +1,17 @@
 """A bundle on disk: opened strictly, read only through its hashes.
 
 Opening checks the manifest, the list of files and their sizes; reading a file checks its sha256 and
-hands out the very bytes that were checked. No parser of a third party sees a byte before that.
+hands out the very bytes that were checked. No parser of a third party sees a byte before that. Of a
+file of weights only the chunks that a graph needs are read and checked, when that graph is.
+A sparse bundle lacks files of components that run elsewhere; its id is that of the whole one.
 Knows files; not what runs them.
 """
 
 import hashlib
 import os
 import re
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from cascade.bundle.manifest import Manifest, read_manifest
@@ -18,6 +21,9 @@ from cascade.errors import ManifestError
 from cascade.graph_spec import FileEntry, GraphSpec
 from cascade.precision import Precision
 from cascade.system.bounded_files import NotPlain, open_plain
+from cascade.weights.buffer import WeightBuffer, WeightBuffers, verify_chunks
+from cascade.weights.references import Reference, check_references, find_references
+from cascade.weights.source import ExternalGraph, GraphSource
 
 MANIFEST_NAME = "manifest.json"
 SIGNATURE_NAME = "manifest.sig"
@@ -37,10 +43,12 @@ class Bundle:
     Attributes:
         folder: where it lies.
         manifest: its table of contents.
+        buffers: weights in memory, shared by all graphs that are read from this object.
     """
 
     folder: Path
     manifest: Manifest
+    buffers: WeightBuffers = field(default_factory=WeightBuffers, repr=False, compare=False)
 
     @property
     def bundle_id(self) -> str:
@@ -53,9 +61,20 @@ class Bundle:
         Raises:
             ManifestError: not listed, changed, a link, or an ONNX file with external data.
         """
-        entry = next((e for e in self.manifest.files if e.name == name), None)
-        if entry is None:
-            raise ManifestError(f"{name} is not listed in the manifest")
+        data = self.read_unparsed(name)
+        # After the hash: a bundle that was signed with such a file is still refused.
+        if name.endswith(".onnx"):
+            refuse_external_data(data, name)
+        return data
+
+    def read_unparsed(self, name: str) -> bytes:
+        """The bytes of one listed file, after its hash was checked; not for any parser yet.
+
+        Raises:
+            ManifestError: not listed, changed or a link.
+        """
+        entry = self.entry(name)
+        self._require_file(name)
         # Read whole and hashed before anybody sees a byte: what is checked is what is used, even
         # if somebody writes to the file meanwhile.
         data = read_plain_file(self.folder / name, entry.size_bytes)
@@ -66,37 +85,132 @@ class Bundle:
         found = hashlib.sha256(data).hexdigest()
         if found != entry.sha256:
             raise ManifestError(f"{name}: sha256 is {found}, the manifest says {entry.sha256}")
-        # After the hash: a bundle that was signed with such a file is still refused.
-        if name.endswith(".onnx"):
-            refuse_external_data(data, name)
         return data
 
-    def read_graph(self, graph: GraphSpec, precision: Precision) -> bytes:
-        """The ONNX file that computes in a precision, complete.
+    def entry(self, name: str) -> FileEntry:
+        """What the manifest says of a file.
+
+        Raises:
+            ManifestError: it is not listed.
+        """
+        found = next((e for e in self.manifest.files if e.name == name), None)
+        if found is None:
+            raise ManifestError(f"{name} is not listed in the manifest")
+        return found
+
+    def read_graph(self, graph: GraphSpec, precision: Precision) -> GraphSource:
+        """The graph that computes in a precision, complete.
 
         A variant leaves out the weights that the float32 file holds; they are put back here.
 
         Raises:
-            ManifestError: see `read`; or a weight is in neither file.
+            ManifestError: see `read_file_of`.
         """
-        name = graph.file_for(precision)
+        return self.read_file_of(graph, graph.file_for(precision))
+
+    def read_file_of(self, graph: GraphSpec, name: str) -> GraphSource:
+        """One of a graph's files, complete; weights beside it are read when an engine opens it.
+
+        Raises:
+            ManifestError: see `read`; a weight is in neither file, or does not lie exactly where
+                the file of weights has it.
+        """
+        if graph.weights is not None:
+            return self._read_external(name, graph.weights)
         data = self.read(name)
         return (
             data if name == graph.file else attach_initializers(data, self.read(graph.file), name)
         )
 
-    def verify_files(self) -> None:
-        """Check every file of the bundle; see `read`."""
-        for entry in self.manifest.files:
-            self.read(entry.name)
+    def _read_external(self, name: str, weights: str) -> GraphSource:
+        """A graph and those of its weights that lie in a file of their own."""
+        data, references, buffer = self._check_external(name, weights)
+        return ExternalGraph(data, tuple(references), buffer) if references else data
+
+    def _check_external(
+        self, name: str, weights: str
+    ) -> tuple[bytes, Mapping[str, Reference], WeightBuffer]:
+        """A graph's bytes, the weights that it names elsewhere, and where they are."""
+        data = self.read_unparsed(name)
+        references = find_references(data, name)
+        self._require_file(weights)
+        buffer = self.buffers.of(self.folder / weights, self.entry(weights))
+        if references:
+            check_references(references, buffer.tensors, name, weights)
+        return data, references, buffer
+
+    def verify_files(self, positions: Iterable[int] | None = None) -> None:
+        """Check files of the bundle; see `read`. Files of weights a chunk at a time.
+
+        Args:
+            positions: of the components whose files are checked; None checks every file.
+        """
+        wanted = None if positions is None else tuple(positions)
+        components = self.manifest.components
+        specs = components if wanted is None else [components[at] for at in wanted]
+        graphs = [graph for spec in specs for graph in spec.graphs.values() if graph.weights]
+        checked = set()
+        for graph in graphs:
+            weights = str(graph.weights)
+            for name in set(graph.all_files) - {weights}:
+                self._check_external(name, weights)
+                checked.add(name)
+            if weights not in checked:
+                verify_chunks(self.folder / weights, self.entry(weights))
+                checked.add(weights)
+        for name in self.files_of(wanted):
+            if name not in checked:
+                self.read(name)
+
+    def files_of(self, positions: Iterable[int] | None = None) -> list[str]:
+        """Names of the files of some components, each once, as the manifest lists them.
+
+        Args:
+            positions: of the components; None takes every file of the bundle.
+        """
+        if positions is None:
+            return [entry.name for entry in self.manifest.files]
+        wanted = {name for at in positions for name in self.manifest.components[at].files}
+        return [entry.name for entry in self.manifest.files if entry.name in wanted]
+
+    def has(self, position: int) -> bool:
+        """Whether every file of a component is in the folder."""
+        return all(os.path.lexists(self.folder / name) for name in self.files_of([position]))
+
+    def require(self, positions: Iterable[int] | None = None) -> None:
+        """Refuse a bundle that lacks files of components which are to run here; reads none.
+
+        Args:
+            positions: of those components; None requires every file.
+
+        Raises:
+            ManifestError: naming the file, the component and the command that gets it.
+        """
+        for name in self.files_of(positions):
+            self._require_file(name)
+
+    def _require_file(self, name: str) -> None:
+        """Raise `ManifestError` for a listed file that is not there."""
+        if os.path.lexists(self.folder / name):
+            return
+        of = [spec.name for spec in self.manifest.components if name in spec.files]
+        part = f" --components {','.join(of)}" if of else ""
+        raise ManifestError(
+            f"{name} is listed in the manifest but missing, and "
+            f"{' and '.join(of) or 'the bundle'} cannot run here without it: "
+            f"`cascade bundle pull SERVER {self.folder}{part}` gets it"
+        )
 
 
-def open_bundle(folder: Path | str, signed_by: Path | None = None) -> Bundle:
+def open_bundle(
+    folder: Path | str, signed_by: Path | None = None, runs: Iterable[int] | None = None
+) -> Bundle:
     """Open a bundle.
 
     Args:
         folder: where it lies.
         signed_by: PEM file with the public key that must have signed it; None requires none.
+        runs: positions of the components that run here, whose files must be there; None for all.
 
     Raises:
         ManifestError: the folder or its manifest is missing or wrong, a file is missing, extra, a
@@ -123,7 +237,7 @@ def open_bundle(folder: Path | str, signed_by: Path | None = None) -> Bundle:
     for name, entry in listed.items():
         item = found.get(name)
         if item is None:
-            raise ManifestError(f"{name} is listed in the manifest but missing")
+            continue
         if item.is_symlink() or not item.is_file(follow_symlinks=False):
             raise ManifestError(f"{name} is not a plain file: bundles hold no links or folders")
         size = item.stat(follow_symlinks=False).st_size
@@ -131,7 +245,9 @@ def open_bundle(folder: Path | str, signed_by: Path | None = None) -> Bundle:
             raise ManifestError(
                 f"{name}: the manifest says {entry.size_bytes} bytes, the file has {size}"
             )
-    return Bundle(folder, manifest)
+    bundle = Bundle(folder, manifest)
+    bundle.require(runs)
+    return bundle
 
 
 def require_signature(folder: Path, manifest: bytes, public_key: Path) -> None:
@@ -160,7 +276,7 @@ def check_entry(entry: FileEntry) -> None:
     """Refuse a listed name that could lead out of the folder, and a malformed hash."""
     if not SAFE_NAME.fullmatch(entry.name) or entry.name in UNLISTED:
         raise ManifestError(f"manifest.files: {entry.name!r} is not a plain file name")
-    if not re.fullmatch(r"[0-9a-f]{64}", entry.sha256):
+    if not all(re.fullmatch(r"[0-9a-f]{64}", found) for found in (entry.sha256, *entry.chunks)):
         raise ManifestError(f"manifest.files: the sha256 of {entry.name} is malformed")
 
 

@@ -4,13 +4,13 @@ Knows manifests and precisions; not TensorRT.
 """
 
 from cascade.bundle.bundle import Bundle
-from cascade.codecs.shared_initializers import attach_initializers
 from cascade.errors import EngineError
 from cascade.graph_spec import GraphSpec
 from cascade.precision import Precision
+from cascade.weights.source import GraphSource
 
 
-def gpu_graph(bundle: Bundle, graph: GraphSpec, precision: Precision) -> bytes:
+def gpu_graph(bundle: Bundle, graph: GraphSpec, precision: Precision) -> GraphSource:
     """A graph of a bundle in the form that a GPU's compiler needs, weights included.
 
     Args:
@@ -24,8 +24,7 @@ def gpu_graph(bundle: Bundle, graph: GraphSpec, precision: Precision) -> bytes:
     """
     files = {form.precision: form.file for form in graph.gpu_forms}
     if precision in files:
-        own = bundle.read(files[precision])
-        return attach_initializers(own, bundle.read(graph.file), files[precision])
+        return bundle.read_file_of(graph, files[precision])
     choices = available_precisions(graph)
     if precision not in choices:
         raise EngineError(

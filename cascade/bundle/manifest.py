@@ -15,7 +15,7 @@ from cascade.codecs.strict_json import canonical_json, from_json, to_json
 from cascade.errors import ManifestError
 from cascade.families import FAMILIES, family_of
 from cascade.family import ComponentSpec
-from cascade.graph_spec import FileEntry
+from cascade.graph_spec import FileEntry, GraphSpec
 
 FORMAT_VERSION = 3
 """Raised whenever an older reader would misread a newer manifest."""
@@ -50,6 +50,8 @@ class Manifest:
             raise ManifestError("manifest.files: a file is listed twice", field="manifest.files")
         if not self.components:
             raise ManifestError("manifest.components: none", field="manifest.components")
+        for index, entry in enumerate(self.files):
+            entry.check(f"manifest.files[{index}]")
         check_carried(self.components)
         for index, spec in enumerate(self.components):
             path = f"manifest.components[{index}]"
@@ -60,10 +62,23 @@ class Manifest:
                     )
             for role, graph in spec.graphs.items():
                 graph.check(f"{path}.graphs.{role}")
+                self.check_weights(graph, f"{path}.graphs.{role}.weights")
             family_of(spec).check(spec, path)
         if len({component.name for component in self.components}) != len(self.components):
             raise ManifestError("manifest.components: two components share a name")
         check_chain(self.components)
+
+    def check_weights(self, graph: GraphSpec, path: str) -> None:
+        """Refuse a file of weights that cannot be checked piece by piece.
+
+        Raises:
+            ManifestError: naming the field.
+        """
+        chunks = {entry.name: entry.chunks for entry in self.files}
+        if graph.weights is not None and not chunks.get(graph.weights):
+            raise ManifestError(
+                f"{path}: {graph.weights} is listed without the sha256 of its chunks", field=path
+            )
 
     @property
     def ids(self) -> tuple[str, ...]:

@@ -41,6 +41,21 @@ def starts_with(spec: ComponentSpec, start: StartKind, size: Size | None = None)
     )
 
 
+def last_enlargement(manifest: Manifest) -> str:
+    """Name of the last component that enlarges a picture.
+
+    Raises:
+        InvalidRequest: there is none.
+    """
+    names = [spec.name for spec in manifest.components if starts_with(spec, "image")]
+    if not names:
+        raise InvalidRequest(
+            f"first_stage: no component of {manifest.name} starts from a picture",
+            field="first_stage",
+        )
+    return names[-1]
+
+
 def first_position(
     manifest: Manifest, start: StartKind, size: Size | None = None, first_stage: str = ""
 ) -> int:

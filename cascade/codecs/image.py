@@ -21,6 +21,8 @@ JPEG_QUALITY = 92
 PNG_LEVEL = 3
 """zlib level of PNG: higher ones take longer than the link that they relieve."""
 
+LONGEST_WEBP = 16383
+"""Pixels of a side; the format has 14 bits for it."""
 PREVIEW_SIZE = 256
 """Previews of larger pictures are subsampled to this width."""
 
@@ -56,7 +58,7 @@ def from_network(x0: Batch) -> ImageU8:
 
 
 def subsampled(image: ImageU8) -> ImageU8:
-    """At most `PREVIEW_SIZE` pixels wide, by leaving rows and columns out.
+    """At most `PREVIEW_SIZE` pixels either way, by leaving rows and columns out.
 
     Args:
         image: `[H, W, 3]` uint8.
@@ -64,8 +66,13 @@ def subsampled(image: ImageU8) -> ImageU8:
     Returns:
         `[h, w, 3]` uint8, contiguous.
     """
-    stride = max(1, image.shape[1] // PREVIEW_SIZE)
+    stride = max(1, -(-max(image.shape[:2]) // PREVIEW_SIZE))
     return np.ascontiguousarray(image[::stride, ::stride])
+
+
+def lossless_format(height: int, width: int) -> ImageFormat:
+    """The format that keeps every pixel in the fewest bytes: WebP, or PNG of what is too long."""
+    return "webp" if max(height, width) <= LONGEST_WEBP else "png"
 
 
 def encode_image(
@@ -74,7 +81,7 @@ def encode_image(
     """An image as bytes; `raw` is the pixels in C order.
 
     Args:
-        image: `[H, W, 3]` uint8.
+        image: `[H, W, 3]` uint8; for PNG also `[H, W, 4]`, with transparency.
         format_: one of `FORMATS`. PNG and WebP are lossless, JPEG is not.
         text: PNG only: text chunks to embed, key to value.
     """

@@ -174,9 +174,16 @@ def mismatch(path: str, expected: str, value: Any) -> ManifestError:
 
 
 def to_json(record: Any) -> Any:
-    """A record as what a JSON writer takes: every field, None as null."""
+    """A record as what a JSON writer takes: every field, None as null.
+
+    But for a field whose metadata say `left_out`, which is written only where it says something.
+    """
     if dataclasses.is_dataclass(record):
-        return {f.name: to_json(getattr(record, f.name)) for f in dataclasses.fields(record)}
+        return {
+            field.name: to_json(getattr(record, field.name))
+            for field in dataclasses.fields(record)
+            if not is_left_out(field, getattr(record, field.name))
+        }
     if isinstance(record, tuple):
         return [to_json(item) for item in record]
     if isinstance(record, Mapping):
@@ -184,3 +191,8 @@ def to_json(record: Any) -> Any:
     if isinstance(record, Enum):
         return record.value
     return record
+
+
+def is_left_out(field: dataclasses.Field[Any], value: Any) -> bool:
+    """Whether a field is not written: one added to a format later, at its default."""
+    return bool(field.metadata.get("left_out")) and value == field.default

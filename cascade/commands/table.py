@@ -17,6 +17,7 @@ COMMANDS: Mapping[str, Mapping[str, str]] = {
     },
     "runtime_client.cli.cli": {
         "generate": "make a picture from a prompt",
+        "upscale": "enlarge a picture of one's own",
         "fetch": "get the picture of `cascade generate --detach`",
         "cancel": "end what `cascade generate --detach` left",
     },
@@ -43,6 +44,9 @@ COMMANDS: Mapping[str, Mapping[str, str]] = {
         "probe": "train the classifier that judges the base stage",
         "evaluate": "a stage on held-out pictures: PSNR of super-resolution, bits of pixels by "
         "groups",
+    },
+    "bench.cli": {
+        "bench": "measure latency, throughput and bytes of a split cascade, and compare",
     },
     "cascade.commands.tune": {
         "tune": "measure which engine runs each component fastest here, for --engine auto",

@@ -24,6 +24,10 @@ from cascade.types import ContextF16
 if TYPE_CHECKING:
     from cascade.diffusion.options import SamplingOptions
 
+WORKING_BYTES = 72
+"""Of a pixel while it is sampled: noise, noisy picture, estimate, smaller picture and what lies
+between them, three float32 numbers each."""
+
 
 class DiffusionFamily:
     """See `cascade.family.Family`."""
@@ -44,6 +48,14 @@ class DiffusionFamily:
 
         return resolve_options(spec, options)
 
+    def with_own_picture(
+        self, spec: DiffusionSpec, plan: "SamplingOptions", low: tuple[int, int]
+    ) -> "SamplingOptions":
+        """See `cascade.diffusion.options.with_own_picture`."""
+        from cascade.diffusion.options import with_own_picture  # noqa: PLC0415
+
+        return with_own_picture(spec, plan, low)
+
     def settings(self, spec: DiffusionSpec, plan: "SamplingOptions") -> Mapping[str, Any]:
         """Steps, guidance, and the augmentation where the stage has one."""
         found = {"steps": plan.steps, "guidance": weight_words(plan.weight)}
@@ -57,7 +69,18 @@ class DiffusionFamily:
         return () if late is None else (late,)
 
     def cost(self, spec: DiffusionSpec, plan: "SamplingOptions") -> Cost:
-        """A run and a picture's pixels per step."""
+        """A run and a picture's pixels per step; of an own picture, those of every tile."""
+        own = plan.own
+        if own is not None:
+            runs = plan.steps * own.tiling.count
+            tall, wide = own.tiling.canvas
+            return Cost(
+                runs={NET: runs},
+                units=runs,
+                pixels=runs * own.tiling.tile_pixels,
+                result_bytes=own.made[0] * own.made[1] * spec.makes.channels,
+                working_bytes=WORKING_BYTES * tall * wide,
+            )
         return Cost(
             runs={NET: plan.steps},
             units=plan.steps,
@@ -75,7 +98,7 @@ class DiffusionFamily:
         from cascade.diffusion.options import check_start  # noqa: PLC0415
 
         del read
-        return lambda handoff: check_start(spec, handoff)
+        return lambda handoff, plan: check_start(spec, handoff, plan)
 
     def open(
         self,

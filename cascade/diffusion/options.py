@@ -4,17 +4,30 @@ Fills the manifest's defaults into the gaps of a request and checks that options
 fit one component. Knows the manifest's records and a request; runs nothing.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cascade.boundary import Context, Image, value_of
 from cascade.diffusion.guidance import ConstantGuidance, GuidanceWeight, OscillatingGuidance
 from cascade.diffusion.request_options import DiffusionOptions
 from cascade.diffusion.schedule import Schedule, listed_times, make_schedule, training_steps
 from cascade.diffusion.spec import DiffusionSpec
+from cascade.diffusion.tiles import Tiling, tiling_of
 from cascade.errors import InvalidRequest
 from cascade.request import FamilyOptions, Handoff
 from cascade.start_inputs import context_inputs, low_image
 from cascade.types import Array, ImageU8, Times
+
+Size = tuple[int, int]
+"""Width and height, in pixels."""
+
+
+@dataclass(frozen=True, slots=True)
+class OwnPicture:
+    """What a run makes of a caller's own picture, of whatever size."""
+
+    low: Size
+    made: Size
+    tiling: Tiling
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -24,6 +37,8 @@ class SamplingOptions:
     steps: int
     weight: GuidanceWeight
     augmentation: float
+    own: OwnPicture | None = None
+    """None where the picture before comes from the cascade: of the declared size, with words."""
 
 
 def resolve_options(spec: DiffusionSpec, options: FamilyOptions | None) -> SamplingOptions:
@@ -64,6 +79,25 @@ def resolve_options(spec: DiffusionSpec, options: FamilyOptions | None) -> Sampl
         raise InvalidRequest(f"{field}: expected 1 to {known}, got {steps}", field=field)
     check_times(spec, steps)
     return SamplingOptions(steps=steps, weight=weight, augmentation=level)
+
+
+def with_own_picture(spec: DiffusionSpec, plan: SamplingOptions, low: Size) -> SamplingOptions:
+    """The same run of a caller's own picture.
+
+    Args:
+        spec: the stage's entry.
+        plan: the run.
+        low: of the picture that it starts from.
+
+    Raises:
+        InvalidRequest: the stage starts from no picture.
+    """
+    declared = value_of(Image, spec.starts_from)
+    if declared is None:
+        raise InvalidRequest(f"image: {spec.name} starts from none", field="image")
+    factor = spec.makes.width // declared.width
+    made = (low[0] * factor, low[1] * factor)
+    return replace(plan, own=OwnPicture(low, made, tiling_of(spec, *made)))
 
 
 def asked_options(spec: DiffusionSpec, options: FamilyOptions | None) -> DiffusionOptions:
@@ -139,7 +173,9 @@ def run_times(spec: DiffusionSpec, schedule: Schedule, steps: int) -> Times:
     return schedule.timesteps(steps)
 
 
-def check_context(spec: DiffusionSpec, handoff: Handoff) -> dict[str, Array]:
+def check_context(
+    spec: DiffusionSpec, handoff: Handoff, plan: SamplingOptions | None = None
+) -> dict[str, Array]:
     """The context as graph inputs, at the length of its bucket where the graph has a mask.
 
     None of a stage without words.
@@ -147,6 +183,7 @@ def check_context(spec: DiffusionSpec, handoff: Handoff) -> dict[str, Array]:
     Args:
         spec: of the stage.
         handoff: its context is `[tokens, width]`.
+        plan: of the run; a caller's own picture may come without words.
 
     Returns:
         `context`, `[1, length, width]`, and `context_mask`, `[1, length]` with 1 for real tokens;
@@ -156,29 +193,41 @@ def check_context(spec: DiffusionSpec, handoff: Handoff) -> dict[str, Array]:
         InvalidRequest: there is none, its shape does not fit the graph, or it holds NaN or
             infinity.
     """
-    if value_of(Context, spec.starts_from) is None:
+    text = value_of(Context, spec.starts_from)
+    if text is None or (handoff.context is None and is_own(plan)):
         return {}
     return context_inputs(spec.name, spec.graph, handoff)
 
 
-def check_start(spec: DiffusionSpec, handoff: Handoff) -> None:
+def is_own(plan: SamplingOptions | None) -> bool:
+    """Whether a run is of a caller's own picture."""
+    return plan is not None and plan.own is not None
+
+
+def check_start(spec: DiffusionSpec, handoff: Handoff, plan: SamplingOptions | None = None) -> None:
     """Refuse what a stage cannot start from.
 
     Raises:
         InvalidRequest: see `check_context` and `check_image`.
     """
-    check_context(spec, handoff)
+    check_context(spec, handoff, plan)
     if value_of(Image, spec.starts_from) is not None:
-        check_image(spec, handoff)
+        check_image(spec, handoff, plan)
 
 
-def check_image(spec: DiffusionSpec, handoff: Handoff) -> ImageU8:
-    """The image that super-resolution starts from, uint8 of the shape that the manifest declares.
+def check_image(
+    spec: DiffusionSpec, handoff: Handoff, plan: SamplingOptions | None = None
+) -> ImageU8:
+    """The image that super-resolution starts from: uint8, of the shape of the manifest or the plan.
 
     Raises:
-        InvalidRequest: there is none, or its shape is not the declared one.
+        InvalidRequest: there is none, or its shape is another.
     """
     low = value_of(Image, spec.starts_from)
     if low is None:
         raise InvalidRequest(f"image: {spec.name} starts from none", field="image")
-    return low_image(spec.name, low.shape, handoff)
+    shape = low.shape
+    if plan is not None and plan.own is not None:
+        width, height = plan.own.low
+        shape = (height, width, low.channels)
+    return low_image(spec.name, shape, handoff)

@@ -6,15 +6,16 @@ It knows one component and one engine; not its neighbours, nor where it runs.
 
 import time
 from collections.abc import Generator, Iterator, Mapping
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
 
-from cascade.boundary import Image, value_of
+from cascade.boundary import Context, Image, value_of
 from cascade.codecs.image import from_network, subsampled, to_network
 from cascade.diffusion.conditioning import augment, upsample
 from cascade.diffusion.denoiser import Denoiser, EngineDenoiser
-from cascade.diffusion.guidance import GuidedDenoiser
+from cascade.diffusion.guidance import ConstantGuidance, GuidedDenoiser
 from cascade.diffusion.options import (
     SamplingOptions,
     check_context,
@@ -27,7 +28,8 @@ from cascade.diffusion.samplers.sampling import DenoiserAt, SamplerStep
 from cascade.diffusion.schedule import first_time, make_schedule
 from cascade.diffusion.spec import DiffusionSpec
 from cascade.diffusion.thresholding import thresholded
-from cascade.diffusion.unconditional import with_null_half
+from cascade.diffusion.tiles import TiledEngine, on_canvas, tiling_of
+from cascade.diffusion.unconditional import null_inputs, with_null_half
 from cascade.engine import Engine
 from cascade.events import Backend, Event, Preview, Progress, StageFinished
 from cascade.graph_spec import NET
@@ -105,14 +107,21 @@ class DiffusionStage:
         begun = time.perf_counter()
         name = self._spec.name
         plan = request.plans.get(name) or resolve_options(self._spec, request.options.get(name))
+        if self._is_wordless(handoff, plan) and not self._spec.guidance.taught:
+            # Nothing to be guided by: the second half of every run would be the first.
+            plan = replace(plan, weight=ConstantGuidance(1.0))
         image = None
+        width, height = self._made(plan)
+        runs = 1 if plan.own is None else plan.own.tiling.count
+        picture = (..., slice(height), slice(width))
         for step in self._sample(request, handoff, plan):
-            yield Progress(name, step.index, step.total)
+            yield Progress(name, step.index * runs, step.total * runs)
             if request.wants_preview(step.index, step.total):
-                yield Preview(name, step.index, subsampled(from_network(step.x0)))
+                seen = subsampled(from_network(step.x0[picture]))
+                yield Preview(name, step.index * runs, seen)
             # Only the last step's `x_t` is a picture; before it, it is noise and picture.
             if step.index == step.total:
-                image = from_network(step.x_t)
+                image = from_network(step.x_t[picture])
         yield StageFinished(
             name,
             Handoff(prompt=handoff.prompt, context=handoff.context, image=image),
@@ -125,21 +134,25 @@ class DiffusionStage:
     ) -> Generator[SamplerStep, None, None]:
         """The sampler that the manifest names, bound to this request."""
         spec = self._spec
-        low_size, made = value_of(Image, spec.starts_from), spec.makes
+        low_size = value_of(Image, spec.starts_from)
+        width, height = self._made(plan)
+        tiling = tiling_of(spec, width, height)
 
         def noise(step: int) -> Batch:
-            return normals(
-                (1, made.channels, made.height, made.width),
+            drawn = normals(
+                (1, spec.makes.channels, height, width),
                 seed=request.seed,
                 image=request.image_index,
                 stage=self._position,
                 step=step,
             )
+            return on_canvas(drawn, tiling, "wrap")
 
-        conditioning = check_context(spec, handoff)
+        conditioning = self._words(handoff, plan)
         if low_size is not None:
-            low = to_network(check_image(spec, handoff))
-            low = upsample(low, made.width // low_size.width, spec.enlarge)
+            low = to_network(check_image(spec, handoff, plan))
+            low = upsample(low, spec.makes.width // low_size.width, spec.enlarge)
+            low = on_canvas(low, tiling, "edge")
             # The noise has an address of its own: it is the same whoever runs the stage.
             if spec.augmentation is not None and plan.augmentation > 0:
                 schedule = make_schedule(spec.augmentation.schedule)
@@ -157,15 +170,35 @@ class DiffusionStage:
         )
         return sample(spec.sampler, inputs)
 
+    def _made(self, plan: SamplingOptions) -> tuple[int, int]:
+        """Width and height of the picture that a run makes."""
+        made = self._spec.makes
+        return (made.width, made.height) if plan.own is None else plan.own.made
+
+    def _words(self, handoff: Handoff, plan: SamplingOptions) -> dict[str, Array]:
+        """The context as graph inputs; what stands for no words where there are none."""
+        text = value_of(Context, self._spec.starts_from)
+        if text is None or not self._is_wordless(handoff, plan):
+            return check_context(self._spec, handoff)
+        return null_inputs(self._spec.graph, text.width, self._null_context)
+
+    def _is_wordless(self, handoff: Handoff, plan: SamplingOptions) -> bool:
+        """Whether words are left out where they could be."""
+        takes_words = value_of(Context, self._spec.starts_from) is not None
+        return takes_words and handoff.context is None and plan.own is not None
+
     def _denoiser(self, conditioning: dict[str, Array], plan: SamplingOptions) -> DenoiserAt:
         """Step index to denoiser: network, then guidance, then thresholding."""
         spec = self._spec
+        engine = self._engine
+        if plan.own is not None and plan.own.tiling.count > 1:
+            engine = TiledEngine(engine, plan.own.tiling)
 
         def network(inputs: dict[str, Array]) -> EngineDenoiser:
             # Bound once per run: a sampler sees images and times alone.
             # A network with no use for the mask, say, has no such input.
             fed = {name: value for name, value in inputs.items() if name in self._graph_inputs}
-            return EngineDenoiser(self._engine, self._schedule, spec.prediction, fed)
+            return EngineDenoiser(engine, self._schedule, spec.prediction, fed)
 
         if spec.guidance.taught:
 

@@ -10,7 +10,8 @@ import numpy as np
 
 from cascade.diffusion.spec import StoredContext
 from cascade.errors import ManifestError
-from cascade.numerics.length_buckets import pad_tokens
+from cascade.graph_spec import GraphSpec
+from cascade.numerics.length_buckets import bucket_length, pad_tokens
 from cascade.types import Array, ContextF16
 
 
@@ -36,6 +37,30 @@ def read_stored_context(spec: StoredContext, data: bytes, width: int) -> Context
     if not np.isfinite(context).all():
         raise ManifestError(f"{spec.file}: it holds NaN or infinity")
     return context
+
+
+def null_inputs(graph: GraphSpec, width: int, null: ContextF16 | None) -> dict[str, Array]:
+    """The context of a request without words.
+
+    Args:
+        graph: has an input `context`.
+        width: of the embeddings.
+        null: as of `with_null_half`.
+
+    Returns:
+        `context`, `[1, length, width]`, and `context_mask`, `[1, length]`; both float32.
+    """
+    if null is not None:
+        return {
+            "context": null[None].astype(np.float32),
+            "context_mask": np.ones((1, len(null)), np.float32),
+        }
+    (shape,) = [tensor.shape for tensor in graph.inputs if tensor.name == "context"]
+    length = shape[-2] if isinstance(shape[-2], int) else bucket_length(1)
+    return {
+        "context": np.zeros((1, length, width), np.float32),
+        "context_mask": np.zeros((1, length), np.float32),
+    }
 
 
 def with_null_half(conditioning: Mapping[str, Array], null: ContextF16 | None) -> dict[str, Array]:

@@ -12,6 +12,7 @@ from cascade.engine import Engine
 from cascade.engines.kinds import EngineKind, installed_kinds
 from cascade.precision import Precision
 from cascade.system.owning_process import do_in_children, never_free
+from cascade.weights.source import GraphSource
 
 DefaultShapes = Mapping[str, Sequence[int | None]]
 
@@ -32,24 +33,25 @@ class EngineChoice:
     varies. No part of what makes two choices equal: any shape can be run."""
 
 
-def open_engine(graph: bytes, choice: EngineChoice, *, cache: Path | None = None) -> Engine:
+def open_engine(graph: GraphSource, choice: EngineChoice, *, cache: Path | None = None) -> Engine:
     """An engine at work on a graph.
 
     Args:
-        graph: an ONNX file's bytes: the file of `choice.precision` where the bundle has one.
+        graph: of `choice.precision` where the bundle has one.
         choice: which engine, and how.
         cache: a private folder for what the engine compiled; None keeps nothing.
 
     Raises:
         MissingExtra: the engine's package is not installed; the message has the pip command.
         EngineError: the engine cannot run the graph, or not in that precision on this machine.
+        ManifestError: weights beside the graph are not what the manifest says.
     """
     engine = make_engine(graph, choice, cache)
     do_in_children(engine, never_free)
     return engine
 
 
-def make_engine(graph: bytes, choice: EngineChoice, cache: Path | None) -> Engine:
+def make_engine(graph: GraphSource, choice: EngineChoice, cache: Path | None) -> Engine:
     """The engine that a choice names; see `open_engine`."""
     if choice.kind is EngineKind.OPENVINO:
         from cascade.engines.openvino import OpenVinoEngine  # noqa: PLC0415  see the top

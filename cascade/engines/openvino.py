@@ -9,7 +9,6 @@ ends the process with a segmentation fault where a GroupNormalization is multipl
 their free axes. The other stands at `terminate`.
 """
 
-import hashlib
 import io
 import threading
 from collections.abc import Mapping
@@ -33,6 +32,7 @@ from cascade.precision import Precision
 from cascade.system.cores import engine_threads
 from cascade.system.processor import Processor, this_processor
 from cascade.types import Array
+from cascade.weights.source import GraphSource, graph_data, source_sha256, whole_graph
 
 DEVICE = "CPU"
 FORM = 2
@@ -54,7 +54,7 @@ class OpenVinoEngine:
 
     def __init__(
         self,
-        graph: bytes,
+        graph: GraphSource,
         *,
         threads: int = 0,
         precision: Precision = Precision.FP32,
@@ -64,7 +64,7 @@ class OpenVinoEngine:
         """Compile a graph, or take it from the cache.
 
         Args:
-            graph: an ONNX file's bytes, without external data.
+            graph: weights beside it are copied into it while it is compiled.
             threads: threads of one run; 0 takes one per core that this process may use.
             precision: float32 unless asked otherwise; INT8 is for a graph that holds 8-bit layers.
             cache: a folder that only this user may change; None, or a folder that others could
@@ -75,11 +75,14 @@ class OpenVinoEngine:
         Raises:
             EngineError: not a graph that OpenVINO can run, or a precision that this processor or
                 OpenVINO does not have.
+            ManifestError: weights beside the graph are not what the manifest says.
         """
-        self._outputs = output_names(graph)
+        self._outputs = output_names(graph_data(graph))
         self._core = ov.Core()
         check_precision(precision, self._core)
-        self._graph, self._precision, self._cache = graph, precision, cache
+        # Kept whole: shapes that come later are compiled from it.
+        self._graph: GraphSource = graph
+        self._precision, self._cache = precision, cache
         self._config = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_PRECISION_HINT": hint_of(precision, this_processor()),
@@ -91,11 +94,13 @@ class OpenVinoEngine:
             "ENABLE_CPU_PINNING": False,
         }
         self._default_shapes = (
-            default_shapes if default_shapes is not None and can_be_pinned(graph) else None
+            default_shapes
+            if default_shapes is not None and can_be_pinned(graph_data(graph))
+            else None
         )
         self._requests: dict[bool, Any] = {}
         compiled = self._open_first()
-        names = input_names(graph)
+        names = input_names(graph_data(graph))
         self._dtypes = {n: compiled.input(n).element_type.to_dtype() for n in names}
         self._lock = threading.Lock()
         self._running = self._ended = self._closed = False
@@ -185,7 +190,7 @@ class OpenVinoEngine:
             return self._compile(pinned=pinned)
         shapes = sorted((self._default_shapes or {}).items())
         key = CacheKey(
-            graph_sha256=hashlib.sha256(self._graph).hexdigest(),
+            graph_sha256=source_sha256(self._graph),
             library="openvino",
             library_version=ov.get_version(),
             target=str(this_processor()),
@@ -212,7 +217,7 @@ class OpenVinoEngine:
 
     def _compile(self, *, pinned: bool) -> Any:
         """The graph compiled from its ONNX bytes."""
-        model = self._core.read_model(self._graph)
+        model = self._core.read_model(whole_graph(self._graph))
         if pinned and self._default_shapes is not None:
             pin(model, self._default_shapes)
             if self._config["INFERENCE_PRECISION_HINT"] == HINTS[Precision.BF16]:

@@ -5,15 +5,19 @@ graph and arrays; not what the graph is for.
 """
 
 import os
+import tempfile
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
-from cascade.errors import Cancelled, EngineError, MissingExtra
+from cascade.errors import Cancelled, CascadeError, EngineError, MissingExtra
 from cascade.system.cores import engine_threads
 from cascade.types import Array
+from cascade.weights.readers import has_block_products, readable_in_place
+from cascade.weights.source import ExternalGraph, GraphSource, graph_data
 
 # ONNX Runtime 1.31 reports to its makers over the network from the moment it is imported, on Linux
 # too; this variable alone keeps it from that. Whoever sets it to something else has chosen.
@@ -30,6 +34,8 @@ FATAL = 4
 """ONNX Runtime's log level that keeps it silent: failures come back as exceptions."""
 
 CPU_PROVIDER = "CPUExecutionProvider"
+FOLDER_OF_WEIGHTS = "session.model_external_initializers_file_folder_path"
+"""Where a graph's outer weights lie, for a session that is opened from bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,42 +59,47 @@ ON_CPU = Provider(CPU_PROVIDER)
 class OrtEngine:
     """One graph in one ONNX Runtime session. Runs may not overlap; `terminate` comes any time."""
 
-    def __init__(self, graph: bytes, *, threads: int = 0, provider: Provider = ON_CPU) -> None:
+    def __init__(
+        self, graph: GraphSource, *, threads: int = 0, provider: Provider = ON_CPU
+    ) -> None:
         """Load a graph.
 
         Args:
-            graph: an ONNX file's bytes, without external data.
+            graph: an ONNX file's bytes with all weights, or one with weights beside it: those are
+                read where they lie, as far as the graph allows that on a CPU.
             threads: threads of one run; 0 takes one per core that this process may use.
             provider: what does the work; single operators that it lacks run on the CPU.
 
         Raises:
             EngineError: the bytes are not a graph that ONNX Runtime can run, or the provider is
                 not there.
+            ManifestError: weights beside the graph are not what the manifest says.
         """
         if provider.name not in ort.get_available_providers():
             raise EngineError(
                 f"this build of ONNX Runtime has no {provider.name}: {provider.remedy}",
                 field="engine",
             )
-        options = ort.SessionOptions()
-        # A number, never 0: ONNX Runtime would pin its threads, and to processors that this process
-        # may not use.
-        options.intra_op_num_threads = engine_threads(threads)
-        # A pool for parallel branches would compete with the first one for the same cores.
-        options.inter_op_num_threads = 1
-        options.log_severity_level = FATAL
-        # A plan of the activations would be kept per input shape, as one block each: 140 MiB more
-        # after one 1024 picture, 180 after runs of four, and no faster (ratios 0.99 to 1.01).
-        options.enable_mem_pattern = False
-        # Idle pools that spin triple the time of every other session on the machine.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options = session_options(threads)
+        self._beside = None if isinstance(graph, bytes) else WeightsBeside(graph, provider)
         try:
+            if self._beside is not None:
+                self._beside.add_to(options)
             self._session: ort.InferenceSession | None = ort.InferenceSession(
-                graph, options, providers=[(provider.name, dict(provider.options))]
+                graph_data(graph), options, providers=[(provider.name, dict(provider.options))]
             )
+            refuse_fallback(self._session.get_providers(), provider)
         except Exception as exc:
+            if self._beside is not None:
+                self._beside.release()
+            if isinstance(exc, CascadeError):
+                raise
             raise EngineError(f"ONNX Runtime cannot load the graph: {exc}") from exc
-        refuse_fallback(self._session.get_providers(), provider)
+        if self._beside is not None:
+            self._beside.keep_read()
+        # The session keeps the file's bytes for its life, to fall back to other providers with:
+        # that is refused here, and they are as large as the weights.
+        self._session._model_bytes = None  # noqa: SLF001
         self._lock = threading.Lock()
         self._running: ort.RunOptions | None = None
 
@@ -134,12 +145,96 @@ class OrtEngine:
         """Drop the session; a second call is harmless."""
         self.terminate()
         self._session = None
+        if self._beside is not None:
+            self._beside.release()
 
     def _open(self) -> ort.InferenceSession:
         """The session, while there is one."""
         if self._session is None:
             raise EngineError("the engine was closed: open the stage again")
         return self._session
+
+
+def session_options(threads: int) -> ort.SessionOptions:
+    """How every session runs; `threads` as in `OrtEngine`."""
+    options = ort.SessionOptions()
+    # A number, never 0: ONNX Runtime would pin its threads, and to processors that this process
+    # may not use.
+    options.intra_op_num_threads = engine_threads(threads)
+    # A pool for parallel branches would compete with the first one for the same cores.
+    options.inter_op_num_threads = 1
+    options.log_severity_level = FATAL
+    # A plan of the activations would be kept per input shape, as one block each: 140 MiB more
+    # after one 1024 picture, 180 after runs of four, and no faster (ratios 0.99 to 1.01).
+    options.enable_mem_pattern = False
+    # Idle pools that spin triple the time of every other session on the machine.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return options
+
+
+class WeightsBeside:
+    """Weights in memory that sessions read where they lie, or copy where they lay them out anew."""
+
+    def __init__(self, graph: ExternalGraph, provider: Provider) -> None:
+        """Read and check a graph's weights.
+
+        Raises:
+            ManifestError: the file is not what the manifest says.
+        """
+        # A card has a memory of its own: what is there is a copy.
+        on_cpu = provider.name == CPU_PROVIDER
+        self._read = readable_in_place(graph.data, graph.names) if on_cpu else frozenset()
+        self._packs = has_block_products(graph.data)
+        self._file = graph.buffer.entry.name
+        self._lease = graph.lease()
+        self._values: dict[str, ort.OrtValue] = {}
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+
+    def add_to(self, options: ort.SessionOptions) -> None:
+        """Give a session that is to be opened the weights; `options` is changed."""
+        values = {
+            name: ort.OrtValue.ortvalue_from_numpy(tensor)
+            for name, tensor in self._lease.tensors.items()
+        }
+        copied = [name for name in values if name not in self._read]
+        if copied:
+            options.add_external_initializers(copied, [values[name] for name in copied])
+        self._values = {name: values[name] for name in self._read}
+        if not self._values:
+            return
+        for name, value in self._values.items():
+            options.add_initializer(name, value)
+        if not self._packs:
+            # Packed weights are a second copy of all of them.
+            options.add_session_config_entry("session.disable_prepacking", "1")
+        options.add_session_config_entry(FOLDER_OF_WEIGHTS, self._stand_in())
+
+    def _stand_in(self) -> str:
+        """A folder with a file of the right name and a byte in it.
+
+        ONNX Runtime wants the file to be there and takes the values that it was given. Should it
+        ever read the file instead, this one is too short, and the session is refused.
+        """
+        self._folder = tempfile.TemporaryDirectory(prefix="edge-cascade-")
+        (Path(self._folder.name) / self._file).write_bytes(b"\0")
+        return self._folder.name
+
+    def keep_read(self) -> None:
+        """Let go what the session that was opened has copied."""
+        self._lease.keep(self._read)
+        self._remove_folder()
+
+    def release(self) -> None:
+        """Let all go; a second call is harmless."""
+        self._values.clear()
+        self._lease.release()
+        self._remove_folder()
+
+    def _remove_folder(self) -> None:
+        """The session looks for the file while it is opened, never later."""
+        if self._folder is not None:
+            self._folder.cleanup()
+            self._folder = None
 
 
 def refuse_fallback(active: list[str], provider: Provider) -> None:

@@ -34,6 +34,7 @@ from cascade.engines.trt_plan import (
 from cascade.errors import Cancelled, EngineError, MissingExtra
 from cascade.precision import Precision
 from cascade.types import Array
+from cascade.weights.source import GraphSource
 
 try:
     import pycuda.driver as cuda
@@ -51,7 +52,7 @@ class TensorRtEngine:
 
     def __init__(
         self,
-        graph: bytes,
+        graph: GraphSource,
         *,
         precision: Precision = Precision.FP32,
         options: BuildOptions | None = None,
@@ -60,7 +61,7 @@ class TensorRtEngine:
         """Load the engine of a graph; build it first if the cache has none.
 
         Args:
-            graph: an ONNX file's bytes in the form for GPUs, weights inside (`gpu_graph`).
+            graph: in the form for GPUs (`gpu_graph`).
             precision: what the graph's heavy layers compute in.
             options: instead of `precision`: that and everything else that is built for.
             cache: a private folder; engines lie in a folder of it. None keeps nothing.
@@ -253,7 +254,7 @@ class Prepared:
         del self.context
 
 
-def load_or_build(graph: bytes, options: BuildOptions, cache: Path | None) -> bytes:
+def load_or_build(graph: GraphSource, options: BuildOptions, cache: Path | None) -> bytes:
     """A serialised engine."""
     opened = open_cache(cache and cache / CACHE_FOLDER)
     if opened is None:

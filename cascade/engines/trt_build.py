@@ -5,7 +5,6 @@ a lower precision is another graph and never an option of the builder's. After p
 whole in the graph must be whole in the network. Knows the library; not bundles nor engines at work.
 """
 
-import hashlib
 import json
 import time
 from collections import Counter
@@ -20,10 +19,13 @@ from cascade.engines.trt_library import LIBRARY, VERSION, Complaints, trt
 from cascade.engines.trt_options import BuildOptions, Capability, profile_shapes, require_format
 from cascade.errors import EngineError
 from cascade.precision import Precision
+from cascade.types import Array
+from cascade.weights.source import GraphSource, graph_data, source_sha256
 
 PORTABLE = "portable"
 """Target of an engine that the RTX library finishes for the card it finds when it is loaded."""
 
+NO_WEIGHTS: Mapping[str, Array] = {}
 HEAVY = ("CONVOLUTION", "DECONVOLUTION", "MATRIX_MULTIPLY")
 FORMATS = {Precision.FP16: "HALF", Precision.BF16: "BF16", Precision.FP8: "FP8"}
 
@@ -46,7 +48,7 @@ class ParsedNetwork:
     formats: Mapping[str, int] = field(default_factory=dict)
 
 
-def cached_engine(cache: EngineCache, graph: bytes, options: BuildOptions) -> CachedEngine:
+def cached_engine(cache: EngineCache, graph: GraphSource, options: BuildOptions) -> CachedEngine:
     """The engine of a graph from the cache, or built into it.
 
     Raises:
@@ -56,10 +58,10 @@ def cached_engine(cache: EngineCache, graph: bytes, options: BuildOptions) -> Ca
     return cache.get_or_build(key, lambda: build_engine(graph, options, cache))
 
 
-def engine_key(graph: bytes, options: BuildOptions) -> CacheKey:
+def engine_key(graph: GraphSource, options: BuildOptions) -> CacheKey:
     """All that the engine of a graph depends on."""
     return CacheKey(
-        graph_sha256=hashlib.sha256(graph).hexdigest(),
+        graph_sha256=source_sha256(graph),
         library=LIBRARY,
         library_version=VERSION,
         target=target(options),
@@ -95,11 +97,13 @@ def target(options: BuildOptions) -> str:
     return f"{here} {device.name}"
 
 
-def build_engine(graph: bytes, options: BuildOptions, cache: EngineCache | None = None) -> Made:
+def build_engine(
+    graph: GraphSource, options: BuildOptions, cache: EngineCache | None = None
+) -> Made:
     """Build, whatever the cache holds.
 
     Args:
-        graph: an ONNX file's bytes, weights inside.
+        graph: weights beside it are read where they lie.
         options: what for.
         cache: keeps the timings of the datacentre library; the RTX library takes none.
 
@@ -107,20 +111,24 @@ def build_engine(graph: bytes, options: BuildOptions, cache: EngineCache | None 
         EngineError: the library refuses the graph or the options, or a block did not arrive whole.
     """
     start = time.perf_counter()
-    parsed = parse(graph)
+    # The network points into the weights: they stay until it is built.
+    lease = None if isinstance(graph, bytes) else graph.lease()
+    parsed = parse(graph, {} if lease is None else lease.tensors)
     require_whole(graph, parsed)
     require_precision(options.precision, parsed)
     parse_s = time.perf_counter() - start
     config = configure(parsed, options)
     timing = TimingCache(config, cache, target(options))
     serialized = parsed.builder.build_serialized_network(parsed.network, config)
+    if lease is not None:
+        lease.release()
     if serialized is None:
         raise refusal(parsed.complaints.text, options)
     timing.keep()
     facts = {
         "layers": dict(parsed.layers),
         "formats": dict(parsed.formats),
-        "whole": whole_blocks(graph),
+        "whole": whole_blocks(graph_data(graph)),
         "parse_s": round(parse_s, 3),
         "build_s": round(time.perf_counter() - start - parse_s, 3),
     }
@@ -138,8 +146,13 @@ def refusal(text: str, options: BuildOptions) -> EngineError:
     return EngineError(f"{LIBRARY} cannot build the engine: {text}")
 
 
-def parse(graph: bytes) -> ParsedNetwork:
+def parse(graph: GraphSource, weights: Mapping[str, Array] = NO_WEIGHTS) -> ParsedNetwork:
     """A graph as a network of the library.
+
+    Args:
+        graph: see `build_engine`.
+        weights: those that lie beside the graph, of any shapes and dtypes; they outlive the
+            network.
 
     Raises:
         EngineError: an operator or a shape that the library does not know.
@@ -149,7 +162,7 @@ def parse(graph: bytes) -> ParsedNetwork:
     strong = 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
     network = builder.create_network(strong)
     parser = trt.OnnxParser(network, complaints)
-    if not parser.parse(graph):
+    if not read_into(parser, graph_data(graph), weights):
         errors = [parser.get_error(i) for i in range(parser.num_errors)]
         where = "; ".join(f"{e.node_operator()} {e.node_name()}: {e.desc()}" for e in errors[:3])
         raise EngineError(
@@ -163,6 +176,24 @@ def parse(graph: bytes) -> ParsedNetwork:
     return ParsedNetwork(builder, network, complaints, dict(layers), dict(formats))
 
 
+def read_into(parser: Any, data: bytes, weights: Mapping[str, Array]) -> bool:
+    """Parse an ONNX file, its outer weights by their addresses: the library opens no file.
+
+    Args:
+        parser: the library's, with a network to fill.
+        data: the ONNX file's bytes.
+        weights: of any shapes and dtypes.
+    """
+    if not weights:
+        return bool(parser.parse(data))
+    if not parser.load_model_proto(data):
+        return False
+    for name, value in weights.items():
+        if not parser.load_initializer(name, value.ctypes.data, value.nbytes):
+            return False
+    return bool(parser.parse_model_proto())
+
+
 def allow_decomposing(layers: list[Any]) -> None:
     """Let attention fall apart where the library has no kernel for its type and shape.
 
@@ -174,13 +205,13 @@ def allow_decomposing(layers: list[Any]) -> None:
             layer.attention.decomposable = True
 
 
-def require_whole(graph: bytes, parsed: ParsedNetwork) -> None:
+def require_whole(graph: GraphSource, parsed: ParsedNetwork) -> None:
     """Raise unless every normalisation and attention of the graph is one in the network."""
     found = {
         "norms": parsed.layers.get("NORMALIZATION", 0),
         "attention": parsed.layers.get("ATTENTION_INPUT", 0),
     }
-    expected = whole_blocks(graph)
+    expected = whole_blocks(graph_data(graph))
     if found != expected:
         raise EngineError(f"the graph has {expected}, the network that was read from it {found}")
 

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from cascade.errors import InvalidRequest
 from cascade.request import MAX_SEED
-from cascade.types import Words
+from cascade.types import Array, Words
 
 MULTIPLIERS = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
 WEYL = (0x9E3779B9, 0xBB67AE85)
@@ -41,11 +41,12 @@ START, AUGMENTATION = 0xFFFFFFFF, 0xFFFFFFFE
 """Step numbers of draws that belong to no sampling step: initial noise, augmentation."""
 
 
-def philox(counter: tuple[Words, int, int, int], seed: int) -> Words:
-    """Philox 4x32-10 of counters that differ in their first word.
+def philox(counter: tuple[Words, int | Array, int, int], seed: int) -> Words:
+    """Philox 4x32-10 of counters that differ in their first word, and perhaps in their second.
 
     Args:
-        counter: first words `[n]` uint32, then the three other words shared by all.
+        counter: first words `[n]` uint32, then the three other words shared by all; the second may
+            be `[n]` of whole numbers from 0.
         seed: 64-bit key, low word first.
 
     Returns:
@@ -54,7 +55,7 @@ def philox(counter: tuple[Words, int, int, int], seed: int) -> Words:
     first, *rest = counter
     c0 = first.astype(np.uint64)
     # One value each: what the counters share is worked out once, until the second round mixes it.
-    c1, c2, c3 = (np.array([word], np.uint64) for word in rest)
+    c1, c2, c3 = (np.asarray(word, np.uint64).reshape(-1) for word in rest)
     k0, k1 = seed & 0xFFFFFFFF, seed >> 32
     for _ in range(ROUNDS):
         product0, product1 = c0 * MULTIPLIERS[0], c2 * MULTIPLIERS[1]

@@ -45,6 +45,15 @@ class PixelFamily:
 
         return resolve_options(spec, options)
 
+    def with_own_picture(
+        self, spec: PixelSpec, plan: "PixelPlan", low: tuple[int, int]
+    ) -> "PixelPlan":
+        """The plan as it is: the order of a picture's pixels is that of one size."""
+        from cascade.pixels.options import check_own_picture  # noqa: PLC0415
+
+        check_own_picture(spec, low)
+        return plan
+
     def settings(self, spec: PixelSpec, plan: "PixelPlan") -> Mapping[str, Any]:
         """Temperature, floor and guidance in sixteenths, and the augmentation if there is one."""
         found = {
@@ -79,7 +88,7 @@ class PixelFamily:
         from cascade.pixels.options import check_start  # noqa: PLC0415
 
         del read
-        return lambda handoff: check_start(spec, handoff)
+        return lambda handoff, _: check_start(spec, handoff)
 
     def open(
         self,

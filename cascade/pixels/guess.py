@@ -9,6 +9,7 @@ import numpy as np
 
 from cascade.types import Array
 
+HIGHEST = 255
 GuessRule = Literal["zero", "parent", "cell"]
 """`zero`: 0. `parent`: the pixel of the parent. `cell`: what the unknown pixels of a cell must be
 on average for the cell's mean to be the parent's pixel."""
@@ -34,13 +35,28 @@ def guess_of(
     cells = cell_of(targets, canvas.shape[1:3], parent.shape[1:3])
     if rule == "parent":
         return taken(parent, cells)
-    factor = canvas.shape[1] // parent.shape[1]
+    planes = (np.moveaxis(array, 3, 0) for array in (canvas, known, parent))
+    return taken(np.moveaxis(cell_guess(*planes), 0, 3), cells)
+
+
+def cell_guess(canvas: Array, known: Array, parent: Array) -> Array:
+    """What the unknown pixels of every cell must be on average, by the rule `cell`.
+
+    Args:
+        canvas: `[..., H, W]` uint8.
+        known: bool, of a shape that broadcasts against it.
+        parent: `[..., h, w]` uint8, the means.
+
+    Returns:
+        `[..., h, w]` uint8.
+    """
+    factor = canvas.shape[-2] // parent.shape[-2]
     area = factor * factor
-    # Every cell once, then each target its cell's: targets may share one.
-    total = cell_sums(np.where(known, canvas, np.uint8(0)), factor)
-    left = np.maximum(area - cell_sums(known, factor), 1)
+    total = sums_of_cells(canvas * known, factor)
+    left = np.maximum(area - sums_of_cells(known, factor), 1)
     found = (2 * (area * parent.astype(np.int32) - total) + left) // (2 * left)
-    return taken(np.clip(found, 0, 255).astype(np.uint8), cells)
+    guessed: Array = np.clip(found, 0, HIGHEST).astype(np.uint8)
+    return guessed
 
 
 def cell_of(targets: Array, size: tuple[int, ...], small: tuple[int, ...]) -> Array:
@@ -58,9 +74,14 @@ def cell_of(targets: Array, size: tuple[int, ...], small: tuple[int, ...]) -> Ar
 
 def cell_sums(values: Array, factor: int) -> Array:
     """Sums over the cells of a picture, `[B, H, W, 3]` to `[B, H / f, W / f, 3]` int32."""
-    sums: Array = values[:, ::factor, ::factor].astype(np.int32)
+    return np.moveaxis(sums_of_cells(np.moveaxis(values, 3, 0), factor), 0, 3)
+
+
+def sums_of_cells(values: Array, factor: int) -> Array:
+    """Sums over the cells of a picture, `[..., H, W]` to `[..., H / f, W / f]` int32."""
+    sums: Array = values[..., ::factor, ::factor].astype(np.int32)
     for at in range(1, factor * factor):
-        sums += values[:, at // factor :: factor, at % factor :: factor]
+        sums += values[..., at // factor :: factor, at % factor :: factor]
     return sums
 
 

@@ -10,13 +10,11 @@ from typing import Literal
 import numpy as np
 
 from cascade.errors import StageError
-from cascade.pixels.weights import UNIT_SIXTEENTHS
+from cascade.pixels.weights import LARGEST_LOGIT, UNIT_SIXTEENTHS
 from cascade.types import Array
 
 DIGIT = 16
 """Choices of each digit of a whole value."""
-LARGEST_LOGIT = 1 << 15
-"""In sixteenths of a nat: far beyond what a weight can tell."""
 
 Arithmetic = Literal["exact", "float"]
 """Whether a graph's numbers are the same bits on every engine, or only close."""
@@ -56,7 +54,7 @@ class Logits:
         return values if self.at is None else values[self.at]
 
     def high_digit(self, choices: int) -> Array:
-        """Of the high digit, `[choices, m]` int32.
+        """Of the high digit, `[choices, m]` float32.
 
         Raises:
             StageError: they are no whole numbers, or beyond `LARGEST_LOGIT`.
@@ -67,7 +65,7 @@ class Logits:
         )
 
     def low_digit(self, high: Array) -> Array:
-        """Of the low digit under the chosen high ones `[m]`, `[16, m]` int32.
+        """Of the low digit under the chosen high ones `[m]`, `[16, m]` float32.
 
         Raises:
             StageError: as `high_digit`, or there are none.
@@ -75,11 +73,12 @@ class Logits:
         if self.low is None:
             raise StageError("heads: no output low; planes of 8 bits need one")
         at = np.arange(len(high)) if self.at is None else self.at
-        found = self.whole(self.low.reshape(-1, DIGIT)[at * DIGIT + high])
+        rows = self.low.reshape(-1, DIGIT).take(at * DIGIT + high, axis=0, mode="clip")
+        found = self.whole(rows)
         return found if self.without is None else self.mixed(found, self.without.low_digit(high))
 
     def copying(self) -> Array:
-        """Of copying, `[K + 1, m]` int32, a new array.
+        """Of copying, `[K + 1, m]` float32, a new array.
 
         Raises:
             StageError: as `high_digit`, or there are none.
@@ -90,19 +89,26 @@ class Logits:
         return found if self.without is None else self.mixed(found, self.without.copying())
 
     def mixed(self, found: Array, other: Array) -> Array:
-        """Guidance, int32 of any shape: `other + (w (found - other) >> 4)`."""
-        guided: Array = other + ((found - other) * self.guidance_16 >> 4)
+        """Guidance, float32 of any shape: `other + floor(w (found - other) / 16)`.
+
+        Float32 holds the product: 160 times the distance of two logits is below 2^24.
+        """
+        guided: Array = other + np.floor((found - other) * self.guidance_16 / UNIT_SIXTEENTHS)
         return guided
 
     def whole(self, values: Array) -> Array:
-        """Answers `[m, choices]` as int32 `[choices, m]`; see `arithmetic`."""
-        rounded = np.rint(values) if self.arithmetic == "float" else values
+        """Answers `[m, choices]` as whole numbers `[choices, m]`, float32; see `arithmetic`."""
+        # Choices first before anything else: numpy works on long rows. Float32 throughout, which
+        # holds them: half the memory of an index.
+        found = np.ascontiguousarray(values.T)
+        whole: Array = np.rint(found)
+        if self.arithmetic == "float":
+            found = whole
         # Written so that NaN is refused too.
-        inside = rounded.min() >= -LARGEST_LOGIT and rounded.max() <= LARGEST_LOGIT
-        found = rounded.astype(np.int32) if inside else np.zeros(0, np.int32)
-        if not inside or (found != rounded).any():
+        inside = found.min() >= -LARGEST_LOGIT and found.max() <= LARGEST_LOGIT
+        if not (inside and (found == whole).all()):
             raise StageError(
                 f"heads: expected whole logits of -{LARGEST_LOGIT} to {LARGEST_LOGIT}; an exact "
                 "graph answers others where its engine computes in another precision: use fp32"
             )
-        return np.ascontiguousarray(found.T)
+        return whole

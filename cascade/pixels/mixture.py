@@ -14,14 +14,13 @@ import numpy as np
 
 from cascade.pixels.logits import DIGIT, Logits
 from cascade.pixels.planes import Plane
-from cascade.pixels.weights import UNIT_SIXTEENTHS, Weights, weights_of, with_floor
+from cascade.pixels.weights import NEVER, UNIT_SIXTEENTHS, Weights, weights_of, with_floor
 from cascade.types import Array
 
 MAX_CANDIDATES = 128
 """Totals then stay below 2^64: 2^20 of each digit's sum, 2^16 times 129 of the copies'."""
-NEVER = -(1 << 24)
-"""A logit below all that heads may answer."""
-NONE = np.uint64(0)
+DIGITS = np.arange(DIGIT, dtype=np.uint8)[:, None]
+"""Every choice of a digit, `[16, 1]`."""
 
 Choose = Callable[[int, Weights], Array]
 """The number of a digit, from 0, and its weights `[choices, n]` to the choices `[n]` uint8."""
@@ -65,7 +64,7 @@ class Allowed:
         """Whether a high digit leads to any of them, `[choices, n]`, dtype bool."""
         if len(plane.digit_bits) == 1:
             return self.has(plane, np.arange(plane.symbols, dtype=np.uint8)[:, None])
-        first = (np.arange(DIGIT, dtype=np.uint8) * DIGIT)[:, None]
+        first = DIGITS * DIGIT
         begins_inside = (self.start - first & plane.symbols - 1) < DIGIT
         found: Array = self.has(plane, first) | begins_inside
         return found
@@ -113,20 +112,25 @@ class Mixture:
         cut, digits = self.sharpness.floor_16, self.plane.digit_bits
         a = weights_of(logits.high_digit(1 << digits[0]), self.sharpness.temperature_16)
         copy = self.copy_weights(logits)
-        weights = a
+        weights, high_of = a, None
         if self.candidates is not None:
-            places = self.candidates.symbols >> 4 if len(digits) == 2 else self.candidates.symbols
-            # In place: every temporary array of this size is fetched from the system anew.
-            weights = summed(places, copy[1:], len(a))
-            weights *= a.sum(axis=0)
-            weights += a * copy[0]
+            symbols = self.candidates.symbols
+            high_of = symbols >> 4 if len(digits) == 2 else symbols
+            weights = mixed(a, copy[0], summed(high_of, copy[1:], len(a)), a.sum(axis=0))
         if self.allowed is not None:
-            weights = np.where(self.allowed.has_high(self.plane), weights, NONE)
+            weights = weights * self.allowed.has_high(self.plane)
         high = choose(0, with_floor(weights, cut))
         if len(digits) == 1:
             return high
-        b = weights_of(logits.low_digit(high), self.sharpness.temperature_16)
-        weights = self.low_weights(high, a, b, copy)
+        weights = weights_of(logits.low_digit(high), self.sharpness.temperature_16)
+        if self.candidates is not None:
+            kept = copy[1:] * (high_of == high)
+            own = copy[0] * a.reshape(-1)[high * np.intp(len(high)) + np.arange(len(high))]
+            places = summed(self.candidates.symbols & DIGIT - 1, kept, DIGIT)
+            weights = mixed(weights, own, places, a.sum(axis=0) * weights.sum(axis=0))
+        if self.allowed is not None:
+            symbols = high * DIGIT + DIGITS
+            weights *= self.allowed.has(self.plane, symbols)
         return high * DIGIT + choose(1, with_floor(weights, cut))
 
     def copy_weights(self, logits: Logits) -> Weights:
@@ -140,32 +144,21 @@ class Mixture:
         masked = logits.copying()
         # A candidate that may not be copied must not set the scale of those that may.
         np.copyto(masked[1:], NEVER, where=unusable)
-        weights = weights_of(masked, self.sharpness.temperature_16)
-        weights[1:] *= ~unusable
-        return weights
+        return weights_of(masked, self.sharpness.temperature_16)
 
-    def low_weights(self, high: Array, a: Weights, b: Weights, copy: Weights) -> Weights:
-        """The weights of the low digit, `[16, n]` uint64.
 
-        Args:
-            high: `[n]`, the high digits that were chosen.
-            a: `[16, n]`, weights of the high digit by the network alone.
-            b: `[16, n]`, weights of the low digit by the network alone, given those; used up.
-            copy: `[K + 1, n]`, weights of not copying and of each candidate.
-        """
-        weights = b
-        if self.candidates is not None:
-            symbols = self.candidates.symbols
-            kept = copy[1:] * (symbols >> 4 == high)
-            own = np.take_along_axis(a, high[None].astype(np.int64), axis=0) * copy[0]
-            weights = summed(symbols & DIGIT - 1, kept, DIGIT)
-            weights *= a.sum(axis=0) * b.sum(axis=0)
-            b *= own
-            weights += b
-        if self.allowed is not None:
-            symbols = high * DIGIT + np.arange(DIGIT, dtype=np.uint8)[:, None]
-            weights = np.where(self.allowed.has(self.plane, symbols), weights, NONE)
-        return weights
+def mixed(own: Weights, share: Weights, copied: Weights, total: Weights) -> Weights:
+    """The network's weights and those of copies over one denominator, `[choices, n]`.
+
+    Args:
+        own: `[choices, n]`, of the network.
+        share: `[n]`, what they are multiplied by.
+        copied: `[choices, n]`, of copies.
+        total: `[n]`, what these are multiplied by.
+    """
+    found = np.multiply(copied, total, out=np.empty_like(own))
+    found += own * share
+    return found
 
 
 def summed(places: Array, weights: Weights, count: int) -> Weights:
@@ -173,17 +166,15 @@ def summed(places: Array, weights: Weights, count: int) -> Weights:
 
     Args:
         places: `[K, n]` uint8, 0 to `count - 1`.
-        weights: `[K, n]`, at most 2^16 each, so that 32 bits hold the sums.
+        weights: `[K, n]`.
         count: of places.
 
     Returns:
-        `[count, n]`.
+        `[count, n]`, which lies in memory column by column.
     """
     columns = places.shape[1]
-    flat = places.astype(np.int64)
-    flat *= columns
-    flat += np.arange(columns)
-    found = np.zeros(count * columns, np.uint32)
-    # Of 32 bits and not by `bincount`, which goes through double precision: a third of the time.
-    np.add.at(found, flat.reshape(-1), weights.astype(np.uint32).reshape(-1))
-    return found.astype(np.uint64).reshape(count, columns)
+    found = np.zeros(columns * count, np.uint64)
+    flat = places + np.arange(0, columns * count, count)
+    # Not by `bincount`, which goes through double precision.
+    np.add.at(found, flat.reshape(-1), weights.reshape(-1))
+    return found.reshape(columns, count).T

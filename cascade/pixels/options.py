@@ -37,6 +37,23 @@ class PixelPlan:
         return self.guidance_16 != UNIT_SIXTEENTHS
 
 
+def check_own_picture(spec: PixelSpec, low: tuple[int, int]) -> None:
+    """Refuse a caller's own picture of another size.
+
+    Raises:
+        InvalidRequest: the stage starts from none, or from one of another size.
+    """
+    declared = value_of(Image, spec.starts_from)
+    if declared is None:
+        raise InvalidRequest(f"image: {spec.name} starts from none", field="image")
+    if low != (declared.width, declared.height):
+        raise InvalidRequest(
+            f"image: {spec.name} makes pixels in the order of one size and takes "
+            f"{declared.width}x{declared.height} alone, got {low[0]}x{low[1]}",
+            field="image",
+        )
+
+
 def resolve_options(spec: PixelSpec, options: FamilyOptions | None) -> PixelPlan:
     """The options with the manifest's defaults in the gaps; all of them when None.
 

@@ -12,13 +12,13 @@ from typing import Protocol
 import numpy as np
 
 from cascade.pixels.canvas import Canvas
-from cascade.pixels.copying import candidates_of
 from cascade.pixels.guess import guess_of
+from cascade.pixels.layout import Block, layouts_of
 from cascade.pixels.logits import Logits
 from cascade.pixels.mixture import PLAIN, Allowed, Candidates, Mixture, Sharpness
 from cascade.pixels.order import filled
 from cascade.pixels.planes import BITS, Plane
-from cascade.pixels.scheme import Pass, PassScheme, passes_of
+from cascade.pixels.scheme import CHANNELS, Pass, PassScheme
 from cascade.pixels.weights import Weights, chosen
 from cascade.types import Array, Words
 
@@ -111,19 +111,23 @@ class Pictures:
         """
         self.scheme = scheme
         self.size = size
-        small = None if parent is None else (int(parent.shape[1]), int(parent.shape[2]))
-        self.passes = passes_of(scheme, size, small)
         self.canvas = Canvas(size, parent, rows)
+        self._layouts = layouts_of(scheme, size, self.canvas.slots.small, rows)
         if scheme.parent == "subsample":
             self.canvas.give_corners()
         if scheme.keep_mean:
             self.canvas.keep_means()
-        self._rows, self._most = rows, max(len(step.targets) for step in self.passes)
-        self._now: Pass = self.passes[0]
+        self._rows, self._now = rows, self._layouts[0]
         nothing: Array = np.zeros(0)
-        # Channels first where they are worked on one by one: guess and symbols `[3, B, n]`,
-        # candidates `[3, B, K, n]`, match `[B, K, n]`.
-        self._guess = self._symbols = self._candidates = self._match = nothing
+        self._parent = None if parent is None else planar(np.moveaxis(parent, 3, 0))
+        # Guess `[3, B * n]`, candidates' symbols `[3, K, B * n]`, match `[K, B * n]`.
+        self._guess = self._symbols = self._match = nothing
+        self._earlier = np.zeros((rows, self._now.targets.shape[1], 2), np.int64)
+
+    @property
+    def passes(self) -> tuple[Pass, ...]:
+        """In order."""
+        return tuple(layout.step for layout in self._layouts)
 
     def begin(self, index: int) -> dict[str, Array]:
         """The body's inputs of a pass, `[B, ...]`, without those that are not of pictures.
@@ -135,39 +139,48 @@ class Pictures:
             `canvas`, `known`, `low_res` (where there is a parent), float32; `pass_index`,
             `targets`, int64.
         """
-        step = self._now = self.passes[index]
-        values, decided = self.canvas.values(), self.canvas.decided
+        self._now = self._layouts[index]
+        step = self._now.step
         # Channels by passes: the pixel's earlier channels must not change guess or candidates.
         if step.channels[0] == 0:
-            self._look_around(step, values, decided)
-        shown = decided if self.scheme.channel_passes == "passes" else decided[..., :1]
+            self._look_around()
+        shown = self.canvas.planar_decided[: 3 if self.scheme.channel_passes == "passes" else 1]
         inputs = {
-            "canvas": planar(values),
+            "canvas": planar(self.canvas.planar),
             "known": planar(shown) / np.float32(BITS),
             "pass_index": np.full(self._rows, index, np.int64),
-            "targets": np.tile(filled(step.targets, self._most), (self._rows, 1)),
+            "targets": self._now.targets.copy(),
         }
-        if self.canvas.parent is not None:
-            inputs["low_res"] = planar(self.canvas.parent)
+        if self._parent is not None:
+            inputs["low_res"] = self._parent.copy()
         return inputs
 
-    def _look_around(self, step: Pass, values: Array, decided: Array) -> None:
+    def _look_around(self) -> None:
         """Guess and candidates of a group, once for all its channels."""
-        known: Array = decided >= step.plane.decided
-        targets = np.tile(step.targets, (self._rows, 1))
-        parent, scheme = self.canvas.parent, self.scheme
-        copies = scheme.parent_copies, scheme.canvas_copies
-        self._guess = channels_first(guess_of(scheme.guess, targets, values, known, parent))
-        found, self._match = candidates_of(copies, targets, values, known, parent)
-        self._candidates = channels_first(found)
-        for channel in range(3) if step.first_digit else ():
+        now, plane = self._now, self._now.step.plane
+        usable = self.canvas.usable(plane.decided)
+        candidates = self.canvas.at(now.candidates)
+        self._match = usable[now.candidates]
+        self._guess = self._guesses(usable)
+        if not plane.is_first:
             # Bits of earlier planes are decided: no guess has others, and nothing that has others
             # can be copied.
-            low, high = self.canvas.bounds(step.targets, channel)
-            np.clip(self._guess[channel], low, high, out=self._guess[channel])
-            there = self._candidates[channel]
-            self._match &= (there >= low[:, None]) & (there <= high[:, None])
-        self._symbols = np.full((3, *targets.shape), step.plane.symbols, np.int64)
+            ends = [self.canvas.bounds(now.slots, channel, plane) for channel in range(3)]
+            low, high = (np.stack(end) for end in zip(*ends, strict=True))
+            self._guess = np.clip(self._guess, low, high)
+            inside = (candidates >= low[:, None]) & (candidates <= high[:, None])
+            self._match &= inside.all(axis=0)
+        self._symbols = plane.symbol_of(candidates, self._guess[:, None])
+        self._earlier[:] = plane.symbols
+
+    def _guesses(self, usable: Array) -> Array:
+        """Of the pass's values, `[3, B * n]` uint8; `usable` is of slots, `[B * slots]` bool."""
+        now, rule = self._now, self.scheme.guess
+        if now.cells is None or rule == "zero":
+            return np.zeros((3, len(now.slots)), np.uint8)
+        if rule == "parent":
+            return self.canvas.at(now.cells)
+        return self.canvas.cell_guesses(usable)[:, now.cells]
 
     def heads_inputs(self, channel: int) -> dict[str, Array]:
         """The heads' inputs of a channel beside the features.
@@ -180,11 +193,11 @@ class Pictures:
             float32.
         """
         del channel  # what is decided already says which
-        earlier = np.stack([self._symbols[0], self._symbols[1]], axis=2)
-        inputs = {"earlier": filled(earlier, self._most, axis=1)}
+        inputs = {"earlier": self._earlier.copy()}
         if self.scheme.candidates:
-            match = np.ascontiguousarray(self._match.transpose(0, 2, 1), dtype=np.float32)
-            inputs["match"] = filled(match, self._most, axis=1)
+            match = self._match.reshape(self.scheme.candidates, self._rows, -1).transpose(1, 2, 0)
+            given = match.astype(np.float32, order="C")
+            inputs["match"] = filled(given, self._earlier.shape[1], axis=1)
         return inputs
 
     def decide(
@@ -198,46 +211,41 @@ class Pictures:
             decider: chooses.
             sharpness: temperature and floor.
         """
-        step, plane = self._now, self._now.plane
-        guess = self._guess[channel]
-        symbols = plane.symbol_of(self._candidates[channel], guess[:, None])
-        for turn in step.turns:
-            places, near = step.targets[turn], guess[:, turn]
-            asked = Turn(
-                plane,
-                step.first_digit,
-                np.repeat(np.arange(self._rows), len(turn)),
-                np.tile(places * 3 + channel, self._rows),
-                near.reshape(-1),
-            )
-            candidates = None
-            if self.scheme.candidates:
-                candidates = Candidates(columns(symbols, turn), columns(self._match, turn))
-            question = Mixture(plane, candidates, self._allowed(places, channel, near), sharpness)
-            choose = partial(decider.choose, asked)
-            found = question.decide(self._rows_of(logits, turn), choose).reshape(self._rows, -1)
-            self._symbols[channel][:, turn] = found
-            self.canvas.decide(places, channel, plane, plane.part_of(found, near))
-        decided = self._symbols[channel].astype(np.uint8)
-        self._match = self._match & (symbols == decided[:, None])
+        step, decided = self._now.step, np.empty(len(self._now.slots), np.uint8)
+        for block in self._now.blocks:
+            guess = self._guess[channel][block.columns]
+            turn = Turn(step.plane, step.first_digit, block.rows, block.values[channel], guess)
+            question = self._question(channel, block, guess, sharpness)
+            choose = partial(decider.choose, turn)
+            found = question.decide(logits.rows(block.answers), choose)
+            decided[block.columns] = found
+            part = step.plane.part_of(found, guess)
+            self.canvas.decide(block.slots, channel, step.plane, part, self._cells_of(block))
+        if channel == CHANNELS[-1]:
+            return
+        by_row = decided.reshape(self._rows, -1)
+        self._earlier[..., channel] = filled(by_row, self._earlier.shape[1], axis=1)
+        self._match = self._match & (self._symbols[channel] == decided)
 
-    def _rows_of(self, logits: Logits, turn: Array) -> Logits:
-        """The answers for the targets of a turn."""
-        if len(turn) == self._most:
-            return logits
-        return logits.rows((np.arange(self._rows)[:, None] * self._most + turn).reshape(-1))
+    def _question(self, channel: int, block: Block, guess: Array, sharpness: Sharpness) -> Mixture:
+        """What is asked about a block's values, whose guesses are `[m]` uint8."""
+        candidates = allowed = None
+        if self.scheme.candidates:
+            symbols = self._symbols[channel][:, block.columns]
+            candidates = Candidates(symbols, self._match[:, block.columns])
+        plane, cells = self._now.step.plane, self._cells_of(block)
+        if cells is not None:
+            bounds = self.canvas.allowed(block.slots, cells, channel, plane)
+            if bounds is not None:
+                first, last = bounds
+                allowed = Allowed(
+                    plane.symbol_of(first, guess), plane.part(last) - plane.part(first)
+                )
+        return Mixture(plane, candidates, allowed, sharpness)
 
-    def _allowed(self, places: Array, channel: int, guess: Array) -> Allowed | None:
-        """The symbols that keep the mean."""
-        bounds = self.canvas.allowed(places, channel)
-        if bounds is None:
-            return None
-        plane = self._now.plane
-        first, last = bounds
-        return Allowed(
-            plane.symbol_of(first, guess).reshape(-1),
-            (plane.part(last) - plane.part(first)).reshape(-1),
-        )
+    def _cells_of(self, block: Block) -> Array | None:
+        """Slots of the parent's pixels of a block's values, `[m]` int64; None without a parent."""
+        return None if self._now.cells is None else self._now.cells[block.columns]
 
     def preview(self) -> Array:
         """`[B, H, W, 3]` uint8: what is known, and a guess elsewhere."""
@@ -255,17 +263,5 @@ class Pictures:
 
 
 def planar(pictures: Array) -> Array:
-    """`[B, H, W, C]` to `[B, C, H, W]` float32, contiguous."""
-    return np.ascontiguousarray(pictures.transpose(0, 3, 1, 2), dtype=np.float32)
-
-
-def channels_first(values: Array) -> Array:
-    """Any dtype, `[B, n, 3]` or `[B, K, n, 3]` with the last axis first, contiguous."""
-    return np.ascontiguousarray(np.moveaxis(values, -1, 0))
-
-
-def columns(values: Array, turn: Array) -> Array:
-    """Any dtype, `[B, K, n]` at a turn's targets `[m]`: `[K, B * m]`."""
-    rows, count, targets = values.shape
-    chosen_ones = values if len(turn) == targets else values[..., turn]
-    return np.moveaxis(chosen_ones, 1, 0).reshape(count, rows * len(turn))
+    """`[C, B, H, W]` to `[B, C, H, W]` float32, contiguous."""
+    return np.ascontiguousarray(pictures.transpose(1, 0, 2, 3), dtype=np.float32)

@@ -7,6 +7,8 @@ each, so that little work is left beside the network. Knows numbers; not picture
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from cascade.errors import ManifestError
 from cascade.types import Array
 
@@ -41,6 +43,11 @@ class Plane:
         return (4, 4) if self.bits == BITS else (self.bits,)
 
     @property
+    def is_first(self) -> bool:
+        """Whether nothing of a value is decided before it."""
+        return self.bits + self.below == BITS
+
+    @property
     def decided(self) -> int:
         """Bits that are decided after this plane."""
         return BITS - self.below
@@ -52,15 +59,19 @@ class Plane:
 
     def part(self, values: Array) -> Array:
         """The bits of this plane, as numbers from 0; of values uint8 of any shape."""
-        return values >> self.below & self.symbols - 1
+        return values if self.bits == BITS else values >> self.below & self.symbols - 1
 
     def symbol_of(self, values: Array, guess: Array) -> Array:
         """The symbols of values against guesses: uint8 of any shape, which wraps."""
-        return self.part(values) - self.part(guess) + self.centre & self.symbols - 1
+        if self.bits == BITS:
+            return values - (guess - np.uint8(CENTRE))
+        return self.part(values) - self.part(guess) & self.symbols - 1
 
     def part_of(self, symbol: Array, guess: Array) -> Array:
         """The bits that symbols stand for, uint8 of any shape; undoes `symbol_of`."""
-        return self.part(guess) + symbol - self.centre & self.symbols - 1
+        if self.bits == BITS:
+            return symbol + (guess - np.uint8(CENTRE))
+        return self.part(guess) + symbol & self.symbols - 1
 
 
 WHOLE = Plane(BITS, 0)

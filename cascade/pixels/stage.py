@@ -19,7 +19,7 @@ from cascade.pixels.options import PixelPlan, resolve_options, start_context, st
 from cascade.pixels.pictures import Drawn, Pictures
 from cascade.pixels.planes import planes_of
 from cascade.pixels.spec import HEADS, PASS, PixelSpec
-from cascade.pixels.words import words
+from cascade.pixels.words import words_of_digits
 from cascade.request import GenerateRequest, Handoff
 from cascade.types import Array
 
@@ -126,7 +126,7 @@ class PixelStage:
         height, width = self._spec.size
         digits = sum(len(plane.digit_bits) for plane in planes_of(self._spec.scheme.planes))
         address = {"seed": request.seed, "image": request.image_index, "stage": self._position}
-        return Drawn(tuple(words(height * width * 3, **address, digit=d) for d in range(digits)))
+        return Drawn(words_of_digits(height * width * 3, digits, **address))
 
     def _ask(self, role: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """A run of a graph, of those inputs that it takes."""

@@ -21,7 +21,13 @@ LARGEST_WEIGHT = 1 << 16
 UNIT_SIXTEENTHS = 16
 """Temperatures, guidance weights and floors are counted in sixteenths."""
 WEIGHT_TABLE_SHA256 = "5808aa7f25fc030b6b059868db6d84a3621af4258f29577bc9e8b716ca4e5ab3"
-LOW, SHIFT = np.uint64(0xFFFFFFFF), np.uint64(32)
+LARGEST_LOGIT = 1 << 15
+"""In sixteenths of a nat: far beyond what a weight can tell."""
+FARTHEST = 2 * LARGEST_LOGIT
+"""Of two logits from each other."""
+NEVER = -(1 << 24)
+"""A logit below all that heads may answer: of what may not be chosen."""
+LOW, SHIFT, FOUR_BITS = np.uint64(0xFFFFFFFF), np.uint64(32), np.uint64(4)
 
 Weights = NDArray[np.uint64]
 """Choices along the first axis, one column per value."""
@@ -41,20 +47,37 @@ def weight_table() -> Weights:
     return table
 
 
+@lru_cache(maxsize=4)
+def table_at(temperature_16: int) -> Weights:
+    """`weight_table` by the distance before the temperature, `[FARTHEST + 2]` uint64; read-only.
+
+    All distances of logits that heads may answer are in it; its last entry is the 0 of those that
+    are ruled out.
+
+    Args:
+        temperature_16: as `weights_of` takes it.
+    """
+    last = len(weight_table()) - 1
+    stretched = np.arange(FARTHEST + 2) * UNIT_SIXTEENTHS // temperature_16
+    table: Weights = weight_table()[np.minimum(stretched, last)]
+    table[-1] = 0
+    table.flags.writeable = False
+    return table
+
+
 def weights_of(logits: Array, temperature_16: int = UNIT_SIXTEENTHS) -> Weights:
     """The weight of every choice.
 
     Args:
-        logits: `[choices, n]` int32.
+        logits: `[choices, n]`, whole numbers of any dtype; `NEVER` where a choice is ruled out,
+            but of every column one is not.
         temperature_16: in sixteenths, from 1; below 16 prefers the likely.
 
     Returns:
-        `[choices, n]`, 1 to `LARGEST_WEIGHT`; the largest of every column is that.
+        `[choices, n]`, 1 to `LARGEST_WEIGHT`, or 0 if ruled out; the largest of a column is that.
     """
-    distance = logits.max(axis=0) - logits
-    if temperature_16 != UNIT_SIXTEENTHS:
-        distance = distance * UNIT_SIXTEENTHS // temperature_16
-    weights: Weights = np.take(weight_table(), distance, mode="clip")
+    distance = (logits.max(axis=0) - logits).astype(np.intp)
+    weights: Weights = table_at(temperature_16).take(distance, mode="clip")
     return weights
 
 
@@ -67,8 +90,9 @@ def with_floor(weights: Weights, floor_16: int) -> Weights:
     """
     if floor_16 == 0:
         return weights
-    least = (weights.max(axis=0) >> np.uint64(4)) * np.uint64(floor_16)
-    return np.where(weights < least, np.uint64(0), weights)
+    least = (weights.max(axis=0) >> FOUR_BITS) * np.uint64(floor_16)
+    kept: Weights = weights * (weights >= least)
+    return kept
 
 
 def share_of(word: Array, total: Weights) -> Weights:
@@ -92,11 +116,12 @@ def chosen(weights: Weights, word: Array) -> Array:
     Returns:
         `[n]` uint8, the first choice whose running sum exceeds the word's share.
     """
-    share = share_of(word.astype(np.uint64), weights.sum(axis=0))
     # Row by row: numpy's running sum along the first axis takes six times as long.
-    running = np.zeros_like(share)
-    place = np.zeros(len(share), np.uint8)
-    for row in weights:
-        running += row
-        place += running <= share
+    running = np.empty_like(weights)
+    rows = list(running)
+    rows[0][:] = weights[0]
+    for before, row, more in zip(rows, rows[1:], weights[1:], strict=False):
+        np.add(before, more, out=row)
+    share = share_of(word.astype(np.uint64), rows[-1])
+    place: Array = (running <= share).view(np.uint8).sum(axis=0, dtype=np.uint8)
     return place

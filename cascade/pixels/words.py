@@ -7,7 +7,7 @@ groups, batch nor cut can change it. `cascade.numerics.noise` has the generator.
 import numpy as np
 
 from cascade.errors import InvalidRequest
-from cascade.numerics.noise import philox
+from cascade.numerics.noise import CHUNK, philox
 from cascade.request import MAX_IMAGE_INDEX, MAX_SEED
 from cascade.types import Words
 
@@ -15,17 +15,25 @@ WORDS_PER_BLOCK = 4
 
 
 def words(count: int, *, seed: int, image: int, stage: int, digit: int) -> Words:
-    """The words of one digit of a picture.
+    """The words of one digit of a picture; see `words_of_digits`."""
+    return words_of_digits(count, 1, seed=seed, image=image, stage=stage, first=digit)[0]
+
+
+def words_of_digits(
+    count: int, digits: int, *, seed: int, image: int, stage: int, first: int = 0
+) -> tuple[Words, ...]:
+    """The words of some digits of a picture.
 
     Args:
         count: values of the picture; word `(y * width + x) * 3 + c` is that of channel `c` there.
+        digits: how many.
         seed: 0 to 2^64 - 1.
         image: which picture of the request, 0 to 2^32 - 1.
         stage: position of the component in the cascade.
-        digit: which digit of a value, counted over all planes.
+        first: number of the first digit, counted over all planes.
 
     Returns:
-        `[count]` uint32.
+        `[count]` uint32 of each digit.
 
     Raises:
         InvalidRequest: the seed or the image index is out of range.
@@ -36,5 +44,11 @@ def words(count: int, *, seed: int, image: int, stage: int, digit: int) -> Words
         raise InvalidRequest(
             f"image_index: expected 0 to 2^32 - 1, got {image}", field="image_index"
         )
-    blocks = np.arange(-(-count // WORDS_PER_BLOCK), dtype=np.uint32)
-    return philox((blocks, digit, stage, image), seed).reshape(-1)[:count]
+    found = np.empty((digits, -(-count // WORDS_PER_BLOCK), WORDS_PER_BLOCK), np.uint32)
+    for begin in range(0, found.shape[1], CHUNK):
+        blocks = np.arange(begin, min(begin + CHUNK, found.shape[1]), dtype=np.uint32)
+        # All digits in one call: of a small picture its calls take longer than its numbers.
+        digit = np.repeat(np.arange(first, first + digits), len(blocks))
+        made = philox((np.tile(blocks, digits), digit, stage, image), seed)
+        found[:, begin : begin + CHUNK] = made.reshape(digits, len(blocks), WORDS_PER_BLOCK)
+    return tuple(found.reshape(digits, -1)[:, :count])

@@ -51,6 +51,13 @@ class TextEncoderFamily:
             raise InvalidRequest(f"{field}: the text encoder takes none", field=field)
         return TextPlan()
 
+    def with_own_picture(
+        self, spec: TextEncoderSpec, plan: TextPlan, low: tuple[int, int]
+    ) -> TextPlan:
+        """Refused: words are no picture."""
+        del plan, low
+        raise InvalidRequest(f"image: {spec.name} starts from none", field="image")
+
     def settings(self, spec: TextEncoderSpec, plan: TextPlan) -> Mapping[str, Any]:
         """Nothing was chosen."""
         del spec, plan
@@ -78,7 +85,7 @@ class TextEncoderFamily:
 
         tokenizer = PromptTokenizer(read(spec.tokenizer_file), spec.max_tokens)
 
-        def check(handoff: Handoff) -> None:
+        def check(handoff: Handoff, _: object) -> None:
             if handoff.prompt is None:
                 raise InvalidRequest("prompt: the text encoder needs one", field="prompt")
             tokenizer(handoff.prompt)

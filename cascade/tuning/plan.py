@@ -33,6 +33,7 @@ from cascade.tuning.dummy_inputs import default_shapes
 from cascade.tuning.options import EngineOptions
 from cascade.tuning.ranking import lossy_precisions, preferred, request_ms
 from cascade.tuning.records import Tuning, read_tuning, tuning_key
+from cascade.weights.source import GraphSource
 
 Pair = tuple[EngineKind, Precision]
 
@@ -214,8 +215,8 @@ def choice_for(component: ComponentSpec, choice: EngineChoice, role: str) -> Eng
 
 def graph_for(
     bundle: Bundle, component: ComponentSpec, choice: EngineChoice, role: str = NET
-) -> bytes:
-    """The bytes that a choice runs, their hash checked.
+) -> GraphSource:
+    """The graph that a choice runs, its hash checked.
 
     Raises:
         ManifestError: the file is not what the manifest says.

@@ -24,6 +24,7 @@ from cascade.errors import InvalidRequest, ParityError
 from cascade.precision import Precision
 from cascade.tuning.dummy_inputs import dummy_inputs, free_axes
 from cascade.types import Array
+from cascade.weights.source import GraphSource, whole_graph
 from export.parity import compare_engines
 from export.weights.graph_constants import Constants
 from export.weights.rounding import Storage, release
@@ -54,7 +55,7 @@ def released_network(bundle: Bundle, preset: StagePreset) -> EfficientUNet:
     spec = diffusion_specs(bundle.manifest.components)[position - 1]
     config = preset.unet.with_guidance() if spec.guidance.taught else preset.unet
     network = EfficientUNet(config)
-    form = onnx.load_from_string(gpu_graph(bundle, spec.graph, Precision.FP16))
+    form = onnx.load_from_string(whole_graph(gpu_graph(bundle, spec.graph, Precision.FP16)))
     try:
         network.load_state_dict(read_state(form, config, network.state_dict()))
     except (KeyError, RuntimeError, ValueError) as exc:
@@ -63,7 +64,7 @@ def released_network(bundle: Bundle, preset: StagePreset) -> EfficientUNet:
             field="bundle",
         ) from exc
     check_grid(network, spec)
-    prove(network, bundle.read(spec.graph.file), spec)
+    prove(network, bundle.read_graph(spec.graph, Precision.FP32), spec)
     return network.eval()
 
 
@@ -144,7 +145,7 @@ def check_grid(network: EfficientUNet, spec: DiffusionSpec) -> None:
         )
 
 
-def prove(network: EfficientUNet, graph: bytes, spec: DiffusionSpec) -> None:
+def prove(network: EfficientUNet, graph: GraphSource, spec: DiffusionSpec) -> None:
     """Compare with the bundle's own graph.
 
     Raises:

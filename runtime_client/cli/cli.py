@@ -24,7 +24,9 @@ from cascade.request import GenerateRequest
 from cascade.types import ImageU8
 from runtime_client.cli.connection_flags import add_connection_flags, connection_config
 from runtime_client.cli.contradictions import refuse_contradictions
-from runtime_client.config import DEFAULT_CUT, DEFAULT_LINGER_S, FALLBACKS, ClientConfig
+from runtime_client.cli.placement_flags import add_placement_flags, cut_by
+from runtime_client.cli.upscale_cli import register_upscale
+from runtime_client.config import DEFAULT_LINGER_S, FALLBACKS, ClientConfig
 
 PREVIEWS = 8
 OUTPUT_HELP = "the picture: .png, .webp, .jpg, .avif, or - for a PNG on standard output"
@@ -33,6 +35,7 @@ OUTPUT_HELP = "the picture: .png, .webp, .jpg, .avif, or - for a PNG on standard
 def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the subcommands."""
     register_generate(subparsers)
+    register_upscale(subparsers)
     register_fetch(subparsers)
     register_cancel(subparsers)
 
@@ -47,9 +50,10 @@ def register_generate(subparsers: "argparse._SubParsersAction[argparse.ArgumentP
     add("prompt", nargs="?", metavar="PROMPT", help="what the picture shows, up to 1000 characters; needed unless --from or the cascade begins otherwise")
     add("-o", "--output", type=Path, metavar="FILE", help=OUTPUT_HELP + "; needed unless --detach")
     add("--from", dest="source", type=Path, metavar="PICTURE", help="make that picture of ours again, pixel by pixel, or say why that cannot be (default: none)")
-    add("--cut", type=int, default=DEFAULT_CUT, metavar="N", help=f"components that run here, 0 to all of them (default: {DEFAULT_CUT})")
     add("--seed", type=int, metavar="N", help="0 to 2^64-1; same seed, same picture (default: 0)")
     add("--image-index", type=int, metavar="N", help="which picture of that seed, 0 to 2^32-1 (default: 0)")
+    add("--count", type=int, metavar="N", help="pictures of each prompt, 1 to 10000, with image indices from --image-index on, written to FILE with their number (default: one, to FILE)")
+    add("--prompts", type=Path, metavar="LIST", help="text file with a prompt on each line; all are drawn, FILE gets their number (default: PROMPT alone)")
     add("--steps", type=option(int), metavar="STAGE=N", help="denoising steps, 1 to 1000 (default: the bundle's)", **per_stage)
     add("--guidance", type=option(float), metavar="STAGE=W", help="guidance weight, 0 to 100; 1 is none (default: the bundle's)", **per_stage)
     add("--augmentation", type=option(float), metavar="STAGE=L", help="noise on the input of a super-resolution stage (default: the bundle's)", **per_stage)
@@ -69,6 +73,7 @@ def register_generate(subparsers: "argparse._SubParsersAction[argparse.ArgumentP
     add("--linger", type=float, metavar="S", help=f"how long a server on the network works on when the connection is lost, so that it can be resumed (default: {DEFAULT_LINGER_S:g})")
     add("--detach", action="store_true", help="leave the rest to --server, print the request id and end; see `cascade fetch` (default: off)")
     # fmt: on
+    add_placement_flags(parser)
     add_connection_flags(
         parser, "host:port or unix:PATH (default: start a private server where the cut needs one)"
     )
@@ -121,6 +126,18 @@ def run_generate(args: argparse.Namespace) -> int:
         choices=tuple(parse_choice(text) for text in args.choices),
     )
     refuse_contradictions(args)
+    if args.count is not None or args.prompts is not None:
+        from runtime_client.cli.many_pictures import (
+            read_prompts,
+            refuse_beside_many,
+            run_many,
+            wanted_of,
+        )
+
+        refuse_beside_many(wanted)
+        prompts = [args.prompt] if args.prompts is None else read_prompts(args.prompts)
+        count = 1 if args.count is None else args.count
+        return run_many(wanted, wanted_of(prompts, count, args.image_index or 0, args.output))
     (submit_detached if args.detach else run_foreground)(wanted)
     return DONE
 
@@ -172,7 +189,7 @@ def config_of(args: argparse.Namespace) -> ClientConfig:
     """The client's configuration from the command line."""
     return replace(
         connection_config(args),
-        cut=args.cut,
+        cut=cut_by(args),
         threads=args.threads,
         engine=args.engine,
         precision=args.precision,
@@ -218,7 +235,7 @@ def picture_of(path: Path) -> ImageU8:
 def refuse_beside_source(args: argparse.Namespace) -> None:
     """Raise `InvalidRequest` for what the picture of `--from` says already."""
     said = (
-        "prompt", "seed", "image_index", "steps", "guidance", "augmentation", "choices",
+        "prompt", "seed", "image_index", "count", "prompts", "steps", "guidance", "augmentation", "choices",
         "label", "picture", "first_stage", "last_stage",
     )  # fmt: skip
     given = [name for name in said if getattr(args, name) not in (None, [])]

@@ -10,8 +10,10 @@ import os
 from pathlib import Path
 
 from cascade.bundle.default_bundle import DEFAULT_WORDS
+from runtime_client.cli.placement_flags import placed_by
 from runtime_client.config import DEFAULT_TIMEOUT_S, DEFAULT_WAIT_S, ClientConfig
 from runtime_client.credentials import TOKEN_VARIABLE
+from runtime_client.placement import HERE, THERE
 
 
 def add_connection_flags(parser: argparse.ArgumentParser, server: str) -> None:
@@ -49,11 +51,14 @@ def connection_config(args: argparse.Namespace) -> ClientConfig:
     """A client that runs nothing here, by the flags and the token from the environment."""
     # gRPC's own lines come before the error that says the same.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    token = args.token
-    if not token and args.token_file is None and args.server is not None:
+    token, placed = args.token, placed_by(args) if "placement" in args else None
+    elsewhere = [place for place in (placed or {}).values() if place not in (HERE, THERE)]
+    names_a_server = args.server is not None or elsewhere
+    if not token and args.token_file is None and names_a_server:
         token = os.environ.get(TOKEN_VARIABLE, "")
     return ClientConfig(
         cut=0,
+        placement=placed,
         server=args.server,
         timeout_s=args.timeout,
         wait_s=args.wait,

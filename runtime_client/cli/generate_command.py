@@ -8,9 +8,11 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TextIO
+
+import numpy as np
 
 from cascade.boundary import Image
 from cascade.bundle.bundle import open_bundle
@@ -23,6 +25,7 @@ from cascade.system.nvidia import card_names
 from cascade.system.standard_streams import OutputLost
 from cascade.tuning.hints import as_line, hints_of, hints_wanted
 from cascade.tuning.plan import plan_here
+from cascade.types import PlaneU8
 from runtime_client.cli.contradictions import refuse_idle_server
 from runtime_client.cli.picture_file import check_target, write_picture
 from runtime_client.cli.picture_format import (
@@ -36,10 +39,18 @@ from runtime_client.cli.previews import PreviewFolder
 from runtime_client.cli.progress_bars import ProgressBars
 from runtime_client.cli.remake import Remake, check_engines_here, remake_of
 from runtime_client.cli.set_options import Choice, with_choices
-from runtime_client.cli.time_table import ENCODE_PNG, TOTAL, WorkRows, render, rows
+from runtime_client.cli.time_table import (
+    ENCODE_PNG,
+    TOTAL,
+    WorkRows,
+    render,
+    render_hops,
+    rows,
+)
 from runtime_client.client import Client
 from runtime_client.config import ClientConfig
-from runtime_client.result import Result
+from runtime_client.placement import HERE, THERE, placement_of
+from runtime_client.result import HopAccount, Result
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,6 +70,8 @@ class GenerateArgs:
     as_json: bool
     quiet: bool
     """No progress and no table; errors are said."""
+    alpha: PlaneU8 | None = None
+    """`[height, width]` of the picture to be written, where it is to be transparent."""
     choices: tuple[Choice, ...] = ()
     """Options beside those of `request`, as `--set` gives them."""
 
@@ -76,8 +89,7 @@ def run_foreground(args: GenerateArgs) -> None:
     try:
         client, request, remake = prepared(args)
         with client:
-            count = len(client.bundle.manifest.components)
-            refuse_idle_server(client.config.cut, count, client.config.server)
+            refuse_idle_server(client.placement, client.config.server)
             if not args.request_id:
                 warn(client, request)
                 hint(args, client)
@@ -96,7 +108,7 @@ def run_foreground(args: GenerateArgs) -> None:
                 metadata = metadata_of(client.bundle.manifest, request, result)
             if remake is not None:
                 remake.check_picture(result.image)
-            seconds = save(output, result, metadata)
+            seconds = save(output, result, metadata, args.alpha)
             seconds[TOTAL] = time.perf_counter() - begun
             manifest = client.bundle.manifest
     finally:
@@ -135,8 +147,8 @@ def hint(args: GenerateArgs, client: Client) -> None:
     if args.quiet or args.as_json or not hints_wanted():
         return
     config, components = client.config, client.bundle.manifest.components
-    mine = len(components) if config.server is None else config.cut
-    plan = plan_here(client.bundle.manifest, config.engine_options, range(mine))
+    mine = client.placement.at(HERE) if config.addresses else tuple(range(len(components)))
+    plan = plan_here(client.bundle.manifest, config.engine_options, mine)
     line = as_line(hints_of(plan, card_names()))
     if line:
         sys.stderr.write(f"hint: {line}\n")
@@ -165,12 +177,13 @@ def prepared(args: GenerateArgs) -> tuple[Client, GenerateRequest, Remake | None
     if args.source is None:
         client = Client(args.bundle, args.config)
         return client, with_choices(client.bundle.manifest, args.request, args.choices), None
-    bundle = open_bundle(args.bundle, args.config.require_signature)
+    bundle = open_bundle(args.bundle, args.config.require_signature, runs=())
     remake = remake_of(args.source, read_metadata(args.source), bundle.manifest)
-    count = len(bundle.manifest.components)
-    mine = count if args.config.server is None else min(args.config.cut, count)
-    check_engines_here(remake, range(mine), bundle.manifest)
-    config = replace(args.config, engine=remake.engine, precision=remake.precision)
+    given = args.config
+    placement = placement_of(bundle.manifest, given.cut, given.placement, given.server)
+    private = placement.at(THERE) if given.server is None else ()
+    check_engines_here(remake, (*placement.at(HERE), *private), bundle.manifest)
+    config = replace(given, engine=remake.engine, precision=remake.precision)
     request = replace(remake.request, previews=args.request.previews)
     return Client(bundle, config), request, remake
 
@@ -188,10 +201,13 @@ def watchers_of(
     return watchers
 
 
-def save(output: Path, result: Result, metadata: dict[str, Any]) -> dict[str, float]:
+def save(
+    output: Path, result: Result, metadata: dict[str, Any], alpha: PlaneU8 | None = None
+) -> dict[str, float]:
     """Write the picture; returns the seconds of the whole run so far."""
     begun = time.perf_counter()
-    write_picture(output, encode_picture(result.image, format_of(output), as_text(metadata)))
+    image = result.image if alpha is None else np.dstack([result.image, alpha])
+    write_picture(output, encode_picture(image, format_of(output), as_text(metadata)))
     return {**result.seconds, ENCODE_PNG: time.perf_counter() - begun}
 
 
@@ -215,6 +231,8 @@ def report(
         elif not args.quiet:
             words = computed_rows(manifest, result)
             out.write(render(table, result.bytes_up, result.bytes_down, words) + "\n")
+            if args.config.placement is not None:
+                out.write(render_hops(result.hops) + "\n")
         out.flush()
     except OutputLost as lost:
         # For people the picture is the result and the table a courtesy; for programs the object is.
@@ -243,7 +261,14 @@ def as_object(
         "seconds": {name: round(spent, 6) for name, spent in table.items()},
         "bytes_up": result.bytes_up,
         "bytes_down": result.bytes_down,
+        "hops": [hop_object(hop) for hop in result.hops],
     }
+
+
+def hop_object(hop: HopAccount) -> dict[str, Any]:
+    """One hop as JSON."""
+    seconds = {name: round(spent, 6) for name, spent in hop.seconds.items()}
+    return {**asdict(hop), "seconds": seconds}
 
 
 def work_rows(manifest: Manifest, result: Result) -> WorkRows:
@@ -256,8 +281,13 @@ def work_rows(manifest: Manifest, result: Result) -> WorkRows:
         if not isinstance(spec.makes, Image):
             words += names
         elif spec.name in result.images:
-            (here if position < result.cut else there).extend(names)
+            (here if ran_here(result, position, spec.name) else there).extend(names)
     return WorkRows(words=words, here=here, there=there)
+
+
+def ran_here(result: Result, position: int, name: str) -> bool:
+    """Whether a component was to run here."""
+    return position < result.cut if result.cut is not None else result.sides.get(name) == HERE
 
 
 def computed_rows(manifest: Manifest, result: Result) -> dict[str, str]:

@@ -33,6 +33,16 @@ MAX_TEXT = 1 << 16
 """Characters of one field that is read back: a prompt has 1000 at most."""
 
 
+def check_transparency(path: Path) -> None:
+    """Raise `InvalidRequest` where a transparent picture would lose what makes it so."""
+    if format_of(path) == "JPEG":
+        raise InvalidRequest(
+            f"output: {path}: a JPEG holds no transparency, and the picture has some: end the name "
+            "in .png or .webp",
+            field="output",
+        )
+
+
 def format_of(path: Path) -> str:
     """Pillow's name of the format that a path asks for; PNG for standard output.
 
@@ -60,7 +70,7 @@ def encode_picture(image: ImageU8, format_: str, metadata: Mapping[str, str]) ->
     """The file's bytes; the same for the same pixels and metadata.
 
     Args:
-        image: `[H, W, 3]` uint8.
+        image: `[H, W, 3]` uint8, or `[H, W, 4]` with transparency where the format has it.
         format_: as `format_of` returned it.
         metadata: to be kept inside, key to text.
     """

@@ -49,6 +49,8 @@ def start_of(request: GenerateRequest) -> dict[str, Any]:
         given["label"] = request.label
     if request.picture is not None:
         given["start_pixels"] = pixels_digest(request.picture)
+    if request.own_picture:
+        given["own_picture"] = True
     if request.first_stage is not None:
         given["first_stage"] = request.first_stage
     return given

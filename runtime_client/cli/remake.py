@@ -6,7 +6,7 @@ metadata; neither formats nor a client.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -93,8 +93,9 @@ def remake_of(source: Path, metadata: Mapping[str, str], manifest: Manifest) -> 
     if "request_id" in metadata and "prompt" not in metadata:
         raise refuse("it was fetched by its request id, and only the server knew what was asked")
     if "start_pixels" in metadata:
+        way = "`cascade upscale`" if "own_picture" in metadata else "--picture"
         raise refuse(
-            "it began with a picture that it does not hold: ask with --picture and its seed, "
+            f"it began with a picture that it does not hold: ask with {way} and its seed, "
             f"{metadata.get('seed', '')[:20]}"
         )
     missing = [name for name in NEEDED if name not in metadata]
@@ -159,7 +160,7 @@ def options_in(text: str, manifest: Manifest) -> dict[str, FamilyOptions]:
     return found
 
 
-def check_engines_here(remake: Remake, positions: range, manifest: Manifest) -> None:
+def check_engines_here(remake: Remake, positions: Iterable[int], manifest: Manifest) -> None:
     """Raise `InvalidRequest` where an engine that is needed on this machine is not installed.
 
     Args:

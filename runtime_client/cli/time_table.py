@@ -6,6 +6,8 @@ Knows seconds by name and the order of the work; measures nothing.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from runtime_client.result import HopAccount
+
 ENCODE_PNG = "write picture"
 REST = "everything else"
 TOTAL = "total"
@@ -66,4 +68,19 @@ def render(
     if bytes_up or bytes_down:
         lines.append(f"{'bytes up':<{width}}  {bytes_up:>10,}")
         lines.append(f"{'bytes down':<{width}}  {bytes_down:>10,}")
+    return "\n".join(lines)
+
+
+def render_hops(hops: Sequence[HopAccount]) -> str:
+    """One line for each hop: its components, where they ran, milliseconds, bytes each way."""
+    places = [f"{hop.side} {hop.server}".strip() for hop in hops]
+    names = [", ".join(hop.components) for hop in hops]
+    wide, wider = max(map(len, ["hop", *names])), max(map(len, ["where", *places]))
+    title = f"{'hop':<{wide}}  {'where':<{wider}}  {'ms':>10}"
+    lines = [f"{title}  {'bytes up':>10}  {'bytes down':>10}"]
+    for name, place, hop in zip(names, places, hops, strict=True):
+        line = f"{name:<{wide}}  {place:<{wider}}  {1000 * sum(hop.seconds.values()):>10.1f}"
+        if hop.bytes_up or hop.bytes_down:
+            line += f"  {hop.bytes_up:>10,}  {hop.bytes_down:>10,}"
+        lines.append(line)
     return "\n".join(lines)

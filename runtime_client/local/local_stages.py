@@ -17,6 +17,7 @@ from cascade.stage_factory import open_stage
 from cascade.tuning.options import EngineOptions
 from cascade.tuning.plan import plan_here
 from cascade.types import Array
+from cascade.weights.source import GraphSource
 from runtime_client.deadline import Deadline
 
 INSIST_S = 0.05
@@ -143,7 +144,7 @@ class LocalStages:
     def _open_stage(self, position: int) -> EngineStage:
         plan = plan_here(self._bundle.manifest, self._options, (position,))
 
-        def make_engine(graph: bytes, choice: EngineChoice) -> Engine:
+        def make_engine(graph: GraphSource, choice: EngineChoice) -> Engine:
             return SerializedEngine(open_engine(graph, choice, cache=plan.cache))
 
         return open_stage(self._bundle, position, plan, make_engine)

@@ -42,14 +42,18 @@ class PrivateServer:
     """One child process and its folder."""
 
     def __init__(
-        self, bundle_folder: Path, plan: EnginePlan, cut: int, signed_by: Path | None = None
+        self,
+        bundle_folder: Path,
+        plan: EnginePlan,
+        components: Sequence[str],
+        signed_by: Path | None = None,
     ) -> None:
         """Start the child; returns at once, before it is ready.
 
         Args:
             bundle_folder: the bundle to serve.
             plan: how each component is run.
-            cut: the first component that it hosts.
+            components: names of those that it hosts.
             signed_by: the public key that must have signed the bundle, if any must.
 
         Raises:
@@ -61,7 +65,7 @@ class PrivateServer:
         self._path = self._folder / SOCKET_NAME
         command = [sys.executable, "-m", "cascade", "serve"]
         command += ["--bundle", str(bundle_folder.resolve()), "--listen", self.address]
-        command += ["--cut", str(cut), "--until-stdin-closes"]
+        command += ["--components", ",".join(components), "--until-stdin-closes"]
         if signed_by is not None:
             command += ["--require-signature", str(signed_by.resolve())]
         # Its first request is at hand already, and does what a warm-up would.
@@ -91,6 +95,11 @@ class PrivateServer:
     def address(self) -> str:
         """Where it listens, as `ClientConfig.server` would say it."""
         return f"{UNIX_PREFIX}{self._path}"
+
+    @property
+    def process_id(self) -> int:
+        """Of the child, for measuring what it uses."""
+        return self._child.pid
 
     @property
     def is_alive(self) -> bool:

@@ -6,6 +6,7 @@ One per client, used from any thread. Assembles and closes; what each part does,
 from concurrent.futures import ThreadPoolExecutor
 
 from cascade.system.owning_process import OwningProcess
+from runtime_client.config import PictureFormat
 from runtime_client.remote.context_uploads import ContextUploads
 from runtime_client.remote.pending_cancels import PendingCancels
 from runtime_client.remote.server_link import ServerLink
@@ -17,13 +18,15 @@ UPLOAD_THREADS = 4
 class Connection:
     """The parts, for the lifetime of a client."""
 
-    def __init__(self, link: ServerLink) -> None:
+    def __init__(self, link: ServerLink, picture_format: PictureFormat = "auto") -> None:
         """Nothing is sent yet.
 
         Args:
             link: to the server; closed with this.
+            picture_format: as in `ClientConfig`.
         """
         self.link = link
+        self.picture_format = picture_format
         self._uploader = ThreadPoolExecutor(UPLOAD_THREADS, "cascade-upload")
         self.contexts = ContextUploads(self._uploader, link)
         self.pending_cancels = PendingCancels(link)

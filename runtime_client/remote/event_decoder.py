@@ -4,7 +4,7 @@ Refuses what is out of turn, of another size or without its picture. Knows the c
 connection.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from cascade.boundary import Image
 from cascade.codecs.tensor import PackedTensor, unpack_tensor
@@ -14,7 +14,7 @@ from cascade.family import ComponentSpec
 from cascade.request import Handoff
 from cascade.types import ContextF16, ImageU8
 from runtime_client.remote.image_payload import decode_payload
-from runtime_client.remote.transfer_stats import TransferStats
+from runtime_client.remote.transfer_stats import UNPACK, TransferStats
 from wire.fragments import Fragment
 from wire.generate_events import Done, EncodedPreview, GenerateEvent, StageResult
 
@@ -32,6 +32,7 @@ class EventDecoder:
         stats: TransferStats,
         *,
         may_end_early: bool = False,
+        sizes: Mapping[str, tuple[int, int]] | None = None,
     ) -> None:
         """Nothing has come.
 
@@ -40,8 +41,10 @@ class EventDecoder:
             handoff: what the first of them starts from, as far as it is known here.
             stats: what the results say of their time is added to it.
             may_end_early: whether the last of the components may be left out.
+            sizes: width and height of what components make of a caller's own picture, by name.
         """
         self._components = list(components)
+        self._sizes = sizes or {}
         self._handoff = handoff
         self._stats = stats
         self._results = 0
@@ -55,7 +58,7 @@ class EventDecoder:
         """
         if isinstance(message, Done):
             return self._finished(message)
-        with self._stats.timed("serialise"):
+        with self._stats.timed_packing(UNPACK):
             if isinstance(message, StageResult):
                 return self._stage_finished(message)
             if isinstance(message, EncodedPreview):
@@ -79,8 +82,9 @@ class EventDecoder:
         if isinstance(made, Image):
             if result.image is None:
                 raise TransportError(f"the server sent {component.name} without its picture")
+            width, height = self._sizes.get(component.name, (made.width, made.height))
             image = decode_payload(
-                result.image, only(made.width), only(made.height), what=f"{component.name} picture"
+                result.image, only(width), only(height), what=f"{component.name} picture"
             )
         else:
             context = unpack_context(result.context)
@@ -99,7 +103,8 @@ class EventDecoder:
         # Of those that came in this call; a resumed one never sees the time of the others.
         names = {component.name for component in self._components[: self._results]}
         seconds = self._stats.finalize(done.seconds, names)
-        return Transferred(self._stats.bytes_up, self._stats.bytes_down, seconds)
+        packing = dict(self._stats.packing)
+        return Transferred(self._stats.bytes_up, self._stats.bytes_down, seconds, packing)
 
 
 def only(size: int) -> range:

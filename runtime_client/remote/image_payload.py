@@ -4,19 +4,20 @@ A server is not trusted with sizes: the expected ones are named by the caller an
 pixel is decoded. Knows no message.
 """
 
-from cascade.codecs.image import decode_image, encode_image
+from cascade.codecs.image import decode_image, encode_image, lossless_format
 from cascade.errors import InvalidRequest, TransportError
 from cascade.types import ImageU8
 from wire.payloads import EncodedImage
 
 
 def encode_smallest(image: ImageU8) -> EncodedImage:
-    """A picture without loss in the fewest bytes: lossless WebP, or the pixels themselves."""
+    """A picture without loss in the fewest bytes: packed, or the pixels themselves."""
     height, width = image.shape[:2]
     # Both, for a picture of noise grows under WebP.
-    webp, raw = encode_image(image, "webp"), encode_image(image, "raw")
-    if len(webp) < len(raw):
-        return EncodedImage(width=width, height=height, format="webp", data=webp)
+    format_ = lossless_format(height, width)
+    packed, raw = encode_image(image, format_), encode_image(image, "raw")
+    if len(packed) < len(raw):
+        return EncodedImage(width=width, height=height, format=format_, data=packed)
     return EncodedImage(width=width, height=height, format="raw", data=raw)
 
 

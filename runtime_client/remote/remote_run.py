@@ -6,17 +6,19 @@ here: the call is a value, `ResumableStream` sends it, `EventDecoder` reads what
 
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from math import isqrt
 
 from cascade.addresses import UNIX_PREFIX
 from cascade.boundary import Context, Image, Prompt, longest_side, value_of
-from cascade.codecs.image import ImageFormat
+from cascade.codecs.image import LONGEST_WEBP, ImageFormat
 from cascade.codecs.tensor import pack_tensor
 from cascade.errors import (
     BundleMismatch,
     Cancelled,
     CascadeError,
     DeadlineExceeded,
+    PlacementError,
     PrecisionMismatch,
     StageError,
     TransportError,
@@ -26,7 +28,7 @@ from cascade.families import cost_of
 from cascade.family import ComponentSpec
 from cascade.precision import Precision
 from cascade.request import GenerateRequest, Handoff
-from runtime_client.config import is_on_this_machine
+from runtime_client.config import PictureFormat, is_on_this_machine
 from runtime_client.deadline import Deadline
 from runtime_client.remote.connection import Connection
 from runtime_client.remote.event_decoder import EventDecoder
@@ -34,7 +36,7 @@ from runtime_client.remote.image_payload import encode_smallest
 from runtime_client.remote.request_identity import DisconnectPolicy, RequestIdentity
 from runtime_client.remote.resumable_stream import InlineStart, ResumableStream
 from runtime_client.remote.server_link import Peer
-from runtime_client.remote.transfer_stats import TransferStats
+from runtime_client.remote.transfer_stats import PACK, TransferStats
 from wire.generate_call import GenerateCall
 from wire.payloads import ContextReference, EncodedImage
 from wire.starts import ContextStart, ImageStart, LabelStart, NoiseStart, PromptStart, Start
@@ -54,6 +56,17 @@ class RemoteWork:
     precisions: Mapping[str, Precision] = field(default_factory=dict)
     """What some of them must compute in."""
     identity: RequestIdentity = field(default_factory=RequestIdentity)
+
+    def require_fit(self, peer: Peer) -> None:
+        """Refuse a server that hosts another bundle's part, or computes it otherwise.
+
+        Raises:
+            BundleMismatch: it does not host every component; `PlacementError` where they are
+                placed by name.
+            PrecisionMismatch: it computes one in another precision.
+        """
+        check_hosted(peer, self.components, is_placed=self.identity.is_placed)
+        check_precisions(peer, self.precisions)
 
 
 class RemoteRun:
@@ -77,7 +90,7 @@ class RemoteRun:
             work.connection,
             work.deadline,
             self._stats,
-            largest_picture=longest_side(component.makes for component in work.components),
+            largest_picture=largest_picture(work.components, request),
         )
 
     def events(self) -> Iterator[Event]:
@@ -85,8 +98,7 @@ class RemoteRun:
         cancels = self._work.connection.pending_cancels
         try:
             peer = self._stream.handshake()
-            check_hosted(peer, self._work.components)
-            check_precisions(peer, self._work.precisions)
+            self._work.require_fit(peer)
             policy = policy_at(peer, self._work.identity.on_disconnect)
             with self._stream.slot(peer):
                 # Before the call is sent: a break in that very moment may leave the server with the
@@ -113,7 +125,7 @@ class RemoteRun:
 
     def _decoded_events(self, peer: Peer, policy: DisconnectPolicy) -> Iterator[Event]:
         """Send the call, and decode what comes up to the end."""
-        with self._stats.timed("serialise"):
+        with self._stats.timed_packing(PACK):
             image = self._encoded_image()
         handle = self._uploaded_handle()
         start = self._start(None, image)
@@ -121,7 +133,9 @@ class RemoteRun:
         if handle is not None:
             inline = InlineStart(handle, start)
             start = self._start(ContextReference(handle=handle), image)
-        decoder = EventDecoder(self._work.components, self._handoff, self._stats)
+        decoder = EventDecoder(
+            self._work.components, self._handoff, self._stats, sizes=self._request.sizes
+        )
         for message in self._stream.messages(peer, self._call(peer, policy, start), inline):
             event = decoder.event(message)
             if event is not None:
@@ -140,7 +154,7 @@ class RemoteRun:
             last_stage=components[-1].name,
             options=request.options,
             precisions=self._work.precisions,
-            format=best_format(peer),
+            format=best_format(peer, self._work.connection.picture_format, largest_side(request)),
             previews=request.previews,
             preview_every=preview_steps(request, components),
             joins_fragments=True,
@@ -157,12 +171,20 @@ class RemoteRun:
         """
         first = self._work.components[0]
         if value_of(Context, first.starts_from) is None:
-            return start_without_context(first, self._handoff, image)
+            start = start_without_context(first, self._handoff, image)
+            if isinstance(start, ImageStart):
+                return replace(start, own_picture=self._request.own_picture)
+            return start
+        own = self._request.own_picture
         if context is None:
+            if self._handoff.context is None and image is not None and own:
+                return ImageStart(image, own_picture=True)
             if self._handoff.context is None:
                 raise StageError("a remote stage after the text encoder needs a context")
             context = ContextReference(tensor=pack_tensor(self._handoff.context))
-        return ContextStart(context) if image is None else ImageStart(image, context)
+        if image is None:
+            return ContextStart(context)
+        return ImageStart(image, context, own_picture=own)
 
     def _uploaded_handle(self) -> bytes | None:
         """The context's handle, if an upload was begun; waits for it and counts what it cost."""
@@ -243,10 +265,29 @@ def policy_at(peer: Peer, configured: DisconnectPolicy) -> DisconnectPolicy:
     return configured
 
 
-def check_hosted(peer: Peer, components: tuple[ComponentSpec, ...]) -> None:
-    """Raise `BundleMismatch` unless the server hosts every component needed."""
+def check_hosted(
+    peer: Peer, components: tuple[ComponentSpec, ...], *, is_placed: bool = False
+) -> None:
+    """Raise `BundleMismatch` unless the server hosts every component needed.
+
+    Args:
+        peer: the server.
+        components: that it is to run.
+        is_placed: whether they are placed there by name, and not by a cut.
+
+    Raises:
+        PlacementError: one that is placed there by name is not hosted.
+    """
+    hosted = [component.name for component in peer.info.components]
     for component in components:
-        if component.name not in {c.name for c in peer.info.components}:
+        if component.name not in hosted and is_placed:
+            raise PlacementError(
+                f"{component.name} is placed on {peer.address}, which hosts "
+                f"{', '.join(hosted)[:200]}: place it elsewhere, or start that server with "
+                f"--components {','.join([*hosted, component.name])[:300]}",
+                field="placement",
+            )
+        if component.name not in hosted:
             raise BundleMismatch(
                 f"the server does not host {component.name}: lower its --cut, or raise this one's",
                 field="cut",
@@ -267,9 +308,29 @@ def check_precisions(peer: Peer, asked: Mapping[str, Precision]) -> None:
             )
 
 
-def best_format(peer: Peer) -> ImageFormat:
-    """The lossless format that costs least on the way to that server."""
+def largest_side(request: GenerateRequest) -> int:
+    """Longest side of what is made of a caller's own picture; 0 for declared sizes."""
+    return max((side for size in request.sizes.values() for side in size), default=0)
+
+
+def largest_picture(components: Sequence[ComponentSpec], request: GenerateRequest) -> int:
+    """Side in pixels of a square that holds as much as the largest result."""
+    own = [width * height for width, height in request.sizes.values()]
+    return max(longest_side(c.makes for c in components), isqrt(max(own, default=0)) + 1)
+
+
+def best_format(peer: Peer, wanted: PictureFormat = "auto", longest: int = 0) -> ImageFormat:
+    """The lossless format that costs least on the way to that server.
+
+    Args:
+        peer: the server.
+        wanted: as in `ClientConfig.picture_format`; one that the server lacks is not taken.
+        longest: longest side of a result that is not of the declared size.
+    """
     offered = peer.info.image_formats
+    too_long = wanted == "webp" and longest > LONGEST_WEBP
+    if wanted != "auto" and wanted in offered and not too_long:
+        return wanted
     if is_on_this_machine(peer.address) and "raw" in offered:
         return "raw"
-    return "webp" if "webp" in offered else "png"
+    return "webp" if "webp" in offered and longest <= LONGEST_WEBP else "png"

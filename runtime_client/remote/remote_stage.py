@@ -1,4 +1,4 @@
-"""The remote stage: every component after the cut, behind the same face as a local one.
+"""The remote stage: components in a row on one server, behind the same face as a local one.
 
 `generate` cannot tell it apart. Learns of the context early and uploads it while the device is
 still denoising. Knows a connection; not what ran before it.
@@ -13,12 +13,7 @@ from cascade.precision import Precision
 from cascade.request import GenerateRequest, Handoff
 from runtime_client.deadline import Deadline
 from runtime_client.remote.connection import Connection
-from runtime_client.remote.remote_run import (
-    RemoteRun,
-    RemoteWork,
-    check_hosted,
-    check_precisions,
-)
+from runtime_client.remote.remote_run import RemoteRun, RemoteWork
 from runtime_client.remote.request_identity import RequestIdentity
 
 
@@ -66,9 +61,11 @@ class RemoteStage:
             BundleMismatch: as `run`, and whatever else it would find before it sends anything.
             CascadeError: see `run`.
         """
-        peer = self._work.connection.link.peer(self._work.deadline)
-        check_hosted(peer, self._work.components)
-        check_precisions(peer, self._work.precisions)
+        self._work.require_fit(self._work.connection.link.peer(self._work.deadline))
+
+    def raise_failure(self) -> None:
+        """Raise what the handshake failed with, if it has failed; never waits."""
+        self._work.connection.link.raise_failure()
 
     def prefetch(self, handoff: Handoff) -> None:
         """Start the handshake, and the upload of the context once there is one."""

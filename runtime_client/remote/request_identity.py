@@ -23,3 +23,5 @@ class RequestIdentity:
     request_id: str = ""
     """Empty makes one per run."""
     on_disconnect: DisconnectPolicy = field(default_factory=DisconnectPolicy)
+    is_placed: bool = False
+    """Whether its components are placed on that server by name, and not by a cut; for errors."""

@@ -16,7 +16,7 @@ from runtime_client.deadline import Deadline
 from runtime_client.remote.connection import Connection
 from runtime_client.remote.retry import MAX_RESUMES, RETRIED, Retrier
 from runtime_client.remote.server_link import Peer
-from runtime_client.remote.transfer_stats import TransferStats
+from runtime_client.remote.transfer_stats import PACK, UNPACK, TransferStats
 from runtime_client.remote.transport import ByteStream
 from wire.fragments import Fragment, encode_fragment, split
 from wire.generate_call import GenerateCall, encode_generate
@@ -191,7 +191,7 @@ class ResumableStream:
 
     def _send(self, peer: Peer, call: GenerateCall) -> bytes:
         """One attempt at the call; returns its first event's bytes."""
-        with self._stats.timed("serialise"):
+        with self._stats.timed_packing(PACK):
             message = encode_generate(call)
         self._stats.bytes_up += len(message)
         with self._stats.timed("first"):
@@ -218,7 +218,7 @@ class ResumableStream:
         Raises:
             TransportError: more fragments than any answer of this bundle has.
         """
-        with self._stats.timed("serialise"):
+        with self._stats.timed_packing(UNPACK):
             message = decode_event(data)
             if not isinstance(message, Fragment):
                 return message

@@ -10,6 +10,10 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+PACK, SERVER_PACK, UNPACK = "pack", "server pack", "unpack"
+PACKING = (PACK, SERVER_PACK, UNPACK)
+"""Encoding here what goes up, encoding there what comes down, decoding it here."""
+
 
 @dataclass(slots=True)
 class TransferStats:
@@ -23,6 +27,8 @@ class TransferStats:
     (`first`) and for the later ones (`later`)."""
     reported: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
     """What the components' results said; already passed on with them."""
+    packing: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PACKING, 0.0))
+    """What `serialise` consists of, see `PACKING`; that of the server is known at the end."""
 
     @contextmanager
     def timed(self, name: str) -> Iterator[None]:
@@ -32,6 +38,17 @@ class TransferStats:
             yield
         finally:
             self.seconds[name] += time.perf_counter() - begun
+
+    @contextmanager
+    def timed_packing(self, part: str) -> Iterator[None]:
+        """Count the time of the block as `serialise`, and as that part of it."""
+        begun = time.perf_counter()
+        try:
+            yield
+        finally:
+            spent = time.perf_counter() - begun
+            self.seconds["serialise"] += spent
+            self.packing[part] += spent
 
     def report(self, seconds: Mapping[str, float]) -> None:
         """Note what a component's result says of its time."""
@@ -65,6 +82,7 @@ class TransferStats:
         # More is claimed than was waited for where the server encoded one stage while the next ran.
         hidden = max(0.0, claimed - waited)
         found["serialise"] = max(0.0, found["serialise"] + others - hidden)
+        self._finish_packing(others, hidden)
         wire = max(0.0, waited - claimed)
         # Nobody measures the two ways apart: what passed before the first event is taken for the
         # way up.
@@ -72,3 +90,11 @@ class TransferStats:
         found["upload"] += upward
         found["download"] = wire - upward
         return found
+
+    def _finish_packing(self, server_s: float, hidden_s: float) -> None:
+        """Take what was hidden off the parts of `serialise`, the server's first."""
+        self.packing[SERVER_PACK] = server_s
+        for part in (SERVER_PACK, UNPACK, PACK):
+            taken = min(self.packing[part], hidden_s)
+            self.packing[part] -= taken
+            hidden_s -= taken

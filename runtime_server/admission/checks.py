@@ -23,7 +23,7 @@ from cascade.errors import (
     TensorCodecError,
     UnknownContext,
 )
-from cascade.families import cost_of, default_plans, resolved
+from cascade.families import cost_of, default_plans, resolved, with_own_picture
 from cascade.family import StartCheck
 from cascade.precision import Precision
 from cascade.request import GenerateRequest, Handoff
@@ -140,11 +140,16 @@ class Admission:
         self.check_bundle(call.bundle_id)
         request = resolved(self._manifest.components, self._request(call), self._default_plans)
         check_presence(call)
-        start, first = self._start(call, identity)
+        first = self._first(call)
+        if isinstance(call.start, ImageStart) and call.start.own_picture:
+            # Before a pixel is decoded: what would come of it may be too large.
+            low = (call.start.image.width, call.start.image.height)
+            request = with_own_picture(self._manifest.components, request, first, low)
+        start = self._start(call, first, identity)
         last = self._last(call.last_stage, first)
-        self._check_hosted(call, first)
+        self._check_hosted(call, first, last)
         self._check_precisions(call.precisions, first, last)
-        self._start_checks[first](start)
+        self._start_checks[first](start, request.plans[self._manifest.components[first].name])
         return RequestPlan(
             request_id=call.request_id,
             request=request,
@@ -192,31 +197,40 @@ class Admission:
             options=call.options,
         )
 
-    def _start(self, call: GenerateCall, identity: str) -> tuple[Handoff, int]:
-        """What the work starts from, and the position that comes next."""
+    def _first(self, call: GenerateCall) -> int:
+        """Position of the component that the work begins with."""
         kind = call.start_kind
         if kind is None or kind == "resume":
             raise InvalidRequest("start: give a prompt, a context or an image", field="start")
         size = None
         if isinstance(call.start, ImageStart):
             size = (call.start.image.width, call.start.image.height)
-        first = first_position(self._manifest, kind, size, call.first_stage)
+            if call.start.own_picture:
+                check_named(call.first_stage)
+                size = None
+        return first_position(self._manifest, kind, size, call.first_stage)
+
+    def _start(self, call: GenerateCall, first: int, identity: str) -> Handoff:
+        """What the work starts from."""
         match call.start:
             case PromptStart(prompt):
-                return Handoff(prompt=prompt), first
+                return Handoff(prompt=prompt)
             case LabelStart(label):
-                return Handoff(label=label), first
+                return Handoff(label=label)
             case ContextStart(reference):
-                return Handoff(context=self._resolve(reference, "context.context", identity)), first
-            case ImageStart(encoded, reference, label):
-                context = None
-                if value_of(Context, self._manifest.components[first].starts_from) is not None:
-                    # Before the picture: it is looked up, the picture has to be decoded.
-                    context = self._resolve(
-                        reference or ContextReference(), "image.context", identity
-                    )
-                return Handoff(context=context, label=label, image=read_image(encoded)), first
-        return Handoff(), first
+                return Handoff(context=self._resolve(reference, "context.context", identity))
+            case ImageStart():
+                return self._image_start(call.start, first, identity)
+        return Handoff()
+
+    def _image_start(self, start: ImageStart, first: int, identity: str) -> Handoff:
+        """The picture, and what comes beside it."""
+        context = None
+        takes_words = value_of(Context, self._manifest.components[first].starts_from) is not None
+        if takes_words and not (start.own_picture and start.context is None):
+            # Before the picture: it is looked up, the picture has to be decoded.
+            context = self._resolve(start.context or ContextReference(), "image.context", identity)
+        return Handoff(context=context, label=start.label, image=read_image(start.image))
 
     def _resolve(self, reference: ContextReference, field: str, identity: str) -> ContextF16:
         """The embeddings that a reference means."""
@@ -253,14 +267,20 @@ class Admission:
             )
         return last
 
-    def _check_hosted(self, call: GenerateCall, first: int) -> None:
-        """Refuse a start whose next component does not run here."""
+    def _check_hosted(self, call: GenerateCall, first: int, last: int) -> None:
+        """Refuse a start whose next component does not run here, and an end beyond a gap."""
         if first not in self._start_checks:
             name = self._manifest.components[first].name
             hosted = self._manifest.components[min(self._start_checks)].name
             raise InvalidRequest(
                 f"{call.start_kind}: {name} does not run here, this server starts with {hosted}",
                 field=call.start_kind or "start",
+            )
+        gap = [at for at in range(first, last + 1) if at not in self._start_checks]
+        if gap:
+            here, away = (self._manifest.components[at].name for at in (gap[0] - 1, gap[0]))
+            raise InvalidRequest(
+                f"last_stage: {away} does not run here: stop after {here}", field="last_stage"
             )
 
     def _check_precisions(self, asked: Mapping[str, Precision], first: int, last: int) -> None:
@@ -292,6 +312,15 @@ def check_request_id(request_id: str) -> None:
     if not REQUEST_ID.fullmatch(request_id):
         raise InvalidRequest(
             f"request_id: expected 1 to {MAX_REQUEST_ID} of [A-Za-z0-9._-]", field="request_id"
+        )
+
+
+def check_named(first_stage: str) -> None:
+    """Raise `InvalidRequest` unless a caller's own picture comes with the name of a component."""
+    if not first_stage:
+        raise InvalidRequest(
+            "first_stage: with an own picture, name the component that starts from it",
+            field="first_stage",
         )
 
 

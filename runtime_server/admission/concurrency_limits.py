@@ -5,6 +5,7 @@ and names; neither queues nor sockets.
 """
 
 from collections import Counter
+from collections.abc import Sequence
 
 from cascade.boundary import Context, Image
 from cascade.bundle.manifest import Manifest
@@ -54,8 +55,16 @@ class InFlightLimits:
 
         Raises:
             ServerBusy: it does not fit now.
+            InvalidRequest: it never will.
         """
         delay_s = max(SHORTEST_RETRY_S, retry_after_s)
+        if size_bytes > self._max_bytes:
+            self._emit(RequestRefused("bytes"))
+            raise InvalidRequest(
+                f"image: this request holds {size_bytes} bytes, {self._max_bytes} are allowed for "
+                "all together (max_in_flight_bytes): send a smaller picture, or allow more",
+                field="image",
+            )
         if self._requests[identity] >= self._max_per_identity:
             self._emit(RequestRefused("identity"))
             raise ServerBusy(
@@ -87,31 +96,31 @@ class InFlightLimits:
 def held_bytes(plan: RequestPlan) -> int:
     """What a request holds while it is inside: what it starts from, and every result to come.
 
+    Of a caller's own picture also what its largest stage works on.
+
     Args:
         plan: the request.
     """
     start = sum(
         array.nbytes for array in (plan.start.context, plan.start.image) if array is not None
     )
-    return start + sum(cost.result_bytes for cost in plan.costs.values())
+    working = max((cost.working_bytes for cost in plan.costs.values()), default=0)
+    return start + working + sum(cost.result_bytes for cost in plan.costs.values())
 
 
-def check_bytes_suffice(manifest: Manifest, config: ServerConfig) -> None:
+def check_bytes_suffice(manifest: Manifest, config: ServerConfig, hosted: Sequence[int]) -> None:
     """Refuse budgets of bytes in which not even one request of the bundle fits.
 
     Raises:
         InvalidRequest: naming the setting and the least it must be.
     """
     sizes = [cost_of(spec).result_bytes for spec in manifest.components]
-    results = sum(sizes[config.cut :])
-    # The context comes with the request, or is a result; so is the picture before the first stage.
-    before = manifest.components[: config.cut]
-    contexts = [at for at, spec in enumerate(before) if isinstance(spec.makes, Context)]
-    images = [at for at, spec in enumerate(before) if isinstance(spec.makes, Image)]
-    start = sum(sizes[at] for at in (*contexts[-1:], *images[-1:]))
-    if config.max_in_flight_bytes < start + results:
+    runs = contiguous(hosted)
+    results = max(sum(sizes[at] for at in run) for run in runs)
+    held = max(start_bytes(manifest, sizes, run[0]) + sum(sizes[at] for at in run) for run in runs)
+    if config.max_in_flight_bytes < held:
         raise InvalidRequest(
-            f"max_in_flight_bytes: one request of {manifest.name} holds up to {start + results} "
+            f"max_in_flight_bytes: one request of {manifest.name} holds up to {held} "
             f"bytes, {config.max_in_flight_bytes} are allowed for all: allow more",
             field="max_in_flight_bytes",
         )
@@ -121,3 +130,29 @@ def check_bytes_suffice(manifest: Manifest, config: ServerConfig) -> None:
             f"{results} bytes, {config.result_store_bytes} are kept: allow more, or 0 to keep none",
             field="result_store_bytes",
         )
+
+
+def start_bytes(manifest: Manifest, sizes: Sequence[int], first: int) -> int:
+    """Bytes that a request brings which begins with the component at a position.
+
+    Args:
+        manifest: of the bundle.
+        sizes: of the components' results, by position.
+        first: where the request begins.
+    """
+    # The context comes with the request, or is a result; so is the picture before the first stage.
+    before = manifest.components[:first]
+    contexts = [at for at, spec in enumerate(before) if isinstance(spec.makes, Context)]
+    images = [at for at, spec in enumerate(before) if isinstance(spec.makes, Image)]
+    return sum(sizes[at] for at in (*contexts[-1:], *images[-1:]))
+
+
+def contiguous(positions: Sequence[int]) -> list[list[int]]:
+    """Rising positions in runs without a gap: no request goes on across one."""
+    runs: list[list[int]] = []
+    for at in positions:
+        if runs and at == runs[-1][-1] + 1:
+            runs[-1].append(at)
+        else:
+            runs.append([at])
+    return runs

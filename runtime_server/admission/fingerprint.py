@@ -29,6 +29,7 @@ def fingerprint(plan: RequestPlan) -> bytes:
         "last": plan.last,
         "options": {name: chosen for name, chosen in options.items() if any_said(chosen)},
         "format": plan.format,
+        "own_picture": bool(request.sizes),
         "context": None if start.context is None else context_handle(start.context).hex(),
         "image": None if start.image is None else list(start.image.shape),
     }

@@ -45,13 +45,13 @@ ENOUGH_S = 0.1
 """No further round of a size whose rounds have taken so long: large steps vary little."""
 
 
-def row_caps(text: str, manifest: Manifest, cut: int) -> dict[int, int | None]:
+def row_caps(text: str, manifest: Manifest, hosted: Sequence[int]) -> dict[int, int | None]:
     """Rows that may share a run by hosted position; None is to be measured.
 
     Args:
         text: `max_batch_rows` of the configuration.
         manifest: of the bundle.
-        cut: the first hosted position.
+        hosted: positions of the components that run here.
 
     Raises:
         InvalidRequest: the text names a component that the bundle does not have.
@@ -64,7 +64,7 @@ def row_caps(text: str, manifest: Manifest, cut: int) -> dict[int, int | None]:
             f"max_batch_rows: no component {unknown[0]!r}; this bundle has {', '.join(names)}",
             field="max_batch_rows",
         )
-    return {at: caps.get(name, caps.get(ALL)) for at, name in enumerate(names) if at >= cut}
+    return {at: caps.get(name, caps.get(ALL)) for at, name in enumerate(names) if at in hosted}
 
 
 class BatchCalibration:

@@ -70,6 +70,13 @@ class ServerConfig:
         default=0,
         metadata=means("Host only the components from this position on; 0 hosts all."),
     )
+    components: str = field(
+        default="",
+        metadata=means(
+            "Host only these components, `NAME,...`; empty hosts all from `cut` on. The files of "
+            "the others need not be there."
+        ),
+    )
     threads: int = field(
         default=0,
         metadata=means(
@@ -309,6 +316,7 @@ class ServerConfig:
         """Refuse values that could only fail later."""
         for name, least in LEAST.items():
             check_at_least(name, getattr(self, name), least)
+        check_components(self)
         parse_engine_options(self.engine, self.precision)
         parse_caps(self.max_batch_rows)
         check_one_of("log_level", self.log_level, LOG_LEVELS)
@@ -328,6 +336,11 @@ class ServerConfig:
             )
         check_access(self)
         check_metrics(self)
+
+    @property
+    def component_names(self) -> tuple[str, ...]:
+        """The components that `components` names; none where `cut` decides."""
+        return tuple(name for name in self.components.split(",") if name)
 
     @property
     def is_local(self) -> bool:
@@ -366,6 +379,19 @@ class ServerConfig:
                 field="listen",
             )
         return Path(path)
+
+
+def check_components(config: ServerConfig) -> None:
+    """Raise `InvalidRequest` where the choice of components is no list, or is made twice."""
+    if config.components and "" in config.components.split(","):
+        raise InvalidRequest(
+            f"components: expected NAME,..., got {config.components[:80]!r}", field="components"
+        )
+    if config.components and config.cut:
+        raise InvalidRequest(
+            "components: it names what is hosted, and so does --cut: leave one of them out",
+            field="components",
+        )
 
 
 def check_access(config: ServerConfig) -> None:

@@ -13,7 +13,16 @@ from runtime_server.config.settings import ServerSetting, settings
 GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
         "what it serves",
-        ("bundle", "cut", "threads", "engine", "precision", "warm_up", "require_signature"),
+        (
+            "bundle",
+            "cut",
+            "components",
+            "threads",
+            "engine",
+            "precision",
+            "warm_up",
+            "require_signature",
+        ),
     ),
     ("where it listens", ("listen", "tls_", "insecure", "reflection", "metrics_")),
     ("who may call", ("token", "jwt", "anonymous", "quota", "health_auth")),

@@ -109,7 +109,7 @@ class Reloader:
         core = await asyncio.to_thread(self._load, config)
         same = core.bundle_id == present.bundle_id and config == present.config
         try:
-            check_same_cut(present.manifest, core.manifest, config.cut)
+            check_same_cut(present.manifest, core.manifest, min(core.hosted))
         except InvalidRequest:
             await asyncio.to_thread(core.close)
             raise

@@ -5,14 +5,14 @@ What `output.joins_fragments` would send in parts is made smaller instead, or re
 
 from dataclasses import replace
 
-from cascade.codecs.image import decode_image, encode_image
+from cascade.codecs.image import decode_image, encode_image, lossless_format
 from cascade.errors import MessageTooLarge
 from wire.generate_events import StageResult, decode_event, encode_event
 from wire.limits import MAX_MESSAGE_BYTES
 
 
 def shrink_result(message: bytes) -> bytes:
-    """An encoded `StageResult` whose raw picture makes it too large, with that picture as WebP.
+    """An encoded `StageResult` whose raw picture makes it too large, with that picture packed.
 
     Raises:
         MessageTooLarge: it still is, or holds no raw picture.
@@ -24,8 +24,9 @@ def shrink_result(message: bytes) -> bytes:
         if result.image is not None and result.image.format == "raw":
             size = (result.image.height, result.image.width)
             pixels = decode_image(result.image.data, "raw", size, field="image")
-            webp = replace(result.image, data=encode_image(pixels, "webp"), format="webp")
-            smaller = encode_event(replace(result, image=webp))
+            format_ = lossless_format(*size)
+            packed = replace(result.image, data=encode_image(pixels, format_), format=format_)
+            smaller = encode_event(replace(result, image=packed))
     if len(smaller) > MAX_MESSAGE_BYTES:
         raise MessageTooLarge(
             f"{stage}: its result takes {len(smaller)} bytes, a message holds "

@@ -102,11 +102,15 @@ class ComponentRun:
         """Note a step's time; a component without steps counts as one."""
         with self.lock:
             # Refusals of others are counted from it: how much of this job is still before them.
+            units = 1
             if isinstance(event, Progress):
+                # A caller's own picture takes several runs between two events.
+                units = max(1, event.done - job.steps_done)
                 job.steps_done = event.done
             elif not isinstance(event, StageFinished) or job.steps_done:
                 return
-            self.forecast.note(RoleKey(job.position, row.last_role), seconds, self.clock())
+            key = RoleKey(job.position, row.last_role)
+            self.forecast.note(key, seconds / units, self.clock())
 
 
 def without_waiting(seconds: Mapping[str, float], waited_s: float) -> dict[str, float]:

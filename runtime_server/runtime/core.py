@@ -16,7 +16,7 @@ from cascade.bundle.bundle import Bundle, open_bundle
 from cascade.bundle.manifest import Manifest
 from cascade.bundle.wire_limits import check_wire_limits
 from cascade.codecs.image import load_codecs
-from cascade.errors import CascadeError, InvalidRequest
+from cascade.errors import CascadeError
 from cascade.families import cost_of, family_of
 from cascade.family import ComponentSpec, StartCheck
 from cascade.stage import EngineStage, Stage
@@ -30,6 +30,7 @@ from runtime_server.batching.batcher import DeviceBatcher
 from runtime_server.batching.graph_axes import axes_of
 from runtime_server.batching.role_key import RoleKey
 from runtime_server.config.config import ServerConfig
+from runtime_server.config.hosted import hosted_positions
 from runtime_server.protocol import server_limits
 from runtime_server.runtime.coalescing_queue import CoalescingQueue, ThreadsafeSink
 from runtime_server.runtime.job import Delivery, Ended, make_job
@@ -56,7 +57,7 @@ class Core:
     def __init__(
         self,
         bundle: Bundle,
-        stages: Sequence[EngineStage],
+        stages: Mapping[int, EngineStage],
         plan: EnginePlan,
         config: ServerConfig,
         clock: Clock,
@@ -66,7 +67,7 @@ class Core:
 
         Args:
             bundle: the opened bundle.
-            stages: its components from `config.cut` on; closed together with the core.
+            stages: its hosted components by position; closed together with the core.
             plan: how they are run.
             config: limits.
             clock: monotonic seconds.
@@ -80,7 +81,9 @@ class Core:
         """How the components are run."""
         self.config = config
         # Counted once: the larger part of it never changes, and clients ask for it at every start.
-        self._info = idle_info(bundle, plan, config)
+        self.hosted = tuple(stages)
+        """Positions of the components that run here."""
+        self._info = idle_info(bundle, self.hosted, plan, config)
         self.health = StageHealth(config.stage_failures_in_row)
         """Which components fail."""
         self.contexts = ContextStore(
@@ -88,13 +91,12 @@ class Core:
             lifetime_s=config.context_lifetime_s,
             clock=clock,
         )
-        self.admission = open_admission(bundle, plan, config.cut, self.contexts)
+        self.admission = open_admission(bundle, plan, self.hosted, self.contexts)
         """Checks calls."""
-        hosted = dict(enumerate(stages, start=config.cut))
-        caps = row_caps(config.max_batch_rows, bundle.manifest, config.cut)
-        self.batcher = open_batcher(self.manifest, hosted, caps, config, clock, emit)
+        caps = row_caps(config.max_batch_rows, bundle.manifest, self.hosted)
+        self.batcher = open_batcher(self.manifest, stages, caps, config, clock, emit)
         self.workers = Workers(
-            hosted, self.batcher, queue_limits(config), self.health, clock=clock, emit=emit
+            stages, self.batcher, queue_limits(config), self.health, clock=clock, emit=emit
         )
         """Take jobs."""
         self._calibration = BatchCalibration(
@@ -143,13 +145,13 @@ class Core:
             TransportError: the server is shutting down.
         """
         position = self.admission.likely_first(head)
-        if position is not None and position >= self.config.cut:
+        if position is not None and position in self.hosted:
             self.workers.check_capacity(position)
 
     def stages_work(self) -> dict[str, bool]:
         """Whether each hosted component works, by name."""
-        hosted = list(enumerate(self.manifest.components))[self.config.cut :]
-        return {spec.name: self.health.works(position) for position, spec in hosted}
+        specs = self.manifest.components
+        return {specs[at].name: self.health.works(at) for at in self.hosted}
 
     async def probe(self, name: str) -> None:
         """Probe a component with synthetic work; how it went is seen like that of any request.
@@ -177,23 +179,25 @@ class Core:
         self.workers.close()
 
 
-def idle_info(bundle: Bundle, plan: EnginePlan, config: ServerConfig) -> ServerInfo:
+def idle_info(
+    bundle: Bundle, hosted: Sequence[int], plan: EnginePlan, config: ServerConfig
+) -> ServerInfo:
     """What a server says of itself while nothing runs and nothing was measured.
 
     Args:
         bundle: the opened bundle.
-        plan: how its components are run.
-        config: limits, and the first hosted position.
+        hosted: positions of the components that run here.
+        plan: how they are run.
+        config: limits.
     """
     manifest = bundle.manifest
-    hosted = list(enumerate(manifest.components))[config.cut :]
     return ServerInfo(
         software_version=__version__,
         # Clients from before the upgrade compare this field, and know no other id.
         bundle_id=bundle.manifest.ids[-1],
         bundle_ids=bundle.manifest.ids,
         bundle_name=manifest.name,
-        components=tuple(idle_component(position, spec, plan) for position, spec in hosted),
+        components=tuple(idle_component(at, manifest.components[at], plan) for at in hosted),
         limits=server_limits.limits_of(config, manifest),
     )
 
@@ -219,17 +223,19 @@ def idle_component(position: int, spec: ComponentSpec, plan: EnginePlan) -> Comp
     )
 
 
-def open_admission(bundle: Bundle, plan: EnginePlan, cut: int, contexts: ContextStore) -> Admission:
+def open_admission(
+    bundle: Bundle, plan: EnginePlan, hosted: Sequence[int], contexts: ContextStore
+) -> Admission:
     """The checks of one bundle.
 
     Args:
         bundle: the opened bundle.
         plan: how its components are run.
-        cut: the first hosted position.
+        hosted: positions of the components that run here.
         contexts: what handles name.
     """
     precisions = {c.name: plan.of(c.name).precision for c in bundle.manifest.components}
-    return Admission(bundle.manifest, start_checks(bundle, cut), contexts, precisions)
+    return Admission(bundle.manifest, start_checks(bundle, hosted), contexts, precisions)
 
 
 def open_batcher(
@@ -290,9 +296,9 @@ def probe_plan(manifest: Manifest, name: str) -> RequestPlan:
     )
 
 
-def start_checks(bundle: Bundle, cut: int) -> dict[int, StartCheck]:
+def start_checks(bundle: Bundle, positions: Sequence[int]) -> dict[int, StartCheck]:
     """What every hosted component asks of its start before a request is queued, by position."""
-    hosted = list(enumerate(bundle.manifest.components))[cut:]
+    hosted = [(at, bundle.manifest.components[at]) for at in positions]
     return {at: family_of(spec).start_check(spec, bundle.read) for at, spec in hosted}
 
 
@@ -305,7 +311,7 @@ def load_core(
     """Open and verify a bundle and host its components.
 
     Args:
-        config: which bundle, from which component on.
+        config: which bundle, and which of its components.
         make_engine: runs a graph; the engine that fits configuration and machine when None.
         warm_up: runs every stage before any request can; nothing is run when None.
         emit: where events go.
@@ -313,19 +319,14 @@ def load_core(
     Raises:
         ManifestError: the bundle is missing, incomplete or altered.
         EngineError: a graph cannot be run.
-        InvalidRequest: the cut leaves nothing to host, a budget of bytes holds not even one
+        InvalidRequest: nothing is left to host, a budget of bytes holds not even one
             request, or no engine here does what is asked for.
     """
-    bundle = open_bundle(config.bundle, config.require_signature)
-    count = len(bundle.manifest.components)
-    if config.cut >= count:
-        raise InvalidRequest(
-            f"cut: this bundle has {count} components, a cut of {config.cut} hosts none of them",
-            field="cut",
-        )
+    bundle = open_bundle(config.bundle, config.require_signature, runs=())
+    hosted = hosted_positions(config, bundle.manifest)
+    bundle.require(hosted)
     check_wire_limits(bundle.manifest)
-    check_bytes_suffice(bundle.manifest, config)
-    hosted = range(config.cut, count)
+    check_bytes_suffice(bundle.manifest, config, hosted)
     plan = plan_here(bundle.manifest, config.engine_options, hosted)
     warmed: dict[str, float] = {}
 
@@ -335,7 +336,8 @@ def load_core(
 
     stages = open_verified(bundle, hosted, plan, make_engine, run_once)
     try:
-        core = Core(bundle, stages, plan, config, time.monotonic, emit)
+        by_position = dict(zip(hosted, stages, strict=True))
+        core = Core(bundle, by_position, plan, config, time.monotonic, emit)
     except Exception:
         close_stages(stages)
         raise
@@ -350,7 +352,7 @@ def open_verified(
     make_engine: EngineFactory | None,
     then: Callable[[EngineStage], object],
 ) -> list[EngineStage]:
-    """Open the hosted components while codecs are loaded and every file of the bundle is checked.
+    """Open the hosted components while codecs are loaded and every file of theirs is checked.
 
     Args:
         bundle: an opened bundle.
@@ -365,7 +367,7 @@ def open_verified(
 
     def prepare() -> None:
         load_codecs()
-        bundle.verify_files()
+        bundle.verify_files(hosted)
 
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="verify") as pool:
         verified = pool.submit(prepare)

@@ -63,11 +63,11 @@ class Dataset:
     """`[tokens, width]` float32 per caption."""
 
     def picture(self, index: int, resolution: int) -> ImageU8:
-        """One picture at 64, 256 or 1024 pixels."""
+        """One picture at 64, 128, 256 or 1024 pixels."""
         packed = self.pictures_1024[index] if resolution == 1024 else self.pictures_256[index]
         with Image.open(io.BytesIO(packed), formats=["WEBP"]) as image:
             pixels = np.asarray(image.convert("RGB"))
-        return box_average(pixels, 4) if resolution == 64 else pixels
+        return box_average(pixels, 256 // resolution) if resolution in (64, 128) else pixels
 
 
 def is_held_out(icon: str) -> bool:

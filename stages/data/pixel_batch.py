@@ -16,7 +16,8 @@ class PixelBatch:
 
     Attributes:
         canvas: `[B, 3, H, W]` float32, 0 to 255, the known pixels, some of them falsified.
-        known: `[B, 1, H, W]` float32, 1 where the canvas is known.
+        known: `[B, 1, H, W]` float32, 1 where the canvas is known, eighths where only top bits are;
+            3 channels where each has passes of its own.
         pass_index: `[B]` int64.
         targets: `[B, n]` int64, flat positions of the pixels to be made.
         aug_level: `[B]` float32, the share of falsified pixels.
@@ -27,6 +28,9 @@ class PixelBatch:
         guess: `[B, n, 3]` int64, what the symbols are distances from, mod 256.
         candidates: `[B, n, K, 3]` int64, values of the pixels that may be copied.
         usable: `[B, n, K]` bool, which of them are known.
+        symbols: `[B]` int64, how many symbols the pass's plane has: 256 for whole values.
+        below: `[B]` int64, bits of later planes.
+        decides: `[B, 3]` bool, the channels that the pass makes.
     """
 
     canvas: Tensor
@@ -41,6 +45,9 @@ class PixelBatch:
     guess: Tensor
     candidates: Tensor
     usable: Tensor
+    symbols: Tensor
+    below: Tensor
+    decides: Tensor
 
     def on(self, device: torch.device) -> "PixelBatch":
         """The batch on the training device."""

@@ -18,8 +18,6 @@ from stages.data.pixel_passes import one_pass
 from stages.data.recolour import main_hue, recoloured
 from stages.pixel_presets import PixelPreset
 
-SIZE = 64
-"""Pixels per side of the pictures that all stages subsample."""
 WHITE = 255
 FLIPPED, PERMUTED = 0.5, 0.3
 """Shares of an upscaler's samples that are mirrored and that have their channels exchanged; the
@@ -42,7 +40,7 @@ class PixelPicture:
 
     example: Example
     pixels: ImageU8
-    """At `SIZE` pixels; smaller stages take every second, fourth or eighth."""
+    """At `PixelPreset.drawn_at`; smaller stages take every second, fourth or eighth."""
     hue: float | None
 
 
@@ -71,7 +69,8 @@ class PixelLoader:
         for index, example in enumerate(data.examples):
             if example.held_out == held_out:
                 hue = main_hue(data.picture(index, 256)) if example.coloured else None
-                self.pictures.append(PixelPicture(example, data.picture(index, SIZE), hue))
+                pixels = data.picture(index, preset.drawn_at)
+                self.pictures.append(PixelPicture(example, pixels, hue))
 
     def batch(self, count: int, generator: torch.Generator, *, shrink: int = 1) -> PixelBatch:
         """A batch of `count` random samples, each with a random pass.
@@ -91,11 +90,11 @@ class PixelLoader:
         pixels = torch.from_numpy(np.stack([s.pixels for s in samples])).permute(0, 3, 1, 2)
         context, mask = pad([s.text for s in samples])
         mask = mask * (context.abs().amax(dim=2) > 0)  # no word is all zeros: that is no text
-        groups = torch.randint(preset.passes, (count,), generator=generator)
+        passes = torch.randint(preset.passes, (count,), generator=generator)
         level = LEVELS * torch.rand(count, generator=generator)
         level = level * (torch.rand(count, generator=generator) >= CLEAN)
         shown = falsified(pixels, level, generator)
-        return one_pass(preset, pixels, shown, groups, level, (context, mask))
+        return one_pass(preset, pixels, shown, passes, level, (context, mask))
 
     def sample(self, picture: PixelPicture, size: int, generator: torch.Generator) -> Sample:
         """A picture in some colour, moved, perhaps mirrored, cut to `size`, and its text."""
@@ -110,7 +109,7 @@ class PixelLoader:
             pixels, text = recoloured(pixels, picture.hue, colour), self.data.embeddings[said]
         reach = self.preset.shift
         dy, dx = torch.randint(-reach, reach + 1, (2,), generator=generator).tolist()
-        step = SIZE // self.preset.resolution
+        step = self.preset.drawn_at // self.preset.resolution
         pixels = shifted(pixels, dy, dx)[::step, ::step]
         silent = draw() < TEXT_DROPPED
         if self.preset.low_resolution is not None:

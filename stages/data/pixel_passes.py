@@ -1,6 +1,6 @@
 """One pass of pictures as the network is asked it, and what belongs at its pixels.
 
-Knows a stage's order and candidates; not how pictures are drawn or changed.
+Knows a stage's order, planes and candidates; not how pictures are drawn or changed.
 """
 
 from dataclasses import dataclass
@@ -11,8 +11,12 @@ from torch import Tensor
 
 from cascade.pixels.copying import Offsets
 from cascade.pixels.order import group_map, targets_of
+from cascade.pixels.planes import BITS, planes_of
+from cascade.pixels.scheme import CHANNELS, PassScheme
 from stages.data.pixel_batch import PixelBatch
 from stages.pixel_presets import PixelPreset
+
+HIGHEST = 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +66,55 @@ def offset(y: Tensor, x: Tensor, offsets: Offsets, size: tuple[int, int]) -> Ten
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class PassNumbers:
+    """What the passes of a batch make, `[B]` int64 each.
+
+    Attributes:
+        group: of pixels.
+        channel: the first that the pass makes.
+        before: bits of every value that earlier planes decided.
+        after: bits that are decided with this plane.
+        many: channels that the pass makes, the same of every sample.
+    """
+
+    group: Tensor
+    channel: Tensor
+    before: Tensor
+    after: Tensor
+    many: int
+
+    @property
+    def symbols(self) -> Tensor:
+        """How many symbols the plane has."""
+        return 1 << self.after - self.before
+
+    @property
+    def decides(self) -> Tensor:
+        """The channels that are made, `[B, 3]` bool."""
+        apart = torch.arange(len(CHANNELS)) - self.channel[:, None]
+        return (apart >= 0) & (apart < self.many)
+
+
+def pass_numbers(scheme: PassScheme, passes: Tensor) -> PassNumbers:
+    """Passes `[B]` int64 taken apart: planes are outermost, then groups, then perhaps channels."""
+    apart = len(CHANNELS) if scheme.channel_passes == "passes" else 1
+    plane = passes // (apart * scheme.order.count)
+    ends = torch.tensor([0, *(p.decided for p in planes_of(scheme.planes))])
+    return PassNumbers(
+        group=passes // apart % scheme.order.count,
+        channel=passes % apart,
+        before=ends[plane],
+        after=ends[plane + 1],
+        many=len(CHANNELS) // apart,
+    )
+
+
 def one_pass(
     preset: PixelPreset,
     pixels: Tensor,
     shown: Tensor,
-    groups: Tensor,
+    passes: Tensor,
     level: Tensor,
     text: tuple[Tensor, Tensor],
 ) -> PixelBatch:
@@ -76,33 +124,102 @@ def one_pass(
         preset: the stage.
         pixels: `[B, 3, H, W]` uint8, the truth.
         shown: the same float32, falsified.
-        groups: `[B]` int64, which pass.
+        passes: `[B]` int64, which pass.
         level: `[B]`, how much was falsified.
         text: `[B, L, D]` and `[B, L]`.
     """
     height, width = pixels.shape[2:]
-    maps, factor = pixel_maps(preset, height, width), preset.factor
-    known = maps.order[None] < groups[:, None, None]
-    targets = maps.targets[groups]
+    maps, now = pixel_maps(preset, height, width), pass_numbers(preset.scheme, passes)
+    decided = decided_bits(maps, now)
+    targets = maps.targets[now.group]
     truth = pixels.flatten(2).transpose(1, 2).long()
-    parent = truth.unflatten(1, (height, width))[:, ::factor, ::factor].flatten(1, 2)
-    values = taken(truth, targets)
-    is_first = preset.low_resolution is None
+    parent = parent_of(preset, pixels.float()).flatten(2).transpose(1, 2).long()
+    known = decided[:, 0] >= now.after[:, None, None]
     candidates, usable = candidates_of(maps, truth, parent, known.flatten(1), targets)
+    values = taken(truth, targets)
+    guess = guess_of(preset, maps, (truth, parent), known.flatten(1), targets)
+    below = (BITS - now.before)[:, None, None]
+    # What earlier planes decided is known: no guess and no copy has other top bits.
+    least = values >> below << below
+    agreeing = (candidates >> below[..., None] == values[:, :, None] >> below[..., None]).all(-1)
+    flags = len(CHANNELS) if preset.scheme.channel_passes == "passes" else 1
+    own = (now.group[:, None, None] == maps.order)[:, None]
+    made = torch.arange(len(CHANNELS)) < now.channel[:, None]
+    decided = torch.where(own & made[..., None, None], now.after[:, None, None, None], decided)
     return PixelBatch(
-        canvas=shown * known[:, None],
-        known=known[:, None].float(),
-        pass_index=groups,
+        canvas=middle_of(shown, decided),
+        known=decided[:, :flags].float() / BITS,
+        pass_index=passes,
         targets=targets,
         aug_level=level,
-        low_res=None if is_first else shown[:, :, ::factor, ::factor].contiguous(),
+        low_res=None if preset.low_resolution is None else parent_of(preset, shown),
         context=text[0],
         context_mask=text[1],
         values=values,
-        guess=torch.zeros_like(values) if is_first else taken(parent, maps.cells[targets]),
+        guess=torch.minimum(torch.maximum(guess, least), least + (1 << below) - 1),
         candidates=candidates,
-        usable=usable,
+        usable=usable & agreeing,
+        symbols=now.symbols,
+        below=BITS - now.after,
+        decides=now.decides,
     )
+
+
+def decided_bits(maps: PixelMaps, now: PassNumbers) -> Tensor:
+    """Bits of every value that are decided before the group, `[B, 3, H, W]` int64."""
+    before, after, group = (x[:, None, None] for x in (now.before, now.after, now.group))
+    found = torch.where(maps.order < group, after, before)
+    found = torch.where(maps.order < 0, BITS, found)
+    return found[:, None].expand(-1, len(CHANNELS), -1, -1)
+
+
+def middle_of(shown: Tensor, decided: Tensor) -> Tensor:
+    """`[B, 3, H, W]` float32 of which the top bits are known: their middle, or 0 for none."""
+    below = BITS - decided
+    values = shown.long() >> below << below
+    middle = values + ((1 << below) >> 1)
+    return torch.where(decided > 0, middle, 0).float()
+
+
+def parent_of(preset: PixelPreset, pictures: Tensor) -> Tensor:
+    """What the stage starts from, whole numbers: `[B, 3, H, W]` to `[B, 3, h, w]` float32."""
+    factor = preset.factor
+    if preset.scheme.parent != "box":
+        return pictures[:, :, ::factor, ::factor].contiguous()
+    area = factor * factor
+    sums = torch.nn.functional.avg_pool2d(pictures, factor, divisor_override=1)
+    return torch.floor((sums + area // 2) / area)
+
+
+def guess_of(
+    preset: PixelPreset,
+    maps: PixelMaps,
+    pictures: tuple[Tensor, Tensor],
+    known: Tensor,
+    targets: Tensor,
+) -> Tensor:
+    """What the symbols of targets are distances from, `[B, n, 3]`; see `cascade.pixels.guess`.
+
+    Args:
+        preset: the stage.
+        maps: of it.
+        pictures: the truth `[B, H * W, 3]` and its parent `[B, h * w, 3]`.
+        known: `[B, H * W]` bool.
+        targets: `[B, n]`.
+    """
+    truth, parent = pictures
+    if preset.scheme.guess == "zero":
+        return torch.zeros(*targets.shape, len(CHANNELS), dtype=torch.int64)
+    guesses = parent
+    if preset.scheme.guess == "cell":
+        area = preset.factor**2
+        cells = maps.cells[None, :, None].expand(len(truth), -1, len(CHANNELS))
+        shown = torch.where(known[..., None], truth, 0)
+        total = torch.zeros_like(parent).scatter_add_(1, cells, shown)
+        flags = known[..., None].long().expand_as(truth)
+        left = (area - torch.zeros_like(parent).scatter_add_(1, cells, flags)).clamp(min=1)
+        guesses = ((2 * (area * parent - total) + left) // (2 * left)).clamp(0, HIGHEST)
+    return taken(guesses, maps.cells[targets])
 
 
 def candidates_of(

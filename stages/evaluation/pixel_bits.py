@@ -16,7 +16,7 @@ from torch import nn
 
 from cascade.pixels.order import distinct
 from cascade.types import Array, ImageU8
-from stages.data.dataset import Dataset
+from stages.data.dataset import Dataset, box_average
 from stages.data.loader import pad
 from stages.data.pixel_passes import one_pass
 from stages.networks.exact import check_bound, frozen
@@ -64,7 +64,7 @@ def evaluate_pixels(
     pictures, texts = pictures[:limit], texts[:limit]
     found = bits_per_value(network, preset, pictures, texts)
     factor = preset.factor
-    parents = [] if factor == 1 else [p[::factor, ::factor] for p in pictures]
+    parents = [] if factor == 1 else [parent_picture(preset, picture) for picture in pictures]
     codecs = {
         # What a codec takes more for the picture than for its parent.
         codec.lower(): codec_bits(pictures, codec) - codec_bits(parents, codec) / factor**2
@@ -81,6 +81,13 @@ def evaluate_pixels(
     }
 
 
+def parent_picture(preset: PixelPreset, picture: ImageU8) -> ImageU8:
+    """What the stage starts from when it makes a picture `[H, W, 3]`: `[h, w, 3]`."""
+    if preset.scheme.parent == "box":
+        return box_average(picture, preset.factor)
+    return picture[:: preset.factor, :: preset.factor]
+
+
 def load_frozen(preset: PixelPreset, checkpoint: Path) -> PixelNetwork:
     """The averaged weights of a checkpoint as they are exported."""
     network = preset.network()
@@ -93,8 +100,9 @@ def held_out(data: Dataset, resolution: int) -> tuple[list[ImageU8], list[Array]
     pictures, texts = [], []
     for index, example in enumerate(data.examples):
         if example.held_out:
-            step = 64 // resolution
-            pictures.append(np.ascontiguousarray(data.picture(index, 64)[::step, ::step]))
+            drawn_at = max(64, resolution)
+            step = drawn_at // resolution
+            pictures.append(np.ascontiguousarray(data.picture(index, drawn_at)[::step, ::step]))
             texts.append(data.embeddings[example.captions[0]])
     return pictures, texts
 
@@ -122,9 +130,10 @@ def bits_per_value(
             groups = torch.full((len(pixels),), group)
             batch = one_pass(preset, pixels, pixels.float(), groups, torch.zeros(len(pixels)), text)
             found = bits(network, batch)
-            real = torch.from_numpy(distinct(batch.targets.numpy()))
+            real = torch.from_numpy(distinct(batch.targets.numpy()))[..., None]
+            real = real & batch.decides[:, None]
             sums[group] += float(found[real].sum())
-            counts[group] += 3 * int(real.sum())
+            counts[group] += int(real.sum())
     return HeldOutBits(float(sums.sum()) / values, tuple((sums / counts).tolist()))
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cascade.pixels.logits import Logits
+from cascade.pixels.logits import Arithmetic, Logits
 from cascade.pixels.mixture import PLAIN, Sharpness
 from cascade.pixels.pictures import Decider, Drawn, Pictures
 from cascade.pixels.words import words
@@ -66,8 +66,11 @@ class Walker:
     def asked(self, features: Tensor, question: dict[str, Array]) -> Logits:
         """What the head answers about features `[B, n, F]`, for all values in a row."""
         tensors = {name: torch.from_numpy(value) for name, value in question.items()}
-        high, low, copies = self.network.heads(features, **tensors)
-        return Logits(*(part.flatten(0, 1).numpy() for part in (high, low, copies)))
+        answers = [a.flatten(0, 1).numpy() for a in self.network.heads(features, **tensors)]
+        copies = answers.pop() if "match" in question else None
+        low = answers[1] if len(answers) > 1 else None
+        kind: Arithmetic = "exact" if self.preset.exact else "float"
+        return Logits(answers[0], low, copies, kind)
 
 
 def drawn(preset: PixelPreset, stage: int, seeds: Sequence[int]) -> Drawn:

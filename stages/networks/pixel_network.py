@@ -59,6 +59,15 @@ class PixelNetConfig:
     positions: bool = False
     """Whether every position of the body has a learnt row of its own; the size is then fixed."""
     exact: bool = True
+    flags: int = 1
+    """Channels of `known`: 3 where each channel has passes of its own."""
+    planes: tuple[int, ...] = (8,)
+    """Bits of each plane; symbols of several planes are drawn whole and have no halves."""
+
+    @property
+    def symbols(self) -> int:
+        """Of the widest plane; this number itself stands for "not decided yet" there."""
+        return 1 << max(self.planes)
 
     def signed(self, largest: float = STREAM) -> Range:
         """Results on both sides of zero."""
@@ -119,7 +128,7 @@ class PixelBody(nn.Module):
         super().__init__()
         self.config = config
         width, area = config.width, config.cell**2
-        shown = (CHANNELS + 1) * area + CHANNELS * config.has_parent
+        shown = (CHANNELS + config.flags) * area + CHANNELS * config.has_parent
         self.text = TextRow(config)
         self.group = ExactTable(config.passes, width, exact=config.exact)
         self.level = ExactLayer(1, width, config.signed(), largest=LEVEL_UNIT)
@@ -149,7 +158,8 @@ class PixelBody(nn.Module):
 
         Args:
             canvas: `[B, 3, H, W]`, values 0 to 255, anything where they are not known.
-            known: `[B, 1, H, W]`, 1 where they are.
+            known: `[B, 1, H, W]`, 1 where they are, less where only their top bits are; 3 channels
+                where each has passes of its own.
             pass_index: `[B]` int64, which pass.
             targets: `[B, n]` int64, flat positions of the pixels to be made.
             context: `[B, L, D]` text embeddings.
@@ -158,7 +168,9 @@ class PixelBody(nn.Module):
             low_res: `[B, 3, h, w]`, values 0 to 255, the parent picture.
         """
         cell = self.config.cell
-        seen = torch.cat([(canvas - CENTRE) * known, known * PRESENT], 1)
+        # With planes a part of a value is known: eighths would leave the integers.
+        whole = torch.ceil(known) if len(self.config.planes) > 1 else known
+        seen = torch.cat([(canvas - CENTRE) * whole, known * PRESENT], 1)
         shown = functional.pixel_unshuffle(seen, cell) if cell > 1 else seen
         if low_res is not None:
             shown = torch.cat([shown, low_res - CENTRE], 1)
@@ -186,37 +198,50 @@ class PixelHeads(nn.Module):
 
     def __init__(self, config: PixelNetConfig) -> None:
         super().__init__()
-        width = config.head_width
+        width, halves = config.head_width, config.symbols == SYMBOLS
         self.earlier = nn.ModuleList(
-            ExactTable(SYMBOLS + 1, width, exact=config.exact) for _ in range(CHANNELS - 1)
+            ExactTable(config.symbols + 1, width, exact=config.exact) for _ in range(CHANNELS - 1)
         )
-        self.match = ExactLayer(config.candidates, width, config.signed(), largest=PRESENT)
+        self.match = (
+            ExactLayer(config.candidates, width, config.signed(), largest=PRESENT)
+            if config.candidates
+            else None
+        )
         self.hidden = ExactLayer(config.features, width, config.positive, added=CHANNELS * STREAM)
         self.deeper = ExactLayer(width, width, config.positive)
         logits = config.signed(LOGIT_LARGEST)
-        self.high = ExactLayer(width, NIBBLES, logits, gain=SMALL_GAIN)
-        self.low = ExactLayer(width, SYMBOLS, logits, gain=SMALL_GAIN)
-        self.copy = ExactLayer(width, config.candidates + 1, logits, gain=SMALL_GAIN)
+        first = NIBBLES if halves else config.symbols
+        self.high = ExactLayer(width, first, logits, gain=SMALL_GAIN)
+        self.low = ExactLayer(width, SYMBOLS, logits, gain=SMALL_GAIN) if halves else None
+        self.copy = (
+            ExactLayer(width, config.candidates + 1, logits, gain=SMALL_GAIN)
+            if config.candidates
+            else None
+        )
 
     def forward(
-        self, features: Tensor, earlier: Tensor, match: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
+        self, features: Tensor, earlier: Tensor, match: Tensor | None = None
+    ) -> tuple[Tensor, ...]:
         """Logits of one channel, integers in 1 / 16 nat.
 
         Args:
             features: `[B, n, F]`, the body's.
             earlier: `[B, n, 2]` int64, symbols of red and green; `UNDECIDED` where they are not
                 known yet, so that red is asked with both.
-            match: `[B, n, K]`, 1 where a candidate is known and has the values decided so far.
+            match: `[B, n, K]`, 1 where a candidate is known and has the values decided so far;
+                None where nothing is ever copied.
 
         Returns:
             A symbol's high half `[B, n, 16]`; its low half given each high one, a row of 16 after
-            the other, `[B, n, 256]`; and not to copy or which candidate `[B, n, K + 1]`.
+            the other, `[B, n, 256]`; and not to copy or which candidate `[B, n, K + 1]`. Of planes
+            there is one row of all symbols instead of halves; without candidates no last answer.
         """
-        decided = [table(earlier[:, :, c]) for c, table in enumerate(self.earlier)]
-        hidden = self.hidden(features, *decided, self.match(match * PRESENT))
-        hidden = self.deeper(hidden)
-        return self.high(hidden), self.low(hidden), self.copy(hidden)
+        said = [table(earlier[:, :, c]) for c, table in enumerate(self.earlier)]
+        if self.match is not None and match is not None:
+            said.append(self.match(match * PRESENT))
+        hidden = self.deeper(self.hidden(features, *said))
+        answers = [layer for layer in (self.high, self.low, self.copy) if layer is not None]
+        return tuple(layer(hidden) for layer in answers)
 
 
 class PixelNetwork(nn.Module):

@@ -6,6 +6,7 @@ pictures on disk or optimizers.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from stages.data.pixel_batch import PixelBatch
-from stages.networks.pixel_network import CHANNELS, NIBBLES, SYMBOLS, UNDECIDED
+from stages.networks.pixel_network import CHANNELS, NIBBLES, SYMBOLS
 
 LOGIT_UNIT = 16.0
 """Logits are multiples of 1 / LOGIT_UNIT nat."""
@@ -29,7 +30,8 @@ class PixelObjective:
     def loss(self, model: nn.Module, batch: PixelBatch, generator: torch.Generator) -> Tensor:
         """Bits per value of every sample, `[B]`."""
         del generator  # the loader has drawn all there is to draw
-        return bits(model, batch).mean(dim=(1, 2))
+        made = batch.decides[:, None].float()
+        return (bits(model, batch) * made).mean(dim=1).sum(1) / made.sum(dim=(1, 2))
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,17 +39,21 @@ class HeadLogits:
     """What a head answers, in 1 / `LOGIT_UNIT` nat.
 
     Attributes:
-        high: `[B, n, 16]`, of the high half of the symbol.
-        low: `[B, n, 256]`, of the low half, a row of 16 for each high one.
-        copies: `[B, n, K + 1]`, of not copying and of each candidate.
+        high: `[B, n, 16]`, of the high half of the symbol; of planes `[B, n, S]`, of the symbol.
+        low: `[B, n, 256]`, of the low half, a row of 16 for each high one; None of planes.
+        copies: `[B, n, K + 1]`, of not copying and of each candidate; None where nothing is.
+        symbols: `[B]` int64, how many symbols there are; None for 256.
     """
 
     high: Tensor
-    low: Tensor
-    copies: Tensor
+    low: Tensor | None
+    copies: Tensor | None
+    symbols: Tensor | None = None
 
     def of_symbol(self, wanted: Tensor) -> Tensor:
         """Natural logarithm of the probability of symbols `[B, n]` that are not copied."""
+        if self.low is None:
+            return self._of_whole(wanted)
         high = functional.log_softmax(self.high / LOGIT_UNIT, -1)
         rows = self.low.unflatten(-1, (NIBBLES, NIBBLES)) / LOGIT_UNIT
         first, second = wanted // NIBBLES, wanted % NIBBLES
@@ -55,15 +61,33 @@ class HeadLogits:
         low = functional.log_softmax(rows.gather(-2, where)[..., 0, :], -1)
         return high.gather(-1, first[..., None])[..., 0] + low.gather(-1, second[..., None])[..., 0]
 
+    def _of_whole(self, wanted: Tensor) -> Tensor:
+        """Ditto of symbols without halves: a narrow plane has the first of them alone."""
+        logits = self.high / LOGIT_UNIT
+        if self.symbols is not None:
+            beyond = torch.arange(logits.shape[-1]) >= self.symbols[:, None, None]
+            logits = logits.masked_fill(beyond, NEVER)
+        return functional.log_softmax(logits, -1).gather(-1, wanted[..., None])[..., 0]
+
     def of_ways(self, match: Tensor) -> Tensor:
         """Ditto of not copying and of each candidate that may be copied, `[B, n, K + 1]`."""
+        if self.copies is None:
+            return torch.zeros(*match.shape[:2], 1)
         open_ways = torch.cat([torch.ones_like(match[..., :1]), match], -1)
         return functional.log_softmax(self.copies.masked_fill(~open_ways, NEVER) / LOGIT_UNIT, -1)
 
 
 def symbols_of(batch: PixelBatch) -> Tensor:
-    """The symbols of a batch's values, `[B, n, 3]`."""
-    return (batch.values - batch.guess + CENTRE) % SYMBOLS
+    """The symbols of a batch's values, `[B, n, 3]`; see `cascade.pixels.planes`."""
+    below, count = batch.below[:, None, None], batch.symbols[:, None, None]
+    centre = torch.where(count == SYMBOLS, CENTRE, 0)
+    return ((batch.values >> below) - (batch.guess >> below) + centre) % count
+
+
+def equal_of(batch: PixelBatch) -> Tensor:
+    """Whether candidates have the bits that the pass decides, `[B, n, K, 3]` bool."""
+    below = batch.below[:, None, None, None]
+    return batch.candidates >> below == batch.values[:, :, None] >> below
 
 
 def bits(model: nn.Module, batch: PixelBatch) -> Tensor:
@@ -82,12 +106,22 @@ def bits(model: nn.Module, batch: PixelBatch) -> Tensor:
     earlier, match = asked(batch, symbols)
     count = len(features)
     repeated = features.repeat(CHANNELS, 1, 1)
-    logits = HeadLogits(*model.heads(repeated, earlier, match.float()))  # type: ignore[operator]
+    asked_for = (match.float(),) if match.shape[-1] else ()
+    answers = model.heads(repeated, earlier, *asked_for)  # type: ignore[operator]
+    logits = head_logits(answers, batch)
     wanted = symbols.permute(2, 0, 1).flatten(0, 1)
-    equal = batch.candidates == batch.values[:, :, None]
-    copied = match & equal.permute(3, 0, 1, 2).flatten(0, 1)
+    copied = match & equal_of(batch).permute(3, 0, 1, 2).flatten(0, 1)
     found = log_probability(logits, match, wanted, copied)
     return -found.unflatten(0, (CHANNELS, count)).permute(1, 2, 0) / math.log(2)
+
+
+def head_logits(answers: Sequence[Tensor], batch: PixelBatch) -> HeadLogits:
+    """The head's answers to `asked` by name: halves or whole symbols, and copies if there are."""
+    copies = answers[-1] if batch.usable.shape[-1] else None
+    given = len(answers) - (copies is not None)
+    low = answers[1] if given > 1 else None
+    symbols = None if low is not None else batch.symbols.repeat(CHANNELS)
+    return HeadLogits(answers[0], low, copies, symbols)
 
 
 def asked(batch: PixelBatch, symbols: Tensor) -> tuple[Tensor, Tensor]:
@@ -98,15 +132,15 @@ def asked(batch: PixelBatch, symbols: Tensor) -> tuple[Tensor, Tensor]:
         symbols: `[B, n, 3]`.
 
     Returns:
-        Symbols decided so far `[3 B, n, 2]`, `UNDECIDED` where they are not, and the candidates
-        that have them `[3 B, n, K]` bool.
+        Symbols decided so far `[3 B, n, 2]`, the number of symbols where they are not, and the
+        candidates that have them `[3 B, n, K]` bool.
     """
-    blank = torch.full_like(symbols[..., 0], UNDECIDED)
+    blank = batch.symbols[:, None].expand_as(symbols[..., 0])
     red, green = symbols[..., 0], symbols[..., 1]
     earlier = torch.cat(
         [torch.stack(pair, 2) for pair in ((blank, blank), (red, blank), (red, green))]
     )
-    equal = batch.candidates == batch.values[:, :, None]
+    equal = equal_of(batch)
     match = [batch.usable]
     for channel in range(CHANNELS - 1):
         match.append(match[-1] & equal[..., channel])

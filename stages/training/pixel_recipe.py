@@ -33,7 +33,8 @@ def pixel_recipe(
     """
     weights = dict(initial_network(preset, seed).state_dict())
     if start is None:
-        weights["heads.high.bias"], weights["heads.low.bias"] = starting_logits(loader)
+        if "heads.low.bias" in weights:
+            weights["heads.high.bias"], weights["heads.low.bias"] = starting_logits(loader)
     else:
         weights = load_part(start, "ema")
     return TrainingRecipe(

@@ -21,6 +21,7 @@ from cascade.bundle.bundle import (
 from cascade.bundle.signature import MAX_KEY_BYTES, make_key
 from cascade.codecs.strict_json import MAX_FREE_DEPTH
 from cascade.graph_spec import FileEntry
+from cascade.weights.header import MAX_HEADER_BYTES, header_bytes
 from runtime_client.config import MAX_THREADS, ClientConfig
 from runtime_client.credentials import BearerToken
 from runtime_server.auth.authenticator import find_token, name_in
@@ -158,6 +159,13 @@ FILES = [
         bound="1 to 100 of `[A-Za-z0-9._-]`, not beginning with a mark",
         set_by=("cascade/bundle/bundle.py:SAFE_NAME",), probe=listed, within=100, beyond=101,
         refused="MANIFEST_ERROR",
+    ),
+    Limit(
+        name="weights-header", what="header of a file of weights",
+        bound=f"{MAX_HEADER_BYTES >> 20} MiB",
+        set_by=("cascade/weights/header.py:MAX_HEADER_BYTES",),
+        probe=lambda g, n: raised_by(lambda: header_bytes(n.to_bytes(8, "little"), 1 << 40, "w")),
+        within=MAX_HEADER_BYTES, beyond=MAX_HEADER_BYTES + 1, refused="MANIFEST_ERROR",
     ),
     Limit(
         name="signature-bytes", what="signature of a bundle",

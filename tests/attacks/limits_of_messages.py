@@ -14,6 +14,7 @@ from cascade.codecs.image import encode_image
 from cascade.codecs.tensor import MAX_ELEMENTS, MAX_RANK, PackedTensor, unpack_tensor
 from cascade.diffusion.request_options import MAX_GUIDANCE, MAX_STEPS
 from cascade.errors import InvalidRequest
+from cascade.families import MAX_OWN_PIXELS, MAX_OWN_SIDE, check_own_size
 from cascade.request import (
     MAX_IMAGE_INDEX,
     MAX_LABEL,
@@ -262,6 +263,19 @@ MESSAGES = [
         bound="exactly what one component starts from, before anything is decoded",
         set_by=("the bundle",), probe=sized, within=8, beyond=9,
         refused="INVALID_REQUEST image.image",
+    ),
+    Limit(
+        name="own-side", what="longest side of what is made of a caller's own picture",
+        bound=f"{MAX_OWN_SIDE:,} pixels", set_by=("cascade/families.py:MAX_OWN_SIDE",),
+        probe=lambda g, n: raised_by(lambda: check_own_size("sr16", (n, 1))),
+        within=MAX_OWN_SIDE, beyond=MAX_OWN_SIDE + 1, refused="INVALID_REQUEST image",
+    ),
+    Limit(
+        name="own-pixels", what="pixels of what is made of a caller's own picture",
+        bound=f"{MAX_OWN_PIXELS:,}", set_by=("cascade/families.py:MAX_OWN_PIXELS",),
+        probe=lambda g, n: raised_by(lambda: check_own_size("sr16", (n, 8192))),
+        within=MAX_OWN_PIXELS // 8192, beyond=MAX_OWN_PIXELS // 8192 + 1,
+        refused="INVALID_REQUEST image",
     ),
     Limit(
         name="image-bytes", what="bytes of an encoded image",

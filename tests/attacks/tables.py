@@ -15,6 +15,7 @@ from tests.attacks import test_auth_matrix as auth
 from tests.attacks import test_bundle_attacks as bundles
 from tests.attacks import test_signatures as signatures
 from tests.attacks import test_tls_matrix as tls
+from tests.attacks import test_weight_attacks as weights
 from tests.attacks import test_wire_attacks as messages
 from tests.attacks.limits import Limit
 from tests.attacks.limits_of_files import FILES
@@ -90,6 +91,10 @@ SHOWN_ELSEWHERE = {
         "tests/runtime_client/test_transport.py",
         "test_a_dead_link_is_found_in_15_s_and_servers_permit_the_pings",
     ),
+    "cascade/weights/source.py:MAX_MESSAGE_BYTES": (
+        "tests/cascade/test_weights_beside.py",
+        "test_an_engine_that_copies_refuses_what_protobuf_cannot_hold",
+    ),
     "cascade/codecs/onnx_files.py:MAX_DEPTH": (
         "tests/cascade/codecs/test_onnx_files.py",
         "test_bottomless_graphs_are_refused",
@@ -147,6 +152,14 @@ def bundle_attacks() -> Iterable[str]:
         yield row(f"`{attack.__name__}`", first_line(attack), f"`{error.__name__}`")
 
 
+def weight_attacks() -> Iterable[str]:
+    """Altered weights beside the graphs; every one is refused."""
+    yield row("test", "what is altered")
+    yield row(*["---"] * 2)
+    for attack in weights.ATTACKS:
+        yield row(f"`{attack.__name__}`", first_line(attack))
+
+
 def signature_attacks() -> Iterable[str]:
     """Altered signatures; every one is refused."""
     yield row("test", "what is altered")
@@ -166,6 +179,7 @@ TABLES: dict[str, tuple[str, Callable[[], Iterable[str]]]] = {
     "auth": ("evidence/tls-matrix.md", auth_matrix),
     "messages": ("evidence/attacks.md", message_attacks),
     "bundles": ("evidence/attacks.md", bundle_attacks),
+    "weights": ("evidence/attacks.md", weight_attacks),
     "signatures": ("evidence/attacks.md", signature_attacks),
 }
 """By name: the page below docs/ that has the table, and what makes it."""

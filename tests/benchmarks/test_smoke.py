@@ -15,6 +15,7 @@ from benchmarks import (
     host_share,
     latency,
     metrics_plot,
+    own_pictures,
     pixel_host_share,
     precision_pictures,
 )
@@ -134,6 +135,25 @@ def test_batch_invariance(
         assert [case["most_rows"] for case in cases.values()] == [2, 3, 3, 3]
         assert all(case["largest"] == 0 for case in cases.values())
     assert "joined in mid-flight" in capsys.readouterr().out
+
+
+def test_own_pictures(
+    bundle: Bundle,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A row for each picture, and a sheet; a network that sees one pixel far leaves no seam."""
+    monkeypatch.setattr(own_pictures, "SIZES", ((24, 12), (40, 20), (1, 1)))
+    arguments = ["--bundle", str(bundle.folder), "--threads", "1"]
+    arguments += ["--sheet", str(tmp_path / "sheet.webp")]
+    written = run_main(own_pictures, arguments, monkeypatch, tmp_path / "r.json")["pictures"]
+    assert isinstance(written, dict)
+    assert written["text 40x20"]["made"] == [80, 40]
+    assert written["text 40x20"]["largest"] == 0
+    assert written["noise 1x1"]["runs"] == 3
+    assert "slopes 24x12" in capsys.readouterr().out
+    assert (tmp_path / "sheet.webp").stat().st_size > 0
 
 
 def test_batching_policy(
@@ -274,7 +294,7 @@ def test_metrics_plot(bundle: Bundle, tmp_path: Path) -> None:
     assert max(panels["Rows of a run, mean"]["sr32"]) == 1
     lengths = {len(line) for lines in panels.values() for line in lines.values()}
     assert lengths == {len(readings) - 1}
-    pytest.importorskip("matplotlib", reason="the extra bench is not installed: no picture here")
+    pytest.importorskip("matplotlib", reason="the extra plots is not installed: no picture here")
     metrics_plot.write_run(readings, tmp_path / "run.png", tmp_path / "run.json")
     assert (tmp_path / "run.png").stat().st_size > 10_000
     assert len(json.loads((tmp_path / "run.json").read_text())["panels"]) == 9

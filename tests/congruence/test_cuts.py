@@ -10,6 +10,7 @@ from cascade.diffusion.request_options import DiffusionOptions
 from cascade.events import Accepted, Event, Preview, Progress, StageFinished, Transferred
 from cascade.request import GenerateRequest
 from runtime_client.client import Client
+from runtime_client.config import ClientConfig
 from tests.congruence.children import LocalAnswers
 
 CUTS = range(5)
@@ -42,6 +43,22 @@ def test_every_cut_makes_the_same_picture(
             expected = answers.images(request)
             assert result.image.shape == expected[request.last_stage or "sr32"].shape
             check_same(expected, dict(result.images))
+
+
+def test_the_format_of_pictures_changes_bytes_and_no_picture(
+    bundle: Bundle, answers: LocalAnswers, tcp_server: str
+) -> None:
+    """Raw pixels from this machine unless WebP is asked for, as behind a tunnel."""
+    taken = {}
+    for name in ("auto", "raw", "webp"):
+        config = ClientConfig(server=tcp_server, cut=2, threads=1, picture_format=name)
+        with Client(bundle, config) as client:
+            result = client.run(REQUESTS[0])
+        check_same(answers.images(REQUESTS[0]), dict(result.images))
+        taken[name] = result.bytes_down
+        assert sum(result.packing.values()) == pytest.approx(result.seconds["serialise"])
+    assert taken["webp"] != taken["raw"]
+    assert abs(taken["auto"] - taken["raw"]) < 100
 
 
 def test_a_private_server_makes_the_same_picture(bundle: Bundle, answers: LocalAnswers) -> None:

@@ -8,7 +8,7 @@ from functools import cache
 from tests.documents.fences import ROOT
 
 PAGE = ROOT / "docs/how-to/troubleshooting.md"
-PACKAGES = ("cascade", "wire", "runtime_client", "runtime_server", "export", "stages")
+PACKAGES = ("bench", "cascade", "wire", "runtime_client", "runtime_server", "export", "stages")
 FOREIGN = "gRPC prints"
 """Heading of a table whose texts are a library's."""
 HOLE = "\x00"

@@ -53,7 +53,7 @@ def test_operations_are_those_of_the_whole_batch(subject: Subject) -> None:
 
 def test_a_race_from_end_to_end(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Torch and ONNX Runtime on the base stage: a table, a record and a plot."""
-    pytest.importorskip("matplotlib", reason="the plot needs the extra `bench`")
+    pytest.importorskip("matplotlib", reason="the plot needs the extra `plots`")
     shutil.copy(BUNDLE / "base.onnx", tmp_path / "base.onnx")
     arguments = ["--bundle", str(BUNDLE), "--plain", str(tmp_path), "--stages", "base"]
     arguments += ["--rounds", "2", "--threads", "1", "--skip", "compile", "bf16", "OpenVINO"]

@@ -73,6 +73,21 @@ def cut(t: Trial) -> None:
     )
 
 
+def placed(*flags: str) -> Effect:
+    """The component that is named runs on the server, the others here; not beside a cut."""
+
+    def effect(t: Trial) -> None:
+        said = [flag.replace("SERVER", t.server.address) for flag in flags]
+        hops = account(t, *said)["hops"]
+        assert [hop["side"] for hop in hops] == ["here", "server", "here"]  # type: ignore[attr-defined]
+        command = ("generate", PROMPT, "-o", t.folder / "p.png", "--bundle", t.bundle.folder)
+        assert "--cut says already" in t.refused(*command, "--cut", 1, *said)
+        idle = t.refused(*command, *said, "--server", DEAD)
+        assert "no component is placed on it" in idle
+
+    return effect
+
+
 def last_stage(t: Trial) -> None:
     """A picture of that stage's size."""
     assert here(t, "--last-stage", "sr16")["width"] == 16
@@ -171,6 +186,9 @@ def call(t: Trial, command: str, *flags: object) -> tuple[object, ...]:
     """A command line of one of the three that reaches the server of `flags`."""
     if command == "generate":
         return ("generate", PROMPT, "-o", t.folder / "p.png", "--threads", 1, *flags)
+    if command == "upscale":
+        Image.new("RGB", (5, 4)).save(t.folder / "own.png")
+        return ("upscale", t.folder / "own.png", "-o", t.folder / "big.png", *flags)
     if command == "fetch":
         return ("fetch", "r-1", "-o", t.folder / "p.png", *flags)
     return ("cancel", "r-1", *flags)
@@ -208,7 +226,7 @@ def cancel_json(t: Trial) -> None:
     assert "{" not in t.ok("cancel", "nobody-s", *where).out
 
 
-REACHED = {"generate": "", "fetch": "request_id: r-1 is neither", "cancel": ""}
+REACHED = {"generate": "", "upscale": "", "fetch": "request_id: r-1 is neither", "cancel": ""}
 """What standard error holds when the server was reached and let the caller in."""
 
 
@@ -306,7 +324,7 @@ def timeout(command: str) -> Effect:
     def effect(t: Trial) -> None:
         flags = ("--server", t.server.address, "--bundle", t.bundle.folder)
         assert "timeout" in t.run(*call(t, command, *flags, "--timeout", -1)).err
-        if command == "generate":
+        if command in ("generate", "upscale"):
             assert t.run(*call(t, command, *flags, "--timeout", 1e-6)).code == 3
 
     return effect
@@ -349,6 +367,38 @@ def fetch_json(t: Trial) -> None:
     assert str(fetched(t, "-o", t.folder / "f.png", "--json")).startswith("{")
 
 
+def upscale_cut(t: Trial) -> None:
+    """Here where everything is, on the server where nothing is; never more than there are."""
+    where = ("--bundle", t.bundle.folder, "--json")
+    assert t.ok(*call(t, "upscale", *where)).json["cut"] == 4
+    there = t.ok(*call(t, "upscale", *where, "--server", t.server.address, "--cut", 0)).json
+    assert there["computed"]["sr32"]["side"] == "server"
+    assert "cut" in t.refused(*call(t, "upscale", *where, "--cut", 9))
+
+
+def upscale_takes(flag: str, good: object, bad: object) -> Effect:
+    """One value does its work, another is refused."""
+
+    def effect(t: Trial) -> None:
+        where = ("--bundle", t.bundle.folder)
+        t.ok(*call(t, "upscale", *where, flag, good))
+        assert flag.strip("-") in t.refused(*call(t, "upscale", *where, flag, bad))
+
+    return effect
+
+
+def upscale_json(t: Trial) -> None:
+    """One object, with the size."""
+    said = t.ok(*call(t, "upscale", "--bundle", t.bundle.folder, "--json")).json
+    assert (said["width"], said["height"]) == (10, 8)
+
+
+def upscale_quiet(t: Trial) -> None:
+    """Neither bars nor a table."""
+    done = t.ok(*call(t, "upscale", "--bundle", t.bundle.folder, "--quiet"))
+    assert (done.out, done.err) == ("", "")
+
+
 def connection(command: str) -> dict[str, Effect]:
     """The flags that the three commands share."""
     return {
@@ -370,6 +420,9 @@ EFFECTS: Mapping[str, Effect] = {
     "generate prompt": prompt,
     "generate --output": output,
     "generate --cut": cut,
+    "generate --here": placed("--here", "text_encoder,base,sr32", "--there", "sr16=SERVER"),
+    "generate --there": placed("--there", "sr16=SERVER"),
+    "generate --placement": placed("--placement", "sr16=SERVER,*=here"),
     "generate --seed": differs("--seed", 9),
     "generate --image-index": differs("--image-index", 9),
     "generate --steps": differs("--steps", "base=5"),
@@ -389,6 +442,13 @@ EFFECTS: Mapping[str, Effect] = {
     "generate --linger": linger,
     "generate --detach": detach,
     **connection("generate"),
+    "upscale --cut": upscale_cut,
+    "upscale --threads": upscale_takes("--threads", 0, -1),
+    "upscale --engine": upscale_takes("--engine", "ort", "abacus"),
+    "upscale --precision": upscale_takes("--precision", "int8", "int3"),
+    "upscale --json": upscale_json,
+    "upscale --quiet": upscale_quiet,
+    **connection("upscale"),
     "fetch request_id": request_id("fetch"),
     "fetch --output": fetch_output,
     "fetch --preview": fetch_preview,

@@ -128,6 +128,7 @@ EFFECTS: Mapping[str, Effect | str] = {
     "serve --dry-run": dry_run,
     "serve --bundle": dry_run,
     "serve --cut": f"{SERVER}test_service.py::test_a_server_with_a_cut_hosts_only_the_rest",
+    "serve --components": f"{SERVER}test_service.py::test_a_server_of_named_components_hosts_those_alone",
     "serve --listen": f"{SERVER}test_process.py::test_sigterm_drains",
     "serve --engine": dry_run_says("--engine", "openvino", says="openvino"),
     "serve --precision": dry_run_says("--precision", "base=int8", says="int8"),

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from cascade.bundle.default_bundle import VARIABLE
-from tests.flags import bundle_effects, client_effects, server_effects
+from tests.flags import bench_effects, bundle_effects, client_effects, server_effects
 from tests.flags.client_effects import Effect
 from tests.flags.trial import trial
 from tests.flags.walk import all_flags
@@ -24,7 +24,12 @@ TRAINING = ("train", "distill", "evaluate", "probe", "export", "weights", "data"
 
 def light() -> Mapping[str, Effect | str]:
     """Effects that need no torch."""
-    return {**client_effects.EFFECTS, **bundle_effects.EFFECTS, **server_effects.EFFECTS}
+    return {
+        **client_effects.EFFECTS,
+        **bundle_effects.EFFECTS,
+        **server_effects.EFFECTS,
+        **bench_effects.EFFECTS,
+    }
 
 
 def torch_effects() -> Mapping[str, Effect | str]:
@@ -37,6 +42,8 @@ def torch_effects() -> Mapping[str, Effect | str]:
 
 
 WAITING = "tests/runtime_client/test_waiting.py::test_a_late_server_is_waited_for"
+MANY = "tests/runtime_client/test_many_pictures.py::"
+OWN = "tests/congruence/test_own_pictures.py::"
 DOCTOR = "tests/runtime_client/test_doctor.py::"
 
 ELSEWHERE: Mapping[str, str] = {
@@ -55,9 +62,20 @@ ELSEWHERE: Mapping[str, str] = {
     "generate --wait": WAITING,
     "fetch --wait": WAITING,
     "cancel --wait": WAITING,
+    "generate --count": MANY + "test_every_prompt_and_index_is_a_file",
+    "generate --prompts": MANY + "test_every_prompt_and_index_is_a_file",
     "generate --label": "tests/congruence/test_third_family.py::test_the_command_line_begins_with_a_label",
     "generate --picture": "tests/congruence/test_wordless.py::test_the_command_line_begins_with_a_picture",
     "generate --first-stage": "tests/congruence/test_wordless.py::test_the_command_line_begins_with_a_picture",
+    "upscale --wait": WAITING,
+    "upscale picture": OWN + "test_files_are_read_as_they_are_seen",
+    "upscale --output": OWN + "test_files_are_read_as_they_are_seen",
+    "upscale --prompt": OWN + "test_the_command_line_asks_as_python_does",
+    "upscale --first-stage": OWN + "test_the_command_line_asks_as_python_does",
+    "upscale --last-stage": OWN + "test_the_command_line_asks_as_python_does",
+    "upscale --seed": OWN + "test_the_command_line_asks_as_python_does",
+    "upscale --image-index": OWN + "test_the_command_line_asks_as_python_does",
+    "upscale --set": OWN + "test_the_command_line_asks_as_python_does",
     "doctor --json": DOCTOR + "test_the_report_for_people",
     "build-engines bundle": "tests/cascade/commands/test_build_engines.py::test_every_component_becomes_an_engine_once",
     "build-engines --component": "tests/cascade/commands/test_build_engines.py::test_every_option_is_another_engine",

@@ -24,7 +24,16 @@ from cascade.bundle.default_bundle import PACKAGE, VARIABLE
 
 ROOT = Path(__file__).parents[2]
 REFERENCE_BUNDLE = ROOT / "bundles" / "emoji-1"
-PACKAGES = ("cascade", "export", "protos", "runtime_client", "runtime_server", "stages", "wire")
+PACKAGES = (
+    "bench",
+    "cascade",
+    "export",
+    "protos",
+    "runtime_client",
+    "runtime_server",
+    "stages",
+    "wire",
+)
 
 
 def can_build() -> bool:

@@ -19,6 +19,7 @@ REMEDIES = {
     "ManifestError": "Fetch the bundle again, or run `cascade verify`.",
     "UnsupportedModel": "Export another model; the message names the file and the field.",
     "BundleMismatch": "Give client and server the same bundle; compare `bundle_ids`.",
+    "PlacementError": "Place the component elsewhere, or start that server with `--components`.",
     "VersionMismatch": "Install the same `wire_version` on both sides.",
     "PrecisionMismatch": "Ask for the server's precision, or for none.",
     "UnknownContext": "Send the embeddings inline, or call `PutContext` again.",

@@ -66,6 +66,8 @@ def default_of(field: "Field[Any]") -> str:
         return "`{}`"
     if field.default is MISSING:
         return ""
+    if field.metadata.get("left_out"):
+        return "left out"
     return f"`{json.dumps(field.default)}`"
 
 

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-PRODUCT = ("cascade", "wire", "runtime_client", "runtime_server", "stages", "export")
+PRODUCT = ("cascade", "wire", "runtime_client", "runtime_server", "bench", "stages", "export")
 
 
 def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:

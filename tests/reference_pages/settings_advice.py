@@ -25,6 +25,9 @@ ADVICE = {
                      "exit code 2 at the start"),
     "cut": Advice("components", "raise it to the clients' cut to save memory",
                   "`INVALID_REQUEST` naming `start` for a component that is not hosted"),
+    "components": Advice("names", "name those that clients place here, to save memory and disk",
+                         "`INVALID_REQUEST` naming `start` or `last_stage`; `PLACEMENT_ERROR` at "
+                         "the client"),
     "threads": Advice("threads", "lower it where other programs need the cores",
                       "`cascade_step_milliseconds`"),
     "engine": Advice(NAME, "leave `auto` after `cascade tune`; name one for a GPU",

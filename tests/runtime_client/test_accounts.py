@@ -9,9 +9,9 @@ from cascade.errors import StageError
 from cascade.events import Accepted, FellBack, Progress, StageFinished, Transferred
 from cascade.request import Handoff
 from runtime_client.cli.progress_bars import ProgressBars, bar
-from runtime_client.cli.time_table import WorkRows, render, rows
+from runtime_client.cli.time_table import WorkRows, render, render_hops, rows
 from runtime_client.remote.transfer_stats import TransferStats
-from runtime_client.result import Collected
+from runtime_client.result import Collected, HopAccount
 
 IMAGE = np.zeros((2, 2, 3), np.uint8)
 SECONDS = {
@@ -103,6 +103,20 @@ def test_work_hidden_behind_a_component_costs_nothing() -> None:
     assert (found["upload"], found["download"]) == (0.0, 0.0)
 
 
+def test_the_parts_of_packing_add_up_to_it() -> None:
+    """Encoding, the server's and decoding; what was hidden is taken off the server's first."""
+    traffic = TransferStats()
+    with traffic.timed_packing("pack"), traffic.timed_packing("unpack"):
+        pass
+    traffic.seconds.update({"first": 0.01, "later": 0.94, "serialise": 0.05})
+    traffic.packing.update({"pack": 0.02, "unpack": 0.03})
+    traffic.report({"sr16": 0.4, "sr32": 0.5})
+    found = traffic.finalize({"sr16": 0.4, "sr32": 0.5, "encode": 0.08}, {"sr16", "sr32"})
+    # 0.98 claimed, 0.95 waited: 0.03 of the server's encoding was hidden.
+    assert traffic.packing == pytest.approx({"pack": 0.02, "server pack": 0.05, "unpack": 0.03})
+    assert sum(traffic.packing.values()) == pytest.approx(found["serialise"])
+
+
 def test_traffic_never_counts_below_zero() -> None:
     """A server that works while this side is busy elsewhere owes nothing."""
     traffic = TransferStats()
@@ -158,3 +172,23 @@ def test_a_terminal_gets_a_bar() -> None:
     bars.show(StageFinished("base", Handoff(), {"base": 0.25}))
     bars.show(FellBack("sr16", "it was killed"))
     assert out.getvalue().endswith("run here: it was killed\n")
+
+
+def test_every_hop_has_a_line() -> None:
+    """Components, place, milliseconds; bytes only of a server."""
+    there = HopAccount(
+        components=("sr16", "sr32"),
+        side="server",
+        server="far:1",
+        seconds={"sr16": 0.5, "sr32": 0.25, "upload": 0.25},
+        bytes_up=1200,
+        bytes_down=9,
+    )
+    here = HopAccount(
+        components=("base",), side="here", server="", seconds={}, bytes_up=0, bytes_down=0
+    )
+    assert [line.split() for line in render_hops([here, there]).splitlines()] == [
+        ["hop", "where", "ms", "bytes", "up", "bytes", "down"],
+        ["base", "here", "0.0"],
+        ["sr16,", "sr32", "server", "far:1", "1000.0", "1,200", "9"],
+    ]

@@ -21,6 +21,7 @@ from runtime_client.request_checks import check_request
         ({"threads": -1}, "threads"),
         ({"fallback": "maybe"}, "fallback"),
         ({"timeout_s": 0.0}, "timeout_s"),
+        ({"picture_format": "jpeg"}, "picture_format"),
         ({"timeout_s": float("nan")}, "timeout_s"),
         ({"dead_link_s": 0.0}, "dead_link_s"),
         ({"dead_link_s": float("nan")}, "dead_link_s"),

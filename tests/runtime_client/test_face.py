@@ -22,6 +22,7 @@ FACE = {
     "GenerateRequest",
     "InvalidRequest",
     "PermissionDenied",
+    "PlacementError",
     "Preview",
     "Progress",
     "QuotaExceeded",

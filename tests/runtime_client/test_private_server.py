@@ -13,7 +13,7 @@ from runtime_client.local.private_server import PrivateServer
 
 def test_it_starts_serves_and_leaves_nothing(bundle: Bundle) -> None:
     """Its folder is the user's alone and goes with it."""
-    server = PrivateServer(bundle.folder, EnginePlan(), 2)
+    server = PrivateServer(bundle.folder, EnginePlan(), ["sr16", "sr32"])
     try:
         socket_path = Path(server.wait_until_ready().removeprefix("unix:"))
         assert stat.S_IMODE(socket_path.parent.stat().st_mode) == 0o700
@@ -27,7 +27,7 @@ def test_it_starts_serves_and_leaves_nothing(bundle: Bundle) -> None:
 
 def test_a_failed_start_tells_the_childs_last_line(tmp_path: Path) -> None:
     """A bundle that is not one: the error carries the server's own message."""
-    server = PrivateServer(tmp_path, EnginePlan(), 2)
+    server = PrivateServer(tmp_path, EnginePlan(), ["sr16", "sr32"])
     try:
         with pytest.raises(TransportError, match=r"did not start: .*manifest\.json"):
             server.wait_until_ready()

@@ -185,10 +185,10 @@ def test_waiting_in_line_ends_at_the_deadline(busy: tuple[RunningServer, Client]
     hasty = Client(client.bundle, server=server.address, threads=1, timeout_s=1.5)
     with hasty:
         # The connection, and so the line, is shared by all requests of one client.
-        hasty._resources._connection = client._resources._connection
+        hasty._resources._connections = client._resources._connections
         with pytest.raises(DeadlineExceeded):
             hasty.run(asking(0))
-        hasty._resources._connection = None
+        hasty._resources._connections = {}
 
 
 def test_waiting_in_line_ends_with_the_client(busy: tuple[RunningServer, Client]) -> None:

@@ -74,10 +74,10 @@ def test_long_steps_are_not_repeated_often(bundle: Bundle) -> None:
 
 def test_caps_by_name(bundle: Bundle) -> None:
     """For hosted components; a name that the bundle does not have is refused."""
-    assert row_caps("auto", bundle.manifest, 2) == {2: None, 3: None}
-    assert row_caps("4,sr32=auto,base=2", bundle.manifest, 1) == {1: 2, 2: 4, 3: None}
+    assert row_caps("auto", bundle.manifest, (2, 3)) == {2: None, 3: None}
+    assert row_caps("4,sr32=auto,base=2", bundle.manifest, (1, 2, 3)) == {1: 2, 2: 4, 3: None}
     with pytest.raises(InvalidRequest, match="no component 'sr64'"):
-        row_caps("sr64=2", bundle.manifest, 0)
+        row_caps("sr64=2", bundle.manifest, (0, 1, 2, 3))
 
 
 def batcher_of(

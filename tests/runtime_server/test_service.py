@@ -1,19 +1,23 @@
 """The calls over a real socket: the same picture from every starting point, and true counters."""
 
+import shutil
+from pathlib import Path
 from typing import Any
 
 import grpc
 import numpy as np
 import pytest
 
-from cascade.bundle.bundle import Bundle
+from cascade.bundle.bundle import Bundle, open_bundle
 from cascade.diffusion.request_options import DiffusionOptions
 from cascade.engines.factory import EngineChoice
-from cascade.errors import EngineError
+from cascade.errors import CascadeError, EngineError, InvalidRequest
 from cascade.events import StageFinished
 from cascade.request import GenerateRequest
 from cascade.types import Array
 from protos.cascade.v1 import cascade_pb2 as pb
+from runtime_server.config.config import ServerConfig
+from runtime_server.runtime.core import load_core
 from tests.support.serving import (
     PROMPT,
     Caller,
@@ -211,6 +215,39 @@ def test_a_server_with_a_cut_hosts_only_the_rest(
         expected = local["sr32"].handoff.image
         assert expected is not None
         assert np.array_equal(pixels(results["sr32"].image), expected)
+
+
+def test_a_server_of_named_components_hosts_those_alone(
+    bundle: Bundle, local: dict[str, StageFinished], tmp_path: Path
+) -> None:
+    """It needs the files of no other, and refuses to go on across a gap."""
+    sparse = tmp_path / "sparse"
+    sparse.mkdir()
+    for name in ("manifest.json", *bundle.files_of([0, 3])):
+        shutil.copy(bundle.folder / name, sparse / name)
+    part = open_bundle(sparse, runs=(0, 3))
+    assert part.bundle_id == bundle.bundle_id
+    with running(part, components="sr32,text_encoder") as server, connect(server.address) as caller:
+        assert [c.position for c in caller.server_info().components] == [0, 3]
+        prompt = start_of("prompt", local)
+        request = request_message(bundle, **SETTINGS, **prompt, last_stage="text_encoder")
+        (found,) = results_of(caller.generate(request)).values()
+        assert found.context.data == embeddings(local).tobytes()
+        with pytest.raises(grpc.RpcError) as refused:
+            list(caller.generate(request_message(bundle, **SETTINGS, **prompt)))
+        assert details_of(refused.value)[:3] == (
+            "INVALID_ARGUMENT", "INVALID_REQUEST", "last_stage",
+        )  # fmt: skip
+    for wrong, words in (
+        ({"components": "sr64"}, "no component 'sr64'"),
+        ({"components": "base"}, "cascade bundle pull"),
+    ):
+        with pytest.raises(CascadeError, match=words):
+            load_core(ServerConfig(bundle=sparse, **wrong))
+    for twice in ({"components": "base", "cut": 1}, {"components": "base,"}):
+        with pytest.raises(InvalidRequest) as contradiction:
+            ServerConfig(bundle=sparse, **twice)
+        assert contradiction.value.field == "components"
 
 
 class FaultyEngine:

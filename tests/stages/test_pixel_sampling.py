@@ -6,25 +6,34 @@ import numpy as np
 import pytest
 import torch
 
-from cascade.pixels.order import columns_rows
+from cascade.pixels.order import columns_rows, squares
 from cascade.pixels.pictures import Pictures, Recorded
+from cascade.pixels.scheme import PassScheme
 from cascade.types import Array
+from stages.data.dataset import box_average
 from stages.data.pixel_batch import PixelBatch
 from stages.data.pixel_passes import one_pass
 from stages.evaluation.pixel_bits import bits_per_value
 from stages.evaluation.pixel_sampling import Walker, sampled
-from stages.pixel_presets import PixelPreset, with_order
+from stages.pixel_presets import AROUND, PARENTS, PixelPreset, with_order
 from tests.support.tiny_pixels import TINY_FIRST, TINY_SECOND, WIDTH, stirred_pixels
 from tests.support.tiny_training import smooth_picture
 
 TEXTS = [
     np.random.default_rng(n).standard_normal((2 + n, WIDTH)).astype(np.float32) for n in range(3)
 ]
-STAGES = pytest.mark.parametrize(
-    "preset",
-    [TINY_FIRST, TINY_SECOND, with_order(TINY_SECOND, columns_rows("subsample"))],
-    ids=["first", "squares", "columns-rows"],
-)
+COPIES = {"parent_copies": PARENTS, "canvas_copies": AROUND}
+MEANS = PassScheme(parent="box", order=squares("box"), guess="cell", **COPIES)
+VARIANTS = {
+    "first": TINY_FIRST,
+    "squares": TINY_SECOND,
+    "columns-rows": with_order(TINY_SECOND, columns_rows("subsample")),
+    "means": replace(TINY_SECOND, scheme=MEANS),
+    "channels": replace(TINY_SECOND, scheme=replace(MEANS, channel_passes="passes")),
+    "planes": replace(TINY_SECOND, scheme=replace(MEANS, planes=(3, 5))),
+    "no-copies": replace(TINY_SECOND, scheme=replace(MEANS, parent_copies=(), canvas_copies=())),
+}
+STAGES = pytest.mark.parametrize("preset", VARIANTS.values(), ids=VARIANTS.keys())
 
 
 def truth(preset: PixelPreset) -> Array:
@@ -33,7 +42,9 @@ def truth(preset: PixelPreset) -> Array:
 
 
 def parents_of(preset: PixelPreset, pictures: Array) -> Array | None:
-    """Every second pixel of them, for a stage that has a parent."""
+    """Every second pixel of them or the mean of each cell, for a stage that has a parent."""
+    if preset.scheme.parent == "box":
+        return np.stack([box_average(picture, 2) for picture in pictures])
     return None if preset.low_resolution is None else pictures[:, ::2, ::2].copy()
 
 
@@ -53,12 +64,15 @@ def test_training_shows_what_the_product_will(preset: PixelPreset) -> None:
         batch = trained_on(preset, pictures, index)
         for name, value in walk.begin(index).items():
             assert np.array_equal(getattr(batch, name).numpy(), value), name
-        assert np.array_equal(walk.heads_inputs(0)["match"] > 0, batch.usable.numpy())
+        if step.channels[0] == 0 and preset.scheme.candidates:
+            assert np.array_equal(walk.heads_inputs(0)["match"] > 0, batch.usable.numpy())
+        assert batch.decides.numpy()[0].nonzero()[0].tolist() == list(step.channels)
         for channel in step.channels:
-            walk.canvas.decide(
-                step.targets, channel, step.plane,
-                pictures.reshape(3, -1, 3)[:, step.targets, channel],
-            )  # fmt: skip
+            values = step.plane.part(pictures.reshape(3, -1, 3)[:, step.targets, channel])
+            slots = walk.canvas.slots
+            cells = slots.of_cells(step.targets, rows=3)
+            where = slots.of_pixels(step.targets, rows=3)
+            walk.canvas.decide(where, channel, step.plane, values.reshape(-1), cells)
 
 
 @STAGES

@@ -12,12 +12,14 @@ from typing import Any
 
 import pytest
 
+from cascade.boundary import Image, value_of
 from cascade.bundle.bundle import Bundle
 from cascade.bundle.manifest import canonical, read_manifest
 from cascade.bundle.starting_points import first_position
 from cascade.bundle.wire_limits import check_wire_limits
 from cascade.commands.inspect_verify import describe
 from cascade.engines.kinds import EngineKind
+from cascade.errors import InvalidRequest
 from cascade.families import FAMILIES, cost_of, family_of, resolved, warnings_of
 from cascade.family import ComponentSpec, DummyRun, Family, FamilyTraits
 from cascade.request import GenerateRequest
@@ -73,7 +75,7 @@ def admission(bundle: Bundle, position: int) -> object:
     """A start is checked; what it costs is counted for quota and limits."""
     spec = spec_at(bundle, position)
     _, handoff = probe_of(bundle.manifest, spec.name)
-    start_checks(bundle, position)[position](handoff)
+    start_checks(bundle, [position])[position](handoff, None)
     cost = cost_of(spec)
     assert set(cost.runs) == set(spec.graphs)
     assert min(cost.units, cost.result_bytes, *cost.runs.values()) > 0
@@ -94,6 +96,18 @@ def engines(bundle: Bundle, position: int) -> object:
     finally:
         stage.close()
     return [axes_of(graph) for graph in spec.graphs.values()]
+
+
+def own_pictures(bundle: Bundle, position: int) -> object:
+    """A caller's own picture of the declared size is taken, or there is no place for one."""
+    spec = spec_at(bundle, position)
+    family, low = family_of(spec), value_of(Image, spec.starts_from)
+    plan = family.resolve(spec, None)
+    if low is not None:
+        return family.with_own_picture(spec, plan, (low.width, low.height))
+    with pytest.raises(InvalidRequest, match="starts from none"):
+        family.with_own_picture(spec, plan, (1, 1))
+    return plan
 
 
 def tuning(bundle: Bundle, position: int) -> object:
@@ -121,7 +135,7 @@ def words(bundle: Bundle, position: int) -> object:
 
 PLACES: Mapping[str, Place] = {
     place.__name__: place
-    for place in (manifest_and_limits, options, admission, engines, tuning, words)
+    for place in (manifest_and_limits, options, admission, engines, own_pictures, tuning, words)
 }
 
 
@@ -193,7 +207,7 @@ def test_a_family_that_lacks_an_answer_is_noticed(
 def test_no_code_outside_the_families_tells_them_apart() -> None:
     """By the type of a record, or by its word."""
     root = Path(__file__).parents[2]
-    packages = ("cascade", "runtime_client", "runtime_server", "wire", "export", "stages")
+    packages = ("bench", "cascade", "runtime_client", "runtime_server", "wire", "export", "stages")
     inside = {root / "cascade" / name for name in ("diffusion", "pixels", "text")}
     found = []
     for package in packages:

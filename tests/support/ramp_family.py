@@ -158,6 +158,10 @@ class RampFamily:
             raise InvalidRequest(f"options.{spec.name}: not a ramp's", field=f"options.{spec.name}")
         return spec.turns if options is None or options.turns is None else options.turns
 
+    def with_own_picture(self, spec: RampSpec, plan: int, low: tuple[int, int]) -> int:
+        """It starts from none."""
+        raise InvalidRequest(f"image: {spec.name} starts from none", field="image")
+
     def settings(self, spec: RampSpec, plan: int) -> Mapping[str, Any]:
         """The turns."""
         return {"turns": plan}
@@ -182,7 +186,7 @@ class RampFamily:
     def start_check(self, spec: RampSpec, read: ReadFile) -> StartCheck:
         """A label that there is."""
 
-        def check(handoff: Handoff) -> None:
+        def check(handoff: Handoff, plan: object) -> None:
             if handoff.label is None or not 0 <= handoff.label < CLASSES:
                 raise InvalidRequest(f"label: expected 0 to {CLASSES - 1}", field="label")
 

@@ -26,7 +26,8 @@ def stirred_pixels(preset: PixelPreset, seed: int = 0) -> PixelNetwork:
         for parameter in network.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
         for logits in (network.heads.high, network.heads.low, network.heads.copy):
-            logits.weight.mul_(0.1)
+            if logits is not None:
+                logits.weight.mul_(0.1)
     project(network)
     return frozen(network)
 

@@ -239,14 +239,16 @@ class ContextStart(_message.Message):
     def __init__(self, context: _Optional[_Union[ContextReference, _Mapping]] = ...) -> None: ...
 
 class ImageStart(_message.Message):
-    __slots__ = ("context", "image", "label")
+    __slots__ = ("context", "image", "label", "own_picture")
     CONTEXT_FIELD_NUMBER: _ClassVar[int]
     IMAGE_FIELD_NUMBER: _ClassVar[int]
     LABEL_FIELD_NUMBER: _ClassVar[int]
+    OWN_PICTURE_FIELD_NUMBER: _ClassVar[int]
     context: ContextReference
     image: Image
     label: int
-    def __init__(self, context: _Optional[_Union[ContextReference, _Mapping]] = ..., image: _Optional[_Union[Image, _Mapping]] = ..., label: _Optional[int] = ...) -> None: ...
+    own_picture: bool
+    def __init__(self, context: _Optional[_Union[ContextReference, _Mapping]] = ..., image: _Optional[_Union[Image, _Mapping]] = ..., label: _Optional[int] = ..., own_picture: bool = ...) -> None: ...
 
 class LabelStart(_message.Message):
     __slots__ = ("label",)

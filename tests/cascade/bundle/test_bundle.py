@@ -83,6 +83,20 @@ def test_a_missing_file_is_named(bundle: Bundle) -> None:
         open_bundle(bundle.folder)
 
 
+def test_a_component_that_runs_elsewhere_needs_no_file(bundle: Bundle) -> None:
+    """A sparse bundle opens and has its id; what is to run and is not there, is named."""
+    for name in bundle.files_of([3]):
+        (bundle.folder / name).unlink()
+    sparse = open_bundle(bundle.folder, runs=(0, 1, 2))
+    assert sparse.bundle_id == bundle.bundle_id
+    assert [sparse.has(at) for at in range(4)] == [True, True, True, False]
+    sparse.verify_files((0, 1, 2))
+    words = r"sr32\.onnx is listed .* missing.* sr32 cannot run .*`cascade bundle pull"
+    for refused in (lambda: sparse.require([3]), lambda: sparse.read("sr32.onnx")):
+        with pytest.raises(ManifestError, match=words):
+            refused()
+
+
 def test_an_extra_file_is_named(bundle: Bundle) -> None:
     """Nothing lies in a bundle that the manifest does not list."""
     (bundle.folder / "readme.txt").write_text("hello")

@@ -105,11 +105,15 @@ def test_a_server_has_bytes_for_one_request_of_its_bundle(bundle: Bundle) -> Non
         ("max_in_flight_bytes", pictures + context),
         ("result_store_bytes", pictures + context),
     ):
-        check_bytes_suffice(bundle.manifest, ServerConfig(bundle=bundle.folder, **{name: least}))
+        check_bytes_suffice(
+            bundle.manifest, ServerConfig(bundle=bundle.folder, **{name: least}), range(4)
+        )
         with pytest.raises(InvalidRequest, match=str(least)) as found:
             load_core(ServerConfig(bundle=bundle.folder, **{name: least - 1}))
         assert found.value.field == name
-    check_bytes_suffice(bundle.manifest, ServerConfig(bundle=bundle.folder, result_store_bytes=0))
+    check_bytes_suffice(
+        bundle.manifest, ServerConfig(bundle=bundle.folder, result_store_bytes=0), range(4)
+    )
 
 
 def test_a_stage_enlarges_by_whole_numbers(bundle: Bundle) -> None:

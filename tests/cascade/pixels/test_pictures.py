@@ -10,6 +10,7 @@ import pytest
 
 from benchmarks.lib.range_coder import Decoding, encoded
 from cascade.errors import ManifestError
+from cascade.pixels import layout
 from cascade.pixels.guess import cell_sums, guess_of
 from cascade.pixels.logits import Logits
 from cascade.pixels.mixture import Sharpness
@@ -141,6 +142,18 @@ def test_a_row_does_not_depend_on_the_others(name: str) -> None:
         factor = factor_of(scheme)
         assert (together[:, ::factor, ::factor] == parent).all()
     assert (drawn(scheme, parent, 3, seed=8) != together).any()
+
+
+@pytest.mark.parametrize("name", ["first stage", "mean, two of a cell at once", "depth"])
+def test_blocks_change_no_pixel(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Five values at a time, across the pictures of a batch, or all at once."""
+    _, parent = truth_of(SCHEMES[name], rows=3)
+    at_once = drawn(SCHEMES[name], parent, 3)
+    layout.layouts_of.cache_clear()
+    monkeypatch.setattr(layout, "BLOCK", 5)
+    in_blocks = drawn(SCHEMES[name], parent, 3)
+    layout.layouts_of.cache_clear()
+    assert (in_blocks == at_once).all()
 
 
 def test_words_do_not_depend_on_the_order() -> None:

@@ -9,11 +9,13 @@ import pytest
 
 from cascade.errors import InvalidRequest, StageError
 from cascade.numerics.noise import philox
-from cascade.pixels.logits import LARGEST_LOGIT, Logits
+from cascade.pixels.logits import Logits
 from cascade.pixels.mixture import Allowed, Candidates, Mixture, Sharpness
 from cascade.pixels.planes import WHOLE, Plane, planes_of
 from cascade.pixels.weights import (
+    LARGEST_LOGIT,
     LARGEST_WEIGHT,
+    NEVER,
     WEIGHT_TABLE_SHA256,
     chosen,
     share_of,
@@ -21,7 +23,7 @@ from cascade.pixels.weights import (
     weights_of,
     with_floor,
 )
-from cascade.pixels.words import words
+from cascade.pixels.words import words, words_of_digits
 
 
 def test_the_table_is_the_one_that_the_manifest_names() -> None:
@@ -65,6 +67,9 @@ def test_temperature_stretches_distances_and_floor_drops_the_small() -> None:
     assert weights_of(logits)[:, 0].tolist() == [table[0], table[5], table[50]]
     assert weights_of(logits, 8)[:, 0].tolist() == [table[0], table[10], table[100]]
     assert weights_of(logits, 24)[:, 0].tolist() == [table[0], table[3], table[33]]
+    apart = np.array([[LARGEST_LOGIT], [-LARGEST_LOGIT], [NEVER]])
+    for temperature in (1, 16, 64):
+        assert weights_of(apart, temperature)[:, 0].tolist() == [LARGEST_WEIGHT, 1, 0]
     weights = weights_of(logits)
     assert with_floor(weights, 1)[:, 0].tolist() == [table[0], table[5], 0]
     assert with_floor(weights, 16)[:, 0].tolist() == [table[0], 0, 0]
@@ -161,6 +166,8 @@ def test_words_follow_from_their_address_alone() -> None:
     block = philox((np.array([2], np.uint32), 1, 2, 3), 2**40 + 5)
     assert many[8:12].tolist() == block[0].tolist()
     assert words(7, **address, digit=0).tolist() != many[:7].tolist()
+    both = words_of_digits(7, 2, **address)
+    assert [w.tolist() for w in both] == [words(7, **address, digit=d).tolist() for d in (0, 1)]
     for name in ("seed", "image"):
         with pytest.raises(InvalidRequest, match=name):
             words(1, **{**address, name: -1}, digit=0)

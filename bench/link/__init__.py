@@ -1,0 +1,1 @@
+"""A link shaped in user space: round trip, bandwidth each way, lost segments and stalls."""

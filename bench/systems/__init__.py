@@ -1,0 +1,1 @@
+"""Systems under test: one file per kind, each behind the `System` of `system.py`."""

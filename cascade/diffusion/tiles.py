@@ -1,0 +1,213 @@
+"""Pictures of other sizes than a graph was made for: the canvas that is sampled, and its tiles.
+
+A sampler works on the whole canvas, with noise that is addressed by the pixel; only the network is
+shown tiles, which overlap and are joined again after every run. Where a network sees no further
+than the discarded rim of a tile the result is that of one run, to the bit. Knows sizes and one
+engine; not what a network predicts.
+
+References:
+    Bar-Tal et al. 2023, "MultiDiffusion" (arXiv 2302.08113): one sampling process over tiles.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import gcd
+
+import numpy as np
+
+from cascade.diffusion.spec import DiffusionSpec
+from cascade.engine import Engine
+from cascade.types import Array
+
+GRAIN = 32
+"""Free heights and widths are multiples of this, or of the declared size's own power of two."""
+SPLIT_INPUTS = ("x_t", "low_res")
+"""Inputs of a graph that are pictures of the output's size."""
+
+
+@dataclass(frozen=True, slots=True)
+class TiledSide:
+    """One side of a canvas: its length, and where its tiles lie."""
+
+    length: int
+    tile: int
+    starts: tuple[int, ...]
+    """The first pixel of every tile, rising; the last tile ends with the canvas."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tiling:
+    """How a picture is shown to a network."""
+
+    height: TiledSide
+    width: TiledSide
+
+    @property
+    def count(self) -> int:
+        """Runs of the network for one step."""
+        return len(self.height.starts) * len(self.width.starts)
+
+    @property
+    def tile_pixels(self) -> int:
+        """Of one run."""
+        return self.height.tile * self.width.tile
+
+    @property
+    def canvas(self) -> tuple[int, int]:
+        """Height and width that are sampled; what lies beyond the picture is cut off."""
+        return self.height.length, self.width.length
+
+
+def tiling_of(spec: DiffusionSpec, width: int, height: int) -> Tiling:
+    """How a stage is shown a picture; the same on every machine, for it is part of the picture.
+
+    A graph with free sides runs once, as long as the canvas has no more pixels than the stage's
+    declared picture; its memory is known to suffice. Everything else is made of tiles of the
+    declared size.
+
+    Args:
+        spec: the stage's entry.
+        width: of the picture that it makes, in pixels.
+        height: of it.
+    """
+    made = spec.makes
+    if (width, height) == (made.width, made.height):
+        return Tiling(TiledSide(height, height, (0,)), TiledSide(width, width, (0,)))
+    both = gcd(made.width, made.height)
+    grain = min(GRAIN, both & -both)
+    tall, wide = (-(-size // grain) * grain for size in (height, width))
+    if not has_free_sides(spec):
+        return Tiling(side(height, made.height, grain), side(width, made.width, grain))
+    if tall * wide <= made.pixels:
+        return Tiling(TiledSide(tall, tall, (0,)), TiledSide(wide, wide, (0,)))
+    return Tiling(
+        side(height, min(tall, made.height), grain), side(width, min(wide, made.width), grain)
+    )
+
+
+def has_free_sides(spec: DiffusionSpec) -> bool:
+    """Whether a stage's graph takes pictures of any height and width."""
+    (shape,) = [tensor.shape for tensor in spec.graph.inputs if tensor.name == "x_t"]
+    return all(isinstance(axis, str) for axis in shape[2:])
+
+
+def side(size: int, tile: int, grain: int) -> TiledSide:
+    """The tiles along one side.
+
+    Args:
+        size: of the picture, in pixels.
+        tile: of a tile.
+        grain: what every start is a multiple of, as far as a tile has room: a network that halves
+            its pictures sees the same pixels together in every tile.
+    """
+    if size <= tile:
+        return TiledSide(tile, tile, (0,))
+    step = max(1, min(grain, tile // 2))
+    last = -(-(size - tile) // step) * step
+    overlap = max(step, -(-(tile // 4) // step) * step)
+    starts = (*range(0, last, max(1, tile - overlap)), last)
+    return TiledSide(last + tile, tile, starts)
+
+
+@dataclass(frozen=True, slots=True)
+class TiledEngine:
+    """An engine for pictures of any size, made of one for tiles.
+
+    Attributes:
+        engine: runs the graph.
+        tiling: of the pictures.
+    """
+
+    engine: Engine
+    tiling: Tiling
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Run tile by tile; outputs are pictures of the canvas, `[B, C, H, W]` float32."""
+        tall, wide = self.tiling.height, self.tiling.width
+        whole: dict[str, Array] = {}
+        before = 0
+        for top in tall.starts:
+            strips: dict[str, Array] = {}
+            end = 0
+            for left in wide.starts:
+                rows, columns = slice(top, top + tall.tile), slice(left, left + wide.tile)
+                for name, part in self.engine.run(tile_of(inputs, rows, columns)).items():
+                    shape = (*part.shape[:2], tall.tile, wide.length)
+                    strip = strips.setdefault(name, np.empty(shape, np.float32))
+                    put(strip.swapaxes(2, 3), part.swapaxes(2, 3), left, end)
+                end = left + wide.tile
+            for name, strip in strips.items():
+                shape = (*strip.shape[:2], *self.tiling.canvas)
+                put(whole.setdefault(name, np.empty(shape, np.float32)), strip, top, before)
+            before = top + tall.tile
+        return whole
+
+    def terminate(self) -> None:
+        """End the run in progress."""
+        self.engine.terminate()
+
+    def close(self) -> None:
+        """Release the engine."""
+        self.engine.close()
+
+
+def tile_of(inputs: Mapping[str, Array], rows: slice, columns: slice) -> dict[str, Array]:
+    """The inputs of one tile.
+
+    Args:
+        inputs: of the whole canvas, pictures `[B, C, H, W]` float32.
+        rows: of the tile.
+        columns: of the tile.
+
+    Returns:
+        The same, pictures `[B, C, h, w]` float32 of the tile, contiguous.
+    """
+    return {
+        name: np.ascontiguousarray(value[:, :, rows, columns]) if name in SPLIT_INPUTS else value
+        for name, value in inputs.items()
+    }
+
+
+def put(out: Array, part: Array, start: int, end: int) -> None:
+    """Put a tile below what is there, across the rows.
+
+    Of the overlap the first quarter is the old tile's, the last one the new tile's, and between
+    them one fades into the other: each tile's rim, where the network saw the end of the world, is
+    left out.
+
+    Args:
+        out: `[B, C, H, W]` float32, filled down to row `end`.
+        part: `[B, C, h, W]` float32.
+        start: row of `out` where it belongs.
+        end: first row of `out` that is not filled.
+    """
+    shared = end - start
+    if shared > 0:
+        fade = shared // 2
+        first = (shared - fade) // 2
+        rows = np.arange(fade, dtype=np.float32)[:, None]
+        weights = (rows + np.float32(0.5)) / np.float32(max(1, fade))
+        old = out[:, :, start + first : start + first + fade]
+        # In this form two tiles that agree give what they agree on, to the bit.
+        old += weights * (part[:, :, first : first + fade] - old)
+        part = part[:, :, first + fade :]
+        start += first + fade
+    out[:, :, start : start + part.shape[2]] = part
+
+
+def on_canvas(pictures: Array, tiling: Tiling, mode: str) -> Array:
+    """Pictures continued to the right and below, up to the canvas.
+
+    Args:
+        pictures: `[B, C, H, W]` float32.
+        tiling: names the canvas.
+        mode: of `np.pad`: `edge` for pictures, `wrap` for noise.
+
+    Returns:
+        `[B, C, height, width]` float32; the pictures themselves where they fill it.
+    """
+    missing = [have - want for have, want in zip(tiling.canvas, pictures.shape[2:], strict=True)]
+    if not any(missing):
+        return pictures
+    below, right = missing
+    return np.pad(pictures, ((0, 0), (0, 0), (0, below), (0, right)), mode=mode)  # type: ignore[call-overload,no-any-return]

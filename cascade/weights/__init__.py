@@ -1,0 +1,1 @@
+"""Weights beside the graphs: one safetensors file per component, checked, then read in place."""

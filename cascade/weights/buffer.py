@@ -1,0 +1,260 @@
+"""A component's weights in memory: read and hashed chunk by chunk, once, for all who need them.
+
+What is hashed is this process's own copy, so nobody can change it between the check and its use.
+Chunks that nobody asked for are never read and take no memory; those that nobody holds any longer
+give theirs back. Knows files and hashes; not what computes with the tensors.
+"""
+
+import hashlib
+import mmap
+import threading
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import BinaryIO
+from weakref import WeakValueDictionary
+
+import numpy as np
+
+from cascade.errors import ManifestError
+from cascade.graph_spec import CHUNK_BYTES, FileEntry
+from cascade.system.bounded_files import NotPlain, open_plain
+from cascade.types import Array
+from cascade.weights.header import DTYPES, StoredTensor, header_bytes, read_header
+
+HASHERS = 2
+"""Threads that hash while the next chunk is read."""
+
+
+class WeightBuffer:
+    """One file of weights, as far as it was asked for. Safe to use from several threads."""
+
+    def __init__(self, path: Path, entry: FileEntry) -> None:
+        """Reserve addresses for a file; nothing is read.
+
+        Args:
+            path: where it lies.
+            entry: what the manifest says of it, chunks included.
+        """
+        self._path, self.entry = path, entry
+        self._lock = threading.Lock()
+        # Of this process alone, so that no other mapping of the file can change it.
+        flags = (
+            {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
+        )
+        self._memory = mmap.mmap(-1, max(1, entry.size_bytes), **flags)
+        self._header: dict[str, StoredTensor] | None = None
+        self._held: Counter[int] = Counter()
+
+    @property
+    def tensors(self) -> dict[str, StoredTensor]:
+        """Every tensor of the file by name, from its checked header.
+
+        Raises:
+            ManifestError: the file is not what the manifest says, or its header is malformed.
+        """
+        with self._lock:
+            if self._header is None:
+                size, name = self.entry.size_bytes, self.entry.name
+                self._load([0])
+                length = header_bytes(self._memory[:8], size, name)
+                try:
+                    self._header = read_header(self._memory[:length], size, name)
+                finally:
+                    self._drop([0])
+            return self._header
+
+    def lease(self, names: Iterable[str]) -> "Lease":
+        """Some of the tensors, in memory until the lease is released.
+
+        Raises:
+            ManifestError: the file is not what the manifest says.
+        """
+        stored = {name: self.tensors[name] for name in names}
+        with self._lock:
+            self._load(chunks_of(stored.values()))
+        return Lease(self, stored)
+
+    def view(self, tensor: StoredTensor) -> Array:
+        """One tensor over this memory, of its own shape and dtype, not to be written to."""
+        kind = DTYPES[tensor.dtype]
+        count = tensor.size_bytes // kind.itemsize
+        flat = (
+            np.frombuffer(self._memory, kind, count, tensor.place[0])
+            if count
+            else np.empty(0, kind)
+        )
+        flat.flags.writeable = False
+        return flat.reshape(tensor.shape)
+
+    def give_back(self, chunks: Iterable[int]) -> None:
+        """Count some holds less; see `Lease`."""
+        with self._lock:
+            self._drop(chunks)
+
+    def _load(self, chunks: Iterable[int]) -> None:
+        """Hold chunks, reading those that nobody holds yet; all or none.
+
+        Raises:
+            ManifestError: a chunk is not what the manifest says.
+        """
+        wanted = list(chunks)
+        missing = [chunk for chunk in wanted if not self._held[chunk]]
+        if missing:
+            try:
+                self._read(missing)
+            except ManifestError:
+                self._forget(missing)
+                raise
+        self._held.update(wanted)
+
+    def _read(self, chunks: list[int]) -> None:
+        """Read chunks into their places while those before them are hashed."""
+        name, size = self.entry.name, self.entry.size_bytes
+        try:
+            with open_plain(self._path) as file, ThreadPoolExecutor(HASHERS) as pool:
+                check_size(file, size, name)
+                hashes = []
+                for chunk in chunks:
+                    part = memoryview(self._memory)[slice(*span(chunk, size))]
+                    file.seek(chunk * CHUNK_BYTES)
+                    if file.readinto(part) != len(part):  # type: ignore[attr-defined]
+                        raise ManifestError(f"{name}: truncated while it was read")
+                    hashes.append(pool.submit(lambda data: hashlib.sha256(data).hexdigest(), part))
+        except NotPlain as exc:
+            raise ManifestError(f"{exc}: links are refused") from exc
+        except OSError as exc:
+            raise ManifestError(f"{name}: {exc.strerror}") from exc
+        for chunk, hashed in zip(chunks, hashes, strict=True):
+            check_chunk(self.entry, chunk, hashed.result())
+
+    def _drop(self, chunks: Iterable[int]) -> None:
+        """Count holds; what nobody holds gives its memory back."""
+        gone = []
+        for chunk in chunks:
+            self._held[chunk] -= 1
+            if not self._held[chunk]:
+                gone.append(chunk)
+        self._forget(gone)
+
+    def _forget(self, chunks: Iterable[int]) -> None:
+        """Give memory back; the addresses stay."""
+        if not hasattr(self._memory, "madvise"):
+            return
+        for chunk in chunks:
+            begin, end = span(chunk, self.entry.size_bytes)
+            self._memory.madvise(mmap.MADV_DONTNEED, begin, end - begin)
+
+
+class Lease:
+    """Tensors of a buffer that stay in memory until they are let go."""
+
+    def __init__(self, buffer: WeightBuffer, stored: Mapping[str, StoredTensor]) -> None:
+        self._buffer, self._stored = buffer, dict(stored)
+        self.sha256 = buffer.entry.sha256
+        """Of the whole file, as the manifest has it."""
+
+    @property
+    def tensors(self) -> dict[str, Array]:
+        """Every tensor by name, of its own shape and dtype, over the buffer's memory; read only."""
+        return {name: self._buffer.view(tensor) for name, tensor in self._stored.items()}
+
+    @property
+    def size_bytes(self) -> int:
+        """Of all tensors together."""
+        return sum(tensor.size_bytes for tensor in self._stored.values())
+
+    def keep(self, names: Iterable[str]) -> None:
+        """Let all go but some; what the others alone held gives its memory back.
+
+        Nobody may read the others any longer.
+        """
+        before = chunks_of(self._stored.values())
+        self._stored = {name: self._stored[name] for name in names if name in self._stored}
+        self._buffer.give_back(before - chunks_of(self._stored.values()))
+
+    def release(self) -> None:
+        """Let all go; a second call is harmless."""
+        self.keep(())
+
+
+class WeightBuffers:
+    """The buffers of a bundle's files: one per file for as long as somebody holds it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._buffers: WeakValueDictionary[str, WeightBuffer] = WeakValueDictionary()
+
+    def of(self, path: Path, entry: FileEntry) -> WeightBuffer:
+        """The buffer of a file."""
+        with self._lock:
+            found = self._buffers.get(entry.name)
+            if found is None:
+                found = self._buffers[entry.name] = WeightBuffer(path, entry)
+            return found
+
+
+def chunks_of(tensors: Iterable[StoredTensor]) -> set[int]:
+    """The chunks of a file that hold some tensors."""
+    found: set[int] = set()
+    for tensor in tensors:
+        begin, end = tensor.place
+        if end > begin:
+            found.update(range(begin // CHUNK_BYTES, (end - 1) // CHUNK_BYTES + 1))
+    return found
+
+
+def span(chunk: int, size_bytes: int) -> tuple[int, int]:
+    """First byte of a chunk, and the first one behind it."""
+    begin = chunk * CHUNK_BYTES
+    return begin, min(begin + CHUNK_BYTES, size_bytes)
+
+
+def check_size(file: BinaryIO, size_bytes: int, name: str) -> None:
+    """Refuse an open file of another size than listed.
+
+    Raises:
+        ManifestError: with both sizes.
+    """
+    found = file.seek(0, 2)
+    if found != size_bytes:
+        raise ManifestError(f"{name}: the manifest says {size_bytes} bytes, the file has {found}")
+
+
+def check_chunk(entry: FileEntry, chunk: int, found: str) -> None:
+    """Refuse a chunk of another hash than listed.
+
+    Raises:
+        ManifestError: naming the file, the chunk and both hashes.
+    """
+    if found != entry.chunks[chunk]:
+        raise ManifestError(
+            f"{entry.name}: sha256 of chunk {chunk} is {found}, the manifest says "
+            f"{entry.chunks[chunk]}"
+        )
+
+
+def verify_chunks(path: Path, entry: FileEntry) -> None:
+    """Check a whole file against its listed hashes, holding one chunk of it.
+
+    Raises:
+        ManifestError: a link, or of another size or hash than listed.
+    """
+    whole = hashlib.sha256()
+    try:
+        with open_plain(path) as file:
+            check_size(file, entry.size_bytes, entry.name)
+            file.seek(0)
+            for chunk in range(len(entry.chunks)):
+                data = file.read(CHUNK_BYTES)
+                whole.update(data)
+                check_chunk(entry, chunk, hashlib.sha256(data).hexdigest())
+    except NotPlain as exc:
+        raise ManifestError(f"{exc}: links are refused") from exc
+    except OSError as exc:
+        raise ManifestError(f"{entry.name}: {exc.strerror}") from exc
+    if whole.hexdigest() != entry.sha256:
+        raise ManifestError(
+            f"{entry.name}: sha256 is {whole.hexdigest()}, the manifest says {entry.sha256}"
+        )

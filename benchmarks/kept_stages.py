@@ -4,7 +4,8 @@
 
 The whole way once, then in turns: the whole way with another seed, and the stages that enlarge,
 begun from the kept picture of every stage before them, with the same prompt and another seed.
-Processor seconds of one thread, everything in this process. With the first seed each of them must come to the pixels of the whole way, which is checked.
+Processor seconds of one thread, everything in this process. With the first seed each way must come
+to the pixels of the whole way, which is checked.
 `--sheet` draws what came of the kept picture of the first stage: the whole way, other seeds, words
 left out, and the largest augmentation.
 """
@@ -86,7 +87,7 @@ def main() -> None:
     parser.add_argument("--prompt", default="a red apple, noto style")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--sheet", type=Path)
-    parser.add_argument("--output", type=Path)
+    parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     with Client(args.bundle, cut=0) as probe:
         count = len(probe.bundle.manifest.components)
@@ -113,8 +114,8 @@ def main() -> None:
     print(f"{'way':<16} {'s':>8} {'of the whole':>13}")
     for name, median in medians.items():
         print(f"{name:<16} {median:>8.3f} {median / medians['whole']:>12.0%}")
-    if args.output is not None:
-        write_record(args.output, {"seconds": spent, "medians": medians})
+    if args.json is not None:
+        write_record(args.json, {"seconds": spent, "medians": medians})
 
 
 if __name__ == "__main__":

@@ -50,6 +50,7 @@ def register_generate(subparsers: "argparse._SubParsersAction[argparse.ArgumentP
     add("prompt", nargs="?", metavar="PROMPT", help="what the picture shows, up to 1000 characters; needed unless --from or the cascade begins otherwise")
     add("-o", "--output", type=Path, metavar="FILE", help=OUTPUT_HELP + "; needed unless --detach")
     add("--from", dest="source", type=Path, metavar="PICTURE", help="make that picture of ours again, pixel by pixel, or say why that cannot be (default: none)")
+    add("--negative", metavar="TEXT", help="what the picture is guided away from, by stages whose --guidance is not 1 (default: no words)")
     add("--seed", type=int, metavar="N", help="0 to 2^64-1; same seed, same picture (default: 0)")
     add("--image-index", type=int, metavar="N", help="which picture of that seed, 0 to 2^32-1 (default: 0)")
     add("--count", type=int, metavar="N", help="pictures of each prompt, 1 to 10000, with image indices from --image-index on, written to FILE with their number (default: one, to FILE)")
@@ -214,6 +215,7 @@ def request_of(args: argparse.Namespace) -> GenerateRequest:
     }
     return GenerateRequest(
         prompt=args.prompt,
+        negative=args.negative,
         label=args.label,
         picture=None if args.picture is None else picture_of(args.picture),
         first_stage=args.first_stage,
@@ -235,7 +237,7 @@ def picture_of(path: Path) -> ImageU8:
 def refuse_beside_source(args: argparse.Namespace) -> None:
     """Raise `InvalidRequest` for what the picture of `--from` says already."""
     said = (
-        "prompt", "seed", "image_index", "count", "prompts", "steps", "guidance", "augmentation", "choices",
+        "prompt", "negative", "seed", "image_index", "count", "prompts", "steps", "guidance", "augmentation", "choices",
         "label", "picture", "first_stage", "last_stage",
     )  # fmt: skip
     given = [name for name in said if getattr(args, name) not in (None, [])]

@@ -37,7 +37,7 @@ def write_bundle(out: Path, manifest: Manifest, files: Mapping[str, bytes | Path
     Args:
         out: the folder.
         manifest: lists the files.
-        files: by name; of a path the file that lies there, which stays where it is.
+        files: by name; of a path the file that lies there, whose own name has to go afterwards.
 
     Raises:
         InvalidRequest: something else than a bundle is there.

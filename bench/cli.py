@@ -14,14 +14,17 @@ from pathlib import Path
 from typing import Any
 
 from bench.flags import (
+    add_axis_flags,
     add_link_flags,
     add_load_flags,
     add_system_flags,
+    axes_of_flags,
     check_link,
     config_of,
     link_of,
     plan_of,
 )
+from bench.link.shape import LinkShape
 from cascade.bundle.default_bundle import bundle_or_default
 from cascade.commands.exit_codes import DONE
 from cascade.errors import InvalidRequest
@@ -35,6 +38,9 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser = subparsers.add_parser("bench", help=words, description=words)
     below = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     register_run(below)
+    register_grid(below)
+    register_compare(below)
+    register_report(below)
 
 
 def register_run(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -46,6 +52,82 @@ def register_run(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
     add_link_flags(parser)
     add_system_flags(parser)
     parser.set_defaults(run=run, interrupted=KEPT)
+
+
+def register_grid(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add `grid`."""
+    words = "measure every cut over every link, and one link under every load; goes on where it was"
+    parser = subparsers.add_parser("grid", help=words, description=words)
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the grid, JSON; cells that it holds are not measured again")  # fmt: skip
+    add_axis_flags(parser)
+    add_system_flags(parser)
+    parser.set_defaults(run=run_grid, interrupted=KEPT)
+
+
+def register_compare(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add `compare`."""
+    words = "how many times as long the second takes, pair by pair, with a 95 % interval"
+    parser = subparsers.add_parser("compare", help=words, description=words)
+    parser.add_argument("first", type=Path, metavar="FIRST", help="a record of `cascade bench run`")
+    parser.add_argument("second", type=Path, metavar="SECOND", help="another of the same workload")
+    parser.set_defaults(run=run_compare)
+
+
+def register_report(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add `report`."""
+    words = "one HTML file of a grid: best cut per link, hops, percentiles over load"
+    parser = subparsers.add_parser("report", help=words, description=words)
+    parser.add_argument("grid", type=Path, metavar="GRID", help="JSON of `cascade bench grid`")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the HTML")
+    parser.set_defaults(run=run_report)
+
+
+def run_report(args: argparse.Namespace) -> int:
+    """Write the page."""
+    from bench.record import GRID_FORMAT, read_record
+    from bench.report.page import html_of
+
+    check_output(args.output)
+    args.output.write_text(html_of(read_record(args.grid, (GRID_FORMAT,))), "utf-8")
+    print(f"{args.output}: {args.output.stat().st_size:,} bytes")
+    return DONE
+
+
+def run_compare(args: argparse.Namespace) -> int:
+    """Print the ratios."""
+    from bench.compare import as_text, cautions, pairs_of, ratio_of
+    from bench.record import read_record
+
+    first, second = read_record(args.first), read_record(args.second)
+    ratios = [ratio_of(name, *sides) for name, sides in pairs_of(first, second).items()]
+    print(as_text(ratios, cautions(first, second)))
+    return DONE
+
+
+def run_grid(args: argparse.Namespace) -> int:
+    """Measure the cells that are missing."""
+    from bench.grid import GridFile, GridPlan, GridRun
+    from bench.workload import read_workload
+    from cascade.bundle.bundle import open_bundle
+
+    check_output(args.output)
+    config = config_of(args, 0)
+    bundle = open_bundle(bundle_or_default(args.bundle), config.require_signature)
+    axes = axes_of_flags(args, len(bundle.manifest.components))
+    if config.tls:
+        check_link(LinkShape(rtt_s=1), config)
+    workload = read_workload(args.prompts, args.seed)
+    plan = GridPlan(
+        bundle=bundle,
+        config=config,
+        workload=workload,
+        axes=axes,
+        say=progress(quiet=args.quiet),
+    )
+    file = GridFile(args.output, bundle, workload)
+    GridRun(plan, file).run()
+    print(f"{len(file.value['cells'])} cells in {args.output}")
+    return DONE
 
 
 def run(args: argparse.Namespace) -> int:
@@ -113,8 +195,23 @@ def prepared(args: argparse.Namespace, stack: ExitStack) -> Any:
         plan=plan,
         local=local,
         say=progress(quiet=args.quiet),
+        against=other_system(args),
     )
     return BenchmarkRun(benchmark)
+
+
+def other_system(args: argparse.Namespace) -> Callable[[], Any] | None:
+    """Opens the system of `--against`; None where there is none.
+
+    Raises:
+        InvalidRequest: there is none of that name.
+    """
+    from bench.systems.other_systems import open_other
+
+    if args.against is None:
+        return None
+    other = open_other(args.against, args.timeout)
+    return lambda: other
 
 
 def progress(*, quiet: bool) -> Callable[[str], None]:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from bench.arrivals import ARRIVAL_KINDS, Arrivals
+from bench.grid import GridAxes, links_of
 from bench.link.shape import LinkShape, parse_duration, parse_rate, parse_stalls
 from bench.run import RunPlan
 from cascade.assignments import AUTO
@@ -71,8 +72,60 @@ def add_load_flags(parser: argparse.ArgumentParser) -> None:
     add("--cold", type=int, default=1, metavar="N", help="first requests of a system opened anew (default: 1)")
     add("--repeats", type=int, default=11, metavar="N", help="pairs of a new and a repeated request for the audit of caches (default: 11)")
     add("--check", type=int, default=64, metavar="N", help="requests whose pictures must equal those of a local run (default: 64)")
+    add("--against", metavar="SYSTEM", help="another system for the same requests, in turns: torch:MODULE:FACTORY, or an HTTP address of an images endpoint (default: none)")
     add("--write", choices=WRITTEN, default="none", help="write each last picture to a file of that format, as a hop of its own (default: none)")
     # fmt: on
+
+
+def add_axis_flags(parser: argparse.ArgumentParser) -> None:
+    """The axes of a grid."""
+    add = parser.add_argument
+    # fmt: off
+    add("--cuts", type=int, nargs="+", metavar="N", help="cuts, each over every link (default: all)")
+    add("--rtts", nargs="+", default=["0", "5ms", "30ms", "80ms", "200ms"], metavar="T", help="round trips (default: 0 5ms 30ms 80ms 200ms)")
+    add("--rates", nargs="+", default=["unshaped", "100Mbit/s", "10Mbit/s", "1Mbit/s"], metavar="RATE", help="rates both ways, or DOWN:UP (default: unshaped 100Mbit/s 10Mbit/s 1Mbit/s)")
+    add("--loads", type=float, nargs="*", default=[], metavar="PERCENT", help="open loops at so many percent of capacity, such as 50 80 95 120 (default: none)")
+    add("--loaded-links", nargs="+", default=["30ms,100Mbit/s"], metavar="RTT,RATE", help="links that get every load (default: 30ms,100Mbit/s)")
+    add("--loaded-cuts", type=int, nargs="+", default=[DEFAULT_CUT], metavar="N", help=f"at these cuts (default: {DEFAULT_CUT})")
+    add("--requests", type=int, default=12, metavar="N", help="of each single-stream cell (default: 12)")
+    add("--loaded-requests", type=int, default=24, metavar="N", help="of each loaded cell (default: 24)")
+    add("--seconds", type=float, default=60.0, metavar="S", help="no request of a single-stream cell is sent after so long (default: 60)")
+    # fmt: on
+
+
+def axes_of_flags(args: argparse.Namespace, components: int) -> GridAxes:
+    """The axes that the flags describe."""
+    for name in ("requests", "loaded_requests"):
+        check_count(name, getattr(args, name), 1, MOST_REQUESTS)
+    cuts = tuple(args.cuts if args.cuts is not None else range(components + 1))
+    for name, values in (("cuts", cuts), ("loaded_cuts", tuple(args.loaded_cuts))):
+        for cut in values:
+            check_count(name, cut, 0, components)
+    if not all(1 <= load <= 1000 for load in args.loads):
+        raise InvalidRequest("loads: expected percent of capacity, 1 to 1000", field="loads")
+    rtts = [parse_duration(text, "rtts") for text in args.rtts]
+    rates = [parse_rates(text, "rates") for text in args.rates]
+    loaded: list[LinkShape] = []
+    for text in args.loaded_links if args.loads else []:
+        rtt, _, rate = text.partition(",")
+        pair = parse_rates(rate, "loaded-links")
+        loaded += links_of([parse_duration(rtt, "loaded-links")], [pair])
+    return GridAxes(
+        cuts=cuts,
+        links=tuple(links_of(rtts, rates)),
+        loads=tuple(load / 100 for load in args.loads),
+        loaded=tuple(loaded),
+        loaded_cuts=tuple(args.loaded_cuts),
+        requests=args.requests,
+        loaded_requests=args.loaded_requests,
+        seconds=args.seconds,
+    )
+
+
+def parse_rates(text: str, field: str) -> tuple[float, float]:
+    """`10Mbit/s` or `10Mbit/s:1Mbit/s` as rates down and up."""
+    down, _, up = text.partition(":")
+    return parse_rate(down, field), parse_rate(up or down, field)
 
 
 def link_of(args: argparse.Namespace) -> LinkShape:
@@ -103,6 +156,11 @@ def plan_of(args: argparse.Namespace) -> RunPlan:
         raise InvalidRequest(
             f"seconds: expected more than 0 and at most a day, got {args.seconds:g}",
             field="seconds",
+        )
+    if args.against is not None and args.load != "single":
+        raise InvalidRequest(
+            "against: systems take turns in a single stream alone; leave --load out",
+            field="against",
         )
     arrivals = Arrivals(
         kind=args.arrivals,

@@ -97,10 +97,10 @@ def samples_of(attempts: Sequence[Attempt]) -> dict[str, Any]:
     }
 
 
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
+def write_json(path: Path, value: Mapping[str, Any], indent: int | None = 1) -> None:
     """Write a file whole or not at all."""
     part = path.with_name(f"{path.name}.part")
-    part.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n")
+    part.write_text(json.dumps(value, indent=indent, allow_nan=False) + "\n")
     part.replace(path)
 
 

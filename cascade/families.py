@@ -108,6 +108,35 @@ def with_own_picture(
     return request.with_plans(plans, sizes)
 
 
+def takes_negative(components: Sequence[ComponentSpec], request: GenerateRequest) -> bool:
+    """Whether a negative prompt has an effect on any of the components of a resolved request."""
+    return any(
+        not family_of(spec).why_no_negative(spec, request.plans[spec.name]) for spec in components
+    )
+
+
+def check_negative(components: Sequence[ComponentSpec], request: GenerateRequest) -> None:
+    """Refuse a negative prompt that nothing would obey.
+
+    Args:
+        components: those that the request runs.
+        request: resolved.
+
+    Raises:
+        InvalidRequest: saying of each stage why.
+    """
+    if takes_negative(components, request):
+        return
+    stages = [spec for spec in components if isinstance(spec.makes, Image)]
+    reasons = "; ".join(
+        f"{spec.name} {family_of(spec).why_no_negative(spec, request.plans[spec.name])}"
+        for spec in stages
+    )
+    raise InvalidRequest(
+        f"negative: no stage can be guided away from it: {reasons}", field="negative"
+    )
+
+
 def last_of(components: Sequence[ComponentSpec], request: GenerateRequest) -> int:
     """Position of the last component that a request runs; the last of all where it is unknown."""
     names = [spec.name for spec in components]

@@ -193,6 +193,18 @@ class Family(FamilyTraits, Protocol[Spec_contra, Plan]):
         """
         ...
 
+    def why_no_negative(self, spec: Spec_contra, plan: Plan) -> str:
+        """Why a component asks nothing without the words, so that none can take their place.
+
+        Args:
+            spec: the component's entry.
+            plan: of the run.
+
+        Returns:
+            What follows its name in an error; empty where a negative prompt has an effect.
+        """
+        ...
+
     def settings(self, spec: Spec_contra, plan: Plan) -> Mapping[str, Any]:
         """What a plan comes to, as JSON values by the name of the option."""
         ...

@@ -62,6 +62,10 @@ class GenerateRequest:
     """A picture `[height, width, 3]`, 0 to 255."""
     own_picture: bool = False
     """Whether it is the caller's own: of any size, and with a prompt beside it or no words."""
+    negative: str | None = None
+    """A prompt to be guided away from, by stages whose guidance weight is not 1."""
+    negative_context: ContextF16 | None = field(default=None, compare=False, repr=False)
+    """Its text embeddings `[tokens, width]`, once they were made."""
     seed: int = 0
     image_index: int = 0
     """Pictures of one seed: 0, 1, 2, ..."""
@@ -86,6 +90,8 @@ class GenerateRequest:
         """Check every bound that needs no bundle."""
         if self.prompt is not None:
             check_prompt(self.prompt)
+        if self.negative is not None:
+            check_prompt(self.negative, "negative")
         given = [n for n in ("prompt", "label", "picture") if getattr(self, n) is not None]
         if len(given) > 1 and not (self.own_picture and given == ["prompt", "picture"]):
             raise InvalidRequest(
@@ -109,6 +115,12 @@ class GenerateRequest:
         object.__setattr__(planned, "sizes", sizes or {})
         return planned
 
+    def with_negative(self, context: ContextF16 | None) -> "GenerateRequest":
+        """The same request with the embeddings of what it is guided away from."""
+        known = copy.copy(self)
+        object.__setattr__(known, "negative_context", context)
+        return known
+
     @property
     def start(self) -> Handoff:
         """What the first component starts from."""
@@ -129,16 +141,16 @@ def check_range(name: str, value: int, highest: int, words: str) -> None:
         raise InvalidRequest(f"{name}: expected 0 to {words}, got {value}", field=name)
 
 
-def check_prompt(prompt: str) -> None:
+def check_prompt(prompt: str, field: str = "prompt") -> None:
     """Raise `InvalidRequest` unless the prompt is printable text of an accepted length."""
     if not prompt.strip():
-        raise InvalidRequest("prompt: it is empty; say what the picture shows", field="prompt")
+        raise InvalidRequest(f"{field}: it is empty; say what the picture shows", field=field)
     if len(prompt) > MAX_PROMPT_CHARACTERS:
         raise InvalidRequest(
-            f"prompt: {len(prompt)} characters, at most {MAX_PROMPT_CHARACTERS} are accepted",
-            field="prompt",
+            f"{field}: {len(prompt)} characters, at most {MAX_PROMPT_CHARACTERS} are accepted",
+            field=field,
         )
     if CONTROL_CHARACTERS.search(prompt):
-        raise InvalidRequest("prompt: it holds control characters (such as NUL)", field="prompt")
+        raise InvalidRequest(f"{field}: it holds control characters (such as NUL)", field=field)
     if SURROGATES.search(prompt):
-        raise InvalidRequest("prompt: it is not valid Unicode text", field="prompt")
+        raise InvalidRequest(f"{field}: it is not valid Unicode text", field=field)

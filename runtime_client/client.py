@@ -7,7 +7,7 @@ request needs (gRPC, ONNX Runtime, samplers, pictures) is imported by the first 
 
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +26,7 @@ from cascade.types import ImageU8
 from runtime_client.config import ClientConfig, check_leaves_work
 from runtime_client.deadline import Deadline
 from runtime_client.local.local_times import LocalTimes
+from runtime_client.many_requests import in_parallel
 from runtime_client.placed_run import ClientParts, PlacedRun
 from runtime_client.placement import HERE, THERE, placement_of
 from runtime_client.request_checks import check_request
@@ -144,6 +145,22 @@ class Client:
         collected, runs = Collected(request_id=uuid.uuid4().hex), list[PlacedRun]()
         self._collect(self._events(request, collected, runs), collected, on_event)
         return self._result(collected, runs[0])
+
+    def run_many(
+        self, requests: Sequence[GenerateRequest], *, parallel: int = 4
+    ) -> Iterator[tuple[int, Result | CascadeError]]:
+        """Many pictures; one that fails costs the others nothing.
+
+        Requests that a server has at once share runs of its engines where that pays there.
+
+        Args:
+            requests: what to make.
+            parallel: how many are in progress at once, from 1.
+
+        Yields:
+            As they end, the place of a request and its picture, or why there is none.
+        """
+        return in_parallel(self.run, requests, parallel)
 
     def submit(self, request: GenerateRequest, *, on_event: OnEvent | None = None) -> str:
         """Run the components here, leave the rest to the server, and go: see `fetch`.

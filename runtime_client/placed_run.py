@@ -76,9 +76,13 @@ class PlacedRun:
         """Position of the first component that is not finished."""
         self._remote: list[RemoteStage | NamedHop] = []
         self._start = checked.request.start
-        self._words = self._of_words()
+        self._words = None
+        if checked.words is not None:
+            self._words = self._encoding(checked.request.prompt, "words")
         """The run of the component that encodes the words beside a caller's own picture, if any."""
-        self._has_words = self._words is None
+        self._negative = self._encoding(checked.request.negative, "negative")
+        """The run that encodes what the picture is guided away from, if there is anything."""
+        self._has_words = self._words is None and self._negative is None
         self.last = parts.placement.hops(checked.positions)[-1]
         """The hop that the request ends with."""
         parts.bundle.require(self._on_this_machine())
@@ -102,8 +106,8 @@ class PlacedRun:
     def accounts(self) -> tuple[HopAccount, ...]:
         """What each hop took; complete at the end."""
         components = self._parts.bundle.manifest.components
-        words = () if self._words is None else self._words.accounts
-        return words + tuple(
+        words = [run.accounts for run in (self._words, self._negative) if run is not None]
+        return sum(words, ()) + tuple(
             self._collected.account(
                 tuple(components[at].name for at in hop.positions),
                 self._side(hop),
@@ -115,9 +119,13 @@ class PlacedRun:
     def events(self) -> Generator[Event, None, None]:
         """Everything that happens; with `fallback` a lost server's components run here."""
         request, handoff = self._checked.request, self._start
-        for event in self._encoded_words():
+        for event in self._encoded(self._words):
             handoff = with_words(handoff, event)
             yield event
+        for event in self._encoded(self._negative):
+            request = with_negative(request, event)
+            yield event
+        self._has_words = True
         while True:
             try:
                 stages = self._stages(request, detach=False)
@@ -139,29 +147,41 @@ class PlacedRun:
     def detached(self) -> Generator[Event, None, None]:
         """Everything that happens, where the last hop goes on without this client."""
         request, handoff = self._checked.request, self._start
-        for event in self._encoded_words():
+        for event in self._encoded(self._words):
             handoff = with_words(handoff, event)
             yield event
+        for event in self._encoded(self._negative):
+            request = with_negative(request, event)
+            yield event
+        self._has_words = True
         stages = self._stages(request, detach=True)
         yield from self._noted(generate(stages, request, handoff))
 
-    def _of_words(self) -> "PlacedRun | None":
-        """A run of the component that encodes the words beside a caller's own picture."""
-        checked = self._checked
-        if checked.words is None:
+    def _encoding(self, prompt: str | None, name: str) -> "PlacedRun | None":
+        """A run of the component that encodes words, for those beside the start of this one.
+
+        Args:
+            prompt: the words; no run without any.
+            name: what they are to this run, for its request id.
+        """
+        checked, components = self._checked, self._parts.bundle.manifest.components
+        if prompt is None:
             return None
-        only = replace(checked, first=checked.words, last=checked.words, words=None)
+        position = next(
+            at for at, spec in enumerate(components) if value_of(Prompt, spec.starts_from)
+        )
+        alone = replace(checked.request, negative=None).with_plans(checked.request.plans)
+        only = replace(checked, request=alone, first=position, last=position, words=None)
         # An id of its own: under the request's the server knows the work on the picture.
-        own = replace(self._collected, request_id=f"{self._collected.request_id}-words")
+        own = replace(self._collected, request_id=f"{self._collected.request_id}-{name}")
         run = PlacedRun(self._parts, only, own, self._deadline)
-        run._start = Handoff(prompt=checked.request.prompt)
+        run._start = Handoff(prompt=prompt)
         return run
 
-    def _encoded_words(self) -> Generator[Event, None, None]:
-        """The events of that run; nothing where there are no such words."""
-        if self._words is not None:
-            yield from self._words.events()
-            self._has_words = True
+    def _encoded(self, run: "PlacedRun | None") -> Generator[Event, None, None]:
+        """The events of such a run; nothing where there are no such words."""
+        if run is not None:
+            yield from run.events()
 
     @property
     def request(self) -> GenerateRequest:
@@ -174,8 +194,9 @@ class PlacedRun:
         if self._parts.config.fallback == "error":
             for stage in self._remote:
                 stage.raise_failure()
-            if self._words is not None:
-                self._words.check_goes_on()
+            for run in (self._words, self._negative):
+                if run is not None:
+                    run.check_goes_on()
 
     def _noted(self, events: Iterator[Event]) -> Generator[Event, None, None]:
         """The same events, what is finished noted: a fallback then runs only the rest."""
@@ -321,3 +342,10 @@ def with_words(handoff: Handoff, event: Event) -> Handoff:
     if not isinstance(event, StageFinished):
         return handoff
     return replace(handoff, context=event.handoff.context)
+
+
+def with_negative(request: GenerateRequest, event: Event) -> GenerateRequest:
+    """The request with the embeddings of its negative prompt that an event brings, if it does."""
+    if not isinstance(event, StageFinished):
+        return request
+    return request.with_negative(event.handoff.context)

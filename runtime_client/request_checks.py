@@ -10,7 +10,7 @@ from cascade.boundary import Context, Label, Prompt, value_of
 from cascade.bundle.manifest import Manifest
 from cascade.bundle.starting_points import SHOWN, StartKind, first_position, last_enlargement
 from cascade.errors import InvalidRequest
-from cascade.families import resolved, with_own_picture
+from cascade.families import check_negative, resolved, with_own_picture
 from cascade.family import ComponentSpec
 from cascade.request import GenerateRequest
 
@@ -63,7 +63,12 @@ def check_request(manifest: Manifest, request: GenerateRequest) -> CheckedReques
     last = last_position(manifest, request.last_stage, first)
     if own is not None:
         checked = with_own_picture(manifest.components, checked, first, own)
-    return CheckedRequest(checked, first, last, words_position(manifest, request, first))
+    words = words_position(manifest, request, first)
+    if request.negative is not None:
+        check_negative(manifest.components[first : last + 1], checked)
+        if request.prompt is None:
+            raise InvalidRequest("negative: it goes with a prompt; give one", field="negative")
+    return CheckedRequest(checked, first, last, words)
 
 
 def words_position(manifest: Manifest, request: GenerateRequest, first: int) -> int | None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from runtime_client.local.local_stages import LocalStages
     from runtime_client.local.private_server import PrivateServer
     from runtime_client.remote.connection import Connection
+    from runtime_client.remote.transport import Security
 
 
 class ClientResources:
@@ -134,19 +135,10 @@ def connect(
         config: security and patience.
         server: a private one, or the address of another.
     """
-    from runtime_client.credentials import BearerToken  # noqa: PLC0415
     from runtime_client.remote.connection import Connection  # noqa: PLC0415
     from runtime_client.remote.server_link import NamedServer, ServerLink  # noqa: PLC0415
-    from runtime_client.remote.transport import Keepalive, Security  # noqa: PLC0415
 
-    security = Security(
-        tls=config.tls,
-        ca_file=config.ca_file,
-        client_cert=config.client_cert,
-        client_key=config.client_key,
-        token=BearerToken(token=config.token, file=config.token_file),
-        keepalive=Keepalive.within(config.dead_link_s),
-    )
+    security = security_of(config)
     is_named = server is None or isinstance(server, str)
     link = ServerLink(
         NamedServer(server or "") if server is None or isinstance(server, str) else server,
@@ -158,6 +150,21 @@ def connect(
         config.wait_s,
     )
     return Connection(link, config.picture_format)
+
+
+def security_of(config: ClientConfig) -> "Security":
+    """How connections of a configuration are protected and watched."""
+    from runtime_client.credentials import BearerToken  # noqa: PLC0415
+    from runtime_client.remote.transport import Keepalive, Security  # noqa: PLC0415
+
+    return Security(
+        tls=config.tls,
+        ca_file=config.ca_file,
+        client_cert=config.client_cert,
+        client_key=config.client_key,
+        token=BearerToken(token=config.token, file=config.token_file),
+        keepalive=Keepalive.within(config.dead_link_s),
+    )
 
 
 def end_servers(private: "PrivateServer | None", connections: Sequence["Connection"]) -> None:

@@ -17,8 +17,11 @@ from wire.parsing import parse_request, serialise
 from wire.payloads import (
     FORMAT_NUMBERS,
     PRECISION_NUMBERS,
+    ContextReference,
     read_format,
     read_precision,
+    read_reference,
+    reference_message,
 )
 from wire.starts import Start, StartKind, kind_of_start, read_start, write_start
 
@@ -71,6 +74,8 @@ class GenerateCall:
     """Work on to the end when nobody listens any more."""
     linger_s: float = 0.0
     """Work on for so many seconds when nobody listens any more."""
+    negative: ContextReference | None = None
+    """What the picture is guided away from, if anything."""
     results_held: int = 0
     """Results that the caller has already, counted from the first."""
 
@@ -100,6 +105,7 @@ def encode_generate(call: GenerateCall) -> bytes:
         detach=call.detach,
         linger_seconds=call.linger_s,
         results_held=call.results_held,
+        negative=None if call.negative is None else reference_message(call.negative),
     )
     write_start(message, call.start)
     return serialise(message)
@@ -137,6 +143,7 @@ def decode_generate(data: bytes) -> GenerateCall:
         detach=message.detach,
         linger_s=message.linger_seconds,
         results_held=message.results_held,
+        negative=read_reference(message.negative) if message.HasField("negative") else None,
     )
 
 

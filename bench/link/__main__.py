@@ -1,24 +1,29 @@
-"""`python -m bench.link SHAPE TARGET`: the child of `bench.link.child`; SHAPE is JSON."""
+"""`python -m bench.link SHAPE TARGET`: the child of `bench.link.child`; shapes are JSON."""
 
 import asyncio
 import json
 import sys
 
-from bench.link.proxy import until_ended
+from bench.link.proxy import LinkProxy, serve_commands
 from bench.link.shape import LinkShape
 
 
-async def stdin_closed() -> None:
-    """Until the parent has closed its end, or is gone."""
-    await asyncio.to_thread(sys.stdin.read)
+async def next_line() -> str:
+    """What the parent writes; empty once it has closed its end, or is gone."""
+    return await asyncio.to_thread(sys.stdin.readline)
 
 
-def say(address: str) -> None:
-    """Tell the parent where it listens."""
-    sys.stdout.write(address + "\n")
+def say(words: str) -> None:
+    """A line for the parent."""
+    sys.stdout.write(words + "\n")
     sys.stdout.flush()
 
 
+async def main() -> None:
+    """The proxy of the command line."""
+    proxy = LinkProxy(LinkShape(**json.loads(sys.argv[1])), sys.argv[2])
+    await serve_commands(proxy, next_line, say)
+
+
 if __name__ == "__main__":
-    shape = LinkShape(**json.loads(sys.argv[1]))
-    asyncio.run(until_ended(shape, sys.argv[2], ("127.0.0.1", 0), stdin_closed, say))
+    asyncio.run(main())

@@ -38,11 +38,28 @@ class LinkChild:
             start_new_session=True,
             text=True,
         )
+        self.address = self._answer()
+
+    def reshape(self, shape: LinkShape) -> None:
+        """Another link from now on, for the connections that are open too.
+
+        Raises:
+            TransportError: the child is gone.
+        """
+        if self._child.stdin is not None:
+            with contextlib.suppress(OSError):
+                self._child.stdin.write(json.dumps(shape.as_json()) + "\n")
+                self._child.stdin.flush()
+        self._answer()
+
+    def _answer(self) -> str:
+        """A line of the child's."""
         out = self._child.stdout
-        self.address = out.readline().strip() if out is not None else ""
-        if not self.address:
+        words = out.readline().strip() if out is not None else ""
+        if not words:
             self.close()
-            raise TransportError("the shaped link did not start")
+            raise TransportError("the process of the shaped link ended")
+        return words
 
     def close(self) -> None:
         """End it."""

@@ -7,9 +7,11 @@ them: a sender meets backpressure as at a full interface. Knows sockets; the ari
 
 import asyncio
 import contextlib
+import json
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Literal
 
 from bench.link.direction import LinkDirection
 from bench.link.shape import LinkShape
@@ -17,8 +19,9 @@ from cascade.addresses import UNIX_PREFIX, split_address
 
 CHUNK = 16 << 10
 """Bytes read at once; 13 ms of a line of 10 Mbit/s."""
-LEAST_QUEUE = 256 << 10
-"""Bytes under way per direction of a connection: as many as 25 Mbit/s hold in 80 ms."""
+MOST_QUEUED = 2560 << 10
+"""Bytes under way per direction of a connection: as many as 100 Mbit/s hold in 200 ms."""
+Way = Literal["up", "down"]
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
@@ -48,13 +51,19 @@ class LinkProxy:
             shape: what is done to the bytes.
             target: `host:port` or `unix:PATH`.
         """
-        self._shape = shape
         self._target = target
         self._begun = 0.0
-        self._up = line_of(shape, shape.up_bit_s, "up")
-        self._down = line_of(shape, shape.down_bit_s, "down")
+        self.reshape(shape)
         self._tasks: set[asyncio.Task[None]] = set()
         self.counts = LinkCounts()
+
+    def reshape(self, shape: LinkShape) -> None:
+        """Another link from now on; bytes under way come out as they would have."""
+        self._shape = shape
+        self._lines: dict[Way, LinkDirection] = {
+            "up": line_of(shape, shape.up_bit_s, "up"),
+            "down": line_of(shape, shape.down_bit_s, "down"),
+        }
 
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> str:
         """Listen; returns the address."""
@@ -89,8 +98,8 @@ class LinkProxy:
         opens_at = self._now() + self._shape.rtt_s
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._direction(near[0], far[1], self._up, opens_at))
-                group.create_task(self._direction(far[0], near[1], self._down, opens_at))
+                group.create_task(self._direction(near[0], far[1], "up", opens_at))
+                group.create_task(self._direction(far[0], near[1], "down", opens_at))
         except ExceptionGroup as exc:
             raise ConnectionError("one side is gone") from exc
         finally:
@@ -105,21 +114,19 @@ class LinkProxy:
         self,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
-        line: LinkDirection,
+        way: Way,
         opens_at: float,
     ) -> None:
         """Read as fast as the queue has room, write when the line says."""
-        product = int(line.bit_s * max(self._shape.rtt_s, 0.01) / 8)
-        queue: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(
-            max(LEAST_QUEUE, product) // CHUNK
-        )
+        queue: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(MOST_QUEUED // CHUNK)
 
         async def read() -> None:
             while data := await reader.read(CHUNK):
+                line = self._lines[way]
                 # The handshake of a new connection holds back its own bytes, never the others'.
                 at = max(line.leaves_at(self._now(), len(data)), opens_at + line.delay_s)
                 await queue.put((at, data))
-            await queue.put((self._now() + line.delay_s, b""))
+            await queue.put((self._now() + self._lines[way].delay_s, b""))
 
         async def write() -> None:
             while True:
@@ -129,7 +136,7 @@ class LinkProxy:
                     with contextlib.suppress(OSError):
                         writer.write_eof()
                     return
-                self._count(line, len(data))
+                self._count(way, len(data))
                 writer.write(data)
                 await writer.drain()
 
@@ -137,8 +144,8 @@ class LinkProxy:
             group.create_task(read())
             group.create_task(write())
 
-    def _count(self, line: LinkDirection, size: int) -> None:
-        if line is self._up:
+    def _count(self, way: Way, size: int) -> None:
+        if way == "up":
             self.counts.up += size
         else:
             self.counts.down += size
@@ -173,26 +180,20 @@ async def connect(target: str) -> Streams:
     return await asyncio.open_connection(*split_address(target, "server"))
 
 
-async def until_ended(
-    shape: LinkShape,
-    target: str,
-    listen: tuple[str, int],
-    ended: Callable[[], Awaitable[None]],
-    say: Callable[[str], None],
-) -> LinkCounts:
-    """A proxy until something has ended.
+async def serve_commands(
+    proxy: LinkProxy, next_line: Callable[[], Awaitable[str]], say: Callable[[str], None]
+) -> None:
+    """A proxy that is told another shape per line, until there are no more lines.
 
     Args:
-        shape: of the link.
-        target: where to.
-        listen: host and port; 0 takes any.
-        ended: waited for.
-        say: called with the address once it listens.
-    """  # fmt: skip
-    proxy = LinkProxy(shape, target)
-    say(await proxy.start(*listen))
+        proxy: not started yet.
+        next_line: a shape as JSON; empty is the end.
+        say: told the address once it listens, and `ok` for each shape.
+    """
+    say(await proxy.start())
     try:
-        await ended()
+        while line := await next_line():
+            proxy.reshape(LinkShape(**json.loads(line)))
+            say("ok")
     finally:
         await proxy.close()
-    return proxy.counts

@@ -59,11 +59,12 @@ class LinkShape:
         """In short, for keys and tables."""
         if self.is_unshaped:
             return "unshaped"
-        rates = f"{rate_name(self.down_bit_s)} down {rate_name(self.up_bit_s)} up"
+        down, up = rate_name(self.down_bit_s), rate_name(self.up_bit_s)
+        rates = down if down == up else f"{down} down, {up} up"
         extras = f" loss {self.loss:g}" if self.loss else ""
         if self.stall_s:
             extras += f" stalls {self.stall_s:g} of {self.stall_every_s:g} s"
-        return f"rtt {1000 * self.rtt_s:g} ms, {rates}{extras}"
+        return f"RTT {1000 * self.rtt_s:g} ms, {rates}{extras}"
 
     def as_json(self) -> dict[str, Any]:
         """Every field."""

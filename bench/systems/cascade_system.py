@@ -84,6 +84,7 @@ class CascadeSystem:
         write: WriteFile | None = None,
         *,
         owns_server: bool = False,
+        shaped: bool = False,
     ) -> None:
         """Open the way; the client loads with its first request.
 
@@ -92,20 +93,22 @@ class CascadeSystem:
             server: the private one; None where one is named or none is needed.
             write: encodes and writes the last picture, a hop of its own; None leaves it out.
             owns_server: whether the server is closed with this.
+            shaped: whether a link stands in between even where it does nothing, to be reshaped.
         """
         self._choice = choice
         self._server = server
         self._write = write
         self._stack = ExitStack()
+        self._link: LinkChild | None = None
         if server is not None and owns_server:
             self._stack.callback(server.close)
         config = choice.config
         if choice.needs_server:
             address = config.server if server is None else server.address
-            if address is not None and not choice.link.is_unshaped:
-                link = self._stack.enter_context(LinkChild(choice.link, address))
+            if address is not None and (shaped or not choice.link.is_unshaped):
+                self._link = self._stack.enter_context(LinkChild(choice.link, address))
                 # The proxy is on this machine, the server behind it as good as elsewhere.
-                config = replace(config, server=link.address, picture_format="webp")
+                config = replace(config, server=self._link.address, picture_format="webp")
             else:
                 config = replace(config, server=address)
         else:
@@ -118,6 +121,16 @@ class CascadeSystem:
         """A server keeps the contexts that were uploaded, and a client remembers which."""
         components = self._choice.bundle.manifest.components
         return ("contexts",) if 0 < self._choice.config.cut < len(components) else ()
+
+    def reshape(self, link: LinkShape) -> None:
+        """Another link for every later request; nothing where no server is needed.
+
+        Raises:
+            TransportError: the link's process is gone.
+        """
+        self._choice = replace(self._choice, link=link)
+        if self._link is not None:
+            self._link.reshape(link)
 
     def describe(self) -> Mapping[str, object]:
         """Bundle, cut, engines, and where the server is."""

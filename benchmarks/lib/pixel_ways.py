@@ -28,7 +28,7 @@ from export.components.pixels import body_cases, body_source, heads_source
 from export.description import PixelStageDescription
 from stages.evaluation.torch_engine import TorchEngine
 from stages.networks.exact import frozen, project
-from stages.networks.pixel_network import PixelNetwork
+from stages.networks.subscale_network import AnyPixelNetwork
 from stages.pixel_presets import PixelPreset
 from tests.support.hashed_heads import AROUND
 from tests.support.pixel_bundle import Shape, body_graph, heads_graph
@@ -121,7 +121,7 @@ def text_inputs(width: int) -> dict[str, Array]:
     }
 
 
-def random_network(preset: PixelPreset) -> PixelNetwork:
+def random_network(preset: PixelPreset) -> AnyPixelNetwork:
     """Frozen, exact, none of its layers silent."""
     torch.manual_seed(0)
     network = preset.network()

@@ -56,6 +56,16 @@ class DiffusionFamily:
 
         return with_own_picture(spec, plan, low)
 
+    def why_no_negative(self, spec: DiffusionSpec, plan: "SamplingOptions") -> str:
+        """No words, guidance that was taught, or weight 1."""
+        if value_of(Context, spec.starts_from) is None:
+            return "takes no words"
+        if spec.guidance.taught:
+            return "was taught its guidance and is asked once a step, with the words alone"
+        if all(plan.weight.at(step) == 1 for step in range(plan.steps)):
+            return "has guidance weight 1, give it another"
+        return ""
+
     def settings(self, spec: DiffusionSpec, plan: "SamplingOptions") -> Mapping[str, Any]:
         """Steps, guidance, and the augmentation where the stage has one."""
         found = {"steps": plan.steps, "guidance": weight_words(plan.weight)}

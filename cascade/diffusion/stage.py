@@ -29,12 +29,13 @@ from cascade.diffusion.schedule import first_time, make_schedule
 from cascade.diffusion.spec import DiffusionSpec
 from cascade.diffusion.thresholding import thresholded
 from cascade.diffusion.tiles import TiledEngine, on_canvas, tiling_of
-from cascade.diffusion.unconditional import null_inputs, with_null_half
+from cascade.diffusion.unconditional import null_inputs, with_null_half, with_other_half
 from cascade.engine import Engine
 from cascade.events import Backend, Event, Preview, Progress, StageFinished
 from cascade.graph_spec import NET
 from cascade.numerics.noise import AUGMENTATION, START, normals
 from cascade.request import GenerateRequest, Handoff
+from cascade.start_inputs import context_inputs
 from cascade.types import Array, Batch, ContextF16
 
 
@@ -160,7 +161,7 @@ class DiffusionStage:
             conditioning["low_res"] = low
             conditioning["aug_level"] = np.array([plan.augmentation], np.float32)
         inputs = SamplerInputs(
-            denoise=self._denoiser(conditioning, plan),
+            denoise=self._denoiser(conditioning, plan, request.negative_context),
             start=noise(START),
             schedule=self._schedule,
             times=run_times(spec, self._schedule, plan.steps),
@@ -187,7 +188,12 @@ class DiffusionStage:
         takes_words = value_of(Context, self._spec.starts_from) is not None
         return takes_words and handoff.context is None and plan.own is not None
 
-    def _denoiser(self, conditioning: dict[str, Array], plan: SamplingOptions) -> DenoiserAt:
+    def _denoiser(
+        self,
+        conditioning: dict[str, Array],
+        plan: SamplingOptions,
+        negative: ContextF16 | None,
+    ) -> DenoiserAt:
         """Step index to denoiser: network, then guidance, then thresholding."""
         spec = self._spec
         engine = self._engine
@@ -212,7 +218,10 @@ class DiffusionStage:
         @cache
         def both() -> EngineDenoiser:
             # Made when a step is guided: at 1024 pixels the copy alone is 25 MB.
-            return network(with_null_half(conditioning, self._null_context))
+            if negative is None:
+                return network(with_null_half(conditioning, self._null_context))
+            words = context_inputs(spec.name, spec.graph, Handoff(context=negative))
+            return network(with_other_half(conditioning, words))
 
         def at(step: int) -> Denoiser:
             weight = plan.weight.at(step)

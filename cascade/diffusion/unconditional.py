@@ -63,6 +63,26 @@ def null_inputs(graph: GraphSpec, width: int, null: ContextF16 | None) -> dict[s
     }
 
 
+def with_other_half(
+    conditioning: Mapping[str, Array], other: Mapping[str, Array]
+) -> dict[str, Array]:
+    """The conditioning of a batch of twice the size: the text's half, then another text's.
+
+    Args:
+        conditioning: graph inputs of one request, `[B, ...]` float32, B being 1.
+        other: `context` `[B, L, W]` and `context_mask` `[B, L]` of the other text, float32.
+
+    Returns:
+        The same inputs, `[2 * B, ...]` float32; the shorter text is filled with masked-out zeros.
+    """
+    doubled = {key: np.concatenate([value, value]) for key, value in conditioning.items()}
+    length = max(conditioning["context_mask"].shape[1], other["context_mask"].shape[1])
+    for name in ("context", "context_mask"):
+        halves = [pad_tokens(conditioning[name], length), pad_tokens(other[name], length)]
+        doubled[name] = np.concatenate(halves)
+    return doubled
+
+
 def with_null_half(conditioning: Mapping[str, Array], null: ContextF16 | None) -> dict[str, Array]:
     """The conditioning of a batch of twice the size: the text's half, then the one without.
 

@@ -54,6 +54,11 @@ class PixelFamily:
         check_own_picture(spec, low)
         return plan
 
+    def why_no_negative(self, spec: PixelSpec, plan: "PixelPlan") -> str:
+        """Its networks know words and no words."""
+        del spec, plan
+        return "is guided away from no words alone"
+
     def settings(self, spec: PixelSpec, plan: "PixelPlan") -> Mapping[str, Any]:
         """Temperature, floor and guidance in sixteenths, and the augmentation if there is one."""
         found = {

@@ -58,6 +58,11 @@ class TextEncoderFamily:
         del plan, low
         raise InvalidRequest(f"image: {spec.name} starts from none", field="image")
 
+    def why_no_negative(self, spec: TextEncoderSpec, plan: TextPlan) -> str:
+        """It is not guided."""
+        del spec, plan
+        return "is not guided"
+
     def settings(self, spec: TextEncoderSpec, plan: TextPlan) -> Mapping[str, Any]:
         """Nothing was chosen."""
         del spec, plan

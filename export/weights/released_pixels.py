@@ -25,14 +25,14 @@ from export.weights.graph_constants import Constants
 from export.weights.training_metadata import METADATA_NAMES
 from stages.evaluation.torch_engine import TorchEngine
 from stages.networks.exact import BIAS_UNIT, HALF_STEP, ExactLayer, frozen
-from stages.networks.pixel_network import PixelNetwork
+from stages.networks.subscale_network import AnyPixelNetwork
 from stages.pixel_presets import PixelPreset
 from stages.training.checkpoint import save_checkpoint
 
 ROWS, TOKENS = 2, 5
 
 
-def released_pixels(bundle: Bundle, preset: PixelPreset) -> PixelNetwork:
+def released_pixels(bundle: Bundle, preset: PixelPreset) -> AnyPixelNetwork:
     """The network whose graphs a bundle holds, as it is trained.
 
     Raises:

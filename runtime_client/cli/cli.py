@@ -50,8 +50,11 @@ def register_generate(subparsers: "argparse._SubParsersAction[argparse.ArgumentP
     add("prompt", nargs="?", metavar="PROMPT", help="what the picture shows, up to 1000 characters; needed unless --from or the cascade begins otherwise")
     add("-o", "--output", type=Path, metavar="FILE", help=OUTPUT_HELP + "; needed unless --detach")
     add("--from", dest="source", type=Path, metavar="PICTURE", help="make that picture of ours again, pixel by pixel, or say why that cannot be (default: none)")
+    add("--negative", metavar="TEXT", help="what the picture is guided away from, by stages whose --guidance is not 1 (default: no words)")
     add("--seed", type=int, metavar="N", help="0 to 2^64-1; same seed, same picture (default: 0)")
     add("--image-index", type=int, metavar="N", help="which picture of that seed, 0 to 2^32-1 (default: 0)")
+    add("--count", type=int, metavar="N", help="pictures of each prompt, 1 to 10000, with image indices from --image-index on, written to FILE with their number (default: one, to FILE)")
+    add("--prompts", type=Path, metavar="LIST", help="text file with a prompt on each line; all are drawn, FILE gets their number (default: PROMPT alone)")
     add("--steps", type=option(int), metavar="STAGE=N", help="denoising steps, 1 to 1000 (default: the bundle's)", **per_stage)
     add("--guidance", type=option(float), metavar="STAGE=W", help="guidance weight, 0 to 100; 1 is none (default: the bundle's)", **per_stage)
     add("--augmentation", type=option(float), metavar="STAGE=L", help="noise on the input of a super-resolution stage (default: the bundle's)", **per_stage)
@@ -124,6 +127,18 @@ def run_generate(args: argparse.Namespace) -> int:
         choices=tuple(parse_choice(text) for text in args.choices),
     )
     refuse_contradictions(args)
+    if args.count is not None or args.prompts is not None:
+        from runtime_client.cli.many_pictures import (
+            read_prompts,
+            refuse_beside_many,
+            run_many,
+            wanted_of,
+        )
+
+        refuse_beside_many(wanted)
+        prompts = [args.prompt] if args.prompts is None else read_prompts(args.prompts)
+        count = 1 if args.count is None else args.count
+        return run_many(wanted, wanted_of(prompts, count, args.image_index or 0, args.output))
     (submit_detached if args.detach else run_foreground)(wanted)
     return DONE
 
@@ -200,6 +215,7 @@ def request_of(args: argparse.Namespace) -> GenerateRequest:
     }
     return GenerateRequest(
         prompt=args.prompt,
+        negative=args.negative,
         label=args.label,
         picture=None if args.picture is None else picture_of(args.picture),
         first_stage=args.first_stage,
@@ -221,7 +237,7 @@ def picture_of(path: Path) -> ImageU8:
 def refuse_beside_source(args: argparse.Namespace) -> None:
     """Raise `InvalidRequest` for what the picture of `--from` says already."""
     said = (
-        "prompt", "seed", "image_index", "steps", "guidance", "augmentation", "choices",
+        "prompt", "negative", "seed", "image_index", "count", "prompts", "steps", "guidance", "augmentation", "choices",
         "label", "picture", "first_stage", "last_stage",
     )  # fmt: skip
     given = [name for name in said if getattr(args, name) not in (None, [])]

@@ -10,6 +10,9 @@ from cascade.errors import InvalidRequest
 from runtime_client.cli.placement_flags import placed_by
 from runtime_client.placement import HERE, THERE, Placement
 
+LARGEST_COUNT = 10_000
+"""Pictures of a prompt in one run."""
+
 
 def refuse_contradictions(args: argparse.Namespace) -> None:
     """Raise `InvalidRequest`, naming the flag, where two of them contradict each other."""
@@ -20,8 +23,19 @@ def refuse_contradictions(args: argparse.Namespace) -> None:
             "linger: the private server ends with its client; name a --server or leave it out",
             field="linger",
         )
+    if args.prompts is not None and args.prompt is not None:
+        raise InvalidRequest("prompts: there is a PROMPT too; add it to the file", field="prompts")
+    if args.count is not None and not 1 <= args.count <= LARGEST_COUNT:
+        raise InvalidRequest(
+            f"count: expected 1 to {LARGEST_COUNT}, got {args.count}", field="count"
+        )
     if not args.detach:
         return
+    if args.count is not None or args.prompts is not None:
+        raise InvalidRequest(
+            "detach: it leaves one picture to the server; leave --count and --prompts out",
+            field="detach",
+        )
     if args.preview is not None:
         raise InvalidRequest(
             "preview: with --detach nobody watches; give it to `cascade fetch`", field="preview"

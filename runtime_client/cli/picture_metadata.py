@@ -34,6 +34,7 @@ def metadata_of(manifest: Manifest, request: GenerateRequest, result: Result) ->
         "seed": request.seed,
         "image_index": request.image_index,
         **start_of(request),
+        **({} if request.negative is None else {"negative": request.negative}),
         "last_stage": manifest.components[last].name,
         "asked": {name: asked(options) for name, options in request.options.items()},
         **taken,

@@ -134,6 +134,7 @@ def request_in(metadata: Mapping[str, str], manifest: Manifest) -> GenerateReque
     return GenerateRequest(
         # Empty where it began without one.
         prompt=metadata["prompt"] or None,
+        negative=metadata.get("negative"),
         label=int(metadata["label"]) if "label" in metadata else None,
         seed=int(metadata["seed"]),
         image_index=int(metadata["image_index"]),

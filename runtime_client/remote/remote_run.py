@@ -24,7 +24,7 @@ from cascade.errors import (
     TransportError,
 )
 from cascade.events import Event, Transferred
-from cascade.families import cost_of
+from cascade.families import cost_of, takes_negative
 from cascade.family import ComponentSpec
 from cascade.precision import Precision
 from cascade.request import GenerateRequest, Handoff
@@ -160,7 +160,15 @@ class RemoteRun:
             joins_fragments=True,
             detach=policy.detach,
             linger_s=policy.linger_s,
+            negative=self._negative(),
         )
+
+    def _negative(self) -> ContextReference | None:
+        """What the picture is guided away from, where a component here asks for it."""
+        context = self._request.negative_context
+        if context is None or not takes_negative(self._work.components, self._request):
+            return None
+        return ContextReference(tensor=pack_tensor(context))
 
     def _start(self, context: ContextReference | None, image: EncodedImage | None) -> Start:
         """The starting point.

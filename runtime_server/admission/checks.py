@@ -23,7 +23,7 @@ from cascade.errors import (
     TensorCodecError,
     UnknownContext,
 )
-from cascade.families import cost_of, default_plans, resolved, with_own_picture
+from cascade.families import check_negative, cost_of, default_plans, resolved, with_own_picture
 from cascade.family import StartCheck
 from cascade.precision import Precision
 from cascade.request import GenerateRequest, Handoff
@@ -147,6 +147,10 @@ class Admission:
             request = with_own_picture(self._manifest.components, request, first, low)
         start = self._start(call, first, identity)
         last = self._last(call.last_stage, first)
+        if call.negative is not None:
+            check_negative(self._manifest.components[first : last + 1], request)
+            negative = self._resolve(call.negative, "negative", identity)
+            request = request.with_negative(negative)
         self._check_hosted(call, first, last)
         self._check_precisions(call.precisions, first, last)
         self._start_checks[first](start, request.plans[self._manifest.components[first].name])

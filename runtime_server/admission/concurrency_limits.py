@@ -102,7 +102,9 @@ def held_bytes(plan: RequestPlan) -> int:
         plan: the request.
     """
     start = sum(
-        array.nbytes for array in (plan.start.context, plan.start.image) if array is not None
+        array.nbytes
+        for array in (plan.start.context, plan.start.image, plan.request.negative_context)
+        if array is not None
     )
     working = max((cost.working_bytes for cost in plan.costs.values()), default=0)
     return start + working + sum(cost.result_bytes for cost in plan.costs.values())

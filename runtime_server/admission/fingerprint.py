@@ -8,6 +8,7 @@ import hashlib
 import json
 from dataclasses import asdict
 
+from cascade.types import ContextF16
 from runtime_server.admission.checks import RequestPlan
 from wire.contexts import context_handle
 
@@ -29,8 +30,9 @@ def fingerprint(plan: RequestPlan) -> bytes:
         "last": plan.last,
         "options": {name: chosen for name, chosen in options.items() if any_said(chosen)},
         "format": plan.format,
+        "negative": handle_of(request.negative_context),
         "own_picture": bool(request.sizes),
-        "context": None if start.context is None else context_handle(start.context).hex(),
+        "context": handle_of(start.context),
         "image": None if start.image is None else list(start.image.shape),
     }
     # Sorted, so that the order in which options came makes no other request.
@@ -38,6 +40,11 @@ def fingerprint(plan: RequestPlan) -> bytes:
     if start.image is not None:
         digest.update(start.image.tobytes())
     return digest.digest()
+
+
+def handle_of(context: ContextF16 | None) -> str | None:
+    """What names embeddings `[tokens, width]` float16."""
+    return None if context is None else context_handle(context).hex()
 
 
 def any_said(chosen: dict[str, object]) -> bool:

@@ -15,6 +15,7 @@ from runtime_server.admission.checks import REQUEST_ID, RequestPlan, check_reque
 from runtime_server.admission.fingerprint import fingerprint
 from runtime_server.app.auth_interceptor import CALLER, AuthInterceptor
 from runtime_server.app.bundle_generations import BundleGeneration, BundleGenerations
+from runtime_server.app.bundle_offer import BundleOffer
 from runtime_server.app.refusal import refuse
 from runtime_server.app.response_stream import ResponseStream
 from runtime_server.protocol.status import OPAQUE_CODES
@@ -24,6 +25,7 @@ from runtime_server.runtime.core import Core
 from runtime_server.telemetry.logs import log_event, reason_of
 from runtime_server.telemetry.server_events import BytesMoved, Emit, RequestRefused
 from runtime_server.telemetry.traceparent import CURRENT_TRACE
+from wire.bundle_files import decode_file_call, decode_manifest_request, encode_manifest
 from wire.cancels import decode_cancel, encode_cancelled
 from wire.contexts import (
     ContextHandle,
@@ -53,6 +55,7 @@ class CascadeService:
             emit: where events go.
         """
         self._generations = generations
+        self._offer = BundleOffer(generations.present.core.config)
         self._authentication = authentication
         self._emit = emit
         self._told: tuple[ServerInfo, bytes] | None = None
@@ -69,6 +72,8 @@ class CascadeService:
                 self._guarded(self.generate_from_fragments),
             ),
             "Cancel": ("unary_unary", self._guarded(self.cancel)),
+            "GetBundleManifest": ("unary_unary", self._guarded(self.bundle_manifest)),
+            "ReadBundleFile": ("unary_stream", self._guarded(self.bundle_file)),
         }
 
     async def server_info(self, data: bytes, context: Any) -> bytes:
@@ -103,6 +108,25 @@ class CascadeService:
         found = sum(generation.requests.cancel(key) for generation in self._generations.all) > 0
         log_event("cancel", request_id=request_id, found=found)
         return self._answered(data, encode_cancelled(found=found))
+
+    async def bundle_manifest(self, data: bytes, context: Any) -> bytes:
+        """GetBundleManifest."""
+        del context
+        decode_manifest_request(data)
+        self._offer.check()
+        folder = self._generations.present.core.config.bundle
+        return self._answered(data, encode_manifest(await self._offer.manifest(folder)))
+
+    async def bundle_file(self, data: bytes, context: Any) -> None:
+        """ReadBundleFile."""
+        with self._generations.lease() as generation:
+            core = generation.core
+            with self._counting_refusals():
+                call = decode_file_call(data)
+                self._offer.check()
+                core.admission.check_bundle(call.bundle_id)
+            sent = await self._offer.send(core.config.bundle, core.manifest, call, context)
+            self._emit(BytesMoved(len(data), sent))
 
     async def generate(self, data: bytes, context: Any) -> None:
         """Generate: find or begin the work, and stream what happens."""

@@ -44,6 +44,8 @@ LEAST: Mapping[str, float] = {
     "stage_failures_in_row": 1,
     "stage_probe_s": 0.1,
     "quota_megapixels_per_minute": 0,
+    "max_bundle_downloads": 1,
+    "bundle_megabytes_per_s": 0,
 }
 """The least value of each setting that has one."""
 
@@ -256,6 +258,21 @@ class ServerConfig:
             "What each caller may have made: pixels of every step of every stage, in millions; "
             "a picture of the reference bundle takes a few. 0 is no limit."
         ),
+    )
+    offer_bundle: bool = field(
+        default=False,
+        metadata=means("Let callers download the files of the bundle, see `cascade bundle pull`."),
+    )
+    max_bundle_downloads: int = field(
+        default=4,
+        metadata=means(
+            "Downloads of bundle files at once, of all callers; one more is refused as "
+            "`ServerBusy`."
+        ),
+    )
+    bundle_megabytes_per_s: float = field(
+        default=100.0,
+        metadata=means("Fastest that one download of a bundle file goes; 0 is no limit."),
     )
     insecure: bool = field(default=False, metadata=means("Allow plaintext beyond this machine."))
     reflection: bool = field(

@@ -25,7 +25,7 @@ GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
         ),
     ),
     ("where it listens", ("listen", "tls_", "insecure", "reflection", "metrics_")),
-    ("who may call", ("token", "jwt", "anonymous", "quota", "health_auth")),
+    ("who may call", ("token", "jwt", "anonymous", "quota", "health_auth", "offer_bundle")),
     ("how it is stopped", ("drain_", "until_stdin_closes")),
     ("what it tells", ("log_", "trace")),
 )

@@ -41,7 +41,13 @@ from wire.limits import MAX_TOKEN_CHARACTERS
 GARBAGE = b"\xff\xff\xff"
 LET_IN = ("INVALID_ARGUMENT", "INVALID_REQUEST")
 REFUSED = ("UNAUTHENTICATED", "UNAUTHENTICATED")
-METHODS = {"Generate": "unary_stream", "PutContext": "unary_unary", "GetServerInfo": "unary_unary"}
+METHODS = {
+    "Generate": "unary_stream",
+    "PutContext": "unary_unary",
+    "GetServerInfo": "unary_unary",
+    "GetBundleManifest": "unary_unary",
+    "ReadBundleFile": "unary_stream",
+}
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,12 @@
 
 import asyncio
 import random
+import socket
 import time
 
 import pytest
 
+from bench.link.child import LinkChild
 from bench.link.direction import SEGMENT_BYTES, LinkDirection
 from bench.link.proxy import LinkProxy
 from bench.link.shape import LinkShape, parse_duration, parse_rate, parse_stalls
@@ -103,7 +105,25 @@ def test_a_link_has_a_name() -> None:
     """That a table can show."""
     assert LinkShape().name == "unshaped"
     shape = LinkShape(rtt_s=0.08, down_bit_s=1e7, up_bit_s=1e6, loss=0.01)
-    assert shape.name == "rtt 80 ms, 10 Mbit/s down 1 Mbit/s up loss 0.01"
+    assert shape.name == "RTT 80 ms, 10 Mbit/s down, 1 Mbit/s up loss 0.01"
+    assert LinkShape(rtt_s=0.005).name == "RTT 5 ms, unshaped"
+
+
+def test_a_link_may_change_under_a_connection() -> None:
+    """In its own process: a round trip of 100 ms, then none; the same connection goes on."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        target = f"127.0.0.1:{listener.getsockname()[1]}"
+        with LinkChild(LinkShape(rtt_s=0.1), target) as link:
+            host, _, port = link.address.rpartition(":")
+            with socket.create_connection((host, int(port))) as near, listener.accept()[0] as far:
+                begun = time.monotonic()
+                near.sendall(b"a")
+                assert far.recv(1) == b"a"
+                assert time.monotonic() - begun >= 0.1
+                link.reshape(LinkShape(stall_s=50, stall_every_s=60))
+                near.sendall(b"b")
+                assert far.recv(1) == b"b"
+            assert link.address.startswith("127.0.0.1:")
 
 
 async def echoed(shape: LinkShape, data: bytes) -> tuple[bytes, float, LinkProxy]:

@@ -171,7 +171,10 @@ def run_part(part: Part, folder: Path) -> None:
         raise AssertionError(failure(part, logs, done.stderr))
     compare(part, ports, logs)
     for fence, name in files_made(part):
-        assert any(path.stat().st_size for path in folder.rglob(name)), f"{fence.place}: no {name}"
+        # `--count` and `--prompts` number what they write.
+        numbered = f"{Path(name).stem}-000{Path(name).suffix}"
+        found = [path for each in (name, numbered) for path in folder.rglob(each)]
+        assert any(path.stat().st_size for path in found), f"{fence.place}: no {name}"
 
 
 def files_made(part: Part) -> list[tuple[Fence, str]]:

@@ -9,6 +9,7 @@ PLAN, LINK, CLIENT = (
 RECORD = CLI + "test_a_record_describes_itself"
 
 RUN: Mapping[str, tuple[str, ...]] = {
+    "tests/bench/test_against.py::test_a_function_takes_turns": ("against",),
     PLAN: (
         "load", "arrivals", "rate", "shape", "trace", "arrival-seed", "clients", "requests",
         "seconds", "warm-up", "unloaded", "objective", "cold", "repeats", "check",
@@ -27,6 +28,20 @@ RUN: Mapping[str, tuple[str, ...]] = {
 }  # fmt: skip
 """By test: the flags of `bench run`."""
 
+AXES = "tests/bench/test_grid.py::test_flags_become_axes"
+SWEPT = (
+    "cuts", "rtts", "rates", "loads", "loaded-links", "loaded-cuts", "requests", "loaded-requests",
+    "seconds",
+)  # fmt: skip
+COMPARED = "tests/bench/test_compare.py::test_the_command_pairs_what_both_have_finished"
+REPORTED = "tests/bench/test_grid.py::test_the_report_is_one_file"
+SHARED = (RECORD, CLIENT, *list(RUN)[-2:])
+"""Tests of the flags that `run` and `grid` have in common."""
+
 EFFECTS: Mapping[str, str] = {
-    f"bench run --{flag}": test for test, flags in RUN.items() for flag in flags
+    **{f"bench run --{flag}": test for test, flags in RUN.items() for flag in flags},
+    **{f"bench grid --{flag}": test for test in SHARED for flag in RUN[test]},
+    **{f"bench grid --{flag}": AXES for flag in SWEPT},
+    **{f"bench compare {name}": COMPARED for name in ("first", "second")},
+    **{f"bench report {name}": REPORTED for name in ("grid", "--output")},
 }

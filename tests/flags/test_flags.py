@@ -42,10 +42,45 @@ def torch_effects() -> Mapping[str, Effect | str]:
 
 
 WAITING = "tests/runtime_client/test_waiting.py::test_a_late_server_is_waited_for"
+MANY = "tests/runtime_client/test_many_pictures.py::"
 OWN = "tests/congruence/test_own_pictures.py::"
 DOCTOR = "tests/runtime_client/test_doctor.py::"
 
+PULL = "tests/runtime_client/test_bundle_pull.py::"
+GATE = PULL + "test_the_gate_is_that_of_every_call"
+SIDES = PULL + "test_every_way_to_choose_takes_the_same_files"
+
 ELSEWHERE: Mapping[str, str] = {
+    **{
+        f"bundle {command} {name}": where
+        for command in ("copy", "pull")
+        for name, where in {
+            "source": SIDES,
+            "destination": SIDES,
+            "--for": SIDES,
+            "--components": SIDES,
+            "--json": SIDES,
+            "--cut": SIDES,
+            "--here": SIDES,
+            "--there": SIDES,
+            "--placement": SIDES,
+            "--require-signature": PULL + "test_a_signature_is_required",
+        }.items()
+    },
+    **{
+        f"bundle pull --{name}": GATE
+        for name in (
+            "tls",
+            "ca",
+            "client-cert",
+            "client-key",
+            "token",
+            "token-file",
+            "token-over-plaintext",
+            "timeout",
+        )
+    },
+    "bundle pull --wait": "tests/runtime_client/test_waiting.py::test_a_download_waits_too",
     "doctor bundle": DOCTOR + "test_no_bundle_at_all",
     "doctor --require-signature": DOCTOR + "test_a_signature_is_required",
     "doctor --server": DOCTOR + "test_a_server_with_another_bundle",
@@ -61,6 +96,9 @@ ELSEWHERE: Mapping[str, str] = {
     "generate --wait": WAITING,
     "fetch --wait": WAITING,
     "cancel --wait": WAITING,
+    "generate --negative": "tests/congruence/test_negative_prompts.py::test_the_command_line_says_it_and_makes_it_again",
+    "generate --count": MANY + "test_every_prompt_and_index_is_a_file",
+    "generate --prompts": MANY + "test_every_prompt_and_index_is_a_file",
     "generate --label": "tests/congruence/test_third_family.py::test_the_command_line_begins_with_a_label",
     "generate --picture": "tests/congruence/test_wordless.py::test_the_command_line_begins_with_a_picture",
     "generate --first-stage": "tests/congruence/test_wordless.py::test_the_command_line_begins_with_a_picture",

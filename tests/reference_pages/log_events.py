@@ -13,6 +13,7 @@ from tests.reference_pages.markdown import ROOT, modules, table, tree
 
 MEANINGS = {
     "admin": "A request of the operator's port, with its HTTP status.",
+    "bundle_file": "A caller downloaded a file of the bundle, or part of it.",
     "bundle_left": "The last request of a replaced bundle ended; its memory is freed.",
     "cancel": "A call of `Cancel`; `found` tells whether there was work or a kept result.",
     "draining": "A graceful shutdown began: new requests are refused, running ones finish.",
@@ -39,12 +40,14 @@ MEANINGS = {
 FIELDS = {
     "address": "where it listens", "bundle_id": "id of the bundle", "bytes_received": "bytes",
     "bytes_sent": "bytes", "cause": "the reason in words", "engines": "by component",
-    "error_id": "the id that the caller received", "first": "position of the first component",
+    "error_id": "the id that the caller received", "file": "name in the manifest",
+    "first": "position of the first component",
     "found": "whether there was anything", "frames": "file, line and function, innermost last",
     "identity": "the caller's name", "joined": "whether an earlier call began the work",
     "kind": "type of the error", "last": "position of the last component", "lines": "count",
     "max_batch_rows": "rows", "message": "the reason in words", "method": "gRPC method",
-    "need_restart": "settings", "of": "the suppressed event", "outcome": "how it ended",
+    "need_restart": "settings", "offset": "bytes that the caller had already",
+    "of": "the suppressed event", "outcome": "how it ended",
     "prompt": "text", "reason": "reason of the error", "request_id": "the request",
     "run_s": "seconds by number of rows", "seconds": "seconds by part", "stage": "component",
     "status": "HTTP status", "text": "the error's text, or words for people",

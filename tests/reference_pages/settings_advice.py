@@ -88,6 +88,12 @@ ADVICE = {
     "quota_megapixels_per_minute": Advice("megapixels a minute", "set a rate limit per caller",
                                           "`QUOTA_EXCEEDED`; "
                                           "`cascade_refused_total{reason=\"quota\"}`"),
+    "offer_bundle": Advice(SWITCH, "switch on where clients or other servers have no bundle",
+                           "`PERMISSION_DENIED` where it is off; `bundle_file` in the log"),
+    "max_bundle_downloads": Advice("downloads", "lower it where downloads take memory or network "
+                                   "from requests", "`SERVER_BUSY`; `bundle_file` in the log"),
+    "bundle_megabytes_per_s": Advice("MB/s", "lower it where downloads slow requests down",
+                                     "`bytes_sent` of `bundle_file` over time"),
     "insecure": Advice(SWITCH, "only behind a proxy that encrypts", "exit code 2 at the start"),
     "reflection": Advice(SWITCH, "switch on for grpcurl", "`UNIMPLEMENTED` of grpcurl"),
     "metrics_listen": Advice("address", "set it to scrape and probe",

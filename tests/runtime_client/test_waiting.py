@@ -67,6 +67,15 @@ def test_a_late_server_is_waited_for(
     assert "cannot be reached" not in said.out + said.err
 
 
+def test_a_download_waits_too(
+    bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A server that offers no files says so: it was reached."""
+    with late_server(bundle, tmp_path / "s") as address:
+        assert main(["bundle", "pull", address, str(tmp_path / "b"), "--wait", "60"]) == 3
+    assert "--offer-bundle" in capsys.readouterr().err
+
+
 def test_no_longer_than_asked(
     bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

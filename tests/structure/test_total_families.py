@@ -103,6 +103,7 @@ def own_pictures(bundle: Bundle, position: int) -> object:
     spec = spec_at(bundle, position)
     family, low = family_of(spec), value_of(Image, spec.starts_from)
     plan = family.resolve(spec, None)
+    assert (spec.name == "base") != bool(family.why_no_negative(spec, plan))
     if low is not None:
         return family.with_own_picture(spec, plan, (low.width, low.height))
     with pytest.raises(InvalidRequest, match="starts from none"):

@@ -162,6 +162,10 @@ class RampFamily:
         """It starts from none."""
         raise InvalidRequest(f"image: {spec.name} starts from none", field="image")
 
+    def why_no_negative(self, spec: RampSpec, plan: int) -> str:
+        """No words at all."""
+        return "takes no words"
+
     def settings(self, spec: RampSpec, plan: int) -> Mapping[str, Any]:
         """The turns."""
         return {"turns": plan}

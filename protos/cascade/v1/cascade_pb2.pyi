@@ -169,7 +169,7 @@ class PutContextResponse(_message.Message):
     def __init__(self, handle: _Optional[bytes] = ..., lifetime_seconds: _Optional[float] = ...) -> None: ...
 
 class GenerateRequest(_message.Message):
-    __slots__ = ("request_id", "bundle_id", "prompt", "context", "image", "resume", "label", "noise", "seed", "image_index", "last_stage", "options", "output", "precisions", "detach", "linger_seconds", "results_held", "first_stage")
+    __slots__ = ("request_id", "bundle_id", "prompt", "context", "image", "resume", "label", "noise", "seed", "image_index", "last_stage", "options", "output", "precisions", "detach", "linger_seconds", "results_held", "first_stage", "negative")
     class OptionsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -202,6 +202,7 @@ class GenerateRequest(_message.Message):
     LINGER_SECONDS_FIELD_NUMBER: _ClassVar[int]
     RESULTS_HELD_FIELD_NUMBER: _ClassVar[int]
     FIRST_STAGE_FIELD_NUMBER: _ClassVar[int]
+    NEGATIVE_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     bundle_id: str
     prompt: PromptStart
@@ -220,7 +221,8 @@ class GenerateRequest(_message.Message):
     linger_seconds: float
     results_held: int
     first_stage: str
-    def __init__(self, request_id: _Optional[str] = ..., bundle_id: _Optional[str] = ..., prompt: _Optional[_Union[PromptStart, _Mapping]] = ..., context: _Optional[_Union[ContextStart, _Mapping]] = ..., image: _Optional[_Union[ImageStart, _Mapping]] = ..., resume: _Optional[_Union[ResumeStart, _Mapping]] = ..., label: _Optional[_Union[LabelStart, _Mapping]] = ..., noise: _Optional[_Union[NoiseStart, _Mapping]] = ..., seed: _Optional[int] = ..., image_index: _Optional[int] = ..., last_stage: _Optional[str] = ..., options: _Optional[_Mapping[str, StageOptions]] = ..., output: _Optional[_Union[OutputOptions, _Mapping]] = ..., precisions: _Optional[_Mapping[str, Precision]] = ..., detach: bool = ..., linger_seconds: _Optional[float] = ..., results_held: _Optional[int] = ..., first_stage: _Optional[str] = ...) -> None: ...
+    negative: ContextReference
+    def __init__(self, request_id: _Optional[str] = ..., bundle_id: _Optional[str] = ..., prompt: _Optional[_Union[PromptStart, _Mapping]] = ..., context: _Optional[_Union[ContextStart, _Mapping]] = ..., image: _Optional[_Union[ImageStart, _Mapping]] = ..., resume: _Optional[_Union[ResumeStart, _Mapping]] = ..., label: _Optional[_Union[LabelStart, _Mapping]] = ..., noise: _Optional[_Union[NoiseStart, _Mapping]] = ..., seed: _Optional[int] = ..., image_index: _Optional[int] = ..., last_stage: _Optional[str] = ..., options: _Optional[_Mapping[str, StageOptions]] = ..., output: _Optional[_Union[OutputOptions, _Mapping]] = ..., precisions: _Optional[_Mapping[str, Precision]] = ..., detach: bool = ..., linger_seconds: _Optional[float] = ..., results_held: _Optional[int] = ..., first_stage: _Optional[str] = ..., negative: _Optional[_Union[ContextReference, _Mapping]] = ...) -> None: ...
 
 class ResumeStart(_message.Message):
     __slots__ = ()

@@ -1,0 +1,1 @@
+"""A grid as one HTML file: inline SVG, no script, nothing fetched."""

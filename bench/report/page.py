@@ -1,0 +1,178 @@
+"""The page around the charts. Knows a grid; opens no file."""
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+from bench.grid import CAPACITY, SINGLE
+from bench.report.charts import (
+    CUT_COLOURS,
+    Cell,
+    heat_map,
+    hop_legend,
+    hop_stacks,
+    load_lines,
+    rate_order,
+    seconds_text,
+    singles,
+)
+
+STYLE = """
+body{font:15px/1.45 system-ui,sans-serif;max-width:880px;margin:2em auto;padding:0 1em;color:#222}
+h1{font-size:1.6em}h2{margin-top:2em;border-bottom:1px solid #ddd}
+svg{max-width:100%;height:auto;display:block}svg text{font:12px system-ui,sans-serif;fill:#222}
+svg .strong{font-weight:bold;font-size:14px}svg .small{font-size:11px}
+table{border-collapse:collapse;font-size:13px}td,th{padding:2px 8px;border-bottom:1px solid #eee}
+td{text-align:right}.facts td{text-align:left}td:first-child,th:first-child{text-align:left}
+.key{display:inline-block;margin-right:1em;white-space:nowrap;font-size:13px}
+.key i{display:inline-block;width:12px;height:12px;margin-right:4px}
+details{margin:.4em 0}summary{cursor:pointer}
+.note{color:#555;font-size:14px}
+"""
+
+
+def html_of(grid: Mapping[str, Any]) -> str:
+    """The report of a grid, one file."""
+    cells = sorted(
+        grid["cells"].values(), key=lambda c: (rate_order(c), c["link"]["rtt_s"], c["cut"])
+    )
+    name = escape(f"{grid['bundle']}: cascade bench")
+    body = [
+        f"<h1>{name}</h1>",
+        facts(grid, cells),
+        section_best(cells),
+        section_hops(cells, grid["components"]),
+        section_load(cells),
+        section_table(cells),
+    ]
+    head = f'<meta charset="utf-8"><title>{name}</title><style>{STYLE}</style>'
+    return (
+        f'<!doctype html><html lang="en"><head>{head}</head><body>{"".join(body)}</body></html>\n'
+    )
+
+
+def facts(grid: Mapping[str, Any], cells: Sequence[Cell]) -> str:
+    """Machine, versions, load, and whether the pictures are right."""
+    here = grid["surroundings"]
+    loads = [cell["load_average"] for cell in cells if cell["load_average"] is not None]
+    equal = sum(cell["pictures"]["equal"] for cell in cells)
+    different = sum(cell["pictures"]["different"] for cell in cells)
+    counts = [cell["finished"] for cell in singles(cells)]
+    rows = {
+        "bundle": f"{grid['bundle']}, {grid['bundle_id'][:16]}",
+        "machine": f"{here['processor']}, {here['cores']} cores, both sides on it",
+        "begun": f"{here['at']}, Edge Cascade {here['software']}, commit {here['commit'] or '-'}",
+        "load average": f"{min(loads):.1f} to {max(loads):.1f}" if loads else "-",
+        "requests per cell": f"{min(counts)} to {max(counts)}" if counts else "-",
+        "pictures": f"{equal} equal to the local run's, {different} different",
+    }
+    lines = "".join(f"<tr><td>{n}</td><td>{escape(v)}</td></tr>" for n, v in rows.items())
+    return f'<table class="facts">{lines}</table>'
+
+
+def section_best(cells: Sequence[Cell]) -> str:
+    """Heat maps of the best cut."""
+    cuts = sorted({cell["cut"] for cell in cells})
+    keys = "".join(
+        f'<span class="key"><i style="background:{CUT_COLOURS[cut % len(CUT_COLOURS)]}"></i>'
+        f"cut {cut}</span>"
+        for cut in cuts
+    )
+    last = heat_map(cells, "time_to_last_picture_s", "best cut by time to the last picture")
+    first = heat_map(cells, "time_to_first_picture_s", "best cut by time to the first picture")
+    return (
+        "<h2>Best cut</h2><p>The cut with the least median, single stream, and how much longer the "
+        f"next best takes. Rates are the same both ways unless two are given.</p><p>{keys}</p>"
+        f"<h3>Time to the last picture</h3>{last}<h3>Time to the first picture</h3>{first}"
+    )
+
+
+def section_hops(cells: Sequence[Cell], components: Sequence[str]) -> str:
+    """Stacks per link; the middle round trip of every rate is open."""
+    single = singles(cells)
+    names = list(dict.fromkeys(cell["link_name"] for cell in single))
+    rtts = sorted({cell["link"]["rtt_s"] for cell in single})
+    shown = []
+    for name in names:
+        of_link = [cell for cell in single if cell["link_name"] == name]
+        middle = of_link[0]["link"]["rtt_s"] == rtts[len(rtts) // 2]
+        chart = hop_stacks(of_link, components, f"hops by cut, {name}")
+        mark = " open" if middle else ""
+        shown.append(f"<details{mark}><summary>{escape(name)}</summary>{chart}</details>")
+    return (
+        "<h2>Where the time goes</h2><p>Mean of a request by hop, in the order of the work; the "
+        "residual is what no hop explains. Bars of one link share a scale.</p>"
+        f"<p>{hop_legend(single, components)}</p>{''.join(shown)}"
+    )
+
+
+def section_load(cells: Sequence[Cell]) -> str:
+    """Percentiles over load, where loads were measured."""
+    pairs = [(c["cut"], c["link_name"]) for c in cells if c["load"] not in (SINGLE, CAPACITY)]
+    shown = []
+    for cut, link in dict.fromkeys(pairs):
+        of_pair = [c for c in cells if (c["cut"], c["link_name"]) == (cut, link)]
+        capacity = next(c["throughput_per_s"] for c in of_pair if c["load"] == CAPACITY)
+        chart = load_lines(of_pair, f"latency over load, cut {cut}, {link}")
+        rows = "".join(load_row(c) for c in of_pair if c["load"] not in (SINGLE, CAPACITY))
+        shown.append(
+            f"<h3>cut {cut}, {escape(link)}</h3><p>Capacity {capacity:.2f} pictures per second: "
+            f"a closed loop of 4 clients.</p>{chart}<table><tr><th>load</th><th>sent</th>"
+            "<th>median</th><th>largest</th><th>within the objective</th><th>goodput / s</th>"
+            f"<th>send lag p99</th></tr>{rows}</table>"
+        )
+    if not shown:
+        return ""
+    return (
+        "<h2>Latency over load</h2><p>Open loop, Poisson; latency counts from when a request was "
+        "due. Percentiles below their floor (11, 64, 130, 662 samples) are not drawn; bars reach "
+        f"from the least to the largest sample, with a mark at the median.</p>{''.join(shown)}"
+    )
+
+
+def load_row(cell: Cell) -> str:
+    """One load."""
+    latency, goodput, lag = cell["latency_s"], cell["goodput"], cell["send_lag"]
+    values = [
+        str(cell["load"]),
+        str(cell["sent"]),
+        seconds_text(latency["median"]),
+        seconds_text(latency["max"]),
+        f"{goodput['attainment'] or 0:.0%}",
+        f"{goodput['goodput_per_s'] or 0:.2f}",
+        seconds_text(lag["p99_s"]) + (" degraded" if lag["degraded"] else ""),
+    ]
+    return "<tr>" + "".join(f"<td>{escape(value)}</td>" for value in values) + "</tr>"
+
+
+def section_table(cells: Sequence[Cell]) -> str:
+    """Every cell."""
+    titles = (
+        "link", "cut", "load", "done", "first", "last", "bytes up", "bytes down", "client s",
+        "server s", "equal",
+    )  # fmt: skip
+    head = "".join(f"<th>{title}</th>" for title in titles)
+    rows = "".join(table_row(cell) for cell in cells)
+    return (
+        "<h2>Every cell</h2><p>Medians; processor seconds per finished picture by side.</p>"
+        f"<details><summary>table</summary><table><tr>{head}</tr>{rows}</table></details>"
+    )
+
+
+def table_row(cell: Cell) -> str:
+    """One cell."""
+    done = cell["finished"]
+    pictures = cell["pictures"]
+    cpu = [cell["usage"].get(side, {}).get("cpu_s") for side in ("client", "server")]
+    values = [
+        cell["link_name"],
+        str(cell["cut"]),
+        str(cell["load"]),
+        f"{done} of {cell['sent']}",
+        seconds_text(cell["time_to_first_picture_s"]["median"]),
+        seconds_text(cell["time_to_last_picture_s"]["median"]),
+        *(f"{cell['traffic'][way]['median'] or 0:,.0f}" for way in ("bytes_up", "bytes_down")),
+        *("-" if c is None or not done else f"{c / done:.2f}" for c in cpu),
+        f"{pictures['equal']} of {pictures['equal'] + pictures['different']}",
+    ]
+    return "<tr>" + "".join(f"<td>{escape(value)}</td>" for value in values) + "</tr>"

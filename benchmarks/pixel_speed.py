@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from benchmarks.lib.pixel_ways import Spent, preset_stage, small_stage
+from benchmarks.lib.pixel_ways import PictureParts, preset_stage, small_stage
 from benchmarks.lib.prototype_pixels import PrototypePictures
 from benchmarks.lib.record import write_record
 from cascade.pixels.order import checkerboard, subscale_raster
@@ -32,7 +32,7 @@ from tests.support.serving import running
 Row = dict[str, Any]
 
 
-def medians(found: list[Spent]) -> Row:
+def medians(found: list[PictureParts]) -> Row:
     """Milliseconds by part, and the host's share, without the first picture."""
     counted = found[1:]
     parts = {p: statistics.median(f.parts[p] for f in counted) for p in ("body", "heads", "host")}
@@ -53,7 +53,7 @@ def of_ways(preset: PixelPreset, rounds: int) -> list[Row]:
         "prototype": (PrototypePictures, stage.engines),
         "torch eager": (Pictures, stage.eager),
     }
-    found: dict[str, list[Spent]] = {}
+    found: dict[str, list[PictureParts]] = {}
     for _ in range(rounds + 1):
         for name, (kind, engines) in ways.items():
             found.setdefault(name, []).append(stage.picture(kind, engines))

@@ -11,7 +11,7 @@ from cascade.assignments import parse_assignment
 from cascade.bundle.default_bundle import REFERENCE, add_bundle_argument, bundle_or_default
 from cascade.diffusion.family import diffusion_specs
 from cascade.errors import InvalidRequest, MissingExtra
-from cascade.pixels.spec import PixelSpec
+from cascade.pixels.family import pixel_specs
 from cascade.precision import Precision
 
 CHECKPOINTS, DATA = Path("checkpoints"), Path("data/emoji.npz")
@@ -238,7 +238,7 @@ def run_weights(args: argparse.Namespace) -> int:
 
     bundle = open_bundle(bundle_or_default(args.bundle))
     components = bundle.manifest.components
-    drawing = [spec.name for spec in components if isinstance(spec, PixelSpec)]
+    drawing = [spec.name for spec in pixel_specs(components)]
     diffusion = [spec.name for spec in diffusion_specs(components)]
     known = [*(PRESETS if diffusion else ()), *(PIXEL_PRESETS if drawing else ())]
     for name in args.stages or diffusion + drawing:

@@ -40,7 +40,7 @@ SHARPNESS = Sharpness(temperature_16=12, floor_16=1)
 
 
 @dataclass
-class Spent:
+class PictureParts:
     """Milliseconds of one picture by what they were spent on."""
 
     parts: dict[str, float] = field(default_factory=dict)
@@ -76,9 +76,9 @@ class TimedStage:
     eager: Mapping[str, Engine] = field(default_factory=dict)
     shared: Mapping[str, Array] = field(default_factory=dict)
 
-    def picture(self, kind: type[Pictures], engines: Mapping[str, Engine]) -> Spent:
+    def picture(self, kind: type[Pictures], engines: Mapping[str, Engine]) -> PictureParts:
         """Where the time of one picture went; `kind` decides."""
-        spent, parent = Spent(), parent_of(self.scheme, self.size)
+        spent, parent = PictureParts(), parent_of(self.scheme, self.size)
 
         def begun() -> tuple[Pictures, Drawn]:
             words = words_of_digits(self.size**2 * 3, 2, seed=1, image=0, stage=1)

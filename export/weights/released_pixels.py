@@ -19,6 +19,7 @@ from cascade.bundle.bundle import Bundle
 from cascade.engines.ort import OrtEngine
 from cascade.errors import InvalidRequest, ParityError
 from cascade.families import family_of
+from cascade.pixels.family import pixel_specs
 from cascade.pixels.spec import HEADS, PASS, PixelSpec
 from cascade.types import Array
 from export.weights.graph_constants import Constants
@@ -39,11 +40,7 @@ def released_pixels(bundle: Bundle, preset: PixelPreset) -> AnyPixelNetwork:
         InvalidRequest: the bundle has no such stage, or that is another network than the preset's.
         ParityError: what was read does not answer as the bundle's graphs do.
     """
-    spec = bundle.manifest.components[bundle.manifest.position(preset.name)]
-    if not isinstance(spec, PixelSpec):
-        raise InvalidRequest(
-            f"stages: {preset.name} of this bundle is no stage of pixels by groups", field="stages"
-        )
+    spec = spec_of(bundle, preset)
     network = preset.network()
     for role, part in ((PASS, network.body), (HEADS, network.heads)):
         model = onnx.load_from_string(bundle.read(spec.graphs[role].file))
@@ -58,6 +55,20 @@ def released_pixels(bundle: Bundle, preset: PixelPreset) -> AnyPixelNetwork:
     for role, part in ((PASS, exact.body), (HEADS, exact.heads)):
         prove_same(part, bundle.read(spec.graphs[role].file), spec, role)
     return network
+
+
+def spec_of(bundle: Bundle, preset: PixelPreset) -> PixelSpec:
+    """The stage's entry.
+
+    Raises:
+        InvalidRequest: the bundle has no such stage.
+    """
+    for spec in pixel_specs(bundle.manifest.components):
+        if spec.name == preset.name:
+            return spec
+    raise InvalidRequest(
+        f"stages: this bundle has no stage {preset.name} of pixels by groups", field="stages"
+    )
 
 
 def read_state(model: onnx.ModelProto, network: nn.Module) -> dict[str, Tensor]:
@@ -168,8 +179,7 @@ def write_pixel_checkpoint(bundle: Bundle, preset: PixelPreset, folder: Path) ->
     if folder.exists():
         raise InvalidRequest(f"{folder} exists: name another --checkpoints", field="checkpoints")
     network = released_pixels(bundle, preset)
-    spec = bundle.manifest.components[bundle.manifest.position(preset.name)]
-    training = spec.provenance.get("training", {})
+    training = spec_of(bundle, preset).provenance.get("training", {})
     facts = {
         "stage": preset.name,
         "released_in": bundle.bundle_id,

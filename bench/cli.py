@@ -195,8 +195,23 @@ def prepared(args: argparse.Namespace, stack: ExitStack) -> Any:
         plan=plan,
         local=local,
         say=progress(quiet=args.quiet),
+        against=other_system(args),
     )
     return BenchmarkRun(benchmark)
+
+
+def other_system(args: argparse.Namespace) -> Callable[[], Any] | None:
+    """Opens the system of `--against`; None where there is none.
+
+    Raises:
+        InvalidRequest: there is none of that name.
+    """
+    from bench.systems.other_systems import open_other
+
+    if args.against is None:
+        return None
+    other = open_other(args.against, args.timeout)
+    return lambda: other
 
 
 def progress(*, quiet: bool) -> Callable[[str], None]:

@@ -93,7 +93,26 @@ def pairs_of(
                 f"record: the workloads differ in {name}: pairs would be of other pictures",
                 field="record",
             )
-    sides = [by_number(record) for record in (first, second)]
+    return paired(*(measured_of(record) for record in (first, second)))
+
+
+def measured_of(record: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A record's measured window.
+
+    Raises:
+        InvalidRequest: it has none.
+    """
+    measured: Mapping[str, Any] | None = record["phases"].get("measured")
+    if measured is None:
+        raise InvalidRequest("record: it has no measured window", field="record")
+    return measured
+
+
+def paired(
+    first: Mapping[str, Any], second: Mapping[str, Any]
+) -> dict[str, tuple[list[float], list[float]]]:
+    """Seconds by measure of the requests that were finished in both windows."""
+    sides = [by_number(measured["samples"]) for measured in (first, second)]
     shared = [number for number in sides[0] if number in sides[1]]
     measures = ("first picture", "last picture", "latency")
     found: dict[str, tuple[list[float], list[float]]] = {m: ([], []) for m in measures}
@@ -104,16 +123,12 @@ def pairs_of(
     return found
 
 
-def by_number(record: Mapping[str, Any]) -> dict[int, dict[str, float]]:
+def by_number(samples: Mapping[str, Any]) -> dict[int, dict[str, float]]:
     """Seconds by measure of each finished request.
 
-    Raises:
-        InvalidRequest: the record has no measured window.
+    Args:
+        samples: of a window, by column.
     """
-    measured = record["phases"].get("measured")
-    if measured is None:
-        raise InvalidRequest("record: it has no measured window", field="record")
-    samples = measured["samples"]
     found = {}
     for at, number in enumerate(samples["number"]):
         due, done = samples["due_s"][at], samples["done_s"][at]

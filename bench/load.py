@@ -109,6 +109,30 @@ def single_stream(window: Window, numbers: Iterable[int], until_s: float = float
         window.attempt(number)
 
 
+def in_turns(
+    windows: Sequence[Window], numbers: Iterable[int], until_s: float = float("inf")
+) -> None:
+    """Single streams of several systems, request by request; each is first as often as the next.
+
+    A window's seconds are those of its own requests.
+
+    Args:
+        windows: begin here.
+        numbers: of the items, the same for each.
+        until_s: no request is sent after it.
+    """
+    for window in windows:
+        window.begin()
+    for turn, number in enumerate(numbers):
+        if windows[0].now() >= until_s:
+            break
+        first = turn % len(windows)
+        for window in [*windows[first:], *windows[:first]]:
+            window.attempt(number)
+    for window in windows:
+        window.seconds = sum(a.latency_s for a in window.attempts if not a.error)
+
+
 def closed_loop(
     window: Window, numbers: Iterable[int], clients: int, until_s: float = float("inf")
 ) -> None:

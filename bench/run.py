@@ -15,8 +15,9 @@ from typing import Any, Literal
 
 from bench.arrivals import Arrivals, digest, schedule
 from bench.audit import LocalPictures, PictureCheck, repeat_audit
+from bench.compare import LEAST_PAIRS, paired, ratio_of
 from bench.figures import send_lag, window_figures
-from bench.load import Window, closed_loop, open_loop, single_stream
+from bench.load import Window, closed_loop, in_turns, open_loop, single_stream
 from bench.record import FORMAT, load_average, samples_of, surroundings
 from bench.resources import ResourceMeter
 from bench.systems.system import System
@@ -69,6 +70,7 @@ class Benchmark:
         plan: the phases.
         local: the truth; None for a system whose pictures are others.
         say: told of every phase.
+        against: another system for the same requests, in turns with this one's single stream.
     """
 
     open_system: Callable[[], System]
@@ -76,6 +78,7 @@ class Benchmark:
     plan: RunPlan
     local: LocalPictures | None
     say: Callable[[str], None]
+    against: Callable[[], System] | None = None
 
 
 class BenchmarkRun:
@@ -177,7 +180,10 @@ class BenchmarkRun:
         meter = ResourceMeter(system.processes())
         try:
             with self._kept("measured", window):
-                send(window, plan, self.record)
+                if self._benchmark.against is None:
+                    send(window, plan, self.record)
+                else:
+                    self._in_turns(window, self._benchmark.against)
         finally:
             if plan.load == "single":
                 self._objective_s = objective_of(window, plan.objective)
@@ -187,6 +193,17 @@ class BenchmarkRun:
             measured["samples"] = samples_of(window.attempts)
             measured["pictures"] = self._check.report(self._benchmark.local)
             self.record["degraded"] = send_lag(window.attempts)["degraded"]
+
+    def _in_turns(self, window: Window, open_other: Callable[[], System]) -> None:
+        """The window's single stream beside another system's."""
+        plan = self._benchmark.plan
+        with opened(open_other) as other:
+            single_stream(self._window(other), range(WARM_UP_FROM, WARM_UP_FROM + plan.warm_up))
+            beside = self._window(other)
+            try:
+                in_turns([window, beside], range(plan.requests), plan.seconds)
+            finally:
+                self.record["against"] = against_facts(other, beside, window)
 
     def _repeats(self, system: System) -> None:
         """New and repeated requests in turns."""
@@ -246,6 +263,24 @@ def objective_of(window: Window, factor: float) -> float | None:
     """So many times the median of what was finished; None where nothing was."""
     done = [a.latency_s for a in window.attempts if not a.error]
     return factor * statistics.median(done) if done else None
+
+
+def against_facts(other: System, beside: Window, window: Window) -> dict[str, Any]:
+    """The other system's window, and how many times as long it takes, pair by pair."""
+    samples = [samples_of(list(w.attempts)) for w in (window, beside)]
+    pairs = paired(*({"samples": s} for s in samples))
+    return {
+        "system": dict(other.describe()),
+        "measured": {
+            **window_figures(list(beside.attempts), beside.seconds, None),
+            "samples": samples[1],
+        },
+        "ratios": [
+            asdict(ratio_of(name, *sides))
+            for name, sides in pairs.items()
+            if len(sides[0]) >= LEAST_PAIRS
+        ],
+    }
 
 
 def cold_facts(window: Window, opening_s: float) -> dict[str, Any]:

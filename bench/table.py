@@ -25,6 +25,7 @@ def as_text(record: Mapping[str, Any]) -> str:
         return "nothing was measured"
     lines = [*percentile_lines(measured), "", *hop_lines(measured["hops"]), ""]
     lines += fact_lines(record, measured)
+    lines += against_lines(record.get("against"))
     return "\n".join(lines)
 
 
@@ -49,6 +50,17 @@ def hop_lines(hops: Mapping[str, Mapping[str, float]]) -> list[str]:
         mean = hop["mean_s"]
         lines.append(f"{name:16}{1000 * mean:>10.1f}{mean / total:>8.1%}")
     return lines
+
+
+def against_lines(against: Mapping[str, Any] | None) -> list[str]:
+    """How many times as long another system took for the same requests."""
+    if against is None:
+        return []
+    return [
+        f"against          {against['system']['against']}: {r['measure']} {r['ratio']:.3f} times "
+        f"({r['low']:.3f} .. {r['high']:.3f}, {r['pairs']} pairs)"
+        for r in against["ratios"]
+    ]
 
 
 def fact_lines(record: Mapping[str, Any], measured: Mapping[str, Any]) -> list[str]:

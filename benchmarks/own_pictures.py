@@ -140,7 +140,7 @@ def main() -> None:
     parser.add_argument("--bundle", type=Path, default=Path("bundles/emoji-1"))
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--sheet", type=Path)
-    parser.add_argument("--output", type=Path)
+    parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     bundle = open_bundle(args.bundle)
     position = bundle.manifest.position(last_enlargement(bundle.manifest))
@@ -157,8 +157,8 @@ def main() -> None:
     print(table(found))
     if args.sheet is not None:
         sheet(pairs).save(args.sheet, quality=70)
-    if args.output is not None:
-        write_record(args.output, {"pictures": found})
+    if args.json is not None:
+        write_record(args.json, {"pictures": found})
 
 
 if __name__ == "__main__":

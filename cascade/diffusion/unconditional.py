@@ -69,11 +69,11 @@ def with_other_half(
     """The conditioning of a batch of twice the size: the text's half, then another text's.
 
     Args:
-        conditioning: graph inputs of one request, `[1, ...]` float32.
-        other: `context` and `context_mask` of the other text, `[1, ...]` float32.
+        conditioning: graph inputs of one request, `[B, ...]` float32, B being 1.
+        other: `context` `[B, L, W]` and `context_mask` `[B, L]` of the other text, float32.
 
     Returns:
-        The same inputs, `[2, ...]` float32; the shorter text is filled with masked-out zeros.
+        The same inputs, `[2 * B, ...]` float32; the shorter text is filled with masked-out zeros.
     """
     doubled = {key: np.concatenate([value, value]) for key, value in conditioning.items()}
     length = max(conditioning["context_mask"].shape[1], other["context_mask"].shape[1])

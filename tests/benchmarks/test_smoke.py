@@ -13,6 +13,7 @@ from benchmarks import (
     batching_policy,
     footprint,
     host_share,
+    kept_stages,
     latency,
     metrics_plot,
     own_pictures,
@@ -176,8 +177,24 @@ def test_own_pictures(
     assert isinstance(written, dict)
     assert written["text 40x20"]["made"] == [80, 40]
     assert written["text 40x20"]["largest"] == 0
-    assert written["noise 1x1"]["runs"] == 3
+    assert written["noise 1x1"]["runs"] == 2
     assert "slopes 24x12" in capsys.readouterr().out
+    assert (tmp_path / "sheet.webp").stat().st_size > 0
+
+
+def test_kept_stages(
+    bundle: Bundle,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The whole way, and from each picture that a later stage enlarges; the pixels are checked."""
+    arguments = ["--bundle", str(bundle.folder), "--prompt", "a cat", "--rounds", "1"]
+    arguments += ["--sheet", str(tmp_path / "sheet.webp")]
+    written = run_main(kept_stages, arguments, monkeypatch, tmp_path / "r.json")["medians"]
+    assert isinstance(written, dict)
+    assert list(written) == ["whole", "from base", "from sr16"]
+    assert "from sr16" in capsys.readouterr().out
     assert (tmp_path / "sheet.webp").stat().st_size > 0
 
 

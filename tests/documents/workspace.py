@@ -91,7 +91,9 @@ def pipelines(folder: Path) -> None:
     """Two pipelines of diffusers' classes, in miniature."""
     from tests.support import tiny_if
 
-    base, upscaler = tiny_if.base_pipeline(folder / "words", 16), tiny_if.upscaler_pipeline(64)
+    size = tiny_if.SMALLEST
+    base = tiny_if.base_pipeline(folder / "words", size // 2)
+    upscaler = tiny_if.upscaler_pipeline(size)
     base.save_pretrained(folder / "IF-I-M")
     upscaler.save_pretrained(folder / "IF-II-M")
 

@@ -132,3 +132,8 @@ def base(one_stage: OneStage) -> Exported:
     network = release(stirred(SELF_BASE.unet), Storage.FLOAT16)
     model = onnx.load_from_string(one_stage[0].files["base.onnx"])
     return Exported(SELF_BASE, network, model, graph_inputs(SELF_BASE), graph_outputs(SELF_BASE))
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """All of these need torch."""
+    item.add_marker("torch")

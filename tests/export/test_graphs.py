@@ -1,6 +1,7 @@
 """Exported graphs: the listed signature, all weights inside, and torch's answers at other sizes."""
 
 from dataclasses import replace
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from cascade.engines.ort import OrtEngine
 from cascade.graph_spec import TensorSpec
 from export.graphs import EXAMPLE_AXES, OPSET, example_inputs, export_graph, name_axes
 from stages.evaluation.sampling import graph_inputs, graph_outputs
+from tests.export.foreign_networks.one_registry import DECOMPOSITIONS, EXPORTER
 from tests.support.tiny_training import SELF_BASE, stirred, unet_inputs
 
 # Float32 sums in another order over a few layers of numbers around 1.
@@ -119,3 +121,12 @@ def test_a_student_of_guidance_keeps_its_inputs_apart() -> None:
     found = engine.run({name: value.numpy() for name, value in inputs.items()})["prediction"]
     np.testing.assert_allclose(found, expected, atol=TOLERANCE, rtol=TOLERANCE)
     assert np.abs(other[1] - expected[1]).max() > 10 * TOLERANCE
+
+
+def test_exports_of_one_process_share_their_tables() -> None:
+    """Of operators: torch would read their sources for every graph, half of a small one's time."""
+    registry = import_module(EXPORTER).ONNXRegistry
+    assert registry.from_torchlib() is registry.from_torchlib()
+    collected = [import_module(name)._collect_all_valid_cia_ops for name in DECOMPOSITIONS]
+    assert collected[0]() is collected[0]()
+    assert collected[1]() is collected[1]()

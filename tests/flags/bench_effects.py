@@ -9,6 +9,7 @@ PLAN, LINK, CLIENT = (
 RECORD = CLI + "test_a_record_describes_itself"
 
 RUN: Mapping[str, tuple[str, ...]] = {
+    "tests/bench/test_against.py::test_a_function_takes_turns": ("against",),
     PLAN: (
         "load", "arrivals", "rate", "shape", "trace", "arrival-seed", "clients", "requests",
         "seconds", "warm-up", "unloaded", "objective", "cold", "repeats", "check",

@@ -44,9 +44,13 @@ def can_build() -> bool:
         return False
 
 
-pytestmark = pytest.mark.skipif(
-    not can_build(), reason="needs setuptools of 77 or later; run in the environment of `make test`"
-)
+pytestmark = [
+    pytest.mark.torch,
+    pytest.mark.skipif(
+        not can_build(),
+        reason="needs setuptools of 77 or later; run in the environment of `make test`",
+    ),
+]
 
 
 def run(*arguments: str | Path, **more: object) -> "subprocess.CompletedProcess[str]":

@@ -8,3 +8,8 @@ import torch
 def one_thread() -> None:
     """Sums in one order, and no contention."""
     torch.set_num_threads(1)
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """All of these need torch."""
+    item.add_marker("torch")

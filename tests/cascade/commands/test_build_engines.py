@@ -20,11 +20,14 @@ from cascade.errors import MissingExtra
 from cascade.precision import Precision
 from tests.support.tiny_bundle import write_tiny_bundle
 
-pytestmark = pytest.mark.skipif(
-    find_spec("tensorrt_rtx_bindings") is None,
-    reason="tensorrt_rtx IS MISSING: no engine was built. pip install --no-deps "
-    "tensorrt-rtx-cu13-libs tensorrt-rtx-cu13-bindings",
-)
+pytestmark = [
+    pytest.mark.torch,
+    pytest.mark.skipif(
+        find_spec("tensorrt_rtx_bindings") is None,
+        reason="tensorrt_rtx IS MISSING: no engine was built. pip install --no-deps "
+        "tensorrt-rtx-cu13-libs tensorrt-rtx-cu13-bindings",
+    ),
+]
 CAPABILITY = "8.6"
 
 

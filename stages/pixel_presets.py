@@ -3,9 +3,10 @@
 from dataclasses import dataclass, replace
 from itertools import product
 
-from cascade.pixels.order import OrderSpec, checkerboard, squares
+from cascade.pixels.order import OrderSpec, checkerboard, squares, subscale_raster
 from cascade.pixels.scheme import PassScheme
 from stages.networks.pixel_network import CHANNELS, PixelNetConfig, PixelNetwork
+from stages.networks.subscale_network import AnyPixelNetwork, SubscaleNetwork
 
 PARENTS = tuple((dy, dx) for dy, dx in product((-1, 0, 1), repeat=2))
 AROUND = tuple(place for place in PARENTS if place != (0, 0))
@@ -34,6 +35,22 @@ AVERAGED = PassScheme(
 whose pictures are means."""
 
 
+def sliced(size: int, period: int, *, given: bool = False) -> PassScheme:
+    """A subscale stage as its paper has it: slices, raster inside, 3 bits before 5, no copies.
+
+    Args:
+        size: height and width of the picture.
+        period: of the slices.
+        given: the first slice is the parent: size upscaling.
+    """
+    return PassScheme(
+        parent="subsample" if given else "none",
+        order=subscale_raster(size, period, "subsample" if given else "none"),
+        guess="parent" if given else "zero",
+        planes=(3, 5),
+    )
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PixelPreset:
     """How one stage is built and trained."""
@@ -54,6 +71,8 @@ class PixelPreset:
     """Training moves pictures of `drawn_at` pixels by so many at most, either way: few where the
     text has to say what is there, for every phase of the subsampling is another picture."""
     positions: bool = False
+    slices: int = 0
+    """Period of subscale slices that a masked decoder makes pixel by pixel; 0 for groups."""
     exact: bool = True
     drawn_at: int = 64
     """Size of the pictures that training moves and recolours; every so many-th pixel is taken."""
@@ -80,7 +99,7 @@ class PixelPreset:
         """Of its networks."""
         return PixelNetConfig(
             resolution=self.resolution,
-            cell=self.factor,
+            cell=self.slices or self.factor,
             has_parent=self.low_resolution is not None,
             width=self.width,
             blocks=self.blocks,
@@ -95,9 +114,9 @@ class PixelPreset:
             planes=self.scheme.planes,
         )
 
-    def network(self) -> PixelNetwork:
+    def network(self) -> AnyPixelNetwork:
         """The networks with random weights."""
-        return PixelNetwork(self.config)
+        return SubscaleNetwork(self.config) if self.slices else PixelNetwork(self.config)
 
 
 def doubling(resolution: int, *, width: int, blocks: int, batch: int, crop: int) -> PixelPreset:

@@ -132,17 +132,19 @@ def subscale(period: int) -> OrderSpec:
     return order_of(np.arange(period * period).reshape(period, period))
 
 
-def subscale_raster(size: int, period: int) -> OrderSpec:
+def subscale_raster(size: int, period: int, parent: ParentKind = "none") -> OrderSpec:
     """The same slices, and inside each one pixel after another: the order of the paper.
 
     Args:
         size: height and width of the picture, a multiple of `period`.
         period: of the slices.
+        parent: a subsampled one gives the first slice.
     """
     side = size // period
     down, along = np.mgrid[:size, :size]
     slices = down % period * period + along % period
-    return order_of(slices * side * side + down // period * side + along // period)
+    places = slices * side * side + down // period * side + along // period
+    return order_of(np.maximum(places - side * side, GIVEN) if parent == "subsample" else places)
 
 
 def group_map(order: OrderSpec, height: int, width: int) -> Array:

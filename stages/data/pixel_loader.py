@@ -90,11 +90,25 @@ class PixelLoader:
         pixels = torch.from_numpy(np.stack([s.pixels for s in samples])).permute(0, 3, 1, 2)
         context, mask = pad([s.text for s in samples])
         mask = mask * (context.abs().amax(dim=2) > 0)  # no word is all zeros: that is no text
-        passes = torch.randint(preset.passes, (count,), generator=generator)
+        passes = self.drawn_passes(count, generator)
         level = LEVELS * torch.rand(count, generator=generator)
         level = level * (torch.rand(count, generator=generator) >= CLEAN)
         shown = falsified(pixels, level, generator)
-        return one_pass(preset, pixels, shown, passes, level, (context, mask))
+        return self.asked(pixels, one_pass(preset, pixels, shown, passes, level, (context, mask)))
+
+    def drawn_passes(self, count: int, generator: torch.Generator) -> Tensor:
+        """Which pass each sample is at, `[count]` int64."""
+        return torch.randint(self.preset.passes, (count,), generator=generator)
+
+    def asked(self, pixels: Tensor, batch: PixelBatch) -> PixelBatch:
+        """The batch with the questions that are asked about its samples.
+
+        Args:
+            pixels: `[B, 3, H, W]` uint8, the truth.
+            batch: asked about every pixel of a pass.
+        """
+        del pixels
+        return batch
 
     def sample(self, picture: PixelPicture, size: int, generator: torch.Generator) -> Sample:
         """A picture in some colour, moved, perhaps mirrored, cut to `size`, and its text."""

@@ -20,7 +20,7 @@ from stages.data.dataset import Dataset, box_average
 from stages.data.loader import pad
 from stages.data.pixel_passes import one_pass
 from stages.networks.exact import check_bound, frozen
-from stages.networks.pixel_network import PixelNetwork
+from stages.networks.subscale_network import AnyPixelNetwork
 from stages.pixel_presets import PixelPreset
 from stages.training.checkpoint import load_metadata, load_part
 from stages.training.pixel_objective import bits
@@ -88,7 +88,7 @@ def parent_picture(preset: PixelPreset, picture: ImageU8) -> ImageU8:
     return picture[:: preset.factor, :: preset.factor]
 
 
-def load_frozen(preset: PixelPreset, checkpoint: Path) -> PixelNetwork:
+def load_frozen(preset: PixelPreset, checkpoint: Path) -> AnyPixelNetwork:
     """The averaged weights of a checkpoint as they are exported."""
     network = preset.network()
     network.load_state_dict(load_part(checkpoint, "ema"))

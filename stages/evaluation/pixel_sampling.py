@@ -17,7 +17,8 @@ from cascade.pixels.pictures import Decider, Drawn, Pictures
 from cascade.pixels.words import words
 from cascade.types import Array, ImageU8
 from stages.data.loader import pad
-from stages.networks.pixel_network import CHANNELS, PixelNetwork
+from stages.networks.pixel_network import CHANNELS
+from stages.networks.subscale_network import AnyPixelNetwork
 from stages.pixel_presets import PixelPreset
 
 DIGITS = 2
@@ -29,7 +30,7 @@ class Walker:
     """One stage: its preset and its frozen network."""
 
     preset: PixelPreset
-    network: PixelNetwork
+    network: AnyPixelNetwork
 
     @torch.no_grad()
     def walk(

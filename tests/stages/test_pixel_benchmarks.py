@@ -1,0 +1,111 @@
+"""The benchmarks of pixel families in miniature: exactness, coding across engines, orders."""
+
+from argparse import Namespace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from torch import nn
+
+from benchmarks import pixel_coder, pixel_exactness, pixel_orders
+from benchmarks.lib.exact_answers import answered
+from benchmarks.lib.range_coder import encoded
+from cascade.pixels.order import at_once, checkerboard
+from cascade.pixels.pictures import Recorded
+from cascade.types import Array
+from stages.data.dataset import Dataset
+from stages.evaluation.pixel_bits import held_out, parent_picture
+from tests.support.tiny_pixels import TINY_SECOND, stirred_pixels
+from tests.support.tiny_training import tiny_dataset
+
+DATA = tiny_dataset(size=256)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A folder of questions, graphs and first answers."""
+
+    folder: Path
+    questions: dict[str, Array]
+
+    def row(self, engine: str, **options: object) -> dict[str, float]:
+        """What a row of the table counts."""
+        usual = {"threads": 1, "batch": 1, "order": "passes", "decisions": 1 << 62, "bf16": False}
+        return answered(Namespace(folder=self.folder, engine=engine, **{**usual, **options}))
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prepared]:
+    """One held-out picture of a small stage, answered by ONNX Runtime."""
+    folder = tmp_path_factory.mktemp("exactness")
+    questions = pixel_exactness.questions_of(TINY_SECOND, DATA, 1)
+    pixel_exactness.prepare(stirred_pixels(TINY_SECOND), TINY_SECOND, questions, folder)
+    found = Prepared(folder, questions)
+    assert found.row("ort")["decisions"] == 3 * 64 * 3
+    return found
+
+
+@pytest.mark.parametrize("engine", ["ort", "bare", "torch"])
+def test_no_engine_differs_from_the_first_answers(prepared: Prepared, engine: str) -> None:
+    """Mixed passes in one batch, bit for bit; the decisions are those of the first answers too."""
+    found = prepared.row(engine, batch=3, order="mixed")
+    assert (found["features_differ"], found["logits_differ"]) == (0, 0)
+    assert found["logits"] == 3 * 64 * 3 * (16 + 256 + TINY_SECOND.scheme.candidates + 1)
+
+
+def test_one_changed_logit_is_counted(prepared: Prepared) -> None:
+    """A single other bit among the first answers is one logit that differs."""
+    file = prepared.folder / "first.high.npy"
+    kept = np.load(file)
+    changed = kept.copy()
+    changed[0, 0, 0, 0] += 1
+    np.save(file, changed)
+    found = prepared.row("ort")
+    np.save(file, kept)
+    assert (found["logits_differ"], found["largest_difference_16"]) == (1, 1)
+
+
+def test_bytes_of_one_engine_are_a_picture_of_another(prepared: Prepared) -> None:
+    """ONNX Runtime codes, PyTorch decodes; bytes are within 1 % and two of what is claimed."""
+    ways = pixel_coder.coders(TINY_SECOND, prepared.folder)
+    truth = held_out(DATA, 16)[0][0]
+    parent = parent_picture(TINY_SECOND, truth)[None]
+    text = {n: prepared.questions[n][:1] for n in ("context", "context_mask", "aug_level")}
+    recorded = Recorded(truth[None])
+    ways["ort"].walk(parent, text, recorded)
+    code = encoded(recorded.intervals)
+    assert 8 * len(code) == pytest.approx(recorded.bits.sum(), rel=0.01, abs=16)
+    assert np.array_equal(pixel_coder.decoded(ways["torch"], code, parent, text), truth)
+
+
+APART = pixel_orders.Run(
+    name="apart", size=16, low=8, parent="box", order=at_once("box"), apart=True
+)
+SLICES = pixel_orders.Run(
+    name="slices", size=8, low=None, parent="none", order=checkerboard(4, 16), slices=2
+)
+
+
+@pytest.mark.parametrize("run", [APART, SLICES], ids=lambda run: run.name)
+def test_an_order_is_trained_and_measured(
+    run: pixel_orders.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One step, then the bits of two pictures; the row is read back the second time."""
+    data = tiny_dataset(size=256, width=384)
+
+    def opened(path: Path) -> Dataset:
+        del path
+        return data
+
+    monkeypatch.setattr(pixel_orders, "data_of", opened)
+    monkeypatch.setattr(pixel_orders, "BATCH", 2)
+    pixel_orders.decoded.cache_clear()
+    args = Namespace(folder=tmp_path, data=Path("none"), steps=1)
+    row = pixel_orders.result(run, args)
+    assert 0 < row["bits_per_value"] < 10
+    assert row["steps"] == 1
+    monkeypatch.setattr(pixel_orders, "trained", None)
+    assert pixel_orders.result(replace(run), args) == row
+    assert isinstance(run.preset.network(), nn.Module)

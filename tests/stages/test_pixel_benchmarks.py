@@ -32,7 +32,7 @@ class Prepared:
 
     def row(self, engine: str, **options: object) -> dict[str, float]:
         """What a row of the table counts."""
-        usual = {"threads": 1, "batch": 1, "order": "passes", "decisions": 1 << 62, "bf16": False}
+        usual = {"threads": 1, "batch": 1, "order": "passes", "decisions": 1 << 62}
         return answered(Namespace(folder=self.folder, engine=engine, **{**usual, **options}))
 
 

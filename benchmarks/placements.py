@@ -31,7 +31,7 @@ HERE = "here"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trial:
+class PlacementTrial:
     """One placement, measured."""
 
     places: str
@@ -55,7 +55,7 @@ def halves(count: int, servers: Sequence[str]) -> Iterator[list[str]]:
 
 def measure(
     bundle: Bundle, places: Sequence[str], request: GenerateRequest, letters: dict[str, str]
-) -> Trial:
+) -> PlacementTrial:
     """One placement: a picture of another prompt to warm up, and the one that counts."""
     names = [component.name for component in bundle.manifest.components]
     placement = dict(zip(names, places, strict=True))
@@ -65,7 +65,7 @@ def measure(
     spent = dict(result.seconds)
     total = spent["total"] - spent.get("load", 0.0)
     wire = sum(spent.get(name, 0.0) for name in ("connect", "serialise", "upload", "download"))
-    return Trial(
+    return PlacementTrial(
         places="".join(letters[place] for place in places),
         calls=sum(hop.bytes_up > 0 for hop in result.hops),
         bytes_up=result.bytes_up,
@@ -76,7 +76,7 @@ def measure(
     )
 
 
-def table(trials: Sequence[Trial]) -> str:
+def table(trials: Sequence[PlacementTrial]) -> str:
     """A row for each placement, as Markdown."""
     head = "| placement | calls | bytes up | bytes down | seconds | of them wire, ms |"
     rows = [

@@ -31,7 +31,8 @@ SINGLE, CAPACITY = "single", "capacity"
 CLIENTS = 4
 """Of the closed loop that finds the capacity: more than the server runs at once."""
 OBJECTIVE = 3.0
-DECIMALS = 6
+DECIMALS = 5
+FLOOR = "floor"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -311,11 +312,11 @@ def as_json(usage: Mapping[str, Usage]) -> dict[str, Any]:
 
 
 def rounded(value: Any) -> Any:
-    """The same with floats of six decimals: a grid holds thousands."""
+    """The same with floats of five decimals, and without floors, which are the same everywhere."""
     if isinstance(value, float):
         return round(value, DECIMALS)
     if isinstance(value, Mapping):
-        return {name: rounded(inner) for name, inner in value.items()}
+        return {name: rounded(inner) for name, inner in value.items() if name != FLOOR}
     if isinstance(value, list | tuple):
         return [rounded(inner) for inner in value]
     return value

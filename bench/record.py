@@ -98,9 +98,10 @@ def samples_of(attempts: Sequence[Attempt]) -> dict[str, Any]:
 
 
 def write_json(path: Path, value: Mapping[str, Any], indent: int | None = 1) -> None:
-    """Write a file whole or not at all."""
+    """Write a file whole or not at all; with no indent in as few bytes as JSON allows."""
+    separators = None if indent else (",", ":")
     part = path.with_name(f"{path.name}.part")
-    part.write_text(json.dumps(value, indent=indent, allow_nan=False) + "\n")
+    part.write_text(json.dumps(value, indent=indent, separators=separators, allow_nan=False) + "\n")
     part.replace(path)
 
 

@@ -62,7 +62,7 @@ def coders(preset: PixelPreset, folder: Path) -> dict[str, Coder]:
     """The stage on every engine."""
     found = {}
     for engine in ENGINES:
-        how = Namespace(folder=folder, engine=engine, threads=1, bf16=False)
+        how = Namespace(folder=folder, engine=engine, threads=1)
         found[engine] = Coder(preset, *(open_run(how, role) for role in ("body", "heads")))
     return found
 

@@ -44,7 +44,7 @@ EMULATED_DECISIONS = 20_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Row:
+class ExactnessRow:
     """One way to answer."""
 
     name: str
@@ -58,25 +58,29 @@ class Row:
     """Fewer than all."""
 
 
-def rows() -> list[Row]:
+def rows() -> list[ExactnessRow]:
     """All rows but those of emulators; the first one's answers are what the others are held to."""
     mixed = ("--batch", "8", "--order", "mixed")
-    found = [Row(name="ONNX Runtime, 1 thread, one sample", engine="ort")]
+    found = [ExactnessRow(name="ONNX Runtime, 1 thread, one sample", engine="ort")]
     for threads in (2, 4):
         options = ("--threads", str(threads))
-        found.append(Row(name=f"ONNX Runtime, {threads} threads", engine="ort", options=options))
+        found.append(
+            ExactnessRow(name=f"ONNX Runtime, {threads} threads", engine="ort", options=options)
+        )
     for batch in (2, 8):
         options = ("--batch", str(batch))
-        found.append(Row(name=f"ONNX Runtime, batch {batch}", engine="ort", options=options))
+        found.append(
+            ExactnessRow(name=f"ONNX Runtime, batch {batch}", engine="ort", options=options)
+        )
     found += [
-        Row(name="ONNX Runtime, batch 8, passes mixed", engine="ort", options=mixed),
-        Row(name="OpenVINO", engine="openvino"),
-        Row(
+        ExactnessRow(name="ONNX Runtime, batch 8, passes mixed", engine="ort", options=mixed),
+        ExactnessRow(name="OpenVINO", engine="openvino"),
+        ExactnessRow(
             name="OpenVINO, 4 threads, batch 8, passes mixed",
             engine="openvino", options=(*mixed, "--threads", "4"),
         ),
-        Row(name="PyTorch", engine="torch"),
-        Row(
+        ExactnessRow(name="PyTorch", engine="torch"),
+        ExactnessRow(
             name="PyTorch, 4 threads, batch 8, passes mixed",
             engine="torch", options=(*mixed, "--threads", "4"),
         ),
@@ -89,11 +93,11 @@ def rows() -> list[Row]:
         }
         options = ("--batch", "8")
         found += [
-            Row(
+            ExactnessRow(
                 name=f"PyTorch, {isa}, batch 8",
                 engine="torch", options=options, switches=torch_switches,
             ),
-            Row(
+            ExactnessRow(
                 name=f"OpenVINO, {isa}, batch 8",
                 engine="openvino", options=options, switches={"ONEDNN_MAX_CPU_ISA": isa},
             ),
@@ -101,9 +105,9 @@ def rows() -> list[Row]:
     return found
 
 
-def emulated(name: str, command: str, decisions: int) -> Row:
+def emulated(name: str, command: str, decisions: int) -> ExactnessRow:
     """ONNX Runtime on an emulated processor; it has no switch of its own for instruction sets."""
-    return Row(
+    return ExactnessRow(
         name=f"ONNX Runtime, {name} (emulated)",
         engine="bare",
         python=tuple(shlex.split(command)),
@@ -181,7 +185,7 @@ def questions_of(
     }
 
 
-def answered(row: Row, folder: Path) -> dict[str, Any]:
+def answered(row: ExactnessRow, folder: Path) -> dict[str, Any]:
     """Run a row in its own process."""
     command = [*row.python, "-m", "benchmarks.lib.exact_answers", str(folder)]
     command += ["--engine", row.engine, *row.options]
@@ -195,7 +199,9 @@ def answered(row: Row, folder: Path) -> dict[str, Any]:
     return found
 
 
-def compared(preset: PixelPreset, args: argparse.Namespace, more: Sequence[Row]) -> list[Any]:
+def compared(
+    preset: PixelPreset, args: argparse.Namespace, more: Sequence[ExactnessRow]
+) -> list[Any]:
     """The table of one network."""
     network = preset.network()
     network.load_state_dict(load_part(args.checkpoints / preset.name, "ema"))

@@ -78,7 +78,7 @@ TOGETHER = 18
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Run:
+class OrderRun:
     """One row of the table."""
 
     name: str
@@ -130,50 +130,54 @@ class Run:
         )
 
 
-def runs() -> list[Run]:
+def runs() -> list[OrderRun]:
     """All rows, the most telling first: whatever is cut off is at the end."""
     box, corner = {"parent": "box"}, {"parent": "subsample"}
     whole = {"parent": "none", "low": None, "order": checkerboard(4, 16)}
     found = [
-        Run(name="32 means: independent", order=at_once("box"), apart=True, **box),
-        Run(name="32 means: at once", order=at_once("box"), **box),
-        Run(name="32 means: 2x2 (checkerboard 4)", order=squares("box"), **box),
-        Run(name="32 corners: independent", order=at_once("subsample"), apart=True, **corner),
-        Run(name="32 corners: at once", order=at_once("subsample"), **corner),
-        Run(name="32 corners: columns, rows", order=columns_rows("subsample"), **corner),
-        Run(name="32 corners: 2x2", order=squares("subsample"), **corner),
-        Run(name="32 corners: rows, columns", order=rows_columns("subsample"), **corner),
-        Run(name="32 means: checkerboard 8", order=checkerboard(4, 8), **box),
-        Run(name="32 means: checkerboard 16", order=checkerboard(4, 16), **box),
-        Run(name="32 means: columns, rows", order=columns_rows("box"), **box),
-        Run(name="32 means: rows, columns", order=rows_columns("box"), **box),
-        Run(name="32 means: 2x2, no copies", order=squares("box"), copies=False, **box),
-        Run(name="32 corners: 2x2, no copies", order=squares("subsample"), copies=False, **corner),
-        Run(name="32 means: 2x2, channel passes", order=squares("box"), channels="passes", **box),
-        Run(name="32 means: slices of 4, bits 3+5", order=subscale(4), planes=(3, 5), **box),
-        Run(name="32 means: 2x2, bits 3+5", order=squares("box"), planes=(3, 5), **box),
-        Run(name="32 means: checkerboard 2", order=checkerboard(2, 2), **box),
-        Run(name="16 means: checkerboard 4", size=16, low=8, order=squares("box"), **box),
-        Run(
+        OrderRun(name="32 means: independent", order=at_once("box"), apart=True, **box),
+        OrderRun(name="32 means: at once", order=at_once("box"), **box),
+        OrderRun(name="32 means: 2x2 (checkerboard 4)", order=squares("box"), **box),
+        OrderRun(name="32 corners: independent", order=at_once("subsample"), apart=True, **corner),
+        OrderRun(name="32 corners: at once", order=at_once("subsample"), **corner),
+        OrderRun(name="32 corners: columns, rows", order=columns_rows("subsample"), **corner),
+        OrderRun(name="32 corners: 2x2", order=squares("subsample"), **corner),
+        OrderRun(name="32 corners: rows, columns", order=rows_columns("subsample"), **corner),
+        OrderRun(name="32 means: checkerboard 8", order=checkerboard(4, 8), **box),
+        OrderRun(name="32 means: checkerboard 16", order=checkerboard(4, 16), **box),
+        OrderRun(name="32 means: columns, rows", order=columns_rows("box"), **box),
+        OrderRun(name="32 means: rows, columns", order=rows_columns("box"), **box),
+        OrderRun(name="32 means: 2x2, no copies", order=squares("box"), copies=False, **box),
+        OrderRun(
+            name="32 corners: 2x2, no copies", order=squares("subsample"), copies=False, **corner
+        ),
+        OrderRun(
+            name="32 means: 2x2, channel passes", order=squares("box"), channels="passes", **box
+        ),
+        OrderRun(name="32 means: slices of 4, bits 3+5", order=subscale(4), planes=(3, 5), **box),
+        OrderRun(name="32 means: 2x2, bits 3+5", order=squares("box"), planes=(3, 5), **box),
+        OrderRun(name="32 means: checkerboard 2", order=checkerboard(2, 2), **box),
+        OrderRun(name="16 means: checkerboard 4", size=16, low=8, order=squares("box"), **box),
+        OrderRun(
             name="32 means of 8: checkerboard 8", low=8, order=checkerboard(4, 8), share=2.0, **box
         ),
-        Run(name="16 means: checkerboard 8", size=16, low=8, order=checkerboard(4, 8), **box),
-        Run(
+        OrderRun(name="16 means: checkerboard 8", size=16, low=8, order=checkerboard(4, 8), **box),
+        OrderRun(
             name="32 means of 8: checkerboard 16",
             low=8, order=checkerboard(4, 16), share=2.0, **box,
         ),
-        Run(name="64 corners: at once", size=64, low=32, order=at_once("subsample"), **corner),
-        Run(name="64 corners: 2x2", size=64, low=32, order=squares("subsample"), **corner),
-        Run(
+        OrderRun(name="64 corners: at once", size=64, low=32, order=at_once("subsample"), **corner),
+        OrderRun(name="64 corners: 2x2", size=64, low=32, order=squares("subsample"), **corner),
+        OrderRun(
             name="64 corners: columns, rows",
             size=64, low=32, order=columns_rows("subsample"), **corner,
         ),
-        Run(name="64 means: at once", size=64, low=32, order=at_once("box"), **box),
-        Run(name="64 means: 2x2", size=64, low=32, order=squares("box"), **box),
-        Run(name="16 whole: checkerboard 16", size=16, **whole),
-        Run(name="16 whole: slices of 2, raster, bits 3+5", size=16, slices=2, **whole),
-        Run(name="32 whole: checkerboard 16", **whole),
-        Run(name="32 whole: slices of 4, raster, bits 3+5", slices=4, **whole),
+        OrderRun(name="64 means: at once", size=64, low=32, order=at_once("box"), **box),
+        OrderRun(name="64 means: 2x2", size=64, low=32, order=squares("box"), **box),
+        OrderRun(name="16 whole: checkerboard 16", size=16, **whole),
+        OrderRun(name="16 whole: slices of 2, raster, bits 3+5", size=16, slices=2, **whole),
+        OrderRun(name="32 whole: checkerboard 16", **whole),
+        OrderRun(name="32 whole: slices of 4, raster, bits 3+5", slices=4, **whole),
     ]  # fmt: skip
     kept = []
     for run in found:
@@ -247,7 +251,7 @@ class Apart:
         return bits_apart(model, batch).mean(dim=(1, 2))
 
 
-def trained(run: Run, data: Path, folder: Path, steps: int) -> dict[str, Any]:
+def trained(run: OrderRun, data: Path, folder: Path, steps: int) -> dict[str, Any]:
     """Train the run's network to its last step; what it took."""
     preset = run.preset
     options = TrainOptions(
@@ -318,7 +322,7 @@ def walked_slices(
     return (found[:, None] / values).expand(-1, values).numpy()
 
 
-def measured(run: Run, data: Dataset, folder: Path) -> dict[str, Any]:
+def measured(run: OrderRun, data: Dataset, folder: Path) -> dict[str, Any]:
     """Bits of the held-out pictures by the weights that decide, and what codecs take."""
     preset = run.preset
     network = load_frozen(preset, folder / preset.name)
@@ -358,7 +362,7 @@ def measured(run: Run, data: Dataset, folder: Path) -> dict[str, Any]:
     }
 
 
-def result(run: Run, args: argparse.Namespace) -> dict[str, Any]:
+def result(run: OrderRun, args: argparse.Namespace) -> dict[str, Any]:
     """A row, from its file if it is there."""
     file = args.folder / f"{run.name.replace(' ', '_').replace('/', '-')}.json"
     if file.exists():

@@ -11,6 +11,7 @@ from cascade.assignments import parse_assignment
 from cascade.bundle.default_bundle import REFERENCE, add_bundle_argument, bundle_or_default
 from cascade.diffusion.family import diffusion_specs
 from cascade.errors import InvalidRequest, MissingExtra
+from cascade.pixels.family import pixel_specs
 from cascade.precision import Precision
 
 CHECKPOINTS, DATA = Path("checkpoints"), Path("data/emoji.npz")
@@ -238,20 +239,27 @@ def run_card(args: argparse.Namespace) -> int:
 def run_weights(args: argparse.Namespace) -> int:
     """Write checkpoints from a bundle."""
     try:
+        from export.weights.released_pixels import write_pixel_checkpoint
         from export.weights.released_weights import write_checkpoint
     except ImportError as exc:
         raise MissingExtra(f"this needs: pip install 'edge-cascade[export]' ({exc})") from exc
     from cascade.bundle.bundle import open_bundle
+    from stages.pixel_presets import PIXEL_PRESETS
     from stages.reference import PRESETS
 
     bundle = open_bundle(bundle_or_default(args.bundle))
-    for name in args.stages or [spec.name for spec in diffusion_specs(bundle.manifest.components)]:
-        if name not in PRESETS:
-            raise InvalidRequest(
-                f"stages: expected {', '.join(PRESETS)}, got {name}", field="stages"
-            )
+    components = bundle.manifest.components
+    drawing = [spec.name for spec in pixel_specs(components)]
+    diffusion = [spec.name for spec in diffusion_specs(components)]
+    known = [*(PRESETS if diffusion else ()), *(PIXEL_PRESETS if drawing else ())]
+    for name in args.stages or diffusion + drawing:
+        if name not in known:
+            raise InvalidRequest(f"stages: expected {', '.join(known)}, got {name}", field="stages")
         folder = args.checkpoints / name
-        write_checkpoint(bundle, PRESETS[name], folder)
+        if name in PRESETS:
+            write_checkpoint(bundle, PRESETS[name], folder)
+        else:
+            write_pixel_checkpoint(bundle, PIXEL_PRESETS[name], folder)
         print(f"{folder}: cascade train {name} --start {folder} --checkpoints ANOTHER")
     return 0
 

@@ -15,6 +15,8 @@ from bench.report.svg import box, path, rule, svg, words
 
 Cell = Mapping[str, Any]
 CUT_COLOURS = ("#56b4e9", "#009e73", "#f0e442", "#e69f00", "#cc79a7", "#999999", "#d55e00")
+PALE_COLOURS = ("#d5edfa", "#c8e8dd", "#fbf8cf", "#f9e4bd", "#f2dee9", "#e6e6e6", "#f5d6c2")
+"""The same for a cut that may be best by chance."""
 HOP_COLOURS = {
     "load": "#777777", "tokenise": "#b3cde3", "encode": "#8cb3d9", "connect": "#c0a0a0",
     "pack": "#e0c068", "upload": "#d55e00", "queue": "#4d4d4d", "server pack": "#e69f00",
@@ -61,7 +63,7 @@ def heat_map(cells: Sequence[Cell], measure: str, title: str) -> str:
     rtts = sorted({cell["link"]["rtt_s"] for cell in single})
     rates = [rates_of(cell) for cell in sorted(single, key=rate_order)]
     rates = list(dict.fromkeys(rates))
-    wide, high, top = 118.0, 46.0, 26.0
+    wide, high, top = 132.0, 46.0, 26.0
     parts = [
         words((LABEL + wide * (at + 0.5), 16), f"RTT {1000 * rtt:g} ms", "axis", "middle")
         for at, rtt in enumerate(rtts)
@@ -87,9 +89,13 @@ def heat_cell(
     best = ranked[0]
     tip = "; ".join(f"cut {c['cut']}: {seconds_text(c[measure]['median'])}" for c in ranked)
     middle = corner[0] + size[0] / 2
+    # Where the next best lies within the best's own spread, their order may be chance.
+    open_ = len(ranked) > 1 and ranked[1][measure]["median"] <= best[measure]["max"]
+    colours = PALE_COLOURS if open_ else CUT_COLOURS
+    name = f"cut {best['cut']}{'?' if open_ else ''}"
     shown = [
-        box(corner, size, CUT_COLOURS[best["cut"] % len(CUT_COLOURS)], tip),
-        words((middle, corner[1] + 18), f"cut {best['cut']}", "strong", "middle"),
+        box(corner, size, colours[best["cut"] % len(colours)], tip),
+        words((middle, corner[1] + 18), name, "strong", "middle"),
     ]
     time = seconds_text(best[measure]["median"])
     if len(ranked) > 1:

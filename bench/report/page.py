@@ -82,7 +82,9 @@ def section_best(cells: Sequence[Cell]) -> str:
     first = heat_map(cells, "time_to_first_picture_s", "best cut by time to the first picture")
     return (
         "<h2>Best cut</h2><p>The cut with the least median, single stream, and how much longer the "
-        f"next best takes. Rates are the same both ways unless two are given.</p><p>{keys}</p>"
+        "next best takes. Pale, with a question mark: the next best lies within the spread of the "
+        "best, so their order may be chance. Rates are the same both ways unless two are given.</p>"
+        f"<p>{keys}</p>"
         f"<h3>Time to the last picture</h3>{last}<h3>Time to the first picture</h3>{first}"
     )
 

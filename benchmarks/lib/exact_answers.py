@@ -58,8 +58,8 @@ def open_run(args: argparse.Namespace, role: str) -> Run:
     from cascade.precision import Precision  # noqa: PLC0415
 
     kind = EngineKind.ORT if args.engine == "ort" else EngineKind.OPENVINO
-    precision = Precision.BF16 if args.bf16 else Precision.FP32
-    return open_engine(graph.read_bytes(), EngineChoice(kind, precision, args.threads)).run
+    choice = EngineChoice(kind, Precision.FP32, args.threads)
+    return open_engine(graph.read_bytes(), choice).run
 
 
 def batches(asked: Mapping[str, Array], size: int, order: str) -> Iterator[Array]:
@@ -193,7 +193,6 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--order", choices=("passes", "mixed"), default="passes")
     parser.add_argument("--decisions", type=int, default=1 << 62, help="stop after so many")
-    parser.add_argument("--bf16", action="store_true", help="openvino: another precision")
     print(json.dumps(answered(parser.parse_args())))
 
 

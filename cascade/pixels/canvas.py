@@ -94,7 +94,7 @@ class Canvas:
         return np.take(self._values.reshape(CHANNEL_COUNT, -1), slots, axis=1)
 
     def usable(self, bits: int) -> Array:
-        """Of every slot, whether so many bits of all its channels are known, `[B * slots]` bool."""
+        """Of every slot, dtype bool: are so many bits of all channels known, `[B * slots]`."""
         found: Array = self._decided.min(axis=0) >= bits
         return found.reshape(-1)
 

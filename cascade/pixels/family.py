@@ -26,6 +26,11 @@ DRAWN_PERIOD = 8
 """Orders up to this period are shown whole."""
 
 
+def pixel_specs(components: Sequence[object]) -> tuple[PixelSpec, ...]:
+    """The stages of pixels by groups among the components of a bundle, in order."""
+    return tuple(component for component in components if isinstance(component, PixelSpec))
+
+
 class PixelFamily:
     """See `cascade.family.Family`."""
 

@@ -124,7 +124,7 @@ def blocks_of(turn: Array, count: int, rows: int) -> list[slice | Array]:
 
 
 def block_of(step: Pass, columns: slice | Array, slots: Slots, most: int) -> Block:
-    """One block: its columns' rows, values and slots."""
+    """One block: rows, values and slots of its columns, a slice or `[m]` int64."""
     count = len(step.targets)
     every = np.arange(columns.start, columns.stop) if isinstance(columns, slice) else columns
     rows, at = np.divmod(every, count)

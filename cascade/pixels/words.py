@@ -15,7 +15,7 @@ WORDS_PER_BLOCK = 4
 
 
 def words(count: int, *, seed: int, image: int, stage: int, digit: int) -> Words:
-    """The words of one digit of a picture; see `words_of_digits`."""
+    """The words of one digit of a picture, `[count]` uint32; see `words_of_digits`."""
     return words_of_digits(count, 1, seed=seed, image=image, stage=stage, first=digit)[0]
 
 

@@ -18,6 +18,7 @@ from benchmarks import (
     metrics_plot,
     own_pictures,
     pixel_host_share,
+    placements,
     precision_pictures,
 )
 from benchmarks.lib.engine_race import line_up, race
@@ -27,10 +28,18 @@ from benchmarks.stage_engines import best_of_each, bundle_graphs, figures_of, st
 from cascade.bundle.bundle import Bundle
 from cascade.engines.kinds import EngineKind
 from cascade.precision import Precision
+from cascade.request import GenerateRequest
 from cascade.tuning.dummy_inputs import default_shapes
 from protos.cascade.v1 import cascade_pb2 as pb
 from tests.support.manifests import stages_of
-from tests.support.serving import PROMPT, child_server, connect, request_message, wait_until
+from tests.support.serving import (
+    PROMPT,
+    child_server,
+    connect,
+    request_message,
+    running,
+    wait_until,
+)
 from tests.support.tiny_bundle import WIDTH, write_tiny_bundle
 
 
@@ -136,6 +145,22 @@ def test_batch_invariance(
         assert [case["most_rows"] for case in cases.values()] == [2, 3, 3, 3]
         assert all(case["largest"] == 0 for case in cases.values())
     assert "joined in mid-flight" in capsys.readouterr().out
+
+
+def test_placements(bundle: Bundle) -> None:
+    """Each choice of what runs here is one row, and a placement is counted by its hops."""
+    assert len(list(placements.halves(4, "AB"))) == 16
+    assert list(placements.halves(4, "AB"))[-1] == ["A", "B", "A", "B"]
+    request = GenerateRequest(prompt="a cat", seed=3)
+    with running(bundle) as server:
+        letters = {"here": "c", server.address: "A"}
+        trials = [
+            placements.measure(bundle, places, request, letters)
+            for places in (["here"] * 4, ["here", server.address, "here", server.address])
+        ]
+    assert [(t.places, t.calls) for t in trials] == [("cccc", 0), ("cAcA", 2)]
+    assert len({t.pixels for t in trials}) == 1
+    assert "| cAcA | 2 |" in placements.table(trials)
 
 
 def test_own_pictures(

@@ -20,7 +20,7 @@ from cascade.stage_factory import open_stages
 from cascade.tuning.plan import EnginePlan
 from cascade.types import ImageU8
 
-READY_WITHIN_S = 60.0
+READY_WITHIN_S = 600.0
 ONE_THREAD = EnginePlan(threads=1)
 """ONNX Runtime in float32."""
 

@@ -170,7 +170,7 @@ def serving(command: str, folder: Path) -> Iterator[str]:
         yield json.loads(lines[-1])["address"]
         child.send_signal(signal.SIGTERM)
         child.stderr.read()
-        assert child.wait(60) == 0
+        assert child.wait(600) == 0
     finally:
         child.kill()
         child.wait()

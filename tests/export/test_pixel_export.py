@@ -22,9 +22,11 @@ from export.bundle_writer import write_cascade
 from export.components.component import ExportJob, ExportOptions, StageJob
 from export.components.pixels import export_pixels
 from export.description import PixelStageDescription
+from export.weights.released_pixels import released_pixels, write_pixel_checkpoint
 from runtime_client.client import Client
+from stages.evaluation.pixel_bits import load_frozen
 from stages.pixel_presets import PixelPreset
-from stages.training.checkpoint import save_checkpoint
+from stages.training.checkpoint import load_metadata, save_checkpoint
 from tests.support.tiny_pixels import TINY_FIRST, TINY_SECOND
 from tests.support.tiny_training import FACTS, tiny_dataset
 
@@ -188,12 +190,27 @@ def test_checkpoints_become_a_bundle_that_draws(
         assert spec.evidence["bits_per_value"] > 0
         assert 0 < spec.provenance["largest_sum"] < 1
         assert {graph.storage for graph in spec.graphs.values()} <= {"int8", "float16"}
+    check_weights_come_back(bundle, checkpoints, tmp_path / "back")
     with Client(bundle, cut=3, threads=1) as client:
         one, other = (client.generate("a red circle", seed=s).image for s in (1, 2))
         assert one.shape == (16, 16, 3)
         assert not np.array_equal(one, other)
         handoff = Handoff(image=one[::2, ::2].copy())
         assert handoff.image is not None
+
+
+def check_weights_come_back(bundle: Bundle, checkpoints: Path, folder: Path) -> None:
+    """Each stage's weights are the grid's again, to the bit, and say where they come from."""
+    for preset in TINY.values():
+        write_pixel_checkpoint(bundle, preset, folder / preset.name)
+        assert load_metadata(folder / preset.name)["released_in"] == bundle.bundle_id
+        found = load_frozen(preset, folder / preset.name).state_dict()
+        wanted = load_frozen(preset, checkpoints / preset.name).state_dict()
+        assert [n for n in wanted if not torch.equal(found[n], wanted[n])] == []
+    with pytest.raises(InvalidRequest, match="exists"):
+        write_pixel_checkpoint(bundle, TINY_FIRST, folder / "px8")
+    with pytest.raises(InvalidRequest, match="not the one of this version"):
+        released_pixels(bundle, replace(TINY["px8"], blocks=2))
 
 
 @pytest.mark.parametrize(

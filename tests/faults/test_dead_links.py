@@ -21,7 +21,7 @@ from tests.faults.proxy import proxy
 from tests.support.asking import QUICK, QUICK_STEPS, answer, differs
 from tests.support.bare_server import BareServer
 from tests.support.reserved_port import reserved_address
-from tests.support.server_process import BRIEFLY, Victim, victim
+from tests.support.server_process import BRIEFLY, READY_WITHIN_S, Victim, victim
 from tests.support.serving import PROMPT, running, wait_until
 from wire.server_info import decode_info, encode_info_request
 from wire.service import GENERATE, GET_SERVER_INFO
@@ -141,7 +141,7 @@ def test_a_server_that_is_killed_and_restarted_is_reached(
         ThreadPoolExecutor(8) as pool,
         victim(slow_bundle, *(listen := ("--listen", address, *BRIEFLY))) as first,
     ):
-        choices = {"server": first.address, "cut": 1, "linger_s": 90.0, "threads": 1}
+        choices = {"server": first.address, "cut": 1, "linger_s": READY_WITHIN_S, "threads": 1}
         with Client(slow_bundle, **choices) as client:
             heard = threading.Semaphore(0)
 
@@ -156,11 +156,11 @@ def test_a_server_that_is_killed_and_restarted_is_reached(
                 return events, client.run(QUICKLY, on_event=note).image
 
             running_ones = [pool.submit(work, number) for number in range(8)]
-            heard.acquire(timeout=30)
+            heard.acquire(timeout=READY_WITHIN_S)
             first.kill()
             time.sleep(BACK_AFTER_S)
             with victim(slow_bundle, *listen):
-                done = [future.result(timeout=120) for future in running_ones]
+                done = [future.result(timeout=READY_WITHIN_S) for future in running_ones]
     assert all(not differs(image, truth) for _, image in done)  # type: ignore[arg-type]
     assert any(isinstance(event, Resumed) for events, _ in done for event in events)
 

@@ -32,7 +32,8 @@ def health_of(caller: Caller, name: str = "") -> str:
 def test_a_drain_finishes_what_is_in_flight(slow_bundle: Bundle) -> None:
     """11. SIGTERM: NOT_SERVING, new calls UNAVAILABLE, those in flight end right, exit 0."""
     steps = (("base", 1), ("sr16", 40), ("sr32", 60))
-    with victim(slow_bundle) as server, connect(server.address) as caller:
+    server_of = victim(slow_bundle, "--drain-grace-s", "600")
+    with server_of as server, connect(server.address) as caller:
         calls = [
             caller.generate(asking(slow_bundle, dict(steps), seed=seed), timeout_s=300)
             for seed in range(2)

@@ -32,7 +32,7 @@ class Prepared:
 
     def row(self, engine: str, **options: object) -> dict[str, float]:
         """What a row of the table counts."""
-        usual = {"threads": 1, "batch": 1, "order": "passes", "decisions": 1 << 62, "bf16": False}
+        usual = {"threads": 1, "batch": 1, "order": "passes", "decisions": 1 << 62}
         return answered(Namespace(folder=self.folder, engine=engine, **{**usual, **options}))
 
 
@@ -80,17 +80,17 @@ def test_bytes_of_one_engine_are_a_picture_of_another(prepared: Prepared) -> Non
     assert np.array_equal(pixel_coder.decoded(ways["torch"], code, parent, text), truth)
 
 
-APART = pixel_orders.Run(
+APART = pixel_orders.OrderRun(
     name="apart", size=16, low=8, parent="box", order=at_once("box"), apart=True
 )
-SLICES = pixel_orders.Run(
+SLICES = pixel_orders.OrderRun(
     name="slices", size=8, low=None, parent="none", order=checkerboard(4, 16), slices=2
 )
 
 
 @pytest.mark.parametrize("run", [APART, SLICES], ids=lambda run: run.name)
 def test_an_order_is_trained_and_measured(
-    run: pixel_orders.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: pixel_orders.OrderRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One step, then the bits of two pictures; the row is read back the second time."""
     data = tiny_dataset(size=256, width=384)

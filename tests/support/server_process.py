@@ -21,7 +21,7 @@ from typing import Any
 from cascade.bundle.bundle import Bundle
 from tests.support.serving import connect, wait_until
 
-READY_WITHIN_S = 120.0
+READY_WITHIN_S = 600.0
 IDLE_WITHIN_S = 60.0
 ALIVE: "list[Victim]" = []
 """Those that run now; after every test each of them must be empty."""
@@ -179,7 +179,7 @@ class Victim:
         """Send it a signal."""
         self.process.send_signal(number)
 
-    def wait(self, timeout_s: float = 60) -> int:
+    def wait(self, timeout_s: float = READY_WITHIN_S) -> int:
         """Its exit code; its log is complete then."""
         code = self.process.wait(timeout_s)
         self._reader.join(timeout_s)

@@ -5,6 +5,7 @@
 #   make check   format, lint, types, import contracts, generated code and pages, the documents
 #   make wheels  the two packages, code and reference bundle, into build/wheels
 #   make docs    the documents as a site in build/site, built without a network
+#   make large   a component of 2.7 GB made, opened and measured, then deleted; minutes, outside CI
 #   make soak    the long runs of docs/evidence/reliability-measurements.md, about 20 minutes; SOAK_MINUTES is the mixed load's part
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -20,7 +21,7 @@ PIP    := -m pip install --quiet --disable-pip-version-check --no-compile -c con
 # An environment may forbid to store what is compiled; then each of the processes that tests start would do it anew.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test check environments types rules wheels docs networks soak protos pictures clean
+.PHONY: demo test check environments types rules wheels docs networks large soak protos pictures clean
 
 demo: $(VENV)/.runtime
 	$(VENV)/bin/cascade generate "$(PROMPT)" -o demo.png
@@ -61,6 +62,10 @@ docs: $(VENV)/.docs
 # Every network that others wrote, of which `make test` tries half: ten minutes of two cores.
 networks: $(VENV)/.dev
 	ALL_NETWORKS=1 $(VENV)/bin/python -m pytest -q -n 2 --dist load tests/export/test_networks_*.py
+
+# Needs 3 GB of disk in the folder for temporary files, and 4 GB of memory.
+large: $(VENV)/.dev
+	$(VENV)/bin/python -m benchmarks.large_component
 
 # One after another, on a machine that does nothing else; figures and plots go to build/soak.
 soak: $(VENV)/.dev

@@ -14,6 +14,7 @@ from cascade.engines.factory import EngineChoice, open_engine
 from cascade.events import Backend
 from cascade.families import check_precision, family_of
 from cascade.stage import EngineStage
+from cascade.tuning.memory_needs import check_fits
 from cascade.tuning.plan import EnginePlan, choice_for, graph_for
 from cascade.weights.source import GraphSource
 
@@ -77,6 +78,7 @@ def open_stages(
         then: is called with each stage on the thread that opened it, while others are still opened.
 
     Raises:
+        EngineError: their weights are more than the memory that is available.
         CascadeError: see `open_stage`; those that could be opened are closed again.
     """
 
@@ -90,6 +92,7 @@ def open_stages(
             raise
         return stage
 
+    check_fits(bundle, positions, plan)
     with ThreadPoolExecutor(max_workers=max(1, len(positions)), thread_name_prefix="open") as pool:
         # The last component has the largest pictures and takes longest: it begins first.
         begun = {position: pool.submit(open_one, position) for position in reversed(positions)}

@@ -3,7 +3,8 @@
 import hashlib
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from cascade.bundle.manifest import Manifest, write_manifest
@@ -30,8 +31,13 @@ def check_out(out: Path) -> None:
         )
 
 
-def write_bundle(out: Path, manifest: Manifest, files: dict[str, bytes]) -> None:
+def write_bundle(out: Path, manifest: Manifest, files: Mapping[str, bytes | Path]) -> None:
     """Write the folder beside its place, then let it take the place of an older one.
+
+    Args:
+        out: the folder.
+        manifest: lists the files.
+        files: by name; of a path the file that lies there, whose own name has to go afterwards.
 
     Raises:
         InvalidRequest: something else than a bundle is there.
@@ -43,7 +49,7 @@ def write_bundle(out: Path, manifest: Manifest, files: dict[str, bytes]) -> None
     fresh = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
     fresh.chmod(0o755)
     for name, data in files.items():
-        (fresh / name).write_bytes(data)
+        place_file(fresh / name, data)
     (fresh / MANIFEST).write_text(write_manifest(manifest))
     old = fresh.with_name(f"{fresh.name}-old")
     if out.exists():
@@ -52,9 +58,41 @@ def write_bundle(out: Path, manifest: Manifest, files: dict[str, bytes]) -> None
     shutil.rmtree(old, ignore_errors=True)
 
 
-def file_entries(files: Mapping[str, bytes]) -> tuple[FileEntry, ...]:
-    """The manifest's list of files, by name."""
-    return tuple(
-        FileEntry(name=name, sha256=hashlib.sha256(data).hexdigest(), size_bytes=len(data))
-        for name, data in sorted(files.items())
-    )
+def place_file(path: Path, data: bytes | Path) -> None:
+    """Write a file, or have one that lies elsewhere here too.
+
+    Gigabytes are not copied where the file system can have a second name for them; the first one is
+    that of a folder which is deleted next, and bundles hold no file of two names.
+    """
+    if isinstance(data, bytes):
+        path.write_bytes(data)
+        return
+    try:
+        path.hardlink_to(data)
+    except OSError:
+        shutil.copyfile(data, path)
+
+
+def file_entries(
+    files: Mapping[str, bytes | Path], weights: Iterable[FileEntry] = ()
+) -> tuple[FileEntry, ...]:
+    """The manifest's list of files, by name.
+
+    Args:
+        files: those whose bytes are here are hashed.
+        weights: entries of the others.
+    """
+    found = {entry.name: entry for entry in weights}
+    for name, data in files.items():
+        if isinstance(data, bytes):
+            digest = hashlib.sha256(data).hexdigest()
+            found[name] = FileEntry(name=name, sha256=digest, size_bytes=len(data))
+    return tuple(found[name] for name in sorted(found))
+
+
+@contextmanager
+def weights_folder(out: Path) -> Iterator[Path]:
+    """A folder beside a bundle's place for files of weights on their way into it; deleted after."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}-weights-", dir=out.parent) as folder:
+        yield Path(folder)

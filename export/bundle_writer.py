@@ -15,16 +15,18 @@ from cascade.diffusion.request_options import DiffusionOptions
 from cascade.diffusion.spec import DiffusionSpec
 from cascade.errors import ParityError, UnsupportedModel
 from cascade.families import family_of
+from cascade.graph_spec import FileEntry
 from cascade.pixels.spec import PixelSpec
 from cascade.precision import Precision
 from cascade.stage import Stage
 from cascade.text.spec import TextEncoderSpec
-from export.bundle_folder import check_out, file_entries, write_bundle
+from export.bundle_folder import check_out, file_entries, weights_folder, write_bundle
 from export.components.component import (
     ExportedComponent,
     ExportJob,
     ExportOptions,
     StageJob,
+    with_weights_placed,
 )
 from export.components.diffusion import export_stage
 from export.components.pixels import export_pixels
@@ -62,12 +64,20 @@ class ExportedCascade:
     stages: tuple[AnyStage, ...]
 
     @property
-    def files(self) -> dict[str, bytes]:
-        """Every file by name."""
-        found = dict(self.encoder.files)
-        for stage in self.stages:
-            found.update(stage.files)
+    def files(self) -> dict[str, bytes | Path]:
+        """Every file by name: its bytes, or where it lies."""
+        found: dict[str, bytes | Path] = {}
+        for component in (self.encoder, *self.stages):
+            found.update(component.files)
+            if component.weights is not None:
+                found[component.weights.entry.name] = component.weights.path
         return found
+
+    @property
+    def weights(self) -> list[FileEntry]:
+        """Entries of the files of weights."""
+        moved = [component.weights for component in (self.encoder, *self.stages)]
+        return [weights.entry for weights in moved if weights is not None]
 
     @property
     def original(self) -> list[Stage]:
@@ -107,20 +117,21 @@ def write_cascade(
     """
     check_out(out)
     check_prompts(description, options)
-    cascade = export_components(description, options, report)
-    refuse_nothing_written(cascade, options)
-    prove_end_to_end(cascade, description.prompts, report)
-    files = cascade.files
-    manifest = Manifest(
-        format_version=FORMAT_VERSION,
-        name=out.name,
-        licence=description.licence,
-        provenance={"made_of": description.provenance},
-        components=(cascade.encoder.spec, *(stage.spec for stage in cascade.stages)),
-        files=file_entries(files),
-    )
-    write_bundle(out, manifest, files)
-    total = sum(map(len, files.values()))
+    with weights_folder(out) as folder:
+        cascade = export_components(description, options, folder, report)
+        refuse_nothing_written(cascade, options)
+        prove_end_to_end(cascade, description.prompts, report)
+        files = cascade.files
+        manifest = Manifest(
+            format_version=FORMAT_VERSION,
+            name=out.name,
+            licence=description.licence,
+            provenance={"made_of": description.provenance},
+            components=(cascade.encoder.spec, *(stage.spec for stage in cascade.stages)),
+            files=file_entries(files, cascade.weights),
+        )
+        write_bundle(out, manifest, files)
+    total = sum(entry.size_bytes for entry in manifest.files)
     report(f"{out}: {total / 1e6:.1f} MB, bundle id {manifest.bundle_id}")
     return manifest
 
@@ -158,13 +169,17 @@ def refuse_exact_alone(description: CascadeDescription) -> None:
 
 
 def export_components(
-    description: CascadeDescription, options: ExportOptions, report: Callable[[str], None]
+    description: CascadeDescription,
+    options: ExportOptions,
+    folder: Path,
+    report: Callable[[str], None],
 ) -> ExportedCascade:
     """Every component, each proven against its network.
 
     Args:
         description: of the cascade.
         options: forms for GPUs and precisions besides the float32 graphs.
+        folder: where files of weights are written.
         report: called with lines for the person who waits.
 
     Raises:
@@ -179,13 +194,15 @@ def export_components(
         options=options,
         requires_gpu_forms=description.requires_gpu_forms,
         report=report,
+        folder=folder,
     )
-    encoder = export_text_encoder(job)
+    encoder = with_weights_placed(job, export_text_encoder(job))
     contexts = partial(embed, encoder.exported)
     stages: list[AnyStage] = []
     for position, stage in enumerate(description.stages, start=1):
         before = stages[-1] if stages else None
-        stages.append(EXPORTERS[type(stage)](StageJob(job, contexts, position, before), stage))
+        made: Any = EXPORTERS[type(stage)](StageJob(job, contexts, position, before), stage)
+        stages.append(with_weights_placed(job, made))
     return ExportedCascade(encoder, tuple(stages))
 
 

@@ -63,6 +63,13 @@ def register(subparsers: Any) -> None:
         "(default: fp16, with --from: none)",
     )
     parser.add_argument(
+        "--weights",
+        choices=("auto", "beside", "inside"),
+        default="auto",
+        help="where large weights lie: in the graphs, or in one file per component that all its "
+        "graphs share; auto: beside from 256 MiB on (default: auto)",
+    )
+    parser.add_argument(
         "--networks",
         nargs="+",
         default=[],
@@ -141,7 +148,9 @@ def run_export(args: argparse.Namespace) -> int:
         networks=networks,
     )
     options = ExportOptions(
-        precisions=asked(args.precisions, "fp32", "int8"), gpu_forms=asked(args.gpu_forms, "fp16")
+        precisions=asked(args.precisions, "fp32", "int8"),
+        gpu_forms=asked(args.gpu_forms, "fp16"),
+        weights=args.weights,
     )
     write_cascade(describe_reference(source), out, options=options, report=print)
     return 0
@@ -153,6 +162,7 @@ def run_export_pixels(args: argparse.Namespace) -> int:
         from export.adapters.pixel_cascade import PixelSource, describe_pixels
         from export.bundle_folder import check_out
         from export.bundle_writer import write_cascade
+        from export.components.component import ExportOptions
     except ImportError as exc:
         raise MissingExtra(f"export needs: pip install 'edge-cascade[export]' ({exc})") from exc
     if args.out is None:
@@ -164,7 +174,8 @@ def run_export_pixels(args: argparse.Namespace) -> int:
         checkpoints=args.checkpoints or CHECKPOINTS,
         data_file=args.data or DATA,
     )
-    write_cascade(describe_pixels(source), args.out, report=print)
+    options = ExportOptions(weights=args.weights)
+    write_cascade(describe_pixels(source), args.out, report=print, options=options)
     return 0
 
 
@@ -278,7 +289,9 @@ def run_export_foreign(args: argparse.Namespace) -> int:
         timesteps=timesteps,
     )
     options = ExportOptions(
-        precisions=asked(args.precisions, "fp32"), gpu_forms=asked(args.gpu_forms)
+        precisions=asked(args.precisions, "fp32"),
+        gpu_forms=asked(args.gpu_forms),
+        weights=args.weights,
     )
     export_foreign(source, args.out, report=print, options=options)
     return 0

@@ -49,6 +49,31 @@ def export_graph(
         inputs: names, dtypes and shapes; a named axis stays free.
         outputs: names and shapes, for the names.
     """
+    program = trace(network, inputs, outputs)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "graph.onnx"
+        program.save(str(path), external_data=False)
+        model = onnx.load(path)
+    clean(model, inputs, outputs)
+    return model
+
+
+def trace(
+    network: nn.Module,
+    inputs: Sequence[TensorSpec],
+    outputs: Sequence[TensorSpec],
+    *,
+    folds: bool = True,
+) -> torch.onnx.ONNXProgram:
+    """One network as torch's exporter gives it.
+
+    Args:
+        network: see `export_graph`.
+        inputs: see `export_graph`.
+        outputs: see `export_graph`.
+        folds: whether constants are computed ahead; without it every weight is the network's own,
+            and none a copy.
+    """
     sizes = {n for spec in inputs for n in spec.shape if isinstance(n, str)}
     # Height and width in multiples: a U-Net halves them, and torch would guard each halving
     # otherwise.
@@ -77,13 +102,17 @@ def export_graph(
             output_names=[spec.name for spec in outputs],
             dynamic_shapes=shapes,
             verbose=False,
+            optimize=folds,
         )
     if program is None:
         raise RuntimeError("torch.onnx.export returned nothing")
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "graph.onnx"
-        program.save(str(path), external_data=False)
-        model = onnx.load(path)
+    return program
+
+
+def clean(
+    model: onnx.ModelProto, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]
+) -> None:
+    """Name the listed axes, and drop what the exporter wrote for its own use, in place."""
     name_axes(model, inputs, outputs)
     for node in model.graph.node:
         # Traces of the exporter's own source lines: they weigh more than some weights.
@@ -94,7 +123,6 @@ def export_graph(
     # torch's names of inner shapes; `axis_names` declares its own, and only what is proven.
     del model.graph.value_info[:]
     own_weights(model)
-    return model
 
 
 def name_axes(

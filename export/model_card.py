@@ -66,13 +66,16 @@ def add_card(folder: Path, quality: Path | None = None) -> Manifest:
         InvalidRequest: there are no figures, or they are not those of this bundle's graphs.
     """
     bundle = open_bundle(folder)
-    files = {e.name: bundle.read(e.name) for e in bundle.manifest.files if e.name != CARD}
+    bundle.verify_files()
+    listed = [entry for entry in bundle.manifest.files if entry.name != CARD]
+    # As they lie: files of weights are larger than memory should be.
+    files: dict[str, bytes | Path] = {entry.name: folder / entry.name for entry in listed}
     if quality is None:
         card = model_card(bundle.manifest)
     else:
         card = measured_card(bundle.manifest, quality, folder)
     files[CARD] = card.encode()
-    manifest = replace(bundle.manifest, files=file_entries(files))
+    manifest = replace(bundle.manifest, files=file_entries(files, listed))
     write_bundle(folder, manifest, files)
     return manifest
 

@@ -122,6 +122,16 @@ class Bundle:
             data if name == graph.file else attach_initializers(data, self.read(graph.file), name)
         )
 
+    def outer_weights_bytes(self, graph: GraphSpec, name: str) -> int:
+        """Bytes of the weights that one of a graph's files has, inside and beside it.
+
+        Raises:
+            ManifestError: see `read_file_of`.
+        """
+        data, references, buffer = self._check_external(name, str(graph.weights))
+        stored = buffer.tensors if references else {}
+        return len(data) + sum(stored[reference].size_bytes for reference in references)
+
     def _read_external(self, name: str, weights: str) -> GraphSource:
         """A graph and those of its weights that lie in a file of their own."""
         data, references, buffer = self._check_external(name, weights)
@@ -175,7 +185,11 @@ class Bundle:
 
     def has(self, position: int) -> bool:
         """Whether every file of a component is in the folder."""
-        return all(os.path.lexists(self.folder / name) for name in self.files_of([position]))
+        return self.holds(*self.files_of([position]))
+
+    def holds(self, *names: str) -> bool:
+        """Whether some listed files are in the folder."""
+        return all(os.path.lexists(self.folder / name) for name in names)
 
     def require(self, positions: Iterable[int] | None = None) -> None:
         """Refuse a bundle that lacks files of components which are to run here; reads none.

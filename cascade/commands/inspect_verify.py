@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from cascade.bundle.bundle import open_bundle
+from cascade.bundle.bundle import Bundle, open_bundle
 from cascade.bundle.default_bundle import add_bundle_argument, bundle_or_default
 from cascade.bundle.wire_limits import check_wire_limits
 from cascade.codecs.strict_json import to_json
@@ -23,6 +23,7 @@ from cascade.family import ComponentSpec
 from cascade.graph_spec import NET, PICTURE_DB, GraphSpec, QualityRecord
 from cascade.precision import Precision
 from cascade.tuning.dummy_inputs import dummy_inputs, free_axes
+from cascade.tuning.memory_needs import memory_needs
 
 
 def register(subparsers: Any) -> None:
@@ -57,7 +58,7 @@ def inspect(args: argparse.Namespace) -> int:
         print(f"{key.replace('_', ' '):9} {value}")
     for position, component in enumerate(manifest.components):
         print(f"\n{position} {component.name}  ({component.family})")
-        for line in describe(component):
+        for line in (*describe(component), *memory_lines(bundle, component)):
             print(f"    {line}")
     print("\nfiles")
     for entry in manifest.files:
@@ -74,6 +75,11 @@ def describe(component: ComponentSpec) -> list[str]:
         lines += describe_graph(graph)
     lines += family_of(component).describe(component)
     return lines + provenance_lines(component.provenance)
+
+
+def memory_lines(bundle: Bundle, component: ComponentSpec) -> list[str]:
+    """What a component takes on this machine, a line per precision."""
+    return [f"memory   {need.text}" for need in memory_needs(bundle, component)]
 
 
 def describe_graph(graph: GraphSpec) -> list[str]:

@@ -15,6 +15,7 @@ import numpy as np
 
 from cascade.errors import Cancelled, CascadeError, EngineError, MissingExtra
 from cascade.system.cores import engine_threads
+from cascade.system.free_memory import give_back_free_memory
 from cascade.types import Array
 from cascade.weights.readers import has_block_products, readable_in_place
 from cascade.weights.source import ExternalGraph, GraphSource, graph_data
@@ -100,6 +101,7 @@ class OrtEngine:
         # The session keeps the file's bytes for its life, to fall back to other providers with:
         # that is refused here, and they are as large as the weights.
         self._session._model_bytes = None  # noqa: SLF001
+        give_back_free_memory()
         self._lock = threading.Lock()
         self._running: ort.RunOptions | None = None
 
@@ -167,6 +169,8 @@ def session_options(threads: int) -> ort.SessionOptions:
     # A plan of the activations would be kept per input shape, as one block each: 140 MiB more
     # after one 1024 picture, 180 after runs of four, and no faster (ratios 0.99 to 1.01).
     options.enable_mem_pattern = False
+    # The arena grows by doubling: weights in it would take up to twice their size.
+    options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
     # Idle pools that spin triple the time of every other session on the machine.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return options

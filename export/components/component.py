@@ -6,7 +6,8 @@ weight compression, numerical validation.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar, cast
 
 import onnx
@@ -29,6 +30,8 @@ from export.passes.expectations import check_fusions
 from export.passes.pipeline import optimize
 from export.proof import Claim, prove
 from export.quantize.sampled_runs import SampledRuns
+from export.streamed import export_streamed
+from export.weights.beside import MovedWeights, complete_files, move_weights
 from export.weights.exact_storage import store_exactly
 from stages.evaluation.torch_engine import TorchEngine
 
@@ -36,6 +39,12 @@ Report = Callable[[str], None]
 """Called with lines for the person who waits."""
 
 Spec = TypeVar("Spec", TextEncoderSpec, DiffusionSpec, PixelSpec)
+
+WeightsPlace = Literal["auto", "beside", "inside"]
+
+BESIDE_BYTES = 1 << 28
+"""Files of a component that are larger together have their weights beside them. Smaller ones are
+opened as fast either way, and any tool reads them without a second file."""
 
 StorageName = Literal["float32", "float16", "int8"]
 
@@ -51,6 +60,8 @@ class ExportOptions:
     """Graphs per diffusion stage; the float32 one is always there."""
     gpu_forms: frozenset[Precision] = frozenset()
     """Forms of every component for compilers of GPUs, in these precisions."""
+    weights: WeightsPlace = "auto"
+    """Whether a component's weights lie in a file beside its graphs; `auto` from 256 MiB on."""
 
     def __post_init__(self) -> None:
         """Refuse what nobody here can write."""
@@ -72,6 +83,8 @@ class ExportJob:
     requires_gpu_forms: bool
     """Whether a component that gets no form for GPUs is an error."""
     report: Report
+    folder: Path = Path()
+    """Where files of weights are written."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,6 +101,8 @@ class ExportedComponent(Generic[Spec]):
     """Runs the int8 graph where there is one, else the same as `exported`."""
     runs: SampledRuns | None = None
     """What int8 was proven on; the next stage's runs begin with these pictures."""
+    weights: MovedWeights | None = None
+    """The file of its weights, where they lie beside the graphs; the graphs are in it anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +168,8 @@ class ProvenGraph:
     """Runs the graph as it is stored."""
     cases: Sequence[Mapping[str, Array]]
     """What parity was measured on."""
+    weights: MovedWeights | None = None
+    """The file of its weights, where they were written beside the graph as it was made."""
 
 
 def prove_network(job: ExportJob, source: NetworkSource) -> ProvenGraph:
@@ -163,6 +180,8 @@ def prove_network(job: ExportJob, source: NetworkSource) -> ProvenGraph:
         ParityError: the graph is not its network, or a pass fired more or less often than it has
             to.
     """
+    if is_streamed(job.options, source):
+        return prove_streamed(job, source)
     check_size(source.name, source.network)
     graph = make_graph(source, job.report)
     names = [output.name for output in source.outputs]
@@ -210,6 +229,86 @@ def prove_network(job: ExportJob, source: NetworkSource) -> ProvenGraph:
         original=original,
         exported=OrtEngine(graph.stored),
         cases=source.cases,
+    )
+
+
+def is_streamed(options: ExportOptions, source: NetworkSource) -> bool:
+    """Whether a network's weights never enter the graph: large ones that no pass looks at."""
+    size = 4 * sum(parameter.numel() for parameter in source.network.parameters())
+    large = options.weights == "auto" and size >= BESIDE_BYTES
+    return not source.optimized and (large or options.weights == "beside")
+
+
+def prove_streamed(job: ExportJob, source: NetworkSource) -> ProvenGraph:
+    """The same for a network whose weights are written beside its graph, of any size.
+
+    Raises:
+        ParityError: the graph is not its network.
+    """
+    path = job.folder / f"{source.name}.safetensors"
+    graph = export_streamed(source.network, source.inputs, source.outputs, path)
+    names = [output.name for output in source.outputs]
+    original = TorchEngine(source.network, *names)
+    claim = Claim(
+        name=source.name, original=original, graph=graph.source, cases=source.cases, outputs=names
+    )
+    parity = prove(claim, job.report)
+    job.report(
+        f"{source.name:13} max abs error {parity.max_abs_error:.1e}, {parity.psnr_db:.1f} dB, "
+        f"{graph.nodes} nodes, {dict(graph.sizes)} beside the graph"
+    )
+    if job.options.gpu_forms:
+        job.report(f"{source.name:13} without a form for GPUs: its weights never were in a graph")
+    spec = GraphSpec(
+        file=f"{source.name}.onnx",
+        inputs=source.inputs,
+        outputs=source.outputs,
+        storage=most_common_storage(graph.sizes),
+        parity=parity,
+        padded_by=padding_of(source),
+        weights=path.name,
+    )
+    files = {spec.file: graph.source.data}
+    return ProvenGraph(
+        spec=spec,
+        files=files,
+        optimized=onnx.ModelProto(),
+        provenance={"parity_samples": len(source.cases)},
+        original=original,
+        exported=OrtEngine(graph.source),
+        cases=source.cases,
+        weights=MovedWeights(files, graph.entry, path),
+    )
+
+
+def with_weights_placed(
+    job: ExportJob, component: ExportedComponent[Spec]
+) -> ExportedComponent[Spec]:
+    """The component with its weights where the options want them.
+
+    Its stages go on over the graphs as they were proven: the same nodes and numbers.
+    """
+    size = sum(map(len, component.files.values()))
+    place = job.options.weights
+    if (
+        component.weights is not None
+        or place == "inside"
+        or (place == "auto" and size < BESIDE_BYTES)
+    ):
+        return component
+    spec, name = component.spec, f"{component.spec.name}.safetensors"
+    moved = move_weights(complete_files(spec.graphs.values(), component.files), job.folder / name)
+    if moved is None:
+        job.report(f"{spec.name:13} no weight is large enough to lie beside the graphs")
+        return component
+    graphs = {role: replace(graph, weights=name) for role, graph in spec.graphs.items()}
+    total = moved.entry.size_bytes / 1e6
+    job.report(f"{spec.name:13} weights beside the graphs: {name}, {total:.2f} MB")
+    return replace(
+        component,
+        spec=replace(spec, graphs=graphs),
+        files={**component.files, **moved.files},
+        weights=moved,
     )
 
 

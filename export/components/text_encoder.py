@@ -61,6 +61,7 @@ def export_text_encoder(job: ExportJob) -> ExportedComponent[TextEncoderSpec]:
         original=TextEncoderStage(spec, words, proven.original),
         exported=exported,
         quantized=exported,
+        weights=proven.weights,
     )
 
 

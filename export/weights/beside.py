@@ -42,23 +42,24 @@ class MovedWeights:
 
 
 def move_weights(
-    graphs: Mapping[str, bytes], path: Path, *, least_bytes: int = LEAST_BYTES
+    graphs: Mapping[str, bytes], path: Path, *, least_bytes: int | None = None
 ) -> MovedWeights | None:
     """Write a component's file of weights, and its graphs anew.
 
     Args:
         graphs: complete ONNX files by name; the first one's weights come first.
         path: of the file of weights.
-        least_bytes: smaller weights stay.
+        least_bytes: smaller weights stay; `LEAST_BYTES` when None.
 
     Returns:
         None where no weight is large enough to be moved.
     """
+    least = LEAST_BYTES if least_bytes is None else least_bytes
     models = {name: onnx.load_from_string(data) for name, data in graphs.items()}
     stored: dict[Content, str] = {}
     tensors: dict[str, NewTensor] = {}
     moved = {
-        name: [tensor for tensor in model.graph.initializer if is_moved(tensor, least_bytes)]
+        name: [tensor for tensor in model.graph.initializer if is_moved(tensor, least)]
         for name, model in models.items()
     }
     for name, model in models.items():

@@ -14,6 +14,7 @@ from cascade.engine import Engine
 from cascade.engines.factory import EngineChoice, open_engine
 from cascade.stage import EngineStage, Stage
 from cascade.stage_factory import open_stage
+from cascade.tuning.memory_needs import check_fits
 from cascade.tuning.options import EngineOptions
 from cascade.tuning.plan import plan_here
 from cascade.types import Array
@@ -143,6 +144,7 @@ class LocalStages:
 
     def _open_stage(self, position: int) -> EngineStage:
         plan = plan_here(self._bundle.manifest, self._options, (position,))
+        check_fits(self._bundle, (position,), plan)
 
         def make_engine(graph: GraphSource, choice: EngineChoice) -> Engine:
             return SerializedEngine(open_engine(graph, choice, cache=plan.cache))

@@ -6,9 +6,14 @@ what the server would be. Knows what to print; not how it is found out.
 
 from collections.abc import Iterator
 
+from cascade.bundle.bundle import open_bundle
+from cascade.system.memory_limits import memory_here
+from cascade.tuning.memory_needs import in_mb, memory_need
+from cascade.tuning.plan import plan_here
 from runtime_server.auth.authenticator import Authenticator
 from runtime_server.auth.tls import watch_tls_files
 from runtime_server.config.config import ServerConfig
+from runtime_server.config.hosted import hosted_positions
 from runtime_server.config.settings import settings
 from runtime_server.lifecycle.process import load_warm
 from runtime_server.runtime.core import Core
@@ -28,6 +33,7 @@ def dry_run(config: ServerConfig) -> Iterator[str]:
     """
     Authenticator(config)
     watch_tls_files(config)
+    yield from memory_lines(config)
     before = resident_bytes()
     core = load_warm(config)
     try:
@@ -37,6 +43,19 @@ def dry_run(config: ServerConfig) -> Iterator[str]:
         yield f"memory     {resident_bytes() / MIB:.0f} MiB resident"
     finally:
         core.close()
+
+
+def memory_lines(config: ServerConfig) -> Iterator[str]:
+    """What the hosted components will take, and what there is; before any of it is taken."""
+    bundle = open_bundle(config.bundle, config.require_signature, runs=())
+    hosted = hosted_positions(config, bundle.manifest)
+    bundle.require(hosted)
+    plan = plan_here(bundle.manifest, config.engine_options, hosted)
+    for position in hosted:
+        component = bundle.manifest.components[position]
+        need = memory_need(bundle, component, plan.of(component.name))
+        yield f"takes      {component.name:<15} {need.text}"
+    yield f"available  {in_mb(memory_here().available)}"
 
 
 def describe(core: Core, bundle_mib: float) -> Iterator[str]:

@@ -1,0 +1,208 @@
+"""What does a component larger than protobuf holds take: to export, to be ready, and to open twice?
+
+    python -m benchmarks.large_component [--megabytes 2700] [--json FILE]     # or: make large
+
+A text encoder of the true class (T5) with random weights, exported with its weights beside the
+graph and opened in ONNX Runtime, each in a process of its own. Where protobuf holds it, the same
+graph with its weights inside is opened too. Files go to a temporary folder that is deleted.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.lib.record import write_record
+from cascade.engines.ort import OrtEngine
+from cascade.graph_spec import FileEntry, TensorSpec
+from cascade.weights.buffer import WeightBuffer
+from cascade.weights.references import check_references, find_references
+from cascade.weights.source import MAX_MESSAGE_BYTES, ExternalGraph, whole_graph
+
+GRAPH, WEIGHTS, ENTRY = "text_encoder.onnx", "text_encoder.safetensors", "entry.json"
+WIDTHS = ((1_000, 2048, 5120), (100, 1024, 2816), (0, 256, 1024))
+"""From so many megabytes on: width of the encoder and of its inner layers."""
+TOKENS = 77
+VOCABULARY = 1000
+
+
+def memory() -> dict[str, float]:
+    """Resident memory of this process and its peak so far, in MB."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    kib = {line.split(":")[0]: line.split()[1] for line in lines if line.startswith("Vm")}
+    return {"resident": int(kib["VmRSS"]) / 976.5625, "peak": int(kib["VmHWM"]) / 976.5625}
+
+
+def encoder(megabytes: float) -> Any:
+    """A T5 encoder of about that size, its weights random."""
+    # Torch, which the processes that are measured must not load.
+    from transformers import T5Config, T5EncoderModel  # noqa: PLC0415
+
+    from export.adapters.t5_encoder import T5Network  # noqa: PLC0415
+
+    width, inner = next((w, i) for least, w, i in WIDTHS if megabytes >= least)
+    layer = 4 * (4 * width * width + 3 * width * inner)
+    config = T5Config(
+        d_model=width,
+        d_kv=64,
+        d_ff=inner,
+        num_layers=max(1, round(megabytes * 1e6 / layer)),
+        num_heads=width // 64,
+        vocab_size=VOCABULARY,
+        feed_forward_proj="gated-gelu",
+        is_encoder_decoder=False,
+    )
+    model = T5EncoderModel._from_config(config, attn_implementation="eager")  # noqa: SLF001
+    return T5Network(model).eval().requires_grad_(requires_grad=False)
+
+
+def export(folder: Path, megabytes: float) -> dict[str, float]:
+    """Write graph and weights; what that took."""
+    from export.streamed import export_streamed  # noqa: PLC0415  see `encoder`
+
+    before = memory()["resident"]
+    network = encoder(megabytes)
+    width = network.encoder.config.d_model
+    size = sum(parameter.numel() for parameter in network.parameters()) * 4 / 1e6
+    axes = ("batch", "tokens")
+    inputs = (
+        TensorSpec(name="token_ids", dtype="int64", shape=axes),
+        TensorSpec(name="token_mask", dtype="float32", shape=axes),
+    )
+    outputs = (TensorSpec(name="context", dtype="float32", shape=(*axes, width)),)
+    begun = time.perf_counter()
+    made = export_streamed(network, inputs, outputs, folder / WEIGHTS)
+    seconds = time.perf_counter() - begun
+    (folder / GRAPH).write_bytes(made.source.data)
+    (folder / ENTRY).write_text(json.dumps(asdict(made.entry)))
+    return {"megabytes": size, "imports": before, "seconds": seconds, **memory()}
+
+
+def read(folder: Path) -> ExternalGraph:
+    """The graph as a bundle's reader takes it: references compared, weights not read yet."""
+    said = json.loads((folder / ENTRY).read_text())
+    entry = FileEntry(**{**said, "chunks": tuple(said["chunks"])})
+    data = (folder / GRAPH).read_bytes()
+    references = find_references(data, GRAPH)
+    buffer = WeightBuffer(folder / WEIGHTS, entry)
+    check_references(references, buffer.tensors, GRAPH, WEIGHTS)
+    return ExternalGraph(data, tuple(references), buffer)
+
+
+def ask(engine: OrtEngine) -> float:
+    """Seconds of one run."""
+    begun = time.perf_counter()
+    inputs = {
+        "token_ids": np.arange(TOKENS)[None] % VOCABULARY,
+        "token_mask": np.ones((1, TOKENS), np.float32),
+    }
+    engine.run(inputs)
+    return time.perf_counter() - begun
+
+
+def beside(folder: Path, megabytes: float) -> dict[str, float]:
+    """Open the graph with its weights beside it, twice."""
+    before = memory()["resident"]
+    begun = time.perf_counter()
+    graph = read(folder)
+    first = OrtEngine(graph)
+    ready = {"seconds": time.perf_counter() - begun, **memory()}
+    run_s = ask(first)
+    once = memory()["resident"]
+    second = OrtEngine(graph)
+    ask(second)
+    found = {"megabytes": megabytes, "before": before, "run_seconds": run_s, **ready}
+    return {**found, "after_run": once, "two_sessions": memory()["resident"]}
+
+
+def inside(folder: Path, megabytes: float) -> dict[str, float]:
+    """Open the same graph with its weights inside."""
+    path = folder / "inside.onnx"
+    path.write_bytes(whole_graph(read(folder)))
+    del folder
+    return {"megabytes": megabytes, **in_child("whole", path.parent, megabytes)}
+
+
+def whole(folder: Path, megabytes: float) -> dict[str, float]:
+    """Read and open one file."""
+    before = memory()["resident"]
+    begun = time.perf_counter()
+    engine = OrtEngine((folder / "inside.onnx").read_bytes())
+    ready = {"seconds": time.perf_counter() - begun, **memory()}
+    return {"megabytes": megabytes, "before": before, "run_seconds": ask(engine), **ready}
+
+
+PARTS: Mapping[str, Callable[[Path, float], dict[str, float]]] = {
+    "export": export,
+    "beside": beside,
+    "inside": inside,
+    "whole": whole,
+}
+
+
+def in_child(part: str, folder: Path, megabytes: float) -> dict[str, float]:
+    """One part in a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.large_component", "--part", part]
+    command += ["--folder", str(folder), "--megabytes", str(megabytes)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{part}: {done.stderr[-2000:]}")
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def measure(megabytes: float) -> dict[str, dict[str, float]]:
+    """All parts, one after the other."""
+    with tempfile.TemporaryDirectory(prefix="large-component-") as name:
+        folder = Path(name)
+        found = {"export": in_child("export", folder, megabytes)}
+        size = found["export"]["megabytes"]
+        found["beside"] = in_child("beside", folder, size)
+        if size * 1.01e6 < MAX_MESSAGE_BYTES:
+            found["inside"] = in_child("inside", folder, size)
+    return found
+
+
+def report(found: Mapping[str, Mapping[str, float]]) -> None:
+    """The figures as a table; MB, and as shares of the component's size."""
+    size = found["export"]["megabytes"]
+    print(f"component {size:,.0f} MB")
+    for part, row in found.items():
+        base = row.get("before", row.get("imports", 0.0))
+        held, peak = row["resident"] - base, row["peak"] - base
+        print(
+            f"{part:8} {row['seconds']:7.1f} s  resident {row['resident']:8,.0f} MB "
+            f"({held / size:.2f}x more than before)  peak {row['peak']:8,.0f} MB "
+            f"({peak / size:.2f}x)"
+        )
+    row = found["beside"]
+    more = (row["two_sessions"] - row["after_run"]) / size
+    print(f"a second session: {more:+.1%} of the component")
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--megabytes", type=float, default=2700, help="of the component (2700)")
+    parser.add_argument("--json", type=Path, help="write the figures there")
+    parser.add_argument("--part", choices=PARTS, help="this part alone, in this process")
+    parser.add_argument("--folder", type=Path, help="where its files are")
+    args = parser.parse_args()
+    if args.part:
+        print(json.dumps(PARTS[args.part](args.folder, args.megabytes)))
+        return
+    found = measure(args.megabytes)
+    report(found)
+    write_record(args.json, {"parts": found})
+
+
+if __name__ == "__main__":
+    main()

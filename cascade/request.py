@@ -116,7 +116,7 @@ class GenerateRequest:
         return planned
 
     def with_negative(self, context: ContextF16 | None) -> "GenerateRequest":
-        """The same request with the embeddings of what it is guided away from."""
+        """The same request with the embeddings [tokens, width] of what it is guided away from."""
         known = copy.copy(self)
         object.__setattr__(known, "negative_context", context)
         return known

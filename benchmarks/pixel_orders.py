@@ -53,13 +53,14 @@ from stages.evaluation.pixel_bits import (
     parent_picture,
 )
 from stages.evaluation.pixel_sampling import Walker
-from stages.networks.pixel_network import CHANNELS, PixelBody, PixelHeads, PixelNetwork
+from stages.networks.pixel_network import CHANNELS, NIBBLES, PixelHeads, PixelNetwork
 from stages.pixel_presets import AROUND, PARENTS, PixelPreset, sliced
 from stages.training.pixel_objective import (
     CENTRE,
     asked,
     bits,
     equal_of,
+    features_of,
     head_logits,
     log_probability,
     symbols_of,
@@ -212,8 +213,10 @@ class FewPositions(PixelLoader):
         found = super().batch(count, generator, shrink=shrink)
         size = found.targets.shape[1]
         some = torch.randperm(size, generator=generator)[:POSITIONS].sort().values
-        kept = ("targets", "values", "guess", "candidates", "usable")
-        return replace(found, **{name: getattr(found, name)[:, some] for name in kept})
+        kept = ("targets", "values", "guess", "candidates", "usable", "weights")
+        few = {name: getattr(found, name)[:, some] for name in kept}
+        few["weights"] = few["weights"] / few["weights"].sum(1, keepdim=True)
+        return replace(found, **few)
 
 
 @lru_cache(maxsize=1)
@@ -224,20 +227,17 @@ def decoded(path: Path) -> PixelLoader:
 
 def bits_apart(model: nn.Module, batch: PixelBatch) -> Tensor:
     """Bits of values `[B, n, 3]` drawn independently, channels of a pixel too."""
-    body, heads = model.body, model.heads
-    assert isinstance(body, PixelBody)
+    heads = model.heads
     assert isinstance(heads, PixelHeads)
-    features = body(
-        batch.canvas, batch.known, batch.pass_index, batch.targets,
-        batch.context, batch.context_mask, batch.aug_level, batch.low_res,
-    )  # fmt: skip
+    features = features_of(model, batch)
     symbols = symbols_of(batch)
+    wanted = symbols.permute(2, 0, 1).flatten(0, 1)
     # One symbol for all: it says which channel is asked about and nothing of the earlier ones.
     earlier, _ = asked(batch, torch.full_like(symbols, CENTRE))
     match = batch.usable.repeat(CHANNELS, 1, 1)
-    answers = heads(features.repeat(CHANNELS, 1, 1), earlier, match.float())
+    repeated = features.repeat(CHANNELS, 1, 1)
+    answers = heads(repeated, earlier, match.float(), wanted // NIBBLES)
     copied = match & equal_of(batch).permute(3, 0, 1, 2).flatten(0, 1)
-    wanted = symbols.permute(2, 0, 1).flatten(0, 1)
     found = log_probability(head_logits(answers, batch), match, wanted, copied)
     return -found.unflatten(0, (CHANNELS, len(features))).permute(1, 2, 0) / math.log(2)
 

@@ -47,6 +47,8 @@ class TextEncoderDescription:
     pad_token: int | None = None
     """Fills every prompt to `max_tokens`, for stages trained to see the padding; None for none."""
     provenance: str
+    exact: bool = False
+    """Whether every engine has to give the very same bits: no number is then rounded on the way."""
     samples: tuple[Mapping[str, Array], ...] = ()
     """Batches of inputs to measure parity on; the cascade's prompts and the longest prompt there
     is when empty."""

@@ -37,6 +37,12 @@ LIMITS = """\
 - The probe that judges it was trained on few renderings of each concept; the last rows of its table
   say how far its word counts.
 """
+DEMONSTRATION = """\
+Bits per value of held-out pictures are in the manifest (`evidence`), beside those of PNG and WebP.
+How many pictures show their prompt is not part of this card. A cascade of pixels by groups that was
+trained for minutes draws colours and coarse outlines, loses thin things, leaves specks along edges.
+"""
+"""Of cascades of pixels by groups alone."""
 UNMEASURED = """\
 Not measured: no figures were given with the networks. How far the graphs are from the networks is
 in the table above.
@@ -163,8 +169,14 @@ def model_card(manifest: Manifest) -> str:
         ("Training", training_table(manifest)),
         ("How it is sampled", defaults_table(manifest)),
         ("From torch to ONNX", parity_table(manifest)),
-        ("Quality", UNMEASURED),
+        ("Quality", DEMONSTRATION if draws_alone(manifest) else UNMEASURED),
     )
+
+
+def draws_alone(manifest: Manifest) -> bool:
+    """Whether every stage makes its picture by groups of pixels."""
+    stages = manifest.components[1:]
+    return bool(stages) and all(spec.family == "pixels" for spec in stages)
 
 
 def card_text(manifest: Manifest, *sections: tuple[str, str]) -> str:

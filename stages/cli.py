@@ -29,6 +29,9 @@ def register(subparsers: Any) -> None:
     kinds = data.add_subparsers(metavar="ACTION", required=True)
     fetch = kinds.add_parser("fetch", help="download the icon sets with npm")
     prepare = kinds.add_parser("prepare", help="draw, caption and encode them into one file")
+    words = kinds.add_parser("words", help="make the word table that text reaches pixels by")
+    words.add_argument("--checkpoints", type=Path, default=CHECKPOINTS, help="folder (%(default)s)")
+    words.set_defaults(run=run_words)
     for parser, run in ((fetch, run_fetch), (prepare, run_prepare)):
         parser.add_argument("--packages", type=Path, default=FETCH_FOLDER, help="npm archives")
         parser.set_defaults(run=run)
@@ -159,6 +162,18 @@ def run_keywords(args: argparse.Namespace) -> int:
     return 0
 
 
+def run_words(args: argparse.Namespace) -> int:
+    """Make the table of the pre-trained encoder's vocabulary; takes two minutes of a core."""
+    from stages.data.prompts import make_table
+    from stages.pixel_presets import WORDS
+    from stages.training.words import TABLE, save_table
+
+    table = make_table(WORDS)
+    save_table(args.checkpoints, table.rows)
+    print(f"{args.checkpoints / TABLE}: {len(table.rows)} rows of {table.width}")
+    return 0
+
+
 def import_icons() -> Any:
     """The module that draws icons, or the pip command that makes it work."""
     try:
@@ -202,11 +217,11 @@ def run_train(args: argparse.Namespace) -> int:
 
 def run_train_pixels(args: argparse.Namespace) -> int:
     """Train one stage of pixels by groups for some minutes."""
-    from stages.data.dataset import open_dataset
     from stages.data.pixel_loader import PixelLoader
     from stages.pixel_presets import PIXEL_PRESETS
     from stages.training.pixel_recipe import pixel_recipe
     from stages.training.trainer import train
+    from stages.training.words import open_captioned
 
     for flag, given in (("half-steps", args.half_steps), ("regression", args.regression)):
         if given:
@@ -216,7 +231,7 @@ def run_train_pixels(args: argparse.Namespace) -> int:
                 field=flag,
             )
     preset = PIXEL_PRESETS[args.stage]
-    loader = PixelLoader(open_dataset(args.data), preset)
+    loader = PixelLoader(open_captioned(preset, args.data, args.checkpoints), preset)
     recipe = pixel_recipe(preset, loader, args.seed, start=args.start)
     train(preset, loader, run_options(args), report=print_line, recipe=recipe)
     return 0
@@ -336,14 +351,13 @@ def run_evaluate(args: argparse.Namespace) -> int:
 
 def run_evaluate_pixels(args: argparse.Namespace) -> int:
     """Bits per value of held-out pictures under a stage, beside what codecs take."""
-    from stages.data.dataset import open_dataset
     from stages.evaluation.pixel_bits import evaluate_pixels
     from stages.pixel_presets import PIXEL_PRESETS
+    from stages.training.words import open_captioned
 
-    data = open_dataset(args.data)
-    found = evaluate_pixels(
-        PIXEL_PRESETS[args.stage], data, args.checkpoints / args.stage, limit=args.pictures
-    )
+    preset = PIXEL_PRESETS[args.stage]
+    data = open_captioned(preset, args.data, args.checkpoints)
+    found = evaluate_pixels(preset, data, args.checkpoints / args.stage, limit=args.pictures)
     print_line(json.dumps(found))
     return 0
 

@@ -78,7 +78,19 @@ class PixelPreset:
     """Size of the pictures that training moves and recolours; every so many-th pixel is taken."""
     head_width: int = 96
     features: int = 64
+    gather: int | None = None
+    """Pixels per side that the body of a first stage works on as one; None for one pixel each."""
     context_width: int = 384
+    """Of the text's embeddings; 0 for a stage that knows no text."""
+    token_width: int = 96
+    text_width: int = 96
+    text_planes: int = 0
+    """As in `PixelNetConfig`."""
+    later: float = 0.0
+    """What later passes count in training, beside the next one; see `one_pass`."""
+    first_share: float = 0.0
+    """Share of training samples that are at their first pass, beside the even share: there the text
+    alone says what is to come."""
     temperature_16: int = 12
     floor_16: int = 1
     """How it is sampled by default, in sixteenths."""
@@ -99,7 +111,7 @@ class PixelPreset:
         """Of its networks."""
         return PixelNetConfig(
             resolution=self.resolution,
-            cell=self.slices or self.factor,
+            cell=self.slices or self.gather or self.factor,
             has_parent=self.low_resolution is not None,
             width=self.width,
             blocks=self.blocks,
@@ -108,6 +120,9 @@ class PixelPreset:
             positions=self.positions,
             exact=self.exact,
             context_width=self.context_width,
+            token_width=self.token_width,
+            text_width=self.text_width,
+            text_planes=self.text_planes,
             head_width=self.head_width,
             features=self.features,
             flags=CHANNELS if self.scheme.channel_passes == "passes" else 1,
@@ -133,21 +148,57 @@ def doubling(resolution: int, *, width: int, blocks: int, batch: int, crop: int)
     )
 
 
+WORDS = 96
+"""Width of the word table's embeddings."""
 PX8 = PixelPreset(
     name="px8",
     resolution=8,
     low_resolution=None,
     scheme=FIRST,
     width=96,
-    blocks=4,
-    batch=48,
+    blocks=3,
+    batch=64,
     crop=8,
-    shift=2,
+    shift=0,
     positions=True,
+    gather=2,
+    features=48,
+    head_width=64,
+    context_width=WORDS,
+    token_width=512,
+    text_width=1024,
+    text_planes=48,
+    later=0.5,
+    first_share=0.3,
+    temperature_16=8,
+    floor_16=2,
 )
-PX16 = replace(doubling(16, width=96, blocks=4, batch=32, crop=16), shift=4, positions=True)
-PX32 = doubling(32, width=64, blocks=5, batch=16, crop=32)
-PX64 = doubling(64, width=64, blocks=5, batch=12, crop=32)
+PX16 = replace(
+    doubling(16, width=64, blocks=4, batch=48, crop=16),
+    shift=0,
+    positions=True,
+    features=32,
+    head_width=64,
+    context_width=WORDS,
+    token_width=256,
+    text_width=512,
+    text_planes=16,
+    temperature_16=8,
+    floor_16=2,
+)
+PX32 = replace(
+    doubling(32, width=64, blocks=5, batch=16, crop=32),
+    context_width=0,
+    temperature_16=8,
+    floor_16=2,
+)
+PX64 = replace(
+    doubling(64, width=64, blocks=5, batch=12, crop=32),
+    context_width=0,
+    temperature_16=8,
+    floor_16=2,
+)
+"""Small pictures are learnt as they are; large ones moved, and without text."""
 PX128 = replace(
     doubling(128, width=64, blocks=5, batch=12, crop=32), scheme=AVERAGED, drawn_at=128, shift=12
 )

@@ -1,19 +1,33 @@
 """A cascade of pixels by groups, described like any: checkpoints, presets, held-out figures."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
 from cascade.errors import InvalidRequest
 from cascade.pixels.spec import PixelAugmentation
-from export.adapters.reference_cascade import LICENCE, PROMPTS, reference_encoder
-from export.description import CascadeDescription, PixelStageDescription
+from export.adapters.reference_cascade import (
+    LICENCE,
+    MAX_TOKENS,
+    PROMPTS,
+    reference_encoder,
+    reference_tokenizer,
+    token_samples,
+)
+from export.description import (
+    CascadeDescription,
+    PixelStageDescription,
+    TextEncoderDescription,
+)
 from export.weights.training_metadata import METADATA_NAMES
-from stages.data.dataset import Dataset, open_dataset
+from stages.data.dataset import Dataset
 from stages.data.pixel_loader import LEVELS
 from stages.evaluation.pixel_bits import evaluate_pixels, load_frozen
-from stages.pixel_presets import PIXEL_PRESETS, PixelPreset
+from stages.networks.word_table import WordTable
+from stages.pixel_presets import PIXEL_PRESETS, WORDS, PixelPreset
 from stages.training.checkpoint import load_metadata
+from stages.training.words import load_table, open_captioned
 
 HELD_OUT = 54
 """Held-out pictures that the bits in the manifest are measured on, at most."""
@@ -39,13 +53,49 @@ def describe_pixels(source: PixelSource) -> CascadeDescription:
         UnsupportedModel: the sums of a network are not exact.
     """
     presets = chain_of(source.stages)
-    data = open_dataset(source.data_file)
     return CascadeDescription(
-        stages=tuple(describe_stage(p, source.checkpoints / p.name, data) for p in presets),
+        stages=tuple(
+            describe_stage(
+                preset,
+                source.checkpoints / preset.name,
+                open_captioned(preset, source.data_file, source.checkpoints),
+            )
+            for preset in presets
+        ),
         licence=LICENCE,
         provenance="trained from scratch by this project: `cascade train`, `cascade export`",
-        text_encoder=reference_encoder(),
+        text_encoder=encoder_of(presets, source.checkpoints),
         prompts=PROMPTS,
+    )
+
+
+def encoder_of(presets: Sequence[PixelPreset], checkpoints: Path) -> TextEncoderDescription:
+    """What the stages read their text by: the word table, or the reference cascade's encoder.
+
+    Raises:
+        InvalidRequest: there is no word table, or the stages read different encoders.
+    """
+    widths = {preset.context_width for preset in presets} - {0}
+    if len(widths) > 1:
+        names = ", ".join(preset.name for preset in presets if preset.context_width)
+        raise InvalidRequest(
+            f"stages: {names} read texts of different widths: name stages of one text encoder",
+            field="stages",
+        )
+    return word_encoder(load_table(checkpoints)) if widths == {WORDS} else reference_encoder()
+
+
+def word_encoder(table: WordTable) -> TextEncoderDescription:
+    """The word table as a text encoder, with the reference cascade's tokenizer."""
+    return TextEncoderDescription(
+        network=table,
+        tokenizer=reference_tokenizer(),
+        max_tokens=MAX_TOKENS,
+        context_width=table.width,
+        provenance="all-MiniLM-L6-v2 (Apache-2.0), asked about every word piece alone; "
+        f"{table.width} main directions as integers",
+        exact=True,
+        samples=token_samples(),
     )
 
 
@@ -89,6 +139,7 @@ def describe_stage(preset: PixelPreset, checkpoint: Path, data: Dataset) -> Pixe
         scheme=preset.scheme,
         output_resolution=preset.resolution,
         input_resolution=preset.low_resolution,
+        uses_context=preset.context_width > 0,
         augmentation=PixelAugmentation(lowest=0.0, highest=LEVELS, default=0.0),
         temperature_16=preset.temperature_16,
         floor_16=preset.floor_16,

@@ -148,15 +148,25 @@ def fixed_size(preset: StagePreset) -> int | None:
 
 def reference_encoder() -> TextEncoderDescription:
     """all-MiniLM-L6-v2, frozen, as the reference bundle holds it."""
+    return TextEncoderDescription(
+        network=text_encoder(),
+        tokenizer=reference_tokenizer(),
+        max_tokens=MAX_TOKENS,
+        context_width=CONTEXT_WIDTH,
+        provenance="all-MiniLM-L6-v2 (Apache-2.0), matrices rounded to 8 bits per row",
+        samples=token_samples(),
+    )
+
+
+def reference_tokenizer() -> bytes:
+    """The pre-trained encoder's `tokenizer.json`."""
+    return (model_folder() / TOKENIZER_FILE).read_bytes()
+
+
+def token_samples() -> tuple[Mapping[str, Array], ...]:
+    """The prompts as a text encoder takes them, one a batch."""
     samples: list[Mapping[str, Array]] = []
     for prompt in PROMPTS:
         ids = np.array([tokenizer().encode(prompt).ids], np.int64)
         samples.append({"token_ids": ids, "token_mask": np.ones(ids.shape, np.float32)})
-    return TextEncoderDescription(
-        network=text_encoder(),
-        tokenizer=(model_folder() / TOKENIZER_FILE).read_bytes(),
-        max_tokens=MAX_TOKENS,
-        context_width=CONTEXT_WIDTH,
-        provenance="all-MiniLM-L6-v2 (Apache-2.0), matrices rounded to 8 bits per row",
-        samples=tuple(samples),
-    )
+    return tuple(samples)

@@ -24,6 +24,7 @@ from cascade.text.spec import TextEncoderSpec
 from cascade.types import Array, ContextF16
 from export.components.gpu_forms import add_gpu_forms
 from export.description import TextEncoderDescription
+from export.exact_proof import prove_exactly
 from export.gpu_variant.verify import GpuFormSource
 from export.graphs import export_graph
 from export.passes.expectations import check_fusions
@@ -133,6 +134,8 @@ class NetworkSource:
     """Whether the graph passes run: they know diffusion networks."""
     fusions: Mapping[str, int] | None = None
     """How often each pass has to fire, where the network's structure is known."""
+    exact: bool = False
+    """Whether parity is the very same bits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +196,7 @@ def prove_network(job: ExportJob, source: NetworkSource) -> ProvenGraph:
         cases=source.cases,
         outputs=names,
     )
-    parity = prove(claim, job.report)
+    parity = (prove_exactly if source.exact else prove)(claim, job.report)
     job.report(
         f"{source.name:13} max abs error {parity.max_abs_error:.1e}, {parity.psnr_db:.1f} dB, "
         f"{graph.nodes} nodes, {dict(graph.sizes)}"

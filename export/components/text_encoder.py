@@ -86,6 +86,7 @@ def network_source(
         outputs=(TensorSpec(name="context", dtype="float32", shape=context),),
         cases=cases,
         optimized=False,
+        exact=encoder.exact,
     )
 
 

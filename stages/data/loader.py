@@ -3,6 +3,7 @@
 Knows the data set and a stage's sizes; not networks, noise levels or optimizers.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -53,17 +54,15 @@ class Loader:
         self.data = data
         self.preset = preset
         self.pictures: list[Picture] = []
-        for index, example in enumerate(data.examples):
-            if example.held_out != held_out:
-                continue
+        for index, example in kept_examples(data, held_out=held_out):
             if preset.resolution == 1024 and not data.pictures_1024[index]:
                 continue
             pixels = data.picture(index, preset.resolution)
             low = hue = None
             if preset.low_resolution is not None:
                 low = box_average(pixels, preset.resolution // preset.low_resolution)
-            elif example.coloured:
-                hue = main_hue(data.picture(index, 256))
+            else:
+                hue = hue_of(data, index)
             self.pictures.append(Picture(example, pixels, low, hue))
 
     def batch(self, count: int, generator: torch.Generator, *, shrink: int = 1) -> TrainingBatch:
@@ -137,12 +136,34 @@ class Loader:
 
     def text(self, example: Example, generator: torch.Generator) -> Array:
         """Embeddings of one of the example's captions."""
-        plain, *others = example.captions
         draw = float(torch.rand((), generator=generator))
-        if draw < PLAIN_SHARE:
-            return self.data.embeddings[plain]
-        place = int((draw - PLAIN_SHARE) / (1 - PLAIN_SHARE) * len(others))
-        return self.data.embeddings[others[min(place, len(others) - 1)]]
+        return self.data.embeddings[caption_of(example, draw)]
+
+
+def kept_examples(data: Dataset, *, held_out: bool) -> Iterator[tuple[int, Example]]:
+    """The examples of the held-out concepts or of all others, with their numbers."""
+    for index, example in enumerate(data.examples):
+        if example.held_out == held_out:
+            yield index, example
+
+
+def hue_of(data: Dataset, index: int) -> float | None:
+    """A picture's main hue in degrees, if it is shown in other colours too."""
+    return main_hue(data.picture(index, 256)) if data.examples[index].coloured else None
+
+
+def caption_of(example: Example, draw: float) -> int:
+    """The number of one of an example's captions: the plain one often, the others evenly.
+
+    Args:
+        example: with two captions at least.
+        draw: 0 to 1, evenly drawn.
+    """
+    plain, *others = example.captions
+    if draw < PLAIN_SHARE:
+        return plain
+    place = int((draw - PLAIN_SHARE) / (1 - PLAIN_SHARE) * len(others))
+    return others[min(place, len(others) - 1)]
 
 
 def pad(texts: list[Array]) -> tuple[Tensor, Tensor]:

@@ -22,12 +22,13 @@ class PixelBatch:
         targets: `[B, n]` int64, flat positions of the pixels to be made.
         aug_level: `[B]` float32, the share of falsified pixels.
         low_res: `[B, 3, h, w]` float32, 0 to 255, falsified alike; None for a first stage.
-        context: `[B, L, D]`.
-        context_mask: `[B, L]`.
+        context: `[B, L, D]`; None for a stage that knows no text.
+        context_mask: `[B, L]`, ditto.
         values: `[B, n, 3]` int64, what belongs at the targets.
         guess: `[B, n, 3]` int64, what the symbols are distances from, mod 256.
         candidates: `[B, n, K, 3]` int64, values of the pixels that may be copied.
         usable: `[B, n, K]` bool, which of them are known.
+        weights: `[B, n]` float32, what the bits of every target count; a sample's add up to 1.
         symbols: `[B]` int64, how many symbols the pass's plane has: 256 for whole values.
         below: `[B]` int64, bits of later planes.
         decides: `[B, 3]` bool, the channels that the pass makes.
@@ -39,12 +40,13 @@ class PixelBatch:
     targets: Tensor
     aug_level: Tensor
     low_res: Tensor | None
-    context: Tensor
-    context_mask: Tensor
+    context: Tensor | None
+    context_mask: Tensor | None
     values: Tensor
     guess: Tensor
     candidates: Tensor
     usable: Tensor
+    weights: Tensor
     symbols: Tensor
     below: Tensor
     decides: Tensor

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from cascade.types import Array, ImageU8
 from stages.data.dataset import Dataset, Example
-from stages.data.loader import COLOURED_SHARE, PLAIN_SHARE, pad
+from stages.data.loader import COLOURED_SHARE, caption_of, hue_of, kept_examples, pad
 from stages.data.pixel_batch import PixelBatch
 from stages.data.pixel_passes import one_pass
-from stages.data.recolour import main_hue, recoloured
+from stages.data.recolour import recoloured
 from stages.pixel_presets import PixelPreset
 
 WHITE = 255
@@ -66,11 +66,9 @@ class PixelLoader:
         self.data = data
         self.preset = preset
         self.pictures: list[PixelPicture] = []
-        for index, example in enumerate(data.examples):
-            if example.held_out == held_out:
-                hue = main_hue(data.picture(index, 256)) if example.coloured else None
-                pixels = data.picture(index, preset.drawn_at)
-                self.pictures.append(PixelPicture(example, pixels, hue))
+        for index, example in kept_examples(data, held_out=held_out):
+            pixels = data.picture(index, preset.drawn_at)
+            self.pictures.append(PixelPicture(example, pixels, hue_of(data, index)))
 
     def batch(self, count: int, generator: torch.Generator, *, shrink: int = 1) -> PixelBatch:
         """A batch of `count` random samples, each with a random pass.
@@ -85,20 +83,30 @@ class PixelLoader:
         size = preset.crop
         if size < preset.resolution and float(torch.rand((), generator=generator)) < WHOLE:
             count, size = max(1, count * size**2 // preset.resolution**2), preset.resolution
-        chosen = torch.randint(len(self.pictures), (count,), generator=generator).tolist()
-        samples = [self.sample(self.pictures[i], size, generator) for i in chosen]
-        pixels = torch.from_numpy(np.stack([s.pixels for s in samples])).permute(0, 3, 1, 2)
-        context, mask = pad([s.text for s in samples])
-        mask = mask * (context.abs().amax(dim=2) > 0)  # no word is all zeros: that is no text
+        pixels, text = self.captioned(count, size, generator)
         passes = self.drawn_passes(count, generator)
         level = LEVELS * torch.rand(count, generator=generator)
         level = level * (torch.rand(count, generator=generator) >= CLEAN)
         shown = falsified(pixels, level, generator)
-        return self.asked(pixels, one_pass(preset, pixels, shown, passes, level, (context, mask)))
+        batch = one_pass(preset, pixels, shown, passes, level, text, later=preset.later)
+        return self.asked(pixels, batch)
+
+    def captioned(
+        self, count: int, size: int, generator: torch.Generator
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """Pictures or crops `[count, 3, size, size]` uint8, their texts and masks."""
+        chosen = torch.randint(len(self.pictures), (count,), generator=generator).tolist()
+        samples = [self.sample(self.pictures[i], size, generator) for i in chosen]
+        pixels = torch.from_numpy(np.stack([s.pixels for s in samples])).permute(0, 3, 1, 2)
+        context, mask = pad([s.text for s in samples])
+        # No word is all zeros: that is no text.
+        return pixels, (context, mask * (context.abs().amax(dim=2) > 0))
 
     def drawn_passes(self, count: int, generator: torch.Generator) -> Tensor:
         """Which pass each sample is at, `[count]` int64."""
-        return torch.randint(self.preset.passes, (count,), generator=generator)
+        passes = torch.randint(self.preset.passes, (count,), generator=generator)
+        passes[torch.rand(count, generator=generator) < self.preset.first_share] = 0
+        return passes
 
     def asked(self, pixels: Tensor, batch: PixelBatch) -> PixelBatch:
         """The batch with the questions that are asked about its samples.
@@ -116,15 +124,14 @@ class PixelLoader:
         def draw() -> float:
             return float(torch.rand((), generator=generator))
 
-        pixels, text = picture.pixels, self.text(picture.example, draw())
+        reach, step = self.preset.shift, self.preset.drawn_at // self.preset.resolution
+        dy, dx = torch.randint(-reach, reach + 1, (2,), generator=generator).tolist()
+        pixels = shifted(picture.pixels, dy, dx)[::step, ::step]
+        text = self.data.embeddings[caption_of(picture.example, draw())]
         if picture.hue is not None and draw() < COLOURED_SHARE:
             others = picture.example.coloured
             colour, said = others[int(draw() * len(others))]
             pixels, text = recoloured(pixels, picture.hue, colour), self.data.embeddings[said]
-        reach = self.preset.shift
-        dy, dx = torch.randint(-reach, reach + 1, (2,), generator=generator).tolist()
-        step = self.preset.drawn_at // self.preset.resolution
-        pixels = shifted(pixels, dy, dx)[::step, ::step]
         silent = draw() < TEXT_DROPPED
         if self.preset.low_resolution is not None:
             pixels = pixels[:, ::-1] if draw() < FLIPPED else pixels
@@ -142,14 +149,6 @@ class PixelLoader:
             return pixels
         top, left = (cell * torch.randint(last, (2,), generator=generator)).tolist()
         return pixels[top : top + size, left : left + size]
-
-    def text(self, example: Example, draw: float) -> Array:
-        """Embeddings of one of the example's captions."""
-        plain, *others = example.captions
-        if draw < PLAIN_SHARE:
-            return self.data.embeddings[plain]
-        place = int((draw - PLAIN_SHARE) / (1 - PLAIN_SHARE) * len(others))
-        return self.data.embeddings[others[min(place, len(others) - 1)]]
 
 
 def shifted(pixels: ImageU8, dy: int, dx: int) -> ImageU8:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from cascade.pixels.copying import Offsets
-from cascade.pixels.order import group_map, targets_of
+from cascade.pixels.order import distinct, group_map, targets_of
 from cascade.pixels.planes import BITS, planes_of
 from cascade.pixels.scheme import CHANNELS, PassScheme
 from stages.data.pixel_batch import PixelBatch
@@ -30,6 +30,7 @@ class PixelMaps:
         near: flat positions of every pixel's candidates on the canvas, `[H * W, Kc]`; one past the
             last pixel for outside.
         above: flat positions of its candidates on the parent's grid, `[H * W, Kp]`, ditto.
+        made: flat positions of all pixels that the stage makes, `[N]`.
     """
 
     order: Tensor
@@ -37,6 +38,7 @@ class PixelMaps:
     cells: Tensor
     near: Tensor
     above: Tensor
+    made: Tensor
 
 
 @lru_cache(maxsize=16)
@@ -46,12 +48,14 @@ def pixel_maps(preset: PixelPreset, height: int, width: int) -> PixelMaps:
     y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     y, x = y.flatten(), x.flatten()
     small = height // factor, width // factor
+    order = torch.from_numpy(group_map(scheme.order, height, width))
     return PixelMaps(
-        order=torch.from_numpy(group_map(scheme.order, height, width)),
+        order=order,
         targets=torch.from_numpy(targets_of(scheme.order, height, width)),
         cells=(y // factor) * small[1] + x // factor,
         near=offset(y, x, scheme.canvas_copies, (height, width)),
         above=offset(y // factor, x // factor, scheme.parent_copies, small),
+        made=torch.nonzero(order.flatten() >= 0)[:, 0],
     )
 
 
@@ -110,13 +114,15 @@ def pass_numbers(scheme: PassScheme, passes: Tensor) -> PassNumbers:
     )
 
 
-def one_pass(
+def one_pass(  # noqa: PLR0913  what a pass is made of
     preset: PixelPreset,
     pixels: Tensor,
     shown: Tensor,
     passes: Tensor,
     level: Tensor,
     text: tuple[Tensor, Tensor],
+    *,
+    later: float = 0.0,
 ) -> PixelBatch:
     """One pass of every picture as a batch.
 
@@ -127,11 +133,13 @@ def one_pass(
         passes: `[B]` int64, which pass.
         level: `[B]`, how much was falsified.
         text: `[B, L, D]` and `[B, L]`.
+        later: what the mean of all pixels of later passes counts beside that of this one; above 0
+            they are targets too, each as if it were next.
     """
     height, width = pixels.shape[2:]
     maps, now = pixel_maps(preset, height, width), pass_numbers(preset.scheme, passes)
     decided = decided_bits(maps, now)
-    targets = maps.targets[now.group]
+    targets, weights = weighted_targets(maps, now.group, later)
     truth = pixels.flatten(2).transpose(1, 2).long()
     parent = parent_of(preset, pixels.float()).flatten(2).transpose(1, 2).long()
     known = decided[:, 0] >= now.after[:, None, None]
@@ -142,6 +150,7 @@ def one_pass(
     # What earlier planes decided is known: no guess and no copy has other top bits.
     least = values >> below << below
     agreeing = (candidates >> below[..., None] == values[:, :, None] >> below[..., None]).all(-1)
+    silent = preset.context_width == 0
     flags = len(CHANNELS) if preset.scheme.channel_passes == "passes" else 1
     own = (now.group[:, None, None] == maps.order)[:, None]
     made = torch.arange(len(CHANNELS)) < now.channel[:, None]
@@ -153,16 +162,36 @@ def one_pass(
         targets=targets,
         aug_level=level,
         low_res=None if preset.low_resolution is None else parent_of(preset, shown),
-        context=text[0],
-        context_mask=text[1],
+        context=None if silent else text[0],
+        context_mask=None if silent else text[1],
         values=values,
         guess=torch.minimum(torch.maximum(guess, least), least + (1 << below) - 1),
         candidates=candidates,
         usable=usable & agreeing,
+        weights=weights,
         symbols=now.symbols,
         below=BITS - now.after,
         decides=now.decides,
     )
+
+
+def weighted_targets(maps: PixelMaps, groups: Tensor, later: float) -> tuple[Tensor, Tensor]:
+    """What a pass asks about, `[B, n]` int64, and what each counts, `[B, n]` adding up to 1.
+
+    Args:
+        maps: of the stage.
+        groups: `[B]` int64, of which pixels.
+        later: as for `one_pass`.
+    """
+    if later == 0:
+        targets = maps.targets[groups]
+        real = torch.from_numpy(distinct(targets.numpy())).float()
+        return targets, real / real.sum(1, keepdim=True)
+    targets = maps.made.expand(len(groups), -1)
+    order = maps.order.flatten()[targets]
+    now, then = (order == groups[:, None]).float(), (order > groups[:, None]).float()
+    weights = now / now.sum(1, keepdim=True) + later * then / then.sum(1, keepdim=True).clamp(min=1)
+    return targets, weights / weights.sum(1, keepdim=True)
 
 
 def decided_bits(maps: PixelMaps, now: PassNumbers) -> Tensor:

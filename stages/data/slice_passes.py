@@ -61,4 +61,5 @@ def whole_slices(preset: PixelPreset, pixels: Tensor, batch: PixelBatch) -> Pixe
         guess=torch.minimum(torch.maximum(guess, least), least + reach - 1),
         candidates=none[..., None].expand(-1, -1, -1, 3).long(),
         usable=none.bool(),
+        weights=torch.full(targets.shape, 1 / targets.shape[1]),
     )

@@ -135,10 +135,16 @@ class ExactLayer(nn.Module):
             x: `[B, C, H, W]` for a convolution, else `[..., C]`.
             more: integers that broadcast against the result.
         """
+        return self.held(self.sums(x, *more))
+
+    def sums(self, x: Tensor, *more: Tensor) -> Tensor:
+        """As `forward`, before rounding."""
         weight, bias = self.parameters_on_grid()
-        return self.results.held(
-            applied(x, weight, bias, self.kernel, more), training=self.training
-        )
+        return applied(x, weight, bias, self.kernel, more)
+
+    def held(self, sums: Tensor) -> Tensor:
+        """Sums of any shape, rounded and clipped."""
+        return self.results.held(sums, training=self.training)
 
     def frozen(self) -> "FrozenLayer":
         """The layer with its weights on the grid for good."""
@@ -173,8 +179,15 @@ class FrozenLayer(nn.Module):
 
     def forward(self, x: Tensor, *more: Tensor) -> Tensor:
         """As `ExactLayer.forward`."""
-        found = applied(x, self.weight, self.bias, self.kernel, more)
-        return self.results.held(found, training=False)
+        return self.held(self.sums(x, *more))
+
+    def sums(self, x: Tensor, *more: Tensor) -> Tensor:
+        """As `forward`, before rounding."""
+        return applied(x, self.weight, self.bias, self.kernel, more)
+
+    def held(self, sums: Tensor) -> Tensor:
+        """Sums of any shape, rounded and clipped."""
+        return self.results.held(sums, training=False)
 
     def size_of_sums(self) -> Tensor:
         """Largest size of each output's sum, `[out]`."""

@@ -55,7 +55,13 @@ class PixelNetConfig:
     features: int = 64
     head_width: int = 96
     context_width: int = 384
+    """Of the text's embeddings; 0 for a stage that knows no text."""
+    token_width: int = 96
+    """Of what is read of each token; the largest of each is kept."""
     text_width: int = 96
+    text_planes: int = 0
+    """Planes of its own size that the body is shown of the text, where the size is fixed: a first
+    stage has to know what belongs where before it knows a pixel. The first ones are a picture."""
     positions: bool = False
     """Whether every position of the body has a learnt row of its own; the size is then fixed."""
     exact: bool = True
@@ -78,6 +84,11 @@ class PixelNetConfig:
         """Results of layers that cut at zero."""
         return Range(0, STREAM, self.exact)
 
+    @property
+    def side(self) -> int:
+        """Height and width of what the body works on."""
+        return self.resolution // self.cell
+
 
 class TextRow(nn.Module):
     """A prompt as one row of integers: every token on its own, the largest of each kept.
@@ -87,19 +98,23 @@ class TextRow(nn.Module):
 
     def __init__(self, config: PixelNetConfig) -> None:
         super().__init__()
-        width = config.text_width
+        width = config.token_width
         self.read = Range(-CONTEXT_LARGEST, CONTEXT_LARGEST, config.exact)
         self.token = ExactLayer(
             config.context_width, width, config.positive, largest=CONTEXT_LARGEST
         )
-        self.mixed = ExactLayer(width, width, config.positive)
+        self.mixed = ExactLayer(width, config.text_width, config.positive)
 
     def forward(self, context: Tensor, context_mask: Tensor) -> Tensor:
         """`[B, L, D]` and `[B, L]` to `[B, text_width]`; zeros' layer where no token counts."""
-        tokens = self.token(self.read.held(context * CONTEXT_UNIT, training=self.training))
-        kept: Tensor = (tokens * context_mask[:, :, None]).amax(dim=1)
-        row: Tensor = self.mixed(kept)
+        row: Tensor = self.mixed(self.kept(context, context_mask))
         return row
+
+    def kept(self, context: Tensor, context_mask: Tensor) -> Tensor:
+        """The largest of every feature of the tokens, `[B, token_width]`."""
+        tokens = self.token(self.read.held(context * CONTEXT_UNIT, training=self.training))
+        largest: Tensor = (tokens * context_mask[:, :, None]).amax(dim=1)
+        return largest
 
 
 class PixelBlock(nn.Module):
@@ -108,17 +123,37 @@ class PixelBlock(nn.Module):
     def __init__(self, config: PixelNetConfig) -> None:
         super().__init__()
         width = config.width
-        self.text = ExactLayer(config.text_width, width, config.signed(), gain=SMALL_GAIN)
-        self.first = ExactLayer(width, width, config.positive, kernel=3, added=STREAM)
+        self.text = (
+            ExactLayer(config.text_width, width, config.signed(), gain=SMALL_GAIN)
+            if config.context_width
+            else None
+        )
+        said = STREAM if config.context_width else 0
+        self.first = ExactLayer(width, width, config.positive, kernel=3, added=said)
         self.second = ExactLayer(
             width, width, config.signed(), kernel=3, added=STREAM, gain=SMALL_GAIN
         )
 
-    def forward(self, h: Tensor, text: Tensor) -> Tensor:
-        """`[B, C, h, w] -> [B, C, h, w]`."""
-        said = self.text(text)[:, :, None, None]
-        changed: Tensor = self.second(self.first(h, said), h)
+    def forward(self, h: Tensor, text: Tensor | None) -> Tensor:
+        """`[B, C, h, w] -> [B, C, h, w]`; the text is `[B, text_width]`, or there is none."""
+        said = () if self.text is None else (self.text(text)[:, :, None, None],)
+        changed: Tensor = self.second(self.first(h, *said), h)
         return changed
+
+
+class TextPlanes(nn.Module):
+    """The text as planes of integers: what it says of every place, before anything is known."""
+
+    def __init__(self, config: PixelNetConfig) -> None:
+        super().__init__()
+        self.shape = (config.text_planes, config.side, config.side)
+        size = config.text_planes * config.side**2
+        self.layer = ExactLayer(config.text_width, size, config.signed(CENTRE))
+
+    def forward(self, text: Tensor) -> Tensor:
+        """`[B, text_width]` to `[B, planes, h, w]`."""
+        planes: Tensor = self.layer(text).unflatten(1, self.shape)
+        return planes
 
 
 class PixelBody(nn.Module):
@@ -128,13 +163,13 @@ class PixelBody(nn.Module):
         super().__init__()
         self.config = config
         width, area = config.width, config.cell**2
-        shown = (CHANNELS + config.flags) * area + CHANNELS * config.has_parent
-        self.text = TextRow(config)
+        shown = (CHANNELS + config.flags) * area + CHANNELS * config.has_parent + config.text_planes
+        self.text = TextRow(config) if config.context_width else None
+        self.planes = TextPlanes(config) if config.text_planes else None
         self.group = ExactTable(config.passes, width, exact=config.exact)
         self.level = ExactLayer(1, width, config.signed(), largest=LEVEL_UNIT)
-        side = config.resolution // config.cell
         self.place = (
-            ExactTable(side * side, width, exact=config.exact) if config.positions else None
+            ExactTable(config.side**2, width, exact=config.exact) if config.positions else None
         )
         joined = STREAM * (2 + config.positions)
         self.stem = ExactLayer(
@@ -149,9 +184,9 @@ class PixelBody(nn.Module):
         known: Tensor,
         pass_index: Tensor,
         targets: Tensor,
-        context: Tensor,
-        context_mask: Tensor,
         aug_level: Tensor,
+        context: Tensor | None = None,
+        context_mask: Tensor | None = None,
         low_res: Tensor | None = None,
     ) -> Tensor:
         """Features `[B, n, F]`, integers, of the pixels of one pass.
@@ -162,9 +197,9 @@ class PixelBody(nn.Module):
                 where each has passes of its own.
             pass_index: `[B]` int64, which pass.
             targets: `[B, n]` int64, flat positions of the pixels to be made.
-            context: `[B, L, D]` text embeddings.
-            context_mask: `[B, L]`, 1 for a real token.
             aug_level: `[B]`, 0 to 1, the share of what is shown that was falsified in training.
+            context: `[B, L, D]` text embeddings; None where the stage knows no text.
+            context_mask: `[B, L]`, 1 for a real token.
             low_res: `[B, 3, h, w]`, values 0 to 255, the parent picture.
         """
         cell = self.config.cell
@@ -176,12 +211,14 @@ class PixelBody(nn.Module):
             shown = torch.cat([shown, low_res - CENTRE], 1)
         level = torch.round(aug_level[:, None] * LEVEL_UNIT)
         rows = [self.group(pass_index)[:, :, None, None], self.level(level)[:, :, None, None]]
+        text = None if self.text is None else self.text(context, context_mask)
+        if self.planes is not None:
+            shown = torch.cat([shown, self.planes(text)], 1)
         if self.place is not None:
-            side = self.config.resolution // cell
+            side = self.config.side
             where = torch.arange(side * side, device=canvas.device)
             rows.append(self.place(where).T.unflatten(1, (side, side))[None])
         h = self.stem(shown, *rows)
-        text = self.text(context, context_mask)
         for block in self.blocks:
             h = block(h, text)
         wide = self.out(h)
@@ -220,7 +257,11 @@ class PixelHeads(nn.Module):
         )
 
     def forward(
-        self, features: Tensor, earlier: Tensor, match: Tensor | None = None
+        self,
+        features: Tensor,
+        earlier: Tensor,
+        match: Tensor | None = None,
+        wanted: Tensor | None = None,
     ) -> tuple[Tensor, ...]:
         """Logits of one channel, integers in 1 / 16 nat.
 
@@ -230,18 +271,33 @@ class PixelHeads(nn.Module):
                 known yet, so that red is asked with both.
             match: `[B, n, K]`, 1 where a candidate is known and has the values decided so far;
                 None where nothing is ever copied.
+            wanted: `[B, n]` int64, the high half that low ones are asked for; None for all. For
+                training, which needs one in sixteen.
 
         Returns:
-            A symbol's high half `[B, n, 16]`; its low half given each high one, a row of 16 after
-            the other, `[B, n, 256]`; and not to copy or which candidate `[B, n, K + 1]`. Of planes
-            there is one row of all symbols instead of halves; without candidates no last answer.
+            A symbol's high half `[B, n, 16]`; its low half given each high one, a row of 16
+            after the other, `[B, n, 256]`, or `[B, n, 16]` given the one wanted; and not to copy
+            or which candidate `[B, n, K + 1]`. Of planes there is one row of all symbols instead
+            of halves; without candidates no last answer.
         """
         said = [table(earlier[:, :, c]) for c, table in enumerate(self.earlier)]
         if self.match is not None and match is not None:
             said.append(self.match(match * PRESENT))
         hidden = self.deeper(self.hidden(features, *said))
-        answers = [layer for layer in (self.high, self.low, self.copy) if layer is not None]
-        return tuple(layer(hidden) for layer in answers)
+        answers = [self.high(hidden)]
+        if self.low is not None:
+            sums = self.low.sums(hidden)
+            answers.append(self.low.held(sums if wanted is None else row_of(sums, wanted)))
+        if self.copy is not None:
+            answers.append(self.copy(hidden))
+        return tuple(answers)
+
+
+def row_of(low: Tensor, high: Tensor) -> Tensor:
+    """The sixteen of `[B, n, 256]` that belong to high halves `[B, n]`."""
+    rows = low.unflatten(-1, (NIBBLES, NIBBLES))
+    where = high[..., None, None].expand(*high.shape, 1, NIBBLES)
+    return rows.gather(-2, where)[..., 0, :]
 
 
 class PixelNetwork(nn.Module):

@@ -21,6 +21,11 @@ NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 ROUNDS = 5
 MATRIX_SIDE = 16
 """Weights with a shorter side than this are left to AdamW."""
+LARGEST_SIDE = 400
+"""Matrices whose shorter side is longer are left to AdamW too: products of their sides would cost
+more than all samples of a step."""
+LARGE_SHARE = 0.1
+"""Learning rate of these beside the other ones'."""
 ADAMW_RMS = 0.2
 """Root mean square of a typical AdamW update, in learning rates."""
 EPSILON = 1e-8
@@ -49,7 +54,17 @@ def orthogonal(matrix: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
 
 def is_matrix(parameter: Tensor) -> bool:
     """True for weights that Muon takes: convolutions count as `[out, in * kernel]`."""
-    return parameter.ndim >= 2 and min(parameter.shape[0], parameter[0].numel()) >= MATRIX_SIDE
+    return parameter.ndim >= 2 and MATRIX_SIDE <= shorter_side(parameter) <= LARGEST_SIDE
+
+
+def is_large(parameter: Tensor) -> bool:
+    """True for matrices that are too large for Muon."""
+    return parameter.ndim >= 2 and shorter_side(parameter) > LARGEST_SIDE
+
+
+def shorter_side(parameter: Tensor) -> int:
+    """Of a weight as a matrix."""
+    return min(parameter.shape[0], parameter[0].numel())
 
 
 class Muon(torch.optim.Optimizer):
@@ -77,11 +92,16 @@ class Muon(torch.optim.Optimizer):
         """
         self.dtype = dtype
         kept = list(parameters)
+        others = [p for p in kept if not is_matrix(p) and not is_large(p)]
+        large = [p for p in kept if is_large(p)]
+        groups = [
+            {"params": [p for p in kept if is_matrix(p)], "orthogonal": True, "share": 1.0},
+            {"params": others, "orthogonal": False, "share": 1.0},
+        ]
+        if large:
+            groups.append({"params": large, "orthogonal": False, "share": LARGE_SHARE})
         super().__init__(
-            [
-                {"params": [p for p in kept if is_matrix(p)], "orthogonal": True},
-                {"params": [p for p in kept if not is_matrix(p)], "orthogonal": False},
-            ],
+            groups,
             {"lr": lr, "momentum": momentum, "betas": betas, "weight_decay": weight_decay},
         )
 
@@ -94,7 +114,7 @@ class Muon(torch.optim.Optimizer):
             for parameter in group["params"]:
                 if parameter.grad is not None:
                     # Decoupled, before the update, as AdamW has it: decay is not orthogonalised.
-                    parameter.mul_(1 - group["lr"] * group["weight_decay"])
+                    parameter.mul_(1 - group["lr"] * group["share"] * group["weight_decay"])
                     update(parameter, parameter.grad, group)
 
     def _matrix(self, parameter: Tensor, gradient: Tensor, group: dict) -> None:
@@ -122,4 +142,4 @@ class Muon(torch.optim.Optimizer):
         state["v"].lerp_(gradient.square(), 1 - second)
         mean = state["m"] / (1 - first ** state["n"])
         root = (state["v"] / (1 - second ** state["n"])).sqrt()
-        parameter.addcdiv_(mean, root + EPSILON, value=-group["lr"])
+        parameter.addcdiv_(mean, root + EPSILON, value=-group["lr"] * group["share"])

@@ -7,7 +7,7 @@ pictures on disk or optimizers.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -25,13 +25,20 @@ CENTRE = NIBBLES // 2
 
 @dataclass(frozen=True, slots=True)
 class PixelObjective:
-    """Bits per value, mean over one pass's values."""
+    """Bits per value, mean over one pass's values as the batch weighs them."""
 
     def loss(self, model: nn.Module, batch: PixelBatch, generator: torch.Generator) -> Tensor:
         """Bits per value of every sample, `[B]`."""
         del generator  # the loader has drawn all there is to draw
-        made = batch.decides[:, None].float()
-        return (bits(model, batch) * made).mean(dim=1).sum(1) / made.sum(dim=(1, 2))
+        counted = batch.weights > 0
+        # The heads are not asked about targets that do not count.
+        asked_now = alone(batch, counted)
+        features = features_of(model, batch)[counted][:, None]
+        made = asked_now.decides.float()
+        found = (bits_of(model, features, asked_now)[:, 0] * made).sum(1) / made.sum(1)
+        shares = found * batch.weights[counted]
+        sample = torch.nonzero(counted)[:, 0]
+        return torch.zeros(len(counted)).to(shares).index_add(0, sample, shares)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +47,7 @@ class HeadLogits:
 
     Attributes:
         high: `[B, n, 16]`, of the high half of the symbol; of planes `[B, n, S]`, of the symbol.
-        low: `[B, n, 256]`, of the low half, a row of 16 for each high one; None of planes.
+        low: `[B, n, 16]`, of the low half, given the true high one; None of planes.
         copies: `[B, n, K + 1]`, of not copying and of each candidate; None where nothing is.
         symbols: `[B]` int64, how many symbols there are; None for 256.
     """
@@ -55,11 +62,9 @@ class HeadLogits:
         if self.low is None:
             return self._of_whole(wanted)
         high = functional.log_softmax(self.high / LOGIT_UNIT, -1)
-        rows = self.low.unflatten(-1, (NIBBLES, NIBBLES)) / LOGIT_UNIT
-        first, second = wanted // NIBBLES, wanted % NIBBLES
-        where = first[..., None, None].expand(*first.shape, 1, NIBBLES)
-        low = functional.log_softmax(rows.gather(-2, where)[..., 0, :], -1)
-        return high.gather(-1, first[..., None])[..., 0] + low.gather(-1, second[..., None])[..., 0]
+        low = functional.log_softmax(self.low / LOGIT_UNIT, -1)
+        first, second = wanted[..., None] // NIBBLES, wanted[..., None] % NIBBLES
+        return high.gather(-1, first)[..., 0] + low.gather(-1, second)[..., 0]
 
     def _of_whole(self, wanted: Tensor) -> Tensor:
         """Ditto of symbols without halves: a narrow plane has the first of them alone."""
@@ -92,24 +97,49 @@ def equal_of(batch: PixelBatch) -> Tensor:
 
 def bits(model: nn.Module, batch: PixelBatch) -> Tensor:
     """Bits of every value of a pass under a network, `[B, n, 3]`, true values given in turn."""
-    features = model.body(  # type: ignore[operator]
-        canvas=batch.canvas,
-        known=batch.known,
-        pass_index=batch.pass_index,
-        targets=batch.targets,
-        context=batch.context,
-        context_mask=batch.context_mask,
-        aug_level=batch.aug_level,
-        **({} if batch.low_res is None else {"low_res": batch.low_res}),
+    return bits_of(model, features_of(model, batch), batch)
+
+
+def features_of(model: nn.Module, batch: PixelBatch) -> Tensor:
+    """Features of the targets, `[B, n, F]`."""
+    inputs = {
+        "canvas": batch.canvas,
+        "known": batch.known,
+        "pass_index": batch.pass_index,
+        "targets": batch.targets,
+        "aug_level": batch.aug_level,
+        "context": batch.context,
+        "context_mask": batch.context_mask,
+        "low_res": batch.low_res,
+    }
+    found: Tensor = model.body(  # type: ignore[operator]
+        **{name: tensor for name, tensor in inputs.items() if tensor is not None}
     )
+    return found
+
+
+def alone(batch: PixelBatch, counted: Tensor) -> PixelBatch:
+    """The targets of `counted` `[B, n]` bool as samples of one target each, for the heads alone."""
+    sample = torch.nonzero(counted)[:, 0]
+    of_targets = ("values", "guess", "candidates", "usable")
+    of_samples = ("symbols", "below", "decides")
+    return replace(
+        batch,
+        **{name: getattr(batch, name)[counted][:, None] for name in of_targets},
+        **{name: getattr(batch, name)[sample] for name in of_samples},
+    )
+
+
+def bits_of(model: nn.Module, features: Tensor, batch: PixelBatch) -> Tensor:
+    """Bits of every value by the features `[B, n, F]` of its pixel, `[B, n, 3]`."""
     symbols = symbols_of(batch)
     earlier, match = asked(batch, symbols)
     count = len(features)
     repeated = features.repeat(CHANNELS, 1, 1)
-    asked_for = (match.float(),) if match.shape[-1] else ()
-    answers = model.heads(repeated, earlier, *asked_for)  # type: ignore[operator]
-    logits = head_logits(answers, batch)
     wanted = symbols.permute(2, 0, 1).flatten(0, 1)
+    asked_for = {"match": match.float()} if match.shape[-1] else {}
+    answers = model.heads(repeated, earlier, **asked_for, wanted=wanted // NIBBLES)  # type: ignore[operator]
+    logits = head_logits(answers, batch)
     copied = match & equal_of(batch).permute(3, 0, 1, 2).flatten(0, 1)
     found = log_probability(logits, match, wanted, copied)
     return -found.unflatten(0, (CHANNELS, count)).permute(1, 2, 0) / math.log(2)

@@ -11,6 +11,7 @@ from stages.networks.pixel_network import NIBBLES, SYMBOLS
 from stages.pixel_presets import PixelPreset
 from stages.training.checkpoint import load_part
 from stages.training.pixel_objective import LOGIT_UNIT, PixelObjective, symbols_of
+from stages.training.text_planes import start_planes
 from stages.training.trainer import TrainingRecipe, initial_network
 
 COUNTED = 256
@@ -20,7 +21,7 @@ COUNTED = 256
 def pixel_recipe(
     preset: PixelPreset, loader: PixelLoader, seed: int, *, start: Path | None = None
 ) -> TrainingRecipe:
-    """Training on pictures, from random weights and the frequencies of symbols.
+    """Training on pictures, from random weights, frequencies of symbols and planes of the text.
 
     Args:
         preset: the stage.
@@ -31,8 +32,10 @@ def pixel_recipe(
     Raises:
         InvalidRequest: `start` holds no checkpoint.
     """
-    weights = dict(initial_network(preset, seed).state_dict())
     if start is None:
+        network = initial_network(preset, seed)
+        start_planes(network.body, loader, seed)
+        weights = dict(network.state_dict())
         if "heads.low.bias" in weights:
             weights["heads.high.bias"], weights["heads.low.bias"] = starting_logits(loader)
     else:

@@ -45,6 +45,12 @@ def reference_bundle(folder: Path) -> None:
     shutil.copytree(ROOT / REFERENCE, folder / REFERENCE)
 
 
+def pixel_bundle(folder: Path) -> None:
+    """The bundle of pixels by groups, beside the tiny one."""
+    name = "emoji-pixels-1"
+    shutil.copytree(ROOT / "bundles" / name, folder / "bundles" / name)
+
+
 def quality(folder: Path) -> None:
     """Figures of the bundle, as `benchmarks.quality` writes them."""
     (folder / "quality").mkdir()
@@ -129,6 +135,7 @@ def grpc_java(_folder: Path) -> None:
 
 PREPARATIONS: Mapping[str, Callable[[Path], None]] = {
     "reference bundle": reference_bundle,
+    "pixel bundle": pixel_bundle,
     "quality": quality,
     "key": key,
     "signature": signature,

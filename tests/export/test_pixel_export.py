@@ -10,26 +10,31 @@ from torch import Tensor, nn
 
 from cascade.bundle.bundle import Bundle, open_bundle
 from cascade.commands.cli import main
+from cascade.engines.factory import installed_kinds
 from cascade.errors import InvalidRequest, ParityError, UnsupportedModel
 from cascade.families import family_of
 from cascade.pixels.spec import HEADS, PASS, PixelSpec
 from cascade.precision import Precision
 from cascade.request import Handoff
+from cascade.text.spec import TextEncoderSpec
 from examples import my_pixels
 from export.adapters import pixel_cascade
-from export.adapters.pixel_cascade import PixelSource, chain_of, describe_pixels
+from export.adapters.pixel_cascade import PixelSource, chain_of, describe_pixels, encoder_of
 from export.bundle_writer import write_cascade
 from export.components.component import ExportJob, ExportOptions, StageJob
 from export.components.pixels import export_pixels
 from export.description import PixelStageDescription
+from export.proof import KINDS
 from export.weights.released_pixels import released_pixels, write_pixel_checkpoint
 from runtime_client.client import Client
 from stages.evaluation.pixel_bits import load_frozen
 from stages.pixel_presets import PixelPreset
 from stages.training.checkpoint import load_metadata, save_checkpoint
+from stages.training.words import save_table
 from tests.support.tiny_pixels import TINY_FIRST, TINY_SECOND
 from tests.support.tiny_training import FACTS, tiny_dataset
 
+VOCABULARY = 30522
 EXAMPLE = "examples.my_pixels:describe"
 WIDTH = my_pixels.WIDTH
 TINY = {preset.name: replace(preset, context_width=WIDTH) for preset in (TINY_FIRST, TINY_SECOND)}
@@ -152,6 +157,9 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("checkpoints")
     for preset in TINY.values():
         save_checkpoint(folder / preset.name, {"ema": weights(preset)}, dict(FACTS))
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.randint(-127, 128, (VOCABULARY, WIDTH), generator=generator)
+    save_table(folder, rows.to(torch.int8))
     return folder
 
 
@@ -168,22 +176,24 @@ def weights(preset: PixelPreset) -> dict[str, Tensor]:
 def test_checkpoints_become_a_bundle_that_draws(
     checkpoints: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Trained stages with their held-out bits in the manifest; other seeds, other pictures."""
+    """Trained stages with their held-out bits, and a word table that every engine reads alike."""
     monkeypatch.setattr(pixel_cascade, "PIXEL_PRESETS", TINY)
+    monkeypatch.setattr(pixel_cascade, "WORDS", WIDTH)
     monkeypatch.setattr(
-        pixel_cascade, "open_dataset", lambda _: tiny_dataset(size=256, width=WIDTH)
+        pixel_cascade, "open_captioned", lambda *_: tiny_dataset(size=256, width=WIDTH)
     )
     source = PixelSource(stages=("px8", "px16"), checkpoints=checkpoints, data_file=tmp_path)
-    described = replace(
-        describe_pixels(source),
-        text_encoder=my_pixels.describe().text_encoder,
-        prompts=("a red circle", "a green circle"),
-    )
+    described = describe_pixels(source)
     lines: list[str] = []
     write_cascade(described, tmp_path / "tiny", report=lines.append)
     assert sum("stored numbers are the network's" in line for line in lines) == 4
-    assert sum("0 of 384 values drawn differ" in line for line in lines) == 1  # 2 * 8 * 8 * 3
+    assert sum("0 of 576 values drawn differ" in line for line in lines) == 1  # 3 * 8 * 8 * 3
+    engines = [line for line in lines if line.startswith("text_encoder") and ": 0 of " in line]
+    assert len(engines) == len([kind for kind in KINDS if kind in installed_kinds()])
     bundle = open_bundle(tmp_path / "tiny")
+    encoder = bundle.manifest.components[0]
+    assert isinstance(encoder, TextEncoderSpec)
+    assert (encoder.graph.storage, encoder.graph.parity.max_abs_error) == ("int8", 0.0)
     for spec in bundle.manifest.components[1:]:
         assert isinstance(spec, PixelSpec)
         assert spec.evidence["pictures"] == 2
@@ -197,6 +207,13 @@ def test_checkpoints_become_a_bundle_that_draws(
         assert not np.array_equal(one, other)
         handoff = Handoff(image=one[::2, ::2].copy())
         assert handoff.image is not None
+
+
+def test_stages_read_one_text_encoder(tmp_path: Path) -> None:
+    """Texts of two widths: the error names the stages."""
+    wide = replace(TINY_SECOND, context_width=384)
+    with pytest.raises(InvalidRequest, match="px8, px16 read texts of different widths"):
+        encoder_of([TINY_FIRST, wide], tmp_path)
 
 
 def check_weights_come_back(bundle: Bundle, checkpoints: Path, folder: Path) -> None:

@@ -150,6 +150,7 @@ UNTRIED: Mapping[str, str] = {
     "data prepare --large": "downloads from npm's registry; tests/stages/test_dataset.py prepares",
     "data keywords --packages": "downloads from npm's registry",
     "data keywords --out": "downloads from npm's registry",
+    "data words --checkpoints": "takes minutes; tests/stages/test_word_table.py keeps a table",
     "export --checkpoints": "a quarter of an hour; tests/export exports in miniature",
     "export --out": "run by tests/documents with --from",
     "export --data": "as --checkpoints; refused where it is missing",

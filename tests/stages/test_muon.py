@@ -4,7 +4,15 @@ import pytest
 import torch
 from torch import nn
 
-from stages.training.muon import ADAMW_RMS, Muon, is_matrix, orthogonal
+from stages.training.muon import (
+    ADAMW_RMS,
+    LARGE_SHARE,
+    LARGEST_SIDE,
+    Muon,
+    is_large,
+    is_matrix,
+    orthogonal,
+)
 
 
 def spread(rows: int, columns: int, condition: float) -> torch.Tensor:
@@ -103,3 +111,16 @@ def test_it_solves_a_stretched_quadratic() -> None:
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < 0.02 * losses[0]
+
+
+def test_very_large_matrices_move_by_adamw_and_slowly() -> None:
+    """The first step of AdamW is the learning rate times its share, either way, everywhere."""
+    side = LARGEST_SIDE + 1
+    parameter = nn.Parameter(torch.zeros(side, side))
+    assert is_large(parameter)
+    assert not is_matrix(parameter)
+    assert is_matrix(torch.zeros(LARGEST_SIDE, side))
+    optimizer = Muon([parameter], lr=0.5)
+    parameter.grad = torch.where(torch.rand(side, side) < 0.5, -3.0, 3.0)
+    optimizer.step()
+    assert torch.allclose(parameter, -parameter.grad.sign() * 0.5 * LARGE_SHARE)

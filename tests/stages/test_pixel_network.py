@@ -112,7 +112,7 @@ def test_masked_tokens_are_not_read() -> None:
 def test_a_symbol_to_come_is_none_of_the_256() -> None:
     """The head's tables have a row for `UNDECIDED`: by it, it knows which channel is asked."""
     network = stirred_pixels(TINY_SECOND)
-    features = torch.zeros(1, 1, 64)
+    features = torch.zeros(1, 1, TINY_SECOND.features)
     match = torch.zeros(1, 1, TINY_SECOND.config.candidates)
     found = [
         network.heads(features, torch.tensor([[pair]]), match)[0]

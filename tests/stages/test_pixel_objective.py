@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pytest
@@ -21,8 +22,19 @@ from stages.pixel_presets import (
     PixelPreset,
     with_order,
 )
-from stages.training.pixel_objective import HeadLogits, PixelObjective, log_probability
-from tests.support.tiny_pixels import TINY_FIRST, TINY_SECOND, WIDTH
+from stages.training.pixel_objective import (
+    HeadLogits,
+    PixelObjective,
+    bits,
+    log_probability,
+)
+from tests.support.tiny_pixels import (
+    TINY_FIRST,
+    TINY_SECOND,
+    WIDTH,
+    head_case,
+    stirred_pixels,
+)
 from tests.support.tiny_training import smooth_picture, tiny_dataset
 
 TEXT = torch.zeros(1, 1, WIDTH), torch.zeros(1, 1)
@@ -39,13 +51,15 @@ class Flat(nn.Module):
         """Features of nothing."""
         return torch.zeros(*inputs["targets"].shape, 4)
 
-    def heads(self, features: Tensor, earlier: Tensor, match: Tensor) -> tuple[Tensor, ...]:
+    def heads(
+        self, features: Tensor, earlier: Tensor, match: Tensor, wanted: Tensor
+    ) -> tuple[Tensor, ...]:
         """Equal logits."""
-        del earlier
+        del earlier, wanted
         copies = torch.zeros(*match.shape[:2], match.shape[2] + 1)
         copies[..., 1:] = self.copy_logit
         shape = features.shape[:2]
-        return torch.zeros(*shape, NIBBLES), torch.zeros(*shape, SYMBOLS), copies
+        return torch.zeros(*shape, NIBBLES), torch.zeros(*shape, NIBBLES), copies
 
 
 def batch_of(preset: PixelPreset, pixels: np.ndarray, group: int) -> PixelBatch:
@@ -77,9 +91,9 @@ def test_copying_in_a_picture_of_one_colour_is_a_closed_form() -> None:
 
 def test_both_ways_to_a_value_add_up() -> None:
     """P = c0 s + the candidates that have the value; those that do not match count for nothing."""
-    high, low = torch.zeros(1, 1, NIBBLES), torch.zeros(1, 1, SYMBOLS)
+    high, low = torch.zeros(1, 1, NIBBLES), torch.zeros(1, 1, NIBBLES)
     high[..., 2] = 16 * math.log(3)  # 3 of 18
-    low[..., 2 * 16 + 5] = 16 * math.log(2)  # 2 of 17
+    low[..., 5] = 16 * math.log(2)  # 2 of 17
     copies = 16 * torch.log(torch.tensor([[[2.0, 5.0, 1.0, 7.0]]]))
     match = torch.tensor([[[True, True, False]]])
     copied = torch.tensor([[[True, False, False]]])
@@ -186,3 +200,54 @@ def test_batches_are_the_same_for_the_same_generator() -> None:
         assert torch.equal(getattr(one, name), getattr(other, name))
     assert one.canvas.shape[2] in (preset.crop, preset.resolution)
     assert len(PixelLoader(tiny_dataset(size=256), preset, held_out=True).pictures) == 2
+
+
+def test_the_passes_of_a_picture_add_up_to_its_bits() -> None:
+    """Losses times values of each pass are the bits of the whole picture, for an exact network."""
+    network, pixels = stirred_pixels(TINY_SECOND), smooth_picture(16, 1)
+    total = 0.0
+    for group in range(TINY_SECOND.passes):
+        batch = batch_of(TINY_SECOND, pixels, group)
+        batch = replace(batch, context_mask=torch.ones(1, 1))
+        with torch.no_grad():
+            loss = PixelObjective().loss(network, batch, torch.Generator())
+        total += float(loss) * 3 * int((batch.weights > 0).sum())
+    found = bits_per_value(network, TINY_SECOND, [pixels], [np.zeros((1, WIDTH), np.float32)])
+    assert total / pixels.size == pytest.approx(found.per_value, rel=1e-5)
+
+
+def test_later_passes_count_as_much_as_they_are_said_to() -> None:
+    """One part the mean of this pass's bits, a half that of all later pixels' as if next."""
+    network, group = stirred_pixels(TINY_FIRST), 3
+    tensor = torch.from_numpy(smooth_picture(8, 1)).permute(2, 0, 1)[None]
+    batch = one_pass(
+        TINY_FIRST, tensor, tensor.float(), torch.tensor([group]), torch.zeros(1), TEXT, later=0.5
+    )
+    order = pixel_maps(TINY_FIRST, 8, 8).order.flatten()[batch.targets[0]]
+    with torch.no_grad():
+        each = bits(network, batch)[0].mean(1)
+        loss = PixelObjective().loss(network, batch, torch.Generator())
+    wanted = (each[order == group].mean() + 0.5 * each[order > group].mean()) / 1.5
+    assert float(loss) == pytest.approx(float(wanted), rel=1e-5)
+    assert float(batch.weights.sum()) == pytest.approx(1.0)
+    next_alone = batch_of(TINY_FIRST, smooth_picture(8, 1), group)
+    assert float(each[order == group].mean()) == pytest.approx(
+        float(PixelObjective().loss(network, next_alone, torch.Generator())), rel=1e-5
+    )
+
+
+def test_a_row_of_low_halves_is_that_of_the_high_half() -> None:
+    """What training asks of the heads is what the exported graph answers, the true row of it."""
+    network = stirred_pixels(TINY_SECOND)
+    features = torch.randint(-255, 256, (2, 5, TINY_SECOND.features)).float()
+    case = {
+        name: torch.from_numpy(v) for name, v in head_case(TINY_SECOND, features.numpy()).items()
+    }
+    wanted = torch.arange(10).view(2, 5)
+    high, low, copies = network.heads(**case)
+    same_high, row, same_copies = network.heads(**case, wanted=wanted)
+    assert torch.equal(high, same_high)
+    assert torch.equal(copies, same_copies)
+    rows = low.unflatten(-1, (NIBBLES, NIBBLES))
+    for sample, place in product(range(2), range(5)):
+        assert torch.equal(row[sample, place], rows[sample, place, wanted[sample, place]])

@@ -100,7 +100,7 @@ def test_the_command_trains_and_evaluates(
 ) -> None:
     """`cascade train px16` writes a checkpoint that `cascade evaluate px16` reads."""
     monkeypatch.setattr("stages.pixel_presets.PIXEL_PRESETS", {"px16": TINY_SECOND})
-    monkeypatch.setattr("stages.data.dataset.open_dataset", lambda _path: DATA)
+    monkeypatch.setattr("stages.training.words.open_dataset", lambda _path: DATA)
     common = ["--checkpoints", str(tmp_path), "--data", "none.npz"]
     assert command(monkeypatch, ["train", "px16", "--steps", "2", *common]) == 0
     assert command(monkeypatch, ["evaluate", "px16", *common]) == 0

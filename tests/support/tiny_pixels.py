@@ -13,8 +13,12 @@ from stages.pixel_presets import PX8, PX16, PixelPreset
 
 WIDTH = 12
 """Width of the context embeddings."""
-TINY_FIRST = replace(PX8, width=16, blocks=1, batch=4, context_width=WIDTH)
-TINY_SECOND = replace(PX16, width=16, blocks=1, batch=4, context_width=WIDTH)
+SMALL = {
+    "width": 16, "blocks": 1, "batch": 4, "context_width": WIDTH, "token_width": 24,
+    "text_width": 32, "text_planes": 12, "features": 64, "head_width": 96,
+}  # fmt: skip
+TINY_FIRST = replace(PX8, **SMALL)
+TINY_SECOND = replace(PX16, **SMALL)
 """From nothing to 8x8, and from 8x8 to 16x16."""
 
 

@@ -15,6 +15,7 @@ from cascade.bundle.bundle import open_bundle
 from cascade.bundle.manifest import Manifest
 from cascade.diffusion.family import diffusion_specs
 from cascade.errors import InvalidRequest
+from cascade.families import family_of
 from cascade.family import ComponentSpec
 from cascade.text.family import text_encoder_of
 from export.bundle_folder import file_entries, write_bundle
@@ -174,9 +175,9 @@ def model_card(manifest: Manifest) -> str:
 
 
 def draws_alone(manifest: Manifest) -> bool:
-    """Whether every stage makes its picture by groups of pixels."""
+    """Whether every stage draws its values: a cascade of pixels by groups."""
     stages = manifest.components[1:]
-    return bool(stages) and all(spec.family == "pixels" for spec in stages)
+    return bool(stages) and all(family_of(spec).is_discrete for spec in stages)
 
 
 def card_text(manifest: Manifest, *sections: tuple[str, str]) -> str:

@@ -15,11 +15,32 @@ from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from export.fresh_names import FreshNames
-from export.weights.weight_grid import GridWeight, along, find_grid
+from export.weights.weight_grid import LEVELS, GridWeight, along, find_grid
 
 # Below it the nodes that widen a weight weigh more than what is saved.
 SMALL = 256
 """Initialisers of fewer elements stay as they are."""
+MOST_STEPS = 2048
+"""float16 holds every whole number up to it."""
+FEW = 0.1
+"""Share of a weight's elements that may be stored apart, in six bytes each."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScatteredWeight:
+    """A weight as whole numbers of one step, the few beyond eight bits apart.
+
+    Attributes:
+        levels: int8, the weight's shape; 0 where an exception is.
+        step: of all of them, a power of two.
+        places: int32 `[m]`, flat, of the exceptions.
+        exceptions: float16 `[m]`, whole numbers of steps.
+    """
+
+    levels: NDArray[np.int8]
+    step: np.float32
+    places: NDArray[np.int32]
+    exceptions: NDArray[np.float16]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +76,9 @@ def store_exactly(model: onnx.ModelProto) -> Counter[str]:
         grid = eight_bit_grid(value)
         if grid is not None:
             widened[tensor.name], added, stored = widen_grid(tensor.name, grid, names)
+            nodes += added
+        elif (scattered := few_exceptions(value)) is not None:
+            added, stored = widen_scattered(tensor, scattered, names)
             nodes += added
         elif np.array_equal(to_half(value), value):
             half = names.fresh(f"{tensor.name}_f16")
@@ -111,6 +135,61 @@ def widen_grid(
         helper.make_node("Mul", [wide, scale], [name]),
     ]
     return Widened(levels, wide, scale, steps.shape[1:] == (1,)), nodes, stored
+
+
+def few_exceptions(value: NDArray[np.float32]) -> ScatteredWeight | None:
+    """A weight of any shape as int8 with at most `FEW` exceptions, if that is exact; else None.
+
+    Weights of exact networks are such: whole numbers of one step, a few of them large.
+    """
+    if not np.isfinite(value).all() or not value.any():
+        return None
+    # The step is the largest power of two that divides every element: 24 bits hold it exactly.
+    mantissas, exponents = np.frexp(value[value != 0].astype(np.float64))
+    whole = np.ldexp(mantissas, 53).astype(np.int64)
+    trailing = np.log2((whole & -whole).astype(np.float64)).astype(np.int64)
+    step = np.ldexp(1.0, int((exponents - 53 + trailing).min()))
+    if step < np.finfo(np.float32).tiny:
+        return None
+    counted = value.astype(np.float64).reshape(-1) / step
+    places = np.flatnonzero(np.abs(counted) > LEVELS)
+    # None apart: a vector, which float16 holds; OpenVINO takes no ScatterElements of nothing.
+    if not 0 < places.size <= FEW * value.size or np.abs(counted).max() > MOST_STEPS:
+        return None
+    levels = counted.astype(np.int16)
+    levels[places] = 0
+    return ScatteredWeight(
+        levels.astype(np.int8).reshape(value.shape),
+        np.float32(step),
+        places.astype(np.int32),
+        counted[places].astype(np.float16),
+    )
+
+
+def widen_scattered(
+    tensor: TensorProto, weight: ScatteredWeight, names: FreshNames
+) -> tuple[list[NodeProto], list[TensorProto]]:
+    """Nodes and initialisers that give a weight back under its name."""
+    values = {
+        "i8": weight.levels.reshape(-1),
+        "places": weight.places,
+        "beyond": weight.exceptions,
+        "step": np.float32(weight.step),
+        "shape": np.array(tensor.dims, np.int64),
+    }
+    of = {end: names.fresh(f"{tensor.name}_{end}") for end in values}
+    wide, beyond, put, flat = (
+        names.fresh(f"{tensor.name}_{end}") for end in ("wide", "apart", "whole", "flat")
+    )
+    float32 = TensorProto.FLOAT
+    nodes = [
+        helper.make_node("Cast", [of["i8"]], [wide], to=float32),
+        helper.make_node("Cast", [of["beyond"]], [beyond], to=float32),
+        helper.make_node("ScatterElements", [wide, of["places"], beyond], [put], axis=0),
+        helper.make_node("Mul", [put, of["step"]], [flat]),
+        helper.make_node("Reshape", [flat, of["shape"]], [tensor.name]),
+    ]
+    return nodes, [numpy_helper.from_array(np.asarray(v), of[end]) for end, v in values.items()]
 
 
 def gather_before_widening(

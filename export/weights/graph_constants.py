@@ -74,6 +74,13 @@ def cast(inputs: list[Array], attributes: Attributes) -> Array:
     return value.astype(kind)
 
 
+def scattered(data: Array, places: Array, values: Array) -> Array:
+    """ScatterElements of a flat array `[n]`: values `[m]` put at places `[m]`."""
+    found = data.copy()
+    found[places] = values
+    return found
+
+
 OPERATORS: dict[str, Callable[[list[Array], Attributes], Array]] = {
     "Constant": lambda _, a: numpy_helper.to_array(a["value"]),  # type: ignore[arg-type]
     "Cast": cast,
@@ -81,4 +88,5 @@ OPERATORS: dict[str, Callable[[list[Array], Attributes], Array]] = {
     "Transpose": lambda i, a: np.transpose(i[0], a["perm"]),  # type: ignore[call-overload]
     "Mul": lambda i, _: np.asarray(i[0] * i[1]),
     "DequantizeLinear": widened,
+    "ScatterElements": lambda i, _: scattered(*i),
 }

@@ -32,13 +32,13 @@ def test_all_sheets_of_two_bundles(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     sizes = {path.name: size_of(path) for path in out.iterdir() if path.suffix != ".txt"}
     frame = (2 * 32 + 2 * sheet.GAP, 32 + 2 * sheet.GAP)
     assert sizes == {
-        "sheet-8.png": (64, 64),
-        "sheet-16.png": (128, 128),
-        "sheet-32.jpg": (256, 256),
-        "seeds.jpg": (8 * 16, 16),
-        "guidance.jpg": (5 * 16, 16),
-        "before-after.jpg": (8 * frame[0], 8 * frame[1]),
-        "crops.jpg": (frame[0], 5 * frame[1]),
+        "sheet-8.webp": (64, 64),
+        "sheet-16.webp": (128, 128),
+        "sheet-32.webp": (256, 256),
+        "seeds.webp": (8 * 16, 16),
+        "guidance.webp": (5 * 16, 16),
+        "before-after.webp": (8 * frame[0], 8 * frame[1]),
+        "crops.webp": (frame[0], 5 * frame[1]),
     }
     assert len((out / "prompts.txt").read_text().splitlines()) == 64
 

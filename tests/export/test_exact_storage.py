@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from cascade.engines.ort import OrtEngine
-from export.weights.exact_storage import eight_bit_grid, store_exactly
+from export.weights.exact_storage import eight_bit_grid, few_exceptions, store_exactly
 from export.weights.weight_grid import choose_grid
 from tests.support.tiny_training import unet_inputs
 
@@ -98,6 +98,39 @@ def test_each_weight_takes_its_smallest_exact_form(
     assert stored(model) == expected
     np.testing.assert_array_equal(run(model, x), before)
     assert set(report) == set(expected.values())
+
+
+@pytest.mark.parametrize("steps", [2.0**-9, 1.0, 2.0**-40])
+def test_a_few_large_weights_are_stored_apart(steps: float) -> None:
+    """Whole numbers of one step, three of 640 beyond eight bits: the others take a byte each."""
+    weight = np.random.default_rng(0).integers(-127, 128, (40, 16)).astype(np.float32)
+    weight.flat[[3, 64, 639]] = 2048, -128, 1033
+    model = matmul(weight * np.float32(steps))
+    x = random(3, 40, seed=1)
+    before = run(model, x)
+    store_exactly(model)
+    kinds = stored(model)
+    assert kinds["w_i8"] == "int8"
+    assert kinds["w_beyond"] == "float16"
+    np.testing.assert_array_equal(run(model, x), before)
+
+
+@pytest.mark.parametrize("bad", [65, 2049.0], ids=["too many", "too large"])
+def test_many_or_very_large_exceptions_keep_half_precision_or_more(bad: float) -> None:
+    """More than a tenth of the elements, or one beyond what float16 counts."""
+    weight = np.random.default_rng(0).integers(-127, 128, (40, 16)).astype(np.float32)
+    if bad == 65:
+        weight.flat[:65] = 2001
+    else:
+        weight.flat[0] = bad
+    model = matmul(weight)
+    store_exactly(model)
+    assert "w_beyond" not in stored(model)
+
+
+def test_a_vector_without_large_numbers_is_stored_whole() -> None:
+    """No exceptions, no node that puts them in: 300 whole numbers are half precision."""
+    assert few_exceptions(np.arange(300, dtype=np.float32) % 100) is None
 
 
 def test_the_report_counts_bytes() -> None:

@@ -26,8 +26,9 @@ export PYTHONDONTWRITEBYTECODE :=
 demo: $(VENV)/.runtime
 	$(VENV)/bin/cascade generate "$(PROMPT)" -o demo.png
 
+# Four workers for two cores: most tests without torch wait for a process or a clock.
 test: environments
-	$(LIGHT)/bin/python -m pytest -q -n 2 --dist loadfile
+	$(LIGHT)/bin/python -m pytest -q -n 4 --dist loadfile
 	$(VENV)/bin/python -m pytest -q -n 2 --dist loadfile -m torch $(TORCH_TESTS)
 
 check: environments

@@ -82,7 +82,7 @@ def sheet(pictures: Sequence[ImageU8]) -> Image.Image:
 
 def main() -> None:
     """Measure, print, and write a record."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(allow_abbrev=False, description=__doc__.splitlines()[0])
     parser.add_argument("--bundle", type=Path, default=Path("bundles/emoji-1"))
     parser.add_argument("--prompt", default="a red apple, noto style")
     parser.add_argument("--rounds", type=int, default=5)

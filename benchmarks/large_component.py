@@ -190,7 +190,7 @@ def report(found: Mapping[str, Mapping[str, float]]) -> None:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(allow_abbrev=False, description=__doc__)
     parser.add_argument("--megabytes", type=float, default=2700, help="of the component (2700)")
     parser.add_argument("--json", type=Path, help="write the figures there")
     parser.add_argument("--part", choices=PARTS, help="this part alone, in this process")

@@ -136,7 +136,7 @@ def table(found: Mapping[str, Mapping[str, Any]]) -> str:
 
 def main() -> None:
     """Measure, print, and write a record."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(allow_abbrev=False, description=__doc__.splitlines()[0])
     parser.add_argument("--bundle", type=Path, default=Path("bundles/emoji-1"))
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--sheet", type=Path)

@@ -95,7 +95,9 @@ def steps_of(words: Sequence[str]) -> dict[str, DiffusionOptions]:
 
 def main() -> None:
     """Measure every placement and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False, description=__doc__.split("\n", maxsplit=1)[0]
+    )
     parser.add_argument("--bundle", type=Path, help="folder (default: one in miniature)")
     parser.add_argument("--steps", nargs="+", default=[], metavar="STAGE=N", help="fewer steps")
     parser.add_argument("--every", action="store_true", help="three places for each component")

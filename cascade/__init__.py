@@ -20,6 +20,7 @@ from cascade.errors import MessageTooLarge as MessageTooLarge
 from cascade.errors import MissingExtra as MissingExtra
 from cascade.errors import ParityError as ParityError
 from cascade.errors import PermissionDenied as PermissionDenied
+from cascade.errors import PlacementError as PlacementError
 from cascade.errors import PrecisionMismatch as PrecisionMismatch
 from cascade.errors import QuotaExceeded as QuotaExceeded
 from cascade.errors import RequestIdTaken as RequestIdTaken

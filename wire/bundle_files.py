@@ -8,9 +8,6 @@ from dataclasses import dataclass
 from protos.cascade.v1 import cascade_pb2 as pb
 from wire.parsing import parse_answer, parse_request, serialise
 
-MAX_PIECE_BYTES = 1 << 20
-"""Of a file in one message; what either side holds of it at a time."""
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OfferedManifest:

@@ -20,6 +20,9 @@ ENDING = tuple(
 SIGNALLED = 128
 """As in `cascade.commands.exit_codes`."""
 LATER_S = 0.01
+TAKING_A_LOCK = frozenset({"__enter__", "__exit__", "_release_save", "_acquire_restore"})
+"""Functions of `threading.Condition` and its like between which and their caller a lock that is
+taken belongs to nobody yet: an exception there leaves it locked for ever."""
 
 
 class Interrupted(KeyboardInterrupt):
@@ -55,6 +58,10 @@ class EndingSignals:
         # Once: a second exception inside the clean-up of the first would cut it short.
         if not self._raised:
             self._raised = True
+            if frame is not None and frame.f_code.co_name in TAKING_A_LOCK:
+                # Whoever waits for that lock, a thread that is joined at the end, would hang.
+                _thread.start_new_thread(self._once_more, (signal.Signals(number),))
+                return
             raise Interrupted(number)
         if number == signal.SIGINT:
             leave(number, frame)
@@ -67,7 +74,7 @@ class EndingSignals:
             sys.__unraisablehook__(lost)
 
     def _once_more(self, number: signal.Signals) -> None:
-        """From another thread, and a moment later: this one is still inside what drops it."""
+        """From another thread, and a moment later: the main one must first leave where it is."""
         time.sleep(LATER_S)
         self._raised = False
         _thread.interrupt_main(number)

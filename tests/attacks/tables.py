@@ -43,6 +43,10 @@ SHOWN_ELSEWHERE = {
         "tests/runtime_server/test_log_rate_limit.py",
         "test_kinds_made_up_without_end_share_one_budget",
     ),
+    "max_bundle_downloads": (
+        "tests/runtime_client/test_bundle_pull.py",
+        "test_more_downloads_than_are_allowed_are_told_when_to_come_back",
+    ),
     "max_batch_bytes": (
         "tests/runtime_server/test_batch_policy.py",
         "test_a_run_keeps_the_caps_and_the_shapes",

@@ -33,6 +33,7 @@ NO_LIMITS_OF_A_CALL = {
     "cascade/pixels/planes.py:MAX_NARROW_BITS",
     "cascade/pixels/scheme.py:MAX_PASSES",
     "runtime_client/cli/doctor_server.py:MAX_CLAIMS",
+    "runtime_client/cli/many_pictures.py:MAX_PROMPTS_BYTES",
     "runtime_client/config.py:MAX_PEM_BYTES",
 }
 """Formats of files, and what only ever comes from who runs the command."""

@@ -46,6 +46,25 @@ try:
 except Interrupted as exc:
     sys.exit(exc.exit_code)
 """
+WHILE_TAKING_A_LOCK = """
+import os, signal, sys, threading
+from cascade.system.interruption import EndingSignals, Interrupted
+class Taking:
+    lock = threading.Lock()
+    def __enter__(self):
+        self.lock.acquire()
+        os.kill(os.getpid(), signal.SIGTERM)
+        while not signals._raised: pass
+    def __exit__(self, *exc):
+        self.lock.release()
+signals = EndingSignals()
+signals.raise_first()
+try:
+    with Taking():
+        for _ in range(10**9): pass
+except Interrupted as exc:
+    sys.exit(1 if Taking.lock.locked() else exc.exit_code)
+"""
 needs_proc = pytest.mark.skipif(
     not Path("/proc/self").is_dir(), reason="looks for processes in /proc"
 )
@@ -149,6 +168,12 @@ def test_what_was_ignored_stays_ignored(bundle: Bundle, tmp_path: Path) -> None:
 def test_a_signal_that_python_dropped_is_raised_again() -> None:
     """What a handler raises inside a `__del__` would otherwise be the end of it."""
     found = cascade(program=(sys.executable, "-c", DROPPED))
+    assert (found.returncode, found.stderr) == (143, "")
+
+
+def test_a_signal_leaves_no_lock_taken() -> None:
+    """It waits until the lock belongs to a `with` that releases it: a thread waits for it."""
+    found = cascade(program=(sys.executable, "-c", WHILE_TAKING_A_LOCK))
     assert (found.returncode, found.stderr) == (143, "")
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from cascade.bundle.bundle import Bundle
+from tests.support.tiny_bundle import write_tiny_bundle
 
 
 def dry_run(*options: str) -> subprocess.CompletedProcess[str]:
@@ -58,14 +59,11 @@ def test_what_could_not_be_served_is_exit_code_2(
     assert says in line
 
 
-def test_a_changed_file_is_found(bundle: Bundle, tmp_path: Path) -> None:
-    """Also one that would not be opened."""
-    folder = tmp_path / "bundle"
-    folder.mkdir()
-    for file in bundle.folder.iterdir():
-        (folder / file.name).write_bytes(file.read_bytes())
-    tokenizer = folder / "tokenizer.json"
-    tokenizer.write_bytes(tokenizer.read_bytes()[:-1] + b" ")
+def test_a_changed_file_is_found(tmp_path: Path) -> None:
+    """Also one that would not be opened: another precision of what is served."""
+    folder = write_tiny_bundle(tmp_path / "bundle", int8=True).folder
+    variant = folder / "sr16.int8.onnx"
+    variant.write_bytes(variant.read_bytes()[:-1] + b" ")
     done = dry_run("--bundle", str(folder), "--cut", "2", "--threads", "1")
     assert (done.returncode, "sha256" in done.stderr) == (2, True)
 

@@ -64,7 +64,7 @@ def test_the_page_lists_every_exit_code() -> None:
 def test_no_flag_may_be_abbreviated() -> None:
     """In any subcommand, in any that one of them has, and in those of every package."""
     packages = {module.partition(".")[0] for module in COMMANDS}
-    assert packages == {"cascade", "runtime_client", "runtime_server", "stages", "export"}
+    assert packages == {"bench", "cascade", "runtime_client", "runtime_server", "stages", "export"}
     found = list(parsers(build_parser()))
     assert len(found) > 15
     assert [p.prog for p in found if p.allow_abbrev or not isinstance(p, CommandParser)] == []
@@ -164,7 +164,7 @@ def test_bash_completes_commands_flags_and_values() -> None:
     assert complete("gen") == ["generate"]
     assert complete("generate", "a prompt", "--fall") == ["--fallback"]
     assert complete("generate", "--fallback", "") == ["error", "local"]
-    assert complete("data", "") == ["fetch", "prepare", "keywords", "-h", "--help"]
+    assert complete("data", "") == ["fetch", "prepare", "words", "keywords", "-h", "--help"]
     assert complete("data", "keywords", "--o") == ["--out"]
     assert complete("completion", "z") == ["zsh"]
     assert complete("inspect", "") == []

@@ -66,9 +66,8 @@ def register_grid(subparsers: "argparse._SubParsersAction[argparse.ArgumentParse
 
 def register_compare(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add `compare`."""
-    words = "how many times as long the second takes, pair by pair, with a 95 % interval"
-    # argparse formats the line of the list, and not the description.
-    parser = subparsers.add_parser("compare", help=words.replace("%", "%%"), description=words)
+    words = "how many times as long the second takes, pair by pair, with its confidence interval"
+    parser = subparsers.add_parser("compare", help=words, description=words)
     parser.add_argument("first", type=Path, metavar="FIRST", help="a record of `cascade bench run`")
     parser.add_argument("second", type=Path, metavar="SECOND", help="another of the same workload")
     parser.set_defaults(run=run_compare)

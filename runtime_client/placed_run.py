@@ -118,14 +118,7 @@ class PlacedRun:
 
     def events(self) -> Generator[Event, None, None]:
         """Everything that happens; with `fallback` a lost server's components run here."""
-        request, handoff = self._checked.request, self._start
-        for event in self._encoded(self._words):
-            handoff = with_words(handoff, event)
-            yield event
-        for event in self._encoded(self._negative):
-            request = with_negative(request, event)
-            yield event
-        self._has_words = True
+        request, handoff = yield from self._beginning()
         while True:
             try:
                 stages = self._stages(request, detach=False)
@@ -146,6 +139,12 @@ class PlacedRun:
 
     def detached(self) -> Generator[Event, None, None]:
         """Everything that happens, where the last hop goes on without this client."""
+        request, handoff = yield from self._beginning()
+        stages = self._stages(request, detach=True)
+        yield from self._noted(generate(stages, request, handoff))
+
+    def _beginning(self) -> Generator[Event, None, tuple[GenerateRequest, Handoff]]:
+        """The request and its start, once the words beside it are encoded."""
         request, handoff = self._checked.request, self._start
         for event in self._encoded(self._words):
             handoff = with_words(handoff, event)
@@ -154,8 +153,7 @@ class PlacedRun:
             request = with_negative(request, event)
             yield event
         self._has_words = True
-        stages = self._stages(request, detach=True)
-        yield from self._noted(generate(stages, request, handoff))
+        return request, handoff
 
     def _encoding(self, prompt: str | None, name: str) -> "PlacedRun | None":
         """A run of the component that encodes words, for those beside the start of this one.

@@ -11,15 +11,14 @@ first picture is not counted.
 
 import argparse
 import statistics
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from onnx import helper
 
+from benchmarks.lib.picture_parts import PictureParts
 from benchmarks.lib.record import write_record
 from cascade.engine import Engine
 from cascade.engines.factory import EngineChoice, EngineKind, open_engine
@@ -40,25 +39,6 @@ CORNERS = PassScheme(parent="subsample", order=squares("subsample"), guess="pare
 MEANS = PassScheme(parent="box", order=squares("box"), guess="cell", keep_mean=True, **COPIES)
 SCHEMES = {"corners": CORNERS, "means": MEANS}
 CANDIDATES = len(PARENTS) + len(AROUND)
-
-
-@dataclass
-class PictureTimes:
-    """Milliseconds of one picture by what they were spent on."""
-
-    parts: dict[str, float] = field(default_factory=dict)
-
-    def timed(self, part: str, work: Callable[[], Any]) -> Any:
-        """The result of `work`, whose time is counted."""
-        begun = time.thread_time()
-        found = work()
-        self.parts[part] = self.parts.get(part, 0.0) + 1e3 * (time.thread_time() - begun)
-        return found
-
-    @property
-    def host_share(self) -> float:
-        """Of all, what is neither body nor heads."""
-        return self.parts["host"] / sum(self.parts.values())
 
 
 def f32(name: str, *shape: int) -> TensorSpec:
@@ -151,9 +131,9 @@ def heads_graph(size: int) -> bytes:
 
 def one_picture(
     scheme: PassScheme, size: int, engines: Mapping[str, Engine], parent: Array
-) -> PictureTimes:
+) -> PictureParts:
     """Where the time of one picture `[size, size, 3]` went; its parent is uint8."""
-    spent = PictureTimes()
+    spent = PictureParts()
     count = size * size * 3
     address = {"seed": 1, "image": 0, "stage": 1}
 

@@ -18,7 +18,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from benchmarks.lib.pixel_ways import PictureParts, preset_stage, small_stage
+from benchmarks.lib.picture_parts import PictureParts
+from benchmarks.lib.pixel_ways import preset_stage, small_stage
 from benchmarks.lib.prototype_pixels import PrototypePictures
 from benchmarks.lib.record import write_record
 from cascade.pixels.order import checkerboard, subscale_raster

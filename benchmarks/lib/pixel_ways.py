@@ -3,14 +3,13 @@
 Processor time of the thread that does everything. Knows presets and engines; not what is compared.
 """
 
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
 
+from benchmarks.lib.picture_parts import PictureParts
 from cascade.engine import Engine
 from cascade.engines.factory import EngineChoice, open_engine
 from cascade.engines.kinds import EngineKind
@@ -37,25 +36,6 @@ TOKENS = 6
 """Of the made-up text."""
 SHARPNESS = Sharpness(temperature_16=12, floor_16=1)
 """As the stages of `cascade train` are sampled by default."""
-
-
-@dataclass
-class PictureParts:
-    """Milliseconds of one picture by what they were spent on."""
-
-    parts: dict[str, float] = field(default_factory=dict)
-
-    def timed(self, part: str, work: Callable[[], Any]) -> Any:
-        """The result of `work`, whose time is counted."""
-        begun = time.thread_time()
-        found = work()
-        self.parts[part] = self.parts.get(part, 0.0) + 1e3 * (time.thread_time() - begun)
-        return found
-
-    @property
-    def total(self) -> float:
-        """All of it."""
-        return sum(self.parts.values())
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ typed error that names the field. Knows the bundle's manifest and the limits; no
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from cascade.boundary import Context, Image, value_of
 from cascade.bundle.manifest import Manifest
@@ -35,7 +36,6 @@ from wire.generate_call import GenerateCall, GenerateHead
 from wire.limits import MAX_CONTEXT_TOKENS, MAX_LINGER_S, MAX_REQUEST_ID
 from wire.payloads import ContextReference, EncodedImage
 from wire.starts import ContextStart, ImageStart, LabelStart, PromptStart
-from wire.starts import StartKind as WireStartKind
 
 REQUEST_ID = re.compile(rf"[A-Za-z0-9._-]{{1,{MAX_REQUEST_ID}}}")
 MAX_ENCODED_IMAGE_BYTES = 256 << 10
@@ -306,9 +306,9 @@ class Admission:
                 )
 
 
-def begins_as(kind: WireStartKind) -> StartKind:
+def begins_as(kind: Literal["kept"] | StartKind) -> StartKind:
     """What a start of the wire is to the component that begins with it."""
-    return "image" if kind in ("kept", "resume") else kind
+    return "image" if kind == "kept" else kind
 
 
 def context_width(manifest: Manifest) -> int:

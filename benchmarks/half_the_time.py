@@ -1,14 +1,14 @@
 """How much faster, smaller and leaner is this checkout than the commit that it set out from?
 
-    python -m benchmarks.half_the_time [--commit ef71960] [--rounds 9] [--untuned] [--keep DIR] [--json FILE]
+    python -m benchmarks.half_the_time [--rounds 9] [--only warm cold ...] [--json FILE]
 
 Makes a worktree of the commit in a temporary folder, with its own bundle, and measures both sides
 with one interpreter in one run, interleaved: A B, B A, A B, ... Warm: `Client.run` with a private
 server, to the first 64x64 and to 1024. Cold: `cascade generate` from the shell, once without and
-once with `--preview` (whose first file is the 64x64). The last stage: its seconds in a request, and
+once with `--preview`, where base.png is awaited. The last stage: its seconds in a request, and
 those of its engine alone. Memory: resident, client and private server, after the warm rounds.
-Bytes: pictures of 256 and 1024 as lossless files. Eight: pictures a second of eight requests at once
-at a server. Both sides are tuned first, in a cache of their own. Medians, ratios, and the load.
+Bytes: pictures of 256 and 1024 as lossless files. Eight: eight requests at once at a server, per
+picture. Both sides are tuned first, in a cache of their own. Medians, ratios, and the load.
 """
 
 import argparse
@@ -22,7 +22,7 @@ import tempfile
 import time
 import tomllib
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +33,7 @@ from benchmarks.lib.record import write_record
 PROBE = Path(__file__).parent / "lib" / "tree_probe.py"
 PROMPT = "a red apple, noto style"
 POLL_S = 0.002
+PARTS = ("warm", "engine", "bytes", "eight", "memory", "cold")
 WANTED = {
     "warm": (1.8, "ms"),
     "first64": (1.5, "ms"),
@@ -115,7 +116,9 @@ def write_metadata(folder: Path) -> None:
     project = tomllib.loads((folder / "pyproject.toml").read_text())["project"]
     metadata = folder / "edge_cascade-0.1.0.dist-info"
     metadata.mkdir()
-    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: edge-cascade\nVersion: 0.1.0\n")
+    (metadata / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: edge-cascade\nVersion: 0.1.0\n"
+    )
     groups = {"console_scripts": project["scripts"], **project.get("entry-points", {})}
     lines = []
     for group, points in groups.items():
@@ -174,9 +177,9 @@ def cold(side: Side) -> dict[str, float]:
         total = time.perf_counter() - begun
         shown = Path(folder) / "shown"
         begun = time.perf_counter()
-        words = ("-m", side.command, *plain, "--preview", str(shown), "--previews", "0", "-q")
-        with side.start(*words) as child:
-            while not (shown.is_dir() and any(shown.iterdir())):
+        words = ("-m", side.command, *plain, "--preview", str(shown))
+        with side.start(*words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as child:
+            while not (shown / "base.png").exists():
                 if child.poll() is not None:
                     raise SystemExit(f"{side.name}: no picture was shown")
                 time.sleep(POLL_S)
@@ -184,32 +187,41 @@ def cold(side: Side) -> dict[str, float]:
     return {"cold": total, "cold_first64": first}
 
 
-def measured(sides: Sequence[Side], rounds: int) -> dict[str, dict[str, list[float]]]:
-    """Every figure of every side, by side and name."""
+def measured(
+    sides: Sequence[Side], rounds: int, parts: Sequence[str]
+) -> dict[str, dict[str, list[float]]]:
+    """Every figure of every side, by side and name.
+
+    Args:
+        sides: what is compared.
+        rounds: of warm pictures; of the longer parts there are fewer.
+        parts: those of `PARTS` that are measured.
+    """
     found: dict[str, dict[str, list[float]]] = {s.name: defaultdict(list) for s in sides}
+
+    def repeat(count: int, once: Callable[[Side], dict[str, float]]) -> None:
+        for number in range(count):
+            for side in in_turn(sides, number):
+                for name, value in once(side).items():
+                    found[side.name][name].append(value)
+
     with ExitStack() as stack:
         probes = {
-            side.name: stack.enter_context(
-                probe_of(side, stack.enter_context(server_of(side)))
-            )
+            side.name: stack.enter_context(probe_of(side, stack.enter_context(server_of(side))))
             for side in sides
         }
-        # The first picture of each way is its warm-up, and is not counted.
-        for probe in probes.values():
-            for word in ("warm", "eight", "engine"):
+        for word in [part for part in PARTS[:-1] if part in parts]:
+            few = word not in ("warm", "engine")
+            # The first of each kind is its warm-up, and is not counted.
+            for probe in probes.values():
                 ask(probe, word)
-        for word in ("warm", "engine", "bytes", "eight", "memory"):
-            for number in range(rounds if word in ("warm", "engine") else max(3, rounds // 3)):
-                for side in in_turn(sides, number):
-                    for name, value in ask(probes[side.name], word).items():
-                        found[side.name][name].append(value)
-    for number in range(max(3, rounds // 2)):
-        for side in in_turn(sides, number):
-            for name, value in cold(side).items():
-                found[side.name][name].append(value)
+            repeat(max(2, rounds // 3) if few else rounds, lambda s, w=word: ask(probes[s.name], w))
+    if "cold" in parts:
+        repeat(max(2, rounds // 2), cold)
     for figures in found.values():
-        alone = statistics.median(figures.pop("engine"))
-        figures["in_request"] = [spent / alone for spent in figures.pop("request")]
+        alone, spent = figures.pop("engine", []), figures.pop("request", [])
+        if alone and spent:
+            figures["in_request"] = [s / statistics.median(alone) for s in spent]
     return found
 
 
@@ -223,6 +235,8 @@ def table(found: dict[str, dict[str, list[float]]]) -> list[str]:
     before, now = found.values()
     lines = [f"{'':42}{'before':>10}{'now':>10}  {'unit':6}{'before/now':>11}{'aim':>7}"]
     for name, (aim, unit) in WANTED.items():
+        if name not in before:
+            continue
         old, new = (SCALE[unit] * statistics.median(side[name]) for side in (before, now))
         wanted = f"{aim:7.2f}" if aim is not None else ""
         if name == "in_request":
@@ -236,12 +250,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(allow_abbrev=False, description=__doc__.splitlines()[0])
     parser.add_argument("--commit", default="ef71960", help="what to compare with")
     parser.add_argument("--rounds", type=int, default=9, help="warm pictures of each side")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="parts of it")
     parser.add_argument("--untuned", action="store_true", help="do not run `cascade tune` first")
     parser.add_argument("--keep", type=Path, help="keep what was tuned there, for other runs")
     parser.add_argument("--tune-seconds", default="4", help="of each component")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     begun = os.getloadavg()
+    # Ended from outside, it still removes its worktree and ends what it started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         old = stack.enter_context(worktree(args.commit, Path(folder) / "before"))
         sides = []
@@ -251,10 +268,8 @@ def main() -> None:
             cache.mkdir(mode=0o700, parents=True, exist_ok=True)
             sides.append(Side(name=name, folder=tree, cache=cache))
             if not (args.untuned or is_tuned):
-                sides[-1].run(
-                    "tune", str(sides[-1].bundle), "--seconds", args.tune_seconds
-                )
-        found = measured(sides, args.rounds)
+                sides[-1].run("tune", str(sides[-1].bundle), "--seconds", args.tune_seconds)
+        found = measured(sides, args.rounds, args.only)
     print("\n".join(table(found)))
     ended = os.getloadavg()
     print(f"load of the last minute {begun[0]:.1f} at the start, {ended[0]:.1f} at the end")

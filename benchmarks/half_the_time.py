@@ -61,7 +61,7 @@ TITLES = {
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Side:
+class Tree:
     """One checkout, as this interpreter runs it."""
 
     name: str
@@ -127,7 +127,7 @@ def write_metadata(folder: Path) -> None:
 
 
 @contextmanager
-def server_of(side: Side) -> Iterator[str]:
+def server_of(side: Tree) -> Iterator[str]:
     """The address of a server of one side that listens."""
     address = f"unix:{side.cache}/s.sock"
     words = ("-m", side.command, "serve", "--bundle", str(side.bundle), "--listen", address)
@@ -144,7 +144,7 @@ def server_of(side: Side) -> Iterator[str]:
 
 
 @contextmanager
-def probe_of(side: Side, server: str) -> Iterator["subprocess.Popen[str]"]:
+def probe_of(side: Tree, server: str) -> Iterator["subprocess.Popen[str]"]:
     """A process that measures one side on demand."""
     words = (str(PROBE), str(side.bundle), server, str(side.cache / "edge-cascade" / "engines"))
     with side.start(*words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
@@ -168,7 +168,7 @@ def ask(probe: "subprocess.Popen[str]", word: str) -> dict[str, float]:
     return answer
 
 
-def cold(side: Side) -> dict[str, float]:
+def cold(side: Tree) -> dict[str, float]:
     """One `cascade generate` to its end, and one until the first picture lies in its folder."""
     with tempfile.TemporaryDirectory() as folder:
         plain = ("generate", PROMPT, "--bundle", str(side.bundle), "-o", f"{folder}/a.png")
@@ -188,7 +188,7 @@ def cold(side: Side) -> dict[str, float]:
 
 
 def measured(
-    sides: Sequence[Side], rounds: int, parts: Sequence[str]
+    sides: Sequence[Tree], rounds: int, parts: Sequence[str]
 ) -> dict[str, dict[str, list[float]]]:
     """Every figure of every side, by side and name.
 
@@ -199,7 +199,7 @@ def measured(
     """
     found: dict[str, dict[str, list[float]]] = {s.name: defaultdict(list) for s in sides}
 
-    def repeat(count: int, once: Callable[[Side], dict[str, float]]) -> None:
+    def repeat(count: int, once: Callable[[Tree], dict[str, float]]) -> None:
         for number in range(count):
             for side in in_turn(sides, number):
                 for name, value in once(side).items():
@@ -225,7 +225,7 @@ def measured(
     return found
 
 
-def in_turn(sides: Sequence[Side], number: int) -> Sequence[Side]:
+def in_turn(sides: Sequence[Tree], number: int) -> Sequence[Tree]:
     """The order of a round: who runs first changes every time."""
     return sides if number % 2 == 0 else [*reversed(sides)]
 
@@ -266,7 +266,7 @@ def main() -> None:
             cache = (args.keep or Path(folder)).resolve() / f"cache-{name}"
             is_tuned = (cache / "edge-cascade" / "tuning").is_dir()
             cache.mkdir(mode=0o700, parents=True, exist_ok=True)
-            sides.append(Side(name=name, folder=tree, cache=cache))
+            sides.append(Tree(name=name, folder=tree, cache=cache))
             if not (args.untuned or is_tuned):
                 sides[-1].run("tune", str(sides[-1].bundle), "--seconds", args.tune_seconds)
         found = measured(sides, args.rounds, args.only)

@@ -61,7 +61,7 @@ def children() -> list[int]:
     ]
 
 
-class Probe:
+class TreeProbe:
     """One client with a private server, one of a server that others share, one engine alone."""
 
     def __init__(self, bundle: str, server: str, cache: str) -> None:
@@ -145,7 +145,7 @@ def command_of(process_id: int) -> str:
 
 def main(bundle: str, server: str, cache: str) -> None:
     """Answer until standard input closes."""
-    probe = Probe(bundle, server, cache)
+    probe = TreeProbe(bundle, server, cache)
     try:
         for line in sys.stdin:
             found: dict[str, Any] = getattr(probe, line.strip())()

@@ -216,7 +216,7 @@ def test_the_image_serves_as_its_settings_say(name: str) -> None:
 
 @pytest.mark.parametrize(("name", "engines"), [("Dockerfile", "cpu"), ("Dockerfile.gpu", "gpu")])
 def test_an_image_installs_one_build_of_onnx_runtime(name: str, engines: str) -> None:
-    """With the server and its HTTP door; and what is written to is a folder of the image's user or a tmpfs."""
+    """With server and HTTP door; what is written to is a folder of the image's user or a tmpfs."""
     text = (DEPLOY / name).read_text()
     assert re.findall(r"'\.\[(.*)\]'", text) == [f"{engines},server,http"]
     (cache,) = re.findall(r"XDG_CACHE_HOME=(\S+)", text)

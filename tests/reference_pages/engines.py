@@ -10,6 +10,7 @@ from cascade.engines.kinds import (
     OWN_PRECISIONS,
     TILED_BF16_KINDS,
     EngineKind,
+    reads_files,
 )
 from cascade.precision import Precision
 from tests.reference_pages.markdown import table
@@ -29,6 +30,8 @@ def from_file(kind: EngineKind, precision: Precision) -> str:
     if precision in OWN_PRECISIONS[kind]:
         tiles = precision is Precision.BF16 and kind in TILED_BF16_KINDS
         return "yes, on AMX" if tiles else "yes"
+    if not reads_files(kind, precision):
+        return "no"
     return "GPU form or file" if kind in GPU_GRAPH_KINDS else "file"
 
 

@@ -94,7 +94,9 @@ def older_checkout(commit: str) -> Iterator[Path]:
             subprocess.run([*git, "remove", "--force", str(there)], check=True)
 
 
-def in_turns(sides: Sequence[ComparedCheckout], rounds: int, pictures: int) -> dict[str, list[list[float]]]:
+def in_turns(
+    sides: Sequence[ComparedCheckout], rounds: int, pictures: int
+) -> dict[str, list[list[float]]]:
     """Every side's figures of every round; which one is first alternates."""
     found: dict[str, list[list[float]]] = {side.name: [] for side in sides}
     for number in range(rounds):

@@ -37,8 +37,15 @@ BLOCK_KINDS: Mapping[Precision, frozenset[EngineKind]] = {
 """Engines that read files of weights in blocks. OpenVINO multiplies 8-bit blocks by floats, ONNX
 Runtime by 8-bit activations: they would make different pictures of one precision."""
 
-TILED_BF16_KINDS = frozenset({EngineKind.OPENVINO})
-"""Engines whose bfloat16 is the processor's, on its matrix tiles (AMX)."""
+PROCESSOR_HALVES: Mapping[EngineKind, Mapping[Precision, frozenset[str]]] = {
+    EngineKind.OPENVINO: {
+        Precision.BF16: frozenset({"avx512_bf16", "amx_bf16"}),
+        Precision.FP16: frozenset({"avx512_fp16", "amx_fp16"}),
+    },
+}
+"""Half precisions that an engine computes in on a CPU, and the flags of processors, one of which it
+needs: without any it refuses, or would compute in float32 and not say so. Bfloat16 on an ARM is
+left out: no run of ours has seen it there."""
 
 GPU_GRAPH_KINDS = frozenset({EngineKind.TENSORRT})
 """Engines that take a graph in the form that the bundle keeps for compilers of GPUs."""

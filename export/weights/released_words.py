@@ -82,7 +82,7 @@ def prove_rows(table: WordTable, bundle: Bundle) -> None:
     encoder = text_encoder_of(bundle.manifest.components)
     (answer,) = (output.name for output in encoder.graph.outputs)
     ids = np.arange(len(table.rows), dtype=np.int64)[None]
-    asked = {"token_ids": ids, "token_mask": np.ones(ids.shape, np.float32)}
+    asked: dict[str, Array] = {"token_ids": ids, "token_mask": np.ones(ids.shape, np.float32)}
     engine = OrtEngine(bundle.read(encoder.graph.file))
     found = engine.run(asked)[answer]
     engine.close()

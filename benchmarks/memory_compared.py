@@ -16,6 +16,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -89,9 +90,22 @@ def older_checkout(commit: str) -> Iterator[Path]:
         git = ["git", "-C", str(ROOT), "worktree"]
         subprocess.run([*git, "add", "--quiet", "--detach", str(there), commit], check=True)
         try:
+            name_commands(there)
             yield there
         finally:
             subprocess.run([*git, "remove", "--force", str(there)], check=True)
+
+
+def name_commands(there: Path) -> None:
+    """Let the checkout's own commands be found before those that are installed here."""
+    project = tomllib.loads((there / "pyproject.toml").read_text())["project"]
+    folder = there / f"edge_cascade-{project['version']}.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text(f"Name: {project['name']}\nVersion: {project['version']}\n")
+    lines = []
+    for group, entries in project.get("entry-points", {}).items():
+        lines += [f"[{group}]", *(f"{name} = {value}" for name, value in entries.items())]
+    (folder / "entry_points.txt").write_text("\n".join(lines))
 
 
 def in_turns(

@@ -57,7 +57,7 @@ LINES = (
     "bench run -o x.json --requests 0", "bench grid", "bench report nowhere -o x.html",
     "bench report text -o x.html", "bench compare nowhere text", "bench compare text bin",
     "upscale", *(f"upscale {name} -o x.png --bundle tiny" for name in KINDS),
-    "weights tiny", "weights", "export --from", "export --precisions nope",
+    "web --page nowhere", "weights tiny", "weights", "export --from", "export --precisions nope",
     "export --gpu-forms nope",
     "export --upscaler empty",
 )  # fmt: skip

@@ -22,6 +22,10 @@ MAX_LINGER_S = 3600.0
 """Longest time that a caller may ask the server to work on without a listener; a server's own limit
 is lower and only shortens."""
 
+MAX_PADDING_BYTES = 64 << 10
+"""Of `GetServerInfo`, each way: what a rate is measured with. Less than a picture, so a caller who
+asks for it over and over gains nothing."""
+
 PRIVATE_FOLDER = "cascade-private-"
 """Prefix of the temporary folder that a client makes for the socket of its private server. The
 server removes the folder when the client has ended without doing so."""

@@ -6,8 +6,10 @@ Knows the context of a call; the messages themselves only through `wire`.
 """
 
 import asyncio
+import secrets
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from cascade.errors import CascadeError, InvalidRequest
@@ -79,8 +81,11 @@ class CascadeService:
     async def server_info(self, data: bytes, context: Any) -> bytes:
         """GetServerInfo."""
         del context
-        decode_info_request(data)
+        call = decode_info_request(data)
         info = self._generations.present.core.info()
+        if call.reply_padding_bytes:
+            padded = replace(info, padding=secrets.token_bytes(call.reply_padding_bytes))
+            return self._answered(data, encode_info(padded))
         # Encoding takes longer than all else here, and an idle server says the same every time.
         if self._told is None or self._told[0] != info:
             self._told = (info, encode_info(info))

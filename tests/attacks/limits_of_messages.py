@@ -36,6 +36,7 @@ from wire.limits import (
     MAX_LINGER_S,
     MAX_MESSAGE_BYTES,
     MAX_METADATA_BYTES,
+    MAX_PADDING_BYTES,
     MAX_REQUEST_ID,
 )
 
@@ -90,6 +91,14 @@ def metadata_of(ground: Ground, size: int) -> str:
     with ground.caller() as caller:
         call = caller.channel.unary_unary(SERVICE + "GetServerInfo")
         return answer_of(once(lambda: call(b"", metadata=(("x-junk", "j" * size),), timeout=120)))
+
+
+def informed(ground: Ground, **padding: Any) -> str:
+    """A call of `GetServerInfo` that is filled up."""
+    message = pb.GetServerInfoRequest(**padding).SerializeToString()
+    with ground.caller() as caller:
+        call = caller.channel.unary_unary(SERVICE + "GetServerInfo")
+        return answer_of(once(lambda: call(message, timeout=120)))
 
 
 def options_of(ground: Ground, component: str, **chosen: Any) -> str:
@@ -175,6 +184,19 @@ MESSAGES = [
         set_by=(f"{WIRE}:MAX_METADATA_BYTES",),
         probe=metadata_of, within=MAX_METADATA_BYTES - 1024, beyond=2 * MAX_METADATA_BYTES + 1,
         refused="RESOURCE_EXHAUSTED",
+    ),
+    Limit(
+        name="info-padding", what="padding of `GetServerInfo`, up",
+        bound=f"{MAX_PADDING_BYTES >> 10} KiB", set_by=(f"{WIRE}:MAX_PADDING_BYTES",),
+        probe=lambda g, n: informed(g, padding=bytes(n)),
+        within=MAX_PADDING_BYTES, beyond=MAX_PADDING_BYTES + 1, refused="INVALID_REQUEST padding",
+    ),
+    Limit(
+        name="info-reply-padding", what="padding of `GetServerInfo`, down",
+        bound=f"{MAX_PADDING_BYTES >> 10} KiB", set_by=(f"{WIRE}:MAX_PADDING_BYTES",),
+        probe=lambda g, n: informed(g, reply_padding_bytes=n),
+        within=MAX_PADDING_BYTES, beyond=MAX_PADDING_BYTES + 1,
+        refused="INVALID_REQUEST reply_padding_bytes",
     ),
     Limit(
         name="request-id", what="request id", bound=f"1 to {MAX_REQUEST_ID} of `[A-Za-z0-9._-]`",

@@ -93,7 +93,7 @@ test("with every component on the server the page shows Python's pixels", { skip
   await page.close();
 });
 
-test("a second visit downloads nothing but the answer that nothing is new, and draws the same pixels", { skip }, async () => {
+test("a second visit downloads nothing but the answer that nothing is new", { skip }, async () => {
   const before = link.received();
   const page = await visit();
   await page.waitForTimeout(500);

@@ -340,6 +340,7 @@ class Client:
             server_version=self._resources.server_version,
             hops=() if run is None else run.accounts,
             packing=dict(collected.packing),
+            engine_seconds=dict(collected.engine_seconds),
             warnings=() if request is None else self.warnings(request),
         )
 

@@ -69,6 +69,8 @@ class GenerateCall:
     """Previews of each component at most; 0 for none."""
     preview_every: int = 0
     """A preview after so many steps, of clients before `previews`; counts where that is 0."""
+    fewest_bytes: bool = False
+    """Whether stage images are worth more time of encoding, for the link is slow."""
     joins_fragments: bool = False
     """Whether the caller joins what is larger than a message."""
     detach: bool = False
@@ -105,6 +107,7 @@ def encode_generate(call: GenerateCall) -> bytes:
             previews=call.previews,
             preview_every=call.preview_every,
             joins_fragments=call.joins_fragments,
+            fewest_bytes=call.fewest_bytes,
         ),
         precisions={name: PRECISION_NUMBERS[p] for name, p in call.precisions.items()},
         detach=call.detach,
@@ -147,6 +150,7 @@ def decode_generate(data: bytes) -> GenerateCall:
         previews=output.previews,
         preview_every=output.preview_every,
         joins_fragments=output.joins_fragments,
+        fewest_bytes=output.fewest_bytes,
         detach=message.detach,
         linger_s=message.linger_seconds,
         results_held=message.results_held,

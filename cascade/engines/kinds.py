@@ -30,8 +30,15 @@ OWN_PRECISIONS: Mapping[EngineKind, frozenset[Precision]] = {
 }
 """What each engine makes of a float32 graph; every other precision needs a file of its own."""
 
-TILED_BF16_KINDS = frozenset({EngineKind.OPENVINO})
-"""Engines whose bfloat16 is the processor's, on its matrix tiles (AMX)."""
+PROCESSOR_HALVES: Mapping[EngineKind, Mapping[Precision, frozenset[str]]] = {
+    EngineKind.OPENVINO: {
+        Precision.BF16: frozenset({"avx512_bf16", "amx_bf16"}),
+        Precision.FP16: frozenset({"avx512_fp16", "amx_fp16"}),
+    },
+}
+"""Half precisions that an engine computes in on a CPU, and the flags of processors, one of which it
+needs: without any it refuses, or would compute in float32 and not say so. Bfloat16 on an ARM is
+left out: no run of ours has seen it there."""
 
 GPU_GRAPH_KINDS = frozenset({EngineKind.TENSORRT})
 """Engines that take a graph in the form that the bundle keeps for compilers of GPUs."""

@@ -18,7 +18,7 @@ from cascade.engines.gpus import GPU_KINDS, NO_GPUS, Gpus, device_of, gpus_here,
 from cascade.engines.kinds import (
     GPU_GRAPH_KINDS,
     OWN_PRECISIONS,
-    TILED_BF16_KINDS,
+    PROCESSOR_HALVES,
     EngineKind,
     installed_kinds,
 )
@@ -233,16 +233,18 @@ def auto_precisions(
     """The precisions that `cascade tune` measures and `auto` may then take, float32 first.
 
     Those with a file, for the exporter has compared their pictures; and of super-resolution stages
-    bfloat16 of OpenVINO where the processor multiplies it in tiles, for the trial compares its
-    steps. Not of the base stage: what it changes is carried through, and one step does not tell by
-    how much (of 16 pictures 50 dB on average, 38 at worst). Nor of the text encoder, whose time is
-    next to nothing; nor of a family whose results are drawn, where a small error is a large one.
+    the half precisions that the engine computes in with this processor's instructions, for the
+    trial compares their steps. Not of the base stage: what it changes is carried through, and one
+    step does not tell by how much (of 16 pictures 50 dB on average, 38 at worst). Nor of the text
+    encoder, whose time is next to nothing; nor of a family whose results are drawn, where a small
+    error is a large one.
     """
     found = set(file_precisions(component, kind))
     lows, made = value_of(Image, component.starts_from), value_of(Image, (component.makes,))
     enlarges = not (lows is None or made is None or family_of(component).is_discrete)
-    if enlarges and kind in TILED_BF16_KINDS and processor.has_bf16_tiles:
-        found.add(Precision.BF16)
+    if enlarges:
+        halves = PROCESSOR_HALVES.get(kind, {})
+        found |= {half for half, flags in halves.items() if flags.intersection(processor.flags)}
     return [precision for precision in Precision if precision in found]
 
 

@@ -94,7 +94,9 @@ class EventDecoder:
             # Of a picture, not of a prompt; the end of the stream has the total.
             seconds.pop("encode", None)
         self._stats.report(seconds)
-        return StageFinished(component.name, self._handoff, seconds, result.computed)
+        return StageFinished(
+            component.name, self._handoff, seconds, result.computed, result.engine_s
+        )
 
     def _sides(self, name: str, made: Image, got: EncodedImage) -> tuple[range, range]:
         """Widths and heights that a component's picture may have.

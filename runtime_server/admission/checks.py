@@ -66,6 +66,8 @@ class RequestPlan:
     """What each component takes, by position from `first` to `last`."""
     format: ImageFormat
     """How the pictures travel back."""
+    fewest_bytes: bool = False
+    """Whether they are worth more time of encoding."""
 
     @property
     def steps(self) -> dict[int, int]:
@@ -174,6 +176,7 @@ class Admission:
                 for position in range(first, last + 1)
             },
             format=call.format,
+            fewest_bytes=call.fewest_bytes,
         )
 
     def likely_first(self, head: GenerateHead) -> int | None:

@@ -355,16 +355,18 @@ class PixelOptions(_message.Message):
     def __init__(self, temperature_16: _Optional[int] = ..., floor_16: _Optional[int] = ..., guidance_16: _Optional[int] = ..., augmentation: _Optional[float] = ...) -> None: ...
 
 class OutputOptions(_message.Message):
-    __slots__ = ("format", "preview_every", "joins_fragments", "previews")
+    __slots__ = ("format", "preview_every", "joins_fragments", "previews", "fewest_bytes")
     FORMAT_FIELD_NUMBER: _ClassVar[int]
     PREVIEW_EVERY_FIELD_NUMBER: _ClassVar[int]
     JOINS_FRAGMENTS_FIELD_NUMBER: _ClassVar[int]
     PREVIEWS_FIELD_NUMBER: _ClassVar[int]
+    FEWEST_BYTES_FIELD_NUMBER: _ClassVar[int]
     format: ImageFormat
     preview_every: int
     joins_fragments: bool
     previews: int
-    def __init__(self, format: _Optional[_Union[ImageFormat, str]] = ..., preview_every: _Optional[int] = ..., joins_fragments: bool = ..., previews: _Optional[int] = ...) -> None: ...
+    fewest_bytes: bool
+    def __init__(self, format: _Optional[_Union[ImageFormat, str]] = ..., preview_every: _Optional[int] = ..., joins_fragments: bool = ..., previews: _Optional[int] = ..., fewest_bytes: bool = ...) -> None: ...
 
 class Fragment(_message.Message):
     __slots__ = ("data", "last")
@@ -423,7 +425,7 @@ class Preview(_message.Message):
     def __init__(self, stage: _Optional[str] = ..., step: _Optional[int] = ..., image: _Optional[_Union[Image, _Mapping]] = ...) -> None: ...
 
 class StageResult(_message.Message):
-    __slots__ = ("stage", "image", "context", "seconds", "precision", "engine")
+    __slots__ = ("stage", "image", "context", "seconds", "precision", "engine", "engine_seconds")
     class SecondsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -437,13 +439,15 @@ class StageResult(_message.Message):
     SECONDS_FIELD_NUMBER: _ClassVar[int]
     PRECISION_FIELD_NUMBER: _ClassVar[int]
     ENGINE_FIELD_NUMBER: _ClassVar[int]
+    ENGINE_SECONDS_FIELD_NUMBER: _ClassVar[int]
     stage: str
     image: Image
     context: Tensor
     seconds: _containers.ScalarMap[str, float]
     precision: Precision
     engine: str
-    def __init__(self, stage: _Optional[str] = ..., image: _Optional[_Union[Image, _Mapping]] = ..., context: _Optional[_Union[Tensor, _Mapping]] = ..., seconds: _Optional[_Mapping[str, float]] = ..., precision: _Optional[_Union[Precision, str]] = ..., engine: _Optional[str] = ...) -> None: ...
+    engine_seconds: float
+    def __init__(self, stage: _Optional[str] = ..., image: _Optional[_Union[Image, _Mapping]] = ..., context: _Optional[_Union[Tensor, _Mapping]] = ..., seconds: _Optional[_Mapping[str, float]] = ..., precision: _Optional[_Union[Precision, str]] = ..., engine: _Optional[str] = ..., engine_seconds: _Optional[float] = ...) -> None: ...
 
 class Done(_message.Message):
     __slots__ = ("seconds", "bytes_received", "bytes_sent")

@@ -5,6 +5,7 @@ request needs (gRPC, ONNX Runtime, samplers, pictures) is imported by the first 
 `resources`). Knows no screen and no file but the bundle.
 """
 
+import copy
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,6 +27,7 @@ from cascade.tuning.plan import requested_precisions
 from cascade.types import ImageU8
 from runtime_client.config import ClientConfig, check_leaves_work
 from runtime_client.deadline import Deadline
+from runtime_client.ending import Ending
 from runtime_client.local.local_times import LocalTimes
 from runtime_client.many_requests import in_parallel
 from runtime_client.placed_run import ClientParts, PlacedRun
@@ -72,6 +74,8 @@ class Client:
             manifest, self.config.cut, self.config.placement, self.config.server
         )
         self._owner = OwningProcess()
+        self.ending: Ending | None = None
+        """Of the calls of this view, see `ended_by`; None ends none."""
         self._resources = ClientResources(self.bundle, self.config, self.placement)
         self._parts = ClientParts(
             bundle=self.bundle,
@@ -246,13 +250,15 @@ class Client:
             UnknownRequest: the server knows nothing of that id (any more).
             CascadeError: what the work failed with, or see `run`.
         """
-        deadline = Deadline.after(self.config.timeout_s)
+        deadline = self._deadline()
         from runtime_client.remote.resumed_request import ResumedRequest  # noqa: PLC0415
 
         collected = Collected(request_id=request_id)
         with naming_errors(request_id):
             connection = self._connect_to_named()
             run = ResumedRequest(connection, self.bundle.manifest, request_id, deadline)
+            if self.ending is not None:
+                self.ending.watch(run)
             self._collect(run.events(), collected, on_event)
         # Spent before, and not by this call.
         components = self.bundle.manifest.components
@@ -287,6 +293,19 @@ class Client:
         checked = check_request(self.bundle.manifest, request)
         components = [self.bundle.manifest.components[at] for at in checked.positions]
         return warnings_of(components, checked.request)
+
+    def ended_by(self, ending: Ending) -> "Client":
+        """The same client, whose calls another thread can end.
+
+        Args:
+            ending: of one call; asked for, the call raises `Cancelled` within a step.
+
+        Returns:
+            A view that shares everything with this one, and is not closed by itself.
+        """
+        view = copy.copy(self)
+        view.ending = ending
+        return view
 
     def close(self) -> None:
         """End what is in progress, the private server included, and release everything."""
@@ -360,9 +379,16 @@ class Client:
     def _begin(self, request: GenerateRequest, collected: Collected) -> PlacedRun:
         """A request that fits the bundle, begun now."""
         self._owner.check("this client")
-        deadline = Deadline.after(self.config.timeout_s)
+        deadline = self._deadline()
         checked = check_request(self.bundle.manifest, request)
-        return PlacedRun(self._parts, checked, collected, deadline)
+        run = PlacedRun(self._parts, checked, collected, deadline)
+        if self.ending is not None:
+            self.ending.watch(run)
+        return run
+
+    def _deadline(self) -> Deadline:
+        """When a call that begins now must be over."""
+        return Deadline.after(self.config.timeout_s, ending=self.ending)
 
     def _events(
         self, request: GenerateRequest, collected: Collected, runs: list[PlacedRun]

@@ -197,6 +197,14 @@ class PlacedRun:
                 if run is not None:
                     run.check_goes_on()
 
+    def terminate(self) -> None:
+        """End what runs on servers, from another thread; the deadline's ending ends the rest."""
+        for stage in list(self._remote):
+            stage.terminate()
+        for run in (self._words, self._negative):
+            if run is not None:
+                run.terminate()
+
     def _noted(self, events: Iterator[Event]) -> Generator[Event, None, None]:
         """The same events, what is finished noted: a fallback then runs only the rest."""
         manifest = self._parts.bundle.manifest

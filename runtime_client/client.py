@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any, Self
 
 from cascade.bundle.bundle import Bundle, open_bundle
 from cascade.diffusion.request_options import DiffusionOptions
+from cascade.edit import Edit
 from cascade.errors import CascadeError, InvalidRequest, TransportError
 from cascade.events import Accepted, Event, ProgressThrottle
 from cascade.families import family_of, warnings_of
-from cascade.request import GenerateRequest
+from cascade.request import GenerateRequest, KeptPicture
 from cascade.system.owning_process import OwningProcess
 from cascade.tuning.plan import requested_precisions
 from cascade.types import ImageU8
@@ -92,15 +93,26 @@ class Client:
         seed: int = 0,
         image_index: int = 0,
         options: Mapping[str, DiffusionOptions] | None = None,
+        edit: Edit | None = None,
         on_event: OnEvent | None = None,
     ) -> Result:
         """One picture from a prompt; `run` takes a whole request.
+
+        Args:
+            prompt: what it shows.
+            seed: 0 to 2^64 - 1.
+            image_index: which picture of that seed.
+            options: of components, by name.
+            edit: a picture of one's own that it is made of: image-to-image, and inpainting with a
+                mask. Its middle is taken, at the size of the first stage; with a mask at that of
+                the last stage whose pictures are not larger.
+            on_event: called with every event as it happens.
 
         Raises:
             CascadeError: see `run`.
         """
         request = GenerateRequest(
-            prompt=prompt, seed=seed, image_index=image_index, options=options or {}
+            prompt=prompt, seed=seed, image_index=image_index, options=options or {}, edit=edit
         )
         return self.run(request, on_event=on_event)
 
@@ -132,6 +144,34 @@ class Client:
         request = GenerateRequest(
             picture=picture, own_picture=True, prompt=prompt, seed=seed, first_stage=first_stage
         )
+        return self.run(request, on_event=on_event)
+
+    def upscale_kept(
+        self,
+        kept: KeptPicture,
+        *,
+        prompt: str | None = None,
+        seed: int = 0,
+        options: Mapping[str, DiffusionOptions] | None = None,
+        on_event: OnEvent | None = None,
+    ) -> Result:
+        """A picture that the server kept, larger again, by the stages after the one that made it.
+
+        With the prompt, seed and options of the finished request it comes to the same pixels.
+
+        Args:
+            kept: the finished request, and the component whose picture is meant.
+            prompt: what it shows, where the stages take words; None for no words.
+            seed: 0 to 2^64 - 1.
+            options: of components, by name: another augmentation, other steps.
+            on_event: called with every event as it happens.
+
+        Raises:
+            UnknownRequest: the server keeps no such picture (any more).
+            InvalidRequest: the first of the stages runs on this machine.
+            CascadeError: see `run`.
+        """
+        request = GenerateRequest(kept=kept, prompt=prompt, seed=seed, options=options or {})
         return self.run(request, on_event=on_event)
 
     def run(self, request: GenerateRequest, *, on_event: OnEvent | None = None) -> Result:

@@ -52,9 +52,10 @@ def register(subparsers: Any) -> None:
     parser.add_argument(
         "--precisions",
         nargs="+",
-        choices=("fp32", "int8"),
-        help="graphs of every diffusion stage; fp32 is always written (default: fp32 int8, with "
-        "--from: fp32)",
+        choices=("fp32", "int8", "int8-block", "int4-block"),
+        help="files besides fp32, which is always written: int8 of diffusion stages; int8-block "
+        "and int4-block, weights of 8 or 4 bits, of text encoders and other components whose "
+        "weights are matrices (default: fp32 int8, with --from: fp32)",
     )
     parser.add_argument(
         "--gpu-forms",

@@ -19,6 +19,7 @@ from cascade.errors import InvalidRequest
 from cascade.families import family_of
 from cascade.family import ComponentSpec
 from cascade.pixels.family import pixel_specs
+from cascade.precision import BLOCKS
 from cascade.text.family import text_encoder_of
 from export.bundle_folder import file_entries, write_bundle
 from export.quality_tables import NOTHING, quality_tables, table
@@ -281,20 +282,32 @@ def pixel_defaults(components: Sequence[ComponentSpec]) -> str:
 
 
 def parity_table(manifest: Manifest) -> str:
-    """How far each graph is from torch, and its int8 pictures from float32."""
+    """How far each graph is from torch, and its variants' results from float32."""
     components = manifest.components
+    with_blocks = any(block_bits(component) != NOTHING for component in components)
     return table(
-        ("component", "max abs error", "PSNR, dB", "int8, worst picture, dB"),
+        (
+            *("component", "max abs error", "PSNR, dB", "int8, worst picture, dB"),
+            *(["blocks, worst picture or embeddings, dB"] * with_blocks),
+        ),
         (
             (
                 component.name,
                 f"{max(g.parity.max_abs_error for g in component.graphs.values()):.1e}",
                 min(g.parity.psnr_db for g in component.graphs.values()),
                 eight_bit(component),
+                *([block_bits(component)] * with_blocks),
             )
             for component in components
         ),
     )
+
+
+def block_bits(spec: ComponentSpec) -> str:
+    """Worst picture, or worst embeddings, of each variant in blocks, if there is one."""
+    variants = [v for graph in spec.graphs.values() for v in graph.variants]
+    found = [f"{v.precision} {v.quality.value}" for v in variants if v.precision in BLOCKS]
+    return ", ".join(found) or NOTHING
 
 
 def eight_bit(spec: ComponentSpec) -> str:

@@ -36,6 +36,7 @@ from cascade.request import GenerateRequest as GenerateRequest
 from runtime_client.client import Client as Client
 from runtime_client.config import ClientConfig as ClientConfig
 from runtime_client.result import Result as Result
+from runtime_client.wish import Wish as Wish
 
 __all__ = [
     "Accepted",
@@ -65,4 +66,5 @@ __all__ = [
     "Unauthenticated",
     "UnknownRequest",
     "VersionMismatch",
+    "Wish",
 ]

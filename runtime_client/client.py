@@ -7,7 +7,7 @@ request needs (gRPC, ONNX Runtime, samplers, pictures) is imported by the first 
 
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from cascade.bundle.bundle import Bundle, open_bundle
+from cascade.bundle.manifest import Manifest
 from cascade.diffusion.request_options import DiffusionOptions
 from cascade.errors import CascadeError, InvalidRequest, TransportError
 from cascade.events import Accepted, Event, ProgressThrottle
@@ -23,18 +24,20 @@ from cascade.request import GenerateRequest
 from cascade.system.owning_process import OwningProcess
 from cascade.tuning.plan import requested_precisions
 from cascade.types import ImageU8
-from runtime_client.config import ClientConfig, check_leaves_work
+from runtime_client.config import DEFAULT_CUT, ClientConfig, check_leaves_work
 from runtime_client.deadline import Deadline
 from runtime_client.local.local_times import LocalTimes
 from runtime_client.many_requests import in_parallel
-from runtime_client.placed_run import ClientParts, PlacedRun
-from runtime_client.placement import HERE, THERE, placement_of
+from runtime_client.placed_run import FALL_BACK_ON, ClientParts, PlacedRun
+from runtime_client.placement import HERE, THERE, Placement, placement_of
 from runtime_client.request_checks import check_request
 from runtime_client.resources import ClientResources
 from runtime_client.result import PRIVATE, SERVER, Collected, Result
 
 if TYPE_CHECKING:
     from cascade.family import PlanWarning
+    from runtime_client.planning.placement_plan import PlacementPlan, WhatIf
+    from runtime_client.planning.planner import Planner
     from runtime_client.remote.connection import Connection
 
 OnEvent = Callable[[Event], None]
@@ -67,9 +70,8 @@ class Client:
         self.config = replace(config or ClientConfig(), **choices)
         self.bundle = opened(bundle, self.config.require_signature)
         manifest, options = self.bundle.manifest, self.config.engine_options
-        self.placement = placement_of(
-            manifest, self.config.cut, self.config.placement, self.config.server
-        )
+        self.placement = configured_placement(manifest, self.config)
+        """Where components run; chosen anew for each request where the configuration says so."""
         self._owner = OwningProcess()
         self._resources = ClientResources(self.bundle, self.config, self.placement)
         self._parts = ClientParts(
@@ -80,6 +82,7 @@ class Client:
             precisions=requested_precisions(manifest, options),
             local_times=LocalTimes(manifest, options),
         )
+        self._planner = self._own_planner()
 
     def generate(
         self,
@@ -179,7 +182,7 @@ class Client:
             CascadeError: see `run`.
         """
         collected = Collected(request_id=uuid.uuid4().hex)
-        run = self._begin(request, collected)
+        run = self._begin(request, collected, ends_there=True)
         check_leaves_work(self.config, run.last)
         with naming_errors(collected.request_id):
             with closing(run.detached()) as events:
@@ -251,7 +254,11 @@ class Client:
     def close(self) -> None:
         """End what is in progress, the private server included, and release everything."""
         if self._owner.is_this:
+            if self._planner is not None:
+                self._planner.stop()
             self._resources.close()
+            if self._planner is not None:
+                self._planner.close()
 
     def __enter__(self) -> Self:
         """The client itself."""
@@ -291,7 +298,7 @@ class Client:
             bundle_id=self.bundle.bundle_id,
             seed=None if request is None else request.seed,
             image_index=None if request is None else request.image_index,
-            cut=self.placement.cut,
+            cut=self.placement.cut if run is None else run.placement.cut,
             fell_back=collected.fell_back,
             computed=dict(collected.computed),
             request_id=collected.request_id,
@@ -300,6 +307,7 @@ class Client:
             server_version=self._resources.server_version,
             hops=() if run is None else run.accounts,
             packing=dict(collected.packing),
+            plan=None if run is None or run.plan is None else run.plan.as_object(),
             warnings=() if request is None else self.warnings(request),
         )
 
@@ -316,12 +324,68 @@ class Client:
             raise InvalidRequest("server: name the server that has the request", field="server")
         return self._resources.connection(place)
 
-    def _begin(self, request: GenerateRequest, collected: Collected) -> PlacedRun:
-        """A request that fits the bundle, begun now."""
+    def plan(self, request: GenerateRequest, what_if: "WhatIf | None" = None) -> "PlacementPlan":
+        """Where the components of a request would run, and what each placement would take.
+
+        Runs nothing. Waits for the server's first answer.
+
+        Args:
+            request: what to make.
+            what_if: facts in the place of those that are known.
+
+        Raises:
+            InvalidRequest: the configuration chooses no placement, or names no server; or the
+                request does not fit the bundle.
+            CascadeError: the server does not answer, or does not fit.
+        """
+        self._owner.check("this client")
+        if self._planner is None:
+            raise InvalidRequest(
+                "plan: name a server, and set cut or placement to auto: else nothing is chosen",
+                field="server",
+            )
+        deadline = Deadline.after(self.config.timeout_s)
+        checked = check_request(self.bundle.manifest, request)
+        return self._planner.plan(checked, deadline, what_if=what_if)
+
+    def wait_ahead(self) -> None:
+        """Wait until what is opened and measured between requests is done; see `works_ahead`."""
+        if self._planner is not None:
+            self._planner.wait()
+
+    def _own_planner(self) -> "Planner | None":
+        """What chooses placements; None where they are given, or there is one place alone."""
+        if not self.config.is_auto or self.config.server is None:
+            return None
+        from runtime_client.planning.planner import Planner  # noqa: PLC0415
+
+        parts = self._parts
+        return Planner(parts.bundle, parts.config, parts.resources, parts.precisions)
+
+    def _begin(
+        self, request: GenerateRequest, collected: Collected, *, ends_there: bool = False
+    ) -> PlacedRun:
+        """A request that fits the bundle, begun now.
+
+        Args:
+            request: what to make.
+            collected: has its id.
+            ends_there: whether a server must make the end of it.
+        """
         self._owner.check("this client")
         deadline = Deadline.after(self.config.timeout_s)
         checked = check_request(self.bundle.manifest, request)
-        return PlacedRun(self._parts, checked, collected, deadline)
+        if self._planner is None:
+            return PlacedRun(self._parts, checked, collected, deadline)
+        try:
+            plan = self._planner.plan(checked, deadline, ends_there=ends_there)
+        except FALL_BACK_ON:
+            if self.config.fallback == "error":
+                raise
+            # At the default cut the request meets the same, and falls back as always.
+            return PlacedRun(self._parts, checked, collected, deadline)
+        parts = replace(self._parts, placement=self._planner.placement(plan, checked))
+        return PlacedRun(parts, checked, collected, deadline, plan)
 
     def _events(
         self, request: GenerateRequest, collected: Collected, runs: list[PlacedRun]
@@ -337,12 +401,25 @@ class Client:
             run = self._begin(request, collected)
             runs.append(run)
             progress = ProgressThrottle()
-            with closing(run.events()) as events:
+            with closing(self._watched(run)) as events:
                 for event in events:
                     if progress.passes(event):
                         yield event
                     self._owner.check("this request")
                     run.check_goes_on()
+
+    def _watched(self, run: PlacedRun) -> Generator[Event, None, None]:
+        """The events of a run; the planner learns from one that it planned."""
+        if self._planner is None or run.plan is None:
+            yield from run.events()
+            return
+        watched = self._planner.begin(run.plan, run.checked)
+        with closing(run.events()) as events:
+            for event in events:
+                self._planner.note(watched, event)
+                yield event
+        if not run.fell_back:
+            self._planner.finish(watched)
 
 
 @contextmanager
@@ -353,6 +430,19 @@ def naming_errors(request_id: str) -> Iterator[None]:
     except CascadeError as exc:
         exc.request_id = request_id
         raise
+
+
+def configured_placement(manifest: Manifest, config: ClientConfig) -> Placement:
+    """Where a configuration places a bundle's components, where none is chosen for a request.
+
+    Chosen ones fall back to the default cut; without a server there is nothing to choose.
+    """
+    cut, placed = config.cut, config.placed
+    if config.is_auto:
+        count = len(manifest.components)
+        cut = count if config.server is None else min(DEFAULT_CUT, count)
+        placed = None
+    return placement_of(manifest, int(cut), placed, config.server)
 
 
 def opened(bundle: Bundle | Path | str, signed_by: Path | None) -> Bundle:

@@ -37,6 +37,7 @@ FACE = {
     "Unauthenticated",
     "UnknownRequest",
     "VersionMismatch",
+    "Wish",
 }
 
 RUN = """

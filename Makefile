@@ -3,7 +3,7 @@
 #   make test    all tests: once without torch, once with it
 #   make networks   the exporter against every network in tests/export/foreign_networks
 #   make check   format, lint, types, import contracts, generated code and pages, the documents
-#   make wheels  the two packages, code and reference bundle, into build/wheels
+#   make wheels  the three packages, code, reference bundle and pixel cascade, into build/wheels
 #   make docs    the documents as a site in build/site, built without a network
 #   make large   a component of 2.7 GB made, opened and measured, then deleted; minutes, outside CI
 #   make soak    the long runs of docs/evidence/reliability-measurements.md, about 20 minutes; SOAK_MINUTES is the mixed load's part
@@ -11,6 +11,8 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PROMPT ?= a red apple, noto style
 SOAK_MINUTES ?= 5
+# Of the bundle emoji-pixels-1, raised with its weights.
+PIXELS_VERSION := 1.0.0
 SOAK   := build/soak
 TORCH_TESTS := tests/stages tests/export tests/packaging tests/cascade/commands/test_build_engines.py \
 	tests/documents tests/flags
@@ -52,8 +54,16 @@ rules: $(VENV)/.dev
 	$(VENV)/bin/python -m tests.documents.prose
 
 # For machines without a checkout: pip install 'edge_cascade-VERSION-py3-none-any.whl[cpu,server]' edge_cascade_emoji_1-*.whl
-wheels: | $(VENV)/bin/python
-	$(VENV)/bin/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir build/wheels . ./bundles
+wheels: build/pixels | $(VENV)/bin/python
+	$(VENV)/bin/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir build/wheels . ./bundles ./build/pixels
+
+# The reference bundle's package with another bundle in it: setuptools takes one name from one pyproject.toml.
+build/pixels: bundles/pyproject.toml $(wildcard bundles/emoji-pixels-1/*)
+	rm -rf $@
+	mkdir -p $@
+	cp -r bundles/LICENSE bundles/NOTICE bundles/emoji-pixels-1 $@
+	sed -e 's/emoji-1/emoji-pixels-1/g; s/emoji_1/emoji_pixels_1/g; s/the reference bundle/the pixel cascade/' \
+		-e 's/^version = .*/version = "$(PIXELS_VERSION)"/' bundles/pyproject.toml > $@/pyproject.toml
 
 # Strict, and not --quiet, which counts no warning: a link that leads nowhere, or a page that no menu has, fails it.
 docs: $(VENV)/.docs

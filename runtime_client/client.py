@@ -308,6 +308,7 @@ class Client:
             hops=() if run is None else run.accounts,
             packing=dict(collected.packing),
             plan=None if run is None or run.plan is None else run.plan.as_object(),
+            engine_seconds=dict(collected.engine_seconds),
             warnings=() if request is None else self.warnings(request),
         )
 

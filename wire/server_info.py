@@ -67,6 +67,8 @@ class Limits:
     """Requests of all callers in progress at once."""
     max_joined_bytes: int = 0
     """Largest message in fragments, either way; 0 where the server knows no fragments."""
+    max_resample: int = 0
+    """Largest `resample` of an edit; 0 where the server knows no edits, sizes or kept starts."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -220,6 +222,7 @@ def limits_message(limits: Limits) -> Any:
         max_linger_seconds=limits.max_linger_s,
         max_in_flight=limits.max_in_flight,
         max_joined_bytes=limits.max_joined_bytes,
+        max_resample=limits.max_resample,
     )
 
 
@@ -239,4 +242,5 @@ def read_limits(message: Any) -> Limits:
         max_linger_s=message.max_linger_seconds,
         max_in_flight=message.max_in_flight,
         max_joined_bytes=message.max_joined_bytes,
+        max_resample=message.max_resample,
     )

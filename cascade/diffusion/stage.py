@@ -31,6 +31,7 @@ from cascade.diffusion.thresholding import thresholded
 from cascade.diffusion.tiles import TiledEngine, on_canvas, tiling_of
 from cascade.diffusion.unconditional import null_inputs, with_null_half, with_other_half
 from cascade.engine import Engine
+from cascade.engine_clock import EngineClock
 from cascade.events import Backend, Event, Preview, Progress, StageFinished
 from cascade.graph_spec import NET
 from cascade.numerics.noise import AUGMENTATION, START, normals
@@ -105,7 +106,8 @@ class DiffusionStage:
         Raises:
             StageError: the network has no finite answer, or one of another shape.
         """
-        begun = time.perf_counter()
+        begun, clock = time.perf_counter(), EngineClock()
+        timed = self.with_engines(clock.on(self.engines))
         name = self._spec.name
         plan = request.plans.get(name) or resolve_options(self._spec, request.options.get(name))
         if self._is_wordless(handoff, plan) and not self._spec.guidance.taught:
@@ -115,7 +117,7 @@ class DiffusionStage:
         width, height = self._made(plan)
         runs = 1 if plan.own is None else plan.own.tiling.count
         picture = (..., slice(height), slice(width))
-        for step in self._sample(request, handoff, plan):
+        for step in timed._sample(request, handoff, plan):  # noqa: SLF001  the same class
             yield Progress(name, step.index * runs, step.total * runs)
             if request.wants_preview(step.index, step.total):
                 seen = subsampled(from_network(step.x0[picture]))
@@ -128,6 +130,7 @@ class DiffusionStage:
             Handoff(prompt=handoff.prompt, context=handoff.context, image=image),
             {name: time.perf_counter() - begun},
             self._computed,
+            clock.seconds,
         )
 
     def _sample(

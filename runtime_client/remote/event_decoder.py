@@ -95,7 +95,9 @@ class EventDecoder:
             # Of a picture, not of a prompt; the end of the stream has the total.
             seconds.pop("encode", None)
         self._stats.report(seconds)
-        return StageFinished(component.name, self._handoff, seconds, result.computed)
+        return StageFinished(
+            component.name, self._handoff, seconds, result.computed, result.engine_s
+        )
 
     def _finished(self, done: Done) -> Transferred:
         """What was transferred, once the server says that it is done."""

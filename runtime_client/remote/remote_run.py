@@ -107,6 +107,8 @@ class RemoteRun:
                     cancels.add(self._request_id)
                 for event in self._decoded_events(peer, policy):
                     if isinstance(event, Transferred):
+                        waited_s = event.seconds.get("download", 0.0)
+                        self._work.connection.speed.note(event.bytes_down, waited_s)
                         cancels.discard(self._request_id)
                     yield event
         except CascadeError as exc:
@@ -156,6 +158,7 @@ class RemoteRun:
             options=request.options,
             precisions=self._work.precisions,
             format=best_format(peer, self._work.connection.picture_format, largest_side(request)),
+            fewest_bytes=self._work.connection.speed.is_slow,
             previews=request.previews,
             preview_every=preview_steps(request, components),
             joins_fragments=True,

@@ -7,10 +7,11 @@ typed error that names the field. Knows the bundle's manifest and the limits; no
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from cascade.boundary import Context, Image, value_of
 from cascade.bundle.manifest import Manifest
-from cascade.bundle.starting_points import first_position
+from cascade.bundle.starting_points import StartKind, first_position
 from cascade.codecs.image import ImageFormat, decode_image
 from cascade.codecs.tensor import PackedTensor, unpack_tensor
 from cascade.cost import Cost
@@ -60,6 +61,8 @@ class RequestPlan:
     """What each component takes, by position from `first` to `last`."""
     format: ImageFormat
     """How the pictures travel back."""
+    fewest_bytes: bool = False
+    """Whether they are worth more time of encoding."""
 
     @property
     def steps(self) -> dict[int, int]:
@@ -165,6 +168,7 @@ class Admission:
                 for position in range(first, last + 1)
             },
             format=call.format,
+            fewest_bytes=call.fewest_bytes,
         )
 
     def likely_first(self, head: GenerateHead) -> int | None:
@@ -176,7 +180,7 @@ class Admission:
             ((i.width, i.height) for i in images if i and i.width == head.image_width), None
         )
         try:
-            return first_position(self._manifest, head.start, size, head.first_stage)
+            return first_position(self._manifest, begins_as(head.start), size, head.first_stage)
         except InvalidRequest:
             return None
 
@@ -212,7 +216,7 @@ class Admission:
             if call.start.own_picture:
                 check_named(call.first_stage)
                 size = None
-        return first_position(self._manifest, kind, size, call.first_stage)
+        return first_position(self._manifest, begins_as(kind), size, call.first_stage)
 
     def _start(self, call: GenerateCall, first: int, identity: str) -> Handoff:
         """What the work starts from."""
@@ -303,6 +307,11 @@ class Admission:
                     f"for: start the server with --precision {precision}, or ask for {here}",
                     field=f"precisions.{name}",
                 )
+
+
+def begins_as(kind: Literal["kept"] | StartKind) -> StartKind:
+    """What a start of the wire is to the component that begins with it."""
+    return "image" if kind == "kept" else kind
 
 
 def context_width(manifest: Manifest) -> int:

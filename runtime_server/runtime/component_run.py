@@ -90,7 +90,11 @@ class ComponentRun:
         if finished is None:
             raise StageError(f"{stage.names[-1]} ended without a result")
         seconds = without_waiting(finished.seconds, row.waited_s)
-        return replace(finished, seconds={**seconds, "queue": job.waited_s + row.waited_s})
+        return replace(
+            finished,
+            seconds={**seconds, "queue": job.waited_s + row.waited_s},
+            engine_s=max(0.0, finished.engine_s - row.waited_s),
+        )
 
     def _check_goes_on(self, job: Job) -> None:
         """Raise when the job is to end."""

@@ -3,6 +3,8 @@
 #   make test    all tests: once without torch, once with it
 #   make networks   the exporter against every network in tests/export/foreign_networks
 #   make check   format, lint, types, import contracts, generated code and pages, the documents
+#   make web    the page for browsers into clients/web/dist, for `cascade web`; needs Node.js 20
+#   make web-test   the web client's tests from nothing: npm, Envoy, and Chromium where it is installed
 #   make wheels  the three packages, code, reference bundle and pixel cascade, into build/wheels
 #   make docs    the documents as a site in build/site, built without a network
 #   make large   a component of 2.7 GB made, opened and measured, then deleted; minutes, outside CI
@@ -18,12 +20,13 @@ TORCH_TESTS := tests/stages tests/export tests/packaging tests/cascade/commands/
 	tests/documents tests/flags
 VENV   := .venv
 LIGHT  := $(VENV)/light
+WEB    := clients/web
 # Not compiled ahead: most modules of the large packages are never imported, and the rest compile when they are.
 PIP    := -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt
 # An environment may forbid to store what is compiled; then each of the processes that tests start would do it anew.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test check environments types rules wheels docs networks large soak protos pictures clean
+.PHONY: demo test check environments types rules wheels docs networks large soak protos pictures web web-test clean
 
 demo: $(VENV)/.runtime
 	$(VENV)/bin/cascade generate "$(PROMPT)" -o demo.png
@@ -94,6 +97,24 @@ soak: $(VENV)/.dev
 # Generated with the oldest tools we support; checked in.
 protos: $(VENV)/.dev
 	$(VENV)/bin/python -m tests.regenerate_protos
+
+# Contract to TypeScript needs protoc of grpcio-tools, which pins protobuf: no deps.
+$(VENV)/web/.runtime: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)/web
+	$(VENV)/web/bin/python $(PIP) -e '.[cpu,web]'
+	$(VENV)/web/bin/python $(PIP) --no-deps grpcio-tools
+	touch $@
+
+$(WEB)/node_modules/.installed: $(WEB)/package.json $(WEB)/package-lock.json
+	cd $(WEB) && npm ci
+	touch $@
+
+web: $(VENV)/web/.runtime $(WEB)/node_modules/.installed
+	cd $(WEB) && PYTHON=$(CURDIR)/$(VENV)/web/bin/python npm run --silent build
+
+web-test: web
+	$(VENV)/web/bin/python -m tests.web_errors --check
+	cd $(WEB) && npm run --silent types && PYTHON=$(CURDIR)/$(VENV)/web/bin/python npm run --silent test
 
 # The sheet of docs/pictures, drawn by the bundle in the checkout.
 pictures: $(VENV)/.runtime

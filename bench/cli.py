@@ -177,7 +177,7 @@ def prepared(args: argparse.Namespace, stack: ExitStack) -> Any:
     from bench.systems.cascade_system import CascadeChoice, OpenCascade, written
     from bench.workload import read_workload
     from cascade.bundle.bundle import open_bundle
-    from runtime_client.client import configured_placement
+    from runtime_client.placement_chooser import configured_placement
 
     plan, link, config = plan_of(args), link_of(args), config_of(args)
     check_link(link, config)

@@ -5,9 +5,10 @@ request needs (gRPC, ONNX Runtime, samplers, pictures) is imported by the first 
 `resources`). Knows no screen and no file but the bundle.
 """
 
+import copy
 import time
 import uuid
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -15,21 +16,23 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from cascade.bundle.bundle import Bundle, open_bundle
-from cascade.bundle.manifest import Manifest
 from cascade.diffusion.request_options import DiffusionOptions
+from cascade.edit import Edit
 from cascade.errors import CascadeError, InvalidRequest, TransportError
 from cascade.events import Accepted, Event, ProgressThrottle
 from cascade.families import family_of, warnings_of
-from cascade.request import GenerateRequest
+from cascade.request import GenerateRequest, KeptPicture
 from cascade.system.owning_process import OwningProcess
 from cascade.tuning.plan import requested_precisions
 from cascade.types import ImageU8
-from runtime_client.config import DEFAULT_CUT, ClientConfig, check_leaves_work
+from runtime_client.config import ClientConfig, check_leaves_work
 from runtime_client.deadline import Deadline
+from runtime_client.ending import Ending
 from runtime_client.local.local_times import LocalTimes
 from runtime_client.many_requests import in_parallel
-from runtime_client.placed_run import FALL_BACK_ON, ClientParts, PlacedRun
-from runtime_client.placement import HERE, THERE, Placement, placement_of
+from runtime_client.placed_run import ClientParts, PlacedRun
+from runtime_client.placement import HERE, THERE
+from runtime_client.placement_chooser import PlacementChooser, configured_placement
 from runtime_client.request_checks import check_request
 from runtime_client.resources import ClientResources
 from runtime_client.result import PRIVATE, SERVER, Collected, Result
@@ -37,7 +40,6 @@ from runtime_client.result import PRIVATE, SERVER, Collected, Result
 if TYPE_CHECKING:
     from cascade.family import PlanWarning
     from runtime_client.planning.placement_plan import PlacementPlan, WhatIf
-    from runtime_client.planning.planner import Planner
     from runtime_client.remote.connection import Connection
 
 OnEvent = Callable[[Event], None]
@@ -73,6 +75,8 @@ class Client:
         self.placement = configured_placement(manifest, self.config)
         """Where components run; chosen anew for each request where the configuration says so."""
         self._owner = OwningProcess()
+        self.ending: Ending | None = None
+        """Of the calls of this view, see `ended_by`; None ends none."""
         self._resources = ClientResources(self.bundle, self.config, self.placement)
         self._parts = ClientParts(
             bundle=self.bundle,
@@ -82,7 +86,7 @@ class Client:
             precisions=requested_precisions(manifest, options),
             local_times=LocalTimes(manifest, options),
         )
-        self._planner = self._own_planner()
+        self._chooser = PlacementChooser(self._parts)
 
     def generate(
         self,
@@ -91,15 +95,26 @@ class Client:
         seed: int = 0,
         image_index: int = 0,
         options: Mapping[str, DiffusionOptions] | None = None,
+        edit: Edit | None = None,
         on_event: OnEvent | None = None,
     ) -> Result:
         """One picture from a prompt; `run` takes a whole request.
+
+        Args:
+            prompt: what it shows.
+            seed: 0 to 2^64 - 1.
+            image_index: which picture of that seed.
+            options: of components, by name.
+            edit: a picture of one's own that it is made of: image-to-image, and inpainting with a
+                mask. Its middle is taken, at the size of the first stage; with a mask at that of
+                the last stage whose pictures are not larger.
+            on_event: called with every event as it happens.
 
         Raises:
             CascadeError: see `run`.
         """
         request = GenerateRequest(
-            prompt=prompt, seed=seed, image_index=image_index, options=options or {}
+            prompt=prompt, seed=seed, image_index=image_index, options=options or {}, edit=edit
         )
         return self.run(request, on_event=on_event)
 
@@ -131,6 +146,34 @@ class Client:
         request = GenerateRequest(
             picture=picture, own_picture=True, prompt=prompt, seed=seed, first_stage=first_stage
         )
+        return self.run(request, on_event=on_event)
+
+    def upscale_kept(
+        self,
+        kept: KeptPicture,
+        *,
+        prompt: str | None = None,
+        seed: int = 0,
+        options: Mapping[str, DiffusionOptions] | None = None,
+        on_event: OnEvent | None = None,
+    ) -> Result:
+        """A picture that the server kept, larger again, by the stages after the one that made it.
+
+        With the prompt, seed and options of the finished request it comes to the same pixels.
+
+        Args:
+            kept: the finished request, and the component whose picture is meant.
+            prompt: what it shows, where the stages take words; None for no words.
+            seed: 0 to 2^64 - 1.
+            options: of components, by name: another augmentation, other steps.
+            on_event: called with every event as it happens.
+
+        Raises:
+            UnknownRequest: the server keeps no such picture (any more).
+            InvalidRequest: the first of the stages runs on this machine.
+            CascadeError: see `run`.
+        """
+        request = GenerateRequest(kept=kept, prompt=prompt, seed=seed, options=options or {})
         return self.run(request, on_event=on_event)
 
     def run(self, request: GenerateRequest, *, on_event: OnEvent | None = None) -> Result:
@@ -209,13 +252,15 @@ class Client:
             UnknownRequest: the server knows nothing of that id (any more).
             CascadeError: what the work failed with, or see `run`.
         """
-        deadline = Deadline.after(self.config.timeout_s)
+        deadline = self._deadline()
         from runtime_client.remote.resumed_request import ResumedRequest  # noqa: PLC0415
 
         collected = Collected(request_id=request_id)
         with naming_errors(request_id):
             connection = self._connect_to_named()
             run = ResumedRequest(connection, self.bundle.manifest, request_id, deadline)
+            if self.ending is not None:
+                self.ending.watch(run)
             self._collect(run.events(), collected, on_event)
         # Spent before, and not by this call.
         components = self.bundle.manifest.components
@@ -251,14 +296,25 @@ class Client:
         components = [self.bundle.manifest.components[at] for at in checked.positions]
         return warnings_of(components, checked.request)
 
+    def ended_by(self, ending: Ending) -> "Client":
+        """The same client, whose calls another thread can end.
+
+        Args:
+            ending: of one call; asked for, the call raises `Cancelled` within a step.
+
+        Returns:
+            A view that shares everything with this one, and is not closed by itself.
+        """
+        view = copy.copy(self)
+        view.ending = ending
+        return view
+
     def close(self) -> None:
         """End what is in progress, the private server included, and release everything."""
         if self._owner.is_this:
-            if self._planner is not None:
-                self._planner.stop()
+            self._chooser.stop()
             self._resources.close()
-            if self._planner is not None:
-                self._planner.close()
+            self._chooser.close()
 
     def __enter__(self) -> Self:
         """The client itself."""
@@ -340,28 +396,12 @@ class Client:
             CascadeError: the server does not answer, or does not fit.
         """
         self._owner.check("this client")
-        if self._planner is None:
-            raise InvalidRequest(
-                "plan: name a server, and set cut or placement to auto: else nothing is chosen",
-                field="server",
-            )
-        deadline = Deadline.after(self.config.timeout_s)
         checked = check_request(self.bundle.manifest, request)
-        return self._planner.plan(checked, deadline, what_if=what_if)
+        return self._chooser.plan(checked, self._deadline(), what_if)
 
     def wait_ahead(self) -> None:
         """Wait until what is opened and measured between requests is done; see `works_ahead`."""
-        if self._planner is not None:
-            self._planner.wait()
-
-    def _own_planner(self) -> "Planner | None":
-        """What chooses placements; None where they are given, or there is one place alone."""
-        if not self.config.is_auto or self.config.server is None:
-            return None
-        from runtime_client.planning.planner import Planner  # noqa: PLC0415
-
-        parts = self._parts
-        return Planner(parts.bundle, parts.config, parts.resources, parts.precisions)
+        self._chooser.wait()
 
     def _begin(
         self, request: GenerateRequest, collected: Collected, *, ends_there: bool = False
@@ -374,19 +414,16 @@ class Client:
             ends_there: whether a server must make the end of it.
         """
         self._owner.check("this client")
-        deadline = Deadline.after(self.config.timeout_s)
+        deadline = self._deadline()
         checked = check_request(self.bundle.manifest, request)
-        if self._planner is None:
-            return PlacedRun(self._parts, checked, collected, deadline)
-        try:
-            plan = self._planner.plan(checked, deadline, ends_there=ends_there)
-        except FALL_BACK_ON:
-            if self.config.fallback == "error":
-                raise
-            # At the default cut the request meets the same, and falls back as always.
-            return PlacedRun(self._parts, checked, collected, deadline)
-        parts = replace(self._parts, placement=self._planner.placement(plan, checked))
-        return PlacedRun(parts, checked, collected, deadline, plan)
+        run = self._chooser.run(checked, collected, deadline, ends_there=ends_there)
+        if self.ending is not None:
+            self.ending.watch(run)
+        return run
+
+    def _deadline(self) -> Deadline:
+        """When a call that begins now must be over."""
+        return Deadline.after(self.config.timeout_s, ending=self.ending)
 
     def _events(
         self, request: GenerateRequest, collected: Collected, runs: list[PlacedRun]
@@ -402,25 +439,12 @@ class Client:
             run = self._begin(request, collected)
             runs.append(run)
             progress = ProgressThrottle()
-            with closing(self._watched(run)) as events:
+            with closing(self._chooser.events(run)) as events:
                 for event in events:
                     if progress.passes(event):
                         yield event
                     self._owner.check("this request")
                     run.check_goes_on()
-
-    def _watched(self, run: PlacedRun) -> Generator[Event, None, None]:
-        """The events of a run; the planner learns from one that it planned."""
-        if self._planner is None or run.plan is None:
-            yield from run.events()
-            return
-        watched = self._planner.begin(run.plan, run.checked)
-        with closing(run.events()) as events:
-            for event in events:
-                self._planner.note(watched, event)
-                yield event
-        if not run.fell_back:
-            self._planner.finish(watched)
 
 
 @contextmanager
@@ -431,19 +455,6 @@ def naming_errors(request_id: str) -> Iterator[None]:
     except CascadeError as exc:
         exc.request_id = request_id
         raise
-
-
-def configured_placement(manifest: Manifest, config: ClientConfig) -> Placement:
-    """Where a configuration places a bundle's components, where none is chosen for a request.
-
-    Chosen ones fall back to the default cut; without a server there is nothing to choose.
-    """
-    cut, placed = config.cut, config.placed
-    if config.is_auto:
-        count = len(manifest.components)
-        cut = count if config.server is None else min(DEFAULT_CUT, count)
-        placed = None
-    return placement_of(manifest, int(cut), placed, config.server)
 
 
 def opened(bundle: Bundle | Path | str, signed_by: Path | None) -> Bundle:

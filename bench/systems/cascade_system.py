@@ -22,9 +22,10 @@ from cascade.tuning.plan import plan_here
 from cascade.types import ImageU8
 from runtime_client.cli.picture_file import write_picture
 from runtime_client.cli.picture_format import encode_picture, format_of
-from runtime_client.client import Client, configured_placement
+from runtime_client.client import Client
 from runtime_client.config import ClientConfig
 from runtime_client.local.private_server import PrivateServer
+from runtime_client.placement_chooser import configured_placement
 from runtime_client.result import HERE, Result
 
 WriteFile = Callable[[ImageU8], None]

@@ -49,9 +49,10 @@ from runtime_client.cli.time_table import (
     render_hops,
     rows,
 )
-from runtime_client.client import Client, configured_placement
+from runtime_client.client import Client
 from runtime_client.config import ClientConfig
 from runtime_client.placement import HERE, THERE
+from runtime_client.placement_chooser import configured_placement
 from runtime_client.result import HopAccount, Result
 
 

@@ -21,8 +21,11 @@ from wire.limits import MAX_LINGER_S
 
 Fallback = Literal["error", "local"]
 FALLBACKS: tuple[Fallback, ...] = ("error", "local")
-PictureFormat = Literal["auto", "raw", "webp", "png"]
-PICTURE_FORMATS: tuple[PictureFormat, ...] = ("auto", "raw", "webp", "png")
+PictureFormat = Literal["auto", "raw", "webp", "png", "webp90", "jpeg", "avif"]
+PICTURE_FORMATS: tuple[PictureFormat, ...] = (
+    "auto", "raw", "webp", "png", "webp90", "jpeg", "avif",
+)  # fmt: skip
+LOSSY_FORMATS: tuple[PictureFormat, ...] = ("webp90", "jpeg", "avif")
 DEFAULT_CUT = 2
 DEFAULT_TIMEOUT_S = 300.0
 MAX_TIMEOUT_S = 7 * 24 * 3600.0
@@ -80,8 +83,9 @@ class ClientConfig:
     while a call is open. Servers close connections that ping more often than every 5 s, which is
     two thirds of it."""
     picture_format: PictureFormat = "auto"
-    """How a server sends pictures, always without loss: `auto` takes raw pixels from a server on
-    this machine, else WebP. Behind a tunnel that ends here name `webp`."""
+    """How a server sends pictures: `auto` takes raw pixels from a server on this machine, else WebP
+    without loss. Behind a tunnel that ends here name `webp`. `webp90`, `jpeg` and `avif` lose
+    pixels, and are only used for what no further component begins with."""
     tls: bool = False
     """Encrypt the connection to `server`."""
     ca_file: Path | None = None
@@ -132,12 +136,7 @@ class ClientConfig:
             raise InvalidRequest(
                 f"fallback: expected error or local, got {self.fallback!r}", field="fallback"
             )
-        if self.picture_format not in PICTURE_FORMATS:
-            raise InvalidRequest(
-                f"picture_format: expected {', '.join(PICTURE_FORMATS)}, got "
-                f"{self.picture_format!r}",
-                field="picture_format",
-            )
+        check_picture_format(self)
         if not 0 < self.timeout_s <= MAX_TIMEOUT_S:
             raise InvalidRequest(
                 f"timeout_s: expected more than 0 seconds and at most {MAX_TIMEOUT_S:.0f} "
@@ -193,6 +192,21 @@ def check_address(address: str, field: str = "server") -> None:
     _, port = split_address(address, field, ANY_FORM)
     if port == 0:
         raise InvalidRequest(f"{field}: expected {ANY_FORM}, got {address!r}", field=field)
+
+
+def check_picture_format(config: ClientConfig) -> None:
+    """Raise `InvalidRequest` for a format that is none, or that loses what a fallback needs."""
+    if config.picture_format not in PICTURE_FORMATS:
+        raise InvalidRequest(
+            f"picture_format: expected {', '.join(PICTURE_FORMATS)}, got {config.picture_format!r}",
+            field="picture_format",
+        )
+    if config.picture_format in LOSSY_FORMATS and config.fallback == "local":
+        raise InvalidRequest(
+            f"picture_format: {config.picture_format} loses pixels, and with fallback local the "
+            "rest would begin with such a picture: choose webp, or leave fallback out",
+            field="picture_format",
+        )
 
 
 def check_places(placement: Mapping[str, str]) -> None:

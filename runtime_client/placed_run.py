@@ -341,6 +341,7 @@ class PlacedRun:
         return RequestIdentity(
             request_id=f"{self._collected.request_id}{own}",
             on_disconnect=DisconnectPolicy(detach=detached, linger_s=linger_s),
+            goes_on=hop.positions[-1] < self._checked.last,
             is_placed=not self._parts.placement.is_cut,
         )
 

@@ -71,6 +71,8 @@ class Result:
     engine_seconds: Mapping[str, float] = field(default_factory=dict)
     """By stage: seconds of its own that its engines ran; the rest is the host's. None is there of a
     server from before it said so."""
+    sent_as: str = ""
+    """The format in which a server sent the last picture, where it loses pixels; else empty."""
     warnings: "tuple[PlanWarning, ...]" = ()
     """Runs that started in the middle of their schedule: see `cascade.diffusion.run_start`."""
 

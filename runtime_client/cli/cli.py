@@ -27,7 +27,7 @@ from runtime_client.cli.contradictions import refuse_contradictions
 from runtime_client.cli.edit_flags import add_edit_flags, edit_of
 from runtime_client.cli.placement_flags import add_chosen_placement_flags, with_placement
 from runtime_client.cli.upscale_cli import register_upscale
-from runtime_client.config import DEFAULT_LINGER_S, FALLBACKS, ClientConfig
+from runtime_client.config import DEFAULT_LINGER_S, FALLBACKS, PICTURE_FORMATS, ClientConfig
 
 PREVIEWS = 8
 OUTPUT_HELP = "the picture: .png, .webp, .jpg, .avif, or - for a PNG on standard output"
@@ -73,6 +73,7 @@ def register_generate(subparsers: "argparse._SubParsersAction[argparse.ArgumentP
     add("--json", action="store_true", help="print one JSON object instead of the table, of an error too (default: off)")
     add("-q", "--quiet", action="store_true", help="no progress and no table (default: off)")
     add("--linger", type=float, metavar="S", help=f"how long a server on the network works on when the connection is lost, so that it can be resumed (default: {DEFAULT_LINGER_S:g})")
+    add("--format", choices=PICTURE_FORMATS, default="auto", help="how servers send pictures: auto is without loss, as are raw, webp and png; webp90, jpeg and avif take fewer bytes and lose pixels (default: auto)")
     add("--detach", action="store_true", help="leave the rest to --server, print the request id and end; see `cascade fetch` (default: off)")
     # fmt: on
     add_edit_flags(parser)
@@ -196,6 +197,7 @@ def config_of(args: argparse.Namespace) -> ClientConfig:
         engine=args.engine,
         precision=args.precision,
         fallback=args.fallback,
+        picture_format=args.format,
         linger_s=DEFAULT_LINGER_S if args.linger is None else args.linger,
     )
 

@@ -207,6 +207,12 @@ def check_picture_format(config: ClientConfig) -> None:
             "rest would begin with such a picture: choose webp, or leave fallback out",
             field="picture_format",
         )
+    if config.picture_format in LOSSY_FORMATS and config.is_auto:
+        raise InvalidRequest(
+            f"picture_format: {config.picture_format} loses pixels of what a server makes, and "
+            f"with {AUTO} that differs from request to request: choose webp, or give the cut",
+            field="picture_format",
+        )
 
 
 def check_places(placement: Mapping[str, str]) -> None:

@@ -164,5 +164,7 @@ def test_a_wish_needs_a_choice() -> None:
         Client("nowhere", cut="best")
     with pytest.raises(InvalidRequest, match="placement: expected places by name, or auto"):
         Client("nowhere", placement="best")
+    with pytest.raises(InvalidRequest, match="picture_format: jpeg loses pixels"):
+        Client("nowhere", cut="auto", picture_format="jpeg")
     with pytest.raises(InvalidRequest, match="within: expected more than 0"):
         Wish(within_s=0)

@@ -16,6 +16,7 @@ from cascade.system.bounded_files import read_setting
 from cascade.tuning.options import EngineOptions, parse_engine_options
 from runtime_client.credentials import check_token
 from runtime_client.placement import HERE, THERE, Hop
+from runtime_client.wish import Wish
 from wire.limits import MAX_LINGER_S
 
 Fallback = Literal["error", "local"]
@@ -45,12 +46,19 @@ class ClientConfig:
 
     server: str | None = None
     """`host:port` or `unix:PATH`; None starts a private server where the cut needs one."""
-    cut: int = DEFAULT_CUT
-    """How many components run here; the number of components means that no server is needed."""
-    placement: Mapping[str, str] | None = None
+    cut: int | Literal["auto"] = DEFAULT_CUT
+    """How many components run here; the number of components means that no server is needed.
+    `auto` chooses for each request what `wish` asks for, and runs everything here where no server
+    is named."""
+    placement: Mapping[str, str] | Literal["auto"] | None = None
     """Where each component runs, by name: `here`, `there` (on `server`, or the private one), or the
-    address of another server; `*` places every component that is not named. None lets `cut`
-    decide, which is otherwise not read. TLS and token are the same for every server."""
+    address of another server; `*` places every component that is not named. `auto` chooses as for
+    `cut`, among all mixtures of `here` and `there`. None lets `cut` decide, which is otherwise not
+    read. TLS and token are the same for every server."""
+    wish: Wish = field(default_factory=Wish)
+    """What `auto` chooses by: the least time unless it says otherwise."""
+    works_ahead: bool = True
+    """With `auto`, whether this client opens components and measures its link between requests."""
     threads: int = 0
     """Threads of one engine run here; 0 takes one per core."""
     engine: str = AUTO
@@ -101,14 +109,23 @@ class ClientConfig:
     @property
     def addresses(self) -> tuple[str, ...]:
         """Of every server that is named, each once."""
-        placed = (self.placement or {}).values()
+        placed = (self.placed or {}).values()
         named = [self.server, *(place for place in placed if place not in (HERE, THERE))]
         return tuple(dict.fromkeys(address for address in named if address is not None))
 
+    @property
+    def is_auto(self) -> bool:
+        """Whether each request's placement is chosen for it."""
+        return AUTO in (self.cut, self.placement)
+
+    @property
+    def placed(self) -> Mapping[str, str] | None:
+        """The placement by name; None where a cut says it, or it is chosen."""
+        return None if self.placement is None or isinstance(self.placement, str) else self.placement
+
     def __post_init__(self) -> None:
         """Check every choice on its own."""
-        if self.cut < 0:
-            raise InvalidRequest(f"cut: expected 0 or more, got {self.cut}", field="cut")
+        check_choice(self)
         if not 0 <= self.threads <= MAX_THREADS:
             raise InvalidRequest(
                 f"threads: expected 0 to {MAX_THREADS}, got {self.threads}", field="threads"
@@ -144,8 +161,28 @@ class ClientConfig:
             )
         if self.server is not None:
             check_address(self.server)
-        check_places(self.placement or {})
+        check_places(self.placed or {})
         check_security(self)
+
+
+def check_choice(config: ClientConfig) -> None:
+    """Raise `InvalidRequest` unless cut, placement and wish go together."""
+    if isinstance(config.cut, str) and config.cut != AUTO:
+        raise InvalidRequest(
+            f"cut: expected 0 or more, or {AUTO}, got {config.cut!r:.80}", field="cut"
+        )
+    if isinstance(config.cut, int) and config.cut < 0:
+        raise InvalidRequest(f"cut: expected 0 or more, got {config.cut}", field="cut")
+    if isinstance(config.placement, str) and config.placement != AUTO:
+        raise InvalidRequest(
+            f"placement: expected places by name, or {AUTO}, got {config.placement!r:.80}",
+            field="placement",
+        )
+    if config.wish != Wish() and not config.is_auto:
+        raise InvalidRequest(
+            f"wish: it chooses where cut or placement is {AUTO}; set one of them, or leave it out",
+            field="wish",
+        )
 
 
 def check_address(address: str, field: str = "server") -> None:
@@ -168,6 +205,12 @@ def check_picture_format(config: ClientConfig) -> None:
         raise InvalidRequest(
             f"picture_format: {config.picture_format} loses pixels, and with fallback local the "
             "rest would begin with such a picture: choose webp, or leave fallback out",
+            field="picture_format",
+        )
+    if config.picture_format in LOSSY_FORMATS and config.is_auto:
+        raise InvalidRequest(
+            f"picture_format: {config.picture_format} loses pixels of what a server makes, and "
+            f"with {AUTO} that differs from request to request: choose webp, or give the cut",
             field="picture_format",
         )
 

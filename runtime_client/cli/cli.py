@@ -25,7 +25,7 @@ from cascade.types import ImageU8
 from runtime_client.cli.connection_flags import add_connection_flags, connection_config
 from runtime_client.cli.contradictions import refuse_contradictions
 from runtime_client.cli.edit_flags import add_edit_flags, edit_of
-from runtime_client.cli.placement_flags import add_placement_flags, cut_by
+from runtime_client.cli.placement_flags import add_chosen_placement_flags, with_placement
 from runtime_client.cli.upscale_cli import register_upscale
 from runtime_client.config import DEFAULT_LINGER_S, FALLBACKS, PICTURE_FORMATS, ClientConfig
 
@@ -77,7 +77,7 @@ def register_generate(subparsers: "argparse._SubParsersAction[argparse.ArgumentP
     add("--detach", action="store_true", help="leave the rest to --server, print the request id and end; see `cascade fetch` (default: off)")
     # fmt: on
     add_edit_flags(parser)
-    add_placement_flags(parser)
+    add_chosen_placement_flags(parser)
     add_connection_flags(
         parser, "host:port or unix:PATH (default: start a private server where the cut needs one)"
     )
@@ -192,8 +192,7 @@ def output_of(args: argparse.Namespace) -> Path | None:
 def config_of(args: argparse.Namespace) -> ClientConfig:
     """The client's configuration from the command line."""
     return replace(
-        connection_config(args),
-        cut=cut_by(args),
+        with_placement(connection_config(args), args),
         threads=args.threads,
         engine=args.engine,
         precision=args.precision,

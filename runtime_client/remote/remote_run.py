@@ -131,6 +131,7 @@ class RemoteRun:
         """Send the call, and decode what comes up to the end."""
         with self._stats.timed_packing(PACK):
             image = self._encoded_image()
+        self._stats.picture_bytes = 0 if image is None else len(image.data)
         handle = self._uploaded_handle()
         start = self._start(None, image)
         inline = None

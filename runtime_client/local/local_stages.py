@@ -5,13 +5,14 @@ requests.
 """
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import cast
 
 from cascade.bundle.bundle import Bundle
 from cascade.engine import Engine
 from cascade.engines.factory import EngineChoice, open_engine
+from cascade.errors import Cancelled
 from cascade.stage import EngineStage, Stage
 from cascade.stage_factory import open_stage
 from cascade.tuning.memory_needs import check_fits
@@ -108,6 +109,24 @@ class LocalStages:
         self._options = engine_options
         self._lock = threading.Lock()
         self._open: dict[int, EngineStage] = {}
+        self._closed = False
+
+    def open(self, positions: Sequence[int]) -> None:
+        """Open components side by side: while one compiles its graph, the next reads its file.
+
+        Raises:
+            CascadeError: see `at`; those that could be opened stay open.
+        """
+        with self._lock:
+            if self._closed:
+                raise Cancelled("the client was closed")
+            missing = [position for position in positions if position not in self._open]
+            with ThreadPoolExecutor(max(1, len(missing)), "open") as pool:
+                opening = {at: pool.submit(self._open_stage, at) for at in missing}
+            opened = [at for at in missing if opening[at].exception() is None]
+            self._open |= {at: opening[at].result() for at in opened}
+        for future in opening.values():
+            future.result()
 
     def at(self, position: int, deadline: Deadline) -> Stage:
         """The component at that position, for one request.
@@ -138,6 +157,7 @@ class LocalStages:
     def close(self) -> None:
         """Release every engine."""
         with self._lock:
+            self._closed = True
             for stage in self._open.values():
                 stage.close()
             self._open.clear()

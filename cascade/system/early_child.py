@@ -50,7 +50,8 @@ class EarlyChild:
         line = json.dumps(list(words)).encode() + b"\n"
         pipe = self.process.stdin
         if pipe is not None and len(line) <= LONGEST_LINE:
-            with contextlib.suppress(OSError):
+            # It has ended, or somebody closed the pipe.
+            with contextlib.suppress(OSError, ValueError):
                 pipe.write(line)
                 pipe.flush()
                 return True

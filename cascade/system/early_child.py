@@ -107,7 +107,9 @@ def read_line(descriptor: int) -> bytes:
 def wait_and_become(modules: Sequence[str]) -> int:
     """The child's whole life; returns the exit code."""
     for module in modules:
-        import_module(module)
+        # What is not installed the command says better, once it is known.
+        with contextlib.suppress(ImportError):
+            import_module(module)
     line = read_line(0)
     if not line:
         return 0

@@ -15,7 +15,7 @@ from cascade.system.early_child import (
 
 def test_it_becomes_the_command_that_it_is_given() -> None:
     """A command that fails says so on the child's standard error, with its exit code."""
-    child = EarlyChild(["json"])
+    child = EarlyChild(["json", "no.such.module"])
     assert child.become(["inspect", "/nowhere/at/all"])
     _, words = child.process.communicate()
     assert child.process.returncode == 2

@@ -37,6 +37,6 @@ def max_joined_bytes(largest_picture: int) -> int:
     Args:
         largest_picture: width and height in pixels of the largest picture that can be in it.
     """
-    # Raw pixels are the largest form of a picture, three bytes each; one message more is for all
-    # else.
-    return 3 * largest_picture**2 + MAX_MESSAGE_BYTES
+    # Raw pixels are the largest form of a picture, three bytes each. A request may hold a picture
+    # to start from, one that is edited and its mask, none larger; one message more is for all else.
+    return 2 * 3 * largest_picture**2 + largest_picture**2 // 8 + MAX_MESSAGE_BYTES

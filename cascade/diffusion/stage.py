@@ -16,6 +16,7 @@ from cascade.boundary import Context, Image, value_of
 from cascade.codecs.image import from_network, subsampled, to_network
 from cascade.diffusion.conditioning import augment, upsample
 from cascade.diffusion.denoiser import Denoiser, EngineDenoiser
+from cascade.diffusion.edited_run import edited, put_back
 from cascade.diffusion.guidance import ConstantGuidance, GuidedDenoiser
 from cascade.diffusion.options import (
     SamplingOptions,
@@ -138,7 +139,8 @@ class DiffusionStage:
         if self._is_wordless(handoff, plan) and not self._spec.guidance.taught:
             # Nothing to be guided by: the second half of every run would be the first.
             plan = replace(plan, weight=ConstantGuidance(1.0))
-        image = None
+        # An edit of strength 0 takes no step.
+        image = plan.edit.picture if plan.edit is not None and not plan.evaluations else None
         width, height = self._made(plan)
         runs = 1 if plan.own is None else plan.own.tiling.count
         picture = (..., slice(height), slice(width))
@@ -149,7 +151,7 @@ class DiffusionStage:
                 yield Preview(name, step.index * runs, seen)
             # Only the last step's `x_t` is a picture; before it, it is noise and picture.
             if step.index == step.total:
-                image = from_network(step.x_t[picture])
+                image = put_back(from_network(step.x_t[picture]), plan.edit)
         yield StageFinished(
             name,
             Handoff(prompt=handoff.prompt, context=handoff.context, image=image),
@@ -191,7 +193,7 @@ class DiffusionStage:
             gamma=spec.gamma,
             first_time=first_time(spec.schedule),
         )
-        return sample(spec.sampler, inputs)
+        return sample(spec.sampler, inputs) if plan.edit is None else edited(spec, inputs, plan)
 
     def _made(self, plan: SamplingOptions) -> tuple[int, int]:
         """Width and height of the picture that a run makes."""

@@ -30,6 +30,13 @@ OWN_PRECISIONS: Mapping[EngineKind, frozenset[Precision]] = {
 }
 """What each engine makes of a float32 graph; every other precision needs a file of its own."""
 
+BLOCK_KINDS: Mapping[Precision, frozenset[EngineKind]] = {
+    Precision.INT8_BLOCK: frozenset({EngineKind.ORT}),
+    Precision.INT4_BLOCK: frozenset({EngineKind.ORT, EngineKind.OPENVINO}),
+}
+"""Engines that read files of weights in blocks. OpenVINO multiplies 8-bit blocks by floats, ONNX
+Runtime by 8-bit activations: they would make different pictures of one precision."""
+
 PROCESSOR_HALVES: Mapping[EngineKind, Mapping[Precision, frozenset[str]]] = {
     EngineKind.OPENVINO: {
         Precision.BF16: frozenset({"avx512_bf16", "amx_bf16"}),
@@ -58,6 +65,11 @@ PROVIDER_LIBRARIES = {
     EngineKind.ORT_TENSORRT: "capi/*onnxruntime_providers_tensorrt*",
 }
 """Part of the package in builds of ONNX Runtime that know GPUs."""
+
+
+def reads_files(kind: EngineKind, precision: Precision) -> bool:
+    """Whether an engine reads files of a precision, where a bundle has one."""
+    return precision not in BLOCK_KINDS or kind in BLOCK_KINDS[precision]
 
 
 def installed_kinds() -> tuple[EngineKind, ...]:

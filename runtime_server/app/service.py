@@ -38,7 +38,7 @@ from wire.contexts import (
 from wire.fragments import decode_fragment
 from wire.generate_call import GenerateCall, decode_generate, decode_head, find_request_id
 from wire.server_info import ServerInfo, decode_info_request, encode_info
-from wire.starts import PromptStart, ResumeStart
+from wire.starts import ImageStart, KeptStart, PromptStart, ResumeStart
 
 Handler = Callable[[bytes, Any], Awaitable[Any]]
 
@@ -176,6 +176,12 @@ class CascadeService:
                 core.admission.check_bundle(call.bundle_id)
                 return generation.requests.resume(key, call.results_held)
         with self._counting_refusals():
+            if isinstance(call.start, KeptStart):
+                core.admission.check_bundle(call.bundle_id)
+                found = generation.requests.kept_start(key, call.start)
+                if not isinstance(found, ImageStart):
+                    return found
+                call = replace(call, start=found)
             plan, meaning = await asyncio.to_thread(plan_of, core, call, key.identity)
         # From here to the subscription without a pause, so that no duplicate comes between.
         return generation.requests.submit(

@@ -111,7 +111,7 @@ class ComponentRun:
                 # A caller's own picture takes several runs between two events.
                 units = max(1, event.done - job.steps_done)
                 job.steps_done = event.done
-            elif not isinstance(event, StageFinished) or job.steps_done:
+            elif not isinstance(event, StageFinished) or job.steps_done or not job.units:
                 return
             key = RoleKey(job.position, row.last_role)
             self.forecast.note(key, seconds / units, self.clock())

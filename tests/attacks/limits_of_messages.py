@@ -13,6 +13,7 @@ import numpy as np
 from cascade.codecs.image import encode_image
 from cascade.codecs.tensor import MAX_ELEMENTS, MAX_RANK, PackedTensor, unpack_tensor
 from cascade.diffusion.request_options import MAX_GUIDANCE, MAX_STEPS
+from cascade.edit import MAX_RESAMPLE
 from cascade.errors import InvalidRequest
 from cascade.families import MAX_OWN_PIXELS, MAX_OWN_SIDE, check_own_size
 from cascade.request import (
@@ -21,6 +22,7 @@ from cascade.request import (
     MAX_PREVIEWS,
     MAX_PROMPT_CHARACTERS,
     MAX_SEED,
+    MAX_SIDE,
     GenerateRequest,
 )
 from protos.cascade.v1 import cascade_pb2 as pb
@@ -28,7 +30,7 @@ from runtime_client.remote.transport import Security, Transport
 from runtime_server.admission.checks import MAX_ENCODED_IMAGE_BYTES
 from runtime_server.protocol.status import MAX_MESSAGE_CHARACTERS, status_of
 from tests.attacks.limits import OK, Ground, Limit, answer_of, generated, once, raised_by
-from tests.support.serving import SERVICE, tensor_message
+from tests.support.serving import SERVICE, raw_image, tensor_message
 from tests.support.tiny_bundle import MAX_TOKENS, WIDTH
 from wire.contexts import HANDLE_BYTES
 from wire.limits import (
@@ -158,6 +160,16 @@ def told(ground: Ground, characters: int) -> str:
 def after(value: float) -> float:
     """The next float32, which is what the wire carries."""
     return float(np.nextafter(np.float32(value), np.float32(np.inf)))
+
+
+WORDS = pb.PromptStart(prompt="a cat")
+
+
+def edited(ground: Ground, side: int, **fields: Any) -> str:
+    """An edit of a square picture; the work stops after the first stage."""
+    picture = raw_image(np.zeros((side, side, 3), np.uint8))
+    edit = pb.Edit(picture=picture, **fields)
+    return generated(ground, prompt=WORDS, edit=edit, last_stage="base")
 
 
 def prompted(ground: Ground, prompt: str) -> str:
@@ -298,6 +310,43 @@ MESSAGES = [
         probe=lambda g, n: raised_by(lambda: check_own_size("sr16", (n, 8192))),
         within=MAX_OWN_PIXELS // 8192, beyond=MAX_OWN_PIXELS // 8192 + 1,
         refused="INVALID_REQUEST image",
+    ),
+    Limit(
+        name="size-side", what="longest side of a picture that is asked for by its size",
+        bound=f"1 to {MAX_SIDE:,} pixels", set_by=(f"{REQUEST}:MAX_SIDE",),
+        probe=lambda g, n: raised_by(lambda: GenerateRequest(size=(n, 1))),
+        within=MAX_SIDE, beyond=MAX_SIDE + 1, refused="INVALID_REQUEST size",
+    ),
+    Limit(
+        name="size-pixels", what="pixels of a picture that is asked for by its size",
+        bound="as many as the first stage was made for, times the factors of the others",
+        set_by=("the bundle",),
+        probe=lambda g, n: generated(
+            g, size=pb.PictureSize(width=n, height=8), last_stage="base", prompt=WORDS
+        ),
+        within=8, beyond=9, refused="INVALID_REQUEST size",
+    ),
+    Limit(
+        name="edit-pixels", what="pixels of a picture that others are made of",
+        bound="exactly those of what one component makes", set_by=("the bundle",), probe=edited,
+        within=8, beyond=7, refused="INVALID_REQUEST edit.picture",
+    ),
+    Limit(
+        name="edit-strength", what="strength of an edit", bound="0 to 1",
+        set_by=("cascade/edit.py:Edit",), probe=lambda g, s: edited(g, 8, strength=s),
+        within=1.0, beyond=after(1.0), refused="INVALID_REQUEST edit.strength",
+    ),
+    Limit(
+        name="edit-resample", what="times that each step of an edit is taken",
+        bound=f"1 to {MAX_RESAMPLE}, more than 1 with a mask",
+        set_by=("cascade/edit.py:MAX_RESAMPLE",),
+        probe=lambda g, n: edited(g, 8, mask=b"\x80" * 8, resample=n),
+        within=MAX_RESAMPLE, beyond=MAX_RESAMPLE + 1, refused="INVALID_REQUEST edit.resample",
+    ),
+    Limit(
+        name="edit-mask", what="bytes of a mask", bound="exactly a bit for each pixel",
+        set_by=("the bundle",), probe=lambda g, n: edited(g, 8, mask=b"\x80" * n),
+        within=8, beyond=9, refused="INVALID_REQUEST edit.mask",
     ),
     Limit(
         name="image-bytes", what="bytes of an encoded image",

@@ -10,6 +10,7 @@ from cascade.engines.kinds import (
     OWN_PRECISIONS,
     PROCESSOR_HALVES,
     EngineKind,
+    reads_files,
 )
 from cascade.precision import Precision
 from tests.reference_pages.markdown import table
@@ -29,6 +30,8 @@ def from_file(kind: EngineKind, precision: Precision) -> str:
     if precision in OWN_PRECISIONS[kind]:
         flags = PROCESSOR_HALVES.get(kind, {}).get(precision)
         return "yes" if flags is None else f"yes, with {' or '.join(sorted(flags))}"
+    if not reads_files(kind, precision):
+        return "no"
     return "GPU form or file" if kind in GPU_GRAPH_KINDS else "file"
 
 

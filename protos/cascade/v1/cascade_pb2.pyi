@@ -30,6 +30,8 @@ class Precision(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     PRECISION_BF16: _ClassVar[Precision]
     PRECISION_INT8: _ClassVar[Precision]
     PRECISION_FP8: _ClassVar[Precision]
+    PRECISION_INT8_BLOCK: _ClassVar[Precision]
+    PRECISION_INT4_BLOCK: _ClassVar[Precision]
 DTYPE_UNSPECIFIED: Dtype
 DTYPE_UINT8: Dtype
 DTYPE_FLOAT16: Dtype
@@ -45,6 +47,8 @@ PRECISION_FP16: Precision
 PRECISION_BF16: Precision
 PRECISION_INT8: Precision
 PRECISION_FP8: Precision
+PRECISION_INT8_BLOCK: Precision
+PRECISION_INT4_BLOCK: Precision
 
 class Tensor(_message.Message):
     __slots__ = ("shape", "dtype", "data")

@@ -7,7 +7,7 @@ server loads meanwhile.
 
 import contextlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from cascade.bundle.bundle import Bundle
@@ -82,6 +82,13 @@ class ClientResources:
         """Start the private server, where one is meant; it loads while this process does."""
         if place == THERE:
             self._started_private()
+
+    @property
+    def load_s(self) -> Mapping[int, float]:
+        """Seconds that each component here took to open, by position; none that is not open."""
+        with self._lock:
+            local = self._local
+        return {} if local is None else local.load_s
 
     def connection(self, place: str = THERE) -> "Connection":
         """To a server; a private one is started where needed.

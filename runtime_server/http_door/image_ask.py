@@ -4,6 +4,7 @@ Names and types are checked here, for JSON has them and a message of `Generate` 
 defaults of what a picture is made with are the admission's. Knows JSON; no bundle.
 """
 
+import difflib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -179,6 +180,14 @@ READERS: Mapping[str, Callable[[str, object], Any]] = {
 """By field of the body; `null` is as good as absent."""
 
 
+def unknown_field(name: str) -> InvalidRequest:
+    """The error for a field that there is none of."""
+    near = difflib.get_close_matches(name, READERS, n=1, cutoff=0.0)[0]
+    return InvalidRequest(
+        f"{name}: unknown field, did you mean {near}? There are {', '.join(READERS)}", field=name
+    )
+
+
 def read_ask(body: bytes) -> ImageAsk:
     """The body of a request.
 
@@ -195,10 +204,7 @@ def read_ask(body: bytes) -> ImageAsk:
     read = {}
     for name, value in values.items():
         if name not in READERS:
-            shown = name[:SHOWN]
-            raise InvalidRequest(
-                f"{shown}: unknown field; there are {', '.join(READERS)}", field=shown
-            )
+            raise unknown_field(name[:SHOWN])
         if value is not None:
             read[name] = READERS[name](name, value)
     ask = ImageAsk(**read)

@@ -13,7 +13,7 @@ from cascade.errors import InvalidRequest
 from cascade.families import family_of
 from cascade.request import MAX_SEED, FamilyOptions
 from runtime_server.http_door.image_ask import ImageAsk, PerStage
-from runtime_server.http_door.picture_format import core_format, final_form
+from runtime_server.http_door.picture_format import final_form
 from wire.generate_call import GenerateCall
 from wire.payloads import ContextReference
 from wire.starts import PromptStart
@@ -79,7 +79,7 @@ def calls_of(
         image_index=ask.image_index,
         last_stage=target_of(manifest, ask.size).stage,
         options=options_of(ask, manifest),
-        format=core_format(final_form(ask)),
+        format=final_form(ask).from_core,
         joins_fragments=True,
         linger_s=ask.linger_seconds,
     )

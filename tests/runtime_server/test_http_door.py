@@ -29,6 +29,8 @@ from runtime_server.config.config import ServerConfig
 from runtime_server.http_door.door import MAX_BODY_BYTES
 from runtime_server.http_door.http_errors import STATUSES
 from runtime_server.http_door.image_ask import READERS
+from runtime_server.telemetry.metrics import PrometheusMetrics
+from runtime_server.telemetry.server_events import CallEnded
 from tests.support.http_calls import ask, events_of, words
 from tests.support.serving import (
     PROMPT,
@@ -365,3 +367,24 @@ def test_the_page_has_every_field_and_status() -> None:
     listed = {int(n) for row in STATUS_ROWS.findall(page) for n in row.split(", ")}
     assert {*STATUSES.values(), 405, 408, 429, 500} - {499, 501} <= listed
     assert f"{MAX_BODY_BYTES:,} bytes" in page
+
+
+def test_calls_are_counted_and_traced_as_those_of_grpc(bundle: Bundle) -> None:
+    """Under names of a fixed set, with the code that gRPC would give."""
+    events: list[object] = []
+    with running(bundle, emit=events.append, **HTTP) as server:
+        ask(server.http, words())
+        ask(server.http, words(n=0))
+        ask(server.http, path="/made/up")
+        wait_until(lambda: sum(isinstance(event, CallEnded) for event in events) == 3)
+    ended = [(each.method, each.code) for each in events if isinstance(each, CallEnded)]
+    assert ended == [
+        ("/openai.v1.Images/Create", "OK"),
+        ("/openai.v1.Images/Create", "INVALID_ARGUMENT"),
+        ("/unknown/unknown", "INVALID_ARGUMENT"),
+    ]
+    counted = PrometheusMetrics()
+    for event in events:
+        counted(event)  # type: ignore[arg-type]
+    name = 'grpc_method="Create",grpc_service="openai.v1.Images"'
+    assert name in counted.exposition().decode()

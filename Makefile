@@ -3,7 +3,9 @@
 #   make test    all tests: once without torch, once with it
 #   make networks   the exporter against every network in tests/export/foreign_networks
 #   make check   format, lint, types, import contracts, generated code and pages, the documents
-#   make wheels  the two packages, code and reference bundle, into build/wheels
+#   make web    the page for browsers into clients/web/dist, for `cascade web`; needs Node.js 20
+#   make web-test   the web client's tests from nothing: npm, Envoy, and Chromium where it is installed
+#   make wheels  the three packages, code, reference bundle and pixel cascade, into build/wheels
 #   make docs    the documents as a site in build/site, built without a network
 #   make large   a component of 2.7 GB made, opened and measured, then deleted; minutes, outside CI
 #   make soak    the long runs of docs/evidence/reliability-measurements.md, about 20 minutes; SOAK_MINUTES is the mixed load's part
@@ -11,17 +13,20 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PROMPT ?= a red apple, noto style
 SOAK_MINUTES ?= 5
+# Of the bundle emoji-pixels-1, raised with its weights.
+PIXELS_VERSION := 1.0.0
 SOAK   := build/soak
 TORCH_TESTS := tests/stages tests/export tests/packaging tests/cascade/commands/test_build_engines.py \
 	tests/documents tests/flags
 VENV   := .venv
 LIGHT  := $(VENV)/light
+WEB    := clients/web
 # Not compiled ahead: most modules of the large packages are never imported, and the rest compile when they are.
 PIP    := -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt
 # An environment may forbid to store what is compiled; then each of the processes that tests start would do it anew.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test check environments types rules wheels docs networks large soak protos pictures clean
+.PHONY: demo test check environments types rules wheels docs networks large soak protos pictures web web-test clean
 
 demo: $(VENV)/.runtime
 	$(VENV)/bin/cascade generate "$(PROMPT)" -o demo.png
@@ -52,8 +57,16 @@ rules: $(VENV)/.dev
 	$(VENV)/bin/python -m tests.documents.prose
 
 # For machines without a checkout: pip install 'edge_cascade-VERSION-py3-none-any.whl[cpu,server]' edge_cascade_emoji_1-*.whl
-wheels: | $(VENV)/bin/python
-	$(VENV)/bin/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir build/wheels . ./bundles
+wheels: build/pixels | $(VENV)/bin/python
+	$(VENV)/bin/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir build/wheels . ./bundles ./build/pixels
+
+# The reference bundle's package with another bundle in it: setuptools takes one name from one pyproject.toml.
+build/pixels: bundles/pyproject.toml $(wildcard bundles/emoji-pixels-1/*)
+	rm -rf $@
+	mkdir -p $@
+	cp -r bundles/LICENSE bundles/NOTICE bundles/emoji-pixels-1 $@
+	sed -e 's/emoji-1/emoji-pixels-1/g; s/emoji_1/emoji_pixels_1/g; s/the reference bundle/the pixel cascade/' \
+		-e 's/^version = .*/version = "$(PIXELS_VERSION)"/' bundles/pyproject.toml > $@/pyproject.toml
 
 # Strict, and not --quiet, which counts no warning: a link that leads nowhere, or a page that no menu has, fails it.
 docs: $(VENV)/.docs
@@ -84,6 +97,24 @@ soak: $(VENV)/.dev
 # Generated with the oldest tools we support; checked in.
 protos: $(VENV)/.dev
 	$(VENV)/bin/python -m tests.regenerate_protos
+
+# Contract to TypeScript needs protoc of grpcio-tools, which pins protobuf: no deps.
+$(VENV)/web/.runtime: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)/web
+	$(VENV)/web/bin/python $(PIP) -e '.[cpu,web]'
+	$(VENV)/web/bin/python $(PIP) --no-deps grpcio-tools
+	touch $@
+
+$(WEB)/node_modules/.installed: $(WEB)/package.json $(WEB)/package-lock.json
+	cd $(WEB) && npm ci
+	touch $@
+
+web: $(VENV)/web/.runtime $(WEB)/node_modules/.installed
+	cd $(WEB) && PYTHON=$(CURDIR)/$(VENV)/web/bin/python npm run --silent build
+
+web-test: web
+	$(VENV)/web/bin/python -m tests.web_errors --check
+	cd $(WEB) && npm run --silent types && PYTHON=$(CURDIR)/$(VENV)/web/bin/python npm run --silent test
 
 # The sheet of docs/pictures, drawn by the bundle in the checkout.
 pictures: $(VENV)/.runtime

@@ -64,6 +64,9 @@ class StageFinished:
     """Where the time went, by name: `tokenise`, `encode`, the stage's own name, `queue`."""
     computed: Backend | None = None
     """Engine and precision, where whoever ran the stage said so."""
+    engine_s: float = 0.0
+    """Seconds of its own that its engines ran, without any wait for them; 0 where unknown. The rest
+    of its time is the host's."""
 
 
 @dataclass(frozen=True, slots=True)

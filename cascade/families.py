@@ -15,7 +15,7 @@ from cascade.errors import InvalidRequest, ManifestError
 from cascade.family import ComponentSpec, Family, PlanWarning
 from cascade.pixels.family import PixelFamily
 from cascade.precision import Precision
-from cascade.request import GenerateRequest
+from cascade.request import MAX_SIDE, GenerateRequest
 from cascade.text.family import TextEncoderFamily
 
 FAMILIES: Mapping[str, Family[Any, Any]] = {
@@ -26,7 +26,7 @@ FAMILIES: Mapping[str, Family[Any, Any]] = {
 """By the word that the manifest uses."""
 
 
-MAX_OWN_SIDE = 32768
+MAX_OWN_SIDE = MAX_SIDE
 """Longest side of a picture that is made of a caller's own, in pixels."""
 MAX_OWN_PIXELS = 1 << 26
 """Of such a picture: as many as the largest declared one, 8192x8192, and decoders take."""

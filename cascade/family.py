@@ -10,6 +10,7 @@ from typing import Any, Protocol, TypeVar
 
 from cascade.boundary import BoundaryValue
 from cascade.cost import Cost
+from cascade.edit import StageEdit
 from cascade.engine import Engine
 from cascade.events import Backend
 from cascade.graph_spec import GraphSpec
@@ -190,6 +191,32 @@ class Family(FamilyTraits, Protocol[Spec_contra, Plan]):
 
         Raises:
             InvalidRequest: the component takes pictures of its declared size alone.
+        """
+        ...
+
+    def with_size(self, spec: Spec_contra, plan: Plan, made: tuple[int, int]) -> Plan:
+        """The plan for a picture of another size, by a component that starts from none.
+
+        Args:
+            spec: the component's entry.
+            plan: as `resolve` returned it.
+            made: width and height of the picture.
+
+        Raises:
+            InvalidRequest: the component makes pictures of its declared size alone.
+        """
+        ...
+
+    def with_edit(self, spec: Spec_contra, plan: Plan, edit: StageEdit) -> Plan:
+        """The plan for a picture that is made of the caller's own.
+
+        Args:
+            spec: the component's entry.
+            plan: as `resolve`, `with_size` or `with_own_picture` returned it.
+            edit: the own picture at the size that the component makes.
+
+        Raises:
+            InvalidRequest: the component can make none of it.
         """
         ...
 

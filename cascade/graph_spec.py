@@ -21,6 +21,10 @@ PICTURE_DB = "picture_db"
 """Worst PSNR of the component's 8-bit picture against the float32 graph's over the exporter's
 prompts, same noise, in decibels."""
 
+CONTEXT_DB = "context_db"
+"""Worst PSNR of a text encoder's embeddings against the float32 graph's over the exporter's
+prompts, each of its own largest value, in decibels."""
+
 CHUNK_BYTES = 64 << 20
 """Of a file, hashed each on its own: a reader checks no more of it than it reads."""
 
@@ -93,9 +97,9 @@ class QualityRecord:
     """How close results in another precision are to those in float32, as the exporter found."""
 
     metric: str
-    """What was measured, in a word: see `PICTURE_DB`."""
+    """What was measured, in a word: see `PICTURE_DB` and `CONTEXT_DB`."""
     value: float
-    """In the unit of the metric, decibels for `picture_db`."""
+    """In the unit of the metric, decibels for both."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

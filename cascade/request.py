@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import Field, dataclass, field
 from typing import Any, ClassVar, Protocol
 
+from cascade.edit import Edit, StageEdit
 from cascade.errors import InvalidRequest
 from cascade.types import ContextF16, ImageU8
 
@@ -18,6 +19,10 @@ MAX_PROMPT_CHARACTERS = 1000
 MAX_PREVIEWS = 1000
 MAX_LABEL = 2**31 - 1
 MAX_IMAGE_INDEX = 2**32 - 1
+MAX_SIDE = 32768
+"""Of a picture, in pixels."""
+STARTS = ("prompt", "label", "picture", "kept")
+"""Fields of which a request begins with one."""
 CONTROL_CHARACTERS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
 SURROGATES = re.compile(r"[\ud800-\udfff]")
 """What Python makes of command line bytes that are not UTF-8."""
@@ -47,6 +52,18 @@ class Handoff:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class KeptPicture:
+    """A component's picture of a finished request, which the server keeps for a while."""
+
+    request_id: str
+    """Of the finished request, as its result has it."""
+    stage: str
+    """The component that made the picture."""
+    size: tuple[int, int] | None = None
+    """Its width and height; None for what the bundle declares."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class GenerateRequest:
     """One picture, asked for the same way at every cut.
 
@@ -62,6 +79,12 @@ class GenerateRequest:
     """A picture `[height, width, 3]`, 0 to 255."""
     own_picture: bool = False
     """Whether it is the caller's own: of any size, and with a prompt beside it or no words."""
+    kept: KeptPicture | None = None
+    """A picture that a server kept, in the place of one from here."""
+    edit: Edit | None = None
+    """A picture of the caller's own that the result is made of."""
+    size: tuple[int, int] | None = None
+    """Width and height of the last stage's picture; None for what the bundle declares."""
     negative: str | None = None
     """A prompt to be guided away from, by stages whose guidance weight is not 1."""
     negative_context: ContextF16 | None = field(default=None, compare=False, repr=False)
@@ -84,7 +107,10 @@ class GenerateRequest:
     `cascade.families.resolved` was asked; a stage resolves its own where it finds none."""
 
     sizes: Mapping[str, tuple[int, int]] = field(default_factory=dict, compare=False, repr=False)
-    """By component name, width and height of what it makes of a caller's own picture."""
+    """By component name, width and height of what it makes, where that is not as declared."""
+
+    edits: Mapping[str, StageEdit] = field(default_factory=dict, compare=False, repr=False)
+    """By component name, the edit at the size of what it makes."""
 
     def __post_init__(self) -> None:
         """Check every bound that needs no bundle."""
@@ -92,12 +118,13 @@ class GenerateRequest:
             check_prompt(self.prompt)
         if self.negative is not None:
             check_prompt(self.negative, "negative")
-        given = [n for n in ("prompt", "label", "picture") if getattr(self, n) is not None]
-        if len(given) > 1 and not (self.own_picture and given == ["prompt", "picture"]):
+        given = [n for n in STARTS if getattr(self, n) is not None]
+        if len(given) > 1 and given not in (["prompt", "kept"], *self._own_starts):
             raise InvalidRequest(
                 f"{given[1]}: {given[0]} is given too; a request begins with one of them",
                 field=given[1],
             )
+        self._check_shape(bool({"picture", "kept"} & set(given)))
         check_range("label", self.label or 0, MAX_LABEL, str(MAX_LABEL))
         check_range("seed", self.seed, MAX_SEED, "2^64 - 1")
         check_range("image_index", self.image_index, MAX_IMAGE_INDEX, "2^32 - 1")
@@ -115,11 +142,42 @@ class GenerateRequest:
         object.__setattr__(planned, "sizes", sizes or {})
         return planned
 
+    def with_edits(self, edits: Mapping[str, StageEdit]) -> "GenerateRequest":
+        """The same request with its edit at the size of each stage that sees it."""
+        known = copy.copy(self)
+        object.__setattr__(known, "edits", edits)
+        return known
+
     def with_negative(self, context: ContextF16 | None) -> "GenerateRequest":
         """The same request with the embeddings [tokens, width] of what it is guided away from."""
         known = copy.copy(self)
         object.__setattr__(known, "negative_context", context)
         return known
+
+    @property
+    def _own_starts(self) -> list[list[str]]:
+        """What may be given together because the picture is the caller's own."""
+        return [["prompt", "picture"]] if self.own_picture else []
+
+    def _check_shape(self, has_picture: bool) -> None:  # noqa: FBT001  private
+        """Refuse an edit or a size of what begins with a picture, and no size at all."""
+        for name in ("edit", "size"):
+            if has_picture and getattr(self, name) is not None:
+                raise InvalidRequest(
+                    f"{name}: it is for pictures from noise, and this request begins with one: "
+                    f"leave it out",
+                    field=name,
+                )
+        if self.size is not None and not all(1 <= side <= MAX_SIDE for side in self.size):
+            wide, tall = self.size
+            raise InvalidRequest(
+                f"size: expected 1 to {MAX_SIDE} either way, got {wide}x{tall}", field="size"
+            )
+
+    @property
+    def has_own_sizes(self) -> bool:
+        """Whether pictures are of other sizes than declared, or may be."""
+        return self.own_picture or self.kept is not None or bool(self.sizes)
 
     @property
     def start(self) -> Handoff:

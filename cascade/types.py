@@ -16,6 +16,9 @@ Array = NDArray[Any]
 ImageU8 = Annotated[NDArray[np.uint8], "height width 3"]
 """A picture as it crosses a component boundary: RGB, 8 bit, channels last."""
 
+Flags = Annotated[NDArray[np.bool_], "height width"]
+"""Whether something holds, for every pixel of a picture."""
+
 PlaneU8 = Annotated[NDArray[np.uint8], "height width"]
 """One channel of a picture, 8 bit."""
 

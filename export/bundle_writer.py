@@ -17,7 +17,7 @@ from cascade.errors import ParityError, UnsupportedModel
 from cascade.families import family_of
 from cascade.graph_spec import FileEntry
 from cascade.pixels.spec import PixelSpec
-from cascade.precision import Precision
+from cascade.precision import FROM_FILES, Precision
 from cascade.stage import Stage
 from cascade.text.spec import TextEncoderSpec
 from export.bundle_folder import check_out, file_entries, weights_folder, write_bundle
@@ -143,7 +143,7 @@ def check_prompts(description: CascadeDescription, options: ExportOptions) -> No
         UnsupportedModel: no stage has an int8 form, or one without starts of its own would be
             proven on what calibrated it.
     """
-    if Precision.INT8 in options.precisions:
+    if options.precisions & FROM_FILES:
         refuse_exact_alone(description)
     own = not any(stage.calibrates_on_prompts for stage in description.stages)
     few = len(set(description.prompts)) < LEAST_PROMPTS
@@ -155,15 +155,15 @@ def check_prompts(description: CascadeDescription, options: ExportOptions) -> No
 
 
 def refuse_exact_alone(description: CascadeDescription) -> None:
-    """Refuse int8 where every stage draws its values.
+    """Refuse files of other precisions where every stage draws its values.
 
     Raises:
         UnsupportedModel: naming the option.
     """
     if not any(stage.has_int8_form for stage in description.stages):
         raise UnsupportedModel(
-            "precisions: stages of pixels by groups are exact in fp32 alone, int8 would make other "
-            "pictures: leave it out",
+            "precisions: stages of pixels by groups are exact in fp32 alone, any other would make "
+            "other pictures: leave it out",
             field="precisions",
         )
 

@@ -4,6 +4,7 @@ Heavy imports happen inside the command.
 """
 
 import argparse
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -51,9 +52,10 @@ def register(subparsers: Any) -> None:
     parser.add_argument(
         "--precisions",
         nargs="+",
-        choices=("fp32", "int8"),
-        help="graphs of every diffusion stage; fp32 is always written (default: fp32 int8, with "
-        "--from: fp32)",
+        choices=("fp32", "int8", "int8-block", "int4-block"),
+        help="files besides fp32, which is always written: int8 of diffusion stages; int8-block "
+        "and int4-block, weights of 8 or 4 bits, of text encoders and other components whose "
+        "weights are matrices (default: fp32 int8, with --from: fp32)",
     )
     parser.add_argument(
         "--gpu-forms",
@@ -81,8 +83,8 @@ def register(subparsers: Any) -> None:
         nargs="+",
         default=[],
         metavar="STAGE",
-        help="a cascade of pixels by groups, the smallest first: px8 px16 px32 px64 (default: the "
-        "diffusion stages)",
+        help="a cascade of these stages, the smallest first: px8 px16 px32 px64, or base px128 "
+        "px256 (default: the diffusion stages)",
     )
     other = parser.add_argument_group(
         "somebody else's cascade (docs/how-to/export-torch-modules.md)"
@@ -124,7 +126,7 @@ def run_export(args: argparse.Namespace) -> int:
             name = option.replace("_", "-")
             raise InvalidRequest(f"--{name} goes with --from", field=name)
     if args.stages:
-        return run_export_pixels(args)
+        return run_export_named(args)
     try:
         from export.adapters.reference_cascade import ReferenceSource, describe_reference
         from export.bundle_folder import check_out
@@ -134,11 +136,7 @@ def run_export(args: argparse.Namespace) -> int:
         from stages.reference import PRESETS
     except ImportError as exc:
         raise MissingExtra(f"export needs: pip install 'edge-cascade[export]' ({exc})") from exc
-    form = f"STAGE=FOLDER with {', '.join(PRESETS)}"
-    networks = pairs_of(args.networks, "networks", form)
-    unknown = [stage for stage in networks if stage not in PRESETS]
-    if unknown:
-        raise InvalidRequest(f"networks: expected {form}, got {unknown[0]}", field="networks")
+    networks = networks_of(args.networks, PRESETS)
     out = args.out or REFERENCE
     check_out(out)
     source = ReferenceSource(
@@ -156,25 +154,34 @@ def run_export(args: argparse.Namespace) -> int:
     return 0
 
 
-def run_export_pixels(args: argparse.Namespace) -> int:
-    """Write a bundle of stages that make their pictures by groups of pixels."""
+def run_export_named(args: argparse.Namespace) -> int:
+    """Write a bundle of the stages that `--stages` names, of both families."""
     try:
         from export.adapters.pixel_cascade import PixelSource, describe_pixels
         from export.bundle_folder import check_out
         from export.bundle_writer import write_cascade
         from export.components.component import ExportOptions
+        from export.weights.rounding import Storage
+        from stages.reference import PRESETS
     except ImportError as exc:
         raise MissingExtra(f"export needs: pip install 'edge-cascade[export]' ({exc})") from exc
     if args.out is None:
         raise InvalidRequest("--stages needs --out FOLDER", field="out")
-    check_exact_alone(args)
+    if not set(args.stages) & set(PRESETS):
+        check_exact_alone(args)
     check_out(args.out)
     source = PixelSource(
         stages=tuple(args.stages),
         checkpoints=args.checkpoints or CHECKPOINTS,
         data_file=args.data or DATA,
+        storage=Storage(args.storage or "int8"),
+        networks=networks_of(args.networks, PRESETS),
     )
-    options = ExportOptions(weights=args.weights)
+    options = ExportOptions(
+        precisions=asked(args.precisions, "fp32"),
+        gpu_forms=asked(args.gpu_forms),
+        weights=args.weights,
+    )
     write_cascade(describe_pixels(source), args.out, report=print, options=options)
     return 0
 
@@ -198,6 +205,24 @@ def check_exact_alone(args: argparse.Namespace) -> None:
                 f"pictures in any other precision: leave --{flag} {min(values)} out",
                 field=flag,
             )
+
+
+def networks_of(texts: list[str], stages: Collection[str]) -> dict[str, str]:
+    """The checkpoint folders that `--networks` names, by diffusion stage.
+
+    Args:
+        texts: of the form STAGE=FOLDER.
+        stages: that there are.
+
+    Raises:
+        InvalidRequest: another form, or another stage.
+    """
+    form = f"STAGE=FOLDER with {', '.join(stages)}"
+    networks = pairs_of(texts, "networks", form)
+    unknown = [stage for stage in networks if stage not in stages]
+    if unknown:
+        raise InvalidRequest(f"networks: expected {form}, got {unknown[0]}", field="networks")
+    return networks
 
 
 def pairs_of(texts: list[str], flag: str, form: str) -> dict[str, str]:
@@ -241,18 +266,21 @@ def run_weights(args: argparse.Namespace) -> int:
     try:
         from export.weights.released_pixels import write_pixel_checkpoint
         from export.weights.released_weights import write_checkpoint
+        from export.weights.released_words import reads_words, write_word_table
     except ImportError as exc:
         raise MissingExtra(f"this needs: pip install 'edge-cascade[export]' ({exc})") from exc
     from cascade.bundle.bundle import open_bundle
     from stages.pixel_presets import PIXEL_PRESETS
     from stages.reference import PRESETS
+    from stages.training.words import TABLE
 
     bundle = open_bundle(bundle_or_default(args.bundle))
     components = bundle.manifest.components
     drawing = [spec.name for spec in pixel_specs(components)]
     diffusion = [spec.name for spec in diffusion_specs(components)]
     known = [*(PRESETS if diffusion else ()), *(PIXEL_PRESETS if drawing else ())]
-    for name in args.stages or diffusion + drawing:
+    names = args.stages or diffusion + drawing
+    for name in names:
         if name not in known:
             raise InvalidRequest(f"stages: expected {', '.join(known)}, got {name}", field="stages")
         folder = args.checkpoints / name
@@ -261,6 +289,9 @@ def run_weights(args: argparse.Namespace) -> int:
         else:
             write_pixel_checkpoint(bundle, PIXEL_PRESETS[name], folder)
         print(f"{folder}: cascade train {name} --start {folder} --checkpoints ANOTHER")
+    if reads_words(bundle, names):
+        rows = write_word_table(bundle, args.checkpoints)
+        print(f"{args.checkpoints / TABLE}: {rows} rows; copy it into ANOTHER")
     return 0
 
 

@@ -6,17 +6,20 @@ The card lies in the bundle, listed with its hash like every other file.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from cascade.boundary import Image
 from cascade.bundle.bundle import open_bundle
 from cascade.bundle.manifest import Manifest
 from cascade.diffusion.family import diffusion_specs
 from cascade.errors import InvalidRequest
 from cascade.families import family_of
 from cascade.family import ComponentSpec
+from cascade.pixels.family import pixel_specs
+from cascade.precision import BLOCKS
 from cascade.text.family import text_encoder_of
 from export.bundle_folder import file_entries, write_bundle
 from export.quality_tables import NOTHING, quality_tables, table
@@ -39,9 +42,10 @@ LIMITS = """\
   say how far its word counts.
 """
 DEMONSTRATION = """\
-Bits per value of held-out pictures are in the manifest (`evidence`), beside those of PNG and WebP.
-How many pictures show their prompt is not part of this card. A cascade of pixels by groups that was
-trained for minutes draws colours and coarse outlines, loses thin things, leaves specks along edges.
+Bits per value are those of held-out pictures, of the stage and of lossless codecs. A sheet, and how
+many pictures show their prompt, are in `docs/evidence/pixel-training.md`. A cascade of pixels by
+groups that was trained for a few hours draws colours and outlines, loses thin things, leaves specks
+along edges.
 """
 """Of cascades of pixels by groups alone."""
 UNMEASURED = """\
@@ -193,7 +197,8 @@ def training_table(manifest: Manifest) -> str:
     """What the manifest says of each stage's training, which may be nothing."""
     told: dict[str, Mapping[str, str | float]] = {
         spec.name: spec.provenance.get("training", {})
-        for spec in diffusion_specs(manifest.components)
+        for spec in manifest.components
+        if isinstance(spec.makes, Image)
     }
     names = list(dict.fromkeys(name for training in told.values() for name in training))
     if not names:
@@ -227,7 +232,20 @@ def sampling_table(figures: Mapping[str, Any]) -> str:
 
 
 def defaults_table(manifest: Manifest) -> str:
-    """The defaults of each stage as its entry has them."""
+    """The defaults of each stage as its entry has them, a table for each family that there is."""
+    drawn = [
+        rows_of(manifest.components)
+        for specs_of, rows_of in (
+            (diffusion_specs, diffusion_defaults),
+            (pixel_specs, pixel_defaults),
+        )
+        if specs_of(manifest.components)
+    ]
+    return "\n".join(drawn)
+
+
+def diffusion_defaults(components: Sequence[ComponentSpec]) -> str:
+    """Sampler, steps, guidance and augmentation of the diffusion stages."""
     return table(
         ("stage", "pixels", "sampler", "steps", "guidance", "augmentation"),
         (
@@ -239,26 +257,57 @@ def defaults_table(manifest: Manifest) -> str:
                 spec.guidance.weight,
                 NOTHING if spec.augmentation is None else spec.augmentation.default,
             )
-            for spec in diffusion_specs(manifest.components)
+            for spec in diffusion_specs(components)
+        ),
+    )
+
+
+def pixel_defaults(components: Sequence[ComponentSpec]) -> str:
+    """Passes and choices of the stages of pixels by groups, and what they were measured at."""
+    measured = ("bits_per_value", "png_bits_per_value", "webp_bits_per_value")
+    return table(
+        ("stage", "pixels", "passes", "temperature", "floor", "bits per value", "PNG", "WebP"),
+        (
+            (
+                spec.name,
+                spec.makes.width,
+                spec.scheme.passes,
+                f"{spec.temperature_16}/16",
+                f"{spec.floor_16}/16",
+                *(spec.evidence.get(name, NOTHING) for name in measured),
+            )
+            for spec in pixel_specs(components)
         ),
     )
 
 
 def parity_table(manifest: Manifest) -> str:
-    """How far each graph is from torch, and its int8 pictures from float32."""
+    """How far each graph is from torch, and its variants' results from float32."""
     components = manifest.components
+    with_blocks = any(block_bits(component) != NOTHING for component in components)
     return table(
-        ("component", "max abs error", "PSNR, dB", "int8, worst picture, dB"),
+        (
+            *("component", "max abs error", "PSNR, dB", "int8, worst picture, dB"),
+            *(["blocks, worst picture or embeddings, dB"] * with_blocks),
+        ),
         (
             (
                 component.name,
                 f"{max(g.parity.max_abs_error for g in component.graphs.values()):.1e}",
                 min(g.parity.psnr_db for g in component.graphs.values()),
                 eight_bit(component),
+                *([block_bits(component)] * with_blocks),
             )
             for component in components
         ),
     )
+
+
+def block_bits(spec: ComponentSpec) -> str:
+    """Worst picture, or worst embeddings, of each variant in blocks, if there is one."""
+    variants = [v for graph in spec.graphs.values() for v in graph.variants]
+    found = [f"{v.precision} {v.quality.value}" for v in variants if v.precision in BLOCKS]
+    return ", ".join(found) or NOTHING
 
 
 def eight_bit(spec: ComponentSpec) -> str:

@@ -8,10 +8,11 @@ exporter and ONNX graphs; not which networks they are.
 
 import warnings
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import onnx
 import onnx_ir as ir
 import torch
@@ -19,9 +20,12 @@ from onnx import NodeProto, TensorProto, helper
 from torch import Tensor, nn
 
 from cascade.graph_spec import FileEntry, TensorSpec
+from cascade.precision import Precision
 from cascade.types import Array
 from cascade.weights.buffer import WeightBuffer
+from cascade.weights.header import StoredTensor
 from cascade.weights.source import ExternalGraph
+from export.blocks.streamed_blocks import BlockDraft, draft_blocks
 from export.fresh_names import FreshNames
 from export.graphs import clean, trace
 from export.weights.beside import LEAST_BYTES, refer
@@ -38,6 +42,8 @@ class StreamedGraph:
         path: of the file.
         sizes: bytes of weights by format.
         nodes: of the graph.
+        blocks: graphs over the same file with their matrices in blocks, by precision, and how many
+            products each has.
     """
 
     source: ExternalGraph
@@ -45,6 +51,7 @@ class StreamedGraph:
     path: Path
     sizes: Mapping[str, int]
     nodes: int
+    blocks: Mapping[Precision, tuple[ExternalGraph, int]]
 
 
 @dataclass(slots=True)
@@ -74,6 +81,7 @@ def export_streamed(
     inputs: Sequence[TensorSpec],
     outputs: Sequence[TensorSpec],
     path: Path,
+    precisions: Collection[Precision] = (),
 ) -> StreamedGraph:
     """Export a network with its weights beside the graph.
 
@@ -82,6 +90,7 @@ def export_streamed(
         inputs: see `export_graph`.
         outputs: see `export_graph`.
         path: of the file of weights.
+        precisions: those in blocks for which a graph is written too; the others are passed over.
     """
     program = trace(network, inputs, outputs, folds=False)
     outer = take_out(program.model)
@@ -92,18 +101,52 @@ def export_streamed(
     # The only other reference to the network's own memory, which is freed piece by piece below.
     del outer
     fold_turns(model, weights)
-    store_halves(model, weights)
-    entry, layout = write_weights(path, [stored(name, w) for name, w in weights.items()])
-    for tensor in model.graph.initializer:
-        if tensor.name in weights:
-            refer(tensor, layout.tensors[tensor.name], path.name)
-    data = model.SerializeToString()
-    source = ExternalGraph(data, tuple(weights), WeightBuffer(path, entry))
+    drafts = block_drafts(model, weights, precisions)
+    tensors = [stored(name, weight) for name, weight in weights.items()]
+    tensors += [tensor for draft in drafts.values() for tensor in draft.tensors]
+    entry, layout = write_weights(path, tensors)
+    buffer = WeightBuffer(path, entry)
+    source = referring(model, layout.tensors, buffer)
+    blocks = {
+        precision: (referring(draft.model, layout.tensors, buffer), draft.products)
+        for precision, draft in drafts.items()
+    }
     sizes: Counter[str] = Counter()
     for name, weight in weights.items():
         sizes["float16" if weight.half else "float32"] += layout.tensors[name].size_bytes
     adopt(network, weights, source.buffer)
-    return StreamedGraph(source, entry, path, sizes, len(model.graph.node))
+    return StreamedGraph(source, entry, path, sizes, len(model.graph.node), blocks)
+
+
+def block_drafts(
+    model: onnx.ModelProto, weights: dict[str, Outer], precisions: Collection[Precision]
+) -> dict[Precision, BlockDraft]:
+    """The graph with its matrices in blocks, per precision; both dicts name what is to be written.
+
+    Afterwards `model` and `weights` store in half precision what it holds exactly.
+    """
+    whole = dict(weights)
+    before = onnx.ModelProto()
+    before.CopyFrom(model)
+    store_halves(model, weights)
+
+    def value_of(name: str) -> Array:
+        """A weight as the graph multiplies by it, float32."""
+        return whole[name].array.astype(np.float32, copy=False)
+
+    return draft_blocks(before, model, value_of, precisions)
+
+
+def referring(
+    model: onnx.ModelProto, stored: Mapping[str, StoredTensor], buffer: WeightBuffer
+) -> ExternalGraph:
+    """A graph whose outer weights say where they lie in a file."""
+    names = []
+    for tensor in model.graph.initializer:
+        if tensor.data_location == TensorProto.EXTERNAL:
+            refer(tensor, stored[tensor.name], buffer.entry.name)
+            names.append(tensor.name)
+    return ExternalGraph(model.SerializeToString(), tuple(names), buffer)
 
 
 def take_out(model: ir.Model) -> list[Outer]:

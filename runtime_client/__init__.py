@@ -10,6 +10,7 @@ of how a bundle is made.
 """
 
 from cascade.diffusion.request_options import DiffusionOptions as DiffusionOptions
+from cascade.edit import Edit as Edit
 from cascade.errors import BundleMismatch as BundleMismatch
 from cascade.errors import Cancelled as Cancelled
 from cascade.errors import CascadeError as CascadeError
@@ -33,6 +34,7 @@ from cascade.events import Resumed as Resumed
 from cascade.events import StageFinished as StageFinished
 from cascade.events import Transferred as Transferred
 from cascade.request import GenerateRequest as GenerateRequest
+from cascade.request import KeptPicture as KeptPicture
 from runtime_client.client import Client as Client
 from runtime_client.config import ClientConfig as ClientConfig
 from runtime_client.result import Result as Result
@@ -46,10 +48,12 @@ __all__ = [
     "ClientConfig",
     "DeadlineExceeded",
     "DiffusionOptions",
+    "Edit",
     "Event",
     "FellBack",
     "GenerateRequest",
     "InvalidRequest",
+    "KeptPicture",
     "PermissionDenied",
     "PlacementError",
     "Preview",

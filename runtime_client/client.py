@@ -5,6 +5,7 @@ request needs (gRPC, ONNX Runtime, samplers, pictures) is imported by the first 
 `resources`). Knows no screen and no file but the bundle.
 """
 
+import copy
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,15 +17,17 @@ from typing import TYPE_CHECKING, Any, Self
 
 from cascade.bundle.bundle import Bundle, open_bundle
 from cascade.diffusion.request_options import DiffusionOptions
+from cascade.edit import Edit
 from cascade.errors import CascadeError, InvalidRequest, TransportError
 from cascade.events import Accepted, Event, ProgressThrottle
 from cascade.families import family_of, warnings_of
-from cascade.request import GenerateRequest
+from cascade.request import GenerateRequest, KeptPicture
 from cascade.system.owning_process import OwningProcess
 from cascade.tuning.plan import requested_precisions
 from cascade.types import ImageU8
 from runtime_client.config import ClientConfig, check_leaves_work
 from runtime_client.deadline import Deadline
+from runtime_client.ending import Ending
 from runtime_client.local.local_times import LocalTimes
 from runtime_client.many_requests import in_parallel
 from runtime_client.placed_run import ClientParts, PlacedRun
@@ -71,6 +74,8 @@ class Client:
             manifest, self.config.cut, self.config.placement, self.config.server
         )
         self._owner = OwningProcess()
+        self.ending: Ending | None = None
+        """Of the calls of this view, see `ended_by`; None ends none."""
         self._resources = ClientResources(self.bundle, self.config, self.placement)
         self._parts = ClientParts(
             bundle=self.bundle,
@@ -88,15 +93,26 @@ class Client:
         seed: int = 0,
         image_index: int = 0,
         options: Mapping[str, DiffusionOptions] | None = None,
+        edit: Edit | None = None,
         on_event: OnEvent | None = None,
     ) -> Result:
         """One picture from a prompt; `run` takes a whole request.
+
+        Args:
+            prompt: what it shows.
+            seed: 0 to 2^64 - 1.
+            image_index: which picture of that seed.
+            options: of components, by name.
+            edit: a picture of one's own that it is made of: image-to-image, and inpainting with a
+                mask. Its middle is taken, at the size of the first stage; with a mask at that of
+                the last stage whose pictures are not larger.
+            on_event: called with every event as it happens.
 
         Raises:
             CascadeError: see `run`.
         """
         request = GenerateRequest(
-            prompt=prompt, seed=seed, image_index=image_index, options=options or {}
+            prompt=prompt, seed=seed, image_index=image_index, options=options or {}, edit=edit
         )
         return self.run(request, on_event=on_event)
 
@@ -128,6 +144,34 @@ class Client:
         request = GenerateRequest(
             picture=picture, own_picture=True, prompt=prompt, seed=seed, first_stage=first_stage
         )
+        return self.run(request, on_event=on_event)
+
+    def upscale_kept(
+        self,
+        kept: KeptPicture,
+        *,
+        prompt: str | None = None,
+        seed: int = 0,
+        options: Mapping[str, DiffusionOptions] | None = None,
+        on_event: OnEvent | None = None,
+    ) -> Result:
+        """A picture that the server kept, larger again, by the stages after the one that made it.
+
+        With the prompt, seed and options of the finished request it comes to the same pixels.
+
+        Args:
+            kept: the finished request, and the component whose picture is meant.
+            prompt: what it shows, where the stages take words; None for no words.
+            seed: 0 to 2^64 - 1.
+            options: of components, by name: another augmentation, other steps.
+            on_event: called with every event as it happens.
+
+        Raises:
+            UnknownRequest: the server keeps no such picture (any more).
+            InvalidRequest: the first of the stages runs on this machine.
+            CascadeError: see `run`.
+        """
+        request = GenerateRequest(kept=kept, prompt=prompt, seed=seed, options=options or {})
         return self.run(request, on_event=on_event)
 
     def run(self, request: GenerateRequest, *, on_event: OnEvent | None = None) -> Result:
@@ -206,13 +250,15 @@ class Client:
             UnknownRequest: the server knows nothing of that id (any more).
             CascadeError: what the work failed with, or see `run`.
         """
-        deadline = Deadline.after(self.config.timeout_s)
+        deadline = self._deadline()
         from runtime_client.remote.resumed_request import ResumedRequest  # noqa: PLC0415
 
         collected = Collected(request_id=request_id)
         with naming_errors(request_id):
             connection = self._connect_to_named()
             run = ResumedRequest(connection, self.bundle.manifest, request_id, deadline)
+            if self.ending is not None:
+                self.ending.watch(run)
             self._collect(run.events(), collected, on_event)
         # Spent before, and not by this call.
         components = self.bundle.manifest.components
@@ -247,6 +293,19 @@ class Client:
         checked = check_request(self.bundle.manifest, request)
         components = [self.bundle.manifest.components[at] for at in checked.positions]
         return warnings_of(components, checked.request)
+
+    def ended_by(self, ending: Ending) -> "Client":
+        """The same client, whose calls another thread can end.
+
+        Args:
+            ending: of one call; asked for, the call raises `Cancelled` within a step.
+
+        Returns:
+            A view that shares everything with this one, and is not closed by itself.
+        """
+        view = copy.copy(self)
+        view.ending = ending
+        return view
 
     def close(self) -> None:
         """End what is in progress, the private server included, and release everything."""
@@ -300,6 +359,7 @@ class Client:
             server_version=self._resources.server_version,
             hops=() if run is None else run.accounts,
             packing=dict(collected.packing),
+            engine_seconds=dict(collected.engine_seconds),
             warnings=() if request is None else self.warnings(request),
         )
 
@@ -319,9 +379,16 @@ class Client:
     def _begin(self, request: GenerateRequest, collected: Collected) -> PlacedRun:
         """A request that fits the bundle, begun now."""
         self._owner.check("this client")
-        deadline = Deadline.after(self.config.timeout_s)
+        deadline = self._deadline()
         checked = check_request(self.bundle.manifest, request)
-        return PlacedRun(self._parts, checked, collected, deadline)
+        run = PlacedRun(self._parts, checked, collected, deadline)
+        if self.ending is not None:
+            self.ending.watch(run)
+        return run
+
+    def _deadline(self) -> Deadline:
+        """When a call that begins now must be over."""
+        return Deadline.after(self.config.timeout_s, ending=self.ending)
 
     def _events(
         self, request: GenerateRequest, collected: Collected, runs: list[PlacedRun]

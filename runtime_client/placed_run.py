@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, cast
 
 from cascade.boundary import Context, Prompt, value_of
 from cascade.bundle.bundle import Bundle
-from cascade.errors import CascadeError, DeadlineExceeded
+from cascade.errors import CascadeError, DeadlineExceeded, InvalidRequest
 from cascade.events import Event, FellBack, StageFinished
 from cascade.generate import generate
 from cascade.precision import Precision
@@ -86,6 +86,7 @@ class PlacedRun:
         self.last = parts.placement.hops(checked.positions)[-1]
         """The hop that the request ends with."""
         parts.bundle.require(self._on_this_machine())
+        self._check_kept()
 
     @property
     def is_in_last_hop(self) -> bool:
@@ -168,7 +169,7 @@ class PlacedRun:
         position = next(
             at for at, spec in enumerate(components) if value_of(Prompt, spec.starts_from)
         )
-        alone = replace(checked.request, negative=None).with_plans(checked.request.plans)
+        alone = replace(checked.request, negative=None, kept=None).with_plans(checked.request.plans)
         only = replace(checked, request=alone, first=position, last=position, words=None)
         # An id of its own: under the request's the server knows the work on the picture.
         own = replace(self._collected, request_id=f"{self._collected.request_id}-{name}")
@@ -196,6 +197,14 @@ class PlacedRun:
                 if run is not None:
                     run.check_goes_on()
 
+    def terminate(self) -> None:
+        """End what runs on servers, from another thread; the deadline's ending ends the rest."""
+        for stage in list(self._remote):
+            stage.terminate()
+        for run in (self._words, self._negative):
+            if run is not None:
+                run.terminate()
+
     def _noted(self, events: Iterator[Event]) -> Generator[Event, None, None]:
         """The same events, what is finished noted: a fallback then runs only the rest."""
         manifest = self._parts.bundle.manifest
@@ -217,9 +226,23 @@ class PlacedRun:
         """The place of one component."""
         return self._placement.hops(range(position, position + 1))[0]
 
+    def _check_kept(self) -> None:
+        """Raise `InvalidRequest` where a kept picture is to be enlarged on this machine."""
+        checked = self._checked
+        if checked.request.kept is not None and self._hop_at(checked.first).is_here:
+            name = self._parts.bundle.manifest.components[checked.first].name
+            raise InvalidRequest(
+                f"kept: {name} runs here, and only a server keeps pictures: place {name} on that "
+                f"server (--server, and a --cut of at most {checked.first})",
+                field="kept",
+            )
+
     def _lost_hop(self) -> Hop | None:
         """The hop that runs here from now on; None where nothing may."""
         left = [hop for hop in self._left() if not hop.is_here]
+        # A kept picture is nowhere but on the server that was lost.
+        if self._checked.request.kept is not None and self._done == self._checked.first:
+            return None
         if self._parts.config.fallback != "local" or not left or self._deadline.is_over:
             return None
         # The one that ran, or the next one that could not even be begun.

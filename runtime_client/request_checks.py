@@ -4,15 +4,22 @@ A wrong option of the last stage must not cost the minutes of the first. Knows t
 nothing.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from cascade.boundary import Context, Label, Prompt, value_of
+from cascade.boundary import Context, Image, Label, Prompt, value_of
 from cascade.bundle.manifest import Manifest
-from cascade.bundle.starting_points import SHOWN, StartKind, first_position, last_enlargement
+from cascade.bundle.starting_points import (
+    SHOWN,
+    StartKind,
+    first_position,
+    last_enlargement,
+    starts_with,
+)
 from cascade.errors import InvalidRequest
 from cascade.families import check_negative, resolved, with_own_picture
 from cascade.family import ComponentSpec
-from cascade.request import GenerateRequest
+from cascade.picture_plans import with_fitted_edit, with_size
+from cascade.request import GenerateRequest, KeptPicture
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +48,15 @@ def check_request(manifest: Manifest, request: GenerateRequest) -> CheckedReques
             fit its component.
     """
     names = [component.name for component in manifest.components]
+    request = with_kept_size(manifest, request)
     start, size = given_start(request)
     # Nothing given means noise only where the bundle begins with it; elsewhere a prompt was
     # forgotten.
     if start == "noise" and value_of(Prompt, manifest.components[0].starts_from) is not None:
         raise InvalidRequest("prompt: it is missing; say what the picture shows", field="prompt")
-    own = size if request.own_picture else None
+    own = size if request.own_picture or request.kept is not None else None
     if own is not None:
-        begin = request.first_stage or last_enlargement(manifest)
+        begin = request.first_stage or first_enlargement(manifest, request)
         first = first_position(manifest, start, None, begin)
     else:
         first = first_position(manifest, start, size, request.first_stage or names[0])
@@ -63,6 +71,8 @@ def check_request(manifest: Manifest, request: GenerateRequest) -> CheckedReques
     last = last_position(manifest, request.last_stage, first)
     if own is not None:
         checked = with_own_picture(manifest.components, checked, first, own)
+    checked = with_size(manifest.components, checked, first)
+    checked = with_fitted_edit(manifest.components, checked, first)
     words = words_position(manifest, request, first)
     if request.negative is not None:
         check_negative(manifest.components[first : last + 1], checked)
@@ -71,13 +81,60 @@ def check_request(manifest: Manifest, request: GenerateRequest) -> CheckedReques
     return CheckedRequest(checked, first, last, words)
 
 
+def first_enlargement(manifest: Manifest, request: GenerateRequest) -> str:
+    """Name of the stage that begins with a caller's own picture, or with a kept one.
+
+    Raises:
+        InvalidRequest: there is none.
+    """
+    if request.kept is None:
+        return last_enlargement(manifest)
+    after = manifest.components[kept_position(manifest, request.kept) + 1 :]
+    names = [spec.name for spec in after if starts_with(spec, "image")]
+    if not names:
+        raise InvalidRequest(
+            f"kept.stage: nothing enlarges what {request.kept.stage} makes: name an earlier stage",
+            field="kept.stage",
+        )
+    return names[0]
+
+
+def kept_position(manifest: Manifest, kept: KeptPicture) -> int:
+    """Position of the component that made a kept picture.
+
+    Raises:
+        InvalidRequest: no component of that name makes pictures.
+    """
+    made = [spec.name for spec in manifest.components if isinstance(spec.makes, Image)]
+    if kept.stage not in made:
+        raise InvalidRequest(
+            f"kept.stage: expected one of {', '.join(made)}, got {kept.stage[:SHOWN]!r}",
+            field="kept.stage",
+        )
+    return manifest.position(kept.stage)
+
+
+def with_kept_size(manifest: Manifest, request: GenerateRequest) -> GenerateRequest:
+    """The request with the size of its kept picture: as the caller says, or as declared.
+
+    Raises:
+        InvalidRequest: see `kept_position`.
+    """
+    kept = request.kept
+    if kept is None:
+        return request
+    made = manifest.components[kept_position(manifest, kept)].makes
+    declared = (made.width, made.height) if isinstance(made, Image) else None
+    return replace(request, kept=replace(kept, size=kept.size or declared))
+
+
 def words_position(manifest: Manifest, request: GenerateRequest, first: int) -> int | None:
     """Position of the component that encodes the words beside a picture; None without any.
 
     Raises:
         InvalidRequest: there are words, and nothing that takes them.
     """
-    if request.picture is None or request.prompt is None:
+    if (request.picture is None and request.kept is None) or request.prompt is None:
         return None
     before = enumerate(manifest.components[:first])
     found = [at for at, spec in before if value_of(Prompt, spec.starts_from) is not None]
@@ -100,6 +157,8 @@ def check_label(spec: ComponentSpec, label: int | None) -> None:
 
 def given_start(request: GenerateRequest) -> tuple[StartKind, tuple[int, int] | None]:
     """What a request begins with, and the width and height of its picture."""
+    if request.kept is not None:
+        return "image", request.kept.size
     if request.picture is not None:
         height, width = request.picture.shape[:2]
         return "image", (width, height)

@@ -66,6 +66,9 @@ class Result:
     """In order; none where only the server knows: of a picture that was fetched."""
     packing: Mapping[str, float] = field(default_factory=dict)
     """What `serialise` consists of, see `Transferred.packing`."""
+    engine_seconds: Mapping[str, float] = field(default_factory=dict)
+    """By stage: seconds of its own that its engines ran; the rest is the host's. None is there of a
+    server from before it said so."""
     warnings: "tuple[PlanWarning, ...]" = ()
     """Runs that started in the middle of their schedule: see `cascade.diffusion.run_start`."""
 
@@ -86,12 +89,15 @@ class Collected:
     transfers: dict[str, Transferred] = field(default_factory=dict)
     """What a hop on a server cost, by its last component."""
     computed: dict[str, Backend] = field(default_factory=dict)
+    engine_seconds: dict[str, float] = field(default_factory=dict)
 
     def add(self, event: Event) -> None:
         """Take in one event."""
         if isinstance(event, StageFinished):
             self._spend(event.seconds)
             self.spent[event.stage] = event.seconds
+            if event.engine_s:
+                self.engine_seconds[event.stage] = event.engine_s
             if event.computed is not None:
                 self.computed[event.stage] = event.computed
             if event.handoff.image is not None:

@@ -200,11 +200,18 @@ PX64 = replace(
 )
 """Small pictures are learnt as they are; large ones moved, and without text."""
 PX128 = replace(
-    doubling(128, width=64, blocks=5, batch=12, crop=32), scheme=AVERAGED, drawn_at=128, shift=12
+    doubling(128, width=64, blocks=5, batch=12, crop=32),
+    scheme=AVERAGED,
+    drawn_at=128,
+    shift=12,
+    context_width=0,
+    temperature_16=8,
+    floor_16=2,
 )
-PX256 = replace(
-    doubling(256, width=48, blocks=4, batch=12, crop=32), scheme=AVERAGED, drawn_at=256, shift=24
-)
+PX256 = replace(PX128, name="px256", resolution=256, low_resolution=128, drawn_at=256, shift=24)
+"""Upscalers, without text too, so that they fit behind any stage: behind the diffusion base, whose
+text encoder is another, and behind px64. All from px32 on have one shape, and each can begin with
+the weights of the one before (`cascade train px128 --start checkpoints/px64`)."""
 PIXEL_PRESETS = {preset.name: preset for preset in (PX8, PX16, PX32, PX64, PX128, PX256)}
 
 

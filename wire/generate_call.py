@@ -12,6 +12,7 @@ from cascade.codecs.image import ImageFormat
 from cascade.precision import Precision
 from cascade.request import FamilyOptions
 from protos.cascade.v1 import cascade_pb2 as pb
+from wire.edits import EncodedEdit, PictureSize, edit_message, read_edit, read_size, size_message
 from wire.family_options import options_message, read_options
 from wire.parsing import parse_request, serialise
 from wire.payloads import (
@@ -68,6 +69,8 @@ class GenerateCall:
     """Previews of each component at most; 0 for none."""
     preview_every: int = 0
     """A preview after so many steps, of clients before `previews`; counts where that is 0."""
+    fewest_bytes: bool = False
+    """Whether stage images are worth more time of encoding, for the link is slow."""
     joins_fragments: bool = False
     """Whether the caller joins what is larger than a message."""
     detach: bool = False
@@ -76,6 +79,10 @@ class GenerateCall:
     """Work on for so many seconds when nobody listens any more."""
     negative: ContextReference | None = None
     """What the picture is guided away from, if anything."""
+    edit: EncodedEdit | None = None
+    """A picture of the caller's own that the result is made of, if any."""
+    size: PictureSize | None = None
+    """Of the last component's picture; None for the declared one."""
     results_held: int = 0
     """Results that the caller has already, counted from the first."""
 
@@ -100,12 +107,15 @@ def encode_generate(call: GenerateCall) -> bytes:
             previews=call.previews,
             preview_every=call.preview_every,
             joins_fragments=call.joins_fragments,
+            fewest_bytes=call.fewest_bytes,
         ),
         precisions={name: PRECISION_NUMBERS[p] for name, p in call.precisions.items()},
         detach=call.detach,
         linger_seconds=call.linger_s,
         results_held=call.results_held,
         negative=None if call.negative is None else reference_message(call.negative),
+        edit=None if call.edit is None else edit_message(call.edit),
+        size=None if call.size is None else size_message(call.size),
     )
     write_start(message, call.start)
     return serialise(message)
@@ -140,10 +150,13 @@ def decode_generate(data: bytes) -> GenerateCall:
         previews=output.previews,
         preview_every=output.preview_every,
         joins_fragments=output.joins_fragments,
+        fewest_bytes=output.fewest_bytes,
         detach=message.detach,
         linger_s=message.linger_seconds,
         results_held=message.results_held,
         negative=read_reference(message.negative) if message.HasField("negative") else None,
+        edit=read_edit(message.edit) if message.HasField("edit") else None,
+        size=read_size(message.size) if message.HasField("size") else None,
     )
 
 

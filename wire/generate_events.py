@@ -48,6 +48,8 @@ class StageResult:
     """Where the time went, by name."""
     computed: Backend | None = None
     """What computed it; None where the server does not say or the precision is unknown here."""
+    engine_s: float = 0.0
+    """Seconds of the component's own that its engines ran; 0 where the server does not say."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -140,6 +142,7 @@ def result_message(event: StageResult) -> Any:
         seconds=event.seconds,
         precision=None if computed is None else PRECISION_NUMBERS[computed.precision],
         engine=None if computed is None else computed.engine,
+        engine_seconds=event.engine_s,
     )
 
 
@@ -155,6 +158,7 @@ def read_result(message: Any) -> StageResult:
         # 0 (unspecified) and numbers of newer servers both have no precision here: unknown, not
         # float32.
         computed=None if precision is None else Backend(message.engine, precision),
+        engine_s=message.engine_seconds,
     )
 
 

@@ -22,6 +22,10 @@ MAX_LINGER_S = 3600.0
 """Longest time that a caller may ask the server to work on without a listener; a server's own limit
 is lower and only shortens."""
 
+MAX_PADDING_BYTES = 64 << 10
+"""Of `GetServerInfo`, each way: what a rate is measured with. Less than a picture, so a caller who
+asks for it over and over gains nothing."""
+
 PRIVATE_FOLDER = "cascade-private-"
 """Prefix of the temporary folder that a client makes for the socket of its private server. The
 server removes the folder when the client has ended without doing so."""
@@ -33,6 +37,6 @@ def max_joined_bytes(largest_picture: int) -> int:
     Args:
         largest_picture: width and height in pixels of the largest picture that can be in it.
     """
-    # Raw pixels are the largest form of a picture, three bytes each; one message more is for all
-    # else.
-    return 3 * largest_picture**2 + MAX_MESSAGE_BYTES
+    # Raw pixels are the largest form of a picture, three bytes each. A request may hold a picture
+    # to start from, one that is edited and its mask, none larger; one message more is for all else.
+    return 2 * 3 * largest_picture**2 + largest_picture**2 // 8 + MAX_MESSAGE_BYTES

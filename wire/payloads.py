@@ -30,6 +30,8 @@ PRECISION_NUMBERS: dict[Precision, Any] = {
     Precision.BF16: pb.PRECISION_BF16,
     Precision.INT8: pb.PRECISION_INT8,
     Precision.FP8: pb.PRECISION_FP8,
+    Precision.INT8_BLOCK: pb.PRECISION_INT8_BLOCK,
+    Precision.INT4_BLOCK: pb.PRECISION_INT4_BLOCK,
 }
 # Inverted rather than written twice: a dtype that can be sent can be read.
 DTYPE_NAMES = {number: name for name, number in DTYPE_NUMBERS.items()}

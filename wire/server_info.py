@@ -3,12 +3,14 @@
 Everything a server tells of itself, as one value.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from cascade.codecs.image import FORMATS, ImageFormat
+from cascade.errors import InvalidRequest
 from cascade.precision import Precision
 from protos.cascade.v1 import cascade_pb2 as pb
+from wire.limits import MAX_PADDING_BYTES
 from wire.parsing import parse_answer, parse_request, serialise
 from wire.payloads import FORMAT_NAMES, FORMAT_NUMBERS, PRECISION_NUMBERS, PRECISIONS
 from wire.service import WIRE_VERSION
@@ -65,6 +67,8 @@ class Limits:
     """Requests of all callers in progress at once."""
     max_joined_bytes: int = 0
     """Largest message in fragments, either way; 0 where the server knows no fragments."""
+    max_resample: int = 0
+    """Largest `resample` of an edit; 0 where the server knows no edits, sizes or kept starts."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,20 +87,46 @@ class ServerInfo:
     limits: Limits = Limits()
     image_formats: tuple[ImageFormat, ...] = FORMATS
     """Of those that this side knows, in the order of `FORMATS`."""
+    padding: bytes = field(default=b"", repr=False)
+    """Random bytes, as many as were asked for."""
 
 
-def encode_info_request() -> bytes:
-    """The message of `GetServerInfo`."""
-    return serialise(pb.GetServerInfoRequest())
+@dataclass(frozen=True, kw_only=True, slots=True)
+class InfoCall:
+    """`GetServerInfo`: mostly empty; filled up by a client that measures its link."""
+
+    padding: bytes = field(default=b"", repr=False)
+    """Ignored: what the way up is timed with, at most `MAX_PADDING_BYTES`."""
+    reply_padding_bytes: int = 0
+    """Of the answer: what the way down is timed with, at most `MAX_PADDING_BYTES`."""
+
+    def __post_init__(self) -> None:
+        """Check both bounds."""
+        sizes = {"padding": len(self.padding), "reply_padding_bytes": self.reply_padding_bytes}
+        for name, size in sizes.items():
+            if not 0 <= size <= MAX_PADDING_BYTES:
+                raise InvalidRequest(
+                    f"{name}: expected 0 to {MAX_PADDING_BYTES} bytes, got {size}", field=name
+                )
 
 
-def decode_info_request(data: bytes) -> None:
-    """Check the empty message of `GetServerInfo`.
+def encode_info_request(call: InfoCall | None = None) -> bytes:
+    """The message of `GetServerInfo`; an empty one when None."""
+    if call is None:
+        return b""
+    return serialise(
+        pb.GetServerInfoRequest(padding=call.padding, reply_padding_bytes=call.reply_padding_bytes)
+    )
+
+
+def decode_info_request(data: bytes) -> InfoCall:
+    """The message of `GetServerInfo`.
 
     Raises:
-        InvalidRequest: the bytes are not that message.
+        InvalidRequest: the bytes are not that message, or it asks for too much padding.
     """
-    parse_request(pb.GetServerInfoRequest, data)
+    message = parse_request(pb.GetServerInfoRequest, data)
+    return InfoCall(padding=message.padding, reply_padding_bytes=message.reply_padding_bytes)
 
 
 def encode_info(info: ServerInfo) -> bytes:
@@ -111,6 +141,7 @@ def encode_info(info: ServerInfo) -> bytes:
             components=[component_message(component) for component in info.components],
             limits=limits_message(info.limits),
             image_formats=[FORMAT_NUMBERS[name] for name in info.image_formats],
+            padding=info.padding,
         )
     )
 
@@ -132,6 +163,7 @@ def decode_info(data: bytes) -> ServerInfo:
         components=tuple(read_component(component) for component in message.components),
         limits=read_limits(message.limits),
         image_formats=tuple(name for name in FORMATS if name in known),
+        padding=message.padding,
     )
 
 
@@ -190,6 +222,7 @@ def limits_message(limits: Limits) -> Any:
         max_linger_seconds=limits.max_linger_s,
         max_in_flight=limits.max_in_flight,
         max_joined_bytes=limits.max_joined_bytes,
+        max_resample=limits.max_resample,
     )
 
 
@@ -209,4 +242,5 @@ def read_limits(message: Any) -> Limits:
         max_linger_s=message.max_linger_seconds,
         max_in_flight=message.max_in_flight,
         max_joined_bytes=message.max_joined_bytes,
+        max_resample=message.max_resample,
     )

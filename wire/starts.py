@@ -18,7 +18,7 @@ from wire.payloads import (
     reference_message,
 )
 
-StartKind = Literal["prompt", "context", "image", "label", "noise", "resume"]
+StartKind = Literal["prompt", "context", "image", "label", "noise", "kept", "resume"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +48,21 @@ class ImageStart:
     """Whether it is the caller's own: of any size, and without a context where it has no words."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KeptStart:
+    """Start from the picture of a component of a finished request, which the server kept."""
+
+    request_id: str
+    """Of the finished request."""
+    stage: str
+    """The component that made the picture."""
+    width: int
+    """Of it, in pixels."""
+    height: int
+    context: ContextReference | None = None
+    """None where it has no words."""
+
+
 @dataclass(frozen=True, slots=True)
 class LabelStart:
     """Start from the number of a class."""
@@ -65,13 +80,16 @@ class ResumeStart:
     """Begin nothing: listen to the work that the request id names already."""
 
 
-Start: TypeAlias = PromptStart | ContextStart | ImageStart | LabelStart | NoiseStart | ResumeStart
+Start: TypeAlias = (
+    PromptStart | ContextStart | ImageStart | LabelStart | NoiseStart | KeptStart | ResumeStart
+)
 KINDS: Mapping[type, StartKind] = {
     PromptStart: "prompt",
     ContextStart: "context",
     ImageStart: "image",
     LabelStart: "label",
     NoiseStart: "noise",
+    KeptStart: "kept",
     ResumeStart: "resume",
 }
 
@@ -99,6 +117,8 @@ def write_start(message: Any, start: Start | None) -> None:
             message.label.CopyFrom(pb.LabelStart(label=label))
         case NoiseStart():
             message.noise.SetInParent()
+        case KeptStart():
+            message.kept.CopyFrom(kept_start_message(start))
         case ResumeStart():
             message.resume.SetInParent()
         case None:
@@ -112,6 +132,17 @@ def image_start_message(start: ImageStart) -> Any:
         image=image_message(start.image),
         label=start.label,
         own_picture=start.own_picture,
+    )
+
+
+def kept_start_message(start: KeptStart) -> Any:
+    """A KeptStart message."""
+    return pb.KeptStart(
+        request_id=start.request_id,
+        stage=start.stage,
+        width=start.width,
+        height=start.height,
+        context=None if start.context is None else reference_message(start.context),
     )
 
 
@@ -131,11 +162,23 @@ def read_image_start(message: Any) -> ImageStart:
     )
 
 
+def read_kept_start(message: Any) -> KeptStart:
+    """A KeptStart as it came."""
+    return KeptStart(
+        request_id=message.request_id,
+        stage=message.stage,
+        width=message.width,
+        height=message.height,
+        context=read_reference(message.context) if message.HasField("context") else None,
+    )
+
+
 READERS: Mapping[str, Callable[[Any], Start]] = {
     "prompt": lambda message: PromptStart(message.prompt),
     "context": lambda message: ContextStart(read_reference(message.context)),
     "image": read_image_start,
     "label": lambda message: LabelStart(message.label),
     "noise": lambda _: NoiseStart(),
+    "kept": read_kept_start,
     "resume": lambda _: ResumeStart(),
 }

@@ -92,12 +92,15 @@ def parent_of(scheme: PassScheme, size: int) -> Array | None:
 
 
 def text_inputs(width: int) -> dict[str, Array]:
-    """A made-up text of `width` channels, and no falsification told."""
+    """A made-up text of `width` channels, none of 0, and no falsification told."""
+    level = {"aug_level": np.zeros(1, np.float32)}
+    if width == 0:
+        return level
     text = np.random.default_rng(0).standard_normal((1, TOKENS, width)).astype(np.float16)
     return {
         "context": text.astype(np.float32),
         "context_mask": np.ones((1, TOKENS), np.float32),
-        "aug_level": np.zeros(1, np.float32),
+        **level,
     }
 
 
@@ -124,6 +127,7 @@ def preset_stage(preset: PixelPreset) -> TimedStage:
         scheme=preset.scheme,
         output_resolution=preset.resolution,
         input_resolution=preset.low_resolution,
+        uses_context=preset.context_width > 0,
         augmentation=PixelAugmentation(lowest=0.0, highest=1.0, default=0.0),
     )
     body = TorchEngine(network.body, "features")

@@ -6,7 +6,7 @@ Knows manifests and precisions; not TensorRT.
 from cascade.bundle.bundle import Bundle
 from cascade.errors import EngineError
 from cascade.graph_spec import GraphSpec
-from cascade.precision import Precision
+from cascade.precision import BLOCKS, Precision
 from cascade.weights.source import GraphSource
 
 
@@ -38,5 +38,5 @@ def gpu_graph(bundle: Bundle, graph: GraphSpec, precision: Precision) -> GraphSo
 def available_precisions(graph: GraphSpec) -> tuple[Precision, ...]:
     """Every precision that there is a graph for."""
     present = {Precision.FP32, *(form.precision for form in graph.gpu_forms)}
-    present |= {variant.precision for variant in graph.variants}
+    present |= {variant.precision for variant in graph.variants} - BLOCKS
     return tuple(precision for precision in Precision if precision in present)

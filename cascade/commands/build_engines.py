@@ -18,7 +18,7 @@ from cascade.engines.trt_options import BuildOptions, parse_capability
 from cascade.errors import EngineError, ManifestError
 from cascade.family import ComponentSpec
 from cascade.graph_spec import NET, GraphSpec
-from cascade.precision import Precision
+from cascade.precision import BLOCKS, Precision
 from cascade.system.user_cache import required_cache_folder
 
 COLUMNS = "{:14} {:5} {:>7} {:>9} {:>9} {:>8} {:>8}  {}"
@@ -58,7 +58,8 @@ def register(subparsers: Any) -> None:
     add = parser.add_argument
     add_bundle_argument(parser)
     add("--component", nargs="+", metavar="NAME", help="only these components (default: all)")
-    add("--precision", nargs="+", metavar="P", choices=[p.value for p in Precision],
+    precisions = [precision.value for precision in Precision if precision not in BLOCKS]
+    add("--precision", nargs="+", metavar="P", choices=precisions,
         help="fp32 fp16 bf16 int8 fp8 (default: fp16 if the bundle has it)")  # fmt: skip
     add("--cache", type=Path, metavar="DIR", help="where engines lie (default: user's cache)")
     add("--compute-capability", nargs="+", metavar="M.N", default=[],

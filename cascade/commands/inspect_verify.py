@@ -20,7 +20,7 @@ from cascade.engine import Engine
 from cascade.errors import EngineError, ManifestError
 from cascade.families import family_of
 from cascade.family import ComponentSpec
-from cascade.graph_spec import NET, PICTURE_DB, GraphSpec, QualityRecord
+from cascade.graph_spec import CONTEXT_DB, NET, PICTURE_DB, GraphSpec, QualityRecord
 from cascade.precision import Precision
 from cascade.tuning.dummy_inputs import dummy_inputs, free_axes
 from cascade.tuning.memory_needs import memory_needs
@@ -105,6 +105,8 @@ def quality_words(quality: QualityRecord) -> str:
     """`pictures at least 41.8 dB from float32`, or the metric by its name."""
     if quality.metric == PICTURE_DB:
         return f"pictures at least {quality.value:.1f} dB from float32"
+    if quality.metric == CONTEXT_DB:
+        return f"embeddings at least {quality.value:.1f} dB from float32"
     return f"{quality.metric} {quality.value:g} against float32"
 
 

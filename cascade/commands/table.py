@@ -40,6 +40,9 @@ COMMANDS: Mapping[str, Mapping[str, str]] = {
         "serve": "host components of a bundle over gRPC",
         "token": "make a bearer token for a caller of a server",
     },
+    "runtime_server.web.command": {
+        "web": "a page for browsers: a server, its gRPC-Web proxy and the page on one address",
+    },
     "stages.cli": {
         "data": "fetch and prepare the training set",
         "train": "train one stage, or go on training it",

@@ -1,8 +1,8 @@
 """`cascade tune`: which engine runs each component of a bundle fastest on this machine.
 
-Every installed engine in every precision that the bundle holds, and in bfloat16 where the processor
-has tiles for it, each in a process of its own, in turns, on the shapes of the defaults. Knows
-bundles and trials; the record it writes is what `--engine auto` reads.
+Every installed engine in every precision that the bundle holds, and in the half precisions that the
+processor has instructions for, each in a process of its own, in turns, on the shapes of the
+defaults. Knows bundles and trials; the record it writes is what `--engine auto` reads.
 """
 
 import argparse

@@ -4,6 +4,7 @@ Knows the record and what a run takes; the sampler is loaded when a stage is ope
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from cascade.boundary import Context, Image, value_of
@@ -12,6 +13,7 @@ from cascade.diffusion.dummy_run import DiffusionDummyRun
 from cascade.diffusion.request_options import DiffusionOptions
 from cascade.diffusion.schedule import ScheduleSpec, TableSpec
 from cascade.diffusion.spec import DiffusionSpec, StoredContext, check_choices
+from cascade.edit import StageEdit
 from cascade.engine import Engine
 from cascade.events import Backend
 from cascade.family import ComponentSpec, PlanWarning, ReadFile, StartCheck
@@ -56,6 +58,21 @@ class DiffusionFamily:
 
         return with_own_picture(spec, plan, low)
 
+    def with_size(
+        self, spec: DiffusionSpec, plan: "SamplingOptions", made: tuple[int, int]
+    ) -> "SamplingOptions":
+        """See `cascade.diffusion.options.with_size`."""
+        from cascade.diffusion.options import with_size  # noqa: PLC0415
+
+        return with_size(spec, plan, made)
+
+    def with_edit(
+        self, spec: DiffusionSpec, plan: "SamplingOptions", edit: StageEdit
+    ) -> "SamplingOptions":
+        """Noised to where the run begins, or put back at every step."""
+        del spec
+        return replace(plan, edit=edit)
+
     def why_no_negative(self, spec: DiffusionSpec, plan: "SamplingOptions") -> str:
         """No words, guidance that was taught, or weight 1."""
         if value_of(Context, spec.starts_from) is None:
@@ -82,7 +99,7 @@ class DiffusionFamily:
         """A run and a picture's pixels per step; of an own picture, those of every tile."""
         own = plan.own
         if own is not None:
-            runs = plan.steps * own.tiling.count
+            runs = plan.evaluations * own.tiling.count
             tall, wide = own.tiling.canvas
             return Cost(
                 runs={NET: runs},
@@ -92,9 +109,9 @@ class DiffusionFamily:
                 working_bytes=WORKING_BYTES * tall * wide,
             )
         return Cost(
-            runs={NET: plan.steps},
-            units=plan.steps,
-            pixels=plan.steps * spec.makes.pixels,
+            runs={NET: plan.evaluations},
+            units=plan.evaluations,
+            pixels=plan.evaluations * spec.makes.pixels,
             result_bytes=spec.makes.size_bytes,
         )
 

@@ -11,7 +11,8 @@ from cascade.diffusion.guidance import ConstantGuidance, GuidanceWeight, Oscilla
 from cascade.diffusion.request_options import DiffusionOptions
 from cascade.diffusion.schedule import Schedule, listed_times, make_schedule, training_steps
 from cascade.diffusion.spec import DiffusionSpec
-from cascade.diffusion.tiles import Tiling, tiling_of
+from cascade.diffusion.tiles import Tiling, has_free_sides, tiling_of
+from cascade.edit import StageEdit
 from cascade.errors import InvalidRequest
 from cascade.request import FamilyOptions, Handoff
 from cascade.start_inputs import context_inputs, low_image
@@ -25,7 +26,8 @@ Size = tuple[int, int]
 class OwnPicture:
     """What a run makes of a caller's own picture, of whatever size."""
 
-    low: Size
+    low: Size | None
+    """None of a stage that starts from no picture."""
     made: Size
     tiling: Tiling
 
@@ -39,6 +41,27 @@ class SamplingOptions:
     augmentation: float
     own: OwnPicture | None = None
     """None where the picture before comes from the cascade: of the declared size, with words."""
+    edit: StageEdit | None = None
+    """The caller's own picture that this one is made of, if any."""
+
+    @property
+    def skipped(self) -> int:
+        """Steps at the beginning that are not taken, for the run begins with a picture.
+
+        As in diffusers the share of the others is rounded down, but to one at least; none is taken
+        at strength 0.
+        """
+        if self.edit is None or self.edit.strength == 1:
+            return 0
+        # Rounded before it is rounded down: 0.29 of 100 steps are 29.
+        taken = int(round(self.steps * self.edit.strength, 9))
+        return self.steps - (max(1, taken) if self.edit.strength > 0 else 0)
+
+    @property
+    def evaluations(self) -> int:
+        """Steps that are taken, each as often as it is."""
+        again = 1 if self.edit is None else self.edit.resample
+        return (self.steps - self.skipped) * again
 
 
 def resolve_options(spec: DiffusionSpec, options: FamilyOptions | None) -> SamplingOptions:
@@ -98,6 +121,39 @@ def with_own_picture(spec: DiffusionSpec, plan: SamplingOptions, low: Size) -> S
     factor = spec.makes.width // declared.width
     made = (low[0] * factor, low[1] * factor)
     return replace(plan, own=OwnPicture(low, made, tiling_of(spec, *made)))
+
+
+def with_size(spec: DiffusionSpec, plan: SamplingOptions, made: Size) -> SamplingOptions:
+    """The same run with a picture of another size, from noise.
+
+    Args:
+        spec: the entry of a stage that starts from no picture.
+        plan: the run.
+        made: of the picture.
+
+    Raises:
+        InvalidRequest: the graph takes the declared size alone, or the size has more pixels.
+    """
+    declared = spec.makes
+    if made == (declared.width, declared.height):
+        return plan
+    size = f"{declared.width}x{declared.height}"
+    if not has_free_sides(spec):
+        raise InvalidRequest(
+            f"size: {spec.name} would make {made[0]}x{made[1]}, and its graph was exported for "
+            f"{size} alone: leave the size out, or take a bundle whose graph has free sides",
+            field="size",
+        )
+    tiling = tiling_of(spec, *made)
+    # Tiles of a picture that begins as noise would each show the prompt.
+    if tiling.count > 1 or tiling.tile_pixels > declared.pixels:
+        tall, wide = tiling.canvas
+        raise InvalidRequest(
+            f"size: {spec.name} would sample {wide}x{tall}, more pixels than the {size} that "
+            "it was made for: take a smaller size",
+            field="size",
+        )
+    return replace(plan, own=OwnPicture(None, made, tiling))
 
 
 def asked_options(spec: DiffusionSpec, options: FamilyOptions | None) -> DiffusionOptions:
@@ -227,7 +283,7 @@ def check_image(
     if low is None:
         raise InvalidRequest(f"image: {spec.name} starts from none", field="image")
     shape = low.shape
-    if plan is not None and plan.own is not None:
+    if plan is not None and plan.own is not None and plan.own.low is not None:
         width, height = plan.own.low
         shape = (height, width, low.channels)
     return low_image(spec.name, shape, handoff)

@@ -15,6 +15,7 @@ from cascade.boundary import Context, Image, value_of
 from cascade.codecs.image import from_network, subsampled, to_network
 from cascade.diffusion.conditioning import augment, upsample
 from cascade.diffusion.denoiser import Denoiser, EngineDenoiser
+from cascade.diffusion.edited_run import edited, put_back
 from cascade.diffusion.guidance import ConstantGuidance, GuidedDenoiser
 from cascade.diffusion.options import (
     SamplingOptions,
@@ -31,6 +32,7 @@ from cascade.diffusion.thresholding import thresholded
 from cascade.diffusion.tiles import TiledEngine, on_canvas, tiling_of
 from cascade.diffusion.unconditional import null_inputs, with_null_half, with_other_half
 from cascade.engine import Engine
+from cascade.engine_clock import EngineClock
 from cascade.events import Backend, Event, Preview, Progress, StageFinished
 from cascade.graph_spec import NET
 from cascade.numerics.noise import AUGMENTATION, START, normals
@@ -105,29 +107,32 @@ class DiffusionStage:
         Raises:
             StageError: the network has no finite answer, or one of another shape.
         """
-        begun = time.perf_counter()
+        begun, clock = time.perf_counter(), EngineClock()
+        timed = self.with_engines(clock.on(self.engines))
         name = self._spec.name
         plan = request.plans.get(name) or resolve_options(self._spec, request.options.get(name))
         if self._is_wordless(handoff, plan) and not self._spec.guidance.taught:
             # Nothing to be guided by: the second half of every run would be the first.
             plan = replace(plan, weight=ConstantGuidance(1.0))
-        image = None
+        # An edit of strength 0 takes no step.
+        image = plan.edit.picture if plan.edit is not None and not plan.evaluations else None
         width, height = self._made(plan)
         runs = 1 if plan.own is None else plan.own.tiling.count
         picture = (..., slice(height), slice(width))
-        for step in self._sample(request, handoff, plan):
+        for step in timed._sample(request, handoff, plan):  # noqa: SLF001  the same class
             yield Progress(name, step.index * runs, step.total * runs)
             if request.wants_preview(step.index, step.total):
                 seen = subsampled(from_network(step.x0[picture]))
                 yield Preview(name, step.index * runs, seen)
             # Only the last step's `x_t` is a picture; before it, it is noise and picture.
             if step.index == step.total:
-                image = from_network(step.x_t[picture])
+                image = put_back(from_network(step.x_t[picture]), plan.edit)
         yield StageFinished(
             name,
             Handoff(prompt=handoff.prompt, context=handoff.context, image=image),
             {name: time.perf_counter() - begun},
             self._computed,
+            clock.seconds,
         )
 
     def _sample(
@@ -169,7 +174,7 @@ class DiffusionStage:
             gamma=spec.gamma,
             first_time=first_time(spec.schedule),
         )
-        return sample(spec.sampler, inputs)
+        return sample(spec.sampler, inputs) if plan.edit is None else edited(spec, inputs, plan)
 
     def _made(self, plan: SamplingOptions) -> tuple[int, int]:
         """Width and height of the picture that a run makes."""

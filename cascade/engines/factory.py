@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cascade.engine import Engine
-from cascade.engines.kinds import EngineKind, installed_kinds
+from cascade.engines.kinds import BLOCK_KINDS, EngineKind, installed_kinds, reads_files
+from cascade.errors import EngineError
 from cascade.precision import Precision
 from cascade.system.owning_process import do_in_children, never_free
 from cascade.weights.source import GraphSource
@@ -53,6 +54,13 @@ def open_engine(graph: GraphSource, choice: EngineChoice, *, cache: Path | None 
 
 def make_engine(graph: GraphSource, choice: EngineChoice, cache: Path | None) -> Engine:
     """The engine that a choice names; see `open_engine`."""
+    if not reads_files(choice.kind, choice.precision):
+        able = ", ".join(sorted(BLOCK_KINDS[choice.precision]))
+        raise EngineError(
+            f"precision: {choice.kind} runs no {choice.precision} file: use --engine {able}, or "
+            "another precision",
+            field="precision",
+        )
     if choice.kind is EngineKind.OPENVINO:
         from cascade.engines.openvino import OpenVinoEngine  # noqa: PLC0415  see the top
 

@@ -30,8 +30,22 @@ OWN_PRECISIONS: Mapping[EngineKind, frozenset[Precision]] = {
 }
 """What each engine makes of a float32 graph; every other precision needs a file of its own."""
 
-TILED_BF16_KINDS = frozenset({EngineKind.OPENVINO})
-"""Engines whose bfloat16 is the processor's, on its matrix tiles (AMX)."""
+BLOCK_KINDS: Mapping[Precision, frozenset[EngineKind]] = {
+    Precision.INT8_BLOCK: frozenset({EngineKind.ORT}),
+    Precision.INT4_BLOCK: frozenset({EngineKind.ORT, EngineKind.OPENVINO}),
+}
+"""Engines that read files of weights in blocks. OpenVINO multiplies 8-bit blocks by floats, ONNX
+Runtime by 8-bit activations: they would make different pictures of one precision."""
+
+PROCESSOR_HALVES: Mapping[EngineKind, Mapping[Precision, frozenset[str]]] = {
+    EngineKind.OPENVINO: {
+        Precision.BF16: frozenset({"avx512_bf16", "amx_bf16"}),
+        Precision.FP16: frozenset({"avx512_fp16", "amx_fp16"}),
+    },
+}
+"""Half precisions that an engine computes in on a CPU, and the flags of processors, one of which it
+needs: without any it refuses, or would compute in float32 and not say so. Bfloat16 on an ARM is
+left out: no run of ours has seen it there."""
 
 GPU_GRAPH_KINDS = frozenset({EngineKind.TENSORRT})
 """Engines that take a graph in the form that the bundle keeps for compilers of GPUs."""
@@ -51,6 +65,11 @@ PROVIDER_LIBRARIES = {
     EngineKind.ORT_TENSORRT: "capi/*onnxruntime_providers_tensorrt*",
 }
 """Part of the package in builds of ONNX Runtime that know GPUs."""
+
+
+def reads_files(kind: EngineKind, precision: Precision) -> bool:
+    """Whether an engine reads files of a precision, where a bundle has one."""
+    return precision not in BLOCK_KINDS or kind in BLOCK_KINDS[precision]
 
 
 def installed_kinds() -> tuple[EngineKind, ...]:

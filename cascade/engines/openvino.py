@@ -42,6 +42,7 @@ HINTS = {
     Precision.FP32: "f32",
     # What an 8-bit graph leaves in float stays float32; but see `hint_of`.
     Precision.INT8: "f32",
+    Precision.INT4_BLOCK: "f32",
     Precision.BF16: "bf16",
     Precision.FP16: "f16",
 }

@@ -39,6 +39,11 @@ words leave the processor's cache."""
 NORMAL_TABLE_SHA256 = "1cfbba1e07e34386a57626f82aeb43e6ed54ba70a3ea6b7d964dc66a841074a8"
 START, AUGMENTATION = 0xFFFFFFFF, 0xFFFFFFFE
 """Step numbers of draws that belong to no sampling step: initial noise, augmentation."""
+KNOWN, JUMP = 1 << 31, 1 << 30
+"""Added to a step's number: what known pixels are noised with, and what a step that is taken again
+begins with."""
+AGAIN = 1 << 20
+"""Times the number of the repetition, added to the number of a step that is taken again."""
 
 
 def philox(counter: tuple[Words, int | Array, int, int], seed: int) -> Words:

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from cascade.boundary import Image, value_of
 from cascade.cost import Cost
+from cascade.edit import StageEdit
 from cascade.engine import Engine
+from cascade.errors import InvalidRequest
 from cascade.events import Backend
 from cascade.family import PlanWarning, ReadFile, StartCheck
 from cascade.pixels.dummy_run import PixelDummyRun
@@ -58,6 +60,26 @@ class PixelFamily:
 
         check_own_picture(spec, low)
         return plan
+
+    def with_size(self, spec: PixelSpec, plan: "PixelPlan", made: tuple[int, int]) -> "PixelPlan":
+        """The declared size alone: the order of a picture's pixels is that of one size."""
+        if made == (spec.makes.width, spec.makes.height):
+            return plan
+        raise InvalidRequest(
+            f"size: {spec.name} makes pixels in the order of one size, "
+            f"{spec.makes.width}x{spec.makes.height}, and cannot make {made[0]}x{made[1]}: leave "
+            "the size out",
+            field="size",
+        )
+
+    def with_edit(self, spec: PixelSpec, plan: "PixelPlan", edit: StageEdit) -> "PixelPlan":
+        """Refused: there is no noise to begin from or to put known pixels into."""
+        del plan, edit
+        raise InvalidRequest(
+            f"edit: {spec.name} draws pixels by groups, without noise, and can be made of no "
+            "picture: take a bundle whose stages are diffusion stages",
+            field="edit",
+        )
 
     def why_no_negative(self, spec: PixelSpec, plan: "PixelPlan") -> str:
         """Its networks know words and no words."""

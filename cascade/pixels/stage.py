@@ -13,6 +13,7 @@ import numpy as np
 
 from cascade.codecs.image import subsampled
 from cascade.engine import Engine
+from cascade.engine_clock import EngineClock
 from cascade.events import Backend, Event, Preview, Progress, StageFinished
 from cascade.pixels.logits import Logits
 from cascade.pixels.options import PixelPlan, resolve_options, start_context, start_parent
@@ -86,7 +87,8 @@ class PixelStage:
         Raises:
             StageError: the heads of an exact component answer what is no whole number.
         """
-        begun = time.perf_counter()
+        begun, clock = time.perf_counter(), EngineClock()
+        timed = self.with_engines(clock.on(self.engines))
         spec, name = self._spec, self._spec.name
         plan = request.plans.get(name) or resolve_options(spec, request.options.get(name))
         shared = self._shared(handoff, plan)
@@ -94,10 +96,10 @@ class PixelStage:
         decider = self._decider(request)
         total = len(pictures.passes)
         for step in pictures.passes:
-            features = self._ask(PASS, {**shared, **doubled(pictures.begin(step.index), plan)})
+            features = timed._ask(PASS, {**shared, **doubled(pictures.begin(step.index), plan)})  # noqa: SLF001
             for channel in step.channels:
                 asked = doubled(pictures.heads_inputs(channel), plan)
-                answers = self._ask(HEADS, {**asked, "features": features["features"]})
+                answers = timed._ask(HEADS, {**asked, "features": features["features"]})  # noqa: SLF001
                 pictures.decide(channel, self._logits(answers, plan), decider, plan.sharpness)
             yield Progress(name, step.index + 1, total, UNIT)
             if request.wants_preview(step.index + 1, total):
@@ -109,6 +111,7 @@ class PixelStage:
             ),
             {name: time.perf_counter() - begun},
             self._computed,
+            clock.seconds,
         )
 
     def _shared(self, handoff: Handoff, plan: PixelPlan) -> dict[str, Array]:

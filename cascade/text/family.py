@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cascade.cost import Cost
+from cascade.edit import StageEdit
 from cascade.engine import Engine
 from cascade.errors import InvalidRequest, ManifestError
 from cascade.events import Backend
@@ -57,6 +58,16 @@ class TextEncoderFamily:
         """Refused: words are no picture."""
         del plan, low
         raise InvalidRequest(f"image: {spec.name} starts from none", field="image")
+
+    def with_size(self, spec: TextEncoderSpec, plan: TextPlan, made: tuple[int, int]) -> TextPlan:
+        """Refused: words are no picture."""
+        del plan, made
+        raise InvalidRequest(f"size: {spec.name} makes no picture", field="size")
+
+    def with_edit(self, spec: TextEncoderSpec, plan: TextPlan, edit: StageEdit) -> TextPlan:
+        """Refused: words are no picture."""
+        del plan, edit
+        raise InvalidRequest(f"edit: {spec.name} makes no picture", field="edit")
 
     def why_no_negative(self, spec: TextEncoderSpec, plan: TextPlan) -> str:
         """It is not guided."""

@@ -16,9 +16,10 @@ from cascade.errors import EngineError
 from cascade.families import family_of
 from cascade.family import ComponentSpec
 from cascade.graph_spec import GraphSpec
-from cascade.precision import Precision
+from cascade.precision import BLOCKS, Precision
 from cascade.system.memory_limits import Memory, memory_here
 from cascade.tuning.plan import EnginePlan, file_precisions
+from cascade.weights.source import graph_data
 
 WIDENED = {"float32": 1, "float16": 2, "int8": 4}
 """Bytes that an engine of CPUs holds per byte in the file: it computes in float32."""
@@ -97,6 +98,9 @@ def weights_bytes(bundle: Bundle, graph: GraphSpec, precision: Precision) -> int
     size = bundle.entry(graph.file).size_bytes
     if name == graph.file:
         return size * WIDENED[graph.storage]
+    if precision in BLOCKS and bundle.holds(name, graph.file):
+        # Without the matrices of the float32 file, which are most of it.
+        return len(graph_data(bundle.read_file_of(graph, name)))
     # A variant computes with its own weights, those it borrows as they lie.
     return bundle.entry(name).size_bytes + size
 

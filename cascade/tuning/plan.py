@@ -16,17 +16,19 @@ from cascade.bundle.manifest import Manifest
 from cascade.engines.factory import EngineChoice
 from cascade.engines.gpus import GPU_KINDS, NO_GPUS, Gpus, device_of, gpus_here, ranked
 from cascade.engines.kinds import (
+    BLOCK_KINDS,
     GPU_GRAPH_KINDS,
     OWN_PRECISIONS,
-    TILED_BF16_KINDS,
+    PROCESSOR_HALVES,
     EngineKind,
     installed_kinds,
+    reads_files,
 )
 from cascade.errors import InvalidRequest
 from cascade.families import check_precision, cost_of, family_of
 from cascade.family import ComponentSpec
 from cascade.graph_spec import NET
-from cascade.precision import Precision
+from cascade.precision import FROM_FILES, Precision
 from cascade.system.processor import Processor
 from cascade.system.user_cache import user_cache_folder
 from cascade.tuning.dummy_inputs import default_shapes
@@ -178,7 +180,7 @@ def requested_precisions(manifest: Manifest, engine_options: EngineOptions) -> d
         if wanted is None:
             continue
         held = [c.name for c in manifest.components if wanted in file_precisions(c)]
-        if not held and wanted in (Precision.INT8, Precision.FP8):
+        if not held and wanted in FROM_FILES:
             raise InvalidRequest(
                 f"precision: this bundle has no {wanted} file and no engine makes one by itself: "
                 "use fp32 or auto",
@@ -202,7 +204,8 @@ def file_precisions(
     """
     found = {Precision.FP32}
     for graph in component.graphs.values():
-        found |= {variant.precision for variant in graph.variants}
+        files = {variant.precision for variant in graph.variants}
+        found |= {p for p in files if kind is None or reads_files(kind, p)}
         if kind is None or kind in GPU_GRAPH_KINDS:
             found |= {form.precision for form in graph.gpu_forms}
     return tuple(precision for precision in Precision if precision in found)
@@ -233,16 +236,18 @@ def auto_precisions(
     """The precisions that `cascade tune` measures and `auto` may then take, float32 first.
 
     Those with a file, for the exporter has compared their pictures; and of super-resolution stages
-    bfloat16 of OpenVINO where the processor multiplies it in tiles, for the trial compares its
-    steps. Not of the base stage: what it changes is carried through, and one step does not tell by
-    how much (of 16 pictures 50 dB on average, 38 at worst). Nor of the text encoder, whose time is
-    next to nothing; nor of a family whose results are drawn, where a small error is a large one.
+    the half precisions that the engine computes in with this processor's instructions, for the
+    trial compares their steps. Not of the base stage: what it changes is carried through, and one
+    step does not tell by how much (of 16 pictures 50 dB on average, 38 at worst). Nor of the text
+    encoder, whose time is next to nothing; nor of a family whose results are drawn, where a small
+    error is a large one.
     """
     found = set(file_precisions(component, kind))
     lows, made = value_of(Image, component.starts_from), value_of(Image, (component.makes,))
     enlarges = not (lows is None or made is None or family_of(component).is_discrete)
-    if enlarges and kind in TILED_BF16_KINDS and processor.has_bf16_tiles:
-        found.add(Precision.BF16)
+    if enlarges:
+        halves = PROCESSOR_HALVES.get(kind, {})
+        found |= {half for half, flags in halves.items() if flags.intersection(processor.flags)}
     return [precision for precision in Precision if precision in found]
 
 
@@ -311,6 +316,13 @@ def no_engine_error(
     if kind is None and precision is None:
         return InvalidRequest(
             "engine: none is installed: pip install 'edge-cascade[cpu]'", field="engine"
+        )
+    if kind is not None and precision is not None and not reads_files(kind, precision):
+        able = ", ".join(sorted(BLOCK_KINDS[precision]))
+        return InvalidRequest(
+            f"precision: engine {kind} runs no {precision} file of {component.name}: use --engine "
+            f"{able}, or another precision",
+            field="precision",
         )
     engine = "no installed engine" if kind is None else f"engine {kind}"
     return InvalidRequest(

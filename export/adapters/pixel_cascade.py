@@ -1,7 +1,11 @@
-"""A cascade of pixels by groups, described like any: checkpoints, presets, held-out figures."""
+"""A cascade of named stages, described like any: checkpoints, presets, held-out figures.
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+Stages of pixels by groups, with diffusion stages before, between or behind them where sizes and
+texts fit.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
@@ -11,31 +15,38 @@ from export.adapters.reference_cascade import (
     LICENCE,
     MAX_TOKENS,
     PROMPTS,
+    ReferenceSource,
+    checkpoint_of,
     reference_encoder,
     reference_tokenizer,
     token_samples,
 )
+from export.adapters.reference_cascade import describe_stage as describe_diffusion
 from export.description import (
+    AnyStageDescription,
     CascadeDescription,
     PixelStageDescription,
     TextEncoderDescription,
 )
+from export.weights.rounding import Storage
 from export.weights.training_metadata import METADATA_NAMES
-from stages.data.dataset import Dataset
+from stages.data.dataset import Dataset, open_dataset
 from stages.data.pixel_loader import LEVELS
 from stages.evaluation.pixel_bits import evaluate_pixels, load_frozen
 from stages.networks.word_table import WordTable
 from stages.pixel_presets import PIXEL_PRESETS, WORDS, PixelPreset
+from stages.reference import PRESETS, StagePreset
 from stages.training.checkpoint import load_metadata
 from stages.training.words import load_table, open_captioned
 
 HELD_OUT = 54
 """Held-out pictures that the bits in the manifest are measured on, at most."""
+NamedPreset = PixelPreset | StagePreset
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PixelSource:
-    """Where a cascade of pixels by groups comes from."""
+    """Where a cascade of named stages comes from."""
 
     stages: tuple[str, ...]
     """Names of presets, the smallest first."""
@@ -43,6 +54,10 @@ class PixelSource:
     """Folder with one checkpoint folder per stage."""
     data_file: Path
     """The prepared data."""
+    storage: Storage = Storage.INT8
+    """How large weights of diffusion stages lie in the files; see `ReferenceSource`."""
+    networks: Mapping[str, str] = field(default_factory=dict)
+    """Checkpoint folders of diffusion stages whose network is a student's."""
 
 
 def describe_pixels(source: PixelSource) -> CascadeDescription:
@@ -54,14 +69,7 @@ def describe_pixels(source: PixelSource) -> CascadeDescription:
     """
     presets = chain_of(source.stages)
     return CascadeDescription(
-        stages=tuple(
-            describe_stage(
-                preset,
-                source.checkpoints / preset.name,
-                open_captioned(preset, source.data_file, source.checkpoints),
-            )
-            for preset in presets
-        ),
+        stages=tuple(describe_named(preset, source) for preset in presets),
         licence=LICENCE,
         provenance="trained from scratch by this project: `cascade train`, `cascade export`",
         text_encoder=encoder_of(presets, source.checkpoints),
@@ -69,15 +77,41 @@ def describe_pixels(source: PixelSource) -> CascadeDescription:
     )
 
 
-def encoder_of(presets: Sequence[PixelPreset], checkpoints: Path) -> TextEncoderDescription:
+def describe_named(preset: NamedPreset, source: PixelSource) -> AnyStageDescription:
+    """One stage of either family from its checkpoint.
+
+    Raises:
+        InvalidRequest: it was not trained, or its student has other steps than the default.
+        UnsupportedModel: the sums of a network of pixels are not exact.
+    """
+    if isinstance(preset, StagePreset):
+        reference = ReferenceSource(
+            checkpoints=source.checkpoints,
+            data_file=source.data_file,
+            storage=source.storage,
+            networks=source.networks,
+        )
+        checkpoint = checkpoint_of(preset, reference)
+        data = open_dataset(source.data_file)
+        return describe_diffusion(preset, checkpoint, data, source.storage)
+    data = open_captioned(preset, source.data_file, source.checkpoints)
+    return describe_stage(preset, source.checkpoints / preset.name, data)
+
+
+def context_width(preset: NamedPreset) -> int:
+    """Of the text's embeddings that a stage reads; 0 for none."""
+    return preset.unet.context_width if isinstance(preset, StagePreset) else preset.context_width
+
+
+def encoder_of(presets: Sequence[NamedPreset], checkpoints: Path) -> TextEncoderDescription:
     """What the stages read their text by: the word table, or the reference cascade's encoder.
 
     Raises:
         InvalidRequest: there is no word table, or the stages read different encoders.
     """
-    widths = {preset.context_width for preset in presets} - {0}
+    widths = {context_width(preset) for preset in presets} - {0}
     if len(widths) > 1:
-        names = ", ".join(preset.name for preset in presets if preset.context_width)
+        names = ", ".join(preset.name for preset in presets if context_width(preset))
         raise InvalidRequest(
             f"stages: {names} read texts of different widths: name stages of one text encoder",
             field="stages",
@@ -99,18 +133,19 @@ def word_encoder(table: WordTable) -> TextEncoderDescription:
     )
 
 
-def chain_of(names: tuple[str, ...]) -> list[PixelPreset]:
+def chain_of(names: tuple[str, ...]) -> list[NamedPreset]:
     """The presets of a cascade.
 
     Raises:
         InvalidRequest: one is not known, or does not start from the picture of the one before.
     """
+    known: dict[str, NamedPreset] = {**PIXEL_PRESETS, **PRESETS}
     for name in names:
-        if name not in PIXEL_PRESETS:
+        if name not in known:
             raise InvalidRequest(
-                f"stages: expected some of {', '.join(PIXEL_PRESETS)}, got {name}", field="stages"
+                f"stages: expected some of {', '.join(known)}, got {name}", field="stages"
             )
-    presets = [PIXEL_PRESETS[name] for name in names]
+    presets = [known[name] for name in names]
     for before, after in pairwise(presets):
         if after.low_resolution != before.resolution:
             raise InvalidRequest(

@@ -6,7 +6,7 @@ weight compression, numerical validation.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar, cast
 
@@ -18,10 +18,11 @@ from cascade.engines.ort import OrtEngine
 from cascade.errors import UnsupportedModel
 from cascade.graph_spec import GraphSpec, TensorSpec
 from cascade.pixels.spec import PixelSpec
-from cascade.precision import Precision
+from cascade.precision import BLOCKS, Precision
 from cascade.stage import Stage
 from cascade.text.spec import TextEncoderSpec
 from cascade.types import Array, ContextF16
+from cascade.weights.source import ExternalGraph
 from export.components.gpu_forms import add_gpu_forms
 from export.description import TextEncoderDescription
 from export.exact_proof import prove_exactly
@@ -58,7 +59,8 @@ class ExportOptions:
     """What a bundle is to hold besides its float32 graphs."""
 
     precisions: frozenset[Precision] = frozenset({Precision.FP32})
-    """Graphs per diffusion stage; the float32 one is always there."""
+    """Graphs of every component: int8 of diffusion stages, blocks where matrices are most of the
+    weights. The float32 one is always there."""
     gpu_forms: frozenset[Precision] = frozenset()
     """Forms of every component for compilers of GPUs, in these precisions."""
     weights: WeightsPlace = "auto"
@@ -66,12 +68,16 @@ class ExportOptions:
 
     def __post_init__(self) -> None:
         """Refuse what nobody here can write."""
-        unknown = self.precisions - {Precision.FP32, Precision.INT8}
+        unknown = self.precisions - {Precision.FP32, Precision.INT8, *BLOCKS}
         if unknown:
             raise ValueError(
                 f"precisions: no file is written for {', '.join(sorted(unknown))}; engines compute "
                 "fp16 and bf16 from the float32 file (`--precision`), use --storage to shrink it"
             )
+
+    def blocks_for(self, source: "NetworkSource") -> frozenset[Precision]:
+        """The precisions in blocks that a network gets; none where its results are exact."""
+        return frozenset() if source.exact else self.precisions & BLOCKS
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -173,6 +179,8 @@ class ProvenGraph:
     """What parity was measured on."""
     weights: MovedWeights | None = None
     """The file of its weights, where they were written beside the graph as it was made."""
+    block_graphs: Mapping[Precision, tuple[ExternalGraph, int]] = field(default_factory=dict)
+    """Graphs over that file with matrices in blocks, and how many products each has."""
 
 
 def prove_network(job: ExportJob, source: NetworkSource) -> ProvenGraph:
@@ -249,7 +257,9 @@ def prove_streamed(job: ExportJob, source: NetworkSource) -> ProvenGraph:
         ParityError: the graph is not its network.
     """
     path = job.folder / f"{source.name}.safetensors"
-    graph = export_streamed(source.network, source.inputs, source.outputs, path)
+    graph = export_streamed(
+        source.network, source.inputs, source.outputs, path, job.options.blocks_for(source)
+    )
     names = [output.name for output in source.outputs]
     original = TorchEngine(source.network, *names)
     claim = Claim(
@@ -281,6 +291,7 @@ def prove_streamed(job: ExportJob, source: NetworkSource) -> ProvenGraph:
         exported=OrtEngine(graph.source),
         cases=source.cases,
         weights=MovedWeights(files, graph.entry, path),
+        block_graphs=graph.blocks,
     )
 
 

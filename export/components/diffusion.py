@@ -8,8 +8,9 @@ from cascade.diffusion.run_start import late_start
 from cascade.diffusion.spec import DiffusionSpec, StoredContext
 from cascade.engines.ort import OrtEngine
 from cascade.graph_spec import NET, GraphSpec
-from cascade.precision import Precision
+from cascade.precision import FROM_FILES, Precision
 from cascade.types import ContextF16
+from export.components.blocks import judge_pictures, with_blocks
 from export.components.component import (
     ExportedComponent,
     NetworkSource,
@@ -57,7 +58,7 @@ def export_stage(job: StageJob, stage: StageDescription) -> ExportedComponent[Di
         exported=blueprint.open(proven.exported),
         quantized=blueprint.open(proven.exported),
     )
-    if Precision.INT8 not in export.options.precisions:
+    if not export.options.precisions & FROM_FILES:
         return component
     before = None if job.before is None else job.before.runs
     starts = starts_of(stage.starts, before, [job.embed(prompt) for prompt in export.prompts])
@@ -68,7 +69,20 @@ def export_stage(job: StageJob, stage: StageDescription) -> ExportedComponent[Di
         proof_images=tuple(sample_images(blueprint, proven.exported, starts.proof)),
         described=stage.starts is not None,
     )
-    return with_int8(component, runs, proven, export.report)
+    if Precision.INT8 in export.options.precisions:
+        component = with_int8(component, runs, proven, export.report)
+    blocks = with_blocks(
+        replace(proven, spec=component.spec.graph, files=dict(component.files)),
+        export.options.precisions,
+        judge_pictures(runs),
+        export.report,
+    )
+    return replace(
+        component,
+        runs=runs,
+        spec=replace(component.spec, graphs={NET: blocks.spec}),
+        files=blocks.files,
+    )
 
 
 def with_int8(

@@ -14,6 +14,7 @@ from cascade.text.spec import TextEncoderSpec
 from cascade.text.stage import TextEncoderStage, token_inputs
 from cascade.text.tokenizer import PromptTokenizer
 from cascade.types import Array, ContextF16
+from export.components.blocks import judge_context, with_blocks
 from export.components.component import (
     ExportedComponent,
     ExportJob,
@@ -42,7 +43,10 @@ def export_text_encoder(job: ExportJob) -> ExportedComponent[TextEncoderSpec]:
     prompts = [token_inputs(words(prompt), encoder) for prompt in job.prompts]
     if encoder.pad_token is None:
         prove_mask(NAME, original, prompts[0], "context", per_token=True)
-    proven = prove_network(job, network_source(encoder, encoder.samples or [*prompts, hardest]))
+    source = network_source(encoder, encoder.samples or [*prompts, hardest])
+    proven = prove_network(job, source)
+    asked = job.options.blocks_for(source)
+    proven = with_blocks(proven, asked, judge_context(proven), job.report)
     spec = TextEncoderSpec(
         name=NAME,
         family="text_encoder",

@@ -14,6 +14,7 @@ from cascade.engines.ort import OrtEngine
 from cascade.errors import ParityError
 from cascade.request import Handoff
 from cascade.types import ImageU8
+from cascade.weights.source import GraphSource
 from export.quantize.calibration import observe
 from export.quantize.layers import Layer, find_layers
 from export.quantize.ranges import (
@@ -158,7 +159,7 @@ def choose_levels(
 
 def worst_picture(
     blueprint: StageBlueprint,
-    graph: bytes,
+    graph: GraphSource,
     starts: Sequence[Handoff],
     images: Sequence[ImageU8],
 ) -> float:
@@ -166,7 +167,7 @@ def worst_picture(
 
     Args:
         blueprint: opens the stage over the graph.
-        graph: an ONNX file with all its weights.
+        graph: an ONNX file with all its weights in it, or beside it.
         starts: where the runs begin.
         images: `[H, W, 3]` uint8 of every start.
     """

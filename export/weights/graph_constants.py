@@ -24,6 +24,11 @@ class Constants:
         self._makers = {name: node for node in model.graph.node for name in node.output}
         self._layers = [n for n in model.graph.node if len(n.input) == BIAS + 1]
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of what lies in the file."""
+        return tuple(self._stored)
+
     def value(self, name: str) -> Array:
         """One value.
 

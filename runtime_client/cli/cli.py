@@ -24,6 +24,7 @@ from cascade.request import GenerateRequest
 from cascade.types import ImageU8
 from runtime_client.cli.connection_flags import add_connection_flags, connection_config
 from runtime_client.cli.contradictions import refuse_contradictions
+from runtime_client.cli.edit_flags import add_edit_flags, edit_of
 from runtime_client.cli.placement_flags import add_placement_flags, cut_by
 from runtime_client.cli.upscale_cli import register_upscale
 from runtime_client.config import DEFAULT_LINGER_S, FALLBACKS, ClientConfig
@@ -74,6 +75,7 @@ def register_generate(subparsers: "argparse._SubParsersAction[argparse.ArgumentP
     add("--linger", type=float, metavar="S", help=f"how long a server on the network works on when the connection is lost, so that it can be resumed (default: {DEFAULT_LINGER_S:g})")
     add("--detach", action="store_true", help="leave the rest to --server, print the request id and end; see `cascade fetch` (default: off)")
     # fmt: on
+    add_edit_flags(parser)
     add_placement_flags(parser)
     add_connection_flags(
         parser, "host:port or unix:PATH (default: start a private server where the cut needs one)"
@@ -224,6 +226,8 @@ def request_of(args: argparse.Namespace) -> GenerateRequest:
         last_stage=args.last_stage,
         previews=0 if args.preview is None else args.previews,
         options=options,
+        edit=edit_of(args),
+        size=args.size,
     )
 
 
@@ -238,7 +242,7 @@ def refuse_beside_source(args: argparse.Namespace) -> None:
     """Raise `InvalidRequest` for what the picture of `--from` says already."""
     said = (
         "prompt", "negative", "seed", "image_index", "count", "prompts", "steps", "guidance", "augmentation", "choices",
-        "label", "picture", "first_stage", "last_stage",
+        "label", "picture", "first_stage", "last_stage", "edit", "mask", "strength", "resample", "size",
     )  # fmt: skip
     given = [name for name in said if getattr(args, name) not in (None, [])]
     given += [name for name in ("engine", "precision") if getattr(args, name) != AUTO]

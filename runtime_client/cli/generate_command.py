@@ -43,6 +43,7 @@ from runtime_client.cli.time_table import (
     ENCODE_PNG,
     TOTAL,
     WorkRows,
+    host_words,
     render,
     render_hops,
     rows,
@@ -259,6 +260,7 @@ def as_object(
         "request_id": result.request_id,
         "warnings": [str(warning) for warning in result.warnings],
         "seconds": {name: round(spent, 6) for name, spent in table.items()},
+        "engine_seconds": {name: round(s, 6) for name, s in result.engine_seconds.items()},
         "bytes_up": result.bytes_up,
         "bytes_down": result.bytes_down,
         "hops": [hop_object(hop) for hop in result.hops],
@@ -291,9 +293,10 @@ def ran_here(result: Result, position: int, name: str) -> bool:
 
 
 def computed_rows(manifest: Manifest, result: Result) -> dict[str, str]:
-    """By row of the table, engine and precision: the last row of each component has it."""
+    """By row of the table, engine, precision and host: the last row of each component has it."""
     return {
         family_of(spec).time_rows(spec)[-1]: f"{computed.engine} {computed.precision}"
+        + host_words(result.engine_seconds, result.seconds, spec.name)
         for spec in manifest.components
         if (computed := result.computed.get(spec.name)) is not None
     }

@@ -14,12 +14,13 @@ import numpy as np
 
 from cascade import __version__
 from cascade.bundle.manifest import Manifest
+from cascade.edit import Edit
 from cascade.engines.kinds import MODULES, EngineKind
 from cascade.families import family_of
 from cascade.family import ComponentSpec
 from cascade.request import FamilyOptions, GenerateRequest
 from cascade.tuning.records import installed_versions
-from cascade.types import ImageU8
+from cascade.types import ImageU8, PlaneU8
 from runtime_client.result import SERVER, Result
 
 SOFTWARE = "edge-cascade"
@@ -52,9 +53,22 @@ def start_of(request: GenerateRequest) -> dict[str, Any]:
         given["start_pixels"] = pixels_digest(request.picture)
     if request.own_picture:
         given["own_picture"] = True
+    if request.kept is not None:
+        given["kept"] = f"{request.kept.stage} of {request.kept.request_id}"
+    if request.size is not None:
+        given["size"] = list(request.size)
+    if request.edit is not None:
+        given["edit"] = edit_words(request.edit)
     if request.first_stage is not None:
         given["first_stage"] = request.first_stage
     return given
+
+
+def edit_words(edit: Edit) -> dict[str, Any]:
+    """What an edit was: digests of its pixels, and its numbers."""
+    mask = None if edit.mask is None else pixels_digest(edit.mask)
+    found = {"pixels": pixels_digest(edit.picture), "strength": edit.share}
+    return found if mask is None else {**found, "mask": mask, "resample": edit.resample}
 
 
 def settings_of(
@@ -128,8 +142,8 @@ def version_in(folders: str) -> str:
     return " ".join(name.rpartition(".")[0].partition("-")[2] for name in folders.split())
 
 
-def pixels_digest(image: ImageU8) -> str:
-    """Sha256 over `<height>x<width>:` and the pixels in C order."""
+def pixels_digest(image: ImageU8 | PlaneU8) -> str:
+    """Sha256 over `<height>x<width>:` and the pixels in C order, of a picture or one channel."""
     digest = hashlib.sha256(f"{image.shape[0]}x{image.shape[1]}:".encode("ascii"))
     digest.update(np.ascontiguousarray(image).tobytes())
     return digest.hexdigest()

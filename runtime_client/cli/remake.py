@@ -92,8 +92,8 @@ def remake_of(source: Path, metadata: Mapping[str, str], manifest: Manifest) -> 
         raise refuse("no word of edge-cascade in it: not made by it, or its text was removed")
     if "request_id" in metadata and "prompt" not in metadata:
         raise refuse("it was fetched by its request id, and only the server knew what was asked")
-    if "start_pixels" in metadata:
-        way = "`cascade upscale`" if "own_picture" in metadata else "--picture"
+    way = way_of_unheld(metadata)
+    if way:
         raise refuse(
             f"it began with a picture that it does not hold: ask with {way} and its seed, "
             f"{metadata.get('seed', '')[:20]}"
@@ -118,6 +118,17 @@ def remake_of(source: Path, metadata: Mapping[str, str], manifest: Manifest) -> 
     return Remake(source=source, request=request, computed=computed, pixels=metadata["pixels"])
 
 
+def way_of_unheld(metadata: Mapping[str, str]) -> str:
+    """How a picture is asked for that was made of another; empty for one of words and a seed."""
+    ways = {
+        "edit": "--edit",
+        "kept": "`cascade upscale --kept`",
+        "own_picture": "`cascade upscale`",
+        "start_pixels": "--picture",
+    }
+    return next((way for name, way in ways.items() if name in metadata), "")
+
+
 def computed_in(metadata: Mapping[str, str]) -> dict[str, tuple[str, str]]:
     """Engine and precision of every component, of kinds that we know."""
     found: dict[str, tuple[str, str]] = {}
@@ -135,6 +146,7 @@ def request_in(metadata: Mapping[str, str], manifest: Manifest) -> GenerateReque
         # Empty where it began without one.
         prompt=metadata["prompt"] or None,
         negative=metadata.get("negative"),
+        size=size_in(metadata),
         label=int(metadata["label"]) if "label" in metadata else None,
         seed=int(metadata["seed"]),
         image_index=int(metadata["image_index"]),
@@ -159,6 +171,14 @@ def options_in(text: str, manifest: Manifest) -> dict[str, FamilyOptions]:
             except InvalidRequest as exc:
                 raise ValueError(str(exc)) from exc
     return found
+
+
+def size_in(metadata: Mapping[str, str]) -> tuple[int, int] | None:
+    """The size that was asked for; None for the declared one."""
+    if "size" not in metadata:
+        return None
+    width, height = json.loads(metadata["size"])
+    return int(width), int(height)
 
 
 def check_engines_here(remake: Remake, positions: Iterable[int], manifest: Manifest) -> None:

@@ -84,3 +84,16 @@ def render_hops(hops: Sequence[HopAccount]) -> str:
             line += f"  {hop.bytes_up:>10,}  {hop.bytes_down:>10,}"
         lines.append(line)
     return "\n".join(lines)
+
+
+def host_words(engines: Mapping[str, float], seconds: Mapping[str, float], name: str) -> str:
+    """`, host 12.3`: milliseconds of a stage that no engine of it ran; empty where unknown.
+
+    Args:
+        engines: seconds of the engines by stage.
+        seconds: by hop.
+        name: of the stage.
+    """
+    if name not in engines:
+        return ""
+    return f", host {1000 * max(0.0, seconds.get(name, 0.0) - engines[name]):.1f}"

@@ -13,6 +13,7 @@ from cascade.commands.exit_codes import DONE
 from cascade.engines.kinds import EngineKind
 from cascade.precision import Precision
 from runtime_client.cli.connection_flags import add_connection_flags
+from runtime_client.cli.edit_flags import size
 from runtime_client.config import DEFAULT_CUT
 
 OUTPUT_HELP = "the picture: .png, .webp, .jpg, .avif, or - for a PNG on standard output"
@@ -23,8 +24,11 @@ def register_upscale(subparsers: "argparse._SubParsersAction[argparse.ArgumentPa
     parser = subparsers.add_parser("upscale", help="enlarge a picture of one's own")
     add = parser.add_argument
     # fmt: off
-    add("picture", type=Path, metavar="PICTURE", help="PNG, WebP, JPEG, AVIF, GIF, BMP, TIFF or PPM of any size; turned by its Exif orientation, transparency is kept")
+    add("picture", nargs="?", type=Path, metavar="PICTURE", help="PNG, WebP, JPEG, AVIF, GIF, BMP, TIFF or PPM of any size; turned by its Exif orientation, transparency is kept; needed unless --kept")
     add("-o", "--output", type=Path, required=True, metavar="FILE", help=OUTPUT_HELP)
+    add("--kept", metavar="REQUEST_ID", help="in the place of PICTURE: a finished request whose results --server still keeps, as --json and --detach print its id (default: none)")
+    add("--kept-stage", metavar="NAME", help="with --kept: the stage whose picture is enlarged, by the stages after it (default: the one before --first-stage, or before the last)")
+    add("--kept-size", type=size, metavar="WxH", help="with --kept: the size of that picture (default: the bundle's)")
     add("--prompt", metavar="TEXT", help="what the picture shows, for stages that take words (default: no words)")
     add("--first-stage", metavar="NAME", help="the first stage that enlarges it; every later one follows (default: the bundle's last stage alone)")
     add("--last-stage", metavar="NAME", help="stop after this stage (default: the bundle's last)")

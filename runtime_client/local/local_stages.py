@@ -6,7 +6,7 @@ requests.
 
 import threading
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import cast
 
 from cascade.bundle.bundle import Bundle
@@ -45,15 +45,14 @@ class SerializedEngine:
 
         Raises:
             DeadlineExceeded: the turn did not come, or the run was ended inside.
+            Cancelled: the request was ended from another thread, and the run with it.
         """
-        if not self._turn.acquire(timeout=deadline.remaining_s()):
-            raise deadline.exceeded()
+        while not self._turn.acquire(timeout=deadline.patience_s()):
+            deadline.remaining_s()
         try:
             running = self._thread.submit(self._engine.run, inputs)
             try:
-                return running.result(deadline.remaining_s())
-            except TimeoutError as exc:
-                raise deadline.exceeded() from exc
+                return result_of(running, deadline)
             finally:
                 # Again and again: it may only be about to begin.
                 while not running.done():
@@ -73,6 +72,19 @@ class SerializedEngine:
             # Under the turn: closing an engine inside a run is undefined in every backend.
             self._engine.close()
         self._thread.shutdown()
+
+
+def result_of(running: "Future[dict[str, Array]]", deadline: Deadline) -> dict[str, Array]:
+    """What a run comes to, waited for no longer than the deadline allows."""
+    while True:
+        try:
+            return running.result(deadline.patience_s())
+        except TimeoutError as exc:
+            # The wait is over, and perhaps the time: an engine's own error is the run's.
+            if running.done():
+                raise
+            if deadline.is_over:
+                raise deadline.exceeded() from exc
 
 
 class TimedEngine:

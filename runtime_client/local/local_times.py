@@ -58,7 +58,10 @@ class LocalTimes:
         with self._lock:
             # Per unit, as requests differ in steps; the last run counts alone, for it saw the
             # machine as it is.
-            self._ran[name] = seconds / cost_of(component, request).units
+            units = cost_of(component, request).units
+        # None of a stage that hands on a picture of the caller's own.
+        if units:
+            self._ran[name] = seconds / units
 
     def rest_s(self, request: GenerateRequest, positions: range) -> float | None:
         """Seconds that components take for a request, loading included; None if unknown."""

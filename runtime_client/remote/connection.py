@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from cascade.system.owning_process import OwningProcess
 from runtime_client.config import PictureFormat
 from runtime_client.remote.context_uploads import ContextUploads
+from runtime_client.remote.link_speed import LinkSpeed
 from runtime_client.remote.pending_cancels import PendingCancels
 from runtime_client.remote.server_link import ServerLink
 
@@ -27,6 +28,8 @@ class Connection:
         """
         self.link = link
         self.picture_format = picture_format
+        self.speed = LinkSpeed()
+        """Of the line, as far as pictures have come down it."""
         self._uploader = ThreadPoolExecutor(UPLOAD_THREADS, "cascade-upload")
         self.contexts = ContextUploads(self._uploader, link)
         self.pending_cancels = PendingCancels(link)

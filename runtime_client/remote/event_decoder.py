@@ -11,12 +11,13 @@ from cascade.codecs.tensor import PackedTensor, unpack_tensor
 from cascade.errors import InvalidRequest, TransportError
 from cascade.events import Event, Preview, Resumed, StageFinished, Transferred
 from cascade.family import ComponentSpec
-from cascade.request import Handoff
+from cascade.request import MAX_SIDE, Handoff
 from cascade.types import ContextF16, ImageU8
 from runtime_client.remote.image_payload import decode_payload
 from runtime_client.remote.transfer_stats import UNPACK, TransferStats
 from wire.fragments import Fragment
 from wire.generate_events import Done, EncodedPreview, GenerateEvent, StageResult
+from wire.payloads import EncodedImage
 
 # A server chooses the size of previews; the bound is for memory, 256 x 256 x 3 bytes at most.
 PREVIEW_SIZES = range(1, 257)
@@ -49,6 +50,7 @@ class EventDecoder:
         self._stats = stats
         self._results = 0
         self._least = 1 if may_end_early else len(self._components)
+        self._knows_sizes = not may_end_early
 
     def event(self, message: GenerateEvent | Resumed | None) -> Event | None:
         """One message as an event; None for what is no event here.
@@ -82,10 +84,8 @@ class EventDecoder:
         if isinstance(made, Image):
             if result.image is None:
                 raise TransportError(f"the server sent {component.name} without its picture")
-            width, height = self._sizes.get(component.name, (made.width, made.height))
-            image = decode_payload(
-                result.image, only(width), only(height), what=f"{component.name} picture"
-            )
+            widths, heights = self._sides(component.name, made, result.image)
+            image = decode_payload(result.image, widths, heights, what=f"{component.name} picture")
         else:
             context = unpack_context(result.context)
         self._handoff = Handoff(prompt=self._handoff.prompt, context=context, image=image)
@@ -94,7 +94,27 @@ class EventDecoder:
             # Of a picture, not of a prompt; the end of the stream has the total.
             seconds.pop("encode", None)
         self._stats.report(seconds)
-        return StageFinished(component.name, self._handoff, seconds, result.computed)
+        return StageFinished(
+            component.name, self._handoff, seconds, result.computed, result.engine_s
+        )
+
+    def _sides(self, name: str, made: Image, got: EncodedImage) -> tuple[range, range]:
+        """Widths and heights that a component's picture may have.
+
+        Raises:
+            TransportError: it has more pixels than any of that component's.
+        """
+        if self._knows_sizes:
+            width, height = self._sizes.get(name, (made.width, made.height))
+            return only(width), only(height)
+        # Of a request that is picked up by its id only the server knows the size: another shape of
+        # no more pixels.
+        if got.width * got.height > made.pixels:
+            raise TransportError(
+                f"the server sent {name} picture of {got.width}x{got.height} pixels, more than "
+                f"the {made.width}x{made.height} that it makes"
+            )
+        return range(1, MAX_SIDE + 1), range(1, MAX_SIDE + 1)
 
     def _finished(self, done: Done) -> Transferred:
         """What was transferred, once the server says that it is done."""

@@ -6,11 +6,11 @@ here: the call is a value, `ResumableStream` sends it, `EventDecoder` reads what
 
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from math import isqrt
 
 from cascade.addresses import UNIX_PREFIX
-from cascade.boundary import Context, Image, Prompt, longest_side, value_of
+from cascade.boundary import Image, longest_side, value_of
 from cascade.codecs.image import LONGEST_WEBP, ImageFormat
 from cascade.codecs.tensor import pack_tensor
 from cascade.errors import (
@@ -20,8 +20,8 @@ from cascade.errors import (
     DeadlineExceeded,
     PlacementError,
     PrecisionMismatch,
-    StageError,
     TransportError,
+    VersionMismatch,
 )
 from cascade.events import Event, Transferred
 from cascade.families import cost_of, takes_negative
@@ -30,6 +30,7 @@ from cascade.precision import Precision
 from cascade.request import GenerateRequest, Handoff
 from runtime_client.config import PictureFormat, is_on_this_machine
 from runtime_client.deadline import Deadline
+from runtime_client.remote.call_start import edit_of, new_field, size_of, start_of
 from runtime_client.remote.connection import Connection
 from runtime_client.remote.event_decoder import EventDecoder
 from runtime_client.remote.image_payload import encode_smallest
@@ -39,7 +40,7 @@ from runtime_client.remote.server_link import Peer
 from runtime_client.remote.transfer_stats import PACK, TransferStats
 from wire.generate_call import GenerateCall
 from wire.payloads import ContextReference, EncodedImage
-from wire.starts import ContextStart, ImageStart, LabelStart, NoiseStart, PromptStart, Start
+from wire.starts import Start
 
 MAY_STILL_RUN = (Cancelled, DeadlineExceeded, TransportError)
 """Ends after which the server may still have the request; any other error is its last word."""
@@ -99,6 +100,7 @@ class RemoteRun:
         try:
             peer = self._stream.handshake()
             self._work.require_fit(peer)
+            check_knows_edits(peer, new_field(self._work.components, self._request))
             policy = policy_at(peer, self._work.identity.on_disconnect)
             with self._stream.slot(peer):
                 # Before the call is sent: a break in that very moment may leave the server with the
@@ -107,6 +109,8 @@ class RemoteRun:
                     cancels.add(self._request_id)
                 for event in self._decoded_events(peer, policy):
                     if isinstance(event, Transferred):
+                        waited_s = event.seconds.get("download", 0.0)
+                        self._work.connection.speed.note(event.bytes_down, waited_s)
                         cancels.discard(self._request_id)
                     yield event
         except CascadeError as exc:
@@ -155,12 +159,15 @@ class RemoteRun:
             options=request.options,
             precisions=self._work.precisions,
             format=best_format(peer, self._work.connection.picture_format, largest_side(request)),
+            fewest_bytes=self._work.connection.speed.is_slow,
             previews=request.previews,
             preview_every=preview_steps(request, components),
             joins_fragments=True,
             detach=policy.detach,
             linger_s=policy.linger_s,
             negative=self._negative(),
+            edit=edit_of(components, request),
+            size=size_of(components, request),
         )
 
     def _negative(self) -> ContextReference | None:
@@ -177,22 +184,7 @@ class RemoteRun:
             context: the embeddings by their handle; themselves, where there are any, when None.
             image: the handoff's picture, if the first component starts from one.
         """
-        first = self._work.components[0]
-        if value_of(Context, first.starts_from) is None:
-            start = start_without_context(first, self._handoff, image)
-            if isinstance(start, ImageStart):
-                return replace(start, own_picture=self._request.own_picture)
-            return start
-        own = self._request.own_picture
-        if context is None:
-            if self._handoff.context is None and image is not None and own:
-                return ImageStart(image, own_picture=True)
-            if self._handoff.context is None:
-                raise StageError("a remote stage after the text encoder needs a context")
-            context = ContextReference(tensor=pack_tensor(self._handoff.context))
-        if image is None:
-            return ContextStart(context)
-        return ImageStart(image, context, own_picture=own)
+        return start_of(self._work.components[0], self._request, self._handoff, (context, image))
 
     def _uploaded_handle(self) -> bytes | None:
         """The context's handle, if an upload was begun; waits for it and counts what it cost."""
@@ -243,23 +235,6 @@ def preview_steps(request: GenerateRequest, components: Sequence[ComponentSpec])
     return -(-max(units) // (request.previews + 1))
 
 
-def start_without_context(
-    first: ComponentSpec, handoff: Handoff, image: EncodedImage | None
-) -> Start:
-    """The starting point of a component that needs no embeddings.
-
-    Args:
-        first: its entry in the manifest.
-        handoff: what it starts from.
-        image: the handoff's picture, encoded, if it starts from one.
-    """
-    if image is not None:
-        return ImageStart(image, label=handoff.label)
-    if value_of(Prompt, first.starts_from) is not None:
-        return PromptStart(handoff.prompt or "")
-    return NoiseStart() if handoff.label is None else LabelStart(handoff.label)
-
-
 def policy_at(peer: Peer, configured: DisconnectPolicy) -> DisconnectPolicy:
     """The policy for one server: over a Unix socket a lost connection is a lost peer.
 
@@ -300,6 +275,21 @@ def check_hosted(
                 f"the server does not host {component.name}: lower its --cut, or raise this one's",
                 field="cut",
             )
+
+
+def check_knows_edits(peer: Peer, field: str) -> None:
+    """Raise `VersionMismatch` where a server would ignore what is asked for.
+
+    Args:
+        peer: the server.
+        field: that older servers do not know; empty where nothing of it is asked for.
+    """
+    if field and not peer.info.limits.max_resample:
+        raise VersionMismatch(
+            f"{field}: the server at {peer.address} is of an older version and would ignore it: "
+            "update the server, or make that stage here",
+            field=field,
+        )
 
 
 def check_precisions(peer: Peer, asked: Mapping[str, Precision]) -> None:

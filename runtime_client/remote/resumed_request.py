@@ -79,6 +79,10 @@ class ResumedRequest:
         finally:
             self._stream.cancel()
 
+    def terminate(self) -> None:
+        """Stop the streaming, from another thread; the work goes on."""
+        self._stream.terminate()
+
     def _from(self, stage: str) -> tuple[ComponentSpec, ...]:
         """The components from the first one that the server named."""
         names = [component.name for component in self._manifest.components]

@@ -7,9 +7,15 @@ by all requests of a client, from any thread. Knows no request and no context th
 import random
 import threading
 from collections.abc import Sequence
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    CancelledError,
+    Future,
+    ThreadPoolExecutor,
+    wait,
+)
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from cascade.codecs.tensor import pack_tensor
 from cascade.errors import BundleMismatch, Cancelled, VersionMismatch
@@ -129,10 +135,16 @@ class ServerLink:
         Raises:
             CascadeError: it does not, is not there, or the time or this client is over.
         """
+        handshake = self.begin_handshake()
+        ends = [] if deadline.ending is None else [deadline.ending.asked]
+        waited: list[Future[Any]] = [handshake, *ends]
+        wait(waited, deadline.remaining_s(), FIRST_COMPLETED)
+        if not handshake.done():
+            # Ended or over: the first raises here.
+            deadline.remaining_s()
+            raise deadline.exceeded()
         try:
-            return self.begin_handshake().result(timeout=deadline.remaining_s())
-        except TimeoutError as exc:
-            raise deadline.exceeded() from exc
+            return handshake.result()
         except CancelledError as exc:
             raise Cancelled("the client was closed") from exc
 

@@ -7,13 +7,17 @@ typed error that names the field. Knows the bundle's manifest and the limits; no
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
 
 from cascade.boundary import Context, Image, value_of
 from cascade.bundle.manifest import Manifest
-from cascade.bundle.starting_points import first_position
+from cascade.bundle.starting_points import StartKind, first_position
 from cascade.codecs.image import ImageFormat, decode_image
 from cascade.codecs.tensor import PackedTensor, unpack_tensor
 from cascade.cost import Cost
+from cascade.edit import Edit
 from cascade.errors import (
     BundleMismatch,
     ImageCodecError,
@@ -25,12 +29,14 @@ from cascade.errors import (
 )
 from cascade.families import check_negative, cost_of, default_plans, resolved, with_own_picture
 from cascade.family import StartCheck
+from cascade.picture_plans import with_edit, with_size
 from cascade.precision import Precision
 from cascade.request import GenerateRequest, Handoff
 from cascade.types import ContextF16, ImageU8
 from runtime_server.protocol.callers import ANONYMOUS
 from runtime_server.stores.contexts import ContextStore
 from wire.contexts import HANDLE_BYTES
+from wire.edits import EncodedEdit, mask_bytes, unpacked_mask
 from wire.generate_call import GenerateCall, GenerateHead
 from wire.limits import MAX_CONTEXT_TOKENS, MAX_LINGER_S, MAX_REQUEST_ID
 from wire.payloads import ContextReference, EncodedImage
@@ -60,6 +66,8 @@ class RequestPlan:
     """What each component takes, by position from `first` to `last`."""
     format: ImageFormat
     """How the pictures travel back."""
+    fewest_bytes: bool = False
+    """Whether they are worth more time of encoding."""
 
     @property
     def steps(self) -> dict[int, int]:
@@ -147,6 +155,9 @@ class Admission:
             request = with_own_picture(self._manifest.components, request, first, low)
         start = self._start(call, first, identity)
         last = self._last(call.last_stage, first)
+        request = with_size(self._manifest.components, request, first)
+        if request.edit is not None:
+            request = with_edit(self._manifest.components, request, first, request.edit)
         if call.negative is not None:
             check_negative(self._manifest.components[first : last + 1], request)
             negative = self._resolve(call.negative, "negative", identity)
@@ -165,6 +176,7 @@ class Admission:
                 for position in range(first, last + 1)
             },
             format=call.format,
+            fewest_bytes=call.fewest_bytes,
         )
 
     def likely_first(self, head: GenerateHead) -> int | None:
@@ -176,7 +188,7 @@ class Admission:
             ((i.width, i.height) for i in images if i and i.width == head.image_width), None
         )
         try:
-            return first_position(self._manifest, head.start, size, head.first_stage)
+            return first_position(self._manifest, begins_as(head.start), size, head.first_stage)
         except InvalidRequest:
             return None
 
@@ -189,7 +201,10 @@ class Admission:
                     f"options: no component {name[:SHOWN]!r}; there are {', '.join(names)}",
                     field="options",
                 )
+        size = None if call.size is None else (call.size.width, call.size.height)
         return GenerateRequest(
+            edit=None if call.edit is None else self._edit(call.edit),
+            size=size,
             prompt=call.start.prompt if isinstance(call.start, PromptStart) else None,
             label=call.start.label if isinstance(call.start, LabelStart) else None,
             seed=call.seed,
@@ -199,6 +214,39 @@ class Admission:
             previews=call.previews,
             preview_every=call.preview_every,
             options=call.options,
+        )
+
+    def _edit(self, edit: EncodedEdit) -> Edit:
+        """An own picture and its mask, of no more pixels than a component makes.
+
+        Raises:
+            InvalidRequest: naming the field of the edit.
+        """
+        picture = edit.picture
+        made = [spec.makes for spec in self._manifest.components if isinstance(spec.makes, Image)]
+        largest = max((image.pixels for image in made), default=0)
+        # Before a pixel is decoded; which of the sizes it must be, is known with the start.
+        if not 0 < picture.width * picture.height <= largest:
+            raise InvalidRequest(
+                f"edit.picture: expected 1 to {largest} pixels, got "
+                f"{picture.width}x{picture.height}",
+                field="edit.picture",
+            )
+        mask = None
+        if edit.mask:
+            needed = mask_bytes(picture.width, picture.height)
+            if len(edit.mask) != needed:
+                raise InvalidRequest(
+                    f"edit.mask: expected {needed} bytes, a bit for each of "
+                    f"{picture.width}x{picture.height} pixels, got {len(edit.mask)}",
+                    field="edit.mask",
+                )
+            mask = unpacked_mask(edit.mask, picture.width, picture.height).astype(np.uint8) * 255
+        return Edit(
+            picture=read_image(picture, "edit.picture"),
+            mask=mask,
+            strength=edit.strength,
+            resample=edit.resample or 1,
         )
 
     def _first(self, call: GenerateCall) -> int:
@@ -212,7 +260,7 @@ class Admission:
             if call.start.own_picture:
                 check_named(call.first_stage)
                 size = None
-        return first_position(self._manifest, kind, size, call.first_stage)
+        return first_position(self._manifest, begins_as(kind), size, call.first_stage)
 
     def _start(self, call: GenerateCall, first: int, identity: str) -> Handoff:
         """What the work starts from."""
@@ -305,6 +353,11 @@ class Admission:
                 )
 
 
+def begins_as(kind: Literal["kept"] | StartKind) -> StartKind:
+    """What a start of the wire is to the component that begins with it."""
+    return "image" if kind == "kept" else kind
+
+
 def context_width(manifest: Manifest) -> int:
     """Width of the embeddings of a bundle; 0 where no component starts from any."""
     texts = (value_of(Context, spec.starts_from) for spec in manifest.components)
@@ -337,8 +390,12 @@ def check_presence(call: GenerateCall) -> None:
         )
 
 
-def read_image(image: EncodedImage) -> ImageU8:
+def read_image(image: EncodedImage, field: str = "image.image") -> ImageU8:
     """The pixels of an image whose declared size was already found to fit.
+
+    Args:
+        image: still encoded.
+        field: its path, for errors.
 
     Raises:
         ImageCodecError: too many bytes, damaged, or of another size or format than declared.
@@ -347,8 +404,8 @@ def read_image(image: EncodedImage) -> ImageU8:
     limit = max(MAX_ENCODED_IMAGE_BYTES, noise_bytes)
     if image.format != "raw" and len(image.data) > limit:
         raise ImageCodecError(
-            f"image.image.data: {len(image.data)} bytes, at most {limit} are decoded",
-            field="image.image.data",
+            f"{field}.data: {len(image.data)} bytes, at most {limit} are decoded",
+            field=f"{field}.data",
         )
     size = (image.height, image.width)
-    return decode_image(image.data, image.format, size, field="image.image")
+    return decode_image(image.data, image.format, size, field=field)

@@ -106,6 +106,7 @@ def held_bytes(plan: RequestPlan) -> int:
         for array in (plan.start.context, plan.start.image, plan.request.negative_context)
         if array is not None
     )
+    start += sum(edit.size_bytes for edit in plan.request.edits.values())
     working = max((cost.working_bytes for cost in plan.costs.values()), default=0)
     return start + working + sum(cost.result_bytes for cost in plan.costs.values())
 

@@ -8,6 +8,7 @@ import hashlib
 import json
 from dataclasses import asdict
 
+from cascade.edit import Edit
 from cascade.types import ContextF16
 from runtime_server.admission.checks import RequestPlan
 from wire.contexts import context_handle
@@ -32,6 +33,8 @@ def fingerprint(plan: RequestPlan) -> bytes:
         "format": plan.format,
         "negative": handle_of(request.negative_context),
         "own_picture": bool(request.sizes),
+        "size": request.size,
+        "edit": None if request.edit is None else said_of(request.edit),
         "context": handle_of(start.context),
         "image": None if start.image is None else list(start.image.shape),
     }
@@ -39,7 +42,16 @@ def fingerprint(plan: RequestPlan) -> bytes:
     digest.update(json.dumps(said, sort_keys=True).encode())
     if start.image is not None:
         digest.update(start.image.tobytes())
+    if request.edit is not None:
+        digest.update(request.edit.picture.tobytes())
+        if request.edit.mask is not None:
+            digest.update(request.edit.mask.tobytes())
     return digest.digest()
+
+
+def said_of(edit: Edit) -> list[object]:
+    """What an edit says beside its pixels."""
+    return [list(edit.picture.shape), edit.mask is not None, edit.share, edit.resample]
 
 
 def handle_of(context: ContextF16 | None) -> str | None:

@@ -11,7 +11,7 @@ from typing import Any
 from cascade.errors import CascadeError
 from runtime_server.app.departures import sent_or_gone
 from runtime_server.app.grpc_aio import Continuation, stream_handler, to_status
-from runtime_server.auth.authenticator import Authenticator
+from runtime_server.auth.authenticator import Authenticator, Metadata
 from runtime_server.protocol.status import status_of
 from runtime_server.telemetry.logs import log_event, reason_of
 from runtime_server.telemetry.server_events import Emit, RequestRefused
@@ -36,13 +36,26 @@ class AuthInterceptor:
     async def intercept(self, continuation: Continuation, details: Any) -> Any:
         """The handler of a call: the true one, or one that refuses."""
         try:
-            CALLER.set(
-                self._authenticator.identify(details.method, details.invocation_metadata or ())
-            )
+            self.let_in(details.method, details.invocation_metadata or ())
         except Exception as exc:  # noqa: BLE001 - a rim: what goes wrong here lets nobody in
-            self._refused(exc, details.method)
             return refusing(exc)
         return await continuation(details)
+
+    def let_in(self, method: str, metadata: Metadata) -> None:
+        """Note who a call is from, as far as its metadata say.
+
+        Args:
+            method: full path.
+            metadata: of the call.
+
+        Raises:
+            CascadeError: nobody may call so.
+        """
+        try:
+            CALLER.set(self._authenticator.identify(method, metadata))
+        except Exception as exc:
+            self._refused(exc, method)
+            raise
 
     def caller(self, context: Any) -> str:
         """Who the present call is from.

@@ -6,7 +6,6 @@ apart from one that succeeded, which gRPC's own instruments do not. Knows gRPC; 
 
 import asyncio
 import inspect
-import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,8 +13,9 @@ from typing import Any
 from runtime_server.app.departures import cancelled_if_gone
 from runtime_server.app.grpc_aio import CallAborted, Continuation, code_of, kind_of
 from runtime_server.telemetry.call_tracer import CallTracer
+from runtime_server.telemetry.counted_call import counted
 from runtime_server.telemetry.server_events import CallEnded, CallStarted, Emit
-from runtime_server.telemetry.traceparent import CURRENT_TRACE, TraceParent, find_traceparent
+from runtime_server.telemetry.traceparent import TraceParent, find_traceparent
 
 UNKNOWN_METHOD = "/unknown/unknown"
 """What a call of no method of ours counts as: a caller must not be able to make up new series."""
@@ -91,25 +91,17 @@ class CountedCall:
     @contextmanager
     def _counted(self, context: Any) -> Iterator[None]:
         """Count what happens inside the block."""
-        begun = time.monotonic()
-        span = self._tracer.start(self._method, self._parent)
-        # Every call has a task, and so a context, of its own: nothing has to be set back.
-        CURRENT_TRACE.set(span.traceparent)
-        self._emit(CallStarted(self._method))
-        code = "UNKNOWN"
-        try:
-            yield
-            code = code_of(context)
-        # The handler has set its status and left by gRPC's exception.
-        except CallAborted:
-            code = code_of(context)
-            raise
-        except BaseException as exc:
-            code = code_of_broken(context, exc)
-            raise
-        finally:
-            span.end(code)
-            self._emit(CallEnded(self._method, code, time.monotonic() - begun))
+        with counted(self._method, self._parent, self._emit, self._tracer) as outcome:
+            try:
+                yield
+                outcome.code = code_of(context)
+            # The handler has set its status and left by gRPC's exception.
+            except CallAborted:
+                outcome.code = code_of(context)
+                raise
+            except BaseException as exc:
+                outcome.code = code_of_broken(context, exc)
+                raise
 
 
 def code_of_broken(context: Any, error: BaseException) -> str:

@@ -86,10 +86,11 @@ class CascadeServer:
         """
         self._config = config
         self.generations = BundleGenerations(core, emit)
-        authentication = AuthInterceptor(Authenticator(config), emit)
-        interceptors = (CallMetrics(emit, tracer), authentication, ForeignMessages())
+        self.authentication = AuthInterceptor(Authenticator(config), emit)
+        """Says who a call is from, whichever door it comes by."""
+        interceptors = (CallMetrics(emit, tracer), self.authentication, ForeignMessages())
         self._server: Any = make_server(GRPC_OPTIONS, [each.intercept for each in interceptors])
-        self.service = CascadeService(self.generations, authentication, emit)
+        self.service = CascadeService(self.generations, self.authentication, emit)
         add_service(self._server, SERVICE_NAME, self.service.methods())
         self._health = HealthBoard(self._server)
         self._watching: asyncio.Task[None] | None = None

@@ -6,8 +6,10 @@ Knows the context of a call; the messages themselves only through `wire`.
 """
 
 import asyncio
+import secrets
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from cascade.errors import CascadeError, InvalidRequest
@@ -36,7 +38,7 @@ from wire.contexts import (
 from wire.fragments import decode_fragment
 from wire.generate_call import GenerateCall, decode_generate, decode_head, find_request_id
 from wire.server_info import ServerInfo, decode_info_request, encode_info
-from wire.starts import PromptStart, ResumeStart
+from wire.starts import ImageStart, KeptStart, PromptStart, ResumeStart
 
 Handler = Callable[[bytes, Any], Awaitable[Any]]
 
@@ -79,8 +81,11 @@ class CascadeService:
     async def server_info(self, data: bytes, context: Any) -> bytes:
         """GetServerInfo."""
         del context
-        decode_info_request(data)
+        call = decode_info_request(data)
         info = self._generations.present.core.info()
+        if call.reply_padding_bytes:
+            padded = replace(info, padding=secrets.token_bytes(call.reply_padding_bytes))
+            return self._answered(data, encode_info(padded))
         # Encoding takes longer than all else here, and an idle server says the same every time.
         if self._told is None or self._told[0] != info:
             self._told = (info, encode_info(info))
@@ -171,6 +176,12 @@ class CascadeService:
                 core.admission.check_bundle(call.bundle_id)
                 return generation.requests.resume(key, call.results_held)
         with self._counting_refusals():
+            if isinstance(call.start, KeptStart):
+                core.admission.check_bundle(call.bundle_id)
+                found = generation.requests.kept_start(key, call.start)
+                if not isinstance(found, ImageStart):
+                    return found
+                call = replace(call, start=found)
             plan, meaning = await asyncio.to_thread(plan_of, core, call, key.identity)
         # From here to the subscription without a pause, so that no duplicate comes between.
         return generation.requests.submit(

@@ -22,6 +22,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from itertools import count
 
 from cascade.engine import Engine
@@ -105,6 +106,7 @@ class Row:
             role: BatchedEngine(self, RoleKey(position, role)) for role in runs
         }
         """By role, for the stage."""
+        self._runs = dict(runs)
         self.runs_left = dict(runs)
         """By role; the row may ask for more than it was expected to."""
         self.waited_s = 0.0
@@ -120,10 +122,20 @@ class Row:
 
     @property
     def next_key(self) -> RoleKey | None:
-        """The engine that it is expected to ask for next: roles run in their order."""
-        left = (role for role, runs in self.runs_left.items() if runs > 0)
-        role = next(left, None)
-        return None if role is None else RoleKey(self.position, role)
+        """The engine that it is expected to ask for next.
+
+        Roles take turns as evenly as their numbers of runs allow, in their order: one encoder, then
+        all of its decoder; or again and again a body, then its three heads.
+        """
+        left = [role for role, runs in self.runs_left.items() if runs > 0]
+        if not left:
+            return None
+        return RoleKey(self.position, max(left, key=self._left_of))
+
+    def _left_of(self, role: str) -> Fraction:
+        """The share of a role's runs that is still to come."""
+        # No float: thirds have to be equal to thirds, or the order of roles would not decide.
+        return Fraction(self.runs_left[role], self._runs[role])
 
     def run(self, key: RoleKey, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """One run for the row; returns when it is done."""

@@ -274,6 +274,13 @@ class ServerConfig:
         default=100.0,
         metadata=means("Fastest that one download of a bundle file goes; 0 is no limit."),
     )
+    http: str = field(
+        default="",
+        metadata=means(
+            "`host:port` of an HTTP API for programs that speak OpenAI's images API; empty is "
+            "none. TLS, callers, quotas and limits are those of gRPC."
+        ),
+    )
     insecure: bool = field(default=False, metadata=means("Allow plaintext beyond this machine."))
     reflection: bool = field(
         default=False,
@@ -351,6 +358,7 @@ class ServerConfig:
                 "insecure: it allows plaintext, and --tls-cert encrypts: leave one of them out",
                 field="insecure",
             )
+        check_http(self)
         check_access(self)
         check_metrics(self)
 
@@ -361,10 +369,15 @@ class ServerConfig:
 
     @property
     def is_local(self) -> bool:
-        """Whether only this machine can reach the server."""
+        """Whether only this machine can reach the server's gRPC port."""
         return self.socket_path is not None or is_loopback(
             split_address(self.listen, "listen", ANY_FORM)[0]
         )
+
+    @property
+    def http_is_local(self) -> bool:
+        """Whether only this machine can reach the HTTP door, or nobody as there is none."""
+        return not self.http or is_loopback(split_address(self.http, "http")[0])
 
     @property
     def callers_are_named(self) -> bool:
@@ -375,7 +388,7 @@ class ServerConfig:
     def anonymous_allowed(self) -> bool:
         """Whether callers without credentials are let in."""
         if self.anonymous == "auto":
-            return self.is_local and not self.callers_are_named
+            return self.is_local and self.http_is_local and not self.callers_are_named
         return self.anonymous == "allow"
 
     @property
@@ -408,6 +421,16 @@ def check_components(config: ServerConfig) -> None:
         raise InvalidRequest(
             "components: it names what is hosted, and so does --cut: leave one of them out",
             field="components",
+        )
+
+
+def check_http(config: ServerConfig) -> None:
+    """Refuse an HTTP door that other machines reach in plaintext, unless the operator says so."""
+    if not (config.http_is_local or config.tls_cert is not None or config.insecure):
+        raise InvalidRequest(
+            f"http: {config.http} is reachable from other machines and would be plaintext: give "
+            "--tls-cert and --tls-key, or --insecure if something in front encrypts",
+            field="http",
         )
 
 

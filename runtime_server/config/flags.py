@@ -24,7 +24,7 @@ GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "require_signature",
         ),
     ),
-    ("where it listens", ("listen", "tls_", "insecure", "reflection", "metrics_")),
+    ("where it listens", ("listen", "tls_", "insecure", "reflection", "metrics_", "http")),
     ("who may call", ("token", "jwt", "anonymous", "quota", "health_auth", "offer_bundle")),
     ("how it is stopped", ("drain_", "until_stdin_closes")),
     ("what it tells", ("log_", "trace")),

@@ -15,6 +15,7 @@ from runtime_server.auth.tls import watch_tls_files
 from runtime_server.config.config import ServerConfig
 from runtime_server.config.hosted import hosted_positions
 from runtime_server.config.settings import settings
+from runtime_server.lifecycle.http_port import check_http_packages
 from runtime_server.lifecycle.process import load_warm
 from runtime_server.runtime.core import Core
 from runtime_server.system.memory import resident_bytes
@@ -32,6 +33,7 @@ def dry_run(config: ServerConfig) -> Iterator[str]:
         CascadeError: the server could not start.
     """
     Authenticator(config)
+    check_http_packages(config)
     watch_tls_files(config)
     yield from memory_lines(config)
     before = resident_bytes()
@@ -69,6 +71,8 @@ def describe(core: Core, bundle_mib: float) -> Iterator[str]:
     yield f"bundle     {core.manifest.name}  {core.bundle_id}"
     yield f"           {config.bundle}, verified, {bundle_mib:.0f} MiB in memory"
     yield f"listens    {config.listen}, {protection(config)}"
+    if config.http:
+        yield f"http       {config.http}"
     yield f"operator   {config.metrics_listen or 'no port'}"
     yield (
         "hosts      component       engine      precision    size  steps    ms a step  rows  device"

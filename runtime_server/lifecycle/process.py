@@ -10,12 +10,15 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
 from functools import partial
+from typing import TYPE_CHECKING
 
 from runtime_server.app.server import FLUSH_S, CascadeServer
 from runtime_server.config.config import ServerConfig
 from runtime_server.lifecycle.engine_lines import engine_words, log_hints
+from runtime_server.lifecycle.http_port import make_http_port
 from runtime_server.lifecycle.reload import Reloader, Reread
 from runtime_server.lifecycle.telemetry_setup import open_telemetry
 from runtime_server.runtime.core import Core, load_core
@@ -24,6 +27,9 @@ from runtime_server.system.memory import share_arenas
 from runtime_server.telemetry.logs import log_event
 from runtime_server.telemetry.server_events import Emit, ignore
 from wire.limits import PRIVATE_FOLDER
+
+if TYPE_CHECKING:
+    from runtime_server.http_door.listener import HttpListener
 
 
 class ShutdownSignal:
@@ -66,11 +72,28 @@ async def serve(config: ServerConfig, reread: Reread) -> int:
         try:
             reloader = Reloader(server.generations, config, reread, load, telemetry.emit)
             telemetry.watch(server, reloader)
-            await server.start()
-            loop.add_signal_handler(signal.SIGHUP, Reloads(reloader).ask)
-            return await serve_until(stops, server)
+            async with http_port(
+                make_http_port(config, server, telemetry.emit, telemetry.tracer)
+            ) as port:
+                await server.start()
+                loop.add_signal_handler(signal.SIGHUP, Reloads(reloader).ask)
+                return await serve_until(stops, server, port)
         finally:
             await server.close()
+
+
+@asynccontextmanager
+async def http_port(port: "HttpListener | None") -> AsyncIterator["HttpListener | None"]:
+    """Listen on a port for the length of a block, where there is one."""
+    if port is None:
+        yield None
+        return
+    await port.start()
+    log_event("http_port", address=port.address)
+    try:
+        yield port
+    finally:
+        await port.stop(0)
 
 
 async def loaded(
@@ -101,7 +124,9 @@ def leave_no_folder(config: ServerConfig) -> None:
             path.parent.rmdir()
 
 
-async def serve_until(stops: ShutdownSignal, server: CascadeServer) -> int:
+async def serve_until(
+    stops: ShutdownSignal, server: CascadeServer, port: "HttpListener | None"
+) -> int:
     """From the first call to the end; returns the exit code."""
     core = server.generations.present.core
     log_event(
@@ -117,7 +142,11 @@ async def serve_until(stops: ShutdownSignal, server: CascadeServer) -> int:
     await stops.soon.wait()
     log_event("draining")
     drained = await server.drain(give_up=stops.now)
-    await server.stop(FLUSH_S if drained else 0)
+    grace_s = FLUSH_S if drained else 0
+    if port is not None:
+        # Before the requests are ended, so that finished answers still leave.
+        await port.stop(grace_s)
+    await server.stop(grace_s)
     log_event("stopped", outcome="drained" if drained else "forced")
     return 0 if drained else 1
 

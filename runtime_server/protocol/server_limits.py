@@ -3,6 +3,7 @@
 from cascade.boundary import longest_side
 from cascade.bundle.manifest import Manifest
 from cascade.diffusion.request_options import MAX_STEPS
+from cascade.edit import MAX_RESAMPLE
 from cascade.request import MAX_PROMPT_CHARACTERS
 from runtime_server.config.config import ServerConfig
 from wire.limits import MAX_MESSAGE_BYTES, max_joined_bytes
@@ -24,5 +25,6 @@ def limits_of(config: ServerConfig, manifest: Manifest) -> Limits:
         max_in_flight_per_identity=config.max_in_flight_per_identity,
         max_linger_s=config.max_linger_s,
         max_in_flight=config.max_in_flight,
+        max_resample=MAX_RESAMPLE,
         max_joined_bytes=max_joined_bytes(longest_side(c.makes for c in manifest.components)),
     )

@@ -207,7 +207,7 @@ class ActiveRequest:
         packed = None
         if image is not None:
             begun = time.monotonic()
-            packed = await pack_image(image, self.plan.format)
+            packed = await pack_image(image, self.plan.format, fewest_bytes=self.plan.fewest_bytes)
             seconds["encode"] = time.monotonic() - begun
             self.seconds["encode"] += seconds["encode"]
             # A picture's context was the client's own or an earlier result.
@@ -218,17 +218,21 @@ class ActiveRequest:
             context=None if context is None else pack_tensor(context),
             seconds=seconds,
             computed=event.computed,
+            engine_s=event.engine_s,
         )
         return encode_event(result)
 
 
-async def pack_image(image: ImageU8, format_: ImageFormat) -> EncodedImage:
+async def pack_image(
+    image: ImageU8, format_: ImageFormat, *, fewest_bytes: bool = False
+) -> EncodedImage:
     """Encode a picture beside the event loop.
 
     Args:
         image: `[height, width, 3]` uint8.
         format_: of the encoded picture.
+        fewest_bytes: see `encode_image`.
     """
-    data = await asyncio.to_thread(encode_image, image, format_)
+    data = await asyncio.to_thread(encode_image, image, format_, fewest_bytes=fewest_bytes)
     height, width = image.shape[:2]
     return EncodedImage(width=width, height=height, format=format_, data=data)

@@ -119,6 +119,22 @@ class IdempotencyIndex(Generic[R]):
             )
         return found
 
+    def kept_of(self, key: RequestKey) -> KeptResult:
+        """What is kept of a finished request.
+
+        Raises:
+            UnknownRequest: nothing; or it is another caller's, which looks the same.
+        """
+        found = self.kept.get(key.identity, self._name(key))
+        if found is None or found.error is not None:
+            why = "is not finished yet" if key in self._running else "is not kept here (any more)"
+            raise UnknownRequest(
+                f"kept.request_id: {key.request_id[:64]} {why}: send the picture itself, or make "
+                "it again",
+                field="kept.request_id",
+            )
+        return found
+
     def begin(self, key: RequestKey, running: R) -> None:
         """Add a request that is inside now."""
         self._running[key] = running

@@ -20,6 +20,7 @@ from cascade.errors import (
     RequestIdTaken,
     StageError,
     TransportError,
+    UnknownRequest,
 )
 from cascade.events import Accepted
 from runtime_server.admission.checks import RequestPlan
@@ -34,6 +35,7 @@ from runtime_server.requests.active_request import (
     Subscription,
 )
 from runtime_server.requests.idempotency_index import IdempotencyIndex, KeptResult, RequestKey
+from runtime_server.requests.kept_pictures import image_start
 from runtime_server.runtime.core import Core
 from runtime_server.runtime.job import Ended
 from runtime_server.stores.sweeper import Sweeper
@@ -45,6 +47,7 @@ from runtime_server.telemetry.server_events import (
     RequestReleased,
     RequestStopped,
 )
+from wire.starts import ImageStart, KeptStart
 
 STOP_AGAIN_S = 0.02
 """A job that is to stop is told so again and again: its engine may be between two steps."""
@@ -113,6 +116,29 @@ class RequestManager:
             CascadeError: it failed while nobody was connected.
         """
         return join(self.index.resume(key), held)
+
+    def kept_start(self, key: RequestKey, start: KeptStart) -> ImageStart | Subscription:
+        """The kept picture that a call starts from, as if the caller had sent it.
+
+        Args:
+            key: who asks, under which id.
+            start: names a finished request of the same caller.
+
+        Returns:
+            What the call streams, where the picture is gone but its own id names work already.
+
+        Raises:
+            UnknownRequest: nothing of that request is kept, or no such picture.
+            InvalidRequest: the picture is of another size than the caller says.
+        """
+        try:
+            found = self.index.kept_of(RequestKey(key.identity, start.request_id))
+            return image_start(start, found)
+        except UnknownRequest:
+            # A call that is repeated after a break needs the picture no more.
+            if self.index.knows(key):
+                return self.resume(key, 0)
+            raise
 
     def leave(self, subscription: Subscription, code: str) -> None:
         """A call is over; the last one decides what becomes of the work.

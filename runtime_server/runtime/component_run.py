@@ -90,7 +90,11 @@ class ComponentRun:
         if finished is None:
             raise StageError(f"{stage.names[-1]} ended without a result")
         seconds = without_waiting(finished.seconds, row.waited_s)
-        return replace(finished, seconds={**seconds, "queue": job.waited_s + row.waited_s})
+        return replace(
+            finished,
+            seconds={**seconds, "queue": job.waited_s + row.waited_s},
+            engine_s=max(0.0, finished.engine_s - row.waited_s),
+        )
 
     def _check_goes_on(self, job: Job) -> None:
         """Raise when the job is to end."""
@@ -107,7 +111,7 @@ class ComponentRun:
                 # A caller's own picture takes several runs between two events.
                 units = max(1, event.done - job.steps_done)
                 job.steps_done = event.done
-            elif not isinstance(event, StageFinished) or job.steps_done:
+            elif not isinstance(event, StageFinished) or job.steps_done or not job.units:
                 return
             key = RoleKey(job.position, row.last_role)
             self.forecast.note(key, seconds / units, self.clock())

@@ -69,6 +69,11 @@ class Job:
         return self.plan.last
 
     @property
+    def units(self) -> int:
+        """Of its present component; 0 where that hands on a picture of the caller's own."""
+        return self.plan.steps[self.position]
+
+    @property
     def steps_left(self) -> Mapping[int, int]:
         """Steps still to do, by position."""
         return remaining_steps(self.plan.steps, self.position, self.steps_done)

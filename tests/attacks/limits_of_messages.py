@@ -13,6 +13,7 @@ import numpy as np
 from cascade.codecs.image import encode_image
 from cascade.codecs.tensor import MAX_ELEMENTS, MAX_RANK, PackedTensor, unpack_tensor
 from cascade.diffusion.request_options import MAX_GUIDANCE, MAX_STEPS
+from cascade.edit import MAX_RESAMPLE
 from cascade.errors import InvalidRequest
 from cascade.families import MAX_OWN_PIXELS, MAX_OWN_SIDE, check_own_size
 from cascade.request import (
@@ -21,6 +22,7 @@ from cascade.request import (
     MAX_PREVIEWS,
     MAX_PROMPT_CHARACTERS,
     MAX_SEED,
+    MAX_SIDE,
     GenerateRequest,
 )
 from protos.cascade.v1 import cascade_pb2 as pb
@@ -28,7 +30,7 @@ from runtime_client.remote.transport import Security, Transport
 from runtime_server.admission.checks import MAX_ENCODED_IMAGE_BYTES
 from runtime_server.protocol.status import MAX_MESSAGE_CHARACTERS, status_of
 from tests.attacks.limits import OK, Ground, Limit, answer_of, generated, once, raised_by
-from tests.support.serving import SERVICE, tensor_message
+from tests.support.serving import SERVICE, raw_image, tensor_message
 from tests.support.tiny_bundle import MAX_TOKENS, WIDTH
 from wire.contexts import HANDLE_BYTES
 from wire.limits import (
@@ -36,6 +38,7 @@ from wire.limits import (
     MAX_LINGER_S,
     MAX_MESSAGE_BYTES,
     MAX_METADATA_BYTES,
+    MAX_PADDING_BYTES,
     MAX_REQUEST_ID,
 )
 
@@ -90,6 +93,14 @@ def metadata_of(ground: Ground, size: int) -> str:
     with ground.caller() as caller:
         call = caller.channel.unary_unary(SERVICE + "GetServerInfo")
         return answer_of(once(lambda: call(b"", metadata=(("x-junk", "j" * size),), timeout=120)))
+
+
+def informed(ground: Ground, **padding: Any) -> str:
+    """A call of `GetServerInfo` that is filled up."""
+    message = pb.GetServerInfoRequest(**padding).SerializeToString()
+    with ground.caller() as caller:
+        call = caller.channel.unary_unary(SERVICE + "GetServerInfo")
+        return answer_of(once(lambda: call(message, timeout=120)))
 
 
 def options_of(ground: Ground, component: str, **chosen: Any) -> str:
@@ -151,6 +162,16 @@ def after(value: float) -> float:
     return float(np.nextafter(np.float32(value), np.float32(np.inf)))
 
 
+WORDS = pb.PromptStart(prompt="a cat")
+
+
+def edited(ground: Ground, side: int, **fields: Any) -> str:
+    """An edit of a square picture; the work stops after the first stage."""
+    picture = raw_image(np.zeros((side, side, 3), np.uint8))
+    edit = pb.Edit(picture=picture, **fields)
+    return generated(ground, prompt=WORDS, edit=edit, last_stage="base")
+
+
 def prompted(ground: Ground, prompt: str) -> str:
     """A prompt."""
     return generated(ground, prompt=pb.PromptStart(prompt=prompt))
@@ -175,6 +196,19 @@ MESSAGES = [
         set_by=(f"{WIRE}:MAX_METADATA_BYTES",),
         probe=metadata_of, within=MAX_METADATA_BYTES - 1024, beyond=2 * MAX_METADATA_BYTES + 1,
         refused="RESOURCE_EXHAUSTED",
+    ),
+    Limit(
+        name="info-padding", what="padding of `GetServerInfo`, up",
+        bound=f"{MAX_PADDING_BYTES >> 10} KiB", set_by=(f"{WIRE}:MAX_PADDING_BYTES",),
+        probe=lambda g, n: informed(g, padding=bytes(n)),
+        within=MAX_PADDING_BYTES, beyond=MAX_PADDING_BYTES + 1, refused="INVALID_REQUEST padding",
+    ),
+    Limit(
+        name="info-reply-padding", what="padding of `GetServerInfo`, down",
+        bound=f"{MAX_PADDING_BYTES >> 10} KiB", set_by=(f"{WIRE}:MAX_PADDING_BYTES",),
+        probe=lambda g, n: informed(g, reply_padding_bytes=n),
+        within=MAX_PADDING_BYTES, beyond=MAX_PADDING_BYTES + 1,
+        refused="INVALID_REQUEST reply_padding_bytes",
     ),
     Limit(
         name="request-id", what="request id", bound=f"1 to {MAX_REQUEST_ID} of `[A-Za-z0-9._-]`",
@@ -276,6 +310,43 @@ MESSAGES = [
         probe=lambda g, n: raised_by(lambda: check_own_size("sr16", (n, 8192))),
         within=MAX_OWN_PIXELS // 8192, beyond=MAX_OWN_PIXELS // 8192 + 1,
         refused="INVALID_REQUEST image",
+    ),
+    Limit(
+        name="size-side", what="longest side of a picture that is asked for by its size",
+        bound=f"1 to {MAX_SIDE:,} pixels", set_by=(f"{REQUEST}:MAX_SIDE",),
+        probe=lambda g, n: raised_by(lambda: GenerateRequest(size=(n, 1))),
+        within=MAX_SIDE, beyond=MAX_SIDE + 1, refused="INVALID_REQUEST size",
+    ),
+    Limit(
+        name="size-pixels", what="pixels of a picture that is asked for by its size",
+        bound="as many as the first stage was made for, times the factors of the others",
+        set_by=("the bundle",),
+        probe=lambda g, n: generated(
+            g, size=pb.PictureSize(width=n, height=8), last_stage="base", prompt=WORDS
+        ),
+        within=8, beyond=9, refused="INVALID_REQUEST size",
+    ),
+    Limit(
+        name="edit-pixels", what="pixels of a picture that others are made of",
+        bound="exactly those of what one component makes", set_by=("the bundle",), probe=edited,
+        within=8, beyond=7, refused="INVALID_REQUEST edit.picture",
+    ),
+    Limit(
+        name="edit-strength", what="strength of an edit", bound="0 to 1",
+        set_by=("cascade/edit.py:Edit",), probe=lambda g, s: edited(g, 8, strength=s),
+        within=1.0, beyond=after(1.0), refused="INVALID_REQUEST edit.strength",
+    ),
+    Limit(
+        name="edit-resample", what="times that each step of an edit is taken",
+        bound=f"1 to {MAX_RESAMPLE}, more than 1 with a mask",
+        set_by=("cascade/edit.py:MAX_RESAMPLE",),
+        probe=lambda g, n: edited(g, 8, mask=b"\x80" * 8, resample=n),
+        within=MAX_RESAMPLE, beyond=MAX_RESAMPLE + 1, refused="INVALID_REQUEST edit.resample",
+    ),
+    Limit(
+        name="edit-mask", what="bytes of a mask", bound="exactly a bit for each pixel",
+        set_by=("the bundle",), probe=lambda g, n: edited(g, 8, mask=b"\x80" * n),
+        within=8, beyond=9, refused="INVALID_REQUEST edit.mask",
     ),
     Limit(
         name="image-bytes", what="bytes of an encoded image",

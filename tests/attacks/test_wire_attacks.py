@@ -38,6 +38,7 @@ BAD = ("INVALID_ARGUMENT", "INVALID_REQUEST")
 BAD_TENSOR = ("INVALID_ARGUMENT", "TENSOR_CODEC_ERROR")
 BAD_IMAGE = ("INVALID_ARGUMENT", "IMAGE_CODEC_ERROR")
 MISMATCH = ("FAILED_PRECONDITION", "BUNDLE_MISMATCH")
+UNKNOWN = ("NOT_FOUND", "UNKNOWN_REQUEST")
 FORGOTTEN = ("NOT_FOUND", "UNKNOWN_CONTEXT")
 PNG = pb.IMAGE_FORMAT_PNG
 CONTEXT = np.linspace(-1, 1, 4 * WIDTH, dtype=np.float16).reshape(4, WIDTH)
@@ -78,7 +79,7 @@ class Attack:
 
 def generate(name: str, answer: tuple[str, str], field: str, **fields: Any) -> Attack:
     """A Generate request; starts from a good prompt where no start is given."""
-    if not {"prompt", "context", "image"} & set(fields):
+    if not {"prompt", "context", "image", "kept"} & set(fields):
         fields["prompt"] = pb.PromptStart(prompt=PROMPT)
     return Attack(name, lambda bundle: request_message(bundle, **fields), answer, field)
 
@@ -98,6 +99,19 @@ def imaged(name: str, answer: tuple[str, str], field: str, **image: Any) -> Atta
     message = pb.Image(**{"width": 8, "height": 8, "format": PNG, **image})
     reference = pb.ContextReference(tensor=tensor_message(CONTEXT))
     return generate(name, answer, field, image=pb.ImageStart(context=reference, image=message))
+
+
+def edited(name: str, answer: tuple[str, str], field: str, **edit: Any) -> Attack:
+    """A Generate request with a bad edit; its picture is good unless another is given."""
+    picture = raw_image(PICTURE)
+    return generate(name, answer, field, edit=pb.Edit(**{"picture": picture, **edit}))
+
+
+def beside_image(name: str, field: str, **fields: Any) -> Attack:
+    """A Generate request from a good image, with what does not go with one."""
+    reference = pb.ContextReference(tensor=tensor_message(CONTEXT))
+    start = pb.ImageStart(context=reference, image=raw_image(PICTURE))
+    return generate(name, BAD, field, image=start, **fields)
 
 
 def contextual(name: str, answer: tuple[str, str], field: str, **reference: Any) -> Attack:
@@ -187,6 +201,63 @@ ATTACKS = [
     generate("previews-every-4-billion", BAD, "preview_every",
              output=pb.OutputOptions(preview_every=2**32 - 1)),
     generate("unknown-output-format", BAD, "output.format", output=pb.OutputOptions(format=77)),  # type: ignore[arg-type]
+    # Edits.
+    edited("edit-strength-nan", BAD, "edit.strength", strength=np.nan),
+    edited("edit-strength-inf", BAD, "edit.strength", strength=np.inf),
+    edited("edit-strength-negative", BAD, "edit.strength", strength=-0.1),
+    edited("edit-strength-above-1", BAD, "edit.strength", strength=1.1),
+    edited("edit-resample-of-the-whole", BAD, "edit.resample", resample=2),
+    edited("edit-resample-4-billion", BAD, "edit.resample", resample=2**32 - 1, mask=b"\x80" * 8),
+    edited("edit-mask-of-another-size", BAD, "edit.mask", mask=b"\x80" * 32),
+    edited("edit-mask-too-short", BAD, "edit.mask", mask=b"\x80"),
+    edited("edit-mask-of-nothing", BAD, "edit.mask", mask=bytes(8)),
+    edited("edit-without-a-picture", BAD, "edit.picture.format", picture=pb.Image()),
+    edited("edit-of-no-pixels", BAD, "edit.picture", picture=pb.Image(format=PNG, height=8)),
+    edited(
+        "edit-of-2-to-the-64-pixels", BAD, "edit.picture",
+        picture=pb.Image(format=PNG, width=2**32 - 1, height=2**32 - 1),
+    ),
+    edited("edit-of-another-size", BAD, "edit.picture", picture=raw_image(PICTURE[:7])),
+    edited(
+        "edit-without-a-mask-of-a-later-size", BAD, "edit.picture",
+        picture=raw_image(np.zeros((16, 16, 3), np.uint8)),
+    ),
+    edited(
+        "edit-of-a-damaged-file", BAD_IMAGE, "edit.picture.data",
+        picture=pb.Image(width=8, height=8, format=PNG, data=GOOD_PNG[:50]),
+    ),
+    generate(
+        "edit-of-words-alone", BAD, "edit.picture", last_stage="text_encoder",
+        edit=pb.Edit(picture=raw_image(PICTURE), mask=b"\x80" * 8),
+    ),
+    beside_image(
+        "edit-beside-a-picture-to-start-from", "edit.mask", last_stage="sr16",
+        edit=pb.Edit(picture=raw_image(np.zeros((16, 16, 3), np.uint8)), strength=0.5),
+    ),
+    # Sizes.
+    generate("size-of-nothing", BAD, "size", size=pb.PictureSize()),
+    generate("size-4-billion", BAD, "size", size=pb.PictureSize(width=2**32 - 1, height=4)),
+    generate("size-between-pixels", BAD, "size", size=pb.PictureSize(width=31, height=32)),
+    generate("size-of-too-many-pixels", BAD, "size", size=pb.PictureSize(width=64, height=64)),
+    generate(
+        "size-of-words-alone", BAD, "size", last_stage="text_encoder",
+        size=pb.PictureSize(width=8, height=8),
+    ),
+    beside_image(
+        "size-beside-a-picture-to-start-from", "size", size=pb.PictureSize(width=16, height=32)
+    ),
+    # Kept pictures.
+    generate(
+        "kept-of-an-unknown-request", UNKNOWN, "kept.request_id", first_stage="sr16",
+        kept=pb.KeptStart(request_id="nobody-s", stage="base", width=8, height=8),
+    ),
+    generate(
+        "kept-of-no-request", UNKNOWN, "kept.request_id", first_stage="sr16", kept=pb.KeptStart(),
+    ),
+    generate(
+        "kept-with-another-bundle", MISMATCH, "bundle_id", bundle_id="0" * 64, first_stage="sr16",
+        kept=pb.KeptStart(request_id="nobody-s", stage="base", width=8, height=8),
+    ),
     # Contexts.
     contextual("no-reference", BAD, "context.context"),
     contextual("unknown-handle", FORGOTTEN, "context.context.handle", handle=b"\x01" * 32),

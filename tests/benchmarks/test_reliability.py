@@ -9,7 +9,15 @@ from typing import Any
 
 import pytest
 
-from benchmarks import cancel_race, front_door, memory_growth, mutations, overload
+from benchmarks import (
+    async_client,
+    cancel_race,
+    front_door,
+    http_door,
+    memory_growth,
+    mutations,
+    overload,
+)
 from cascade.bundle.bundle import Bundle
 from tests.support.tiny_bundle import write_tiny_bundle
 
@@ -118,3 +126,18 @@ def test_front_door(bundle: Bundle, monkeypatch: pytest.MonkeyPatch, tmp_path: P
         for row in methods.values():
             assert 0 < row["p50_ms"] <= row["p99_ms"]
     assert len(figures["ready_s"]) == 1
+
+
+def test_http_door(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Both doors, two percentiles, and the same pictures."""
+    figures = figures_of(http_door, ["--requests", "3"], monkeypatch, tmp_path)
+    assert figures["different_pictures"] == 0
+    assert set(figures["milliseconds"]) == {"gRPC", "HTTP"}
+
+
+def test_async_client(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Nothing is left, and both clients are timed."""
+    options = ["--cancels", "3", "--requests", "5"]
+    figures = figures_of(async_client, options, monkeypatch, tmp_path)
+    assert figures["left_behind"] == 0
+    assert set(figures["request_ms"]) == {"synchronous", "asynchronous"}

@@ -11,6 +11,7 @@ import pytest
 from benchmarks import (
     batch_invariance,
     batching_policy,
+    edits,
     footprint,
     host_share,
     kept_stages,
@@ -195,6 +196,22 @@ def test_kept_stages(
     assert isinstance(written, dict)
     assert list(written) == ["whole", "from base", "from sr16"]
     assert "from sr16" in capsys.readouterr().out
+    assert (tmp_path / "sheet.webp").stat().st_size > 0
+
+
+def test_edits(
+    bundle: Bundle,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Every way, and a sheet; ends of strength, known pixels and kept pictures are checked."""
+    arguments = ["--bundle", str(bundle.folder), "--rounds", "1"]
+    arguments += ["--sheet", str(tmp_path / "sheet.webp")]
+    written = run_main(edits, arguments, monkeypatch, tmp_path / "r.json")
+    assert list(written["processor_seconds"])[::5] == ["prompt to picture", "mask, resample 1"]
+    assert list(written["wall_seconds"]) == ["server: whole", "server: kept"]
+    assert "strength 0.5" in capsys.readouterr().out
     assert (tmp_path / "sheet.webp").stat().st_size > 0
 
 

@@ -316,6 +316,29 @@ def test_the_quota_counts_passes(pixels: Bundle, tmp_path: Path) -> None:
             client.run(replace(REQUESTS[0], seed=2))
 
 
+def test_a_forecast_of_all_passes_refuses_what_would_be_late(
+    slow_pixels: Bundle, tmp_path: Path
+) -> None:
+    """Once passes were timed: a later request with less time left is refused before any run."""
+    runs: list[ServerEvent] = []
+
+    def note(event: ServerEvent) -> None:
+        if isinstance(event, EngineRan):
+            runs.append(event)
+
+    with running(slow_pixels, listen=f"unix:{tmp_path / 's'}", cut=0, emit=note) as server:
+        with Client(slow_pixels, server=server.address, cut=0) as client:
+            client.run(REQUESTS[0])
+        made = len(runs)
+        assert made == 1 + sum(s.passes + s.head_runs for s, _ in STAGES.values())
+        with (
+            Client(slow_pixels, server=server.address, cut=0, timeout_s=0.05) as client,
+            pytest.raises(DeadlineExceeded),
+        ):
+            client.run(replace(REQUESTS[0], seed=2))
+        assert len(runs) == made
+
+
 @pytest.mark.parametrize("precision", [Precision.BF16, Precision.FP16, Precision.INT8])
 def test_an_exact_component_is_computed_in_float32_alone(
     pixels: Bundle, precision: Precision

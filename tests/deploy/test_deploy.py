@@ -216,9 +216,9 @@ def test_the_image_serves_as_its_settings_say(name: str) -> None:
 
 @pytest.mark.parametrize(("name", "engines"), [("Dockerfile", "cpu"), ("Dockerfile.gpu", "gpu")])
 def test_an_image_installs_one_build_of_onnx_runtime(name: str, engines: str) -> None:
-    """With the server; and what is written to is a folder of the image's user or a tmpfs."""
+    """With server and HTTP door; what is written to is a folder of the image's user or a tmpfs."""
     text = (DEPLOY / name).read_text()
-    assert re.findall(r"'\.\[(.*)\]'", text) == [f"{engines},server"]
+    assert re.findall(r"'\.\[(.*)\]'", text) == [f"{engines},server,http"]
     (cache,) = re.findall(r"XDG_CACHE_HOME=(\S+)", text)
     made = re.findall(r"install -d -o 10001 -g 10001 -m 700 (\S+)", text)
     assert cache in ("/tmp", *made)  # noqa: S108  of the image

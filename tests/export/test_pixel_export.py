@@ -24,13 +24,15 @@ from export.bundle_writer import write_cascade
 from export.components.component import ExportJob, ExportOptions, StageJob
 from export.components.pixels import export_pixels
 from export.description import PixelStageDescription
+from export.model_card import add_card
 from export.proof import KINDS
 from export.weights.released_pixels import released_pixels, write_pixel_checkpoint
+from export.weights.released_words import reads_words, write_word_table
 from runtime_client.client import Client
 from stages.evaluation.pixel_bits import load_frozen
 from stages.pixel_presets import PixelPreset
 from stages.training.checkpoint import load_metadata, save_checkpoint
-from stages.training.words import save_table
+from stages.training.words import load_table, save_table
 from tests.support.tiny_pixels import TINY_FIRST, TINY_SECOND
 from tests.support.tiny_training import FACTS, tiny_dataset
 
@@ -201,12 +203,26 @@ def test_checkpoints_become_a_bundle_that_draws(
         assert 0 < spec.provenance["largest_sum"] < 1
         assert {graph.storage for graph in spec.graphs.values()} <= {"int8", "float16"}
     check_weights_come_back(bundle, checkpoints, tmp_path / "back")
+    check_card(bundle)
     with Client(bundle, cut=3, threads=1) as client:
         one, other = (client.generate("a red circle", seed=s).image for s in (1, 2))
         assert one.shape == (16, 16, 3)
         assert not np.array_equal(one, other)
         handoff = Handoff(image=one[::2, ::2].copy())
         assert handoff.image is not None
+
+
+def check_card(bundle: Bundle) -> None:
+    """Training and defaults of every stage stand in it, with the bits of the manifest."""
+    add_card(bundle.folder)
+    card = (bundle.folder / "MODEL_CARD.md").read_text()
+    assert "says nothing of it" not in card
+    for name, passes in (("px8", 16), ("px16", 3)):
+        spec = bundle.manifest.components[bundle.manifest.position(name)]
+        assert isinstance(spec, PixelSpec)
+        bits = spec.evidence["bits_per_value"]
+        size = spec.makes.width
+        assert f"| {name} | {size} | {passes} | 8/16 | 2/16 | {bits} |" in card
 
 
 def test_stages_read_one_text_encoder(tmp_path: Path) -> None:
@@ -226,13 +242,19 @@ def check_weights_come_back(bundle: Bundle, checkpoints: Path, folder: Path) -> 
         assert [n for n in wanted if not torch.equal(found[n], wanted[n])] == []
     with pytest.raises(InvalidRequest, match="exists"):
         write_pixel_checkpoint(bundle, TINY_FIRST, folder / "px8")
+    assert reads_words(bundle, ["px16"])
+    assert not reads_words(bundle, ["px64"])
+    assert write_word_table(bundle, folder) == VOCABULARY
+    assert torch.equal(load_table(folder).rows, load_table(checkpoints).rows)
+    with pytest.raises(InvalidRequest, match="exists"):
+        write_word_table(bundle, folder)
     with pytest.raises(InvalidRequest, match="not the one of this version"):
         released_pixels(bundle, replace(TINY["px8"], blocks=2))
 
 
 @pytest.mark.parametrize(
     ("names", "match"),
-    [(("px8", "px32"), "px32 starts from a picture of 16"), (("base",), "expected some of px8")],
+    [(("px8", "px32"), "px32 starts from a picture of 16"), (("sr8",), "expected some of px8")],
 )
 def test_stages_have_to_be_a_chain(names: tuple[str, ...], match: str) -> None:
     """Each starts from the picture that the one before makes."""

@@ -24,8 +24,12 @@ def slow_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 @pytest.fixture(scope="session")
 def quick(bundle: Bundle) -> Iterator[Victim]:
-    """A server process of the quick bundle, shared by all tests of faults."""
-    with victim(bundle, *BRIEFLY) as server:
+    """A server process of the quick bundle, shared by all tests of faults.
+
+    It waits for readers as long as tests wait for results: on a busy machine a test that does not
+    read until another request is through can take more than the default minute.
+    """
+    with victim(bundle, *BRIEFLY, "--reader-patience-s", "300") as server:
         yield server
 
 

@@ -178,6 +178,7 @@ EFFECTS: Mapping[str, Effect | str] = {
     "serve --health-auth": f"{ATTACKS}test_auth_matrix.py::test_health_has_a_policy_of_its_own",
     "serve --quota-megapixels-per-minute": f"{SERVER}test_quota.py::test_a_caller_over_quota_is_told_when_to_come_back",
     "serve --reflection": f"{ATTACKS}test_auth_matrix.py::test_reflection_is_behind_the_gate",
+    "serve --http": f"{SERVER}test_http_door.py::test_beyond_this_machine_it_wants_tls_as_grpc_does",
     "serve --metrics-listen": f"{SERVER}test_reload.py::test_the_operators_port_is_for_this_machines_programs",
     "serve --stage-failures-in-row": f"{SERVER}test_stage_health.py::test_a_component_that_keeps_failing_is_not_serving_until_it_works",
     "serve --stage-probe-s": f"{SERVER}test_stage_health.py::test_a_component_that_keeps_failing_is_not_serving_until_it_works",

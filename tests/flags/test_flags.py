@@ -44,6 +44,8 @@ def torch_effects() -> Mapping[str, Effect | str]:
 WAITING = "tests/runtime_client/test_waiting.py::test_a_late_server_is_waited_for"
 MANY = "tests/runtime_client/test_many_pictures.py::"
 OWN = "tests/congruence/test_own_pictures.py::"
+EDITS = "tests/congruence/test_edits.py::test_the_command_line_asks_as_python_does"
+KEPT = "tests/congruence/test_kept_pictures.py::test_the_command_line_asks_as_python_does"
 DOCTOR = "tests/runtime_client/test_doctor.py::"
 
 PULL = "tests/runtime_client/test_bundle_pull.py::"
@@ -103,6 +105,8 @@ ELSEWHERE: Mapping[str, str] = {
     "generate --picture": "tests/congruence/test_wordless.py::test_the_command_line_begins_with_a_picture",
     "generate --first-stage": "tests/congruence/test_wordless.py::test_the_command_line_begins_with_a_picture",
     "upscale --wait": WAITING,
+    **{f"generate --{name}": EDITS for name in ("edit", "strength", "mask", "resample", "size")},
+    **{f"upscale --{name}": KEPT for name in ("kept", "kept-stage", "kept-size")},
     "upscale picture": OWN + "test_files_are_read_as_they_are_seen",
     "upscale --output": OWN + "test_files_are_read_as_they_are_seen",
     "upscale --prompt": OWN + "test_the_command_line_asks_as_python_does",

@@ -96,6 +96,20 @@ def bundle_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build(folder / "sources", folder / "wheel")
 
 
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+def test_the_pixel_cascade_is_a_package_of_its_own(tmp_path: Path) -> None:
+    """As `make wheels` builds it: under its own name, with every file of the bundle in it."""
+    shutil.copyfile(ROOT / "Makefile", tmp_path / "Makefile")
+    shutil.copytree(ROOT / "bundles", tmp_path / "bundles")
+    run("make", "-C", tmp_path, "build/pixels")
+    wheel = build(tmp_path / "build" / "pixels", tmp_path / "wheel")
+    assert wheel.name.startswith("edge_cascade_emoji_pixels_1-")
+    with ZipFile(wheel) as archive:
+        held = set(archive.namelist())
+    bundle = ROOT / "bundles" / "emoji-pixels-1"
+    assert {f"edge_cascade_emoji_pixels_1/{file.name}" for file in bundle.iterdir()} <= held
+
+
 def environment(folder: Path, *wheels: Path) -> Path:
     """An environment with these wheels; its `cascade`. Everything else is lent by ours."""
     venv.create(folder, with_pip=False)

@@ -8,8 +8,9 @@ from cascade.engines.kinds import (
     GPU_GRAPH_KINDS,
     MODULES,
     OWN_PRECISIONS,
-    TILED_BF16_KINDS,
+    PROCESSOR_HALVES,
     EngineKind,
+    reads_files,
 )
 from cascade.precision import Precision
 from tests.reference_pages.markdown import table
@@ -27,8 +28,10 @@ NEEDS = {
 def from_file(kind: EngineKind, precision: Precision) -> str:
     """How an engine gets to compute in a precision."""
     if precision in OWN_PRECISIONS[kind]:
-        tiles = precision is Precision.BF16 and kind in TILED_BF16_KINDS
-        return "yes, on AMX" if tiles else "yes"
+        flags = PROCESSOR_HALVES.get(kind, {}).get(precision)
+        return "yes" if flags is None else f"yes, with {' or '.join(sorted(flags))}"
+    if not reads_files(kind, precision):
+        return "no"
     return "GPU form or file" if kind in GPU_GRAPH_KINDS else "file"
 
 

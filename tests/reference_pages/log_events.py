@@ -19,6 +19,7 @@ MEANINGS = {
     "draining": "A graceful shutdown began: new requests are refused, running ones finish.",
     "generate": "A call of `Generate` ended, with its outcome and where its time went.",
     "gpu_unused": "A card is present and no component uses it, with the reason and a command.",
+    "http_port": "The port of the HTTP door is open.",
     "internal_error": "A failure whose caller received only `error_id`; no request content.",
     "lines_suppressed": "Log rate limiting: how many lines of one kind were not written.",
     "listening": "The server is ready: every component ran once and the port is open.",

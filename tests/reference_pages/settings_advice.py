@@ -94,6 +94,8 @@ ADVICE = {
                                    "from requests", "`SERVER_BUSY`; `bundle_file` in the log"),
     "bundle_megabytes_per_s": Advice("MB/s", "lower it where downloads slow requests down",
                                      "`bytes_sent` of `bundle_file` over time"),
+    "http": Advice("address", "set it for programs that speak OpenAI's images API",
+                   "`http_port` in the log; exit code 2 at the start"),
     "insecure": Advice(SWITCH, "only behind a proxy that encrypts", "exit code 2 at the start"),
     "reflection": Advice(SWITCH, "switch on for grpcurl", "`UNIMPLEMENTED` of grpcurl"),
     "metrics_listen": Advice("address", "set it to scrape and probe",

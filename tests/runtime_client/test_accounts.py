@@ -9,7 +9,7 @@ from cascade.errors import StageError
 from cascade.events import Accepted, FellBack, Progress, StageFinished, Transferred
 from cascade.request import Handoff
 from runtime_client.cli.progress_bars import ProgressBars, bar
-from runtime_client.cli.time_table import WorkRows, render, render_hops, rows
+from runtime_client.cli.time_table import WorkRows, host_words, render, render_hops, rows
 from runtime_client.remote.transfer_stats import TransferStats
 from runtime_client.result import Collected, HopAccount
 
@@ -192,3 +192,13 @@ def test_every_hop_has_a_line() -> None:
         ["base", "here", "0.0"],
         ["sr16,", "sr32", "server", "far:1", "1000.0", "1,200", "9"],
     ]
+
+
+def test_what_is_not_an_engines_is_the_hosts() -> None:
+    """A stage of 400 ms whose engines ran 350 says 50; one of an older server says nothing."""
+    collected = Collected()
+    collected.add(StageFinished("sr1024", Handoff(image=IMAGE), {"sr1024": 0.4}, None, 0.35))
+    collected.add(StageFinished("sr256", Handoff(image=IMAGE), {"sr256": 0.1}))
+    assert collected.engine_seconds == {"sr1024": 0.35}
+    assert host_words(collected.engine_seconds, SECONDS, "sr1024") == ", host 50.0"
+    assert host_words(collected.engine_seconds, SECONDS, "sr256") == ""

@@ -307,6 +307,23 @@ def test_rows_between_two_runs_are_waited_for_where_sharing_saves() -> None:
     assert engine.sizes == [1, 2, 2, 1]
 
 
+def test_roles_that_take_turns_are_expected_in_turns() -> None:
+    """A body, then three heads, twice: after each run the next one is the engine that is named."""
+    engine = Timed()
+    keys = {role: RoleKey(1, role) for role in ("pass", "heads")}
+    batcher = DeviceBatcher(
+        {key: HostedEngine(engine=engine, stage="a") for key in keys.values()},
+        dict.fromkeys(keys.values(), BatchLimits(max_rows=2, max_bytes=10**6)),
+        clock=lambda: engine.now,
+    )
+    runs = {"pass": 2, "heads": 6}
+    row = batcher.open_row(1, priority_deadline=1.0, request=TracedRequest("r"), runs=runs)
+    for role in ("pass", "heads", "heads", "heads") * 2:
+        assert row.next_key == keys[role]
+        row.engines[role].run({"x_t": np.zeros((1, 1), np.float32)})
+    assert row.next_key is None
+
+
 def test_nobody_is_waited_for_where_sharing_saves_nothing() -> None:
     """The same rows, with two in a run as slow as two runs."""
     engine = Timed()

@@ -9,14 +9,18 @@ import numpy as np
 import pytest
 from torch import nn
 
-from benchmarks import pixel_coder, pixel_exactness, pixel_orders
+from benchmarks import pixel_coder, pixel_exactness, pixel_orders, pixel_quality
+from benchmarks.base_quality import make_judge
 from benchmarks.lib.exact_answers import answered
+from benchmarks.lib.prompt_lists import PromptQuestion
 from benchmarks.lib.range_coder import encoded
 from cascade.pixels.order import at_once, checkerboard
 from cascade.pixels.pictures import Recorded
 from cascade.types import Array
 from stages.data.dataset import Dataset
 from stages.evaluation.pixel_bits import held_out, parent_picture
+from stages.evaluation.probe import Probe
+from tests.support.pixel_bundle import write_pixel_bundle
 from tests.support.tiny_pixels import TINY_SECOND, stirred_pixels
 from tests.support.tiny_training import tiny_dataset
 
@@ -109,3 +113,24 @@ def test_an_order_is_trained_and_measured(
     monkeypatch.setattr(pixel_orders, "trained", None)
     assert pixel_orders.result(replace(run), args) == row
     assert isinstance(run.preset.network(), nn.Module)
+
+
+def test_the_probe_names_what_a_cascade_draws(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the defaults with the distance between seeds, and a row for each temperature and floor."""
+    bundle = write_pixel_bundle(tmp_path / "bundle")
+    names = [example.icon for example in DATA.examples if not example.held_out]
+    judged = make_judge(Probe(len(names)).eval(), names, DATA, 32)
+    asked = [
+        PromptQuestion("a red cat", names[0], "noto"),
+        PromptQuestion("apple", names[1], "noto"),
+    ]
+    row = pixel_quality.measured(bundle.folder, judged, asked, 2)
+    assert (row["bundle"], row["pictures"]) == ("tiny-pixels", 2)
+    assert row["over_seeds"] > 0
+    monkeypatch.setattr(pixel_quality, "TEMPERATURES", (4, 16))
+    monkeypatch.setattr(pixel_quality, "FLOORS", (0,))
+    rows = pixel_quality.swept(bundle.folder, judged, asked)
+    assert [row["temperature_16"] for row in rows] == [4, 16]
+    assert all(0 <= row["top1"] <= row["top5"] <= 1 for row in rows)

@@ -7,14 +7,15 @@ from pathlib import Path
 import pytest
 import torch
 
+from cascade.errors import InvalidRequest
 from stages import cli
 from stages.data.pixel_loader import PixelLoader
 from stages.evaluation.pixel_bits import evaluate_pixels, load_frozen
 from stages.networks.exact import BIAS_UNIT, ROOM, check_bound
 from stages.networks.pixel_network import PixelNetwork
-from stages.pixel_presets import PixelPreset
+from stages.pixel_presets import AVERAGED, PixelPreset
 from stages.training.pixel_objective import LOGIT_UNIT, PixelObjective, symbols_of
-from stages.training.pixel_recipe import COUNTED, pixel_recipe, starting_logits
+from stages.training.pixel_recipe import COUNTED, GROUP, pixel_recipe, starting_logits
 from stages.training.trainer import Trainer, TrainOptions, open_trainer
 from tests.stages.test_trainer import assert_same
 from tests.support.tiny_pixels import TINY_FIRST, TINY_SECOND
@@ -131,3 +132,20 @@ def test_other_presets_have_other_random_weights_by_seed(tmp_path: Path) -> None
     one = trained(tmp_path, 0, other, seed=1)
     assert one.checkpoint == tmp_path / "px16.rows"
     assert not torch.equal(one.model.body.stem.weight, trained(tmp_path, 0).model.body.stem.weight)
+
+
+def test_a_stage_starts_with_the_weights_of_another_of_its_shape(tmp_path: Path) -> None:
+    """All but the table of passes, where these are more; another network is refused by name."""
+    first = trained(tmp_path, 1)
+    more = replace(TINY_SECOND, name="px32", scheme=AVERAGED)
+    start = tmp_path / TINY_SECOND.name
+    found = pixel_recipe(more, LOADERS["px16"], 3, start=start).start
+    network = more.network()
+    network.load_state_dict(found)
+    own = first.ema.state_dict()
+    assert [name for name in own if not torch.equal(own[name], found[name])] == [GROUP]
+    assert len(found[GROUP]) == more.passes > len(own[GROUP])
+    wider = replace(TINY_SECOND, width=24)
+    with pytest.raises(InvalidRequest, match=r"start: .* holds another network \(body\.") as caught:
+        pixel_recipe(wider, LOADERS["px16"], 3, start=start)
+    assert caught.value.field == "start"

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from cascade.boundary import Image, value_of
@@ -18,6 +19,7 @@ from cascade.bundle.manifest import canonical, read_manifest
 from cascade.bundle.starting_points import first_position
 from cascade.bundle.wire_limits import check_wire_limits
 from cascade.commands.inspect_verify import describe
+from cascade.edit import StageEdit
 from cascade.engines.kinds import EngineKind
 from cascade.errors import InvalidRequest
 from cascade.families import FAMILIES, cost_of, family_of, resolved, warnings_of
@@ -104,11 +106,25 @@ def own_pictures(bundle: Bundle, position: int) -> object:
     family, low = family_of(spec), value_of(Image, spec.starts_from)
     plan = family.resolve(spec, None)
     assert (spec.name == "base") != bool(family.why_no_negative(spec, plan))
+    check_edits(family, spec, plan)
     if low is not None:
         return family.with_own_picture(spec, plan, (low.width, low.height))
     with pytest.raises(InvalidRequest, match="starts from none"):
         family.with_own_picture(spec, plan, (1, 1))
     return plan
+
+
+def check_edits(family: Any, spec: ComponentSpec, plan: Any) -> None:
+    """A picture of no size, and one that is made of another: planned, or refused by name."""
+    blank = StageEdit(np.zeros((1, 1, 3), np.uint8))
+    for asked, name in ((lambda: family.with_size(spec, plan, (10**6, 1)), "size"),
+                        (lambda: family.with_edit(spec, plan, blank), "edit")):  # fmt: skip
+        if (name, spec.family) == ("edit", "diffusion"):
+            assert asked() != plan
+            continue
+        with pytest.raises(InvalidRequest, match=rf"{name}: {spec.name} ") as refused:
+            asked()
+        assert refused.value.field == name
 
 
 def tuning(bundle: Bundle, position: int) -> object:

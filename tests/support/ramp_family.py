@@ -19,6 +19,7 @@ from cascade.boundary import BoundaryValue, Image, Label
 from cascade.bundle.bundle import Bundle, open_bundle
 from cascade.bundle.manifest import FORMAT_VERSION, Manifest, write_manifest
 from cascade.cost import Cost
+from cascade.edit import StageEdit
 from cascade.engine import Engine
 from cascade.errors import InvalidRequest, ManifestError
 from cascade.events import Backend, Event, Progress, StageFinished
@@ -161,6 +162,14 @@ class RampFamily:
     def with_own_picture(self, spec: RampSpec, plan: int, low: tuple[int, int]) -> int:
         """It starts from none."""
         raise InvalidRequest(f"image: {spec.name} starts from none", field="image")
+
+    def with_size(self, spec: RampSpec, plan: int, made: tuple[int, int]) -> int:
+        """Refused: a ramp has one size."""
+        raise InvalidRequest(f"size: {spec.name} paints one size", field="size")
+
+    def with_edit(self, spec: RampSpec, plan: int, edit: StageEdit) -> int:
+        """Refused: a ramp is painted."""
+        raise InvalidRequest(f"edit: {spec.name} paints a ramp of its own", field="edit")
 
     def why_no_negative(self, spec: RampSpec, plan: int) -> str:
         """No words at all."""

@@ -32,6 +32,7 @@ from cascade.types import Array
 from protos.cascade.v1 import cascade_pb2 as pb
 from runtime_server.app.server import CascadeServer
 from runtime_server.config.config import ServerConfig
+from runtime_server.lifecycle.http_port import make_http_port
 from runtime_server.requests.request_manager import RequestManager
 from runtime_server.runtime.core import Core, load_core
 from runtime_server.telemetry.call_tracer import NO_TRACER, CallTracer
@@ -70,6 +71,9 @@ class RunningServer:
 
     async def _start(self) -> CascadeServer:
         server = CascadeServer(self._config, self.core, self._emit, self._tracer)
+        self.http_port = make_http_port(self._config, server, self._emit, self._tracer)
+        if self.http_port is not None:
+            await self.http_port.start()
         await server.start()
         return server
 
@@ -81,6 +85,12 @@ class RunningServer:
     def address(self) -> str:
         """Where it listens."""
         return self.server.address
+
+    @property
+    def http(self) -> str:
+        """Where its HTTP door listens."""
+        assert self.http_port is not None
+        return self.http_port.address
 
     @property
     def requests(self) -> RequestManager:
@@ -95,6 +105,8 @@ class RunningServer:
 
     def close(self) -> None:
         """Stop, and end the loop and its thread."""
+        if self.http_port is not None:
+            self.run(self.http_port.stop(0))
         self.run(self.server.stop(0))
         self.run(self.server.close())
         self.run(self._loop.shutdown_default_executor())

@@ -16,7 +16,9 @@ from cascade.diffusion.request_options import DiffusionOptions
 from cascade.pixels.request_options import PixelOptions
 from cascade.precision import Precision
 from cascade.request import FamilyOptions
+from wire.limits import MAX_PADDING_BYTES
 from wire.payloads import ContextReference
+from wire.server_info import InfoCall
 
 TEXT = st.text("aZ0._é日", min_size=1, max_size=3)
 SCALARS: dict[Any, st.SearchStrategy[Any]] = {
@@ -35,6 +37,11 @@ OVERRIDES: dict[Any, st.SearchStrategy[Any]] = {
         data=SCALARS[bytes],
     ),
     FamilyOptions: st.deferred(lambda: filled(DiffusionOptions) | filled(PixelOptions)),
+    InfoCall: st.builds(
+        InfoCall,
+        padding=SCALARS[bytes],
+        reply_padding_bytes=st.integers(1, MAX_PADDING_BYTES),
+    ),
     # A oneof: never both.
     ContextReference: st.one_of(
         st.builds(ContextReference, handle=SCALARS[bytes]),

@@ -53,6 +53,7 @@ def test_every_choice_of_a_request_travels() -> None:
         seed=2**64 - 1,
         image_index=7,
         preview_every=2,
+        fewest_bytes=True,
         options={
             "sr16": DiffusionOptions(steps=5, augmentation=0.0),
             "sr32": DiffusionOptions(guidance=1),
@@ -63,6 +64,7 @@ def test_every_choice_of_a_request_travels() -> None:
     assert message.last_stage == "sr32"
     assert message.output.format == pb.IMAGE_FORMAT_RAW
     assert message.output.preview_every == 2
+    assert message.output.fewest_bytes
     assert message.options["sr16"].steps == 5
     assert message.options["sr16"].HasField("augmentation")
     assert not message.options["sr16"].HasField("guidance")
@@ -240,7 +242,10 @@ def test_precisions_travel_both_ways() -> None:
     )
     components = decode_info(info.SerializeToString()).components
     assert [component.precision for component in components] == [Precision.INT8, None, None]
-    result = pb.StageResult(stage="sr16", precision=pb.PRECISION_INT8, engine="something new")
+    result = pb.StageResult(
+        stage="sr16", precision=pb.PRECISION_INT8, engine="something new", engine_seconds=0.5
+    )
     event = decode_event(pb.GenerateResponse(stage_result=result).SerializeToString())
     assert isinstance(event, StageResult)
     assert event.computed == Backend("something new", Precision.INT8)
+    assert event.engine_s == 0.5

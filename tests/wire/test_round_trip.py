@@ -55,6 +55,12 @@ def encode_found(found: bool) -> bytes:  # noqa: FBT001 - one value, as the othe
 
 CODECS = (
     Codec(
+        server_info.InfoCall,
+        server_info.encode_info_request,
+        server_info.decode_info_request,
+        pb.GetServerInfoRequest,
+    ),
+    Codec(
         server_info.ServerInfo,
         server_info.encode_info,
         server_info.decode_info,

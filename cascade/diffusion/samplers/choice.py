@@ -4,7 +4,7 @@ The one place that goes from a sampler's name to its function. Knows no stage an
 """
 
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cascade.diffusion.samplers.ddim import ddim
 from cascade.diffusion.samplers.ddpm import ddpm, final_noise
@@ -28,6 +28,22 @@ class SamplerInputs:
     gamma: float
     first_time: Time = 0.0
     """Of the cleanest training step; 0 where time is continuous."""
+
+    def after(self, steps: int, x: Batch) -> "SamplerInputs":
+        """The rest of a run, some of its first steps left out.
+
+        Args:
+            steps: how many; 0 leaves out none.
+            x: the images at that time, `[B, 3, H, W]` float32.
+        """
+        return replace(
+            self,
+            start=x,
+            times=self.times[steps:],
+            # A step keeps its number: the guidance that it is given, and the noise that it draws.
+            denoise=lambda index: self.denoise(index + steps),
+            noise=lambda index: self.noise(index + steps),
+        )
 
 
 SAMPLERS: dict[SamplerKind, Callable[[SamplerInputs], Generator[SamplerStep, None, None]]] = {

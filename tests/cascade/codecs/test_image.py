@@ -220,3 +220,13 @@ def test_a_large_picture_is_rounded_as_the_formula_says() -> None:
     levels = np.rint((x0[0] + np.float32(1)) * np.float32(127.5))
     expected = np.clip(levels, 0, 255).astype(np.uint8).transpose(1, 2, 0)
     np.testing.assert_array_equal(from_network(x0), expected)
+
+
+@pytest.mark.parametrize("format_", ["png", "webp"])
+def test_fewest_bytes_keep_every_pixel(format_: ImageFormat) -> None:
+    """A gradient with a repeated pattern: the same pixels, and no more bytes than in a hurry."""
+    image = np.tile(smooth(32), (4, 4, 1))
+    quick, small = (encode_image(image, format_, fewest_bytes=fewest) for fewest in (False, True))
+    assert len(small) <= len(quick)
+    found = decode_image(small, format_, image.shape[:2], field="image")
+    np.testing.assert_array_equal(found, image)

@@ -22,9 +22,11 @@ from cascade.pixels.order import (
     subscale,
     subscale_raster,
 )
-from cascade.pixels.pictures import Drawn, Pictures, Recorded
+from cascade.pixels.pictures import Drawn, Pictures, Recorded, Turn
 from cascade.pixels.scheme import PassScheme
+from cascade.pixels.weights import Weights
 from cascade.pixels.words import words
+from cascade.types import Array
 from tests.support.hashed_heads import AROUND, PARENTS, walked
 
 SIZE = 8
@@ -256,3 +258,42 @@ def test_sizes_that_do_not_fit_are_refused(
     """Of picture, parent and order."""
     with pytest.raises(ManifestError, match=field):
         SCHEMES[name].check_sizes(size, small, "stage")
+
+
+class WatchedChoices:
+    """Draws, and keeps what it was asked by each call, and the kinds of numbers."""
+
+    def __init__(self) -> None:
+        address = {"seed": 1, "image": 0, "stage": 1}
+        self._drawn = Drawn(tuple(words(SIZE * SIZE * 3, digit=d, **address) for d in range(2)))
+        self.calls: list[tuple[int, tuple[int, ...]]] = []
+        self.kinds: set[np.dtype] = set()
+
+    def choose(self, turn: Turn, digit: int, weights: Weights) -> Array:
+        """See `Decider`."""
+        found = self._drawn.choose(turn, digit, weights)
+        self.calls.append((len(np.unique(turn.rows)), weights.shape))
+        self.kinds |= {turn.guess.dtype, found.dtype}
+        return found
+
+
+@pytest.mark.parametrize("rows", [1, 5])
+def test_one_call_a_digit_decides_all_values_of_all_pictures(rows: int) -> None:
+    """Two of sixteen choices for each question to the heads, however many pictures there are."""
+    scheme = SCHEMES["2x2 of corners"]
+    _, parent = truth_of(scheme, rows=rows)
+    decider = WatchedChoices()
+    walked(Pictures(scheme, (SIZE, SIZE), parent, rows=rows), decider)
+    values = rows * SIZE * SIZE // 4
+    assert decider.calls == [(rows, (16, values))] * (2 * scheme.head_runs)
+
+
+def test_symbols_guesses_and_values_are_bytes() -> None:
+    """One byte a value wherever they are kept, and two digits of sixteen instead of 256."""
+    scheme = SCHEMES["mean"]
+    _, parent = truth_of(scheme, rows=2)
+    pictures, decider = Pictures(scheme, (SIZE, SIZE), parent, rows=2), WatchedChoices()
+    walked(pictures, decider)
+    assert decider.kinds == {np.dtype(np.uint8)}
+    assert pictures.canvas.planar.dtype == pictures.canvas.planar_decided.dtype == np.uint8
+    assert {shape[0] for _, shape in decider.calls} == {16}

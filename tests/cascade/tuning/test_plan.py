@@ -38,6 +38,26 @@ VNNI = Processor(model="new", flags=("avx2", "avx512_vnni"), cores=2)
 TILES = Processor(model="newest", flags=("amx_bf16", "amx_int8"), cores=2)
 ORT, OPENVINO = EngineKind.ORT, EngineKind.OPENVINO
 FP32, INT8, BF16 = Precision.FP32, Precision.INT8, Precision.BF16
+FLAGS = {
+    "Zen 3": "avx avx2 fma f16c sha_ni vaes vpclmulqdq fsrm",
+    "Ice Lake": "avx2 fma f16c avx512f avx512bw avx512vl avx512_vnni avx512_vbmi2",
+    "Zen 4": "avx2 fma f16c avx512f avx512bw avx512vl avx512_bf16 avx512_vnni fsrm",
+    "Zen 5": "avx2 avx_vnni avx512f avx512vl avx512_bf16 avx512_vnni avx512_vp2intersect",
+    "Sapphire Rapids": "avx2 avx512f avx512_bf16 avx512_vnni amx_bf16 avx512_fp16 amx_int8",
+}
+CPUINFO = {
+    model: f"processor\t: 0\nmodel name\t: {model}\nflags\t\t: {flags}\n\nprocessor\t: 1\n"
+    for model, flags in FLAGS.items()
+}
+"""What `/proc/cpuinfo` says, shortened to the flags that decide here and some neighbours."""
+CPUINFO_HALVES = {
+    "Zen 3": [],
+    "Ice Lake": [],
+    "Zen 4": [Precision.BF16],
+    "Zen 5": [Precision.BF16],
+    "Sapphire Rapids": [Precision.FP16, Precision.BF16],
+}
+"""And the half precisions that these processors compute in."""
 STAGES = ("base", "sr16", "sr32")
 
 
@@ -162,6 +182,12 @@ def test_what_tune_measures(bundle: Bundle) -> None:
     assert auto_precisions(upscaler, ORT, TILES) == [FP32, INT8]
     assert auto_precisions(upscaler, OPENVINO, TILES) == [FP32, BF16, INT8]
     assert auto_precisions(upscaler, OPENVINO, VNNI) == [FP32, INT8]
+    for model, halves in CPUINFO_HALVES.items():
+        name, flags = read_cpuinfo(CPUINFO[model])
+        here = Processor(model=name, flags=flags, cores=2)
+        assert auto_precisions(upscaler, OPENVINO, here) == [FP32, *halves, INT8], model
+        assert auto_precisions(upscaler, ORT, here) == [FP32, INT8], model
+        assert auto_precisions(base, OPENVINO, here) == [FP32, INT8], model
     assert auto_precisions(upscaler, EngineKind.ORT_TENSORRT, TILES) == [FP32, INT8]
     assert auto_precisions(base, OPENVINO, TILES) == [FP32, INT8]
     assert auto_precisions(text, OPENVINO, TILES) == [FP32]

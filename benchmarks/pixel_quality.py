@@ -1,0 +1,117 @@
+"""Do the pictures of a cascade of pixels by groups show what was asked, beside another cascade's?
+
+    python -m benchmarks.pixel_quality --beside bundles/emoji-1 [--captions 130] [--json FILE]
+    python -m benchmarks.pixel_quality --sweep [--captions 44]
+
+Draws captions as trained, the same prompts and seeds for both bundles, up to 64x64, as a client
+with everything on the device does. The probe (`cascade probe`) names what is drawn. `--sweep` draws
+with every temperature and floor of `TEMPERATURES` and `FLOORS` instead, in all stages alike.
+"""
+
+import argparse
+from collections.abc import Mapping, Sequence
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from benchmarks.base_quality import Draw, Judge, answer, make_judge, named, variety
+from benchmarks.lib.prompt_lists import PromptQuestion, spread, trained_captions
+from benchmarks.lib.record import write_record
+from cascade.boundary import Image
+from cascade.bundle.bundle import Bundle, open_bundle
+from cascade.pixels.family import pixel_specs
+from cascade.pixels.request_options import PixelOptions
+from cascade.request import FamilyOptions, GenerateRequest
+from cascade.types import ImageU8
+from runtime_client import Client
+from stages.data.dataset import open_dataset
+from stages.evaluation.probe import SIZE, load_probe
+
+TEMPERATURES, FLOORS = (4, 6, 8, 10, 12), (0, 2, 4)
+"""In sixteenths; what a sweep tries of each."""
+SEEDS, PROMPTS = 8, 6
+"""Seeds of one prompt, and how many prompts, for the distance between pictures of one prompt."""
+Row = dict[str, Any]
+
+
+def judged_stage(bundle: Bundle, size: int) -> str:
+    """The name of the stage that makes pictures of a size."""
+    for spec in bundle.manifest.components:
+        if isinstance(spec.makes, Image) and spec.makes.width == size:
+            return spec.name
+    raise SystemExit(f"{bundle.folder}: no stage makes pictures of {size}x{size} pixels")
+
+
+def drawing(client: Client, stage: str, options: Mapping[str, FamilyOptions]) -> Draw:
+    """Pictures of one stage of an opened cascade."""
+
+    def draw(prompt: str, seed: int) -> ImageU8:
+        request = GenerateRequest(prompt=prompt, seed=seed, options=options, last_stage=stage)
+        return client.run(request).image
+
+    return draw
+
+
+def measured(
+    folder: Path, judged: Judge, asked: Sequence[PromptQuestion], seeds: int = SEEDS
+) -> Row:
+    """One bundle by its defaults: what the probe names, and the distance between seeds."""
+    bundle = open_bundle(folder)
+    with Client(bundle, cut=len(bundle.manifest.components), threads=1) as client:
+        draw = drawing(client, judged_stage(bundle, len(judged.real[0])), {})
+        found = named(judged, answer(draw, asked))
+        apart = variety(judged, draw, [q.prompt for q in spread(asked, PROMPTS)], seeds)
+    return {"bundle": bundle.manifest.name, **found, "over_seeds": apart["over_seeds"]}
+
+
+def swept(folder: Path, judged: Judge, asked: Sequence[PromptQuestion]) -> list[Row]:
+    """One row for every temperature and floor."""
+    bundle = open_bundle(folder)
+    stage, rows = judged_stage(bundle, len(judged.real[0])), []
+    names = [spec.name for spec in pixel_specs(bundle.manifest.components)]
+    with Client(bundle, cut=len(bundle.manifest.components), threads=1) as client:
+        for temperature, floor in product(TEMPERATURES, FLOORS):
+            chosen = PixelOptions(temperature_16=temperature, floor_16=floor)
+            draw = drawing(client, stage, dict.fromkeys(names[: names.index(stage) + 1], chosen))
+            found = named(judged, answer(draw, asked))
+            rows.append({"temperature_16": temperature, "floor_16": floor, **found})
+            show(rows[-1:])
+    return rows
+
+
+def show(rows: Sequence[Row]) -> None:
+    """Print rows as they are."""
+    for row in rows:
+        print("  ".join(f"{name} {value}" for name, value in row.items()), flush=True)
+
+
+def main() -> None:
+    """Print, write."""
+    parser = argparse.ArgumentParser(allow_abbrev=False, description=__doc__.splitlines()[0])
+    add = parser.add_argument
+    add("--bundle", type=Path, default=Path("bundles/emoji-pixels-1"))
+    add("--beside", type=Path, help="another bundle, asked the same")
+    add("--data", type=Path, default=Path("data/emoji.npz"), help="prepared data")
+    add("--checkpoints", type=Path, default=Path("checkpoints"), help="folder with the probe")
+    add("--captions", type=int, default=130, help="prompts to ask, each of another concept")
+    add("--sweep", action="store_true", help="try temperatures and floors instead")
+    add("--json", type=Path, help="where the figures go")
+    args = parser.parse_args()
+    data = open_dataset(args.data)
+    probe, facts = load_probe(args.checkpoints / "probe")
+    judged = make_judge(probe, facts["names"], data, SIZE)
+    asked = trained_captions(data, args.captions)
+    if args.sweep:
+        rows = swept(args.bundle, judged, asked)
+    else:
+        rows = [
+            measured(folder, judged, asked)
+            for folder in (args.bundle, args.beside)
+            if folder is not None
+        ]
+        show(rows)
+    write_record(args.json, {"probe": facts["check"], "rows": rows})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+// From a network's prediction to an estimate of the clean picture: parametrisation, guidance, thresholding.
+
+import { weightedSum } from "../numerics/arrays.js";
+import type { Schedule } from "./schedule.js";
+
+const round = Math.fround;
+
+/** What a network predicts. */
+export type PredictionKind = "epsilon" | "v" | "x0";
+
+/** What keeps an estimate in range. */
+export interface ThresholdSpec {
+  readonly kind: "none" | "static" | "dynamic";
+  readonly percentile: number;
+  readonly cap: number | null;
+}
+
+/** The weight of every step. */
+export interface GuidanceSpec {
+  readonly kind: "constant" | "oscillating";
+  readonly weight: number;
+  readonly low_weight: number;
+  readonly first_steps: number;
+  readonly taught: readonly number[];
+}
+
+/** The clean picture that a prediction at a time (a float32) stands for. */
+export function estimate(
+  kind: PredictionKind,
+  prediction: Float32Array,
+  x: Float32Array,
+  scales: { schedule: Schedule; t: number },
+): Float32Array {
+  if (kind === "x0") return prediction;
+  const t = round(scales.t);
+  const [alpha, sigma] = [scales.schedule.alpha(t), scales.schedule.sigma(t)];
+  if (kind === "v") return weightedSum([alpha, x], [-sigma, prediction]);
+  return weightedSum([1 / alpha, x], [-sigma / alpha, prediction]);
+}
+
+/** Classifier-free guidance, `uncond + w (cond - uncond)`. */
+export function guided(cond: Float32Array, uncond: Float32Array, weight: number): Float32Array {
+  const w = round(weight);
+  const found = new Float32Array(cond.length);
+  for (let at = 0; at < found.length; at++) {
+    found[at] = uncond[at] + round(w * round(cond[at] - uncond[at]));
+  }
+  return found;
+}
+
+/** The weight of a step by the manifest. */
+export function weightAt(spec: GuidanceSpec, step: number): number {
+  if (spec.kind === "constant" || step < spec.first_steps) return spec.weight;
+  return (step - spec.first_steps) % 2 ? spec.weight : spec.low_weight;
+}
+
+function dynamicLimit(x0: Float32Array, spec: ThresholdSpec): number {
+  const ordered = x0.map(Math.abs).sort();
+  const rank = spec.percentile * (x0.length - 1);
+  const below = Math.floor(rank);
+  const [low, high] = [ordered[below], ordered[Math.min(below + 1, x0.length - 1)]];
+  const limit = Math.max(1, low + (rank - below) * (high - low));
+  return round(spec.cap === null ? limit : Math.min(limit, spec.cap));
+}
+
+/** The estimate of one picture kept in range. */
+export function threshold(x0: Float32Array, spec: ThresholdSpec): Float32Array {
+  if (spec.kind === "none") return x0;
+  const limit = spec.kind === "dynamic" ? dynamicLimit(x0, spec) : 1;
+  return x0.map((value) => Math.min(Math.max(value, -limit), limit) / limit);
+}

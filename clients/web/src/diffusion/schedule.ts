@@ -1,0 +1,137 @@
+// Noise schedules: the scale of signal and noise at every time from 0 (clean) to 1 (noise), in float64.
+
+import { cos, exp, expm1, log, log1p, sin } from "../numerics/elementary.js";
+import { roundHalfEven } from "../numerics/rounding.js";
+
+/** A schedule written out in a manifest. */
+export interface TableSpec {
+  readonly kind: "table";
+  readonly alpha_bar: readonly number[];
+  readonly spacing: "leading" | "linspace" | "trailing";
+  readonly offset?: number;
+}
+
+/** What a manifest's field `schedule` holds. */
+export type ScheduleSpec = "cosine" | "linear" | TableSpec;
+
+/** The scales of `x_t = alpha x_0 + sigma noise`. */
+export interface Schedule {
+  /** Steps of training; null where time is continuous. */
+  readonly trainSteps: number | null;
+  alpha(t: number): number;
+  sigma(t: number): number;
+  logSnr(t: number): number;
+  /** Times of a run of so many steps, `steps + 1` numbers that fall to 0. */
+  times(steps: number): number[];
+}
+
+const COSINE_LOW = 4.539992973129278e-5; // 0x1.7cd79b51e3f99p-15
+const COSINE_HIGH = 1.5707509268651654; // 0x1.921cbb950c2dcp+0
+
+class Cosine implements Schedule {
+  readonly trainSteps = null;
+
+  private angle(t: number): number {
+    return COSINE_LOW + (COSINE_HIGH - COSINE_LOW) * t;
+  }
+  alpha(t: number): number {
+    return cos(this.angle(t));
+  }
+  sigma(t: number): number {
+    return sin(this.angle(t));
+  }
+  logSnr(t: number): number {
+    return -2 * log(this.sigma(t) / this.alpha(t));
+  }
+  times(steps: number): number[] {
+    return [...Array.from({ length: steps }, (_, index) => 1 + index * (-1 / steps)), 0];
+  }
+}
+
+class Linear implements Schedule {
+  readonly trainSteps = 1000;
+  private readonly logs = [0];
+
+  constructor() {
+    const step = (0.02 - 1e-4) / 999;
+    for (let index = 0; index < 1000; index++) {
+      const beta = index < 999 ? index * step + 1e-4 : 0.02;
+      this.logs.push(this.logs[index] + log1p(-beta));
+    }
+  }
+  private logPower(t: number): number {
+    const place = Math.min(Math.max(t, 0), 1) * 1000;
+    const below = Math.min(Math.floor(place), 999);
+    return this.logs[below] + (place - below) * (this.logs[below + 1] - this.logs[below]);
+  }
+  alpha(t: number): number {
+    return exp(0.5 * this.logPower(t));
+  }
+  sigma(t: number): number {
+    return Math.sqrt(-expm1(this.logPower(t)));
+  }
+  logSnr(t: number): number {
+    const power = this.logPower(t);
+    return power - log(-expm1(power));
+  }
+  times(steps: number): number[] {
+    if (steps === 1) return [1, 0];
+    const stride = 999 / (steps - 1);
+    const kept = [1];
+    for (let index = 1, sum = 0; index < steps; index++) {
+      sum += stride;
+      kept.push(roundHalfEven(sum) + 1);
+    }
+    return [...kept.reverse().map((step) => step / 1000), 0];
+  }
+}
+
+class Table implements Schedule {
+  readonly trainSteps: number;
+  private readonly powers: number[];
+
+  constructor(private readonly spec: TableSpec) {
+    this.trainSteps = spec.alpha_bar.length;
+    this.powers = [1, ...spec.alpha_bar];
+  }
+  private power(t: number): number {
+    return this.powers[Math.min(Math.max(roundHalfEven(t * this.trainSteps), 0), this.trainSteps)];
+  }
+  alpha(t: number): number {
+    return Math.sqrt(this.power(t));
+  }
+  sigma(t: number): number {
+    return Math.sqrt(1 - this.power(t));
+  }
+  logSnr(t: number): number {
+    return log(this.power(t)) - log1p(-this.power(t));
+  }
+  times(steps: number): number[] {
+    return listedTimes(this.trainSteps, this.kept(steps));
+  }
+  private kept(steps: number): number[] {
+    const total = this.trainSteps;
+    const each = (place: (index: number) => number): number[] => Array.from({ length: steps }, (_, j) => place(j));
+    if (this.spec.spacing === "leading") {
+      return each((j) => (steps - 1 - j) * Math.floor(total / steps) + (this.spec.offset ?? 0));
+    }
+    if (this.spec.spacing === "trailing") {
+      const stride = total - total / steps - total;
+      return each((j) => roundHalfEven(total + j * stride) - 1);
+    }
+    const stride = (total - 1) / Math.max(steps - 1, 1);
+    const rising = each((j) => roundHalfEven(j * stride));
+    return steps > 1 ? [total - 1, ...rising.slice(0, -1).reverse()] : [0];
+  }
+}
+
+/** The times of kept training steps, the noisiest first. */
+export function listedTimes(trainSteps: number, kept: readonly number[]): number[] {
+  return [...kept.map((step) => (step + 1) / trainSteps), 0];
+}
+
+/** The schedule that a manifest names. */
+export function makeSchedule(spec: ScheduleSpec): Schedule {
+  if (typeof spec !== "string") return new Table(spec);
+  return spec === "cosine" ? new Cosine() : new Linear();
+}

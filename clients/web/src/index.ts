@@ -1,0 +1,11 @@
+// The face of the package, for pages, workers and Node.js.
+
+export { Bundle, CacheStore, MemoryStore, type Source, type Store, type Traffic, UrlSource } from "./bundle/bundle.js";
+export { bundleId, type Manifest } from "./bundle/manifest.js";
+export { Client, type ClientOptions, isCascadeError } from "./client.js";
+export type { Engine, Engines, Tensor } from "./engines/engine.js";
+export { OrtWasm, type WasmOptions } from "./engines/ort_wasm.js";
+export * from "./errors.js";
+export type { Picture } from "./picture.js";
+export type { ClientEvent, EncodedPicture, GenerateRequest, GenerateResult, StageFinished, StageOptions } from "./request.js";
+export type { PictureFormat } from "./wire/messages.js";

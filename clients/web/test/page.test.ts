@@ -1,0 +1,147 @@
+// The page in Chromium: pictures, hashes, cancel, a second visit, a visit without a network, the accessibility tree.
+
+import assert from "node:assert/strict";
+import { createHash } from "node:crypto";
+import { existsSync, mkdirSync } from "node:fs";
+import { after, before, test } from "node:test";
+import { type Browser, type BrowserContext, chromium, type Page } from "playwright-core";
+import { type Link, openLink } from "./link.js";
+import { pythonPictures } from "./reference.js";
+import { serve, type Served } from "./served.js";
+
+const CHROMIUM = process.env.CHROMIUM ?? "/usr/bin/chromium";
+const SHOTS = "build/screenshots";
+const PATIENCE_MS = 180_000;
+// Without these Chromium asks hosts of its maker at every start.
+const FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"];
+const skip = existsSync(CHROMIUM) ? false : `no browser at ${CHROMIUM}: set CHROMIUM`;
+
+let served: Served;
+let link: Link;
+let browser: Browser;
+let context: BrowserContext;
+const complaints: string[] = [];
+
+before(async () => {
+  if (skip) return;
+  mkdirSync(SHOTS, { recursive: true });
+  served = await serve("dist/page");
+  link = await openLink(served.url);
+  browser = await chromium.launch({ executablePath: CHROMIUM, args: FLAGS });
+  context = await browser.newContext({ viewport: { width: 1280, height: 900 } });
+  context.setDefaultTimeout(PATIENCE_MS);
+});
+after(async () => {
+  if (skip) return;
+  await browser.close();
+  link.close();
+  await served.close();
+});
+
+async function visit(): Promise<Page> {
+  const page = await context.newPage();
+  page.on("console", (message) => message.type() === "error" && complaints.push(message.text()));
+  page.on("pageerror", (error) => complaints.push(String(error)));
+  await page.goto(link.url);
+  await page.waitForFunction(() => document.querySelector("#status")?.textContent?.startsWith("Ready"));
+  return page;
+}
+
+async function status(page: Page, words: RegExp): Promise<string> {
+  const text = await page.waitForFunction(
+    (source) => {
+      const found = document.querySelector("#status")?.textContent ?? "";
+      return new RegExp(source).test(found) && found;
+    },
+    words.source,
+  );
+  return String(await text.jsonValue());
+}
+
+const hashes = (page: Page): Promise<Record<string, string>> =>
+  page.$$eval("#rows tr", (rows) => Object.fromEntries((rows as HTMLElement[]).map((row) => [row.dataset.stage, row.dataset.sha256])));
+
+test("a first visit draws a picture by the keyboard alone; nothing is complained of", { skip }, async () => {
+  const begun = performance.now();
+  const page = await visit();
+  await page.keyboard.press("Tab");
+  assert.equal(await page.evaluate(() => document.activeElement?.id), "prompt");
+  await page.keyboard.press("Enter");
+  assert.equal(await status(page, /^Done|^[A-Z_]+:/), "Done");
+  const found = await hashes(page);
+  assert.deepEqual(Object.keys(found), ["text_encoder", "base", "sr256", "sr1024"]);
+  assert.equal(await page.$eval("#large", (canvas) => (canvas as HTMLCanvasElement).width), 1024);
+  await page.screenshot({ path: `${SHOTS}/wide.png`, fullPage: true });
+  const totals = (await page.innerText("#totals")).replaceAll("\n", " ");
+  console.log(`first visit: ${(link.received() / 1e6).toFixed(2)} MB, ${((performance.now() - begun) / 1000).toFixed(1)} s; ${totals}`);
+  await page.click("#again");
+  assert.match(await status(page, /again$|other pixels/), /the same pixels again/);
+  await page.waitForFunction(() => navigator.serviceWorker.controller !== null);
+  await page.close();
+  assert.deepEqual(complaints, []);
+});
+
+test("with every component on the server the page shows Python's pixels", { skip }, async () => {
+  const expected = await pythonPictures({ bundle: "emoji-1", cut: 4, seed: "7", prompt: "a red apple, noto style" });
+  const page = await visit();
+  await page.click("summary");
+  await page.selectOption("#cut", "0");
+  await page.click("#draw");
+  assert.equal(await status(page, /^Done|^[A-Z_]+:/), "Done");
+  const found = await hashes(page);
+  for (const [stage, { data }] of expected) assert.equal(found[stage], createHash("sha256").update(data).digest("hex"), stage);
+  await page.close();
+});
+
+test("a second visit downloads nothing but the answer that nothing is new", { skip }, async () => {
+  const before = link.received();
+  const page = await visit();
+  await page.waitForTimeout(500);
+  console.log(`second visit: ${link.received() - before} bytes`);
+  assert.ok(link.received() - before < 2_000, `${link.received() - before} bytes`);
+  await page.close();
+});
+
+test("cancel ends the work on the server", { skip }, async () => {
+  const page = await visit();
+  await page.click("summary");
+  await page.selectOption("#cut", "0");
+  await page.fill("#seed", "1234");
+  await page.fill("#steps", "64");
+  await page.click("#draw");
+  await page.waitForFunction(() => document.querySelector("#bar-base"));
+  await page.click("#cancel");
+  assert.equal(await status(page, /^Cancelled|^Done|^[A-Z_]+:/), "Cancelled");
+  assert.match(await served.logged("cancelled"), /cancelled/);
+  await page.close();
+});
+
+test("labels, roles and names are there, and a phone needs no sideways scrolling", { skip }, async () => {
+  const page = await visit();
+  await page.setViewportSize({ width: 390, height: 844 });
+  const tree = await page.locator("main").ariaSnapshot();
+  for (const part of ['textbox "Prompt"', 'combobox "Style"', 'textbox "Seed"', 'button "Draw"', 'button "Cancel"', "status", 'heading "Time and bytes"', 'img "No picture yet"']) {
+    assert.ok(tree.includes(part), `${part} in\n${tree}`);
+  }
+  const [seen, all] = await page.evaluate(() => [document.documentElement.clientWidth, document.documentElement.scrollWidth]);
+  assert.ok(all <= seen, `${all} of ${seen}`);
+  await page.click("#draw");
+  assert.equal(await status(page, /^Done|^[A-Z_]+:/), "Done");
+  await page.screenshot({ path: `${SHOTS}/narrow.png`, fullPage: true });
+  await page.close();
+});
+
+test("saved for offline use, the page draws everything here without a network", { skip }, async () => {
+  const page = await visit();
+  await page.click("summary");
+  await page.click("#keep");
+  await status(page, /^Saved/);
+  await page.close();
+  link.close();
+  const offline = await visit();
+  await offline.click("#draw");
+  assert.equal(await status(offline, /^Done|^[A-Z_]+:/), "Done");
+  const where = await offline.$$eval("#rows tr td:nth-child(2)", (cells) => cells.map((cell) => cell.textContent));
+  assert.deepEqual(where, Array(4).fill("here, ort wasm"));
+  await offline.close();
+});

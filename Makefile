@@ -26,7 +26,7 @@ PIP    := -m pip install --quiet --disable-pip-version-check --no-compile -c con
 # An environment may forbid to store what is compiled; then each of the processes that tests start would do it anew.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test check environments types rules wheels docs networks large soak protos pictures web web-test clean
+.PHONY: demo test check environments types rules wheels docs networks large soak protos pictures web web-test web-measure clean
 
 demo: $(VENV)/.runtime
 	$(VENV)/bin/cascade generate "$(PROMPT)" -o demo.png
@@ -110,11 +110,15 @@ $(WEB)/node_modules/.installed: $(WEB)/package.json $(WEB)/package-lock.json
 	touch $@
 
 web: $(VENV)/web/.runtime $(WEB)/node_modules/.installed
-	cd $(WEB) && PYTHON=$(CURDIR)/$(VENV)/web/bin/python npm run --silent build
+	cd $(WEB) && PYTHON=$(abspath $(VENV)/web/bin/python) npm run --silent build
+
+# Figures of the page: bytes, milliseconds, memory; on a machine that does nothing else.
+web-measure: web
+	cd $(WEB) && PYTHON=$(abspath $(VENV)/web/bin/python) npm run --silent measure
 
 web-test: web
 	$(VENV)/web/bin/python -m tests.web_errors --check
-	cd $(WEB) && npm run --silent types && PYTHON=$(CURDIR)/$(VENV)/web/bin/python npm run --silent test
+	cd $(WEB) && npm run --silent types && PYTHON=$(abspath $(VENV)/web/bin/python) npm run --silent test
 
 # The sheet of docs/pictures, drawn by the bundle in the checkout.
 pictures: $(VENV)/.runtime

@@ -111,7 +111,7 @@ def run_grid(args: argparse.Namespace) -> int:
     from cascade.bundle.bundle import open_bundle
 
     check_output(args.output)
-    config = config_of(args, 0)
+    config = config_of(args)
     bundle = open_bundle(bundle_or_default(args.bundle), config.require_signature)
     axes = axes_of_flags(args, len(bundle.manifest.components))
     if config.tls:
@@ -177,13 +177,13 @@ def prepared(args: argparse.Namespace, stack: ExitStack) -> Any:
     from bench.systems.cascade_system import CascadeChoice, OpenCascade, written
     from bench.workload import read_workload
     from cascade.bundle.bundle import open_bundle
-    from runtime_client.placement import check_cut
+    from runtime_client.placement_chooser import configured_placement
 
-    plan, link, config = plan_of(args), link_of(args), config_of(args, args.cut)
+    plan, link, config = plan_of(args), link_of(args), config_of(args)
     check_link(link, config)
     workload = read_workload(args.prompts, args.seed)
     bundle = open_bundle(bundle_or_default(args.bundle), config.require_signature)
-    check_cut(config.cut, len(bundle.manifest.components))
+    configured_placement(bundle.manifest, config)
     write = None
     if args.write != "none":
         write = written(Path(stack.enter_context(tempfile.TemporaryDirectory())), args.write)

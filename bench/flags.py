@@ -11,12 +11,19 @@ from pathlib import Path
 
 from bench.arrivals import ARRIVAL_KINDS, Arrivals
 from bench.grid import GridAxes, links_of
-from bench.link.shape import LinkShape, parse_duration, parse_rate, parse_stalls
+from bench.link.shape import LinkShape, parse_stalls
 from bench.run import RunPlan
 from cascade.assignments import AUTO
 from cascade.errors import InvalidRequest
+from cascade.quantities import parse_duration, parse_rate
 from runtime_client.cli.connection_flags import add_connection_flags, connection_config
+from runtime_client.cli.placement_flags import (
+    add_chosen_placement_flags,
+    cut_or_auto,
+    with_placement,
+)
 from runtime_client.config import DEFAULT_CUT, ClientConfig
+from runtime_client.placement import parse_placement
 
 LOADS = ("single", "closed", "open")
 MOST_REQUESTS = 1_000_000
@@ -56,7 +63,6 @@ def add_load_flags(parser: argparse.ArgumentParser) -> None:
     """Who sends when, and the phases of a run."""
     add = parser.add_argument
     # fmt: off
-    add("--cut", type=int, default=DEFAULT_CUT, metavar="N", help=f"components that run here, 0 to all of them (default: {DEFAULT_CUT})")
     add("--load", choices=LOADS, default="single", help="one request after the other, --clients that each wait for theirs, or arrivals whatever comes back (default: single)")
     add("--arrivals", choices=ARRIVAL_KINDS, default="poisson", help="of an open loop (default: poisson)")
     add("--rate", type=float, default=1.0, metavar="R", help="mean arrivals per second of an open loop (default: 1)")
@@ -75,13 +81,15 @@ def add_load_flags(parser: argparse.ArgumentParser) -> None:
     add("--against", metavar="SYSTEM", help="another system for the same requests, in turns: torch:MODULE:FACTORY, or an HTTP address of an images endpoint (default: none)")
     add("--write", choices=WRITTEN, default="none", help="write each last picture to a file of that format, as a hop of its own (default: none)")
     # fmt: on
+    add_chosen_placement_flags(parser)
 
 
 def add_axis_flags(parser: argparse.ArgumentParser) -> None:
     """The axes of a grid."""
     add = parser.add_argument
     # fmt: off
-    add("--cuts", type=int, nargs="+", metavar="N", help="cuts, each over every link (default: all)")
+    add("--cuts", type=cut_or_auto, nargs="+", metavar="N", help="cuts, each over every link; auto is the cut that chooses itself (default: all numbers)")
+    add("--placements", nargs="+", default=[], metavar="MAP", help="placements beside them, such as text_encoder=there,*=here (default: none)")
     add("--rtts", nargs="+", default=["0", "5ms", "30ms", "80ms", "200ms"], metavar="T", help="round trips (default: 0 5ms 30ms 80ms 200ms)")
     add("--rates", nargs="+", default=["unshaped", "100Mbit/s", "10Mbit/s", "1Mbit/s"], metavar="RATE", help="rates both ways, or DOWN:UP (default: unshaped 100Mbit/s 10Mbit/s 1Mbit/s)")
     add("--loads", type=float, nargs="*", default=[], metavar="PERCENT", help="open loops at so many percent of capacity, such as 50 80 95 120 (default: none)")
@@ -100,7 +108,10 @@ def axes_of_flags(args: argparse.Namespace, components: int) -> GridAxes:
     cuts = tuple(args.cuts if args.cuts is not None else range(components + 1))
     for name, values in (("cuts", cuts), ("loaded_cuts", tuple(args.loaded_cuts))):
         for cut in values:
-            check_count(name, cut, 0, components)
+            if isinstance(cut, int):
+                check_count(name, cut, 0, components)
+    for text in args.placements:
+        parse_placement(text)
     if not all(1 <= load <= 1000 for load in args.loads):
         raise InvalidRequest("loads: expected percent of capacity, 1 to 1000", field="loads")
     rtts = [parse_duration(text, "rtts") for text in args.rtts]
@@ -111,7 +122,7 @@ def axes_of_flags(args: argparse.Namespace, components: int) -> GridAxes:
         pair = parse_rates(rate, "loaded-links")
         loaded += links_of([parse_duration(rtt, "loaded-links")], [pair])
     return GridAxes(
-        cuts=cuts,
+        cuts=(*cuts, *args.placements),
         links=tuple(links_of(rtts, rates)),
         loads=tuple(load / 100 for load in args.loads),
         loaded=tuple(loaded),
@@ -186,12 +197,12 @@ def check_count(name: str, value: int, least: int, most: int) -> None:
         raise InvalidRequest(f"{field}: expected {least} to {most}, got {value}", field=field)
 
 
-def config_of(args: argparse.Namespace, cut: int) -> ClientConfig:
-    """The client that the flags describe, at a cut."""
-    plain = connection_config(args)
-    return replace(
-        plain, cut=cut, threads=args.threads, engine=args.engine, precision=args.precision
+def config_of(args: argparse.Namespace) -> ClientConfig:
+    """The client that the flags describe, placed as they say if they do."""
+    plain = replace(
+        connection_config(args), threads=args.threads, engine=args.engine, precision=args.precision
     )
+    return with_placement(plain, args) if "within" in args else plain
 
 
 def check_link(link: LinkShape, config: ClientConfig) -> None:

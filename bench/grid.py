@@ -23,9 +23,11 @@ from bench.resources import ResourceMeter, Usage
 from bench.run import WARM_UP_FROM, workload_facts
 from bench.systems.cascade_system import CascadeChoice, CascadeSystem, HostedServer
 from bench.workload import Workload
+from cascade.assignments import AUTO
 from cascade.bundle.bundle import Bundle
 from cascade.errors import InvalidRequest
 from runtime_client.config import ClientConfig
+from runtime_client.placement import parse_placement
 
 SINGLE, CAPACITY = "single", "capacity"
 CLIENTS = 4
@@ -35,12 +37,16 @@ DECIMALS = 5
 FLOOR = "floor"
 
 
+Cut = int | str
+"""How many components run here, `auto`, or places by name as `--placement` takes them."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GridAxes:
     """What is swept.
 
     Attributes:
-        cuts: each over every link, single stream.
+        cuts: each over every link, single stream; `auto` and placements by name among them.
         links: in this order.
         loads: shares of capacity, 0.5 for a half; over `loaded` links only.
         loaded: links that get a capacity and every load.
@@ -50,11 +56,11 @@ class GridAxes:
         seconds: no request of a single-stream cell is sent after so long.
     """
 
-    cuts: tuple[int, ...]
+    cuts: tuple[Cut, ...]
     links: tuple[LinkShape, ...]
     loads: tuple[float, ...] = ()
     loaded: tuple[LinkShape, ...] = ()
-    loaded_cuts: tuple[int, ...] = ()
+    loaded_cuts: tuple[Cut, ...] = ()
     requests: int = 12
     loaded_requests: int = 24
     seconds: float = 60.0
@@ -65,9 +71,18 @@ def load_name(share: float) -> str:
     return f"{100 * share:g} %"
 
 
-def key_of(cut: int, link: LinkShape, load: str) -> str:
+def key_of(cut: Cut, link: LinkShape, load: str) -> str:
     """A cell's name."""
     return f"cut {cut}, {link.name}, {load}"
+
+
+def placed_at(config: ClientConfig, cut: Cut) -> ClientConfig:
+    """A configuration at a cut, or with components placed by name."""
+    if isinstance(cut, int):
+        return replace(config, cut=cut)
+    if cut == AUTO:
+        return replace(config, cut="auto")
+    return replace(config, placement=parse_placement(cut))
 
 
 class GridFile:
@@ -156,7 +171,7 @@ class GridRun:
         """
         self._plan = plan
         self._file = file
-        self._systems: dict[int, CascadeSystem] = {}
+        self._systems: dict[Cut, CascadeSystem] = {}
         self._truth: dict[int, dict[str, str]] = {}
 
     def run(self) -> None:
@@ -187,7 +202,7 @@ class GridRun:
         """Names of the loaded cells of one cut and link."""
         return [CAPACITY, *map(load_name, self._plan.axes.loads)]
 
-    def _cuts_missing(self, link: LinkShape) -> list[int]:
+    def _cuts_missing(self, link: LinkShape) -> list[Cut]:
         """Of one link."""
         cuts = self._plan.axes.cuts
         return [cut for cut in cuts if not self._file.has(key_of(cut, link, SINGLE))]
@@ -203,13 +218,14 @@ class GridRun:
         if plan.config.server is None:
             server = HostedServer(plan.bundle, plan.config)
             stack.callback(server.close)
-        for cut in sorted({*plan.axes.cuts, *plan.axes.loaded_cuts}):
+        both = dict.fromkeys((*plan.axes.cuts, *plan.axes.loaded_cuts))
+        for number, cut in enumerate(both):
             plan.say(f"cut {cut}: warm-up")
-            config = replace(plan.config, cut=cut)
+            config = placed_at(plan.config, cut)
             choice = CascadeChoice(bundle=plan.bundle, config=config, link=LinkShape())
             system = CascadeSystem(choice, server, shaped=True)
             stack.callback(system.close)
-            system.run(plan.workload.item(WARM_UP_FROM + cut), lambda _stage, _image: None)
+            system.run(plan.workload.item(WARM_UP_FROM + number), lambda _stage, _image: None)
             self._systems[cut] = system
 
     def _single_cells(self, link: LinkShape) -> None:
@@ -220,7 +236,7 @@ class GridRun:
         windows = {
             cut: Window(self._systems[cut], self._plan.workload, checks[cut].note) for cut in cuts
         }
-        uses: dict[int, list[dict[str, Usage]]] = {cut: [] for cut in cuts}
+        uses: dict[Cut, list[dict[str, Usage]]] = {cut: [] for cut in cuts}
         began = load_average()
         for cut in cuts:
             self._systems[cut].reshape(link)
@@ -244,7 +260,7 @@ class GridRun:
             cell["pictures"] = checks[cut].report(None)
             self._file.add(key_of(cut, link, SINGLE), cell)
 
-    def _loaded_cells(self, cut: int, link: LinkShape) -> None:
+    def _loaded_cells(self, cut: Cut, link: LinkShape) -> None:
         """The capacity of one cut over one link, and every share of it."""
         axes, system = self._plan.axes, self._systems[cut]
         system.reshape(link)
@@ -285,7 +301,7 @@ class GridRun:
 
     @staticmethod
     def _cell(
-        cut: int, link: LinkShape, load: str, window: Window, objective_s: float | None
+        cut: Cut, link: LinkShape, load: str, window: Window, objective_s: float | None
     ) -> dict[str, Any]:
         """Figures of one cell."""
         figures = window_figures(list(window.attempts), window.seconds, objective_s)

@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from cascade.system.energy import POWERCAP, joules_between, package_joules
+
 PROC = Path("/proc")
-POWERCAP = Path("/sys/class/powercap")
 RESET_PEAK = "5"
 """Written to `clear_refs`: the peak of resident memory counts from now on."""
 
@@ -51,27 +52,6 @@ def reset_peak(process_id: int, proc: Path = PROC) -> None:
         return
 
 
-def package_joules(powercap: Path = POWERCAP) -> dict[str, tuple[float, float]]:
-    """Energy counters of the processor packages: joules so far, and where they begin anew.
-
-    Returns:
-        By zone; empty where there are none or they may not be read.
-    """
-    found = {}
-    for zone in sorted(powercap.glob("intel-rapl:*")):
-        # `intel-rapl:0:0` is a part of `intel-rapl:0`: counted there.
-        if zone.name.count(":") != 1:
-            continue
-        try:
-            found[zone.name] = (
-                int((zone / "energy_uj").read_text()) / 1e6,
-                int((zone / "max_energy_range_uj").read_text()) / 1e6,
-            )
-        except (OSError, ValueError):
-            continue
-    return found
-
-
 class ResourceMeter:
     """What is used from its making on."""
 
@@ -104,9 +84,4 @@ class ResourceMeter:
 
     def joules(self) -> float | None:
         """Of all packages of this machine together, whatever else ran; None where unknown."""
-        now = package_joules(self._powercap)
-        shared = now.keys() & self._joules.keys()
-        if not shared:
-            return None
-        # A counter that is smaller than before has begun anew once.
-        return sum((now[z][0] - self._joules[z][0]) % now[z][1] for z in shared)
+        return joules_between(self._joules, package_joules(self._powercap))

@@ -14,6 +14,7 @@ import argparse
 import statistics
 import tempfile
 import time
+from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from cascade.pixels.order import checkerboard, subscale_raster
 from cascade.pixels.pictures import Pictures
 from cascade.request import GenerateRequest
 from runtime_client import Client
+from runtime_server.telemetry.server_events import EngineRan, ServerEvent
 from stages.pixel_presets import PIXEL_PRESETS, PixelPreset
 from tests.support.pixel_bundle import write_pixel_bundle
 from tests.support.serving import running
@@ -78,31 +80,60 @@ def of_orders(size: int, rounds: int) -> list[Row]:
     return [row | {"times": round(row["all ms"] / rows[0]["all ms"], 1)} for row in rows]
 
 
+class SharedRuns:
+    """How many rows the server's runs had, one request at a time and several at once."""
+
+    def __init__(self) -> None:
+        self.at_once = 1
+        self.rows: dict[int, list[int]] = defaultdict(list)
+
+    def note(self, event: ServerEvent) -> None:
+        """Count a run of an engine."""
+        if isinstance(event, EngineRan):
+            self.rows[self.at_once].append(len(event.requests))
+
+
 def of_server(requests: int, rounds: int) -> list[Row]:
-    """Pictures per second of one request at a time and of `requests` at once."""
+    """Pictures per second of one request at a time and of `requests` at once.
+
+    Beside them the processor time of a picture, of client and server together, and the rows of a
+    run: they change less with what else the machine does.
+    """
+    runs = SharedRuns()
+    spent: dict[int, list[tuple[float, float]]] = {1: [], requests: []}
     with tempfile.TemporaryDirectory() as folder:
         bundle = write_pixel_bundle(Path(folder) / "bundle", slow_layers=4, guidance_16=16)
         with (
-            running(bundle, listen=f"unix:{folder}/s", cut=0, max_batch_rows="8") as server,
+            running(
+                bundle, listen=f"unix:{folder}/s", cut=0, max_batch_rows="8", emit=runs.note
+            ) as server,
             Client(bundle, server=server.address, cut=0) as client,
             ThreadPoolExecutor(requests) as pool,
         ):
             asked = [GenerateRequest(prompt="a red apple", seed=seed) for seed in range(requests)]
             client.run(asked[0])
-            spent: dict[int, list[float]] = {1: [], requests: []}
             for _ in range(rounds):
-                begun = time.perf_counter()
-                alone = [client.run(request).image.tobytes() for request in asked]
-                between = time.perf_counter()
-                together = [found.image.tobytes() for found in pool.map(client.run, asked)]
-                spent[1].append(between - begun)
-                spent[requests].append(time.perf_counter() - between)
-                if alone != together:
+                made = []
+                for runs.at_once, each in ((1, map), (requests, pool.map)):
+                    clock, processor = time.perf_counter(), time.process_time()
+                    made.append([found.image.tobytes() for found in each(client.run, asked)])
+                    times = time.perf_counter() - clock, time.process_time() - processor
+                    spent[runs.at_once].append(times)
+                if made[0] != made[1]:
                     raise SystemExit("a picture depends on the requests beside it")
-    rates = {n: requests / statistics.median(times) for n, times in spent.items()}
+    clocks, processors = (
+        {n: statistics.median(times[part] for times in found) for n, found in spent.items()}
+        for part in (0, 1)
+    )
     return [
-        {"at once": n, "pictures per s": round(rate, 2), "times": round(rate / rates[1], 2)}
-        for n, rate in rates.items()
+        {
+            "at once": n,
+            "pictures per s": round(requests / clocks[n], 2),
+            "times": round(clocks[1] / clocks[n], 2),
+            "cpu ms": round(1000 * processors[n] / requests, 1),
+            "rows a run": round(statistics.mean(runs.rows[n]), 2),
+        }
+        for n in spent
     ]
 
 

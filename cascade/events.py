@@ -80,6 +80,14 @@ class Transferred:
     packing: Mapping[str, float] = field(default_factory=dict)
     """Seconds that `serialise` consists of: `pack` here, `server pack` there, `unpack` here; each
     without what went on while a component ran."""
+    result_bytes: Mapping[str, int] = field(default_factory=dict)
+    """Of the encoded picture of each component."""
+    call_bytes: int = 0
+    """Of the call alone; a context that was uploaded before it is left out."""
+    picture_bytes: int = 0
+    """Of the encoded picture in it; 0 without one."""
+    first_s: float = 0.0
+    """From sending the call to its first event."""
 
 
 @dataclass(frozen=True, slots=True)

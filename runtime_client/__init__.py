@@ -38,6 +38,7 @@ from cascade.request import KeptPicture as KeptPicture
 from runtime_client.client import Client as Client
 from runtime_client.config import ClientConfig as ClientConfig
 from runtime_client.result import Result as Result
+from runtime_client.wish import Wish as Wish
 
 __all__ = [
     "Accepted",
@@ -69,4 +70,5 @@ __all__ = [
     "Unauthenticated",
     "UnknownRequest",
     "VersionMismatch",
+    "Wish",
 ]

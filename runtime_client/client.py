@@ -25,19 +25,21 @@ from cascade.request import GenerateRequest, KeptPicture
 from cascade.system.owning_process import OwningProcess
 from cascade.tuning.plan import requested_precisions
 from cascade.types import ImageU8
-from runtime_client.config import ClientConfig, check_leaves_work
+from runtime_client.config import LOSSY_FORMATS, ClientConfig, check_leaves_work
 from runtime_client.deadline import Deadline
 from runtime_client.ending import Ending
 from runtime_client.local.local_times import LocalTimes
 from runtime_client.many_requests import in_parallel
 from runtime_client.placed_run import ClientParts, PlacedRun
-from runtime_client.placement import HERE, THERE, placement_of
+from runtime_client.placement import HERE, THERE
+from runtime_client.placement_chooser import PlacementChooser, configured_placement
 from runtime_client.request_checks import check_request
 from runtime_client.resources import ClientResources
 from runtime_client.result import PRIVATE, SERVER, Collected, Result
 
 if TYPE_CHECKING:
     from cascade.family import PlanWarning
+    from runtime_client.planning.placement_plan import PlacementPlan, WhatIf
     from runtime_client.remote.connection import Connection
 
 OnEvent = Callable[[Event], None]
@@ -70,9 +72,8 @@ class Client:
         self.config = replace(config or ClientConfig(), **choices)
         self.bundle = opened(bundle, self.config.require_signature)
         manifest, options = self.bundle.manifest, self.config.engine_options
-        self.placement = placement_of(
-            manifest, self.config.cut, self.config.placement, self.config.server
-        )
+        self.placement = configured_placement(manifest, self.config)
+        """Where components run; chosen anew for each request where the configuration says so."""
         self._owner = OwningProcess()
         self.ending: Ending | None = None
         """Of the calls of this view, see `ended_by`; None ends none."""
@@ -85,6 +86,7 @@ class Client:
             precisions=requested_precisions(manifest, options),
             local_times=LocalTimes(manifest, options),
         )
+        self._chooser = PlacementChooser(self._parts)
 
     def generate(
         self,
@@ -223,7 +225,7 @@ class Client:
             CascadeError: see `run`.
         """
         collected = Collected(request_id=uuid.uuid4().hex)
-        run = self._begin(request, collected)
+        run = self._begin(request, collected, ends_there=True)
         check_leaves_work(self.config, run.last)
         with naming_errors(collected.request_id):
             with closing(run.detached()) as events:
@@ -310,7 +312,9 @@ class Client:
     def close(self) -> None:
         """End what is in progress, the private server included, and release everything."""
         if self._owner.is_this:
+            self._chooser.stop()
             self._resources.close()
+            self._chooser.close()
 
     def __enter__(self) -> Self:
         """The client itself."""
@@ -350,7 +354,7 @@ class Client:
             bundle_id=self.bundle.bundle_id,
             seed=None if request is None else request.seed,
             image_index=None if request is None else request.image_index,
-            cut=self.placement.cut,
+            cut=self.placement.cut if run is None else run.placement.cut,
             fell_back=collected.fell_back,
             computed=dict(collected.computed),
             request_id=collected.request_id,
@@ -359,9 +363,17 @@ class Client:
             server_version=self._resources.server_version,
             hops=() if run is None else run.accounts,
             packing=dict(collected.packing),
+            plan=None if run is None or run.plan is None else run.plan.as_object(),
+            sent_as=self._sent_as(run),
             engine_seconds=dict(collected.engine_seconds),
             warnings=() if request is None else self.warnings(request),
         )
+
+    def _sent_as(self, run: PlacedRun | None) -> str:
+        """The format that lost pixels of the last picture on its way; a fetched one has its own."""
+        if run is None or run.last.is_here or self.config.picture_format not in LOSSY_FORMATS:
+            return ""
+        return self.config.picture_format
 
     def _connect_to_named(self) -> "Connection":
         """The connection to the server that makes the end of a detached request.
@@ -376,12 +388,42 @@ class Client:
             raise InvalidRequest("server: name the server that has the request", field="server")
         return self._resources.connection(place)
 
-    def _begin(self, request: GenerateRequest, collected: Collected) -> PlacedRun:
-        """A request that fits the bundle, begun now."""
+    def plan(self, request: GenerateRequest, what_if: "WhatIf | None" = None) -> "PlacementPlan":
+        """Where the components of a request would run, and what each placement would take.
+
+        Runs nothing. Waits for the server's first answer.
+
+        Args:
+            request: what to make.
+            what_if: facts in the place of those that are known.
+
+        Raises:
+            InvalidRequest: the configuration chooses no placement, or names no server; or the
+                request does not fit the bundle.
+            CascadeError: the server does not answer, or does not fit.
+        """
+        self._owner.check("this client")
+        checked = check_request(self.bundle.manifest, request)
+        return self._chooser.plan(checked, self._deadline(), what_if)
+
+    def wait_ahead(self) -> None:
+        """Wait until what is opened and measured between requests is done; see `works_ahead`."""
+        self._chooser.wait()
+
+    def _begin(
+        self, request: GenerateRequest, collected: Collected, *, ends_there: bool = False
+    ) -> PlacedRun:
+        """A request that fits the bundle, begun now.
+
+        Args:
+            request: what to make.
+            collected: has its id.
+            ends_there: whether a server must make the end of it.
+        """
         self._owner.check("this client")
         deadline = self._deadline()
         checked = check_request(self.bundle.manifest, request)
-        run = PlacedRun(self._parts, checked, collected, deadline)
+        run = self._chooser.run(checked, collected, deadline, ends_there=ends_there)
         if self.ending is not None:
             self.ending.watch(run)
         return run
@@ -404,7 +446,7 @@ class Client:
             run = self._begin(request, collected)
             runs.append(run)
             progress = ProgressThrottle()
-            with closing(run.events()) as events:
+            with closing(self._chooser.events(run)) as events:
                 for event in events:
                     if progress.passes(event):
                         yield event

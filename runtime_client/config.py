@@ -16,12 +16,16 @@ from cascade.system.bounded_files import read_setting
 from cascade.tuning.options import EngineOptions, parse_engine_options
 from runtime_client.credentials import check_token
 from runtime_client.placement import HERE, THERE, Hop
+from runtime_client.wish import Wish
 from wire.limits import MAX_LINGER_S
 
 Fallback = Literal["error", "local"]
 FALLBACKS: tuple[Fallback, ...] = ("error", "local")
-PictureFormat = Literal["auto", "raw", "webp", "png"]
-PICTURE_FORMATS: tuple[PictureFormat, ...] = ("auto", "raw", "webp", "png")
+PictureFormat = Literal["auto", "raw", "webp", "png", "webp90", "jpeg", "avif"]
+PICTURE_FORMATS: tuple[PictureFormat, ...] = (
+    "auto", "raw", "webp", "png", "webp90", "jpeg", "avif",
+)  # fmt: skip
+LOSSY_FORMATS: tuple[PictureFormat, ...] = ("webp90", "jpeg", "avif")
 DEFAULT_CUT = 2
 DEFAULT_TIMEOUT_S = 300.0
 MAX_TIMEOUT_S = 7 * 24 * 3600.0
@@ -42,12 +46,19 @@ class ClientConfig:
 
     server: str | None = None
     """`host:port` or `unix:PATH`; None starts a private server where the cut needs one."""
-    cut: int = DEFAULT_CUT
-    """How many components run here; the number of components means that no server is needed."""
-    placement: Mapping[str, str] | None = None
+    cut: int | Literal["auto"] = DEFAULT_CUT
+    """How many components run here; the number of components means that no server is needed.
+    `auto` chooses for each request what `wish` asks for, and runs everything here where no server
+    is named."""
+    placement: Mapping[str, str] | Literal["auto"] | None = None
     """Where each component runs, by name: `here`, `there` (on `server`, or the private one), or the
-    address of another server; `*` places every component that is not named. None lets `cut`
-    decide, which is otherwise not read. TLS and token are the same for every server."""
+    address of another server; `*` places every component that is not named. `auto` chooses as for
+    `cut`, among all mixtures of `here` and `there`. None lets `cut` decide, which is otherwise not
+    read. TLS and token are the same for every server."""
+    wish: Wish = field(default_factory=Wish)
+    """What `auto` chooses by: the least time unless it says otherwise."""
+    works_ahead: bool = True
+    """With `auto`, whether this client opens components and measures its link between requests."""
     threads: int = 0
     """Threads of one engine run here; 0 takes one per core."""
     engine: str = AUTO
@@ -72,8 +83,9 @@ class ClientConfig:
     while a call is open. Servers close connections that ping more often than every 5 s, which is
     two thirds of it."""
     picture_format: PictureFormat = "auto"
-    """How a server sends pictures, always without loss: `auto` takes raw pixels from a server on
-    this machine, else WebP. Behind a tunnel that ends here name `webp`."""
+    """How a server sends pictures: `auto` takes raw pixels from a server on this machine, else WebP
+    without loss. Behind a tunnel that ends here name `webp`. `webp90`, `jpeg` and `avif` lose
+    pixels, and are only used for what no further component begins with."""
     tls: bool = False
     """Encrypt the connection to `server`."""
     ca_file: Path | None = None
@@ -97,14 +109,23 @@ class ClientConfig:
     @property
     def addresses(self) -> tuple[str, ...]:
         """Of every server that is named, each once."""
-        placed = (self.placement or {}).values()
+        placed = (self.placed or {}).values()
         named = [self.server, *(place for place in placed if place not in (HERE, THERE))]
         return tuple(dict.fromkeys(address for address in named if address is not None))
 
+    @property
+    def is_auto(self) -> bool:
+        """Whether each request's placement is chosen for it."""
+        return AUTO in (self.cut, self.placement)
+
+    @property
+    def placed(self) -> Mapping[str, str] | None:
+        """The placement by name; None where a cut says it, or it is chosen."""
+        return None if self.placement is None or isinstance(self.placement, str) else self.placement
+
     def __post_init__(self) -> None:
         """Check every choice on its own."""
-        if self.cut < 0:
-            raise InvalidRequest(f"cut: expected 0 or more, got {self.cut}", field="cut")
+        check_choice(self)
         if not 0 <= self.threads <= MAX_THREADS:
             raise InvalidRequest(
                 f"threads: expected 0 to {MAX_THREADS}, got {self.threads}", field="threads"
@@ -115,12 +136,7 @@ class ClientConfig:
             raise InvalidRequest(
                 f"fallback: expected error or local, got {self.fallback!r}", field="fallback"
             )
-        if self.picture_format not in PICTURE_FORMATS:
-            raise InvalidRequest(
-                f"picture_format: expected {', '.join(PICTURE_FORMATS)}, got "
-                f"{self.picture_format!r}",
-                field="picture_format",
-            )
+        check_picture_format(self)
         if not 0 < self.timeout_s <= MAX_TIMEOUT_S:
             raise InvalidRequest(
                 f"timeout_s: expected more than 0 seconds and at most {MAX_TIMEOUT_S:.0f} "
@@ -145,8 +161,28 @@ class ClientConfig:
             )
         if self.server is not None:
             check_address(self.server)
-        check_places(self.placement or {})
+        check_places(self.placed or {})
         check_security(self)
+
+
+def check_choice(config: ClientConfig) -> None:
+    """Raise `InvalidRequest` unless cut, placement and wish go together."""
+    if isinstance(config.cut, str) and config.cut != AUTO:
+        raise InvalidRequest(
+            f"cut: expected 0 or more, or {AUTO}, got {config.cut!r:.80}", field="cut"
+        )
+    if isinstance(config.cut, int) and config.cut < 0:
+        raise InvalidRequest(f"cut: expected 0 or more, got {config.cut}", field="cut")
+    if isinstance(config.placement, str) and config.placement != AUTO:
+        raise InvalidRequest(
+            f"placement: expected places by name, or {AUTO}, got {config.placement!r:.80}",
+            field="placement",
+        )
+    if config.wish != Wish() and not config.is_auto:
+        raise InvalidRequest(
+            f"wish: it chooses where cut or placement is {AUTO}; set one of them, or leave it out",
+            field="wish",
+        )
 
 
 def check_address(address: str, field: str = "server") -> None:
@@ -156,6 +192,27 @@ def check_address(address: str, field: str = "server") -> None:
     _, port = split_address(address, field, ANY_FORM)
     if port == 0:
         raise InvalidRequest(f"{field}: expected {ANY_FORM}, got {address!r}", field=field)
+
+
+def check_picture_format(config: ClientConfig) -> None:
+    """Raise `InvalidRequest` for a format that is none, or that loses what a fallback needs."""
+    if config.picture_format not in PICTURE_FORMATS:
+        raise InvalidRequest(
+            f"picture_format: expected {', '.join(PICTURE_FORMATS)}, got {config.picture_format!r}",
+            field="picture_format",
+        )
+    if config.picture_format in LOSSY_FORMATS and config.fallback == "local":
+        raise InvalidRequest(
+            f"picture_format: {config.picture_format} loses pixels, and with fallback local the "
+            "rest would begin with such a picture: choose webp, or leave fallback out",
+            field="picture_format",
+        )
+    if config.picture_format in LOSSY_FORMATS and config.is_auto:
+        raise InvalidRequest(
+            f"picture_format: {config.picture_format} loses pixels of what a server makes, and "
+            f"with {AUTO} that differs from request to request: choose webp, or give the cut",
+            field="picture_format",
+        )
 
 
 def check_places(placement: Mapping[str, str]) -> None:

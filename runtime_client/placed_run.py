@@ -30,6 +30,7 @@ from runtime_client.resources import ClientResources
 from runtime_client.result import HERE, PRIVATE, SERVER, Collected, HopAccount
 
 if TYPE_CHECKING:
+    from runtime_client.planning.placement_plan import PlacementPlan
     from runtime_client.remote.named_hop import NamedHop
     from runtime_client.remote.remote_stage import RemoteStage
 
@@ -54,7 +55,12 @@ class PlacedRun:
     """One request of a client."""
 
     def __init__(
-        self, parts: ClientParts, checked: CheckedRequest, collected: Collected, deadline: Deadline
+        self,
+        parts: ClientParts,
+        checked: CheckedRequest,
+        collected: Collected,
+        deadline: Deadline,
+        plan: "PlacementPlan | None" = None,
     ) -> None:
         """Nothing has begun.
 
@@ -63,12 +69,15 @@ class PlacedRun:
             checked: the request.
             collected: has its id; seconds of loading are added to it, and where components run.
             deadline: when it must be over.
+            plan: what the parts' placement was chosen by, where it was.
 
         Raises:
             ManifestError: a file of a component that is to run on this machine is not there.
         """
         self._parts = parts
         self._checked = checked
+        self.plan = plan
+        """What the placement was chosen by; None where it was given."""
         self._collected = collected
         self._deadline = deadline
         self._placement = parts.placement
@@ -181,6 +190,21 @@ class PlacedRun:
         """The events of such a run; nothing where there are no such words."""
         if run is not None:
             yield from run.events()
+
+    @property
+    def checked(self) -> CheckedRequest:
+        """What is asked for, with its place in the bundle."""
+        return self._checked
+
+    @property
+    def placement(self) -> Placement:
+        """Where components were to run."""
+        return self._parts.placement
+
+    @property
+    def fell_back(self) -> bool:
+        """Whether a server was lost, so that some ran elsewhere."""
+        return self._placement != self._parts.placement
 
     @property
     def request(self) -> GenerateRequest:
@@ -317,6 +341,7 @@ class PlacedRun:
         return RequestIdentity(
             request_id=f"{self._collected.request_id}{own}",
             on_disconnect=DisconnectPolicy(detach=detached, linger_s=linger_s),
+            goes_on=hop.positions[-1] < self._checked.last,
             is_placed=not self._parts.placement.is_cut,
         )
 

@@ -6,7 +6,7 @@ server loads meanwhile.
 """
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from cascade.bundle.bundle import Bundle
@@ -59,6 +59,13 @@ class ClientResources:
                 self._local = LocalStages(self._bundle, self._config.engine_options)
             local = self._local
         return [local.at(position, deadline) for position in positions]
+
+    @property
+    def load_s(self) -> Mapping[int, float]:
+        """Seconds that each component here took to open, by position; none that is not open."""
+        with self._lock:
+            local = self._local
+        return {} if local is None else local.load_s
 
     def connection(self, place: str = THERE) -> "Connection":
         """To a server; a private one is started where needed.

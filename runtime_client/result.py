@@ -6,7 +6,7 @@ Collected from events alone. Knows no stage.
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cascade.errors import StageError
 from cascade.events import Backend, Event, FellBack, StageFinished, Transferred
@@ -66,9 +66,13 @@ class Result:
     """In order; none where only the server knows: of a picture that was fetched."""
     packing: Mapping[str, float] = field(default_factory=dict)
     """What `serialise` consists of, see `Transferred.packing`."""
+    plan: Mapping[str, Any] | None = None
+    """How the placement was chosen, as `cascade plan --json` prints it; None where it was given."""
     engine_seconds: Mapping[str, float] = field(default_factory=dict)
     """By stage: seconds of its own that its engines ran; the rest is the host's. None is there of a
     server from before it said so."""
+    sent_as: str = ""
+    """The format in which a server sent the last picture, where it loses pixels; else empty."""
     warnings: "tuple[PlanWarning, ...]" = ()
     """Runs that started in the middle of their schedule: see `cascade.diffusion.run_start`."""
 

@@ -23,6 +23,8 @@ FORMAT_NUMBERS: dict[ImageFormat, Any] = {
     "png": pb.IMAGE_FORMAT_PNG,
     "webp": pb.IMAGE_FORMAT_WEBP,
     "jpeg": pb.IMAGE_FORMAT_JPEG,
+    "webp90": pb.IMAGE_FORMAT_WEBP90,
+    "avif": pb.IMAGE_FORMAT_AVIF,
 }
 PRECISION_NUMBERS: dict[Precision, Any] = {
     Precision.FP32: pb.PRECISION_FP32,

@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bench.grid import CAPACITY, SINGLE
-from bench.link.shape import rate_name
 from bench.quantiles import PERCENTILES
 from bench.report.svg import box, path, rule, svg, words
+from cascade.quantities import rate_name
 
 Cell = Mapping[str, Any]
 CUT_COLOURS = ("#56b4e9", "#009e73", "#f0e442", "#e69f00", "#cc79a7", "#999999", "#d55e00")
@@ -51,6 +51,12 @@ def singles(cells: Sequence[Cell]) -> list[Cell]:
     return [cell for cell in cells if cell["load"] == SINGLE]
 
 
+def cut_order(cell: Cell) -> tuple[bool, int, str]:
+    """Cuts by their number, then what chooses itself or is placed by name."""
+    cut = cell["cut"]
+    return (False, cut, "") if isinstance(cut, int) else (True, 0, cut)
+
+
 def heat_map(cells: Sequence[Cell], measure: str, title: str) -> str:
     """The best cut of every link: round trips across, rates down.
 
@@ -59,7 +65,8 @@ def heat_map(cells: Sequence[Cell], measure: str, title: str) -> str:
         measure: whose median decides.
         title: of the chart.
     """
-    single = singles(cells)
+    # What chooses itself or is placed by name has no colour: the map is of cuts.
+    single = [cell for cell in singles(cells) if isinstance(cell["cut"], int)]
     rtts = sorted({cell["link"]["rtt_s"] for cell in single})
     rates = [rates_of(cell) for cell in sorted(single, key=rate_order)]
     rates = list(dict.fromkeys(rates))
@@ -119,7 +126,7 @@ def hop_stacks(cells: Sequence[Cell], stages: Sequence[str], title: str) -> str:
         stages: names of components.
         title: of the chart.
     """
-    bars = sorted(singles(cells), key=lambda cell: cell["cut"])
+    bars = sorted(singles(cells), key=cut_order)
     totals = [sum(max(0.0, hop["mean_s"]) for hop in cell["hops"].values()) for cell in bars]
     longest, width = max(totals, default=0.0) or 1.0, 640.0
     parts = []
@@ -138,7 +145,7 @@ def hop_stacks(cells: Sequence[Cell], stages: Sequence[str], title: str) -> str:
 def hop_legend(cells: Sequence[Cell], stages: Sequence[str]) -> str:
     """Every hop with its colour, in the order of the work."""
     # What runs on the device first: at the highest cut it has all stages in order.
-    ordered = sorted(cells, key=lambda cell: -cell["cut"])
+    ordered = sorted(cells, key=lambda cell: tuple(-at for at in cut_order(cell)[:2]))
     hops = list(dict.fromkeys(hop for cell in ordered for hop in cell["hops"]))
     hops = [hop for hop in hops if hop != "residual"] + ["residual"]
     return "".join(

@@ -8,6 +8,7 @@ from bench.grid import CAPACITY, SINGLE
 from bench.report.charts import (
     CUT_COLOURS,
     Cell,
+    cut_order,
     heat_map,
     hop_legend,
     hop_stacks,
@@ -34,7 +35,7 @@ details{margin:.4em 0}summary{cursor:pointer}
 def html_of(grid: Mapping[str, Any]) -> str:
     """The report of a grid, one file."""
     cells = sorted(
-        grid["cells"].values(), key=lambda c: (rate_order(c), c["link"]["rtt_s"], c["cut"])
+        grid["cells"].values(), key=lambda c: (rate_order(c), c["link"]["rtt_s"], *cut_order(c))
     )
     name = escape(f"{grid['bundle']}: cascade bench")
     body = [
@@ -72,7 +73,7 @@ def facts(grid: Mapping[str, Any], cells: Sequence[Cell]) -> str:
 
 def section_best(cells: Sequence[Cell]) -> str:
     """Heat maps of the best cut."""
-    cuts = sorted({cell["cut"] for cell in cells})
+    cuts = sorted({cell["cut"] for cell in cells if isinstance(cell["cut"], int)})
     keys = "".join(
         f'<span class="key"><i style="background:{CUT_COLOURS[cut % len(CUT_COLOURS)]}"></i>'
         f"cut {cut}</span>"

@@ -25,7 +25,8 @@ from runtime_client.cli.picture_format import encode_picture, format_of
 from runtime_client.client import Client
 from runtime_client.config import ClientConfig
 from runtime_client.local.private_server import PrivateServer
-from runtime_client.result import Result
+from runtime_client.placement_chooser import configured_placement
+from runtime_client.result import HERE, Result
 
 WriteFile = Callable[[ImageU8], None]
 
@@ -46,8 +47,9 @@ class CascadeChoice:
 
     @property
     def needs_server(self) -> bool:
-        """Whether anything is left to a server at this cut."""
-        return self.config.cut < len(self.bundle.manifest.components)
+        """Whether anything is left to a server, or may be."""
+        places = configured_placement(self.bundle.manifest, self.config).places
+        return self.config.is_auto or set(places) != {HERE}
 
 
 class HostedServer:
@@ -119,8 +121,10 @@ class CascadeSystem:
     @property
     def caching(self) -> tuple[str, ...]:
         """A server keeps the contexts that were uploaded, and a client remembers which."""
-        components = self._choice.bundle.manifest.components
-        return ("contexts",) if 0 < self._choice.config.cut < len(components) else ()
+        choice = self._choice
+        places = configured_placement(choice.bundle.manifest, choice.config).places
+        mixed = len(set(places)) > 1
+        return ("contexts",) if mixed or choice.config.is_auto else ()
 
     def reshape(self, link: LinkShape) -> None:
         """Another link for every later request; nothing where no server is needed.
@@ -142,6 +146,7 @@ class CascadeSystem:
             "bundle_id": bundle.bundle_id,
             "components": [component.name for component in bundle.manifest.components],
             "cut": config.cut,
+            "placement": config.placement if config.placed is None else dict(config.placed),
             "server": server,
             "link": self._choice.link.as_json(),
             "picture_format": self._client.config.picture_format,
@@ -209,10 +214,10 @@ def hops_of(choice: CascadeChoice, result: Result) -> dict[str, float]:
     `unpack` are the parts of `serialise`.
     """
     components = choice.bundle.manifest.components
-    rows = [[*family_of(spec).time_rows(spec)] for spec in components]
-    cut = min(choice.config.cut, len(components))
-    here = [row for at in range(cut) for row in rows[at]]
-    there = [row for at in range(cut, len(components)) for row in rows[at]]
+    rows = {spec.name: family_of(spec).time_rows(spec) for spec in components}
+    sides = result.sides
+    here = [row for name, own in rows.items() if sides[name] == HERE for row in own]
+    there = [row for name, own in rows.items() if sides[name] != HERE for row in own]
     known = {**result.seconds, **result.packing}
     names = ["load", *here, "connect", "pack", "upload", "queue", *there]
     names += ["server pack", "download", "unpack"]

@@ -11,12 +11,17 @@ from typing import Literal
 import numpy as np
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
+from cascade.codecs.lossy import encode_lossy, writes_avif
 from cascade.errors import ImageCodecError
 from cascade.numerics.chunked import CHUNK, chunks
 from cascade.types import Batch, ImageU8
 
-ImageFormat = Literal["raw", "png", "webp", "jpeg"]
-FORMATS: tuple[ImageFormat, ...] = ("raw", "png", "webp", "jpeg")
+ImageFormat = Literal["raw", "png", "webp", "jpeg", "webp90", "avif"]
+FORMATS: tuple[ImageFormat, ...] = ("raw", "png", "webp", "jpeg", "webp90", "avif")
+LOSSLESS: tuple[ImageFormat, ...] = ("raw", "png", "webp")
+"""Those that keep every pixel; the others are to look at alone."""
+LOSSY_QUALITY = 90
+"""Of WebP and AVIF that lose."""
 JPEG_QUALITY = 92
 PNG_LEVEL, SMALL_PNG_LEVEL = 3, 6
 """zlib level of PNG: higher ones take longer than links that are not slow; and for slow ones."""
@@ -89,7 +94,8 @@ def encode_image(
 
     Args:
         image: `[H, W, 3]` uint8; for PNG also `[H, W, 4]`, with transparency.
-        format_: one of `FORMATS`. PNG and WebP are lossless, JPEG is not.
+        format_: one of `FORMATS`; those of `LOSSLESS` keep every pixel. AVIF only where
+            `writable_formats` has it.
         text: PNG only: text chunks to embed, key to value.
         fewest_bytes: without loss in fewer bytes, for several times the time.
     """
@@ -107,9 +113,18 @@ def encode_image(
     elif format_ == "webp":
         effort = SMALL_WEBP_EFFORT if fewest_bytes else WEBP_EFFORT
         picture.save(out, "WEBP", lossless=True, **effort)
+    elif format_ == "webp90":
+        return encode_lossy(image, "webp", LOSSY_QUALITY)
+    elif format_ == "avif":
+        return encode_lossy(image, "avif", LOSSY_QUALITY)
     else:
         picture.save(out, "JPEG", quality=JPEG_QUALITY)
     return out.getvalue()
+
+
+def writable_formats() -> tuple[ImageFormat, ...]:
+    """The formats that Pillow can write here: all, or all but AVIF."""
+    return tuple(name for name in FORMATS if name != "avif" or writes_avif())
 
 
 def load_codecs() -> None:
@@ -118,7 +133,7 @@ def load_codecs() -> None:
     A server whose file descriptors are taken by others could otherwise encode nothing.
     """
     picture = np.zeros((8, 8, 3), np.uint8)
-    for format_ in FORMATS:
+    for format_ in writable_formats():
         decode_image(encode_image(picture, format_), format_, (8, 8), field="image")
 
 
@@ -148,9 +163,10 @@ def decode_image(
                 field=f"{field}.data",
             )
         return np.frombuffer(data, np.uint8).reshape(height, width, 3)
+    codec = "WEBP" if format_ == "webp90" else format_.upper()
     try:
         # One codec is tried, the declared one: Pillow would otherwise offer the bytes to forty.
-        with Image.open(io.BytesIO(data), formats=[format_.upper()]) as picture:
+        with Image.open(io.BytesIO(data), formats=[codec]) as picture:
             # From the header: no pixel is decoded of a picture that claims another size.
             if picture.size != (width, height):
                 raise ImageCodecError(

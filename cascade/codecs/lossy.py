@@ -14,14 +14,19 @@ from cascade.types import ImageU8
 LossyFormat = Literal["jpeg", "webp", "avif"]
 
 
-def check_writable(format_: LossyFormat | None, field: str) -> None:
+def writes_avif() -> bool:
+    """Whether the Pillow installed here has that codec."""
+    return bool(features.check("avif"))
+
+
+def check_writable(format_: str, field: str) -> None:
     """Raise `InvalidRequest` for AVIF where the Pillow installed here cannot write it.
 
     Args:
-        format_: what is to be written; None is written everywhere.
+        format_: what is to be written.
         field: of the caller's that names it.
     """
-    if format_ == "avif" and not features.check("avif"):
+    if format_ == "avif" and not writes_avif():
         raise InvalidRequest(
             f"{field}: the Pillow installed here writes no AVIF: pip install 'pillow>=11.3', or "
             "choose webp90",

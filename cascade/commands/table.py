@@ -21,6 +21,9 @@ COMMANDS: Mapping[str, Mapping[str, str]] = {
         "fetch": "get the picture of `cascade generate --detach`",
         "cancel": "end what `cascade generate --detach` left",
     },
+    "runtime_client.cli.plan_command": {
+        "plan": "say where each component would run best, and why, without running any",
+    },
     "runtime_client.cli.bundle_command": {
         "bundle": "copy or download the files of a bundle that a machine needs",
     },

@@ -25,9 +25,9 @@ from cascade.types import ImageU8
 from runtime_client.cli.connection_flags import add_connection_flags, connection_config
 from runtime_client.cli.contradictions import refuse_contradictions
 from runtime_client.cli.edit_flags import add_edit_flags, edit_of
-from runtime_client.cli.placement_flags import add_placement_flags, cut_by
+from runtime_client.cli.placement_flags import add_chosen_placement_flags, with_placement
 from runtime_client.cli.upscale_cli import register_upscale
-from runtime_client.config import DEFAULT_LINGER_S, FALLBACKS, ClientConfig
+from runtime_client.config import DEFAULT_LINGER_S, FALLBACKS, PICTURE_FORMATS, ClientConfig
 
 PREVIEWS = 8
 OUTPUT_HELP = "the picture: .png, .webp, .jpg, .avif, or - for a PNG on standard output"
@@ -73,10 +73,11 @@ def register_generate(subparsers: "argparse._SubParsersAction[argparse.ArgumentP
     add("--json", action="store_true", help="print one JSON object instead of the table, of an error too (default: off)")
     add("-q", "--quiet", action="store_true", help="no progress and no table (default: off)")
     add("--linger", type=float, metavar="S", help=f"how long a server on the network works on when the connection is lost, so that it can be resumed (default: {DEFAULT_LINGER_S:g})")
+    add("--format", choices=PICTURE_FORMATS, default="auto", help="how servers send pictures: auto is without loss, as are raw, webp and png; webp90, jpeg and avif take fewer bytes and lose pixels (default: auto)")
     add("--detach", action="store_true", help="leave the rest to --server, print the request id and end; see `cascade fetch` (default: off)")
     # fmt: on
     add_edit_flags(parser)
-    add_placement_flags(parser)
+    add_chosen_placement_flags(parser)
     add_connection_flags(
         parser, "host:port or unix:PATH (default: start a private server where the cut needs one)"
     )
@@ -191,12 +192,12 @@ def output_of(args: argparse.Namespace) -> Path | None:
 def config_of(args: argparse.Namespace) -> ClientConfig:
     """The client's configuration from the command line."""
     return replace(
-        connection_config(args),
-        cut=cut_by(args),
+        with_placement(connection_config(args), args),
         threads=args.threads,
         engine=args.engine,
         precision=args.precision,
         fallback=args.fallback,
+        picture_format=args.format,
         linger_s=DEFAULT_LINGER_S if args.linger is None else args.linger,
     )
 

@@ -8,6 +8,7 @@ import argparse
 
 from cascade.errors import InvalidRequest
 from runtime_client.cli.placement_flags import placed_by
+from runtime_client.config import ClientConfig
 from runtime_client.placement import HERE, THERE, Placement
 
 LARGEST_COUNT = 10_000
@@ -47,15 +48,15 @@ def refuse_contradictions(args: argparse.Namespace) -> None:
         )
 
 
-def refuse_idle_server(placement: Placement, server: str | None) -> None:
+def refuse_idle_server(placement: Placement, config: ClientConfig) -> None:
     """Raise `InvalidRequest` where a server is named that would be asked for nothing.
 
     Args:
         placement: where components run.
-        server: the server that was named, if one was.
+        config: of the client; where it chooses placements, a server may be asked for nothing.
     """
     count = len(placement.places)
-    if server is None or THERE in placement.places:
+    if config.server is None or config.is_auto or THERE in placement.places:
         return
     if not placement.is_cut:
         raise InvalidRequest(

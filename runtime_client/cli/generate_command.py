@@ -35,6 +35,7 @@ from runtime_client.cli.picture_format import (
     read_metadata,
 )
 from runtime_client.cli.picture_metadata import as_text, metadata_of, metadata_of_fetched
+from runtime_client.cli.plan_table import render_plan
 from runtime_client.cli.previews import PreviewFolder
 from runtime_client.cli.progress_bars import ProgressBars
 from runtime_client.cli.remake import Remake, check_engines_here, remake_of
@@ -50,7 +51,8 @@ from runtime_client.cli.time_table import (
 )
 from runtime_client.client import Client
 from runtime_client.config import ClientConfig
-from runtime_client.placement import HERE, THERE, placement_of
+from runtime_client.placement import HERE, THERE
+from runtime_client.placement_chooser import configured_placement
 from runtime_client.result import HopAccount, Result
 
 
@@ -90,7 +92,7 @@ def run_foreground(args: GenerateArgs) -> None:
     try:
         client, request, remake = prepared(args)
         with client:
-            refuse_idle_server(client.placement, client.config.server)
+            refuse_idle_server(client.placement, client.config)
             if not args.request_id:
                 warn(client, request)
                 hint(args, client)
@@ -176,12 +178,13 @@ def prepared(args: GenerateArgs) -> tuple[Client, GenerateRequest, Remake | None
         CascadeError: see `Client`.
     """
     if args.source is None:
-        client = Client(args.bundle, args.config)
+        # One picture, and the end: nothing is made ready for a next one.
+        client = Client(args.bundle, replace(args.config, works_ahead=False))
         return client, with_choices(client.bundle.manifest, args.request, args.choices), None
     bundle = open_bundle(args.bundle, args.config.require_signature, runs=())
     remake = remake_of(args.source, read_metadata(args.source), bundle.manifest)
     given = args.config
-    placement = placement_of(bundle.manifest, given.cut, given.placement, given.server)
+    placement = configured_placement(bundle.manifest, given)
     private = placement.at(THERE) if given.server is None else ()
     check_engines_here(remake, (*placement.at(HERE), *private), bundle.manifest)
     config = replace(given, engine=remake.engine, precision=remake.precision)
@@ -234,6 +237,8 @@ def report(
             out.write(render(table, result.bytes_up, result.bytes_down, words) + "\n")
             if args.config.placement is not None:
                 out.write(render_hops(result.hops) + "\n")
+            if result.plan is not None:
+                out.write(render_plan(result.plan) + "\n")
         out.flush()
     except OutputLost as lost:
         # For people the picture is the result and the table a courtesy; for programs the object is.
@@ -264,6 +269,7 @@ def as_object(
         "bytes_up": result.bytes_up,
         "bytes_down": result.bytes_down,
         "hops": [hop_object(hop) for hop in result.hops],
+        "plan": result.plan,
     }
 
 

@@ -105,7 +105,7 @@ def run_many(args: GenerateArgs, wanted: Sequence[Wanted]) -> int:
     told: dict[int, dict[str, Any]] = {}
     codes: dict[int, int] = {}
     with Client(args.bundle, args.config) as client:
-        refuse_idle_server(client.placement, client.config.server)
+        refuse_idle_server(client.placement, client.config)
         asked = with_choices(client.bundle.manifest, args.request, args.choices)
         # Of the options alone, which all have in common: a wrong prompt is its own picture's.
         warn(client, replace(asked, prompt=None if wanted[0].prompt is None else "a picture"))

@@ -104,6 +104,7 @@ def made_by(manifest: Manifest, result: Result) -> dict[str, Any]:
         },
         "fell_back": result.fell_back,
         "versions": versions(result),
+        **({"sent_as": result.sent_as} if result.sent_as else {}),
         "pixels": pixels_digest(result.image),
         "software": f"{SOFTWARE} {__version__}",
     }

@@ -98,6 +98,11 @@ def remake_of(source: Path, metadata: Mapping[str, str], manifest: Manifest) -> 
             f"it began with a picture that it does not hold: ask with {way} and its seed, "
             f"{metadata.get('seed', '')[:20]}"
         )
+    if "sent_as" in metadata:
+        raise refuse(
+            f"a server sent it as {metadata['sent_as'][:20]}, which loses pixels: ask with its "
+            f"prompt and its seed, {metadata.get('seed', '')[:20]}, for the exact ones"
+        )
     missing = [name for name in NEEDED if name not in metadata]
     if missing:
         raise refuse(f"its text lacks {', '.join(missing)}; an older version may have written it")

@@ -84,6 +84,7 @@ class EventDecoder:
         if isinstance(made, Image):
             if result.image is None:
                 raise TransportError(f"the server sent {component.name} without its picture")
+            self._stats.result_bytes[component.name] = len(result.image.data)
             widths, heights = self._sides(component.name, made, result.image)
             image = decode_payload(result.image, widths, heights, what=f"{component.name} picture")
         else:
@@ -123,8 +124,17 @@ class EventDecoder:
         # Of those that came in this call; a resumed one never sees the time of the others.
         names = {component.name for component in self._components[: self._results]}
         seconds = self._stats.finalize(done.seconds, names)
-        packing = dict(self._stats.packing)
-        return Transferred(self._stats.bytes_up, self._stats.bytes_down, seconds, packing)
+        stats = self._stats
+        return Transferred(
+            bytes_up=stats.bytes_up,
+            bytes_down=stats.bytes_down,
+            seconds=seconds,
+            packing=dict(stats.packing),
+            result_bytes=dict(stats.result_bytes),
+            call_bytes=stats.call_bytes,
+            picture_bytes=stats.picture_bytes,
+            first_s=stats.first_s,
+        )
 
 
 def only(size: int) -> range:

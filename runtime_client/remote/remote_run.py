@@ -28,7 +28,7 @@ from cascade.families import cost_of, takes_negative
 from cascade.family import ComponentSpec
 from cascade.precision import Precision
 from cascade.request import GenerateRequest, Handoff
-from runtime_client.config import PictureFormat, is_on_this_machine
+from runtime_client.config import LOSSY_FORMATS, PictureFormat, is_on_this_machine
 from runtime_client.deadline import Deadline
 from runtime_client.remote.call_start import edit_of, new_field, size_of, start_of
 from runtime_client.remote.connection import Connection
@@ -131,6 +131,7 @@ class RemoteRun:
         """Send the call, and decode what comes up to the end."""
         with self._stats.timed_packing(PACK):
             image = self._encoded_image()
+        self._stats.picture_bytes = 0 if image is None else len(image.data)
         handle = self._uploaded_handle()
         start = self._start(None, image)
         inline = None
@@ -158,7 +159,7 @@ class RemoteRun:
             last_stage=components[-1].name,
             options=request.options,
             precisions=self._work.precisions,
-            format=best_format(peer, self._work.connection.picture_format, largest_side(request)),
+            format=best_format(peer, self._wanted_format, largest_side(request)),
             fewest_bytes=self._work.connection.speed.is_slow,
             previews=request.previews,
             preview_every=preview_steps(request, components),
@@ -169,6 +170,12 @@ class RemoteRun:
             edit=edit_of(components, request),
             size=size_of(components, request),
         )
+
+    @property
+    def _wanted_format(self) -> PictureFormat:
+        """How results travel back; without loss where another hop begins with them."""
+        wanted = self._work.connection.picture_format
+        return "auto" if self._work.identity.goes_on and wanted in LOSSY_FORMATS else wanted
 
     def _negative(self) -> ContextReference | None:
         """What the picture is guided away from, where a component here asks for it."""
@@ -318,7 +325,7 @@ def largest_picture(components: Sequence[ComponentSpec], request: GenerateReques
 
 
 def best_format(peer: Peer, wanted: PictureFormat = "auto", longest: int = 0) -> ImageFormat:
-    """The lossless format that costs least on the way to that server.
+    """The format that is wanted, or the lossless one that costs least on the way to that server.
 
     Args:
         peer: the server.
@@ -326,7 +333,7 @@ def best_format(peer: Peer, wanted: PictureFormat = "auto", longest: int = 0) ->
         longest: longest side of a result that is not of the declared size.
     """
     offered = peer.info.image_formats
-    too_long = wanted == "webp" and longest > LONGEST_WEBP
+    too_long = wanted in ("webp", "webp90", "avif") and longest > LONGEST_WEBP
     if wanted != "auto" and wanted in offered and not too_long:
         return wanted
     if is_on_this_machine(peer.address) and "raw" in offered:

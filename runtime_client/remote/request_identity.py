@@ -23,5 +23,7 @@ class RequestIdentity:
     request_id: str = ""
     """Empty makes one per run."""
     on_disconnect: DisconnectPolicy = field(default_factory=DisconnectPolicy)
+    goes_on: bool = False
+    """Whether another hop begins with what this one makes: then no pixel may be lost on the way."""
     is_placed: bool = False
     """Whether its components are placed on that server by name, and not by a cut; for errors."""

@@ -4,6 +4,7 @@ The request keeps its id (an idempotency key), so the server does nothing twice,
 have come are not sent again. Knows a link and messages; not what they mean for a picture.
 """
 
+import time
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
 from contextlib import contextmanager
@@ -194,6 +195,8 @@ class ResumableStream:
         with self._stats.timed_packing(PACK):
             message = encode_generate(call)
         self._stats.bytes_up += len(message)
+        self._stats.call_bytes = len(message)
+        begun = time.perf_counter()
         with self._stats.timed("first"):
             path, data = in_fragments(peer, message)
             self._stream = peer.transport.stream(path, data, timeout_s=self._deadline.remaining_s())
@@ -203,6 +206,7 @@ class ResumableStream:
             first = next(self._stream, None)
         if first is None:
             raise TransportError("the server ended the call without an event")
+        self._stats.first_s = time.perf_counter() - begun
         return first
 
     def _next(self) -> bytes | None:

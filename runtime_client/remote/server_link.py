@@ -6,6 +6,7 @@ by all requests of a client, from any thread. Knows no request and no context th
 
 import random
 import threading
+import time
 from collections.abc import Sequence
 from concurrent.futures import (
     FIRST_COMPLETED,
@@ -28,7 +29,7 @@ from runtime_client.remote.retry import RETRIED, Retrier, RetryBudget, RetryPoli
 from runtime_client.remote.transport import Posted, Security, Transport
 from wire.cancels import decode_cancelled, encode_cancel
 from wire.contexts import PutContextCall, decode_stored_context, encode_put_context
-from wire.server_info import ServerInfo, decode_info, encode_info_request
+from wire.server_info import InfoCall, ServerInfo, decode_info, encode_info_request
 from wire.service import CANCEL, GET_SERVER_INFO, PUT_CONTEXT, WIRE_VERSION
 
 
@@ -163,6 +164,23 @@ class ServerLink:
             handshake = self._handshake
         if handshake is not None and handshake.done() and not handshake.cancelled():
             handshake.result()
+
+    def measured_info(self, call: InfoCall, *, timeout_s: float) -> tuple[ServerInfo, float]:
+        """What the server tells of itself now, and the seconds that the answer took; blocks.
+
+        Args:
+            call: how far question and answer are filled up.
+            timeout_s: for the whole.
+
+        Raises:
+            CascadeError: it did not answer; nothing is tried again.
+        """
+        deadline = Deadline.after(timeout_s)
+        transport, message = self.peer(deadline).transport, encode_info_request(call)
+        begun = time.perf_counter()
+        reply = transport.unary(GET_SERVER_INFO, message, timeout_s=deadline.remaining_s())
+        seconds = time.perf_counter() - begun
+        return decode_info(reply), seconds
 
     def put_context(self, context: ContextF16) -> Uploaded:
         """Upload one context, `[tokens, width]` float16; blocks."""

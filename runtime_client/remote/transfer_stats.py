@@ -29,6 +29,14 @@ class TransferStats:
     """What the components' results said; already passed on with them."""
     packing: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PACKING, 0.0))
     """What `serialise` consists of, see `PACKING`; that of the server is known at the end."""
+    result_bytes: dict[str, int] = field(default_factory=dict)
+    """Of the encoded picture of each component."""
+    call_bytes: int = 0
+    """Of the last call that was sent."""
+    picture_bytes: int = 0
+    """Of the encoded picture in it."""
+    first_s: float = 0.0
+    """From sending it to its first event."""
 
     @contextmanager
     def timed(self, name: str) -> Iterator[None]:

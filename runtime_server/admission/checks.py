@@ -15,6 +15,7 @@ from cascade.boundary import Context, Image, value_of
 from cascade.bundle.manifest import Manifest
 from cascade.bundle.starting_points import StartKind, first_position
 from cascade.codecs.image import ImageFormat, decode_image
+from cascade.codecs.lossy import check_writable
 from cascade.codecs.tensor import PackedTensor, unpack_tensor
 from cascade.cost import Cost
 from cascade.edit import Edit
@@ -146,6 +147,7 @@ class Admission:
         """
         check_request_id(call.request_id)
         self.check_bundle(call.bundle_id)
+        check_writable(call.format, "output.format")
         request = resolved(self._manifest.components, self._request(call), self._default_plans)
         check_presence(call)
         first = self._first(call)
@@ -398,8 +400,14 @@ def read_image(image: EncodedImage, field: str = "image.image") -> ImageU8:
         field: its path, for errors.
 
     Raises:
+        InvalidRequest: of a format that only results have.
         ImageCodecError: too many bytes, damaged, or of another size or format than declared.
     """
+    if image.format in ("webp90", "avif"):
+        raise InvalidRequest(
+            f"image.image.format: expected raw, png, webp or jpeg, got {image.format}",
+            field="image.image.format",
+        )
     noise_bytes = int(3 * image.width * image.height * NOISE_AS_PNG)
     limit = max(MAX_ENCODED_IMAGE_BYTES, noise_bytes)
     if image.format != "raw" and len(image.data) > limit:

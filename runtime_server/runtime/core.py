@@ -15,7 +15,7 @@ from cascade.boundary import Image
 from cascade.bundle.bundle import Bundle, open_bundle
 from cascade.bundle.manifest import Manifest
 from cascade.bundle.wire_limits import check_wire_limits
-from cascade.codecs.image import load_codecs
+from cascade.codecs.image import load_codecs, writable_formats
 from cascade.errors import CascadeError
 from cascade.families import cost_of, family_of
 from cascade.family import ComponentSpec, StartCheck
@@ -199,6 +199,7 @@ def idle_info(
         bundle_name=manifest.name,
         components=tuple(idle_component(at, manifest.components[at], plan) for at in hosted),
         limits=server_limits.limits_of(config, manifest),
+        image_formats=writable_formats(),
     )
 
 

@@ -283,6 +283,7 @@ ATTACKS = [
     imaged("huge-size", BAD, "image.image", width=2**32 - 1, height=2**32 - 1, data=GOOD_PNG),
     imaged("format-unspecified", BAD, "image.image.format", format=0, data=GOOD_PNG),
     imaged("format-unknown", BAD, "image.image.format", format=9, data=GOOD_PNG),
+    imaged("format-of-results", BAD, "image.image.format", format=pb.IMAGE_FORMAT_AVIF),
     imaged("no-data", BAD_IMAGE, "image.image.data"),
     imaged("truncated-png", BAD_IMAGE, "image.image.data", data=GOOD_PNG[:-30]),
     imaged("other-format", BAD_IMAGE, "image.image.data", data=encode_image(PICTURE, "webp")),

@@ -12,6 +12,7 @@ from bench.flags import config_of, link_of, plan_of
 from cascade.bundle.bundle import Bundle
 from cascade.commands.cli import build_parser, main
 from cascade.errors import InvalidRequest
+from runtime_client.wish import Wish
 from tests.support.tiny_bundle import write_tiny_bundle
 
 ROOT = Path(__file__).parents[2]
@@ -161,17 +162,29 @@ def test_flags_become_a_client() -> None:
     there = ["--server", "localhost:1", "--tls"]
     words = ["--token", "t" * 40, "--token-over-plaintext", "--require-signature", "key.pub"]
     words += ["--timeout", "9", "--wait", "2", "--threads", "3", "--engine", "ort"]
-    config = config_of(parsed(*there, *words, "--precision", "fp32"), 3)
+    config = config_of(parsed(*there, *words, "--precision", "fp32", "--cut", "3"))
     assert (config.cut, config.server, config.tls) == (3, "localhost:1", True)
     assert (config.token, config.token_over_plaintext) == ("t" * 40, True)
     assert (config.timeout_s, config.wait_s, config.threads) == (9, 2, 3)
     assert (config.engine, config.precision) == ("ort", "fp32")
     assert config.require_signature == Path("key.pub")
-    assert config_of(parsed(*there, "--token-file", "t"), 2).token_file == Path("t")
+    assert config_of(parsed(*there, "--token-file", "t")).token_file == Path("t")
     for flag in ("--ca", "--client-cert", "--client-key"):
         args = parsed(*there, flag, "/missing")
         with pytest.raises(InvalidRequest):
-            config_of(args, 2)
+            config_of(args)
+
+
+def test_flags_place_the_client() -> None:
+    """A cut, names, or a wish."""
+    assert config_of(parsed()).cut == 2
+    assert config_of(parsed("--here", "base")).placed == {"base": "here", "*": "there"}
+    assert config_of(parsed("--there", "base=a:1")).placed == {"base": "a:1", "*": "here"}
+    assert config_of(parsed("--placement", "*=here")).placed == {"*": "here"}
+    auto = config_of(parsed("--cut", "auto", "--within", "2s", "--words-stay-here"))
+    assert (auto.is_auto, auto.wish) == (True, Wish(within_s=2.0, words_stay_here=True))
+    for flag, least in (("--least-bytes", "bytes"), ("--least-energy", "energy")):
+        assert config_of(parsed("--placement", "auto", flag)).wish.least == least
 
 
 @pytest.mark.parametrize(

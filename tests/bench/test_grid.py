@@ -139,8 +139,9 @@ def test_flags_become_axes() -> None:
     words = ["bench", "grid", "-o", "x.json", "--cuts", "1", "--rtts", "80ms", "--seconds", "9"]
     words += ["--rates", "10Mbit/s:1Mbit/s", "--loads", "80", "--loaded-links", "0,1Mbit/s"]
     words += ["--loaded-cuts", "3", "--requests", "5", "--loaded-requests", "6"]
+    words += ["--placements", "base=here,*=there"]
     axes = axes_of_flags(build_parser(["bench"]).parse_args(words), 4)
-    assert axes.cuts == (1,)
+    assert axes.cuts == (1, "base=here,*=there")
     assert axes.links == (LinkShape(rtt_s=0.08, down_bit_s=1e7, up_bit_s=1e6),)
     assert (axes.loads, axes.loaded_cuts) == ((0.8,), (3,))
     assert axes.loaded == (LinkShape(down_bit_s=1e6, up_bit_s=1e6),)
@@ -148,8 +149,12 @@ def test_flags_become_axes() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [("--cuts", "9"), ("--loads", "0"), ("--rtts", "5"), ("--requests", "0")]
-)
+    "wrong",
+    [
+        ("--cuts", "9"), ("--placements", "base"), ("--loads", "0"), ("--rtts", "5"),
+        ("--requests", "0"),
+    ],
+)  # fmt: skip
 def test_wrong_axes_are_refused(wrong: tuple[str, str]) -> None:
     """Before anything is opened."""
     args = build_parser(["bench"]).parse_args(["bench", "grid", "-o", "x.json", *wrong])

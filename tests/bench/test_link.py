@@ -10,8 +10,9 @@ import pytest
 from bench.link.child import LinkChild
 from bench.link.direction import SEGMENT_BYTES, LinkDirection
 from bench.link.proxy import LinkProxy
-from bench.link.shape import LinkShape, parse_duration, parse_rate, parse_stalls
+from bench.link.shape import LinkShape, parse_stalls
 from cascade.errors import InvalidRequest
+from cascade.quantities import parse_duration, parse_rate
 
 MBIT = 1e6
 

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from cascade.bundle.bundle import Bundle
+from cascade.codecs.image import decode_image, encode_image
 from cascade.diffusion.request_options import DiffusionOptions
 from cascade.events import Accepted, Event, Preview, Progress, StageFinished, Transferred
 from cascade.request import GenerateRequest
 from runtime_client.client import Client
-from runtime_client.config import ClientConfig
+from runtime_client.config import ClientConfig, PictureFormat
 from tests.congruence.children import LocalAnswers
 
 CUTS = range(5)
@@ -59,6 +60,28 @@ def test_the_format_of_pictures_changes_bytes_and_no_picture(
         assert sum(result.packing.values()) == pytest.approx(result.seconds["serialise"])
     assert taken["webp"] != taken["raw"]
     assert abs(taken["auto"] - taken["raw"]) < 100
+
+
+@pytest.mark.parametrize("name", ["webp90", "jpeg", "avif"])
+def test_a_format_that_loses_is_near_the_picture_and_says_so(
+    bundle: Bundle, answers: LocalAnswers, tcp_server: str, name: PictureFormat
+) -> None:
+    """The very bytes of that format; what another hop begins with is sent without loss."""
+    request = REQUESTS[0]
+    right = answers.images(request)
+    lossy = ClientConfig(server=tcp_server, cut=2, threads=1, picture_format=name)
+    with Client(bundle, lossy) as client:
+        result = client.run(request)
+    data = encode_image(right["sr32"], name)
+    assert np.array_equal(result.image, decode_image(data, name, (32, 32), field="image"))
+    assert not np.array_equal(result.image, right["sr32"])
+    assert result.sent_as == name
+    places = {"*": "there", "sr32": "here"}
+    hops = ClientConfig(server=tcp_server, placement=places, threads=1, picture_format=name)
+    with Client(bundle, hops) as client:
+        result = client.run(request)
+    check_same(right, dict(result.images))
+    assert result.sent_as == ""
 
 
 def test_a_private_server_makes_the_same_picture(bundle: Bundle, answers: LocalAnswers) -> None:

@@ -1,24 +1,26 @@
-"""A diffusion base with an upscaler of pixels by groups behind it: one bundle of two families."""
+"""A diffusion base with an upscaler of pixels by groups behind it, described for one bundle.
+
+Their graphs are exported and proven by the tests of each family; how such a bundle draws is in
+`tests/congruence/test_mixed_bundle.py`.
+"""
 
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
 
-from cascade.bundle.bundle import Bundle, open_bundle
 from cascade.commands.cli import main
-from cascade.pixels.guess import cell_sums
-from cascade.types import Array
+from cascade.errors import InvalidRequest
 from export.adapters import pixel_cascade
-from runtime_client.client import Client
-from stages.pixel_presets import AVERAGED
+from export.adapters.pixel_cascade import PixelSource, describe_pixels
+from export.adapters.reference_cascade import CONTEXT_WIDTH
+from export.description import PixelStageDescription, StageDescription
+from stages.pixel_presets import AVERAGED, PX128, PX256
+from stages.reference import BASE
 from stages.training.checkpoint import save_checkpoint
-from stages.training.words import save_table
-from tests.export.test_pixel_export import VOCABULARY, weights
+from tests.export.test_pixel_export import weights
 from tests.support.tiny_pixels import TINY_SECOND
-from tests.support.tiny_training import FACTS, SELF_BASE, WIDTH, stirred, tiny_dataset
+from tests.support.tiny_training import FACTS, SELF_BASE, stirred, tiny_dataset
 
 UPSCALER = replace(
     TINY_SECOND,
@@ -31,53 +33,45 @@ UPSCALER = replace(
     positions=False,
 )
 """From means of 32 pixels, which it keeps; it knows no text."""
+PRESETS = {"base": replace(SELF_BASE, unet=replace(SELF_BASE.unet, context_width=CONTEXT_WIDTH))}
 
 
-@pytest.fixture(scope="module")
-def mixed(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """The bundle that the command writes of two checkpoints and a word table."""
-    folder = tmp_path_factory.mktemp("mixed")
-    checkpoints, out = folder / "checkpoints", folder / "tiny-mixed"
-    save_checkpoint(checkpoints / "base", {"ema": stirred(SELF_BASE.unet).state_dict()}, FACTS)
-    save_checkpoint(checkpoints / UPSCALER.name, {"ema": weights(UPSCALER)}, FACTS)
-    generator = torch.Generator().manual_seed(0)
-    rows = torch.randint(-127, 128, (VOCABULARY, WIDTH), generator=generator)
-    save_table(checkpoints, rows.to(torch.int8))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pixel_cascade, "PIXEL_PRESETS", {UPSCALER.name: UPSCALER})
-        patch.setattr(pixel_cascade, "PRESETS", {"base": SELF_BASE})
-        patch.setattr(pixel_cascade, "WORDS", WIDTH)
-        patch.setattr(pixel_cascade, "PROMPTS", pixel_cascade.PROMPTS[:1])
-        patch.setattr(pixel_cascade, "open_dataset", lambda _: tiny_dataset())
-        patch.setattr(pixel_cascade, "open_captioned", lambda *_: tiny_dataset(size=256))
-        command = ["export", "--stages", "base", "px64", "--checkpoints", str(checkpoints)]
-        assert main([*command, "--storage", "float16", "--out", str(out)]) == 0
-    return open_bundle(out)
+def test_both_families_are_described_with_the_text_encoder_of_the_base(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each stage as its own family has it; the upscaler reads no text, so one encoder does."""
+    monkeypatch.setattr(pixel_cascade, "PIXEL_PRESETS", {UPSCALER.name: UPSCALER})
+    monkeypatch.setattr(pixel_cascade, "PRESETS", PRESETS)
+    data = tiny_dataset(width=CONTEXT_WIDTH)
+    monkeypatch.setattr(pixel_cascade, "open_dataset", lambda _: data)
+    monkeypatch.setattr(pixel_cascade, "open_captioned", lambda *_: tiny_dataset(size=256))
+    base = stirred(PRESETS["base"].unet).state_dict()
+    save_checkpoint(tmp_path / "student", {"ema": base}, FACTS)
+    save_checkpoint(tmp_path / UPSCALER.name, {"ema": weights(UPSCALER)}, FACTS)
+    source = PixelSource(
+        stages=("base", "px64"),
+        checkpoints=tmp_path,
+        data_file=tmp_path,
+        networks={"base": "student"},
+    )
+    described = describe_pixels(source)
+    first, second = described.stages
+    assert isinstance(first, StageDescription)
+    assert isinstance(second, PixelStageDescription)
+    assert (first.output_resolution, second.input_resolution) == (32, 32)
+    assert not second.uses_context
+    assert described.text_encoder is not None
+    assert described.text_encoder.context_width == CONTEXT_WIDTH
 
 
-def pictures(bundle: Bundle, cut: int, seed: int) -> dict[str, Array]:
-    """Every stage's picture, so many components in this process."""
-    with Client(bundle, cut=cut, threads=1, precision="fp32") as client:
-        return dict(client.generate("a red circle", seed=seed).images)
-
-
-def test_both_families_are_in_one_bundle(mixed: Bundle) -> None:
-    """Text, then a diffusion stage, then a stage of pixels, each with its own entry."""
-    families = [spec.family for spec in mixed.manifest.components]
-    assert families == ["text_encoder", "diffusion", "pixels"]
-
-
-def test_every_cut_makes_the_same_picture(mixed: Bundle) -> None:
-    """With none, one, two or three components on the client; means of the base stay."""
-    here = pictures(mixed, 3, seed=5)
-    assert here["px64"].shape == (64, 64, 3)
-    assert ((cell_sums(here["px64"][None], 2) + 2) // 4 == here["base"]).all()
-    assert (pictures(mixed, 3, seed=6)["px64"] != here["px64"]).any()
-    for cut in (0, 1, 2):
-        there = pictures(mixed, cut, seed=5)
-        for name, image in there.items():
-            np.testing.assert_array_equal(image, here[name], err_msg=f"{name}, cut {cut}")
-        assert "px64" in there
+def test_the_upscalers_fit_behind_both_bases() -> None:
+    """From 64 pixels to 256; behind the first stages of text they would read two encoders."""
+    chain = pixel_cascade.chain_of(("base", "px128", "px256"))
+    assert chain == [BASE, PX128, PX256]
+    assert pixel_cascade.chain_of(("px64", "px128"))[-1] is PX128
+    assert {pixel_cascade.context_width(preset) for preset in chain} == {CONTEXT_WIDTH, 0}
+    with pytest.raises(InvalidRequest, match="base starts from a picture of None"):
+        pixel_cascade.chain_of(("px64", "base"))
 
 
 def test_a_student_is_named_for_the_diffusion_stage_alone(

@@ -22,7 +22,10 @@ RUN: Mapping[str, tuple[str, ...]] = {
     ),
     RECORD: ("output", "bundle", "quiet"),
     CLI + "test_the_hops_are_those_of_the_work_and_add_up": ("write",),
-    CLI + "test_wrong_flags_fail_in_one_line": ("cut",),
+    CLI + "test_flags_place_the_client": (
+        "cut", "here", "there", "placement", "within", "least-bytes", "least-energy",
+        "words-stay-here",
+    ),
     "tests/bench/test_workload.py::test_a_file_may_say_the_seeds": ("prompts",),
     "tests/bench/test_workload.py::test_the_built_in_prompts_never_repeat_a_picture": ("seed",),
 }  # fmt: skip
@@ -30,8 +33,8 @@ RUN: Mapping[str, tuple[str, ...]] = {
 
 AXES = "tests/bench/test_grid.py::test_flags_become_axes"
 SWEPT = (
-    "cuts", "rtts", "rates", "loads", "loaded-links", "loaded-cuts", "requests", "loaded-requests",
-    "seconds",
+    "cuts", "placements", "rtts", "rates", "loads", "loaded-links", "loaded-cuts", "requests",
+    "loaded-requests", "seconds",
 )  # fmt: skip
 COMPARED = "tests/bench/test_compare.py::test_the_command_pairs_what_both_have_finished"
 REPORTED = "tests/bench/test_grid.py::test_the_report_is_one_file"

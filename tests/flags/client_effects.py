@@ -439,6 +439,8 @@ EFFECTS: Mapping[str, Effect] = {
     "generate --json": as_json,
     "generate --quiet": quiet("generate"),
     "generate --from": again,
+    "generate --format": "tests/congruence/test_cuts.py::"
+    "test_a_format_that_loses_is_near_the_picture_and_says_so",
     "generate --linger": linger,
     "generate --detach": detach,
     **connection("generate"),

@@ -48,6 +48,7 @@ EDITS = "tests/congruence/test_edits.py::test_the_command_line_asks_as_python_do
 KEPT = "tests/congruence/test_kept_pictures.py::test_the_command_line_asks_as_python_does"
 DOCTOR = "tests/runtime_client/test_doctor.py::"
 
+PLAN = "tests/runtime_client/test_plan_cli.py::"
 PULL = "tests/runtime_client/test_bundle_pull.py::"
 GATE = PULL + "test_the_gate_is_that_of_every_call"
 SIDES = PULL + "test_every_way_to_choose_takes_the_same_files"
@@ -104,6 +105,46 @@ ELSEWHERE: Mapping[str, str] = {
     "generate --label": "tests/congruence/test_third_family.py::test_the_command_line_begins_with_a_label",
     "generate --picture": "tests/congruence/test_wordless.py::test_the_command_line_begins_with_a_picture",
     "generate --first-stage": "tests/congruence/test_wordless.py::test_the_command_line_begins_with_a_picture",
+    **{
+        f"generate --{name}": PLAN + "test_generate_explains_its_choice"
+        for name in ("within", "least-bytes", "least-energy", "words-stay-here")
+    },
+    **{
+        f"plan {name}": PLAN + test
+        for test, names in {
+            "test_a_plan_says_what_each_placement_would_take": (
+                "prompt",
+                "--bundle",
+                "--server",
+                "--json",
+                "--least-bytes",
+                "--cuts-only",
+            ),
+            "test_what_if": ("--what-if", "--words-stay-here"),
+            "test_a_plan_follows_the_request": (
+                "--set",
+                "--last-stage",
+                "--within",
+                "--least-energy",
+                "--engine",
+                "--precision",
+                "--threads",
+            ),
+            "test_the_connection_is_that_of_generate": (
+                "--tls",
+                "--ca",
+                "--client-cert",
+                "--client-key",
+                "--token",
+                "--token-file",
+                "--token-over-plaintext",
+                "--timeout",
+                "--wait",
+                "--require-signature",
+            ),
+        }.items()
+        for name in names
+    },
     "upscale --wait": WAITING,
     **{f"generate --{name}": EDITS for name in ("edit", "strength", "mask", "resample", "size")},
     **{f"upscale --{name}": KEPT for name in ("kept", "kept-stage", "kept-size")},

@@ -15,7 +15,8 @@ MEANINGS = {
     "CASCADE_HINTS": ("read", "`off`: no hint about an unused card or unmeasured engines"),
     "CASCADE_TOKEN": ("read", "bearer token of commands that take `--server`"),
     "XDG_CACHE_HOME": ("read", "absolute folder of the caches; `edge-cascade` below it holds "
-                       "measurements of `cascade tune` and built engines. Default: `~/.cache`"),
+                       "measurements of `cascade tune` and of links, and built engines. "
+                       "Default: `~/.cache`"),
     "TMPDIR": ("read", "first folder tried for the socket of a private server"),
     "XDG_RUNTIME_DIR": ("read", "second folder tried for that socket"),
     "NO_COLOR": ("read", "set to anything: `cascade doctor` prints without colours"),

@@ -39,6 +39,7 @@ FACE = {
     "Unauthenticated",
     "UnknownRequest",
     "VersionMismatch",
+    "Wish",
 }
 
 RUN = """

@@ -336,3 +336,17 @@ def test_a_picture_of_somebody_else_is_no_picture_of_ours(
         Image.new("RGB", (8, 8)).save(source, **({} if kept is None else {"exif": kept}))
         error = refusal(capsys, bundle, "--from", str(source), "-o", str(tmp_path / "b.png"))
         assert "no word of edge-cascade in it" in error
+
+
+def test_a_picture_that_a_server_sent_with_loss_says_so_and_is_not_made_again(
+    bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its pixels are those of an encoder; the refusal names the seed that has the exact ones."""
+    with running(bundle) as server:
+        flags = ("--server", server.address, "--format", "webp90", "--seed", "7")
+        make(bundle, tmp_path / "a.png", PROMPT, *flags, cut=2)
+    assert read_metadata(tmp_path / "a.png")["sent_as"] == "webp90"
+    again = ("--from", str(tmp_path / "a.png"), "-o", str(tmp_path / "b.png"))
+    said = refusal(capsys, bundle, *again)
+    assert "sent it as webp90" in said
+    assert "its seed, 7" in said

@@ -143,6 +143,8 @@ def test_a_stream_says_what_happens_in_order(caller: Caller, bundle: Bundle) -> 
         (pb.IMAGE_FORMAT_WEBP, b"RIFF"),
         (pb.IMAGE_FORMAT_JPEG, b"\xff\xd8"),
         (pb.IMAGE_FORMAT_RAW, b""),
+        (pb.IMAGE_FORMAT_WEBP90, b"RIFF"),
+        (pb.IMAGE_FORMAT_AVIF, b"\0\0\0"),
     ],
 )
 def test_pictures_come_in_the_format_asked_for(
@@ -156,7 +158,7 @@ def test_pictures_come_in_the_format_asked_for(
     image = results_of(caller.generate(message))["base"].image
     assert image.data.startswith(magic)
     assert (image.width, image.height) == (8, 8)
-    if format_ != pb.IMAGE_FORMAT_JPEG:
+    if format_ <= pb.IMAGE_FORMAT_WEBP:
         assert np.array_equal(pixels(image), pixels(plain["base"].image))
 
 
@@ -194,7 +196,7 @@ def test_server_info_tells_components_limits_and_speed(caller: Caller, bundle: B
     ]
     assert all(c.milliseconds_per_step > 0 for c in info.components)
     assert info.limits.max_queued_per_stage == 16
-    assert len(info.image_formats) == 4
+    assert len(info.image_formats) == 6
 
 
 def test_a_server_with_a_cut_hosts_only_the_rest(

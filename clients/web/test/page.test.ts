@@ -5,6 +5,7 @@ import { createHash } from "node:crypto";
 import { existsSync, mkdirSync } from "node:fs";
 import { after, before, test } from "node:test";
 import { type Browser, type BrowserContext, chromium, type Page } from "playwright-core";
+import { FLAGS } from "./chromium.js";
 import { type Link, openLink } from "./link.js";
 import { pythonPictures } from "./reference.js";
 import { serve, type Served } from "./served.js";
@@ -12,8 +13,6 @@ import { serve, type Served } from "./served.js";
 const CHROMIUM = process.env.CHROMIUM ?? "/usr/bin/chromium";
 const SHOTS = "build/screenshots";
 const PATIENCE_MS = 180_000;
-// Without these Chromium asks hosts of its maker at every start.
-const FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"];
 const skip = existsSync(CHROMIUM) ? false : `no browser at ${CHROMIUM}: set CHROMIUM`;
 
 let served: Served;

@@ -1,0 +1,1 @@
+"""Planning: where components run so that a picture comes soonest, or as its caller wishes."""

@@ -1,0 +1,69 @@
+"""Which of some predicted placements fits a wish best.
+
+Functions of values. Knows predictions; not how they come about.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cascade.errors import InvalidRequest
+from runtime_client.planning.cost_model import ComponentFacts, Places, PredictedRun
+from runtime_client.wish import Objective, Wish
+
+MARGIN = 0.9
+"""A predicted time is within a limit up to this share of it: the next request may be slower."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ChosenRun:
+    """The placement that fits a wish best."""
+
+    run: PredictedRun
+    met: bool
+    """Whether it is within the limit of time."""
+
+
+def choose(runs: Sequence[PredictedRun], wish: Wish) -> ChosenRun:
+    """The best of some predicted runs; of equal ones the first.
+
+    Args:
+        runs: at least one; `placements` lists those with more components here first.
+        wish: what to optimise. Where nothing is within its limit of time, the fastest is taken.
+
+    Raises:
+        InvalidRequest: there is no run to choose from.
+    """
+    if not runs:
+        raise InvalidRequest(
+            "placement: no placement fits: neither side alone nor both together can run every "
+            "component as wished",
+            field="placement",
+        )
+    limit_s = wish.within_s
+    if limit_s is None:
+        return ChosenRun(run=min(runs, key=WishOrder(wish.objective)), met=True)
+    in_time = [run for run in runs if run.seconds <= MARGIN * limit_s]
+    if not in_time:
+        return ChosenRun(run=min(runs, key=WishOrder("time")), met=False)
+    return ChosenRun(run=min(in_time, key=WishOrder(wish.objective)), met=True)
+
+
+@dataclass(frozen=True, slots=True)
+class WishOrder:
+    """A key for `min`; what is equal in the objective is compared by time, bytes and calls."""
+
+    objective: Objective
+
+    def __call__(self, run: PredictedRun) -> tuple[float, ...]:
+        """Of one run."""
+        rest = (run.seconds, run.bytes, run.calls)
+        if self.objective == "bytes":
+            return (run.bytes, *rest)
+        return (run.here_s, *rest) if self.objective == "energy" else rest
+
+
+def allows(wish: Wish, components: Sequence[ComponentFacts], places: Places) -> bool:
+    """Whether a placement keeps the words here, if they must stay."""
+    if not wish.words_stay_here:
+        return True
+    return all(here for c, here in zip(components, places, strict=True) if c.takes_words)

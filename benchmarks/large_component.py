@@ -162,7 +162,7 @@ def in_blocks(folder: Path, megabytes: float, precision: Precision) -> dict[str,
 
 
 def device(folder: Path, megabytes: float) -> dict[str, float]:
-    """What a client at cut 0 holds on disk of a bundle with this encoder."""
+    """What a client at cut 0 holds on disk of a bundle with this encoder; the last part."""
     whole, held = folder / "bundle", folder / "device"
     write_bundle_with(folder, whole)
     command = [sys.executable, "-m", "cascade", "bundle", "copy", str(whole), str(held)]
@@ -195,7 +195,8 @@ def write_bundle_with(folder: Path, whole: Path) -> None:
     (whole / "manifest.json").write_text(write_manifest(manifest))
     for name in entries:
         own = name in (WEIGHTS, GRAPH)
-        (whole / name).hardlink_to(folder / name) if own else shutil.copy(REFERENCE / name, whole)
+        # Moved: a file of a bundle has no second name, and gigabytes are not copied.
+        shutil.move(folder / name, whole) if own else shutil.copy(REFERENCE / name, whole)
 
 
 def inside(folder: Path, megabytes: float) -> dict[str, float]:
@@ -251,10 +252,10 @@ def measure(megabytes: float, *, blocks: bool = False) -> dict[str, dict[str, fl
         size = found["export"]["megabytes"]
         for part in ("int8-block", "int4-block") if blocks else ():
             found[part] = in_child(part, folder, size)
-        found["device"] = in_child("device", folder, size)
         found["beside"] = in_child("beside", folder, size)
         if size * 1.01e6 < MAX_MESSAGE_BYTES:
             found["inside"] = in_child("inside", folder, size)
+        found["device"] = in_child("device", folder, size)
     return found
 
 

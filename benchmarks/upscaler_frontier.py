@@ -125,7 +125,7 @@ def graph_of(network: nn.Module) -> bytes:
     """The network exported and simplified, float32."""
     model = export_graph(network, graph_inputs(SR1024), graph_outputs(SR1024))
     optimize(model)
-    return model.SerializeToString()
+    return bytes(model.SerializeToString())
 
 
 def processor_ms(engine: Engine, inputs: Inputs) -> float:

@@ -26,7 +26,7 @@ PIP    := -m pip install --quiet --disable-pip-version-check --no-compile -c con
 # An environment may forbid to store what is compiled; then each of the processes that tests start would do it anew.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test check environments types rules wheels docs networks large grid soak protos pictures web web-test clean
+.PHONY: demo test check environments types rules wheels docs networks large grid soak protos pictures web web-test web-measure clean
 
 demo: $(VENV)/.runtime
 	$(VENV)/bin/cascade generate "$(PROMPT)" -o demo.png
@@ -83,12 +83,12 @@ large: $(VENV)/.dev
 
 # Every cut and the chosen one over every link and load; interrupted, it goes on with the cells that
 # are missing. The report and its data go to build/grid: look at them, then copy both to docs/bench.
-grid: environments
+grid: $(VENV)/.dev
 	@echo "grid: about 50 minutes on two idle cores, most of them at 1 Mbit/s"
 	mkdir -p build/grid
-	$(LIGHT)/bin/python -m cascade bench grid --bundle bundles/emoji-1 -o build/grid/emoji-1.json --cuts 0 1 2 3 4 auto --loads 50 80 95 120
-	$(LIGHT)/bin/python -m cascade bench report build/grid/emoji-1.json -o build/grid/emoji-1.html
-	$(LIGHT)/bin/python -m benchmarks.placement_choice --grid build/grid/emoji-1.json
+	$(VENV)/bin/python -m cascade bench grid --bundle bundles/emoji-1 -o build/grid/emoji-1.json --cuts 0 1 2 3 4 auto --loads 50 80 95 120
+	$(VENV)/bin/python -m cascade bench report build/grid/emoji-1.json -o build/grid/emoji-1.html
+	$(VENV)/bin/python -m benchmarks.placement_choice --grid build/grid/emoji-1.json
 
 # One after another, on a machine that does nothing else; figures and plots go to build/soak.
 soak: $(VENV)/.dev
@@ -119,11 +119,15 @@ $(WEB)/node_modules/.installed: $(WEB)/package.json $(WEB)/package-lock.json
 	touch $@
 
 web: $(VENV)/web/.runtime $(WEB)/node_modules/.installed
-	cd $(WEB) && PYTHON=$(CURDIR)/$(VENV)/web/bin/python npm run --silent build
+	cd $(WEB) && PYTHON=$(abspath $(VENV)/web/bin/python) npm run --silent build
+
+# Figures of the page: bytes, milliseconds, memory; on a machine that does nothing else.
+web-measure: web
+	cd $(WEB) && PYTHON=$(abspath $(VENV)/web/bin/python) npm run --silent measure
 
 web-test: web
 	$(VENV)/web/bin/python -m tests.web_errors --check
-	cd $(WEB) && npm run --silent types && PYTHON=$(CURDIR)/$(VENV)/web/bin/python npm run --silent test
+	cd $(WEB) && npm run --silent types && PYTHON=$(abspath $(VENV)/web/bin/python) npm run --silent test
 
 # The sheet of docs/pictures, drawn by the bundle in the checkout.
 pictures: $(VENV)/.runtime

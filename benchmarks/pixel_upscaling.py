@@ -4,8 +4,8 @@
 
 Held-out pictures averaged to 64 pixels, then enlarged: to 128 by px128, to 256 by px128 and px256,
 by sr256 of a bundle (lowest augmentation, the true picture's caption) and by Lanczos. Means of PSNR
-and SSIM against the truth, sharpness as a share of the truth's, and how often the enlarged picture
-averages to what it was made of, to the last level. Pixel stages run as they are exported, in torch.
+and SSIM against the truth, and sharpness as a share of the truth's. Pixel stages run as they are
+exported, in torch.
 """
 
 import argparse
@@ -34,7 +34,7 @@ from stages.pixel_presets import PIXEL_PRESETS
 
 LOW = 64
 SIZES = {"px128": 128, "px256": 256}
-MEASURES = ("psnr_db", "ssim", "sharpness", "means_kept")
+MEASURES = ("psnr_db", "ssim", "sharpness")
 
 
 def walkers_of(checkpoints: Path) -> list[Walker]:
@@ -80,9 +80,8 @@ def measured(
         }
         for (way, size), picture in found.items():
             truth = true_picture(data, index, size)
-            kept = float((box_average(picture, size // LOW) == low).all())
             share = sharpness(picture) / sharpness(truth)
-            scores[way, size].append((psnr_db(picture, truth), ssim(picture, truth), share, kept))
+            scores[way, size].append((psnr_db(picture, truth), ssim(picture, truth), share))
     names = ("psnr_db", "ssim", "sharpness", "means_kept")
     return [
         {"way": way, "size": size, "pictures": len(rows)}

@@ -36,7 +36,7 @@ SEEDS, SEEDS_OF = 8, "a panda, fluent style"
 WEIGHTS, WEIGHTS_OF = (1.0, 1.5, 2.0, 2.5, 3.0), "a red apple, noto style"
 CROPS, CROP = (0, 13, 16, 28, 33), 320
 """Prompts by number of which a piece from the middle is shown in full size."""
-WEBP_QUALITY = 90
+WEBP_QUALITY = 72
 """A tenth of the bytes of PNG; the pictures themselves are drawn again by one command."""
 Say = Callable[[str], None]
 

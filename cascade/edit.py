@@ -214,6 +214,10 @@ def area_sums(planes: NDArray[np.uint8], size: Size) -> NDArray[np.int64]:
 def line_sums(lines: NDArray[np.int64], count: int) -> NDArray[np.int64]:
     """`area_sums` along the first axis: `[n, ...]` to `[count, ...]`, each a mean times `n`."""
     length = len(lines)
+    if length % count == 0:
+        whole_lines = lines.reshape(count, length // count, *lines.shape[1:])
+        summed: NDArray[np.int64] = whole_lines.sum(axis=1) * count
+        return summed
     # In units of 1/count of a line: every border between two areas is a whole number.
     borders = np.arange(count + 1) * length
     whole, rest = borders // count, borders % count

@@ -46,6 +46,19 @@ class Stage(Protocol):
 
 
 @runtime_checkable
+class PreparedStage(Protocol):
+    """A stage that can do some of its work before it has its start."""
+
+    def prepare(self, request: GenerateRequest) -> None:
+        """Begin with what follows from the request alone, in the background; returns at once.
+
+        Args:
+            request: one that will run here, its options resolved.
+        """
+        ...
+
+
+@runtime_checkable
 class EngineStage(Stage, Protocol):
     """A stage that runs engines on this machine, one for each of its component's graphs."""
 

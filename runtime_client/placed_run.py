@@ -287,8 +287,10 @@ class PlacedRun:
     def _stages(self, request: GenerateRequest, *, detach: bool) -> list[Stage]:
         """The list that makes what is left: stages here, and a remote one for each other hop."""
         hops = self._left()
-        # The servers first: they load while the stages here do.
+        # The servers first, then the stages here, on a thread: both load while the code for
+        # connections does.
         self._remote = []
+        self._begin_loading(hops)
         remote = {
             hop.positions.start: self._remote_stage(hop, request, detach=detach)
             for hop in hops
@@ -304,6 +306,17 @@ class PlacedRun:
                 if self._address(hop) != PRIVATE:
                     stage.require_fit()
         return stages
+
+    def _begin_loading(self, hops: list[Hop]) -> None:
+        """Start what takes long and needs no connection."""
+        begun, resources = time.perf_counter(), self._parts.resources
+        places = [hop.place for hop in hops if not hop.is_here]
+        for place in places:
+            resources.start(place)
+        here = [at for hop in hops if hop.is_here for at in hop.positions]
+        if places and here:
+            resources.open_beside(here)
+        self._collected.seconds["load"] += time.perf_counter() - begun
 
     def _remote_stage(self, hop: Hop, request: GenerateRequest, *, detach: bool) -> Stage:
         """The components of a hop as a stage on its server."""

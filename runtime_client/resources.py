@@ -5,12 +5,13 @@ Each is made on first use and shared by all requests, from any thread. What only
 server loads meanwhile.
 """
 
+import contextlib
 import threading
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from cascade.bundle.bundle import Bundle
-from cascade.errors import Cancelled
+from cascade.errors import Cancelled, CascadeError
 from cascade.stage import Stage
 from cascade.tuning.plan import EnginePlan, plan_here
 from runtime_client.config import ClientConfig
@@ -51,14 +52,36 @@ class ClientResources:
 
     def local_stages(self, positions: Sequence[int], deadline: Deadline) -> list[Stage]:
         """Components as stages on this machine, for one request."""
+        local = self._local_stages()
+        local.open(positions)
+        return [local.at(position, deadline) for position in positions]
+
+    def open_beside(self, positions: Sequence[int]) -> None:
+        """Open stages here on a thread of its own, so that other loading goes on; returns at once.
+
+        What is wrong with them shows when they are needed.
+        """
+
+        def open_them() -> None:
+            with contextlib.suppress(CascadeError):
+                self._local_stages().open(positions)
+
+        threading.Thread(target=open_them, name="open here", daemon=True).start()
+
+    def _local_stages(self) -> "LocalStages":
+        """The stages here, none of which need be open."""
         from runtime_client.local.local_stages import LocalStages  # noqa: PLC0415
 
         with self._lock:
             self._refuse_when_closed()
             if self._local is None:
                 self._local = LocalStages(self._bundle, self._config.engine_options)
-            local = self._local
-        return [local.at(position, deadline) for position in positions]
+            return self._local
+
+    def start(self, place: str) -> None:
+        """Start the private server, where one is meant; it loads while this process does."""
+        if place == THERE:
+            self._started_private()
 
     @property
     def load_s(self) -> Mapping[int, float]:

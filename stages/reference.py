@@ -5,7 +5,7 @@ the graph's own facts (names, shapes, hashes, parity) are the exporter's.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from cascade.boundary import BoundaryValue, Context, Image
@@ -135,13 +135,24 @@ class SamplingDefaults:
     guidance: float
     augmentation: float = 0.0
     threshold: ThresholdSpec = CLIPPED
+    stretch: float = 1.0
+    """Factor of the network's estimates in a release, just enough that flat white and black, a few
+    levels within the range and with grain, are beyond its ends and are clipped to them. Costs 0.1
+    dB; the estimates of training stay as they are (docs/decisions/0047-white-is-white.md)."""
 
 
 SAMPLING = {
-    "base": SamplingDefaults(sampler="stochastic", steps=8, guidance=1.0),
-    "sr256": SamplingDefaults(sampler="ddim", steps=2, guidance=1.0, augmentation=0.1),
-    "sr1024": SamplingDefaults(sampler="ddim", steps=1, guidance=1.0),
+    "base": SamplingDefaults(sampler="stochastic", steps=8, guidance=1.0, stretch=1.025),
+    "sr256": SamplingDefaults(
+        sampler="ddim", steps=2, guidance=1.0, augmentation=0.1, stretch=1.025
+    ),
+    "sr1024": SamplingDefaults(sampler="ddim", steps=1, guidance=1.0, stretch=1.007),
 }
+
+
+def as_released(preset: StagePreset) -> StagePreset:
+    """The preset of the network as it is released: its estimates stretched."""
+    return replace(preset, unet=replace(preset.unet, stretch=SAMPLING[preset.name].stretch))
 
 
 def guidance_of(preset: StagePreset) -> GuidanceSpec:

@@ -37,6 +37,17 @@ def max_joined_bytes(largest_picture: int) -> int:
     Args:
         largest_picture: width and height in pixels of the largest picture that can be in it.
     """
-    # Raw pixels are the largest form of a picture, three bytes each. A request may hold a picture
-    # to start from, one that is edited and its mask, none larger; one message more is for all else.
-    return 2 * 3 * largest_picture**2 + largest_picture**2 // 8 + MAX_MESSAGE_BYTES
+    # Raw pixels are the largest form of a picture, three bytes each; one message more is for all
+    # else.
+    return 3 * largest_picture**2 + MAX_MESSAGE_BYTES
+
+
+def max_joined_request_bytes(largest_picture: int) -> int:
+    """Largest request that is joined from fragments.
+
+    Args:
+        largest_picture: width and height in pixels of the largest picture that can be in it.
+    """
+    # A picture to start from, one that is edited, and a bit of its mask for each pixel.
+    edit = 3 * largest_picture**2 + largest_picture**2 // 8
+    return max_joined_bytes(largest_picture) + edit

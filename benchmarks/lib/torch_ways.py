@@ -21,7 +21,7 @@ from export.graphs import export_graph
 from export.weights.rounding import Storage, release
 from stages.evaluation.sampling import graph_inputs, graph_outputs
 from stages.networks.efficient_unet import EfficientUNet
-from stages.reference import PRESETS, StagePreset
+from stages.reference import PRESETS, StagePreset, as_released
 from stages.training.trained_network import load_network
 
 GEMM_SIZES = (512, 1024, 2048)
@@ -40,7 +40,8 @@ def stage_network(subject: Subject) -> EfficientUNet:
     """The checkpoint's network as it was released, or one of random weights."""
     preset = preset_of_subject(subject)
     if subject.checkpoint is not None:
-        return release(load_network(preset, subject.checkpoint), Storage(subject.storage))
+        network = load_network(as_released(preset), subject.checkpoint)
+        return release(network, Storage(subject.storage))
     torch.manual_seed(0)
     network = EfficientUNet(preset.unet)
     with torch.no_grad():

@@ -62,13 +62,19 @@ def main(arguments: "Sequence[str] | None" = None) -> int:
         return run_command(arguments, lambda: None)
     signals = EndingSignals()
     signals.exit_at_once()
+    from cascade.commands.early_server import MODULES, wants_server
+    from cascade.system.early_child import discard_early, start_early
     from cascade.system.standard_streams import prepare_streams
 
     prepare_streams()
+    if wants_server(sys.argv[1:]):
+        # Before the imports of this side: two cores then load two interpreters.
+        start_early(MODULES)
     try:
         return run_command(sys.argv[1:], signals.raise_first)
     finally:
         signals.exit_at_once()
+        discard_early()
 
 
 def run_command(words: "Sequence[str]", ready: "Callable[[], None]") -> int:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import replace
 from functools import cache
+from typing import Any
 
 import numpy as np
 
@@ -35,7 +36,8 @@ from cascade.engine import Engine
 from cascade.engine_clock import EngineClock
 from cascade.events import Backend, Event, Preview, Progress, StageFinished
 from cascade.graph_spec import NET
-from cascade.numerics.noise import AUGMENTATION, START, normals
+from cascade.numerics.noise import AUGMENTATION, START
+from cascade.numerics.noise_ahead import NoiseAhead
 from cascade.request import GenerateRequest, Handoff
 from cascade.start_inputs import context_inputs
 from cascade.types import Array, Batch, ContextF16
@@ -69,6 +71,7 @@ class DiffusionStage:
         self._computed = computed
         self._schedule = make_schedule(spec.schedule)
         self._graph_inputs = {tensor.name for tensor in spec.graph.inputs}
+        self._noise = NoiseAhead()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -82,13 +85,34 @@ class DiffusionStage:
 
     def with_engines(self, engines: Mapping[str, Engine]) -> "DiffusionStage":
         """The same stage on another engine; see `EngineStage.with_engines`."""
-        return DiffusionStage(
+        stage = DiffusionStage(
             self._spec,
             self._position,
             engines[NET],
             null_context=self._null_context,
             computed=self._computed,
         )
+        stage._noise = self._noise
+        return stage
+
+    def prepare(self, request: GenerateRequest) -> None:
+        """Draw the noise of the start; see `PreparedStage.prepare`."""
+        name = self._spec.name
+        plan = request.plans.get(name) or resolve_options(self._spec, request.options.get(name))
+        self._noise.begin(**self._address(request, plan, START))
+
+    def _address(
+        self, request: GenerateRequest, plan: SamplingOptions, step: int
+    ) -> dict[str, Any]:
+        """What a draw is called by."""
+        width, height = self._made(plan)
+        return {
+            "shape": (1, self._spec.makes.channels, height, width),
+            "seed": request.seed,
+            "image": request.image_index,
+            "stage": self._position,
+            "step": step,
+        }
 
     def prefetch(self, handoff: Handoff) -> None:
         """Nothing to prepare."""
@@ -99,6 +123,7 @@ class DiffusionStage:
 
     def close(self) -> None:
         """Release the engine."""
+        self._noise.close()
         self._engine.close()
 
     def run(self, request: GenerateRequest, handoff: Handoff) -> Iterator[Event]:
@@ -145,13 +170,7 @@ class DiffusionStage:
         tiling = tiling_of(spec, width, height)
 
         def noise(step: int) -> Batch:
-            drawn = normals(
-                (1, spec.makes.channels, height, width),
-                seed=request.seed,
-                image=request.image_index,
-                stage=self._position,
-                step=step,
-            )
+            drawn = self._noise.normals(**self._address(request, plan, step))
             return on_canvas(drawn, tiling, "wrap")
 
         conditioning = self._words(handoff, plan)

@@ -26,7 +26,14 @@ from stages.data.dataset import Dataset, open_dataset
 from stages.data.prompts import TOKENIZER_FILE, text_encoder, tokenizer
 from stages.evaluation.sampling import graph_inputs
 from stages.networks.text_encoder import model_folder
-from stages.reference import PRESETS, SAMPLING, StagePreset, augmentation_of, guidance_of
+from stages.reference import (
+    PRESETS,
+    SAMPLING,
+    StagePreset,
+    as_released,
+    augmentation_of,
+    guidance_of,
+)
 from stages.training.checkpoint import load_metadata
 from stages.training.trained_network import load_network, preset_of
 
@@ -113,7 +120,7 @@ def describe_stage(
     Raises:
         InvalidRequest: the checkpoint does not say how it was trained.
     """
-    preset = preset_of(preset, checkpoint)
+    preset = as_released(preset_of(preset, checkpoint))
     chosen = SAMPLING[preset.name]
     network = release(load_network(preset, checkpoint), storage)
     size = fixed_size(preset)

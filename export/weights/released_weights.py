@@ -8,6 +8,7 @@ training.
 """
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
@@ -28,7 +29,7 @@ from cascade.weights.source import GraphSource, whole_graph
 from export.parity import compare_engines
 from export.weights.graph_constants import Constants
 from export.weights.rounding import Storage, release
-from export.weights.training_metadata import METADATA_NAMES
+from export.weights.training_metadata import METADATA_NAMES, STRETCH
 from stages.evaluation.torch_engine import TorchEngine
 from stages.networks.efficient_unet import EfficientUNet, UNetConfig
 from stages.reference import StagePreset
@@ -54,7 +55,7 @@ def released_network(bundle: Bundle, preset: StagePreset) -> EfficientUNet:
     position = bundle.manifest.position(preset.name)
     spec = diffusion_specs(bundle.manifest.components)[position - 1]
     config = preset.unet.with_guidance() if spec.guidance.taught else preset.unet
-    network = EfficientUNet(config)
+    network = EfficientUNet(stretched(config, spec))
     form = onnx.load_from_string(whole_graph(gpu_graph(bundle, spec.graph, Precision.FP16)))
     try:
         network.load_state_dict(read_state(form, config, network.state_dict()))
@@ -66,6 +67,12 @@ def released_network(bundle: Bundle, preset: StagePreset) -> EfficientUNet:
     check_grid(network, spec)
     prove(network, bundle.read_graph(spec.graph, Precision.FP32), spec)
     return network.eval()
+
+
+def stretched(config: UNetConfig, spec: DiffusionSpec) -> UNetConfig:
+    """The configuration with the stretch that a stage was released with."""
+    training = spec.provenance.get("training", {})
+    return replace(config, stretch=float(training.get(STRETCH, 1.0)))
 
 
 def read_state(

@@ -16,6 +16,9 @@ METADATA_NAMES = {
 }
 """Entries of a manifest's `training`, and what a checkpoint calls them."""
 
+STRETCH = "stretch"
+"""Entry of a manifest's `training`: `UNetConfig.stretch` of the network, where it is not 1."""
+
 
 def training_metadata(
     preset: StagePreset, network: EfficientUNet, checkpoint: Path
@@ -40,4 +43,5 @@ def training_metadata(
         "final_loss": round(said["final_loss"], 4),
         "crop": float(preset.crop),
         **({"teacher": str(facts["teacher"])} if "teacher" in facts else {}),
+        **({STRETCH: network.config.stretch} if network.config.stretch != 1 else {}),
     }

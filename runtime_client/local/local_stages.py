@@ -6,13 +6,14 @@ requests.
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import cast
 
 from cascade.bundle.bundle import Bundle
 from cascade.engine import Engine
 from cascade.engines.factory import EngineChoice, open_engine
+from cascade.errors import Cancelled
 from cascade.stage import EngineStage, Stage
 from cascade.stage_factory import open_stage
 from cascade.tuning.memory_needs import check_fits
@@ -121,7 +122,25 @@ class LocalStages:
         self._options = engine_options
         self._lock = threading.Lock()
         self._open: dict[int, EngineStage] = {}
+        self._closed = False
         self._load_s: dict[int, float] = {}
+
+    def open(self, positions: Sequence[int]) -> None:
+        """Open components side by side: while one compiles its graph, the next reads its file.
+
+        Raises:
+            CascadeError: see `at`; those that could be opened stay open.
+        """
+        with self._lock:
+            if self._closed:
+                raise Cancelled("the client was closed")
+            missing = [position for position in positions if position not in self._open]
+            with ThreadPoolExecutor(max(1, len(missing)), "open") as pool:
+                opening = {at: pool.submit(self._open_stage, at) for at in missing}
+            opened = [at for at in missing if opening[at].exception() is None]
+            self._open |= {at: opening[at].result() for at in opened}
+        for future in opening.values():
+            future.result()
 
     def at(self, position: int, deadline: Deadline) -> Stage:
         """The component at that position, for one request.
@@ -139,9 +158,7 @@ class LocalStages:
             # The lock is held while a graph loads, so that two requests never load it twice; they
             # would wait anyway.
             if position not in self._open:
-                begun = time.perf_counter()
                 self._open[position] = self._open_stage(position)
-                self._load_s[position] = time.perf_counter() - begun
             stage = self._open[position]
         return stage.with_engines(
             {
@@ -159,15 +176,19 @@ class LocalStages:
     def close(self) -> None:
         """Release every engine."""
         with self._lock:
+            self._closed = True
             for stage in self._open.values():
                 stage.close()
             self._open.clear()
 
     def _open_stage(self, position: int) -> EngineStage:
+        begun = time.perf_counter()
         plan = plan_here(self._bundle.manifest, self._options, (position,))
         check_fits(self._bundle, (position,), plan)
 
         def make_engine(graph: GraphSource, choice: EngineChoice) -> Engine:
             return SerializedEngine(open_engine(graph, choice, cache=plan.cache))
 
-        return open_stage(self._bundle, position, plan, make_engine)
+        stage = open_stage(self._bundle, position, plan, make_engine)
+        self._load_s[position] = time.perf_counter() - begun
+        return stage

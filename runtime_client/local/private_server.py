@@ -21,6 +21,7 @@ from typing import IO
 
 from cascade.addresses import UNIX_PREFIX
 from cascade.errors import Cancelled, TransportError
+from cascade.system.early_child import take_early
 from cascade.system.owning_process import OwningProcess, do_in_children
 from cascade.tuning.plan import EnginePlan
 from wire.limits import PRIVATE_FOLDER
@@ -63,7 +64,7 @@ class PrivateServer:
         self._closing = threading.Event()
         self._folder = private_folder()
         self._path = self._folder / SOCKET_NAME
-        command = [sys.executable, "-m", "cascade", "serve"]
+        command = ["serve"]
         command += ["--bundle", str(bundle_folder.resolve()), "--listen", self.address]
         command += ["--components", ",".join(components), "--until-stdin-closes"]
         if signed_by is not None:
@@ -75,15 +76,7 @@ class PrivateServer:
             command += ["--engine", engine, "--precision", precision]
         self._words = StderrTail()
         try:
-            self._child = subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                # Ctrl-C goes to the whole foreground group: the server must end by its client's
-                # word, not with it.
-                start_new_session=True,
-            )
+            self._child = started(command)
         except OSError as exc:
             remove_folder(self._folder)
             raise TransportError(f"the private server cannot be started: {exc.strerror}") from exc
@@ -160,6 +153,29 @@ class PrivateServer:
         """The last line that the child wrote to its standard error."""
         code = self._child.poll()
         return self._words.last or f"exit code {code}, nothing on its standard error"
+
+
+def started(words: Sequence[str]) -> "subprocess.Popen[bytes]":
+    """A child that runs that command: one that was started early and has loaded, or a new one.
+
+    Args:
+        words: of `cascade`, without the program's name.
+
+    Raises:
+        OSError: the system refused.
+    """
+    early = take_early()
+    if early is not None and early.become(words):
+        return early.process
+    return subprocess.Popen(
+        [sys.executable, "-m", "cascade", *words],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        # Ctrl-C goes to the whole foreground group: the server must end by its client's
+        # word, not with it.
+        start_new_session=True,
+    )
 
 
 class StderrTail:

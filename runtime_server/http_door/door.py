@@ -9,16 +9,17 @@ import base64
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Any, Protocol, TypeVar
 
-from cascade.errors import Cancelled, CascadeError, MissingExtra, StageError
+from cascade.errors import Cancelled, CascadeError, StageError
 from runtime_server.admission.checks import REQUEST_ID
 from runtime_server.auth.authenticator import Metadata
 from runtime_server.http_door.exchange import HttpExchange, HttpRefusal, Receive, Send
 from runtime_server.http_door.generate_sink import Certificate, GenerateSink
 from runtime_server.http_door.http_errors import HttpError, http_error_of
-from runtime_server.http_door.image_ask import ImageAsk, read_ask
+from runtime_server.http_door.image_ask import EDIT_READERS, ImageAsk, ask_of, read_ask
 from runtime_server.http_door.image_call import (
     PictureTarget,
     calls_of,
@@ -26,6 +27,8 @@ from runtime_server.http_door.image_call import (
     target_of,
     with_negative,
 )
+from runtime_server.http_door.image_form import read_form
+from runtime_server.http_door.own_picture import edit_of
 from runtime_server.http_door.picture_format import PictureForm, final_form, partial_form, written
 from runtime_server.runtime.core import Core
 from runtime_server.telemetry.call_tracer import CallTracer
@@ -40,6 +43,8 @@ from wire.payloads import ContextReference, EncodedImage
 T = TypeVar("T")
 MAX_BODY_BYTES = 256 << 10
 """Of a request from words: a prompt of 1,000 characters and every option take a few thousand."""
+MAX_EDIT_BYTES = 16 << 20
+"""Of a form: a picture and a mask of the largest size as PNG take less."""
 UNKNOWN_METHOD = "/unknown/unknown"
 USAGE = {
     "input_tokens": 0,
@@ -143,21 +148,29 @@ class HttpDoor:
         await exchange.answer_json({"object": "list", "data": [model]})
 
     async def _edit(self, exchange: HttpExchange) -> None:
-        """`POST /v1/images/edits`: not offered."""
-        del exchange
-        raise MissingExtra(
-            "this door makes pictures from words alone: use /v1/images/generations, or the gRPC "
-            "API to begin with a picture"
-        )
+        """`POST /v1/images/edits`."""
+        exchange.request_id = exchange.header("idempotency-key") or uuid.uuid4().hex
+        exchange.events = "image_edit"
+        body = await exchange.body(MAX_EDIT_BYTES)
+        form = await asyncio.to_thread(read_form, body, exchange.header("content-type"))
+        await self._answer(exchange, ask_of(form.fields, EDIT_READERS), form.files)
 
     async def _create(self, exchange: HttpExchange) -> None:
         """`POST /v1/images/generations`."""
         exchange.request_id = exchange.header("idempotency-key") or uuid.uuid4().hex
-        ask = read_ask(await exchange.body(MAX_BODY_BYTES))
+        await self._answer(exchange, read_ask(await exchange.body(MAX_BODY_BYTES)), {})
+
+    async def _answer(
+        self, exchange: HttpExchange, ask: ImageAsk, files: Mapping[str, bytes]
+    ) -> None:
+        """Make what is asked for, of a caller's own picture where there is one."""
         core = self._present()
         check_model(ask.model, core)
         target = target_of(core.manifest, ask.size)
         calls = calls_of(ask, core.manifest, core.bundle_id, exchange.request_id)
+        if files:
+            edit = await asyncio.to_thread(edit_of, files, target.sizes, ask.strength, ask.resample)
+            calls = [replace(call, edit=edit) for call in calls]
         negative = negative_call(ask, core.manifest, calls[0])
         await exchange.while_connected(self._pictures(exchange, ask, target, (calls, negative)))
 
@@ -251,10 +264,10 @@ class HttpDoor:
         image, form = picture
         kind = "partial_image" if "partial_image_index" in more else "completed"
         text = await asyncio.to_thread(as_text, image, form)
-        at = PictureTarget(stage="", size=f"{image.width}x{image.height}", before=())
+        at = PictureTarget(stage="", size=f"{image.width}x{image.height}", before=(), sizes=())
         await exchange.send_event(
             {
-                "type": f"image_generation.{kind}",
+                "type": f"{exchange.events}.{kind}",
                 "b64_json": text,
                 "created_at": int(time.time()),
                 **described(ask, at, form),
@@ -344,7 +357,7 @@ def check_model(model: str, core: Core) -> None:
 
 async def not_found(exchange: HttpExchange) -> None:
     """A path that there is none of."""
-    text = f"no such path: {exchange.path[:64]!r}; there are /v1/images/generations and /v1/models"
+    text = f"no such path: {exchange.path[:64]!r}; there is /v1/images/generations"
     raise HttpRefusal(HttpError(status=HTTPStatus.NOT_FOUND, message=text, code="unknown_path"))
 
 

@@ -56,6 +56,8 @@ class HttpExchange:
         )
         self.reader_patience_s = BODY_PATIENCE_S
         self.request_id = ""
+        self.events = "image_generation"
+        """How the events of its stream are called."""
         self.has_begun = False
         """Whether a status was sent."""
         self._receive = receive

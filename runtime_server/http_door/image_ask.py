@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
+from cascade.edit import MAX_RESAMPLE
 from cascade.errors import InvalidRequest
 from cascade.request import MAX_IMAGE_INDEX, SURROGATES, check_prompt
 
@@ -55,6 +56,9 @@ class ImageAsk:
     guidance: PerStage = field(default_factory=dict)
     negative_prompt: str = ""
     style: str = ""
+    strength: float | None = None
+    """Of an edit; None is the default."""
+    resample: int = 1
     linger_seconds: float = 0.0
     timeout_seconds: float | None = None
 
@@ -153,7 +157,8 @@ def whole_seed(name: str, value: object) -> int:
     return value
 
 
-READERS: Mapping[str, Callable[[str, object], Any]] = {
+Reader = Callable[[str, object], Any]
+READERS: Mapping[str, Reader] = {
     "prompt": words,
     "negative_prompt": words,
     "n": whole(1, MAX_PICTURES),
@@ -178,13 +183,19 @@ READERS: Mapping[str, Callable[[str, object], Any]] = {
     "timeout_seconds": number,
 }
 """By field of the body; `null` is as good as absent."""
+EDIT_READERS: Mapping[str, Reader] = {
+    **READERS,
+    "strength": number,
+    "resample": whole(1, MAX_RESAMPLE),
+}
+"""Of an edit."""
 
 
-def unknown_field(name: str) -> InvalidRequest:
+def unknown_field(name: str, readers: Mapping[str, Reader]) -> InvalidRequest:
     """The error for a field that there is none of."""
-    near = difflib.get_close_matches(name, READERS, n=1, cutoff=0.0)[0]
+    near = difflib.get_close_matches(name, readers, n=1, cutoff=0.0)[0]
     return InvalidRequest(
-        f"{name}: unknown field, did you mean {near}? There are {', '.join(READERS)}", field=name
+        f"{name}: unknown field, did you mean {near}? There are {', '.join(readers)}", field=name
     )
 
 
@@ -201,12 +212,25 @@ def read_ask(body: bytes) -> ImageAsk:
         raise InvalidRequest("body: it is not JSON", field="body") from exc
     if not isinstance(values, dict):
         raise InvalidRequest("body: expected a JSON object", field="body")
+    return ask_of(values, READERS)
+
+
+def ask_of(values: Mapping[str, object], readers: Mapping[str, Reader]) -> ImageAsk:
+    """Fields as an ask.
+
+    Args:
+        values: as JSON has them.
+        readers: those that there are.
+
+    Raises:
+        InvalidRequest: see `read_ask`.
+    """
     read = {}
     for name, value in values.items():
-        if name not in READERS:
-            raise unknown_field(name[:SHOWN])
+        if name not in readers:
+            raise unknown_field(name[:SHOWN], readers)
         if value is not None:
-            read[name] = READERS[name](name, value)
+            read[name] = readers[name](name, value)
     ask = ImageAsk(**read)
     check_consistent(ask)
     return ask

@@ -30,6 +30,8 @@ class PictureTarget:
     """`1024x1024`."""
     before: tuple[str, ...]
     """Stages whose pictures come first, in order."""
+    sizes: tuple[tuple[int, int], ...]
+    """Width and height of what these stages make, that of the target last."""
 
 
 def target_of(manifest: Manifest, size: str) -> PictureTarget:
@@ -38,10 +40,12 @@ def target_of(manifest: Manifest, size: str) -> PictureTarget:
     Raises:
         InvalidRequest: none makes it.
     """
-    sizes: dict[str, str] = {}
-    for component in manifest.components:
-        if isinstance(component.makes, Image):
-            sizes[component.name] = f"{component.makes.width}x{component.makes.height}"
+    made: dict[str, tuple[int, int]] = {
+        component.name: (component.makes.width, component.makes.height)
+        for component in manifest.components
+        if isinstance(component.makes, Image)
+    }
+    sizes = {name: f"{wide}x{tall}" for name, (wide, tall) in made.items()}
     if size == "auto" and sizes:
         size = list(sizes.values())[-1]
     stage = next((name for name, each in sizes.items() if each == size), None)
@@ -51,7 +55,13 @@ def target_of(manifest: Manifest, size: str) -> PictureTarget:
             field="size",
         )
     names = list(sizes)
-    return PictureTarget(stage=stage, size=size, before=tuple(names[: names.index(stage)]))
+    at = names.index(stage)
+    return PictureTarget(
+        stage=stage,
+        size=size,
+        before=tuple(names[:at]),
+        sizes=tuple(made[name] for name in names[: at + 1]),
+    )
 
 
 def calls_of(

@@ -28,7 +28,7 @@ from stages.networks.blocks import (
     group_norm,
     zero_init,
 )
-from stages.networks.preconditioning import precondition
+from stages.networks.preconditioning import precondition, stretch_balance
 
 TIME_FEATURES = 128
 GUIDANCE_RANGE = 10.0
@@ -69,7 +69,9 @@ class UNetConfig:
     residual_std: float = 1.0
     """Super-resolution: standard deviation of the true picture minus the enlarged one."""
     schedule: ScheduleKind = "cosine"
-    """Super-resolution: what `t` means on the straight path."""
+    """What `t` means on the straight path of super-resolution, and to a stretch."""
+    stretch: float = 1.0
+    """Factor of the estimate of the clean picture, 1 in training; see `stages.reference`."""
     patch: int = 1
     """Pixels per side that the stem gathers into one position and the output spreads again: at 4
     every level works at a quarter of the width and height, where channels are many enough to keep a
@@ -198,13 +200,18 @@ class EfficientUNet(nn.Module):
         Returns:
             `[B, 3, H, W]`.
         """
+        stretch = self.config.stretch
+        balance = stretch_balance(self.config.schedule, stretch, t)
         levels = [t] if aug_level is None else [t, aug_level]
         if guidance is not None:
             # Last, so that a teacher's weights fit their places in a student's.
             levels.append(guidance / GUIDANCE_RANGE)
         if low_res is None or aug_level is None:
-            return self.network([x_t], levels, context, context_mask)
+            v = self.network([x_t], levels, context, context_mask)
+            return v if stretch == 1 else stretch * v + balance * x_t
         path = precondition(self.config.schedule, self.config.residual_std, t, aug_level)
+        if stretch != 1:
+            path = path.stretched(stretch, balance)
         clean = low_res * path.low_scale
         # What the network sees of x_t is its unit-variance distance from the enlarged picture.
         seen = (x_t - path.alpha * clean) * path.c_in

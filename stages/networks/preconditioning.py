@@ -5,18 +5,25 @@ picture `low` and a residual `x_0 - low` of standard deviation `s`, the best lin
 `x_t` and `low` is in closed form; a network adds to it a term of unit variance. An untrained stage
 therefore returns the enlarged picture, and training spends nothing on learning to copy.
 
+A released network stretches its estimates a little, `x_0 -> s x_0`, before the sampler clips them:
+what lay within a few levels of white or black ends there. On v that is `s v - (s - 1) alpha / sigma
+x_t`, one more weight of the same pictures.
+
 References:
     Karras et al. 2022 (arXiv 2206.00364), section 5: the same preconditioning, there with mean zero
     and in the variance-exploding form; here for v (arXiv 2202.00512) and mean `low`.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from cascade.diffusion.schedule import LOG_SNR_LIMIT, LinearSchedule, ScheduleKind
+
+FADE = 0.03
+"""Below this noise scale the stretch fades out: its exact form divides by `sigma`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +45,30 @@ class Preconditioning:
     from_x_t: Tensor
     from_low: Tensor
     from_network: Tensor
+
+    def stretched(self, stretch: float, balance: Tensor) -> "Preconditioning":
+        """The weights of an estimate `stretch` times as large; `balance` as `stretch_balance`."""
+        return replace(
+            self,
+            from_x_t=self.from_x_t * stretch + balance,
+            from_low=self.from_low * stretch,
+            from_network=self.from_network * stretch,
+        )
+
+
+def stretch_balance(schedule: ScheduleKind, stretch: float, t: Tensor) -> Tensor:
+    """The weight of `x_t` in v, beside `stretch` of v itself, that stretches the estimate.
+
+    Args:
+        schedule: what `t` means.
+        stretch: factor of the estimate, 1 for none.
+        t: `[B]`, times in [0, 1].
+
+    Returns:
+        `[B, 1, 1, 1]`.
+    """
+    alpha, sigma = alpha_sigma(schedule, t[:, None, None, None])
+    return alpha * sigma / (sigma**2 + FADE**2) * (1 - stretch)
 
 
 def precondition(

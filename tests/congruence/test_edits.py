@@ -182,6 +182,16 @@ def test_a_lost_server_s_edit_is_made_here(bundle: Bundle, tmp_path: Path) -> No
     np.testing.assert_array_equal(events[-1].handoff.image, expected)  # type: ignore[union-attr]
 
 
+def test_a_wide_one_is_left_to_a_server_and_fetched(bundle: Bundle, unix_server: str) -> None:
+    """By an id alone its size is not known here: another shape of no more pixels is taken."""
+    expected = made_at(bundle, "", REQUESTS["a wide one"], 4)
+    with Client(bundle, server=unix_server, cut=1, threads=1) as client:
+        fetched = client.fetch(client.submit(REQUESTS["a wide one"])).images
+    assert fetched.keys() == expected.keys()
+    for stage, image in fetched.items():
+        np.testing.assert_array_equal(image, expected[stage])
+
+
 def test_an_older_server_is_told_apart(bundle: Bundle, unix_server: str) -> None:
     """It would ignore the fields and send another picture: a typed error names the field."""
     components = bundle.manifest.components

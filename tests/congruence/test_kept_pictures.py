@@ -11,7 +11,7 @@ from PIL import Image
 from cascade.bundle.bundle import Bundle
 from cascade.commands.cli import main
 from cascade.diffusion.request_options import DiffusionOptions
-from cascade.errors import InvalidRequest, UnknownRequest
+from cascade.errors import InvalidRequest, TransportError, UnknownRequest
 from cascade.events import Resumed, StageFinished
 from cascade.request import GenerateRequest, KeptPicture
 from runtime_client.client import Client
@@ -170,6 +170,17 @@ def test_a_lost_line_is_resumed_though_the_picture_is_gone(bundle: Bundle) -> No
         with pytest.raises(UnknownRequest):
             client.run(request)
         wait_until(lambda: server.is_at_rest)
+
+
+def test_without_its_server_nothing_falls_back(bundle: Bundle, tmp_path: Path) -> None:
+    """The picture is nowhere else: the error is that of the server, not of a missing picture."""
+    kept = KeptPicture(request_id="r-1", stage="base")
+    gone = f"unix:{tmp_path}/none"
+    with (
+        Client(bundle, server=gone, cut=1, threads=1, fallback="local") as client,
+        pytest.raises(TransportError),
+    ):
+        client.upscale_kept(kept, prompt=WORDS)
 
 
 def forget(server: RunningServer, request_id: str) -> None:

@@ -163,7 +163,7 @@ def test_a_request_goes_up_in_fragments(large_bundle: Bundle, server: RunningSer
         ([pb.Fragment(data=b"x")], "last"),
         ([], "last"),
         ([pb.Fragment(data=b"\xff\xff", last=True)], "message"),
-        ([pb.Fragment(data=bytes(4 << 20))] * 6, "data"),
+        ([pb.Fragment(data=bytes(4 << 20))] * 10, "data"),
     ],
     ids=["no end", "none", "no request", "too many"],
 )

@@ -18,7 +18,7 @@ from tests.congruence.children import serving
 FOLDER = Path(__file__).resolve().parents[2] / "bundles" / "emoji-pixels-1"
 KINDS = [k for k in installed_kinds() if k in (EngineKind.ORT, EngineKind.OPENVINO)]
 PROMPT, SEED = "a red apple, noto style", 1
-SHA256 = "3c5b0eaf9967dc7c7275a246c6feecb8072f047052ea70fc1997d729b49deae4"
+SHA256 = "ffe2e3a26d255056d745e7bc448122d20196f60b53e9055ca62e8c741490e149"
 
 
 @pytest.fixture(scope="module")

@@ -24,13 +24,14 @@ from export.weights.released_weights import (
     check_grid,
     prove,
     released_network,
+    stretched,
     write_checkpoint,
 )
 from export.weights.rounding import Storage, release
 from export.weights.training_metadata import training_metadata
 from stages.evaluation.torch_engine import TorchEngine
 from stages.networks.efficient_unet import BlockConfig
-from stages.reference import PRESETS
+from stages.reference import PRESETS, SAMPLING
 from stages.training.checkpoint import load_metadata, load_part, save_checkpoint
 from stages.training.trained_network import load_network
 from tests.export.conftest import OneStage, export_preset
@@ -79,6 +80,16 @@ def test_the_released_weights_come_back(bundle: Bundle) -> None:
     found = released_network(bundle, SELF_BASE).state_dict()
     assert set(found) == set(expected)
     assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def test_the_stretch_is_the_bundles(bundle: Bundle) -> None:
+    """Of the manifest that is read: an older bundle has none, whatever this version releases."""
+    spec = stages_of(bundle.manifest)[0]
+    training = dict(spec.provenance["training"])
+    assert training["stretch"] == SAMPLING["base"].stretch
+    assert released_network(bundle, SELF_BASE).config.stretch == training.pop("stretch")
+    older = replace(spec, provenance={**spec.provenance, "training": training})
+    assert stretched(SELF_BASE.unet, older) == SELF_BASE.unet
 
 
 def test_they_make_a_checkpoint_to_start_from(bundle: Bundle, tmp_path: Path) -> None:

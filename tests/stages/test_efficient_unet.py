@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from stages.networks.efficient_unet import EfficientUNet, UNetConfig
-from stages.networks.preconditioning import precondition
+from stages.networks.preconditioning import FADE, alpha_sigma, precondition
 from stages.reference import PRESETS
 from tests.support.tiny_training import stirred, tiny_unet, unet_inputs
 
@@ -123,6 +123,20 @@ def test_the_learnt_straight_path_adds_the_noisy_picture() -> None:
         network.straight.bias.fill_(-0.75)
     inputs = unet_inputs(config)
     torch.testing.assert_close(network(**inputs), -0.75 * inputs["x_t"])
+
+
+@EACH
+def test_a_stretch_multiplies_the_estimate(config: UNetConfig) -> None:
+    """The estimate of the clean picture grows by the factor; at small noise the stretch fades."""
+    inputs = unet_inputs(config)
+    network = stirred(config)
+    before = network(**inputs)
+    network.config = replace(config, stretch=1.02)
+    alpha, sigma = alpha_sigma(config.schedule, inputs["t"][:, None, None, None])
+    wanted = alpha * inputs["x_t"] - sigma * before
+    found = alpha * inputs["x_t"] - sigma * network(**inputs)
+    faded = 0.02 * alpha * inputs["x_t"] * FADE**2 / (sigma**2 + FADE**2)
+    torch.testing.assert_close(found, 1.02 * wanted - faded, rtol=0, atol=1e-5)
 
 
 def test_long_skips_are_scaled() -> None:

@@ -1,14 +1,21 @@
 """The word table: rows of small integers, exact in half precision, nothing for padding."""
 
+import copy
 from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
+from cascade.commands.cli import main
 from cascade.errors import InvalidRequest
+from stages.data import prompts
 from stages.networks.word_table import WordTable, packed
+from stages.pixel_presets import WORDS
 from stages.training.words import load_table, save_table
 
+PIECES = 1200
+"""Of the vocabulary: unused numbers, then signs and letters from 999 on."""
 ROWS = torch.randint(-127, 128, (50, 8), generator=torch.Generator().manual_seed(0)).to(torch.int8)
 
 
@@ -44,3 +51,18 @@ def test_a_table_is_kept_beside_the_checkpoints(tmp_path: Path) -> None:
     table = load_table(tmp_path)
     assert torch.equal(table.rows, ROWS)
     assert table.width == 8
+
+
+def test_the_command_makes_a_table_of_the_pre_trained_encoder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`cascade data words`, of the first pieces of the vocabulary: letters of many scripts."""
+    encoder = copy.deepcopy(prompts.text_encoder())
+    encoder.words = nn.Embedding.from_pretrained(encoder.words.weight[:PIECES])
+    monkeypatch.setattr(prompts, "text_encoder", lambda: encoder)
+    assert main(["data", "words", "--checkpoints", str(tmp_path)]) == 0
+    assert f"{PIECES} rows of {WORDS}" in capsys.readouterr().out
+    rows = load_table(tmp_path).rows
+    assert rows.dtype == torch.int8
+    assert rows.shape == (PIECES, WORDS)
+    assert len(rows[1000:].unique(dim=0)) == PIECES - 1000

@@ -55,12 +55,7 @@ export class Client {
     const { bundle, engines, server, token } = options;
     if (bundle && engines) this.local = new LocalStages(bundle, engines);
     if (server) this.link = new ServerLink({ server, token });
-    if (this.cut > 0 && this.local === undefined) {
-      throw new InvalidRequest("bundle: a cut above 0 needs `bundle` and `engines`", { field: "bundle" });
-    }
-    if (this.link === undefined && this.local?.bundle.components.length !== this.cut) {
-      throw new InvalidRequest("server: a cut below the number of components needs one", { field: "server" });
-    }
+    checkOptions(options, this.cut);
   }
 
   /** How many components run here. */
@@ -214,6 +209,20 @@ export class Client {
     if (picture) work.handoff = { ...work.handoff, picture };
     const seconds = result.seconds[result.stage] ?? (result.seconds.tokenise ?? 0) + (result.context ? (result.seconds.encode ?? 0) : 0);
     return { kind: "stage", atMs, stage: result.stage, where: "server", loadMs: 0, ms: seconds * 1000, picture, image, engine: result.engine };
+  }
+}
+
+/** Refuse options that contradict each other. */
+function checkOptions({ bundle, engines, server, encoderOnServer }: ClientOptions, cut: number): void {
+  const count = bundle?.components.length;
+  if (cut > 0 && (bundle === undefined || engines === undefined)) {
+    throw new InvalidRequest("bundle: a cut above 0 needs `bundle` and `engines`", { field: "bundle" });
+  }
+  if (!Number.isInteger(cut) || cut < 0 || cut > (count ?? 0)) {
+    throw new InvalidRequest(`cut: expected 0 to ${count ?? 0}, got ${cut}`, { field: "cut" });
+  }
+  if (server === undefined && (cut !== count || encoderOnServer)) {
+    throw new InvalidRequest("server: what does not run here needs one", { field: "server" });
   }
 }
 

@@ -5,6 +5,7 @@ import { createHash } from "node:crypto";
 import { existsSync, mkdirSync } from "node:fs";
 import { after, before, test } from "node:test";
 import { type Browser, type BrowserContext, chromium, type Page } from "playwright-core";
+import { FLAGS } from "./chromium.js";
 import { type Link, openLink } from "./link.js";
 import { pythonPictures } from "./reference.js";
 import { serve, type Served } from "./served.js";
@@ -12,8 +13,6 @@ import { serve, type Served } from "./served.js";
 const CHROMIUM = process.env.CHROMIUM ?? "/usr/bin/chromium";
 const SHOTS = "build/screenshots";
 const PATIENCE_MS = 180_000;
-// Without these Chromium asks hosts of its maker at every start.
-const FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"];
 const skip = existsSync(CHROMIUM) ? false : `no browser at ${CHROMIUM}: set CHROMIUM`;
 
 let served: Served;
@@ -38,11 +37,11 @@ after(async () => {
   await served.close();
 });
 
-async function visit(): Promise<Page> {
+async function visit(url = link.url): Promise<Page> {
   const page = await context.newPage();
   page.on("console", (message) => message.type() === "error" && complaints.push(message.text()));
   page.on("pageerror", (error) => complaints.push(String(error)));
-  await page.goto(link.url);
+  await page.goto(url);
   await page.waitForFunction(() => document.querySelector("#status")?.textContent?.startsWith("Ready"));
   return page;
 }
@@ -94,6 +93,9 @@ test("with every component on the server the page shows Python's pixels", { skip
 });
 
 test("a second visit downloads nothing but the answer that nothing is new", { skip }, async () => {
+  const first = await visit();
+  await first.waitForFunction(() => navigator.serviceWorker.controller !== null);
+  await first.close();
   const before = link.received();
   const page = await visit();
   await page.waitForTimeout(500);
@@ -132,13 +134,15 @@ test("labels, roles and names are there, and a phone needs no sideways scrolling
 });
 
 test("saved for offline use, the page draws everything here without a network", { skip }, async () => {
-  const page = await visit();
+  const own = await openLink(served.url);
+  const page = await visit(own.url);
+  await page.waitForFunction(() => navigator.serviceWorker.controller !== null);
   await page.click("summary");
   await page.click("#keep");
   await status(page, /^Saved/);
   await page.close();
-  link.close();
-  const offline = await visit();
+  own.close();
+  const offline = await visit(own.url);
   await offline.click("#draw");
   assert.equal(await status(offline, /^Done|^[A-Z_]+:/), "Done");
   const where = await offline.$$eval("#rows tr td:nth-child(2)", (cells) => cells.map((cell) => cell.textContent));

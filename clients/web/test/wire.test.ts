@@ -110,6 +110,16 @@ test("errors are typed and name the field, whichever side finds them", async () 
   await assert.rejects(client.generate(REQUEST), BundleMismatch);
 });
 
+test("options that contradict each other are refused before any work", () => {
+  const refused = (options: object, field: string): void => {
+    assert.throws(() => new Client(options), (error: InvalidRequest) => error instanceof InvalidRequest && error.field === field);
+  };
+  refused({ server: served.url, cut: 1 }, "bundle");
+  refused({ server: served.url, bundle, engines, cut: 5 }, "cut");
+  refused({ bundle, engines, cut: 2 }, "server");
+  refused({ bundle, engines, cut: 4, encoderOnServer: true }, "server");
+});
+
 test("a broken connection is resumed: no result comes twice, and the pictures are the same", async () => {
   const expected = await new Client({ server: served.url, cut: 0, format: "raw" }).generate(REQUEST);
   const link = await openLink(served.url);

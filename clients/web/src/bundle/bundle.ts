@@ -41,7 +41,7 @@ export class CacheStore implements Store {
   }
 }
 
-/** Files of a folder behind a URL. */
+/** Files of a folder behind an absolute URL that ends in `/`. */
 export class UrlSource implements Source {
   constructor(private readonly base: string | URL) {}
 

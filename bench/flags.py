@@ -78,7 +78,7 @@ def add_load_flags(parser: argparse.ArgumentParser) -> None:
     add("--cold", type=int, default=1, metavar="N", help="first requests of a system opened anew (default: 1)")
     add("--repeats", type=int, default=11, metavar="N", help="pairs of a new and a repeated request for the audit of caches (default: 11)")
     add("--check", type=int, default=64, metavar="N", help="requests whose pictures must equal those of a local run (default: 64)")
-    add("--against", metavar="SYSTEM", help="another system for the same requests, in turns: torch:MODULE:FACTORY, diffusers:DIR, or an HTTP address of an images endpoint (default: none)")
+    add("--against", metavar="SYSTEM", help="another system for the same requests, in turns: torch:MODULE:FACTORY, or an HTTP address of an images endpoint (default: none)")
     add("--write", choices=WRITTEN, default="none", help="write each last picture to a file of that format, as a hop of its own (default: none)")
     # fmt: on
     add_chosen_placement_flags(parser)

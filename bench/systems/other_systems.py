@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from bench.systems.diffusers_system import PREFIX, DiffusersSystem
 from bench.systems.system import OnPicture, PictureOutcome, System
 from bench.workload import WorkItem
 from cascade.errors import InvalidRequest, StageError, TransportError
@@ -36,21 +35,18 @@ def open_other(text: str, timeout_s: float) -> System:
     """The system that `--against` names.
 
     Args:
-        text: `torch:MODULE:FACTORY`, `diffusers:DIR`, or an address of HTTP.
+        text: `torch:MODULE:FACTORY`, or an address of HTTP.
         timeout_s: longest time of one request over HTTP.
 
     Raises:
-        InvalidRequest: it is none of these, or there is no such factory or pipeline.
+        InvalidRequest: it is neither, or the module has no such factory.
     """
     if text.startswith(SCHEMES):
         return HttpSystem(text, timeout_s)
     if text.startswith(TORCH) and text.count(":") == 2:
         return FunctionSystem(text)
-    if text.startswith(PREFIX):
-        return DiffusersSystem(text)
     raise InvalidRequest(
-        "against: expected torch:MODULE:FACTORY, diffusers:DIR or http://ADDRESS, got "
-        f"{text[:80]!r}",
+        f"against: expected torch:MODULE:FACTORY or http://ADDRESS, got {text[:80]!r}",
         field="against",
     )
 

@@ -99,9 +99,10 @@ def older_checkout(commit: str) -> Iterator[Path]:
 def name_commands(there: Path) -> None:
     """Let the checkout's own commands be found before those that are installed here."""
     project = tomllib.loads((there / "pyproject.toml").read_text())["project"]
-    folder = there / f"edge_cascade-{project['version']}.dist-info"
+    version = project.get("version", "0")
+    folder = there / f"edge_cascade-{version}.dist-info"
     folder.mkdir()
-    (folder / "METADATA").write_text(f"Name: {project['name']}\nVersion: {project['version']}\n")
+    (folder / "METADATA").write_text(f"Name: {project['name']}\nVersion: {version}\n")
     lines = []
     for group, entries in project.get("entry-points", {}).items():
         lines += [f"[{group}]", *(f"{name} = {value}" for name, value in entries.items())]
@@ -116,7 +117,10 @@ def in_turns(
     for number in range(rounds):
         for side in sides if number % 2 else reversed(sides):
             found[side.name].append(side.measure(pictures))
-            print(f"{side.name:10} " + "  ".join(f"{v:8.1f}" for v in found[side.name][-1]))
+            print(
+                f"{side.name:10} " + "  ".join(f"{v:8.1f}" for v in found[side.name][-1]),
+                flush=True,
+            )
     return found
 
 

@@ -22,6 +22,7 @@ from cascade.errors import CascadeError, InvalidRequest, TransportError
 from cascade.events import Accepted, Event, ProgressThrottle
 from cascade.families import family_of, warnings_of
 from cascade.request import GenerateRequest, KeptPicture
+from cascade.system.free_memory import give_back_free_memory
 from cascade.system.owning_process import OwningProcess
 from cascade.tuning.plan import requested_precisions
 from cascade.types import ImageU8
@@ -452,6 +453,8 @@ class Client:
                         yield event
                     self._owner.check("this request")
                     run.check_goes_on()
+            # What the stages here took for their runs: with others at work they take it again.
+            give_back_free_memory()
 
 
 @contextmanager

@@ -47,7 +47,8 @@ def register(subparsers: Any) -> None:
 
 def inspect(args: argparse.Namespace) -> int:
     """Print a bundle's table of contents."""
-    bundle = open_bundle(bundle_or_default(args.bundle))
+    # Of a sparse bundle too: the manifest is whole, and what is not here is said.
+    bundle = open_bundle(bundle_or_default(args.bundle), runs=())
     manifest = bundle.manifest
     if args.json:
         print(json.dumps(to_json(manifest), indent=1))
@@ -62,7 +63,8 @@ def inspect(args: argparse.Namespace) -> int:
             print(f"    {line}")
     print("\nfiles")
     for entry in manifest.files:
-        print(f"    {entry.size_bytes:>10,}  {entry.sha256[:16]}  {entry.name}")
+        absent = "" if bundle.holds(entry.name) else "  (not here)"
+        print(f"    {entry.size_bytes:>10,}  {entry.sha256[:16]}  {entry.name}{absent}")
     print(f"    {sum(e.size_bytes for e in manifest.files):>10,}  bytes in all")
     return 0
 

@@ -4,6 +4,7 @@ Imports only the chosen engine's module, when it is chosen: a light client never
 that it does not use. Which choice is best is not known here (`cascade.tuning.plan`).
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,9 @@ from cascade.errors import EngineError
 from cascade.precision import Precision
 from cascade.system.owning_process import do_in_children, never_free
 from cascade.weights.source import GraphSource
+
+LARGE_VALUES = 1 << 20
+"""Of one input and row: a picture of 600x600 has as many. Its maps take tens of megabytes each."""
 
 DefaultShapes = Mapping[str, Sequence[int | None]]
 
@@ -52,6 +56,14 @@ def open_engine(graph: GraphSource, choice: EngineChoice, *, cache: Path | None 
     return engine
 
 
+def has_large_input(shapes: DefaultShapes | None) -> bool:
+    """Whether a row of an input is as large as a large picture; of unknown shapes it may be."""
+    if shapes is None:
+        return True
+    rows = (math.prod(size or 1 for size in shape[1:]) for shape in shapes.values())
+    return max(rows, default=0) >= LARGE_VALUES
+
+
 def make_engine(graph: GraphSource, choice: EngineChoice, cache: Path | None) -> Engine:
     """The engine that a choice names; see `open_engine`."""
     if not reads_files(choice.kind, choice.precision):
@@ -78,7 +90,8 @@ def make_engine(graph: GraphSource, choice: EngineChoice, cache: Path | None) ->
     from cascade.engines.ort import OrtEngine  # noqa: PLC0415
 
     if choice.kind is EngineKind.ORT:
-        return OrtEngine(graph, threads=choice.threads)
+        large = has_large_input(choice.default_shapes)
+        return OrtEngine(graph, threads=choice.threads, keeps_scratch=large)
     from cascade.engines.ort_gpu import gpu_provider  # noqa: PLC0415
 
     provider = gpu_provider(choice.kind, choice.precision, cache)

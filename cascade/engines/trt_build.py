@@ -110,18 +110,38 @@ def build_engine(
     Raises:
         EngineError: the library refuses the graph or the options, or a block did not arrive whole.
     """
+    if isinstance(graph, bytes):
+        return build_from(graph, NO_WEIGHTS, options, cache)
+    # The network points into the weights: they stay until it is built, or cannot be.
+    lease = graph.lease()
+    try:
+        return build_from(graph, lease.tensors, options, cache)
+    finally:
+        lease.release()
+
+
+def build_from(
+    graph: GraphSource,
+    weights: Mapping[str, Array],
+    options: BuildOptions,
+    cache: EngineCache | None,
+) -> Made:
+    """Build with weights that stay where they are; see `build_engine`.
+
+    Args:
+        graph: what is built.
+        weights: those beside it, of any shapes and dtypes.
+        options: what for.
+        cache: see `build_engine`.
+    """
     start = time.perf_counter()
-    # The network points into the weights: they stay until it is built.
-    lease = None if isinstance(graph, bytes) else graph.lease()
-    parsed = parse(graph, {} if lease is None else lease.tensors)
+    parsed = parse(graph, weights)
     require_whole(graph, parsed)
     require_precision(options.precision, parsed)
     parse_s = time.perf_counter() - start
     config = configure(parsed, options)
     timing = TimingCache(config, cache, target(options))
     serialized = parsed.builder.build_serialized_network(parsed.network, config)
-    if lease is not None:
-        lease.release()
     if serialized is None:
         raise refusal(parsed.complaints.text, options)
     timing.keep()

@@ -10,8 +10,12 @@ from benchmarks.large_component import measure, report
 @pytest.mark.torch
 def test_the_measurement_runs_with_20_megabytes(capsys: pytest.CaptureFixture[str]) -> None:
     """The same code as `make large`; what it finds of this size says nothing of a large one."""
-    found = measure(20)
+    found = measure(20, blocks=True)
     assert 15 < found["export"]["megabytes"] < 25
-    assert found.keys() == {"export", "beside", "inside"}
+    both = {"int8-block", "int4-block"}
+    assert found.keys() == {"export", "beside", "inside", "device", *both}
+    assert found["device"]["device_mb"] < 0.1 < 20 < found["device"]["bundle_mb"]
     report(found)
-    assert "a second session:" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "a second session:" in said
+    assert "at cut 0 0.0" in said

@@ -18,9 +18,12 @@ from cascade.bundle.gpu_graph import gpu_graph
 from cascade.codecs.onnx_operators import whole_blocks
 from cascade.codecs.shared_initializers import attach_initializers, missing
 from cascade.engines.ort import OrtEngine
+from cascade.errors import EngineError, ManifestError
 from cascade.graph_spec import FileEntry, GraphSpec, TensorSpec
 from cascade.precision import Precision
 from cascade.types import Array
+from cascade.weights.buffer import WeightBuffer
+from cascade.weights.source import ExternalGraph
 from export.gpu_variant.cpu_checkable import cpu_checkable
 from export.gpu_variant.form import gpu_form
 from export.gpu_variant.fused_attention import restore_attention
@@ -30,6 +33,7 @@ from export.gpu_variant.verify import GpuFormSource, verify_gpu_form
 from export.graphs import export_graph
 from export.passes.pipeline import optimize
 from export.weights.exact_storage import store_exactly
+from export.weights.weights_file import new_tensor, write_weights
 from stages.evaluation.torch_engine import TorchEngine
 from stages.networks.blocks import Attention
 from stages.networks.text_encoder import EncoderLayer, TextEncoder, TextEncoderConfig
@@ -314,6 +318,23 @@ def bundle_of(folder: Path, files: dict[str, bytes]) -> Bundle:
     for name, data in files.items():
         (bundle.folder / name).write_bytes(data)
     return Bundle(bundle.folder, replace(bundle.manifest, files=tuple(listed.values())))
+
+
+@NEEDS_TENSORRT
+def test_a_build_that_fails_lets_its_weights_go(tmp_path: Path) -> None:
+    """What lies beside the graph is read for the build, and given back though it raises."""
+    from cascade.engines.trt_build import build_engine
+    from cascade.engines.trt_options import BuildOptions
+
+    path = tmp_path / "net.safetensors"
+    entry, _ = write_weights(path, [new_tensor("w", np.zeros(1000, np.float32))])
+    graph = ExternalGraph(b"no graph", ("w",), WeightBuffer(path, entry))
+    with pytest.raises(EngineError, match="cannot read the graph"):
+        build_engine(graph, BuildOptions(precision=Precision.FP32))
+    # A chunk that nothing holds is read anew, and is not what was listed any more.
+    path.write_bytes(bytes(entry.size_bytes))
+    with pytest.raises(ManifestError, match="sha256 of chunk 0"):
+        graph.lease()
 
 
 def built(model: onnx.ModelProto, precision: Precision, capability: Sequence[int]) -> Any:

@@ -64,6 +64,19 @@ def test_a_client_takes_its_half_and_makes_the_picture(
     assert set(names_in(tmp_path / "s")) == {"manifest.json", *bundle.files_of([0, 3])}
 
 
+def test_a_client_that_runs_nothing_holds_the_manifest_alone(
+    bundle: Bundle, server: RunningServer, tmp_path: Path
+) -> None:
+    """At cut 0, and its picture is that of a client with every file."""
+    assert pull(server, tmp_path / "b", "--for", "client", "--cut", "0") == 0
+    assert names_in(tmp_path / "b") == ["manifest.json"]
+    pictures = []
+    for folder in (tmp_path / "b", bundle):
+        with Client(folder, cut=0, server=server.address, threads=1) as client:
+            pictures.append(client.generate("a red apple", seed=3).image.tobytes())
+    assert pictures[0] == pictures[1]
+
+
 class CutWire:
     """A source whose connection breaks after the first piece."""
 

@@ -6,9 +6,12 @@ declare const VERSION: string;
 const scope = self as unknown as ServiceWorkerGlobalScope;
 const SHELL = `edge-cascade-page-${VERSION}`;
 const MANIFEST = "edge-cascade-manifest";
+const MANIFEST_PATH = "/bundle/manifest.json";
 
 scope.addEventListener("install", (event) => {
   event.waitUntil(caches.open(SHELL).then((cache) => cache.addAll(FILES)));
+  // The page that installs this worker has read the manifest before there was one to keep it.
+  event.waitUntil(caches.open(MANIFEST).then((cache) => cache.add(MANIFEST_PATH)));
   scope.skipWaiting();
 });
 
@@ -35,7 +38,7 @@ async function manifest(request: Request): Promise<Response> {
 scope.addEventListener("fetch", (event) => {
   const { pathname, origin } = new URL(event.request.url);
   if (event.request.method !== "GET" || origin !== scope.location.origin) return;
-  if (pathname === "/bundle/manifest.json") event.respondWith(manifest(event.request));
+  if (pathname === MANIFEST_PATH) event.respondWith(manifest(event.request));
   else if (FILES.includes(pathname)) {
     event.respondWith(caches.match(event.request, { ignoreSearch: true }).then((kept) => kept ?? fetch(event.request)));
   }

@@ -37,11 +37,11 @@ after(async () => {
   await served.close();
 });
 
-async function visit(): Promise<Page> {
+async function visit(url = link.url): Promise<Page> {
   const page = await context.newPage();
   page.on("console", (message) => message.type() === "error" && complaints.push(message.text()));
   page.on("pageerror", (error) => complaints.push(String(error)));
-  await page.goto(link.url);
+  await page.goto(url);
   await page.waitForFunction(() => document.querySelector("#status")?.textContent?.startsWith("Ready"));
   return page;
 }
@@ -93,6 +93,9 @@ test("with every component on the server the page shows Python's pixels", { skip
 });
 
 test("a second visit downloads nothing but the answer that nothing is new", { skip }, async () => {
+  const first = await visit();
+  await first.waitForFunction(() => navigator.serviceWorker.controller !== null);
+  await first.close();
   const before = link.received();
   const page = await visit();
   await page.waitForTimeout(500);
@@ -131,13 +134,15 @@ test("labels, roles and names are there, and a phone needs no sideways scrolling
 });
 
 test("saved for offline use, the page draws everything here without a network", { skip }, async () => {
-  const page = await visit();
+  const own = await openLink(served.url);
+  const page = await visit(own.url);
+  await page.waitForFunction(() => navigator.serviceWorker.controller !== null);
   await page.click("summary");
   await page.click("#keep");
   await status(page, /^Saved/);
   await page.close();
-  link.close();
-  const offline = await visit();
+  own.close();
+  const offline = await visit(own.url);
   await offline.click("#draw");
   assert.equal(await status(offline, /^Done|^[A-Z_]+:/), "Done");
   const where = await offline.$$eval("#rows tr td:nth-child(2)", (cells) => cells.map((cell) => cell.textContent));

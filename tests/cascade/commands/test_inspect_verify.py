@@ -197,3 +197,13 @@ def test_verify_runs_variants_completed_by_the_weights_they_borrow(
     out = capsys.readouterr().out
     for stage in ("base", "sr16", "sr32"):
         assert f"{stage}.int8.onnx: signature right, one step gave finite numbers" in out
+
+
+def test_inspect_shows_a_bundle_that_lacks_files(
+    bundle: Bundle, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All of its components, and which files are not here."""
+    (bundle.folder / "sr32.onnx").unlink()
+    assert main(["inspect", str(bundle.folder)]) == 0
+    absent = [line for line in capsys.readouterr().out.splitlines() if "(not here)" in line]
+    assert [line.split()[2] for line in absent] == ["sr32.onnx"]

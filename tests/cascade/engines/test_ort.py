@@ -8,7 +8,8 @@ import pytest
 from onnx import TensorProto, helper
 
 from cascade.engine import Engine
-from cascade.engines.ort import OrtEngine, dtype_name
+from cascade.engines.factory import has_large_input
+from cascade.engines.ort import OrtEngine, dtype_name, session_options
 from cascade.errors import Cancelled, EngineError
 from cascade.types import Array
 from tests.support.tiny_bundle import WIDTH, stage_graph, text_encoder_graph
@@ -188,3 +189,39 @@ def test_closing_twice_is_harmless_and_a_closed_engine_says_so() -> None:
     engine.terminate()
     with pytest.raises(EngineError, match="closed"):
         engine.run(encoder_inputs())
+
+
+@pytest.mark.parametrize(
+    ("shapes", "large"),
+    [
+        (None, True),
+        ({}, False),
+        ({"x_t": (2, 3, 64, 64), "context": (2, None, 384)}, False),
+        ({"x_t": (8, 3, 256, 256), "t": (8,)}, False),
+        ({"x_t": (1, 3, 1024, 1024)}, True),
+    ],
+)
+def test_memory_of_runs_stays_only_for_large_pictures(
+    shapes: dict[str, tuple[int | None, ...]] | None, *, large: bool
+) -> None:
+    """Rows do not make a picture large; where shapes are unknown it may be."""
+    assert has_large_input(shapes) is large
+    assert session_options(1, keeps_scratch=large).enable_cpu_mem_arena is large
+
+
+def test_runs_are_the_same_without_an_arena() -> None:
+    """To the bit."""
+    graph = stage_graph(1, upscales=True, slow_layers=0)[0]
+    kept, given = (OrtEngine(graph, threads=1, keeps_scratch=kept) for kept in (True, False))
+    noise = np.random.default_rng(2).standard_normal((1, 3, 16, 16)).astype(np.float32)
+    inputs: dict[str, Array] = {
+        "x_t": noise,
+        "low_res": noise,
+        "t": np.array([0.4], np.float32),
+        "aug_level": np.array([0.1], np.float32),
+        "context": np.ones((1, 5, WIDTH), np.float32),
+        "context_mask": np.ones((1, 5), np.float32),
+    }
+    for _ in range(2):
+        one, other = (engine.run(inputs)["prediction"] for engine in (kept, given))
+        np.testing.assert_array_equal(one, other)

@@ -26,7 +26,7 @@ PIP    := -m pip install --quiet --disable-pip-version-check --no-compile -c con
 # An environment may forbid to store what is compiled; then each of the processes that tests start would do it anew.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test check environments types rules wheels docs networks large soak protos pictures web web-test web-measure clean
+.PHONY: demo test check environments types rules wheels docs networks large grid soak protos pictures web web-test web-measure clean
 
 demo: $(VENV)/.runtime
 	$(VENV)/bin/cascade generate "$(PROMPT)" -o demo.png
@@ -80,6 +80,15 @@ networks: $(VENV)/.dev
 # Needs 3 GB of disk in the folder for temporary files, and 4 GB of memory.
 large: $(VENV)/.dev
 	$(VENV)/bin/python -m benchmarks.large_component
+
+# Every cut and the chosen one over every link and load; interrupted, it goes on with the cells that
+# are missing. The report and its data go to build/grid: look at them, then copy both to docs/bench.
+grid: $(VENV)/.dev
+	@echo "grid: about 50 minutes on two idle cores, most of them at 1 Mbit/s"
+	mkdir -p build/grid
+	$(VENV)/bin/python -m cascade bench grid --bundle bundles/emoji-1 -o build/grid/emoji-1.json --cuts 0 1 2 3 4 auto --loads 50 80 95 120
+	$(VENV)/bin/python -m cascade bench report build/grid/emoji-1.json -o build/grid/emoji-1.html
+	$(VENV)/bin/python -m benchmarks.placement_choice --grid build/grid/emoji-1.json
 
 # One after another, on a machine that does nothing else; figures and plots go to build/soak.
 soak: $(VENV)/.dev

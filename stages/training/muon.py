@@ -29,8 +29,8 @@ LARGE_SHARE = 0.1
 ADAMW_RMS = 0.2
 """Root mean square of a typical AdamW update, in learning rates."""
 EPSILON = 1e-8
-SMALLEST = 1e-30
-"""Norms below this are taken for a gradient of zero."""
+SMALLEST = torch.finfo(torch.float32).tiny
+"""Largest values below this are taken for a gradient of zero."""
 
 
 def orthogonal(matrix: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -41,6 +41,8 @@ def orthogonal(matrix: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
         dtype: of the products; bfloat16 moves the singular values by a few hundredths more.
     """
     a, b, c = NEWTON_SCHULZ
+    # First by the largest value: squares of values below 1e-23 vanish, and with them the norm.
+    matrix = matrix / matrix.abs().max().clamp(min=SMALLEST)
     # Frobenius norm: at least the largest singular value, so that all of them begin in (0, 1].
     x = (matrix / matrix.norm().clamp(min=SMALLEST)).to(dtype)
     tall = x.shape[0] > x.shape[1]
@@ -122,6 +124,10 @@ class Muon(torch.optim.Optimizer):
         if not state:
             state["m"] = torch.zeros_like(parameter)
         state["m"].lerp_(gradient, 1 - group["momentum"])
+        if not gradient.any():
+            # A layer that nothing reaches: what is left of the momentum has no size that counts
+            # here, so it would move the layer at full pace for thousands of steps.
+            return
         # Nesterov: the direction is where the average will be after the next gradient like this
         # one.
         ahead = gradient.lerp(state["m"], group["momentum"])

@@ -9,6 +9,7 @@ References:
 """
 
 import json
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from typing import Any, Generic, Literal, Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
-from cascade.errors import InvalidRequest
+from cascade.errors import InvalidRequest, StageError
 from stages.reference import StagePreset
 from stages.training.checkpoint import has_checkpoint, load_metadata, load_part, save_checkpoint
 from stages.training.muon import Muon
@@ -260,7 +261,14 @@ class Trainer(Generic[Network]):
         }
 
     def save(self) -> None:
-        """Write a checkpoint."""
+        """Write a checkpoint.
+
+        Raises:
+            StageError: a weight is not finite; the last checkpoint stays.
+        """
+        for name, weight in self.model.state_dict().items():
+            if not torch.isfinite(weight).all():
+                raise self.diverged(f"{name} is not finite")
         state: dict[str, Tensor] = {"generator": self.generator.get_state()}
         state |= {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
         for number, values in self.optimizer.state_dict()["state"].items():
@@ -269,35 +277,52 @@ class Trainer(Generic[Network]):
         parts = {"ema": self.ema.state_dict(), "state": state}
         save_checkpoint(self.checkpoint, parts, self.all_metadata())
 
+    def diverged(self, what: str) -> StageError:
+        """The error of a run that cannot go on."""
+        return StageError(
+            f"{self.checkpoint.name}: {what} at step {self.step}; the last checkpoint is kept: go "
+            f"on from it with a smaller --learning-rate than {self.rate:g}"
+        )
+
     def run(self) -> Iterator[TrainingProgress]:
         """Train until the minutes or the steps are over; yields a report now and then.
 
         Closing the iterator writes a checkpoint, as does its end.
+
+        Raises:
+            StageError: a loss, a gradient or a weight is not finite; nothing is written then.
         """
+        try:
+            yield from self._steps()
+        except StageError:
+            raise
+        except BaseException:
+            self.save()
+            raise
+        self.save()
+
+    def _steps(self) -> Iterator[TrainingProgress]:
         started = time.monotonic()
         before = self.minutes
         saved = kept = reported = started
         samples = self.samples
-        try:
-            while self.options.steps is None or self.step < self.options.steps:
-                now = time.monotonic()
-                elapsed = (now - started) / 60
-                if elapsed >= self.options.minutes:
-                    break
-                self.minutes = before + elapsed
-                if now - saved > 60 * self.options.checkpoint_minutes:
-                    self.save()
-                    saved = now
-                if 0 < 60 * self.options.keep_minutes < now - kept:
-                    self.snapshot()
-                    kept = now
-                if now - reported > 20:
-                    rate = (self.samples - samples) / (now - reported)
-                    yield TrainingProgress(self.step, self.samples, self.minutes, self.loss, rate)
-                    reported, samples = now, self.samples
-                self.train_step(elapsed / self.options.minutes)
-        finally:
-            self.save()
+        while self.options.steps is None or self.step < self.options.steps:
+            now = time.monotonic()
+            elapsed = (now - started) / 60
+            if elapsed >= self.options.minutes:
+                break
+            self.minutes = before + elapsed
+            if now - saved > 60 * self.options.checkpoint_minutes:
+                self.save()
+                saved = now
+            if 0 < 60 * self.options.keep_minutes < now - kept:
+                self.snapshot()
+                kept = now
+            if now - reported > 20:
+                rate = (self.samples - samples) / (now - reported)
+                yield TrainingProgress(self.step, self.samples, self.minutes, self.loss, rate)
+                reported, samples = now, self.samples
+            self.train_step(elapsed / self.options.minutes)
 
     def train_step(self, share: float) -> None:
         """One batch forward and back; `share` is how much of the run's minutes is over."""
@@ -310,7 +335,10 @@ class Trainer(Generic[Network]):
         mean = loss.mean()
         self.optimizer.zero_grad(set_to_none=True)
         mean.backward()
-        nn.utils.clip_grad_norm_(self.model.parameters(), CLIP_NORM)
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), CLIP_NORM)
+        # Before the update: what follows would be in every weight, and in the next checkpoint.
+        if not (math.isfinite(mean.item()) and math.isfinite(norm)):
+            raise self.diverged(f"the loss is {mean.item():g}, its gradient's norm {norm:g}")
         self.optimizer.step()
         if self.after_step is not None:
             self.after_step(self.model)

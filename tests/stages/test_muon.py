@@ -55,6 +55,31 @@ def test_the_size_of_the_gradient_does_not_count(scale: float) -> None:
     torch.testing.assert_close(orthogonal(matrix * scale), orthogonal(matrix), atol=1e-2, rtol=0)
 
 
+@pytest.mark.parametrize("exponent", [-100, -80, -60, 100])
+def test_directions_of_any_size_are_the_same_to_the_bit(exponent: int) -> None:
+    """Powers of two round nothing, though squares of such values vanish or overflow."""
+    matrix = spread(16, 40, condition=4.0)
+    assert torch.equal(orthogonal(matrix * 2.0**exponent), orthogonal(matrix))
+
+
+def test_a_direction_of_zero_is_zero() -> None:
+    """And not a quotient of nothing by nothing."""
+    assert not orthogonal(torch.zeros(16, 40)).any()
+
+
+def test_a_layer_without_gradient_stays_finite_and_only_decays() -> None:
+    """Its momentum falls to the smallest numbers within 2,000 steps, its weights by decay alone."""
+    layer = nn.Linear(16, 16, bias=False)
+    optimizer = Muon(layer.parameters(), lr=0.01)
+    layer.weight.grad = torch.randn(16, 16, generator=torch.Generator().manual_seed(0))
+    optimizer.step()
+    start = layer.weight.detach().clone()
+    layer.weight.grad.zero_()
+    for _ in range(2000):
+        optimizer.step()
+    torch.testing.assert_close(layer.weight, start * (1 - 0.01 * 0.01) ** 2000, rtol=1e-3, atol=0)
+
+
 def test_who_takes_what() -> None:
     """Convolutions and matrices with two sides of 16 are Muon's; the rest is AdamW's."""
     assert is_matrix(nn.Conv2d(16, 32, 3).weight)

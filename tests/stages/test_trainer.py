@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from cascade.errors import InvalidRequest
+from cascade.errors import InvalidRequest, StageError
 from stages.data.loader import Loader
 from stages.networks.efficient_unet import EfficientUNet
 from stages.reference import StagePreset
@@ -123,6 +123,24 @@ def test_weights_alone_are_not_resumed(tmp_path: Path) -> None:
     with pytest.raises(InvalidRequest, match="--start") as caught:
         trainer(tmp_path)
     assert caught.value.field == "checkpoints"
+
+
+@pytest.mark.parametrize("where", ["loss", "weight"])
+def test_a_run_that_diverges_stops_and_keeps_its_checkpoint(tmp_path: Path, where: str) -> None:
+    """The error names the step and the remedy; what was saved before is what is there."""
+    finish(trainer(tmp_path, steps=2).run())
+    kept = load_part(tmp_path / TINY_SR.name, "state")
+    going = trainer(tmp_path, steps=9)
+    with torch.no_grad():
+        first = next(iter(going.model.parameters()))
+        if where == "weight":
+            first.view(-1)[0] = math.nan
+        else:
+            first.register_hook(lambda gradient: gradient * math.inf)
+    with pytest.raises(StageError, match=r"at step 2; .* smaller --learning-rate"):
+        finish(going.run())
+    now = load_part(tmp_path / TINY_SR.name, "state")
+    assert all(torch.equal(tensor, now[name]) for name, tensor in kept.items())
 
 
 def test_the_rate_warms_up_and_cools_down(tmp_path: Path) -> None:

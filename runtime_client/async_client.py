@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from cascade.bundle.bundle import Bundle
 from cascade.diffusion.request_options import DiffusionOptions
+from cascade.edit import Edit
 from cascade.errors import CascadeError
 from cascade.events import Event
-from cascade.request import GenerateRequest
+from cascade.request import GenerateRequest, KeptPicture
 from cascade.types import ImageU8
 from runtime_client.client import Client, OnEvent
 from runtime_client.config import ClientConfig
@@ -30,6 +31,7 @@ from runtime_client.result import Result
 
 if TYPE_CHECKING:
     from cascade.family import PlanWarning
+    from runtime_client.planning.placement_plan import PlacementPlan, WhatIf
 
 T = TypeVar("T")
 END: Final = object()
@@ -69,13 +71,19 @@ class AsyncClient:
         seed: int = 0,
         image_index: int = 0,
         options: Mapping[str, DiffusionOptions] | None = None,
+        edit: Edit | None = None,
         on_event: OnEvent | None = None,
     ) -> Result:
         """One picture from a prompt; see `Client.generate`."""
         told = on_loop(on_event)
         return await self._call(
             lambda client: client.generate(
-                prompt, seed=seed, image_index=image_index, options=options, on_event=told
+                prompt,
+                seed=seed,
+                image_index=image_index,
+                options=options,
+                edit=edit,
+                on_event=told,
             )
         )
 
@@ -93,6 +101,23 @@ class AsyncClient:
         return await self._call(
             lambda client: client.upscale(
                 picture, prompt=prompt, seed=seed, first_stage=first_stage, on_event=told
+            )
+        )
+
+    async def upscale_kept(
+        self,
+        kept: KeptPicture,
+        *,
+        prompt: str | None = None,
+        seed: int = 0,
+        options: Mapping[str, DiffusionOptions] | None = None,
+        on_event: OnEvent | None = None,
+    ) -> Result:
+        """A picture that the server keeps, enlarged again; see `Client.upscale_kept`."""
+        told = on_loop(on_event)
+        return await self._call(
+            lambda client: client.upscale_kept(
+                kept, prompt=prompt, seed=seed, options=options, on_event=told
             )
         )
 
@@ -138,6 +163,16 @@ class AsyncClient:
     def warnings(self, request: GenerateRequest) -> "tuple[PlanWarning, ...]":
         """What a request asks for that its stages were hardly trained for; waits for nothing."""
         return self._client.warnings(request)
+
+    async def plan(
+        self, request: GenerateRequest, what_if: "WhatIf | None" = None
+    ) -> "PlacementPlan":
+        """Where the components of a request would run; see `Client.plan`."""
+        return await self._call(lambda client: client.plan(request, what_if))
+
+    async def wait_ahead(self) -> None:
+        """Wait until what is opened and measured between requests is done."""
+        await self._call(lambda client: client.wait_ahead())
 
     async def close(self) -> None:
         """End what is in progress, wait for that, and release everything."""

@@ -27,6 +27,42 @@ LIMITS: list[Limit] = [*MESSAGES, *LOAD, *FILES]
 
 SERVER_TESTS = "tests/runtime_server"
 SHOWN_ELSEWHERE = {
+    "runtime_server/http_door/door.py:MAX_BODY_BYTES": (
+        "tests/attacks/test_http_attacks.py",
+        "test_a_body_over_the_limit",
+    ),
+    "runtime_server/http_door/door.py:MAX_EDIT_BYTES": (
+        "tests/attacks/test_http_attacks.py",
+        "test_a_form_over_the_limit",
+    ),
+    "runtime_server/http_door/listener.py:MAX_CONNECTIONS": (
+        "tests/attacks/test_http_attacks.py",
+        "test_more_connections_than_the_limit",
+    ),
+    "runtime_server/http_door/image_ask.py:MAX_STYLE": (
+        "tests/attacks/test_http_attacks.py",
+        "test_a_text_without_end",
+    ),
+    "runtime_server/http_door/image_ask.py:MAX_WORD": (
+        "tests/attacks/test_http_attacks.py",
+        "test_a_text_without_end",
+    ),
+    "runtime_server/http_door/image_ask.py:MAX_PICTURES": (
+        "tests/runtime_server/test_http_door.py",
+        "test_a_wrong_field_is_named",
+    ),
+    "runtime_server/http_door/image_ask.py:MAX_PARTIAL": (
+        "tests/runtime_server/test_http_door.py",
+        "test_a_wrong_field_is_named",
+    ),
+    "runtime_server/http_door/image_form.py:MAX_PARTS": (
+        "tests/runtime_server/test_http_edits.py",
+        "test_a_form_that_is_wrong",
+    ),
+    "runtime_server/http_door/own_picture.py:MAX_SIDE": (
+        "tests/runtime_server/test_http_edits.py",
+        "test_a_form_that_is_wrong",
+    ),
     "runtime_client/config.py:MAX_TIMEOUT_S": (
         "tests/runtime_client/test_bare_environment.py",
         "test_a_time_that_no_clock_has_is_refused",

@@ -1,5 +1,6 @@
 """Attacks on the HTTP door: each ends within bounds, in a typed error; the next one is served."""
 
+import http.client
 import json
 import socket
 import time
@@ -10,7 +11,7 @@ import pytest
 
 from cascade.bundle.bundle import Bundle
 from runtime_server.http_door import exchange, listener
-from runtime_server.http_door.door import MAX_BODY_BYTES
+from runtime_server.http_door.door import MAX_BODY_BYTES, MAX_EDIT_BYTES
 from tests.support.http_calls import GENERATIONS, HttpAnswer, ask, words
 from tests.support.serving import RunningServer, running
 from tests.support.tiny_bundle import write_tiny_bundle
@@ -112,6 +113,32 @@ def test_a_body_over_the_limit(server: RunningServer) -> None:
     assert chunked.status == 413
     lying = raw(server, head(10**30, "Expect: 100-continue"))
     assert lying.status in (400, 413)
+
+
+def test_a_form_over_the_limit(server: RunningServer) -> None:
+    """By its declared length; not a byte of it is taken."""
+    lines = (
+        "POST /v1/images/edits HTTP/1.1",
+        "Host: x",
+        f"Content-Length: {MAX_EDIT_BYTES + 1}",
+        "Content-Type: multipart/form-data; boundary=x",
+    )
+    assert raw(server, ("\r\n".join(lines) + "\r\n\r\n").encode()).status == 413
+
+
+def test_more_connections_than_the_limit(
+    server: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one beyond is closed without an answer; the others are served."""
+    host, _, port = server.http.rpartition(":")
+    with socket.create_connection((host, int(port)), timeout=60) as first:
+        first.sendall(b"GET /v1/models HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert first.recv(12) == b"HTTP/1.1 200"
+        monkeypatch.setattr(listener, "MAX_CONNECTIONS", 1)
+        with pytest.raises((ConnectionError, http.client.RemoteDisconnected)):
+            ask(server.http, path="/v1/models")
+        monkeypatch.undo()
+        assert ask(server.http, path="/v1/models").status == 200
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,7 @@ NO_LIMITS_OF_A_CALL = {
     "runtime_client/cli/doctor_server.py:MAX_CLAIMS",
     "runtime_client/cli/many_pictures.py:MAX_PROMPTS_BYTES",
     "runtime_client/config.py:MAX_PEM_BYTES",
+    "runtime_client/planning/learned.py:MAX_BYTES",
 }
 """Formats of files, and what only ever comes from who runs the command."""
 

@@ -19,6 +19,8 @@ EXTRAS = {
     "cascade.engines.trt": ("pycuda", "tensorrt"),
     "cascade.engines.trt_build": ("tensorrt", "tensorrt_rtx", "tensorrt_rtx_bindings"),
     "cascade.engines.trt_library": ("tensorrt", "tensorrt_rtx", "tensorrt_rtx_bindings"),
+    "runtime_server.web.proxy": ("envoy",),
+    "runtime_server.http_door.listener": ("uvicorn",),
 }
 """Modules that need one of these packages, and whose import says so where there is none."""
 

@@ -20,8 +20,9 @@ from tests.support.serving import Caller, connect, pixels, results_of, wait_unti
 
 ROOT = Path(__file__).resolve().parents[2]
 WALL_CLOCKS = {("time", "time"), ("time", "time_ns"), ("datetime", "now"), ("datetime", "utcnow")}
-TELL_THE_TIME = ("traces.py", "doctor_server.py")
-"""What only says when something was or will be: spans, and dates in certificates and tokens."""
+TELL_THE_TIME = ("traces.py", "doctor_server.py", "door.py", "planner.py")
+"""What only says when something was or will be: spans, dates in certificates and tokens, when a
+picture was made over HTTP, and how old a measurement of another day is."""
 STOPPED_S = 5
 SPARE_FILES = 8
 

@@ -51,9 +51,12 @@ DOCTOR = "tests/runtime_client/test_doctor.py::"
 PLAN = "tests/runtime_client/test_plan_cli.py::"
 PULL = "tests/runtime_client/test_bundle_pull.py::"
 GATE = PULL + "test_the_gate_is_that_of_every_call"
+WEB = "tests/runtime_server/test_web_page.py::"
 SIDES = PULL + "test_every_way_to_choose_takes_the_same_files"
 
 ELSEWHERE: Mapping[str, str] = {
+    "web --page": WEB + "test_a_page_that_is_not_built_is_named",
+    "web --listen": WEB + "test_an_address_that_is_none_is_refused",
     **{
         f"bundle {command} {name}": where
         for command in ("copy", "pull")
@@ -184,6 +187,8 @@ ELSEWHERE: Mapping[str, str] = {
 """Flags whose effect another test shows."""
 
 UNTRIED: Mapping[str, str] = {
+    "web --bundle": "needs Envoy and a page that is built; `make web-test` draws with it",
+    "web --server": "as above",
     "probe --steps": "trains the styles for a minute besides; run by hand",
     "probe --data": "as above; refused where it is missing (tests/stages/test_training_commands.py)",
     "probe --checkpoints": "as above",

@@ -202,6 +202,7 @@ def test_formats_that_lose_are_near_the_pixels(
         ({"output_compression": 101}, "output_compression"),
         ({"output_compression": 50}, "output_compression"),
         ({"partial_images": 1}, "partial_images"),
+        ({"partial_images": 4, "stream": True}, "partial_images"),
         ({"response_format": "url"}, "response_format"),
         ({"seed": -1}, "seed"),
         ({"seed": 2**64}, "seed"),

@@ -26,7 +26,7 @@ from export.graphs import export_graph
 from export.weights.rounding import Storage, release
 from stages.evaluation.sampling import graph_inputs, graph_outputs
 from stages.networks.efficient_unet import EfficientUNet
-from stages.reference import StagePreset
+from stages.reference import StagePreset, as_released
 from stages.training.checkpoint import save_checkpoint
 from tests.export.foreign_networks.one_registry import keep_registry
 from tests.support.tiny_training import FACTS, SELF_BASE, TINY_SR, stirred, tiny_dataset, tiny_unet
@@ -130,6 +130,8 @@ def one_stage(tmp_path_factory: pytest.TempPathFactory) -> OneStage:
 def base(one_stage: OneStage) -> Exported:
     """The graph of `one_stage` as it lies in a bundle: height and width are fixed."""
     network = release(stirred(SELF_BASE.unet), Storage.FLOAT16)
+    # The same weights; a release stretches its estimates.
+    network.config = as_released(SELF_BASE).unet
     model = onnx.load_from_string(one_stage[0].files["base.onnx"])
     return Exported(SELF_BASE, network, model, graph_inputs(SELF_BASE), graph_outputs(SELF_BASE))
 

@@ -20,7 +20,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import tomllib
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -29,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.lib.record import write_record
+from benchmarks.lib.worktree import worktree
 
 PROBE = Path(__file__).parent / "lib" / "tree_probe.py"
 PROMPT = "a red apple, noto style"
@@ -96,34 +96,6 @@ class Tree:
             _, errors = child.communicate()
             if child.returncode:
                 raise SystemExit(f"{self.name}: cascade {words[0]}: {errors}")
-
-
-@contextmanager
-def worktree(commit: str, folder: Path) -> Iterator[Path]:
-    """The commit's files in a folder, removed at the end."""
-    root = Path(__file__).parents[1]
-    git = ["git", "-C", str(root), "worktree"]
-    subprocess.run([*git, "add", "--quiet", "--detach", str(folder), commit], check=True)
-    try:
-        write_metadata(folder)
-        yield folder
-    finally:
-        subprocess.run([*git, "remove", "--force", str(folder)], check=True)
-
-
-def write_metadata(folder: Path) -> None:
-    """What installing a checkout would say of it: older ones find their subcommands there."""
-    project = tomllib.loads((folder / "pyproject.toml").read_text())["project"]
-    metadata = folder / "edge_cascade-0.1.0.dist-info"
-    metadata.mkdir()
-    (metadata / "METADATA").write_text(
-        "Metadata-Version: 2.1\nName: edge-cascade\nVersion: 0.1.0\n"
-    )
-    groups = {"console_scripts": project["scripts"], **project.get("entry-points", {})}
-    lines = []
-    for group, points in groups.items():
-        lines += [f"[{group}]", *(f"{name} = {target}" for name, target in points.items())]
-    (metadata / "entry_points.txt").write_text("\n".join(lines) + "\n")
 
 
 @contextmanager

@@ -16,13 +16,12 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import tomllib
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.lib.record import write_record
+from benchmarks.lib.worktree import worktree
 
 ROOT = Path(__file__).parents[1]
 FIGURES = ("client resident", "client peak", "server resident", "server peak", "warm ms")
@@ -82,33 +81,6 @@ class ComparedCheckout:
         return found
 
 
-@contextmanager
-def older_checkout(commit: str) -> Iterator[Path]:
-    """A folder with the files of another commit, gone afterwards."""
-    with tempfile.TemporaryDirectory(prefix="memory-compared-") as folder:
-        there = Path(folder) / "checkout"
-        git = ["git", "-C", str(ROOT), "worktree"]
-        subprocess.run([*git, "add", "--quiet", "--detach", str(there), commit], check=True)
-        try:
-            name_commands(there)
-            yield there
-        finally:
-            subprocess.run([*git, "remove", "--force", str(there)], check=True)
-
-
-def name_commands(there: Path) -> None:
-    """Let the checkout's own commands be found before those that are installed here."""
-    project = tomllib.loads((there / "pyproject.toml").read_text())["project"]
-    version = project.get("version", "0")
-    folder = there / f"edge_cascade-{version}.dist-info"
-    folder.mkdir()
-    (folder / "METADATA").write_text(f"Name: {project['name']}\nVersion: {version}\n")
-    lines = []
-    for group, entries in project.get("entry-points", {}).items():
-        lines += [f"[{group}]", *(f"{name} = {value}" for name, value in entries.items())]
-    (folder / "entry_points.txt").write_text("\n".join(lines))
-
-
 def in_turns(
     sides: Sequence[ComparedCheckout], rounds: int, pictures: int
 ) -> dict[str, list[list[float]]]:
@@ -148,7 +120,10 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=4, help="warm ones of a measurement (4)")
     parser.add_argument("--json", type=Path, help="write the figures there")
     args = parser.parse_args()
-    with older_checkout(args.commit) as there:
+    with (
+        tempfile.TemporaryDirectory(prefix="memory-compared-") as folder,
+        worktree(args.commit, Path(folder) / "checkout") as there,
+    ):
         bundle = Path("bundles/emoji-1")
         sides = [
             ComparedCheckout(args.commit, there, there / bundle),

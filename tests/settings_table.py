@@ -5,7 +5,8 @@
 
 from pathlib import Path
 
-from runtime_server.config.config import LEAST, ServerConfig
+from runtime_server.config.bounds import LEAST
+from runtime_server.config.config import ServerConfig
 from runtime_server.config.config_file import write_config, write_value
 from runtime_server.config.settings import ServerSetting, settings
 from tests.reference_pages.markdown import table as table_of

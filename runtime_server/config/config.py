@@ -3,7 +3,7 @@
 Values only: no file is opened and no socket bound here.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
@@ -12,6 +12,7 @@ from cascade.addresses import ANY_FORM, UNIX_PREFIX, is_loopback, split_address
 from cascade.assignments import AUTO
 from cascade.errors import InvalidRequest
 from cascade.tuning.options import EngineOptions, parse_engine_options
+from runtime_server.config.bounds import LEAST, MOST_SECONDS
 from runtime_server.config.row_caps import parse_caps
 from runtime_server.config.setting_field import means
 from runtime_server.telemetry.logs import LOG_LEVELS, LogLevel
@@ -21,34 +22,6 @@ ANONYMOUS_POLICIES: tuple[Anonymous, ...] = ("auto", "allow", "refuse")
 
 MAX_SOCKET_PATH = 107
 """The kernel's limit on the path of a Unix socket, in bytes."""
-MOST_SECONDS = 1e9
-"""Of any time: a system's clocks overflow a little above, in the midst of a request."""
-LEAST: Mapping[str, float] = {
-    "cut": 0,
-    "threads": 0,
-    "max_queued_per_stage": 1,
-    "max_in_flight": 1,
-    "max_running": 1,
-    "max_waiting_between": 0,
-    "max_batch_bytes": 0,
-    "turn_after_s": 0,
-    "context_store_bytes": 0,
-    "context_lifetime_s": 0,
-    "max_in_flight_bytes": 1,
-    "max_in_flight_per_identity": 1,
-    "result_store_bytes": 0,
-    "result_lifetime_s": 0,
-    "max_linger_s": 0,
-    "reader_patience_s": 0.001,
-    "drain_grace_s": 0,
-    "stage_failures_in_row": 1,
-    "stage_probe_s": 0.1,
-    "quota_megapixels_per_minute": 0,
-    "max_bundle_downloads": 1,
-    "bundle_megabytes_per_s": 0,
-}
-"""The least value of each setting that has one."""
-
 Traces = Literal["off", "otlp", "stderr"]
 
 

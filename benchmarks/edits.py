@@ -11,8 +11,8 @@ to the pixels of the whole way. `--sheet` draws a row of each.
 """
 
 import argparse
-import os
 import statistics
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -51,17 +51,12 @@ def hole(side: int) -> PlaneU8:
     return mask
 
 
-def spent() -> float:
-    """Processor seconds of this process so far."""
-    times = os.times()
-    return times.user + times.system
-
-
 def seconds_of(make: Callable[[], object]) -> float:
     """Processor seconds here that something takes: the same on a machine that is shared."""
-    begun = spent()
+    # Not `os.times`: it counts ticks of 10 ms, and a small picture takes none.
+    begun = time.process_time()
     make()
-    return spent() - begun
+    return time.process_time() - begun
 
 
 def check_known(images: Mapping[str, ImageU8], edit: Edit, sizes: Mapping[str, Picture]) -> None:

@@ -26,8 +26,10 @@ from bench.flags import (
 )
 from bench.link.shape import LinkShape
 from cascade.bundle.default_bundle import bundle_or_default
+from cascade.bundle.manifest import Manifest
 from cascade.commands.exit_codes import DONE
 from cascade.errors import InvalidRequest
+from cascade.families import cost_of
 
 KEPT = "what was measured until then is in the record"
 
@@ -195,13 +197,15 @@ def prepared(args: argparse.Namespace, stack: ExitStack) -> Any:
         plan=plan,
         local=local,
         say=progress(quiet=args.quiet),
-        against=other_system(args),
+        against=other_system(args, bundle.manifest),
     )
     return BenchmarkRun(benchmark)
 
 
-def other_system(args: argparse.Namespace) -> Callable[[], Any] | None:
+def other_system(args: argparse.Namespace, manifest: Manifest) -> Callable[[], Any] | None:
     """Opens the system of `--against`; None where there is none.
+
+    A pipeline of diffusers takes as many steps as the first stage that makes pictures, unless told.
 
     Raises:
         InvalidRequest: there is none of that name.
@@ -210,7 +214,9 @@ def other_system(args: argparse.Namespace) -> Callable[[], Any] | None:
 
     if args.against is None:
         return None
-    other = open_other(args.against, args.timeout)
+    costs = [cost_of(spec) for spec in manifest.components]
+    steps = args.against_steps or next((cost.units for cost in costs if cost.pixels), 1)
+    other = open_other(args.against, args.timeout, steps)
     return lambda: other
 
 

@@ -19,12 +19,10 @@ from bench.flags import (
     add_load_flags,
     add_system_flags,
     axes_of_flags,
-    check_link,
     config_of,
     link_of,
     plan_of,
 )
-from bench.link.shape import LinkShape
 from cascade.bundle.default_bundle import bundle_or_default
 from cascade.bundle.manifest import Manifest
 from cascade.commands.exit_codes import DONE
@@ -116,8 +114,6 @@ def run_grid(args: argparse.Namespace) -> int:
     config = config_of(args)
     bundle = open_bundle(bundle_or_default(args.bundle), config.require_signature)
     axes = axes_of_flags(args, len(bundle.manifest.components))
-    if config.tls:
-        check_link(LinkShape(rtt_s=1), config)
     workload = read_workload(args.prompts, args.seed)
     plan = GridPlan(
         bundle=bundle,
@@ -182,7 +178,6 @@ def prepared(args: argparse.Namespace, stack: ExitStack) -> Any:
     from runtime_client.placement_chooser import configured_placement
 
     plan, link, config = plan_of(args), link_of(args), config_of(args)
-    check_link(link, config)
     workload = read_workload(args.prompts, args.seed)
     bundle = open_bundle(bundle_or_default(args.bundle), config.require_signature)
     configured_placement(bundle.manifest, config)

@@ -206,13 +206,3 @@ def config_of(args: argparse.Namespace) -> ClientConfig:
         connection_config(args), threads=args.threads, engine=args.engine, precision=args.precision
     )
     return with_placement(plain, args) if "within" in args else plain
-
-
-def check_link(link: LinkShape, config: ClientConfig) -> None:
-    """Raise `InvalidRequest` for a shaped link that would break the connection's security."""
-    if config.tls and not link.is_unshaped:
-        raise InvalidRequest(
-            "tls: a shaped link ends at this machine, for which no certificate was issued; measure "
-            "TLS unshaped, or shape the network itself",
-            field="tls",
-        )

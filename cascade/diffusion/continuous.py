@@ -70,15 +70,15 @@ class SigmaSchedule:
         return log_sigmas(self._spec.rule, self._ends, share, self._spec.rho)
 
     def log_snr(self, t: Time) -> Times:
-        """See `Schedule.log_snr`; infinite at time 0."""
+        """Log signal-to-noise ratio, of the shape of `t`; infinite at time 0."""
         return np.where(np.asarray(t) > 0, -2.0 * self._log_sigma(t), np.inf)
 
     def alpha(self, t: Time) -> Times:
-        """See `Schedule.alpha`."""
+        """Signal scale, of the shape of `t`."""
         return np.where(np.asarray(t) > 0, scales(self._log_sigma(t))[0], 1.0)
 
     def sigma(self, t: Time) -> Times:
-        """See `Schedule.sigma`."""
+        """Noise scale, of the shape of `t`."""
         return np.where(np.asarray(t) > 0, scales(self._log_sigma(t))[1], 0.0)
 
     def timesteps(self, steps: int) -> Times:
@@ -94,15 +94,15 @@ class FlowSchedule:
         self._shift = spec.shift
 
     def log_snr(self, t: Time) -> Times:
-        """See `Schedule.log_snr`; infinite at both ends."""
+        """Log signal-to-noise ratio, of the shape of `t`; infinite at both ends."""
         return np.asarray(2.0 * (logarithm(self.alpha(t)) - logarithm(self.sigma(t))))
 
     def alpha(self, t: Time) -> Times:
-        """See `Schedule.alpha`."""
+        """Signal scale, of the shape of `t`."""
         return np.asarray(1 - np.asarray(t, np.float64))
 
     def sigma(self, t: Time) -> Times:
-        """See `Schedule.sigma`."""
+        """Noise scale, of the shape of `t`."""
         return np.asarray(t, np.float64)
 
     def timesteps(self, steps: int) -> Times:
@@ -139,15 +139,15 @@ class RampedSchedule:
         return np.asarray(self._logs[below] + share * (self._logs[above] - self._logs[below]))
 
     def log_snr(self, t: Time) -> Times:
-        """See `Schedule.log_snr`; infinite at time 0."""
+        """Log signal-to-noise ratio, of the shape of `t`; infinite at time 0."""
         return np.where(np.asarray(t) > 0, -2.0 * self._log_sigma(t), np.inf)
 
     def alpha(self, t: Time) -> Times:
-        """See `Schedule.alpha`."""
+        """Signal scale, of the shape of `t`."""
         return np.where(np.asarray(t) > 0, scales(self._log_sigma(t))[0], 1.0)
 
     def sigma(self, t: Time) -> Times:
-        """See `Schedule.sigma`."""
+        """Noise scale, of the shape of `t`."""
         return np.where(np.asarray(t) > 0, scales(self._log_sigma(t))[1], 0.0)
 
     def timesteps(self, steps: int) -> Times:

@@ -86,7 +86,7 @@ class Combination(Protocol):
 
 
 def plain(halves: Halves, weight: PerSample) -> Batch:
-    """`uncond + w (cond - uncond)`."""
+    """`uncond + w (cond - uncond)`, `[B, 3, H, W]` float32, for weights `[B]`."""
     w = np.asarray(weight, np.float32)[:, None, None, None]
     return halves.unconditional + w * (halves.conditional - halves.unconditional)
 

@@ -18,10 +18,11 @@ from cascade.types import Batch, Time, Times
 
 
 def correction(schedule: Schedule, t: Time, s: Time) -> float:
-    """Weight of the later estimate less the earlier one, added to an Euler step from `t` to `s`.
+    """Weight of the later estimate less the earlier one, added to a step between two scalar times.
 
-    Half of `alpha(s) (r - 1)` with `r` the quotient of `sigma / alpha` at `t` and at `s`. Nothing
-    where no signal is left at `t`: that one step stays Euler's.
+    Both times are of shape `[]`. Half of `alpha(s) (r - 1)` with `r` the quotient of
+    `sigma / alpha` at `t` and at `s`. Nothing where no signal is left at `t`: that one step stays
+    Euler's.
     """
     alpha_t, alpha_s = float(schedule.alpha(t)), float(schedule.alpha(s))
     if alpha_t == 0:

@@ -36,7 +36,7 @@ Outcome = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Part:
+class GpuPart:
     """One process.
 
     Attributes:
@@ -59,10 +59,10 @@ class Part:
 
 
 PLAN = (
-    Part(name="tests", limit_s=120, needs=("pytest", "hypothesis", "onnxruntime", "onnx")),
-    Part(name="exact", limit_s=60, needs=("torch", "numpy")),
-    Part(name="torch", limit_s=150, needs=("torch", "numpy")),
-    Part(name="engine", limit_s=180, needs=("torch", "numpy", "onnx")),
+    GpuPart(name="tests", limit_s=120, needs=("pytest", "hypothesis", "onnxruntime", "onnx")),
+    GpuPart(name="exact", limit_s=60, needs=("torch", "numpy")),
+    GpuPart(name="torch", limit_s=150, needs=("torch", "numpy")),
+    GpuPart(name="engine", limit_s=180, needs=("torch", "numpy", "onnx")),
 )
 
 
@@ -72,12 +72,12 @@ def marked_tests() -> list[Path]:
     return [path for path in sorted(folder.glob("test_*.py")) if "mark.gpu" in path.read_text()]
 
 
-def missing(part: Part) -> list[str]:
+def missing(part: GpuPart) -> list[str]:
     """Modules that it needs and that are not here."""
     return [name for name in part.needs if find_spec(name) is None]
 
 
-def figures_of(part: Part, out: Path) -> Outcome:
+def figures_of(part: GpuPart, out: Path) -> Outcome:
     """What a part has written, as far as it came."""
     if not out.exists():
         return {}
@@ -89,7 +89,7 @@ def figures_of(part: Part, out: Path) -> Outcome:
     return {name: sum(int(suite.get(name, 0)) for suite in suites) for name in counts}
 
 
-def run_part(part: Part, left_s: float, device: str, *, small: bool) -> Outcome:
+def run_part(part: GpuPart, left_s: float, device: str, *, small: bool) -> Outcome:
     """One part: its status, seconds and figures; never raises for what happens in it."""
     if absent := missing(part):
         return {"status": "not run", "reason": f"not installed: {', '.join(absent)}"}
@@ -150,7 +150,7 @@ def verdicts(parts: Mapping[str, Outcome]) -> Outcome:
 
 
 def run_all(
-    path: Path, parts: Sequence[Part], device: str, *, small: bool,
+    path: Path, parts: Sequence[GpuPart], device: str, *, small: bool,
     budget_s: float = BUDGET_S, clock: Callable[[], float] = time.monotonic,
 ) -> Outcome:  # fmt: skip
     """Every part within the budget; the file is written after each.

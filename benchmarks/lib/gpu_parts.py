@@ -60,7 +60,7 @@ SMALL = UNetConfig(
 """The same kinds of layers in a second of a processor."""
 
 
-class Case:
+class StageCase:
     """One network, its inputs, and where they are."""
 
     def __init__(self, device: str, *, small: bool) -> None:
@@ -118,7 +118,7 @@ def use_tf32(*, on: bool) -> None:
 
 def torch_part(device: str, *, small: bool) -> Iterator[Figure]:
     """Eager and compiled, in float32 with TF32 on and off and in bfloat16."""
-    case = Case(device, small=small)
+    case = StageCase(device, small=small)
     yield "parameters", sum(p.numel() for p in case.network.parameters())
 
     def evaluate(network: Any, *, half: bool) -> Any:
@@ -167,7 +167,7 @@ def engine_part(device: str, *, small: bool) -> Iterator[Figure]:
     if not there:
         yield "problem", f"none of {', '.join(wanted)} is installed here"
         return
-    case = Case(device, small=small)
+    case = StageCase(device, small=small)
     with torch.no_grad():
         truth = case.network(**case.placed).float().cpu().numpy()
     network = HalfInside(case.network.cpu()) if device == "cuda" else case.network
@@ -185,7 +185,7 @@ def engine_part(device: str, *, small: bool) -> Iterator[Figure]:
 
 
 def engine_figures(
-    kind: Any, graph: bytes, case: Case, truth: np.ndarray[Any, Any], cache: Path
+    kind: Any, graph: bytes, case: StageCase, truth: np.ndarray[Any, Any], cache: Path
 ) -> dict[str, Any]:
     """Seconds to open, of an evaluation, and how far from float32; or why there are none."""
     from cascade.engines.factory import EngineChoice, open_engine  # noqa: PLC0415

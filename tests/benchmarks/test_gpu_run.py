@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from benchmarks import gpu_run
-from benchmarks.gpu_run import BUDGET_S, PLAN, Part, figures_of, marked_tests, run_all, verdicts
+from benchmarks.gpu_run import BUDGET_S, PLAN, GpuPart, figures_of, marked_tests, run_all, verdicts
 
 JUNIT = '<testsuites><testsuite tests="9" failures="1" errors="0" skipped="2"/></testsuites>'
 
 
-class Doing(Part):
+class Doing(GpuPart):
     """A part that runs a command of the test's."""
 
     __slots__ = ()
@@ -27,7 +27,7 @@ class Doing(Part):
         }[self.name]
 
 
-class Clock:
+class HourClock:
     """An hour passes with every question from the third on."""
 
     def __init__(self) -> None:
@@ -47,7 +47,7 @@ def test_the_limits_of_all_parts_fit_nine_minutes() -> None:
 def test_a_part_that_needs_what_is_not_here_says_so(tmp_path: Path) -> None:
     """And the others go on; the record is complete, for nothing was forgotten."""
     parts = [
-        Part(name="torch", limit_s=9, needs=("no_such_module",)),
+        GpuPart(name="torch", limit_s=9, needs=("no_such_module",)),
         Doing(name="good", limit_s=60),
     ]
     record = run_all(tmp_path / "gpu.json", parts, "cpu", small=True)
@@ -81,7 +81,7 @@ def _short(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_budget_ends_the_run_and_not_the_record(tmp_path: Path) -> None:
     """What there was no time for is named."""
     parts = [Doing(name="good", limit_s=60), Doing(name="long", limit_s=60)]
-    record = run_all(tmp_path / "gpu.json", parts, "cpu", small=True, clock=Clock())
+    record = run_all(tmp_path / "gpu.json", parts, "cpu", small=True, clock=HourClock())
     assert record["parts"]["long"] == {"status": "not run", "reason": "no time left"}
     fields = {"format", "complete", "surroundings", "parts", "seconds", "exact_equal",
               "times_torch_compile_bf16"}  # fmt: skip
@@ -112,7 +112,7 @@ def test_a_verdict_is_of_what_was_measured() -> None:
 
 
 @pytest.mark.parametrize("part", PLAN, ids=lambda part: part.name)
-def test_a_part_is_a_command_of_this_python(part: Part, tmp_path: Path) -> None:
+def test_a_part_is_a_command_of_this_python(part: GpuPart, tmp_path: Path) -> None:
     """With the device and the size handed on."""
     words = part.command(tmp_path, "cpu", small=True)
     assert words[:2] == [sys.executable, "-m"]

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import onnx
 
@@ -34,6 +35,7 @@ def add_web_forms(folder: Path) -> Manifest:
     listed = bundle.manifest.files
     files: dict[str, bytes | Path] = {entry.name: folder / entry.name for entry in listed}
     components = []
+    component: Any  # of whatever family: all have graphs
     for component in bundle.manifest.components:
         graphs = dict(component.graphs)
         for role, graph in component.graphs.items():

@@ -17,7 +17,7 @@ SOAK_MINUTES ?= 5
 PIXELS_VERSION := 1.0.0
 SOAK   := build/soak
 TORCH_TESTS := tests/stages tests/export tests/packaging tests/cascade/commands/test_build_engines.py \
-	tests/documents tests/flags
+	tests/documents tests/flags tests/bench/test_against_diffusers.py
 VENV   := .venv
 LIGHT  := $(VENV)/light
 WEB    := clients/web

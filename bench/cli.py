@@ -19,15 +19,15 @@ from bench.flags import (
     add_load_flags,
     add_system_flags,
     axes_of_flags,
-    check_link,
     config_of,
     link_of,
     plan_of,
 )
-from bench.link.shape import LinkShape
 from cascade.bundle.default_bundle import bundle_or_default
+from cascade.bundle.manifest import Manifest
 from cascade.commands.exit_codes import DONE
 from cascade.errors import InvalidRequest
+from cascade.families import cost_of
 
 KEPT = "what was measured until then is in the record"
 
@@ -114,8 +114,6 @@ def run_grid(args: argparse.Namespace) -> int:
     config = config_of(args)
     bundle = open_bundle(bundle_or_default(args.bundle), config.require_signature)
     axes = axes_of_flags(args, len(bundle.manifest.components))
-    if config.tls:
-        check_link(LinkShape(rtt_s=1), config)
     workload = read_workload(args.prompts, args.seed)
     plan = GridPlan(
         bundle=bundle,
@@ -180,7 +178,6 @@ def prepared(args: argparse.Namespace, stack: ExitStack) -> Any:
     from runtime_client.placement_chooser import configured_placement
 
     plan, link, config = plan_of(args), link_of(args), config_of(args)
-    check_link(link, config)
     workload = read_workload(args.prompts, args.seed)
     bundle = open_bundle(bundle_or_default(args.bundle), config.require_signature)
     configured_placement(bundle.manifest, config)
@@ -195,13 +192,15 @@ def prepared(args: argparse.Namespace, stack: ExitStack) -> Any:
         plan=plan,
         local=local,
         say=progress(quiet=args.quiet),
-        against=other_system(args),
+        against=other_system(args, bundle.manifest),
     )
     return BenchmarkRun(benchmark)
 
 
-def other_system(args: argparse.Namespace) -> Callable[[], Any] | None:
+def other_system(args: argparse.Namespace, manifest: Manifest) -> Callable[[], Any] | None:
     """Opens the system of `--against`; None where there is none.
+
+    A pipeline of diffusers takes as many steps as the first stage that makes pictures, unless told.
 
     Raises:
         InvalidRequest: there is none of that name.
@@ -210,7 +209,9 @@ def other_system(args: argparse.Namespace) -> Callable[[], Any] | None:
 
     if args.against is None:
         return None
-    other = open_other(args.against, args.timeout)
+    costs = [cost_of(spec) for spec in manifest.components]
+    steps = args.against_steps or next((cost.units for cost in costs if cost.pixels), 1)
+    other = open_other(args.against, args.timeout, steps)
     return lambda: other
 
 

@@ -14,6 +14,7 @@ from bench.grid import GridAxes, links_of
 from bench.link.shape import LinkShape, parse_stalls
 from bench.run import RunPlan
 from cascade.assignments import AUTO
+from cascade.diffusion.request_options import MAX_STEPS
 from cascade.errors import InvalidRequest
 from cascade.quantities import parse_duration, parse_rate
 from runtime_client.cli.connection_flags import add_connection_flags, connection_config
@@ -78,7 +79,8 @@ def add_load_flags(parser: argparse.ArgumentParser) -> None:
     add("--cold", type=int, default=1, metavar="N", help="first requests of a system opened anew (default: 1)")
     add("--repeats", type=int, default=11, metavar="N", help="pairs of a new and a repeated request for the audit of caches (default: 11)")
     add("--check", type=int, default=64, metavar="N", help="requests whose pictures must equal those of a local run (default: 64)")
-    add("--against", metavar="SYSTEM", help="another system for the same requests, in turns: torch:MODULE:FACTORY, or an HTTP address of an images endpoint (default: none)")
+    add("--against", metavar="SYSTEM", help="another system for the same requests, in turns: torch:MODULE:FACTORY, diffusers:DIR, or an HTTP address of an images endpoint (default: none)")
+    add("--against-steps", type=int, default=0, metavar="N", help="steps of a pipeline of diffusers; 0 is as many as the bundle's first stage takes (default: 0)")
     add("--write", choices=WRITTEN, default="none", help="write each last picture to a file of that format, as a hop of its own (default: none)")
     # fmt: on
     add_chosen_placement_flags(parser)
@@ -159,6 +161,7 @@ def plan_of(args: argparse.Namespace) -> RunPlan:
     for name in counts:
         check_count(name, getattr(args, name), 1 if name == "requests" else 0, MOST_REQUESTS)
     check_count("clients", args.clients, 1, 256)
+    check_count("against_steps", args.against_steps, 0, MAX_STEPS)
     if not 1 <= args.objective <= 1000:
         raise InvalidRequest(
             f"objective: expected 1 to 1000, got {args.objective:g}", field="objective"
@@ -203,13 +206,3 @@ def config_of(args: argparse.Namespace) -> ClientConfig:
         connection_config(args), threads=args.threads, engine=args.engine, precision=args.precision
     )
     return with_placement(plain, args) if "within" in args else plain
-
-
-def check_link(link: LinkShape, config: ClientConfig) -> None:
-    """Raise `InvalidRequest` for a shaped link that would break the connection's security."""
-    if config.tls and not link.is_unshaped:
-        raise InvalidRequest(
-            "tls: a shaped link ends at this machine, for which no certificate was issued; measure "
-            "TLS unshaped, or shape the network itself",
-            field="tls",
-        )

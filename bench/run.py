@@ -271,6 +271,8 @@ def against_facts(other: System, beside: Window, window: Window) -> dict[str, An
     pairs = paired(*({"samples": s} for s in samples))
     return {
         "system": dict(other.describe()),
+        # Another system's pictures are others: times are compared, hashes are not.
+        "pictures_compared": False,
         "measured": {
             **window_figures(list(beside.attempts), beside.seconds, None),
             "samples": samples[1],

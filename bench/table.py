@@ -56,11 +56,15 @@ def against_lines(against: Mapping[str, Any] | None) -> list[str]:
     """How many times as long another system took for the same requests."""
     if against is None:
         return []
-    return [
-        f"against          {against['system']['against']}: {r['measure']} {r['ratio']:.3f} times "
+    name = against["system"]["against"]
+    lines = [
+        f"against          {name}: {r['measure']} {r['ratio']:.3f} times "
         f"({r['low']:.3f} .. {r['high']:.3f}, {r['pairs']} pairs)"
         for r in against["ratios"]
     ]
+    hops = against["measured"]["hops"]
+    lines += [f"  {name:14} {1000 * hop['mean_s']:.1f} ms mean" for name, hop in hops.items()]
+    return [*lines, f"against          {name}: times compared, pictures not"]
 
 
 def fact_lines(record: Mapping[str, Any], measured: Mapping[str, Any]) -> list[str]:

@@ -94,6 +94,9 @@ class ClientConfig:
     """PEM file with this client's certificate, for servers that want one; with `client_key`."""
     client_key: Path | None = None
     """PEM file with its private key."""
+    tls_name: str = ""
+    """Host that the server's certificate must name, where `server` is the address of a tunnel or of
+    a proxy that passes bytes on; empty is the host of `server`."""
     require_signature: Path | None = None
     """PEM file with the public key that must have signed the bundle, here and on a private
     server; see `cascade sign`."""
@@ -232,6 +235,8 @@ def check_security(config: ClientConfig) -> None:
         raise InvalidRequest(
             "tls: the private server needs none; name a server or leave tls out", field="tls"
         )
+    if config.tls_name and not config.tls:
+        raise InvalidRequest("tls_name: it is only used with tls; add it", field="tls_name")
     if (config.client_cert is None) != (config.client_key is None):
         raise InvalidRequest("client_cert: it goes together with client_key", field="client_cert")
     if config.client_cert is not None and not config.tls:

@@ -302,9 +302,11 @@ class PlacedRun:
         if self._parts.config.fallback == "error":
             # What is wrong with a named server shows before any work; meanwhile the stages here
             # were opened.
+            begun = time.perf_counter()
             for stage, hop in zip(self._remote, remote_hops(hops), strict=True):
                 if self._address(hop) != PRIVATE:
                     stage.require_fit()
+            self._collected.seconds["connect"] += time.perf_counter() - begun
         return stages
 
     def _begin_loading(self, hops: list[Hop]) -> None:

@@ -192,6 +192,7 @@ def security_of(config: ClientConfig) -> "Security":
         ca_file=config.ca_file,
         client_cert=config.client_cert,
         client_key=config.client_key,
+        tls_name=config.tls_name,
         token=BearerToken(token=config.token, file=config.token_file),
         keepalive=Keepalive.within(config.dead_link_s),
     )

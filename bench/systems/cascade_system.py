@@ -15,6 +15,7 @@ from bench.link.child import LinkChild
 from bench.link.shape import LinkShape
 from bench.systems.system import OnPicture, PictureOutcome
 from bench.workload import WorkItem
+from cascade.addresses import UNIX_PREFIX, split_address
 from cascade.bundle.bundle import Bundle
 from cascade.events import Event, StageFinished
 from cascade.families import family_of
@@ -109,8 +110,12 @@ class CascadeSystem:
             address = config.server if server is None else server.address
             if address is not None and (shaped or not choice.link.is_unshaped):
                 self._link = self._stack.enter_context(LinkChild(choice.link, address))
-                # The proxy is on this machine, the server behind it as good as elsewhere.
-                config = replace(config, server=self._link.address, picture_format="webp")
+                # The proxy is on this machine, the server behind it as good as elsewhere: its
+                # certificate names its own host, which the client goes on to check.
+                name = host_of(address) if config.tls else ""
+                config = replace(
+                    config, server=self._link.address, picture_format="webp", tls_name=name
+                )
             else:
                 config = replace(config, server=address)
         else:
@@ -148,6 +153,8 @@ class CascadeSystem:
             "cut": config.cut,
             "placement": config.placement if config.placed is None else dict(config.placed),
             "server": server,
+            "tls": config.tls,
+            "tls_name": self._client.config.tls_name,
             "link": self._choice.link.as_json(),
             "picture_format": self._client.config.picture_format,
             "computed": dict(self._computed),
@@ -205,6 +212,13 @@ class OpenCascade:
         if choice.needs_server and choice.config.server is None:
             server = HostedServer(choice.bundle, choice.config)
         return CascadeSystem(choice, server, self._write, owns_server=True)
+
+
+def host_of(address: str) -> str:
+    """The host that a certificate of the server at an address names, as gRPC takes it."""
+    if address.startswith(UNIX_PREFIX):
+        return "localhost"
+    return split_address(address, "server")[0]
 
 
 def hops_of(choice: CascadeChoice, result: Result) -> dict[str, float]:

@@ -1,8 +1,9 @@
 """What a user would use instead: a function of one's own, or a server behind an HTTP address.
 
 `torch:MODULE:FACTORY` imports a module and calls its factory, which returns a function of prompt
-and seed that returns a picture or yields several. `http://...` is asked as an OpenAI-like images
-endpoint. Neither is held to our pictures. Knows no torch: the module may.
+and seed that returns a picture or yields several. `diffusers:DIR` is a pipeline from a folder.
+`http://...` is asked as an OpenAI-like images endpoint. None is held to our pictures. Knows no
+torch: the module may.
 """
 
 import base64
@@ -20,6 +21,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from bench.systems.diffusers_system import PREFIX, DiffusersSystem
 from bench.systems.system import OnPicture, PictureOutcome, System
 from bench.workload import WorkItem
 from cascade.errors import InvalidRequest, StageError, TransportError
@@ -31,22 +33,26 @@ Draw = Callable[[str, int], "ImageU8 | Iterable[ImageU8]"]
 """Prompt and seed to a picture `[height, width, 3]` uint8, or to several, each shown when made."""
 
 
-def open_other(text: str, timeout_s: float) -> System:
+def open_other(text: str, timeout_s: float, steps: int) -> System:
     """The system that `--against` names.
 
     Args:
-        text: `torch:MODULE:FACTORY`, or an address of HTTP.
+        text: `torch:MODULE:FACTORY`, `diffusers:DIR`, or an address of HTTP.
         timeout_s: longest time of one request over HTTP.
+        steps: of a pipeline of diffusers.
 
     Raises:
-        InvalidRequest: it is neither, or the module has no such factory.
+        InvalidRequest: it is none of them, or not there.
     """
+    if text.startswith(PREFIX):
+        return DiffusersSystem(text, steps)
     if text.startswith(SCHEMES):
         return HttpSystem(text, timeout_s)
     if text.startswith(TORCH) and text.count(":") == 2:
         return FunctionSystem(text)
     raise InvalidRequest(
-        f"against: expected torch:MODULE:FACTORY or http://ADDRESS, got {text[:80]!r}",
+        f"against: expected torch:MODULE:FACTORY, diffusers:DIR or http://ADDRESS, got "
+        f"{text[:80]!r}",
         field="against",
     )
 

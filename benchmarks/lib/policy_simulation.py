@@ -24,6 +24,7 @@ from runtime_server.batching.batch_policy import (
     saving_s,
 )
 from runtime_server.batching.role_key import RoleKey
+from runtime_server.runtime.fair_shares import FairTurn
 from runtime_server.runtime.queue_policy import next_to_start, priority_deadline_of
 
 PATIENCE_S = 30.0
@@ -117,6 +118,8 @@ class SimulatedJob:
     steps_done: int = 0
     expected_at: float | None = None
     """When it asks again, between two runs."""
+    caller: str = "one"
+    turn: FairTurn = field(default_factory=FairTurn)
 
     @property
     def begun(self) -> bool:

@@ -123,6 +123,8 @@ class Security:
     client_cert: Path | None = None
     """PEM file with this side's certificate, together with `client_key`."""
     client_key: Path | None = None
+    tls_name: str = ""
+    """Name that the server's certificate must hold; empty is the host of the address."""
     token: BearerToken = field(default_factory=BearerToken)
     """Goes with every call."""
     keepalive: Keepalive = Keepalive()
@@ -275,7 +277,11 @@ class Transport:
 
     def _open(self, connect_patience_ms: int) -> Any:
         """A new channel."""
-        options = channel_options(self._address, self._security.keepalive, connect_patience_ms)
+        options: list[tuple[str, int | str]] = [
+            *channel_options(self._address, self._security.keepalive, connect_patience_ms)
+        ]
+        if self._security.tls_name:
+            options.append(("grpc.ssl_target_name_override", self._security.tls_name))
         if self._security.tls:
             credentials = channel_credentials(self._security)
             channel = grpc.secure_channel(self._address, credentials, options)

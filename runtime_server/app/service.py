@@ -142,7 +142,7 @@ class CascadeService:
         with self._generations.lease(key) as generation:
             if head.start != "resume" and not generation.requests.index.knows(key):
                 # Parsing and checking all of it costs more than saying no.
-                generation.core.check_capacity(head)
+                generation.core.check_capacity(head, identity)
             with self._counting_refusals():
                 call = decode_generate(data)
             subscription = await self._subscribe(generation, key, call, context)

@@ -13,6 +13,7 @@ from cascade.assignments import AUTO
 from cascade.errors import InvalidRequest
 from cascade.tuning.options import EngineOptions, parse_engine_options
 from runtime_server.config.bounds import LEAST, MOST_SECONDS
+from runtime_server.config.caller_weights import parse_caller_weights
 from runtime_server.config.row_caps import parse_caps
 from runtime_server.config.setting_field import means
 from runtime_server.telemetry.logs import LOG_LEVELS, LogLevel
@@ -128,6 +129,12 @@ class ServerConfig:
         default=30.0,
         metadata=means(
             "Default deadline for earliest-deadline-first scheduling, counted from the arrival."
+        ),
+    )
+    caller_weights: str = field(
+        default="",
+        metadata=means(
+            "Weighted fair queueing: `CALLER=WEIGHT,...`; a caller that is not named has weight 1."
         ),
     )
     context_store_bytes: int = field(
@@ -316,6 +323,7 @@ class ServerConfig:
         check_components(self)
         parse_engine_options(self.engine, self.precision)
         parse_caps(self.max_batch_rows)
+        parse_caller_weights(self.caller_weights)
         check_one_of("log_level", self.log_level, LOG_LEVELS)
         check_one_of("traces", self.traces, get_args(Traces))
         if (self.tls_cert is None) != (self.tls_key is None):

@@ -107,6 +107,7 @@ class ActiveRequest:
             ThreadsafeSink(self._inbox, asyncio.get_running_loop()),
             deadline,
             TracedRequest(submission.key.request_id, submission.trace),
+            submission.key.identity,
         )
         """What the workers have of it."""
         self.linger_s = submission.linger_s

@@ -29,6 +29,7 @@ from runtime_server.batching.batch_policy import BatchLimits
 from runtime_server.batching.batcher import DeviceBatcher
 from runtime_server.batching.graph_axes import axes_of
 from runtime_server.batching.role_key import RoleKey
+from runtime_server.config.caller_weights import parse_caller_weights
 from runtime_server.config.config import ServerConfig
 from runtime_server.config.hosted import hosted_positions
 from runtime_server.protocol import server_limits
@@ -133,7 +134,7 @@ class Core:
         )
         return replace(self._info, components=components)
 
-    def check_capacity(self, head: GenerateHead) -> None:
+    def check_capacity(self, head: GenerateHead, caller: str) -> None:
         """Refuse a call for want of room before anything else about it is looked at.
 
         Overload must cost less than work: what would be refused in the end is not read, decoded and
@@ -146,7 +147,7 @@ class Core:
         """
         position = self.admission.likely_first(head)
         if position is not None and position in self.hosted:
-            self.workers.check_capacity(position)
+            self.workers.check_capacity(position, caller)
 
     def stages_work(self) -> dict[str, bool]:
         """Whether each hosted component works, by name."""
@@ -279,6 +280,7 @@ def queue_limits(config: ServerConfig) -> QueueLimits:
         max_running=config.max_running,
         max_waiting_between=config.max_waiting_between,
         max_queue_age_s=config.turn_after_s,
+        caller_weights=parse_caller_weights(config.caller_weights),
     )
 
 

@@ -4,13 +4,15 @@ Values and mutable marks only; the workers change them, under their lock.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from cascade.errors import CascadeError
 from cascade.events import Event
 from cascade.request import Handoff
 from runtime_server.admission.checks import RequestPlan
+from runtime_server.protocol.callers import ANONYMOUS
+from runtime_server.runtime.fair_shares import FairTurn
 from runtime_server.telemetry.server_events import TracedRequest
 
 
@@ -47,8 +49,12 @@ class Job:
     """The component that it waits for or is in."""
     handoff: Handoff
     """What that component starts from."""
+    caller: str = ANONYMOUS
+    """Who asked for it; callers share the device fairly."""
+    turn: FairTurn = field(default_factory=FairTurn)
     priority_deadline: float = 0.0
-    """What it is sorted by: its deadline, or earlier so that nobody waits for ever."""
+    """What it is sorted by among those of its caller: its deadline, or earlier, so that none waits
+    for ever."""
     enqueued_at: float = 0.0
     waited_s: float = 0.0
     """In the queue of its present component."""
@@ -92,6 +98,7 @@ def make_job(
     events: EventSink,
     deadline: float | None,
     request: TracedRequest | None = None,
+    caller: str = ANONYMOUS,
 ) -> Job:
     """A job at its starting point."""
     return Job(
@@ -101,4 +108,5 @@ def make_job(
         request=request or TracedRequest(plan.request_id),
         position=plan.first,
         handoff=plan.start,
+        caller=caller,
     )

@@ -6,19 +6,22 @@ time is passed in, and nothing is told to anybody. Not locked: the workers use i
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cascade.errors import CascadeError, ServerBusy, TransportError
 from cascade.events import PROGRESS_INTERVAL_S, Accepted
 from runtime_server.admission.concurrency_limits import SHORTEST_RETRY_S
+from runtime_server.runtime.fair_shares import FairShares
 from runtime_server.runtime.forecast import Forecast
 from runtime_server.runtime.job import Job
 from runtime_server.runtime.queue_policy import (
     full_error,
     late_error,
     next_to_start,
+    overtakes,
     priority_deadline_of,
     stop_reason,
+    urgency,
 )
 from runtime_server.telemetry.server_events import Refusal
 
@@ -54,6 +57,8 @@ class QueueLimits:
     """Inter-stage queue limit: while more wait for a component, none begins the one before it."""
     max_queue_age_s: float = 30.0
     """The turn of a request without a deadline comes so long after it was admitted."""
+    caller_weights: Mapping[str, float] = field(default_factory=dict)
+    """Shares of callers where several wait; who is not named has 1."""
     progress_interval_s: float = PROGRESS_INTERVAL_S
     """Least time between two that are told of a component; its first and last always are."""
 
@@ -81,6 +86,9 @@ class JobQueue:
         self._names = names
         self._limits = limits
         self._forecast = forecast
+        self._shares: FairShares[Job] = FairShares(
+            limits.caller_weights, lambda job: forecast.alone_s(job.plan.steps)
+        )
         self.waiting: list[Job] = []
         self.running: set[Job] = set()
         self.admitted: set[Job] = set()
@@ -112,9 +120,12 @@ class JobQueue:
             job.deadline, now, self._limits.max_queue_age_s
         )
         # Overload must cost less than work: a forecast is made only for those who find room.
-        refused = self.refusal(job.position)
+        refused = self.refusal(job.position, job.caller)
         if refused is not None:
             return refused
+        if not (self.waiting or self.running):
+            self._shares.idle()
+        self._shares.tag([*self.waiting, job])
         ahead = self._ahead_of(job)
         own = job.steps_left
         alone_s = self._forecast.through_s(own, [])
@@ -129,8 +140,12 @@ class JobQueue:
         starts = self.next_index(caps) == len(self.waiting) - 1
         return Accepted(0 if starts else len(ahead), max(0.0, through_s - alone_s))
 
-    def refusal(self, position: int) -> Refused | None:
-        """Why nobody is admitted to that component now; None when there is room."""
+    def refusal(self, position: int, caller: str) -> Refused | None:
+        """Why a caller is not admitted to that component now; None when there is room.
+
+        A full queue still has a place for a caller that has none waiting there: one caller's burst
+        does not keep another out. `max_in_flight` bounds those.
+        """
         if self.refuses_new:
             error = TransportError(
                 "the server is shutting down: use another one or try again later"
@@ -146,6 +161,8 @@ class JobQueue:
                     retry_after_s=max(SHORTEST_RETRY_S, soonest),
                 ),
             )
+        if not any(q.position == position and q.caller == caller for q in self.waiting):
+            return None
         further = (other for other in self.waiting if other.position > position)
         full = full_error(
             self._names[position],
@@ -161,6 +178,7 @@ class JobQueue:
         Args:
             caps: rows that may share a run, by position.
         """
+        self._shares.tag(self.waiting)
         return next_to_start(
             self.waiting,
             list(self.running),
@@ -172,6 +190,7 @@ class JobQueue:
     def start(self, index: int, now: float) -> Job:
         """Let a waiting job begin its component."""
         job = self.waiting.pop(index)
+        self._shares.started(job)
         # Told with the result, and as the time in this component's queue alone.
         job.waited_s = now - job.enqueued_at
         job.steps_done = 0
@@ -189,9 +208,8 @@ class JobQueue:
         """Who goes first: who is due earlier, and whoever runs where no thread is left."""
         # Where a thread is left, one that is more urgent runs beside a less urgent one.
         full = len(self.running) >= self._limits.max_running
-        due = job.priority_deadline
-        running = [r for r in self.running if full or r.priority_deadline <= due]
-        return running + [q for q in self.waiting if q.priority_deadline <= due]
+        running = [r for r in self.running if full or not overtakes(job, r)]
+        return running + [q for q in self.waiting if urgency(q) <= urgency(job)]
 
     def _left_s(self, job: Job) -> float:
         """Seconds of work left in a job by itself."""

@@ -1,6 +1,7 @@
 """Which request starts next, and which is refused: decisions as functions of values.
 
-Earliest deadline first, with a bound on waiting. Knows neither threads nor clocks; `JobQueue` asks
+Fair shares between callers, and among the requests of one the earliest deadline first, with a bound
+on waiting. Knows neither threads nor clocks; `JobQueue` asks
 and `Workers` act. Which rows share a run of an engine is decided in `batching.batch_policy`.
 """
 
@@ -10,6 +11,7 @@ from typing import Protocol
 
 from cascade.errors import CascadeError, DeadlineExceeded, ServerBusy
 from runtime_server.admission.concurrency_limits import SHORTEST_RETRY_S
+from runtime_server.runtime.fair_shares import FairTurn
 
 
 class Candidate(Protocol):
@@ -35,6 +37,31 @@ class Candidate(Protocol):
         """Whether a component of it is done."""
         ...
 
+    @property
+    def caller(self) -> str:
+        """Who asked for it."""
+        ...
+
+    @property
+    def turn(self) -> FairTurn:
+        """When its caller's share allows it."""
+        ...
+
+
+def urgency(job: Candidate) -> tuple[float, float]:
+    """Sorts the least start tag first, and equals by deadline."""
+    return job.turn.start_tag, job.priority_deadline
+
+
+def overtakes(waiting: Candidate, running: Candidate) -> bool:
+    """Whether one that waits is more urgent than one that runs.
+
+    By deadline within one caller: no deadline of one takes turns from another.
+    """
+    if waiting.caller == running.caller:
+        return waiting.priority_deadline < running.priority_deadline
+    return waiting.turn.start_tag < running.turn.start_tag
+
 
 def priority_deadline_of(
     deadline: float | None, admitted_at: float, max_queue_age_s: float
@@ -59,10 +86,10 @@ def next_to_start(
 ) -> int | None:
     """Which of the waiting requests begins its component now.
 
-    The most urgent that finds the device idle, or can join rows of its component, or is more urgent
-    than all that run: then its steps go first from the next step on. Nobody else begins: it could
-    only slow down what was begun before. And nobody begins a component behind which too many
-    wait for the next one.
+    The most urgent that finds the device idle, or can join rows of its component; or the most
+    urgent of all, if it is more urgent than all that run: then its steps go first from the next
+    step on. Nobody else begins: it could only slow down what was begun before. And nobody begins a
+    component behind which too many wait for the next one.
 
     Args:
         queued: who waits, in any order.
@@ -80,16 +107,18 @@ def next_to_start(
     # Only those that have come from a component: the others hold no picture yet.
     between = Counter(q.position for q in queued if q.begun)
     inside = Counter(r.position for r in running)
-    # What is running is interrupted by nobody; it only lets the more urgent go first.
-    earliest = min((r.priority_deadline for r in running), default=None)
-    for index in sorted(range(len(queued)), key=lambda i: queued[i].priority_deadline):
+    first = True
+    for index in sorted(range(len(queued)), key=lambda i: urgency(queued[i])):
         q = queued[index]
         # Or pictures in the making would pile up before the slowest component.
         if q.last > q.position and between[q.position + 1] > max_waiting_between:
             continue
         joins = 0 < inside[q.position] < caps.get(q.position, 1)
-        if earliest is None or joins or q.priority_deadline < earliest:
+        # What is running is interrupted by nobody; it only lets the more urgent go first. And only
+        # the first in turn: or a caller's deadlines could keep another from its turn for ever.
+        if joins or (first and all(overtakes(q, r) for r in running)):
             return index
+        first = False
     return None
 
 

@@ -124,18 +124,19 @@ class Workers:
         self._emit(RequestRefused(admitted.why))
         raise admitted.error
 
-    def check_capacity(self, position: int) -> None:
+    def check_capacity(self, position: int, caller: str) -> None:
         """Refuse now what `submit` would refuse for want of room, before more is done about it.
 
         Args:
             position: of the component that it would begin with.
+            caller: who asks.
 
         Raises:
             ServerBusy: no room; the error says when to come back.
             TransportError: the server is shutting down.
         """
         with self._changed:
-            refused = self._queue.refusal(position)
+            refused = self._queue.refusal(position, caller)
         if refused is not None:
             self._emit(RequestRefused(refused.why))
             raise refused.error

@@ -36,7 +36,7 @@ def test_a_function_takes_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     """From the working folder, with `--against`; its window and the ratios stand in the record."""
     (tmp_path / "my_bench_model.py").write_text(MODULE)
     monkeypatch.chdir(tmp_path)
-    other = open_other("torch:my_bench_model:make", 1.0)
+    other = open_other("torch:my_bench_model:make", 1.0, 1)
     plan = RunPlan(requests=3, warm_up=1, cold=0, repeats=0, check=0)
     benchmark = Benchmark(
         open_system=FakeSystem, workload=WORKLOAD, plan=plan, local=None, say=lambda _: None,
@@ -103,7 +103,7 @@ def endpoint() -> Iterator[str]:
 
 def test_an_endpoint_is_asked_over_http(endpoint: str) -> None:
     """The picture of the seed, and the bytes of both ways; a reply without one is a failure."""
-    system = open_other(endpoint, 30.0)
+    system = open_other(endpoint, 30.0, 1)
     seen = []
     found = system.run(WorkItem("a", 7), lambda _, image: seen.append(image))
     assert seen[0].tolist() == np.full((2, 2, 3), 7).tolist()
@@ -123,7 +123,7 @@ def test_an_endpoint_that_is_not_there_is_a_failure() -> None:
 def test_what_is_no_system_is_refused(text: str) -> None:
     """Before anything is measured."""
     with pytest.raises(InvalidRequest) as caught:
-        open_other(text, 1.0)
+        open_other(text, 1.0, 1)
     assert caught.value.field == "against"
 
 

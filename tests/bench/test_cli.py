@@ -197,7 +197,6 @@ def test_flags_place_the_client() -> None:
         (["--warm-up", "-1"], "warm-up"),
         (["--cut", "9"], "cut"),
         (["--prompts", "/missing"], "prompts"),
-        (["--server", "localhost:1", "--tls", "--rtt", "5ms"], "tls: a shaped link"),
         (["-o", "/missing/x.json"], "output"),
     ],
 )

@@ -10,6 +10,9 @@ RECORD = CLI + "test_a_record_describes_itself"
 
 RUN: Mapping[str, tuple[str, ...]] = {
     "tests/bench/test_against.py::test_a_function_takes_turns": ("against",),
+    "tests/bench/test_against_diffusers.py::test_steps_are_those_of_the_first_stage_unless_told": (
+        "against-steps",
+    ),
     PLAN: (
         "load", "arrivals", "rate", "shape", "trace", "arrival-seed", "clients", "requests",
         "seconds", "warm-up", "unloaded", "objective", "cold", "repeats", "check",

@@ -146,6 +146,12 @@ EFFECTS: Mapping[str, Effect | str] = {
     "serve --max-waiting-between": in_core(
         "--max-waiting-between", 7, lambda core: core.workers._queue._limits.max_waiting_between, 7
     ),
+    "serve --caller-weights": in_core(
+        "--caller-weights",
+        "ann=2",
+        lambda core: dict(core.workers._queue._limits.caller_weights),
+        {"ann": 2.0},
+    ),
     "serve --turn-after-s": in_core(
         "--turn-after-s", 7, lambda core: core.workers._queue._limits.max_queue_age_s, 7.0
     ),

@@ -53,6 +53,8 @@ ADVICE = {
     "max_batch_bytes": Advice("bytes", "lower it where memory is short", "`cascade_batch_rows`"),
     "turn_after_s": Advice("seconds", "lower it where many requests have no deadline",
                            "`cascade_queue_seconds`"),
+    "caller_weights": Advice("shares", "name callers that paid for more",
+                             "`cascade_queue_seconds`"),
     "context_store_bytes": Advice("bytes", "raise it if contexts are evicted early",
                                   "`UNKNOWN_CONTEXT`; `cascade_context_bytes`"),
     "context_lifetime_s": Advice("seconds", "raise it for prompts that return late",

@@ -32,6 +32,7 @@ from runtime_client.request_checks import check_request
         ({"server": "host:70000"}, "server"),
         ({"server": "http://host:80"}, "server"),
         ({"tls": True}, "tls"),
+        ({"server": "host:1", "tls_name": "host"}, "tls_name"),
         ({"server": "host:1", "ca_file": Path("ca.pem")}, "ca_file"),
         ({"server": "host:1", "tls": True, "ca_file": Path("/missing/ca.pem")}, "ca_file"),
     ],

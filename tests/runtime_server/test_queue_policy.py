@@ -1,6 +1,6 @@
 """Scheduling decisions as functions of values."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pytest
 
@@ -8,6 +8,7 @@ from cascade.errors import Cancelled, DeadlineExceeded, ServerBusy
 from runtime_server.admission.concurrency_limits import SHORTEST_RETRY_S
 from runtime_server.batching.role_key import RoleKey
 from runtime_server.batching.step_times import MEASURED_STEPS, StepTimes
+from runtime_server.runtime.fair_shares import FairTurn
 from runtime_server.runtime.forecast import forecast_s, pace
 from runtime_server.runtime.job import remaining_steps
 from runtime_server.runtime.queue_policy import (
@@ -27,6 +28,8 @@ class Place:
     priority_deadline: float
     last: int = 3
     begun: bool = False
+    caller: str = "one"
+    turn: FairTurn = field(default_factory=FairTurn)
 
 
 CAPS = {0: 1, 1: 4, 2: 2}

@@ -8,6 +8,7 @@
 #   make wheels  the three packages, code, reference bundle and pixel cascade, into build/wheels
 #   make docs    the documents as a site in build/site, built without a network
 #   make large   a component of 2.7 GB made, opened and measured, then deleted; minutes, outside CI
+#   make gpu     what needs an NVIDIA GPU, within nine minutes and without a network, into build/gpu.json
 #   make soak    the long runs of docs/evidence/reliability-measurements.md, about 20 minutes; SOAK_MINUTES is the mixed load's part
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -26,7 +27,7 @@ PIP    := -m pip install --quiet --disable-pip-version-check --no-compile -c con
 # An environment may forbid to store what is compiled; then each of the processes that tests start would do it anew.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test check environments types rules wheels docs networks large grid soak protos pictures web web-test web-measure clean
+.PHONY: demo test check environments types rules wheels docs networks large grid gpu soak protos pictures web web-test web-measure clean
 
 demo: $(VENV)/.runtime
 	$(VENV)/bin/cascade generate "$(PROMPT)" -o demo.png
@@ -89,6 +90,12 @@ grid: $(VENV)/.dev
 	$(VENV)/bin/python -m cascade bench grid --bundle bundles/emoji-1 -o build/grid/emoji-1.json --cuts 0 1 2 3 4 auto --loads 50 80 95 120
 	$(VENV)/bin/python -m cascade bench report build/grid/emoji-1.json -o build/grid/emoji-1.html
 	$(VENV)/bin/python -m benchmarks.placement_choice --grid build/grid/emoji-1.json
+
+# No environment of ours: the Python that has torch and the driver's libraries, whatever else it has.
+GPU_PYTHON ?= $(PYTHON)
+gpu:
+	mkdir -p build
+	$(GPU_PYTHON) -m benchmarks.gpu_run --json build/gpu.json
 
 # One after another, on a machine that does nothing else; figures and plots go to build/soak.
 soak: $(VENV)/.dev

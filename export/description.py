@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from torch import nn
 
-from cascade.diffusion.conditioning import UpsampleKind
+from cascade.diffusion.enlarging import EnlargeKind
 from cascade.diffusion.parametrization import Prediction
 from cascade.diffusion.schedule import ScheduleSpec, make_schedule
 from cascade.diffusion.spec import (
@@ -91,7 +91,7 @@ class StageDescription:
     threshold: ThresholdSpec = field(
         default_factory=lambda: ThresholdSpec(kind="dynamic", percentile=0.995)
     )
-    enlarge: UpsampleKind = "cubic"
+    enlarge: EnlargeKind = "cubic"
     augmentation: AugmentationSpec | None = None
     """Needed by, and only by, a stage with an input resolution."""
     uses_mask: bool = True
@@ -134,6 +134,12 @@ class StageDescription:
                 f"{self.name}.output_resolution: expected a multiple of {self.input_resolution}, "
                 f"got {self.output_resolution}",
                 field=f"{self.name}.output_resolution",
+            )
+        if self.enlarge == "none" and self.any_size:
+            raise UnsupportedModel(
+                f"{self.name}.any_size: a network that is shown the smaller picture as it is "
+                "has a fixed size: leave any_size out; other sizes are made of tiles",
+                field=f"{self.name}.any_size",
             )
         try:
             make_schedule(self.schedule).timesteps(self.steps)

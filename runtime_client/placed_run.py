@@ -287,8 +287,6 @@ class PlacedRun:
     def _stages(self, request: GenerateRequest, *, detach: bool) -> list[Stage]:
         """The list that makes what is left: stages here, and a remote one for each other hop."""
         hops = self._left()
-        # The servers first, then the stages here, on a thread: both load while the code for
-        # connections does.
         self._remote = []
         self._begin_loading(hops)
         remote = {
@@ -310,14 +308,25 @@ class PlacedRun:
         return stages
 
     def _begin_loading(self, hops: list[Hop]) -> None:
-        """Start what takes long and needs no connection."""
+        """Start what takes long and needs no connection.
+
+        The servers first, then the stages here, on a thread: both load while the code for
+        connections does. A private server whose interpreter loads already opens its engines once
+        those here are open: they are needed first, and both would share the cores.
+        """
         begun, resources = time.perf_counter(), self._parts.resources
         places = [hop.place for hop in hops if not hop.is_here]
-        for place in places:
-            resources.start(place)
         here = [at for hop in hops if hop.is_here for at in hop.positions]
+        has_time = bool(here) and THERE in places and resources.load_early()
+        if not has_time:
+            for place in places:
+                resources.start(place)
         if places and here:
             resources.open_beside(here)
+        if has_time:
+            import runtime_client.remote.remote_stage  # noqa: F401, PLC0415
+
+            resources.local_stages(here, self._deadline)
         self._collected.seconds["load"] += time.perf_counter() - begun
 
     def _remote_stage(self, hop: Hop, request: GenerateRequest, *, detach: bool) -> Stage:

@@ -11,8 +11,10 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from cascade.bundle.bundle import Bundle
+from cascade.engines.kinds import CODE
 from cascade.errors import Cancelled, CascadeError
 from cascade.stage import Stage
+from cascade.system.early_child import load_early
 from cascade.tuning.plan import EnginePlan, plan_here
 from runtime_client.config import ClientConfig
 from runtime_client.context_memory import ContextMemory
@@ -82,6 +84,18 @@ class ClientResources:
         """Start the private server, where one is meant; it loads while this process does."""
         if place == THERE:
             self._started_private()
+
+    def load_early(self) -> bool:
+        """Let a private server whose interpreter loads already load the code of its engines.
+
+        Returns:
+            Whether there is one; it then waits for its command, see `start`.
+        """
+        if self._config.server is not None:
+            return False
+        names = [self._bundle.manifest.components[at].name for at in self._placement.at(THERE)]
+        plan = self._private_plan(self._placement.at(THERE))
+        return load_early(sorted({CODE[plan.of(name).kind] for name in names}))
 
     @property
     def load_s(self) -> Mapping[int, float]:

@@ -10,18 +10,22 @@ import json
 import struct
 import sys
 from collections.abc import Callable, Iterable
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cascade.codecs.image import from_network, to_network
-from cascade.diffusion.conditioning import augment, upsample
+from cascade.diffusion.betas import BetaSpec
+from cascade.diffusion.conditioning import augment
+from cascade.diffusion.continuous import FlowSpec, SigmaSpec
 from cascade.diffusion.denoiser import EngineDenoiser
-from cascade.diffusion.guidance import OscillatingGuidance
+from cascade.diffusion.enlarging import enlarge
+from cascade.diffusion.guidance import Halves, OscillatingGuidance, Projected
 from cascade.diffusion.samplers.choice import SamplerInputs, sample
 from cascade.diffusion.samplers.ddpm import ancestral_step, posterior
-from cascade.diffusion.schedule import TableSpec, make_schedule, training_steps
+from cascade.diffusion.schedule import ScheduleSpec, TableSpec, make_schedule, training_steps
 from cascade.diffusion.spec import ThresholdSpec
 from cascade.diffusion.thresholding import thresholded
 from cascade.engine import Engine
@@ -42,6 +46,25 @@ FILE = ROOT / "docs" / "reference" / "vectors" / "numerics.json"
 ADDRESS = {"seed": 7, "image": 0, "stage": 1}
 SHAPE = (1, 3, 2, 2)
 TABLE = TableSpec(alpha_bar=(0.99, 0.9, 0.75, 0.5, 0.3, 0.15, 0.05, 0.01))
+
+
+BETAS = BetaSpec(kind="betas", rule="linear", train_steps=20, last=0.3)
+EDM = SigmaSpec(kind="sigmas", rule="karras", lowest=0.002, highest=80.0)
+FLOW = FlowSpec(kind="flow", shift=3.0)
+ZERO = replace(BETAS, rule="scaled_linear", zero_terminal_snr=True, spacing="trailing")
+FORMULAS: tuple[ScheduleSpec, ...] = (
+    replace(BETAS, spacing="linspace_inside"),
+    replace(BETAS, rule="squared_cosine", spacing="leading_inside", offset=1),
+    replace(BETAS, rule="sigmoid", spacing="trailing"),
+    replace(BETAS, rule="listed", train_steps=4, betas=(0.1, 0.2, 0.4, 0.8)),
+    ZERO,
+    replace(BETAS, ramp="karras"),
+    replace(BETAS, ramp="exponential"),
+    EDM,
+    replace(EDM, rule="exponential"),
+    FLOW,
+)
+"""Schedules by formula."""
 
 
 class HalfEngine(Engine):
@@ -112,6 +135,11 @@ def elementary_vectors() -> list[dict[str, Any]]:
     ]
 
 
+def schedule_json(spec: ScheduleSpec) -> Any:
+    """A schedule as a manifest has it."""
+    return spec if isinstance(spec, str) else asdict(spec)
+
+
 def schedule_vectors() -> list[dict[str, Any]]:
     """The scales of each schedule at the times of a short run."""
     found = []
@@ -119,12 +147,10 @@ def schedule_vectors() -> list[dict[str, Any]]:
         TableSpec(alpha_bar=TABLE.alpha_bar, spacing=spacing)
         for spacing in ("leading", "linspace", "trailing")
     ]
-    for spec in ("cosine", "linear", *tables):
+    for spec in ("cosine", "linear", *tables, *FORMULAS):
         schedule = make_schedule(spec)
         times = schedule.timesteps(3)
-        entry: dict[str, Any] = {"schedule": spec if isinstance(spec, str) else "table"}
-        if isinstance(spec, TableSpec):
-            entry |= {"alpha_bar": list(spec.alpha_bar), "spacing": spec.spacing}
+        entry: dict[str, Any] = {"schedule": schedule_json(spec)}
         entry |= {"steps": 3, "times": float64s(times)}
         for name in ("alpha", "sigma", "log_snr"):
             entry[name] = float64s(getattr(schedule, name)(times[:-1]))
@@ -146,6 +172,12 @@ def sampler_vectors() -> list[dict[str, Any]]:
         ("ddpm", 0.3, "epsilon", "linear", ThresholdSpec(kind="none")),
         ("ddpm_final_noise", 1.0, "epsilon", "linear", ThresholdSpec(kind="static")),
         ("ddim", 0.0, "x0", "cosine", ThresholdSpec(kind="dynamic", percentile=0.8, cap=1.5)),
+        ("ddpm", 0.3, "v", ZERO, ThresholdSpec(kind="none")),
+        ("euler", 0.0, "flow", FLOW, ThresholdSpec(kind="none")),
+        ("heun", 0.0, "flow", FLOW, ThresholdSpec(kind="none")),
+        ("heun", 0.0, "v", EDM, ThresholdSpec(kind="static")),
+        ("dpmpp_2m", 0.0, "epsilon", "linear", ThresholdSpec(kind="static")),
+        ("dpmpp_2m", 0.0, "v", ZERO, ThresholdSpec(kind="none")),
     ):
         schedule = make_schedule(schedule_name)
         denoiser = thresholded(EngineDenoiser(HalfEngine(), schedule, kind, {}), threshold)
@@ -163,7 +195,8 @@ def sampler_vectors() -> list[dict[str, Any]]:
             {"x0": float32s(step.x0), "x_t": float32s(step.x_t)} for step in sample(sampler, inputs)
         ]
         found.append({
-            "sampler": sampler, "gamma": gamma, "prediction": kind, "schedule": schedule_name,
+            "sampler": sampler, "gamma": gamma, "prediction": kind,
+            "schedule": schedule_json(schedule_name), "run_steps": 3,
             "threshold": {
                 "kind": threshold.kind, "percentile": threshold.percentile, "cap": threshold.cap,
             },
@@ -225,8 +258,20 @@ def picture_vectors() -> dict[str, Any]:
     pixels = (np.arange(2 * 3 * 3) * 37 % 256).astype(np.uint8).reshape(2, 3, 3)
     low = to_network(pixels)
     enlarged = [
-        {"kind": kind, "factor": factor, "result": float32s(upsample(low, factor, kind))}
-        for kind, factor in (("cubic", 2), ("cubic", 4), ("bilinear_corners", 2))
+        {
+            "kind": kind,
+            "factor": factor,
+            "result": float32s(enlarge(pixels, (3 * factor, 2 * factor), kind)),
+        }
+        for kind, factor in (
+            ("cubic", 2),
+            ("cubic", 4),
+            ("bilinear_corners", 2),
+            ("nearest", 2),
+            ("bilinear", 3),
+            ("bicubic_pil", 2),
+            ("bicubic_pil", 3),
+        )
     ]
     noise = normals(low.shape, seed=7, image=0, stage=2, step=AUGMENTATION)
     edges = [-1.5, -1.0, -0.99608, -0.5, -0.003922, 0.0, 0.003922, 0.5, 0.7, 1.0, 1.5, 0.0117648]
@@ -241,6 +286,24 @@ def picture_vectors() -> dict[str, Any]:
         },
         "rounding": {"x0": float32s(values), "levels": rounded.tolist()},
     }  # fmt: skip
+
+
+def projected_vectors() -> list[dict[str, Any]]:
+    """Guidance without the parallel part, along the clean picture and along predictions."""
+    draws = (address_noise(step) for step in (3, 4, 5))
+    conditional, unconditional, x_t = draws
+    t, weight = np.array([0.4], np.float32), np.array([3.3], np.float32)
+    schedule = make_schedule("cosine")
+    found = []
+    for prediction in ("x0", "epsilon", "v", "flow"):
+        halves = Halves(conditional, unconditional, x_t, t)
+        result = Projected(schedule, prediction)(halves, weight)
+        found.append({
+            "prediction": prediction, "schedule": "cosine", "t": 0.4, "weight": 3.3,
+            "conditional": float32s(conditional), "unconditional": float32s(unconditional),
+            "x_t": float32s(x_t), "result": float32s(result),
+        })  # fmt: skip
+    return found
 
 
 def context_vectors() -> list[dict[str, Any]]:
@@ -276,6 +339,7 @@ def vectors() -> dict[str, Any]:
             "oscillating": {"high": 6.0, "low": 1.5, "first_steps": 2},
             "weights": [guidance.at(step) for step in range(6)],
         },
+        "projected_guidance": projected_vectors(),
         "contexts": context_vectors(),
         "lengths": [[tokens, bucket_length(tokens)] for tokens in (1, 8, 9, 33, 77, 512)],
     }

@@ -10,6 +10,7 @@ import sys
 import types
 from collections.abc import Mapping
 from enum import Enum
+from functools import cache
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from cascade.errors import ManifestError
@@ -44,7 +45,8 @@ def from_json(
     """
     if not isinstance(value, dict):
         raise ManifestError(f"{path}: expected an object, got {type(value).__name__}", field=path)
-    hints = get_type_hints(kind)
+    record: type = kind
+    hints = hints_of(record)
     fields = {f.name: f for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
     # A field of a newer format may change what the others mean: ignoring it would be a guess.
     unknown = sorted(set(value) - set(fields))
@@ -60,6 +62,12 @@ def from_json(
         elif field.default is field.default_factory is dataclasses.MISSING:
             raise ManifestError(f"{path}.{name}: missing", field=f"{path}.{name}")
     return kind(**arguments)
+
+
+@cache
+def hints_of(kind: type) -> dict[str, Any]:
+    """The types of a record's fields, worked out once: a manifest holds a hundred records."""
+    return get_type_hints(kind)
 
 
 def convert(hint: Any, value: Any, path: str) -> Any:
@@ -126,7 +134,7 @@ def kind_of(part: Any) -> str | None:
     """The word by which a record of a tagged union is known; None of any other type."""
     if not (dataclasses.is_dataclass(part) and isinstance(part, type)):
         return None
-    hint = get_type_hints(part).get("kind")
+    hint = hints_of(part).get("kind")
     words = get_args(hint) if get_origin(hint) is Literal else ()
     return words[0] if len(words) == 1 else None
 

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
     from cascade.commands.parser import CommandParser
 
+SWITCH_S = 0.0005
+"""How long a thread runs Python while another wants to. At Python's own 5 ms a thread that opens an
+engine waits as long after each call to the system, for one that imports."""
 EVERYTHING = "completion"
 """The one subcommand that needs the flags of all others."""
 
@@ -62,6 +65,7 @@ def main(arguments: "Sequence[str] | None" = None) -> int:
         return run_command(arguments, lambda: None)
     signals = EndingSignals()
     signals.exit_at_once()
+    sys.setswitchinterval(SWITCH_S)
     from cascade.commands.early_server import MODULES, wants_server
     from cascade.system.early_child import discard_early, start_early
     from cascade.system.standard_streams import prepare_streams

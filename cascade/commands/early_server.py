@@ -6,7 +6,10 @@ A guess: where it is wrong the process is ended unused, and nothing else changes
 
 from collections.abc import Sequence
 
-MODULES = ("runtime_server.lifecycle.process", "cascade.stage_factory", "cascade.diffusion.stage")
+MODULES = (
+    *("runtime_server.lifecycle.process", "cascade.stage_factory", "cascade.diffusion.stage"),
+    *("cascade.commands.cli", "cascade.commands.parser", "runtime_server.cli"),
+)
 """Of a server, without an engine: which one it takes is not known yet."""
 UNSURE = frozenset(
     {

@@ -23,7 +23,7 @@ AUGMENTATION = CosineSchedule()
 manifest names another."""
 
 UpsampleKind = Literal["cubic", "bilinear_corners"]
-"""How the smaller image is enlarged: by cubic convolution, or linearly between corner pixels."""
+"""How values are enlarged by a whole factor: by cubic convolution, or linearly between corners."""
 
 EDGE = 2
 """Pixels by which a picture is continued at every side, so that all taps of a cubic fall inside."""
@@ -93,8 +93,10 @@ def upsample(images: Batch, factor: int, kind: UpsampleKind = "cubic") -> Batch:
         `[B, 3, H * factor, W * factor]` float32.
     """
     if kind == "bilinear_corners":
-        turned = upsample_height_between_corners(images.swapaxes(2, 3), factor)
-        return upsample_height_between_corners(np.ascontiguousarray(turned.swapaxes(2, 3)), factor)
+        height, width = images.shape[2:]
+        turned = upsample_height_between(images.swapaxes(2, 3), corners(width, factor))
+        wide = np.ascontiguousarray(turned.swapaxes(2, 3))
+        return upsample_height_between(wide, corners(height, factor))
     batch, channels, height, width = images.shape
     planes = images.reshape(batch * channels, height, width)
     planes = np.pad(planes, ((0, 0), (EDGE, EDGE), (EDGE, EDGE)), mode="edge")
@@ -178,24 +180,32 @@ def sum_taps(
             np.add(before, last, out=before)
 
 
-def upsample_height_between_corners(images: Batch, factor: int) -> Batch:
-    """Images enlarged across their rows, linearly, the corner pixels on the corner pixels.
+def corners(small: int, factor: int) -> Array:
+    """Where `factor` times as many pixels lie among `small` ones, corner pixels on corner pixels.
 
     Elsewhere: bilinear resizing with `align_corners`.
 
+    Returns:
+        `[small * factor]` float64, 0 to `small - 1`.
+    """
+    return np.arange(small * factor) * ((small - 1) / max(small * factor - 1, 1))
+
+
+def upsample_height_between(images: Batch, places: Array) -> Batch:
+    """Images enlarged across their rows, linearly between two rows each.
+
     Args:
         images: `[B, C, H, W]` float32.
-        factor: whole number.
+        places: where the new rows lie among the old ones, `[n]` float64, 0 to `H - 1`.
 
     Returns:
-        `[B, C, H * factor, W]` float32.
+        `[B, C, n, W]` float32.
     """
     # In double precision and rounded once: the places are shared by all rows, and cheap.
     batch, channels, height, width = images.shape
-    places = np.arange(height * factor) * ((height - 1) / max(height * factor - 1, 1))
     above = np.clip(np.floor(places).astype(int), 0, max(height - 2, 0))
     share = (places - above)[:, None]
-    tall = np.empty((batch, channels, height * factor, width), np.float32)
+    tall = np.empty((batch, channels, len(places), width), np.float32)
     for part in chunks(len(places), max(1, TAPPED // width)):
         near, far = (
             np.take(images, np.minimum(above[part] + row, height - 1), 2) for row in (0, 1)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from cascade.boundary import Context, Image, value_of
 from cascade.cost import Cost
+from cascade.diffusion.betas import BetaSpec
+from cascade.diffusion.continuous import FlowSpec, SigmaSpec
 from cascade.diffusion.dummy_run import DiffusionDummyRun
 from cascade.diffusion.request_options import DiffusionOptions
 from cascade.diffusion.schedule import ScheduleSpec, TableSpec
@@ -188,8 +190,23 @@ def sides(image: Image) -> str:
 def schedule_words(schedule: ScheduleSpec) -> str:
     """A schedule's name, or how many numbers it is."""
     if isinstance(schedule, TableSpec):
-        return f"schedule of {len(schedule.alpha_bar)} tabulated steps, {schedule.spacing}"
+        return f"schedule of {len(schedule.alpha_bar)} tabulated steps, {spacing_words(schedule)}"
+    if isinstance(schedule, BetaSpec):
+        ends = ", no signal at the end" if schedule.zero_terminal_snr else ""
+        return (
+            f"schedule of {schedule.train_steps} {schedule.rule} betas{ends}, "
+            f"{spacing_words(schedule)}"
+        )
+    if isinstance(schedule, SigmaSpec):
+        return f"{schedule.rule} sigmas from {schedule.lowest:g} to {schedule.highest:g}"
+    if isinstance(schedule, FlowSpec):
+        return f"rectified flow, shift {schedule.shift:g}"
     return f"{schedule} schedule"
+
+
+def spacing_words(schedule: TableSpec | BetaSpec) -> str:
+    """What a shorter run keeps."""
+    return schedule.spacing if schedule.ramp == "steps" else f"{schedule.ramp} sigmas"
 
 
 def weight_words(weight: object) -> Any:

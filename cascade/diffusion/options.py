@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 from cascade.boundary import Context, Image, value_of
 from cascade.diffusion.guidance import ConstantGuidance, GuidanceWeight, OscillatingGuidance
 from cascade.diffusion.request_options import DiffusionOptions
-from cascade.diffusion.schedule import Schedule, listed_times, make_schedule, training_steps
-from cascade.diffusion.spec import DiffusionSpec
+from cascade.diffusion.schedule import Schedule, make_schedule, training_steps
+from cascade.diffusion.spacing import listed_times
+from cascade.diffusion.spec import DiffusionSpec, SamplerKind, evaluations
 from cascade.diffusion.tiles import Tiling, has_free_sides, tiling_of
 from cascade.edit import StageEdit
 from cascade.errors import InvalidRequest
@@ -39,6 +40,7 @@ class SamplingOptions:
     steps: int
     weight: GuidanceWeight
     augmentation: float
+    sampler: SamplerKind = "ddim"
     own: OwnPicture | None = None
     """None where the picture before comes from the cascade: of the declared size, with words."""
     edit: StageEdit | None = None
@@ -59,9 +61,9 @@ class SamplingOptions:
 
     @property
     def evaluations(self) -> int:
-        """Steps that are taken, each as often as it is."""
+        """Runs of the network, guidance counted once; each step as often as it is taken."""
         again = 1 if self.edit is None else self.edit.resample
-        return (self.steps - self.skipped) * again
+        return evaluations(self.sampler, self.steps - self.skipped) * again
 
 
 def resolve_options(spec: DiffusionSpec, options: FamilyOptions | None) -> SamplingOptions:
@@ -101,7 +103,7 @@ def resolve_options(spec: DiffusionSpec, options: FamilyOptions | None) -> Sampl
         field = f"options.{spec.name}.steps"
         raise InvalidRequest(f"{field}: expected 1 to {known}, got {steps}", field=field)
     check_times(spec, steps)
-    return SamplingOptions(steps=steps, weight=weight, augmentation=level)
+    return SamplingOptions(steps=steps, weight=weight, augmentation=level, sampler=spec.sampler)
 
 
 def with_own_picture(spec: DiffusionSpec, plan: SamplingOptions, low: Size) -> SamplingOptions:

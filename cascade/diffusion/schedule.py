@@ -1,20 +1,29 @@
 """Noise schedules as data: the signal and noise scale at every time.
 
 Time `t` runs from 0 (clean) to 1 (noise). A schedule gives `alpha(t)` and `sigma(t)` of the
-variance-preserving forward process `x_t = alpha x_0 + sigma epsilon` and the log signal-to-noise
+forward process `x_t = alpha x_0 + sigma epsilon` and the log signal-to-noise
 ratio `log(alpha^2 / sigma^2)`. Both sides of a cut must arrive at the same numbers to the last bit,
 so none of them comes from a library's logarithms and cosines. It does not know networks, samplers
 or images.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 
+from cascade.diffusion.betas import BetaSpec, alpha_bars
+from cascade.diffusion.continuous import (
+    FlowSchedule,
+    FlowSpec,
+    RampedSchedule,
+    SigmaSchedule,
+    SigmaSpec,
+)
+from cascade.diffusion.spacing import Ramp, Spacing, kept_steps, listed_times
 from cascade.errors import InvalidRequest
+from cascade.graph_spec import LEFT_OUT
 from cascade.numerics.elementary import (
     cosine,
     exponential,
@@ -23,7 +32,7 @@ from cascade.numerics.elementary import (
     logarithm_of_1_plus,
     sine,
 )
-from cascade.types import Array, Time, Times
+from cascade.types import Time, Times
 
 LOG_SNR_LIMIT = 20.0
 """Cosine log-SNR is kept in [-20, 20], as in progressive distillation's released configuration."""
@@ -32,10 +41,6 @@ ANGLES = (float.fromhex("0x1.7cd79b51e3f99p-15"), float.fromhex("0x1.921cbb950c2
 """`arctan(e^(-x/2))` and `arctan(e^(x/2))` of that limit `x`."""
 
 ScheduleKind = Literal["cosine", "linear"]
-
-Spacing = Literal["leading", "linspace", "trailing"]
-"""Which training steps a shorter run keeps: multiples of a whole stride from the clean end; evenly
-from end to end; evenly from the noisy end."""
 
 
 @runtime_checkable
@@ -227,15 +232,17 @@ class TableSpec:
 
     kind: Literal["table"] = "table"
     alpha_bar: tuple[float, ...]
-    """Signal power left after each training step, the cleanest first."""
+    """Signal power left after each training step, the cleanest first; the last may be 0."""
     spacing: Spacing = "leading"
     """Which training steps a shorter run keeps."""
     offset: int = 0
-    """`leading` only: added to every kept step."""
+    """`leading` and `leading_inside` only: added to every kept step."""
+    ramp: Ramp = field(default="steps", metadata=LEFT_OUT)
+    """What a run spaces: training steps, or sigmas between those of both ends."""
 
 
-ScheduleSpec = ScheduleKind | TableSpec
-"""A schedule as a manifest gives it: the name of a rule, or the numbers."""
+ScheduleSpec = ScheduleKind | TableSpec | BetaSpec | SigmaSpec | FlowSpec
+"""A schedule as a manifest gives it: the name of a rule, a formula, or the numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,27 +323,16 @@ class TableSchedule:
                 f"steps: this schedule has {self.train_steps} training steps, {steps} asked",
                 field="steps",
             )
-        last = self.train_steps - 1
-        kept: Array
-        if self.spacing == "leading":
-            kept = np.arange(steps)[::-1] * (self.train_steps // steps) + self.offset
-        elif self.spacing == "linspace":
-            kept = np.linspace(0, last, steps).round()[::-1]
-        else:
-            kept = np.arange(self.train_steps, 0, -self.train_steps / steps).round()[:steps] - 1
-        if kept[0] > last:
-            raise InvalidRequest(
-                f"steps: {steps} steps and an offset of {self.offset} pass the {self.train_steps} "
-                "training steps of this schedule",
-                field="steps",
-            )
-        return listed_times(self.train_steps, [int(step) for step in kept])
+        kept = kept_steps(self.spacing, self.offset, self.train_steps, steps)
+        return listed_times(self.train_steps, kept)
 
 
 def training_steps(spec: ScheduleSpec) -> int | None:
     """How many training steps a schedule has; None where time is continuous."""
     if isinstance(spec, TableSpec):
         return len(spec.alpha_bar)
+    if isinstance(spec, BetaSpec):
+        return spec.train_steps
     return LinearSchedule().train_steps if spec == "linear" else None
 
 
@@ -344,19 +340,6 @@ def first_time(spec: ScheduleSpec) -> float:
     """Time of training step 0; 0 where time is continuous."""
     known = training_steps(spec)
     return 0.0 if known is None else 1 / known
-
-
-def listed_times(train_steps: int, kept: Sequence[int]) -> Times:
-    """The times of a run over listed training steps, and 0 at the end.
-
-    Args:
-        train_steps: training steps of the schedule.
-        kept: which ones, counted from 0, the noisiest first.
-
-    Returns:
-        `[steps + 1]` float64 in [0, 1] for so many kept steps.
-    """
-    return np.array([*(step + 1 for step in kept), 0], np.float64) / train_steps
 
 
 def respaced(train_steps: int, sections: tuple[int, ...]) -> Times:
@@ -406,6 +389,13 @@ def checked_steps(steps: int) -> int:
 
 def make_schedule(spec: ScheduleSpec) -> Schedule:
     """The schedule that a manifest gives."""
-    if isinstance(spec, TableSpec):
-        return TableSchedule(np.array([1.0, *spec.alpha_bar]), spec.spacing, spec.offset)
+    if isinstance(spec, SigmaSpec):
+        return SigmaSchedule(spec)
+    if isinstance(spec, FlowSpec):
+        return FlowSchedule(spec)
+    if isinstance(spec, TableSpec | BetaSpec):
+        powers = alpha_bars(spec) if isinstance(spec, BetaSpec) else [1.0, *spec.alpha_bar]
+        if spec.ramp != "steps":
+            return RampedSchedule(np.array(powers), spec.ramp)
+        return TableSchedule(np.array(powers), spec.spacing, spec.offset)
     return CosineSchedule() if spec == "cosine" else LinearSchedule()

@@ -6,10 +6,11 @@ from itertools import pairwise
 from typing import Any, Literal
 
 from cascade.boundary import BoundaryValue, Context, Image, in_words, value_of
-from cascade.diffusion.conditioning import UpsampleKind
+from cascade.diffusion.enlarging import EnlargeKind
 from cascade.diffusion.parametrization import Prediction
 from cascade.diffusion.request_options import MAX_STEPS
-from cascade.diffusion.schedule import ScheduleSpec, TableSpec, training_steps
+from cascade.diffusion.schedule import ScheduleSpec, training_steps
+from cascade.diffusion.schedule_checks import check_schedule, ends_without_signal
 from cascade.errors import ManifestError
 from cascade.graph_spec import NET, GraphSpec
 
@@ -18,14 +19,31 @@ TEXT_PADDING = {"tokens": "context_mask"}
 LEVELS = 256
 """Values of a channel: pictures are 8-bit."""
 
-SamplerKind = Literal["ddim", "ddpm", "ddpm_final_noise", "stochastic"]
+SamplerKind = Literal["ddim", "ddpm", "ddpm_final_noise", "stochastic", "euler", "heun", "dpmpp_2m"]
 """`ddpm_final_noise` is `ddpm` with noise at the last step too, unless that is training step 0; a
 reader that does not know it refuses the bundle."""
 
 
+def evaluations(sampler: SamplerKind, steps: int) -> int:
+    """How often a run of so many steps asks the network, guidance counted once; 0 for none."""
+    return max(0, 2 * steps - 1) if sampler == "heun" else steps
+
+
+PLAIN = "uncond + w (cond - uncond)"
+ORTHOGONAL = "cond + (w - 1) orthogonal"
+"""What of `cond - uncond` is orthogonal to the conditional estimate of the clean picture."""
+GuidanceConvention = Literal[
+    "uncond + w (cond - uncond)",
+    "cond + (w - 1) orthogonal",
+    "cond + (w - 1) orthogonal to prediction",
+]
+"""What a weight means; the last two leave out what of `cond - uncond` is parallel to the clean
+picture, or to the network's prediction."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GuidanceSpec:
-    """Default guidance; the convention is `uncond + w (cond - uncond)`."""
+    """Default guidance; by every convention a weight of 1 is none."""
 
     kind: Literal["constant", "oscillating"]
     """One weight, or two in turns."""
@@ -35,8 +53,9 @@ class GuidanceSpec:
     """Oscillating only."""
     first_steps: int = 0
     """Oscillating only: steps with the high weight before it starts to alternate."""
-    convention: Literal["uncond + w (cond - uncond)"] = "uncond + w (cond - uncond)"
-    """What a weight means."""
+    convention: GuidanceConvention = "uncond + w (cond - uncond)"
+    """What a weight means; `orthogonal` is of `cond - uncond`, to the clean picture or to the
+    network's prediction."""
     taught: tuple[float, ...] = ()
     """Students of guidance only: the lowest and the highest weight of their training. The graph
     takes the weight as its input `guidance` and is asked once a step, not twice."""
@@ -114,8 +133,8 @@ class DiffusionSpec:
     """How the unconditional half is asked for: every token masked out, or another context."""
     threshold: ThresholdSpec
     """What keeps the estimate of the clean picture in range."""
-    enlarge: UpsampleKind = "cubic"
-    """How the input image is brought to the output resolution."""
+    enlarge: EnlargeKind = "cubic"
+    """How the input image is brought to the output resolution; `none` leaves it at its own."""
     augmentation: AugmentationSpec | None
     """Of super-resolution; null of a base stage."""
     provenance: Mapping[str, Any] = field(default_factory=dict)
@@ -177,15 +196,15 @@ def check_choices(spec: DiffusionSpec, path: str) -> None:
                 f"that has them ({known}), got {len(kept) - 1}",
                 field=f"{path}.timesteps",
             )
-    schedules = [spec.schedule, spec.augmentation.schedule if spec.augmentation else "cosine"]
-    for schedule in schedules:
-        if isinstance(schedule, TableSpec):
-            powers = (1.0, *schedule.alpha_bar, 0.0)
-            if len(powers) < 3 or any(a <= b for a, b in pairwise(powers)):
-                raise ManifestError(
-                    f"{path}.schedule.alpha_bar: expected falling numbers between 1 and 0",
-                    field=f"{path}.schedule.alpha_bar",
-                )
+    check_schedule(spec.schedule, f"{path}.schedule")
+    if spec.augmentation is not None:
+        check_schedule(spec.augmentation.schedule, f"{path}.augmentation.schedule")
+    if spec.prediction == "epsilon" and ends_without_signal(spec.schedule):
+        raise ManifestError(
+            f"{path}.prediction: {spec.name}'s schedule ends without signal, where epsilon does "
+            "not tell the clean picture: expected v, x0 or flow",
+            field=f"{path}.prediction",
+        )
 
 
 def check_boundary(spec: DiffusionSpec, path: str) -> None:
@@ -254,11 +273,31 @@ def check_sizes(spec: DiffusionSpec, path: str) -> None:
             f"{made.width}x{made.height}, expected a whole multiple, the same both ways",
             field=f"{path}.makes",
         )
+    check_shown(spec, low, path)
     if low.channels != made.channels:
         raise ManifestError(
             f"{path}.makes.channels: expected {low.channels} as of the smaller picture, got "
             f"{made.channels}",
             field=f"{path}.makes.channels",
+        )
+
+
+def check_shown(spec: DiffusionSpec, low: Image, path: str) -> None:
+    """Refuse a graph that takes the smaller picture in another size than `enlarge` brings it to.
+
+    Raises:
+        ManifestError: naming the field under `path`.
+    """
+    (shape,) = [tensor.shape for tensor in spec.graph.inputs if tensor.name == "low_res"]
+    shown = low if spec.enlarge == "none" else spec.makes
+    if spec.enlarge != "none" and all(isinstance(side, str) for side in shape[2:]):
+        return
+    if tuple(shape[2:]) != (shown.height, shown.width):
+        found = "x".join(str(side) for side in reversed(shape[2:]))
+        raise ManifestError(
+            f"{path}.enlarge: {spec.enlarge} shows {spec.name} {shown.width}x{shown.height}, but "
+            f"the input low_res of its graph has {found}",
+            field=f"{path}.enlarge",
         )
 
 
@@ -272,6 +311,12 @@ def check_distilled_guidance(spec: DiffusionSpec, path: str) -> None:
     takes = "guidance" in {tensor.name for tensor in spec.graph.inputs}
     if not taught and not takes:
         return
+    if spec.guidance.convention != PLAIN:
+        raise ManifestError(
+            f"{path}.guidance.convention: a student of guidance is asked once and nothing is "
+            f"projected: expected {PLAIN!r}, got {spec.guidance.convention!r}",
+            field=f"{path}.guidance.convention",
+        )
     if len(taught) != 2 or not takes or not taught[0] <= spec.guidance.weight <= taught[1]:
         raise ManifestError(
             f"{path}.guidance.taught: expected the lowest and the highest weight around "

@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from cascade.boundary import Context, Image, value_of
-from cascade.codecs.image import from_network, subsampled, to_network
-from cascade.diffusion.conditioning import augment, upsample
+from cascade.boundary import Context, value_of
+from cascade.codecs.image import from_network, subsampled
+from cascade.diffusion.conditioning import augment
 from cascade.diffusion.denoiser import Denoiser, EngineDenoiser
 from cascade.diffusion.edited_run import edited, put_back
-from cascade.diffusion.guidance import ConstantGuidance, GuidedDenoiser
+from cascade.diffusion.enlarging import enlarge
+from cascade.diffusion.guidance import ConstantGuidance, GuidedDenoiser, combination
 from cascade.diffusion.options import (
     SamplingOptions,
     check_context,
@@ -30,7 +31,7 @@ from cascade.diffusion.samplers.sampling import DenoiserAt, SamplerStep
 from cascade.diffusion.schedule import first_time, make_schedule
 from cascade.diffusion.spec import DiffusionSpec
 from cascade.diffusion.thresholding import thresholded
-from cascade.diffusion.tiles import TiledEngine, on_canvas, tiling_of
+from cascade.diffusion.tiles import TiledEngine, on_canvas, shown_factor, tiling_of
 from cascade.diffusion.unconditional import null_inputs, with_null_half, with_other_half
 from cascade.engine import Engine
 from cascade.engine_clock import EngineClock
@@ -165,7 +166,6 @@ class DiffusionStage:
     ) -> Generator[SamplerStep, None, None]:
         """The sampler that the manifest names, bound to this request."""
         spec = self._spec
-        low_size = value_of(Image, spec.starts_from)
         width, height = self._made(plan)
         tiling = tiling_of(spec, width, height)
 
@@ -174,15 +174,8 @@ class DiffusionStage:
             return on_canvas(drawn, tiling, "wrap")
 
         conditioning = self._words(handoff, plan)
-        if low_size is not None:
-            low = to_network(check_image(spec, handoff, plan))
-            low = upsample(low, spec.makes.width // low_size.width, spec.enlarge)
-            low = on_canvas(low, tiling, "edge")
-            # The noise has an address of its own: it is the same whoever runs the stage.
-            if spec.augmentation is not None and plan.augmentation > 0:
-                schedule = make_schedule(spec.augmentation.schedule)
-                low = augment(low, plan.augmentation, noise(AUGMENTATION), schedule)
-            conditioning["low_res"] = low
+        if spec.low is not None:
+            conditioning["low_res"] = self._shown(request, handoff, plan)
             conditioning["aug_level"] = np.array([plan.augmentation], np.float32)
         inputs = SamplerInputs(
             denoise=self._denoiser(conditioning, plan, request.negative_context),
@@ -194,6 +187,20 @@ class DiffusionStage:
             first_time=first_time(spec.schedule),
         )
         return sample(spec.sampler, inputs) if plan.edit is None else edited(spec, inputs, plan)
+
+    def _shown(self, request: GenerateRequest, handoff: Handoff, plan: SamplingOptions) -> Batch:
+        """The smaller picture as the network is shown it: enlarged, then noise-augmented."""
+        spec, size = self._spec, self._made(plan)
+        low = enlarge(check_image(spec, handoff, plan), size, spec.enlarge)
+        tiling = tiling_of(spec, *size).shown(shown_factor(spec))
+        shape = low.shape
+        low = on_canvas(low, tiling, "edge")
+        if spec.augmentation is None or plan.augmentation == 0:
+            return low
+        # The noise has an address of its own: it is the same whoever runs the stage.
+        address = {**self._address(request, plan, AUGMENTATION), "shape": shape}
+        noise = on_canvas(self._noise.normals(**address), tiling, "wrap")
+        return augment(low, plan.augmentation, noise, make_schedule(spec.augmentation.schedule))
 
     def _made(self, plan: SamplingOptions) -> tuple[int, int]:
         """Width and height of the picture that a run makes."""
@@ -247,12 +254,14 @@ class DiffusionStage:
             words = context_inputs(spec.name, spec.graph, Handoff(context=negative))
             return network(with_other_half(conditioning, words))
 
+        combine = combination(spec.guidance, self._schedule, spec.prediction)
+
         def at(step: int) -> Denoiser:
-            weight = plan.weight.at(step)
+            weight = np.array([plan.weight.at(step)], np.float32)
             # Weight 1 is the conditional answer itself, for half the work.
-            guided: Denoiser = (
-                alone if weight == 1.0 else GuidedDenoiser(both(), np.array([weight], np.float32))
-            )
+            guided: Denoiser = alone
+            if plan.weight.at(step) != 1.0:
+                guided = GuidedDenoiser(both(), weight, combine)
             return thresholded(guided, spec.threshold)
 
         return at

@@ -11,7 +11,7 @@ References:
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import gcd
+from math import gcd, lcm
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from cascade.types import Array
 GRAIN = 32
 """Free heights and widths are multiples of this, or of the declared size's own power of two."""
 SPLIT_INPUTS = ("x_t", "low_res")
-"""Inputs of a graph that are pictures of the output's size."""
+"""Inputs of a graph that are pictures: of the output's size, or a whole number of times smaller."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +52,14 @@ class Tiling:
         """Of one run."""
         return self.height.tile * self.width.tile
 
+    def shown(self, factor: int) -> "Tiling":
+        """The same tiles of a picture that is `factor` times smaller: see `shown_factor`."""
+        sides = (
+            TiledSide(s.length // factor, s.tile // factor, tuple(at // factor for at in s.starts))
+            for s in (self.height, self.width)
+        )
+        return Tiling(*sides)
+
     @property
     def canvas(self) -> tuple[int, int]:
         """Height and width that are sampled; what lies beyond the picture is cut off."""
@@ -74,10 +82,11 @@ def tiling_of(spec: DiffusionSpec, width: int, height: int) -> Tiling:
     if (width, height) == (made.width, made.height):
         return Tiling(TiledSide(height, height, (0,)), TiledSide(width, width, (0,)))
     both = gcd(made.width, made.height)
-    grain = min(GRAIN, both & -both)
+    unit = shown_factor(spec)
+    grain = lcm(min(GRAIN, both & -both), unit)
     tall, wide = (-(-size // grain) * grain for size in (height, width))
     if not has_free_sides(spec):
-        return Tiling(side(height, made.height, grain), side(width, made.width, grain))
+        return Tiling(side(height, made.height, grain, unit), side(width, made.width, grain, unit))
     if tall * wide <= made.pixels:
         return Tiling(TiledSide(tall, tall, (0,)), TiledSide(wide, wide, (0,)))
     return Tiling(
@@ -91,7 +100,12 @@ def has_free_sides(spec: DiffusionSpec) -> bool:
     return all(isinstance(axis, str) for axis in shape[2:])
 
 
-def side(size: int, tile: int, grain: int) -> TiledSide:
+def shown_factor(spec: DiffusionSpec) -> int:
+    """How many pixels of the made picture one of `low_res` stands for, along one side."""
+    return spec.makes.width // spec.low.width if spec.low and spec.enlarge == "none" else 1
+
+
+def side(size: int, tile: int, grain: int, unit: int = 1) -> TiledSide:
     """The tiles along one side.
 
     Args:
@@ -99,7 +113,13 @@ def side(size: int, tile: int, grain: int) -> TiledSide:
         tile: of a tile.
         grain: what every start is a multiple of, as far as a tile has room: a network that halves
             its pictures sees the same pixels together in every tile.
+        unit: what every start and length is a multiple of in any case, as `tile` and `grain` are:
+            `shown_factor`.
     """
+    if unit > 1:
+        small = side(-(-size // unit), tile // unit, grain // unit)
+        starts = tuple(start * unit for start in small.starts)
+        return TiledSide(small.length * unit, tile, starts)
     if size <= tile:
         return TiledSide(tile, tile, (0,))
     step = max(1, min(grain, tile // 2))
@@ -162,10 +182,14 @@ def tile_of(inputs: Mapping[str, Array], rows: slice, columns: slice) -> dict[st
     Returns:
         The same, pictures `[B, C, h, w]` float32 of the tile, contiguous.
     """
-    return {
-        name: np.ascontiguousarray(value[:, :, rows, columns]) if name in SPLIT_INPUTS else value
-        for name, value in inputs.items()
-    }
+    tall = inputs["x_t"].shape[2]
+
+    def cut(picture: Array) -> Array:
+        factor = tall // picture.shape[2]
+        down, along = (slice(s.start // factor, s.stop // factor) for s in (rows, columns))
+        return np.ascontiguousarray(picture[:, :, down, along])
+
+    return {n: cut(value) if n in SPLIT_INPUTS else value for n, value in inputs.items()}
 
 
 def put(out: Array, part: Array, start: int, end: int) -> None:

@@ -50,6 +50,15 @@ left out: no run of ours has seen it there."""
 GPU_GRAPH_KINDS = frozenset({EngineKind.TENSORRT})
 """Engines that take a graph in the form that the bundle keeps for compilers of GPUs."""
 
+CODE: Mapping[EngineKind, str] = {
+    EngineKind.ORT: "cascade.engines.ort",
+    EngineKind.OPENVINO: "cascade.engines.openvino",
+    EngineKind.ORT_CUDA: "cascade.engines.ort_gpu",
+    EngineKind.ORT_TENSORRT: "cascade.engines.ort_gpu",
+    EngineKind.TENSORRT: "cascade.engines.trt",
+}
+"""Our module of each, which imports the runtime."""
+
 MODULES: Mapping[EngineKind, tuple[str, ...]] = {
     EngineKind.ORT: ("onnxruntime",),
     EngineKind.OPENVINO: ("openvino",),

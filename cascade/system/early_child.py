@@ -1,8 +1,9 @@
 """A process of this interpreter that is started before its command line is known.
 
-The interpreter and the modules that it will need load meanwhile, on another core. It reads one line
-from its standard input, the command line as JSON, and is from then on that command; where the line
-never comes it ends with its parent. Knows processes and `cascade`; not which command will come.
+The interpreter and the modules that it will need load meanwhile, on another core. It reads lines of
+JSON from its standard input: more modules to import, then the command line, and is from then on
+that command. Where none comes it ends with its parent. Knows processes and `cascade`; not which
+command will come.
 """
 
 import contextlib
@@ -38,6 +39,10 @@ class EarlyChild:
             start_new_session=True,
         )
 
+    def load(self, modules: Sequence[str]) -> None:
+        """Have it import more while it waits; what cannot be imported its command will say."""
+        self._send({"import": list(modules)})
+
     def become(self, words: Sequence[str]) -> bool:
         """Give it its command line.
 
@@ -47,16 +52,24 @@ class EarlyChild:
         Returns:
             Whether it took it; one that has ended is released.
         """
-        line = json.dumps(list(words)).encode() + b"\n"
-        pipe = self.process.stdin
-        if pipe is not None and len(line) <= LONGEST_LINE:
-            # It has ended, or somebody closed the pipe.
-            with contextlib.suppress(OSError, ValueError):
-                pipe.write(line)
-                pipe.flush()
-                return True
+        if self._send(list(words)):
+            return True
         self.close()
         return False
+
+    def _send(self, value: object) -> bool:
+        """One line; False where it has ended, or the line is too long."""
+        line = json.dumps(value).encode() + b"\n"
+        pipe = self.process.stdin
+        if pipe is None or len(line) > LONGEST_LINE:
+            return False
+        try:
+            pipe.write(line)
+            pipe.flush()
+        # It has ended, or somebody closed the pipe.
+        except (OSError, ValueError):
+            return False
+        return True
 
     def close(self) -> None:
         """End it without a command."""
@@ -76,6 +89,13 @@ def start_early(modules: Sequence[str]) -> None:
     """Start a child that `take_early` hands out; without one where the system refuses."""
     with contextlib.suppress(OSError):
         _waiting.append(EarlyChild(modules))
+
+
+def load_early(modules: Sequence[str]) -> bool:
+    """Have the child that `take_early` would hand out import more; False where there is none."""
+    for child in _waiting:
+        child.load(modules)
+    return bool(_waiting)
 
 
 def take_early() -> EarlyChild | None:
@@ -106,15 +126,21 @@ def read_line(descriptor: int) -> bytes:
 
 def wait_and_become(modules: Sequence[str]) -> int:
     """The child's whole life; returns the exit code."""
+    import_all(modules)
+    while line := read_line(0):
+        asked = json.loads(line)
+        if isinstance(asked, list):
+            sys.argv = ["cascade", *asked]
+            return int(import_module("cascade.commands.cli").main())
+        import_all(asked["import"])
+    return 0
+
+
+def import_all(modules: Sequence[str]) -> None:
+    """Import; what is not installed the command says better, once it is known."""
     for module in modules:
-        # What is not installed the command says better, once it is known.
         with contextlib.suppress(ImportError):
             import_module(module)
-    line = read_line(0)
-    if not line:
-        return 0
-    sys.argv = ["cascade", *json.loads(line)]
-    return int(import_module("cascade.commands.cli").main())
 
 
 if __name__ == "__main__":

@@ -34,7 +34,9 @@ def stage_inputs(
     if stage.uses_mask:
         shapes.append(("context_mask", ("batch", length)))
     if stage.input_resolution is not None:
-        shapes += [("low_res", image), ("aug_level", ("batch",))]
+        low = stage.input_resolution
+        shown = ("batch", 3, low, low) if stage.enlarge == "none" else image
+        shapes += [("low_res", shown), ("aug_level", ("batch",))]
     if stage.guidance.taught:
         shapes.append(("guidance", ("batch",)))
     return tuple(TensorSpec(name=n, dtype="float32", shape=s) for n, s in shapes)
@@ -84,9 +86,11 @@ def synthetic_case(stage: StageDescription, context: ContextF16, number: int) ->
     if stage.uses_mask:
         case["context_mask"] = np.ones((2, len(context)), np.float32)
         case["context_mask"][1] = 0
-    if stage.augmentation is not None:
+    if stage.augmentation is not None and stage.input_resolution is not None:
         low, high = stage.augmentation.lowest, stage.augmentation.highest
-        case["low_res"] = np.clip(normals(shape, seed=number, image=3, stage=0, step=0), -2, 2)
+        shown = stage.input_resolution if stage.enlarge == "none" else size
+        smaller = normals((2, 3, shown, shown), seed=number, image=3, stage=0, step=0)
+        case["low_res"] = np.clip(smaller, -2, 2)
         case["aug_level"] = np.array([low + share * (high - low), low], np.float32)
     if stage.guidance.taught:
         weakest, strongest = stage.guidance.taught

@@ -4,14 +4,18 @@ The one place that goes from a sampler's name to its function. Knows no stage an
 """
 
 from collections.abc import Callable, Generator
+from contextlib import closing
 from dataclasses import dataclass, replace
+from itertools import islice
 
 from cascade.diffusion.samplers.ddim import ddim
 from cascade.diffusion.samplers.ddpm import ddpm, final_noise
+from cascade.diffusion.samplers.dpmpp_2m import dpmpp_2m
+from cascade.diffusion.samplers.heun import heun
 from cascade.diffusion.samplers.sampling import DenoiserAt, NoiseAt, SamplerStep
 from cascade.diffusion.samplers.stochastic import stochastic
 from cascade.diffusion.schedule import Schedule
-from cascade.diffusion.spec import SamplerKind
+from cascade.diffusion.spec import SamplerKind, evaluations
 from cascade.types import Batch, Time, Times
 
 
@@ -52,6 +56,10 @@ SAMPLERS: dict[SamplerKind, Callable[[SamplerInputs], Generator[SamplerStep, Non
     "ddpm_final_noise": lambda i: final_noise(
         SAMPLERS["ddpm"](i), i.schedule, i.times, i.noise, i.first_time
     ),
+    # Euler's step in sigma / alpha is DDIM's; so is that of a rectified flow in its own time.
+    "euler": lambda i: ddim(i.denoise, i.start, i.schedule, i.times),
+    "heun": lambda i: heun(i.denoise, i.start, i.schedule, i.times),
+    "dpmpp_2m": lambda i: dpmpp_2m(i.denoise, i.start, i.schedule, i.times),
     "stochastic": lambda i: stochastic(i.denoise, i.start, i.schedule, i.times, i.noise),
 }
 
@@ -59,3 +67,12 @@ SAMPLERS: dict[SamplerKind, Callable[[SamplerInputs], Generator[SamplerStep, Non
 def sample(kind: SamplerKind, inputs: SamplerInputs) -> Generator[SamplerStep, None, None]:
     """The steps of a run with the named sampler."""
     return SAMPLERS[kind](inputs)
+
+
+def first_step(kind: SamplerKind, inputs: SamplerInputs) -> Generator[SamplerStep, None, None]:
+    """The evaluations of the first step of a run, and no more: two of `heun`, one of the others."""
+    steps = len(inputs.times) - 1
+    count = evaluations(kind, steps) - evaluations(kind, steps - 1)
+    # Closed at its end, whatever is left of it: closing is cancelling.
+    with closing(sample(kind, inputs)) as run:
+        yield from islice(run, count)

@@ -52,7 +52,8 @@ def posterior(schedule: Schedule, t: Time, s: Time, gamma: float | Array) -> Pos
     ratio = alpha_t / alpha_s
     return Posterior(
         from_x0=alpha_s * added,
-        from_x_t=(1 - added) / ratio,
+        # Where no signal is left at t, nothing of it says what the picture was.
+        from_x_t=(1 - added) / ratio if ratio > 0 else 0.0,
         log_variance=gamma * logarithm(upper) + (1 - gamma) * logarithm(lower),
     )
 

@@ -10,11 +10,11 @@ References:
 from collections.abc import Generator
 from dataclasses import replace
 
-from cascade.diffusion.samplers.choice import SamplerInputs, sample
+from cascade.diffusion.samplers.choice import SamplerInputs, first_step
 from cascade.diffusion.samplers.sampling import SamplerStep
 from cascade.diffusion.samplers.stochastic import add_noise
 from cascade.diffusion.schedule import Schedule
-from cascade.diffusion.spec import SamplerKind
+from cascade.diffusion.spec import SamplerKind, evaluations
 from cascade.numerics.chunked import weighted_sum
 from cascade.numerics.noise import AGAIN, JUMP
 from cascade.types import Batch, Time
@@ -32,16 +32,18 @@ def resampled(
             its step, `AGAIN` times.
 
     Yields:
-        As many steps as were taken: `times` for each of the sampler's.
+        As many evaluations as were made: `times` for each of the sampler's. A sampler that
+        remembers its last estimate takes every step as its first.
     """
-    total = len(inputs.times) - 1
-    x = inputs.start
-    for index in range(total):
+    total = evaluations(kind, len(inputs.times) - 1) * times
+    x, done = inputs.start, 0
+    for index in range(len(inputs.times) - 1):
         for again in range(times):
             # The first step of a run that begins here: every sampler is one step after another.
-            step = next(sample(kind, repeated(inputs, again).after(index, x)))
-            yield replace(step, index=index * times + again + 1, total=total * times)
-            x = step.x_t
+            for step in first_step(kind, repeated(inputs, again).after(index, x)):
+                done += 1
+                yield replace(step, index=done, total=total)
+                x = step.x_t
             if again + 1 < times:
                 before, reached = inputs.times[index], inputs.times[index + 1]
                 noise = inputs.noise(JUMP + AGAIN * again + index)

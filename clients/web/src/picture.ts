@@ -23,6 +23,9 @@ export function toNetwork(picture: Picture): Float32Array {
   return found;
 }
 
+/** A level as a network sees it, -1 to 1. */
+export const valueOf = (level: number): number => round(round(level / 127.5) - 1);
+
 /** The level of a network's value: the nearest, ties to even, 0 to 255. */
 export function levelOf(value: number): number {
   return Math.min(Math.max(roundHalfEven(round(round(value + 1) * 127.5)), 0), 255);

@@ -6,7 +6,7 @@ import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { contextHandle, toFloat16 } from "../src/text/context.js";
 import { augment, enlarge } from "../src/diffusion/conditioning.js";
-import { guided, estimate, threshold, weightAt } from "../src/diffusion/estimates.js";
+import { direction, estimate, guided, projected, threshold, weightAt } from "../src/diffusion/estimates.js";
 import { ancestral, sample } from "../src/diffusion/samplers.js";
 import { makeSchedule, type ScheduleSpec } from "../src/diffusion/schedule.js";
 import * as elementary from "../src/numerics/elementary.js";
@@ -70,14 +70,13 @@ test("elementary functions", () => {
   }
 });
 
-const scheduleOf = (entry: { schedule: string }) =>
-  makeSchedule((entry.schedule === "table" ? { kind: "table", ...entry } : entry.schedule) as ScheduleSpec);
+const scheduleOf = (entry: { schedule: unknown }) => makeSchedule(entry.schedule as ScheduleSpec);
 
 test("schedules and their times", () => {
   for (const entry of vectors.schedules) {
     const schedule = scheduleOf(entry);
     const times = schedule.times(entry.steps);
-    assert.deepEqual(times.map(hexOfDouble), entry.times, entry.schedule);
+    assert.deepEqual(times.map(hexOfDouble), entry.times, JSON.stringify(entry.schedule));
     const called = times.slice(0, -1);
     assert.deepEqual(called.map((t) => hexOfDouble(schedule.alpha(t))), entry.alpha);
     assert.deepEqual(called.map((t) => hexOfDouble(schedule.sigma(t))), entry.sigma);
@@ -93,7 +92,7 @@ test("runs of every sampler", async () => {
     const run = {
       sampler: entry.sampler,
       schedule,
-      times: schedule.times(entry.steps.length),
+      times: schedule.times(entry.run_steps),
       gamma: entry.gamma,
       noise: (step: number) => normals(12, { ...address, step }),
       denoise: async (x: Float32Array, t: number) => ({
@@ -123,6 +122,19 @@ test("thresholds and guidance", () => {
   assert.deepEqual(hexOf(guided(singles(conditional), singles(unconditional), weight)), result);
   const spec = { kind: "oscillating" as const, weight: oscillating.high, low_weight: oscillating.low, first_steps: oscillating.first_steps, taught: [] };
   assert.deepEqual(weights, [0, 1, 2, 3, 4, 5].map((step) => weightAt(spec, step)));
+});
+
+test("guidance without the parallel part", () => {
+  for (const entry of vectors.projected_guidance) {
+    const [cond, uncond, x] = [singles(entry.conditional), singles(entry.unconditional), singles(entry.x_t)];
+    const along = direction(entry.prediction, cond, x, { schedule: scheduleOf(entry), t: entry.t });
+    assert.deepEqual(hexOf(projected(cond, uncond, entry.weight, along)), entry.result, entry.prediction);
+  }
+});
+
+test("a schedule of a newer manifest is refused by name", () => {
+  assert.throws(() => scheduleOf({ schedule: "spiral" }), /does not know spiral/);
+  assert.throws(() => scheduleOf({ schedule: { kind: "spiral" } }), /does not know spiral/);
 });
 
 test("pictures: values, enlarging, augmentation, rounding", () => {

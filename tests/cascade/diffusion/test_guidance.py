@@ -1,23 +1,36 @@
 """Classifier-free guidance: its ends, its line, and its sameness on every kind of prediction."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from cascade.bundle.manifest import read_manifest, write_manifest
 from cascade.diffusion.denoiser import Denoiser, Estimate
 from cascade.diffusion.guidance import (
     ConstantGuidance,
     GuidanceWeight,
     GuidedDenoiser,
     OscillatingGuidance,
+    Projected,
+    combination,
+    plain,
 )
 from cascade.diffusion.parametrization import Prediction, to_x0
 from cascade.diffusion.request_options import DiffusionOptions
-from cascade.errors import InvalidRequest
+from cascade.diffusion.schedule import CosineSchedule
+from cascade.diffusion.spec import ORTHOGONAL, GuidanceSpec
+from cascade.errors import InvalidRequest, ManifestError
+from cascade.graph_spec import NET, TensorSpec
+from cascade.numerics.chunked import CHUNK
+from cascade.numerics.products import dot
 from cascade.types import Array, Batch, PerSample
+from tests.support.manifests import stages_of, with_stages
+from tests.support.tiny_bundle import write_tiny_bundle
 
+COSINE = CosineSchedule()
 SHAPE = (2, 3, 4, 5)
 TIMES = np.array([0.25, 0.75], np.float32)
 
@@ -86,7 +99,7 @@ def test_both_halves_see_the_same_images_and_times_in_one_call() -> None:
     assert (result.shape, result.dtype) == (SHAPE, np.float32)
 
 
-@pytest.mark.parametrize("kind", ["epsilon", "v", "x0"])
+@pytest.mark.parametrize("kind", ["epsilon", "v", "x0", "flow"])
 def test_guidance_of_estimates_equals_guidance_of_predictions(kind: Prediction) -> None:
     """Combining epsilon or v and then converting gives what combining the estimates gives."""
     alpha, sigma, weight = 0.6, 0.8, 4.0
@@ -141,3 +154,93 @@ def test_weights_out_of_range_name_the_field(weight: float) -> None:
     with pytest.raises(InvalidRequest, match=f"got {weight}") as caught:
         DiffusionOptions(guidance=weight).check("options.base")
     assert caught.value.field == "options.base.guidance"
+
+
+def projected(kind: Prediction, weight: float, halves: tuple[Batch, Batch]) -> Batch:
+    """Guidance without the parallel part, for both images of the fixed batch."""
+    combine = Projected(COSINE, kind)
+    weights = np.array([weight, weight], np.float32)
+    return GuidedDenoiser(FakeBoth(np.concatenate(halves)), weights, combine)(X_T, TIMES).x0
+
+
+def dots(one: Array, other: Array) -> Array:
+    """Inner products image by image, float64 `[B]`."""
+    return np.einsum("bchw,bchw->b", one.astype(np.float64), other.astype(np.float64))
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.5, 3.0, 15.0])
+def test_the_parallel_part_is_removed(weight: float) -> None:
+    """What guidance adds is orthogonal to the conditional estimate, and `w - 1` of the rest."""
+    found = projected("x0", weight, (CONDITIONAL, UNCONDITIONAL))
+    added = found.astype(np.float64) - CONDITIONAL
+    lengths = dots(CONDITIONAL, CONDITIONAL)
+    np.testing.assert_allclose(dots(added, CONDITIONAL) / lengths, 0, atol=2e-6)
+    difference = CONDITIONAL.astype(np.float64) - UNCONDITIONAL
+    share = (dots(difference, CONDITIONAL) / lengths)[:, None, None, None]
+    np.testing.assert_allclose(added, (weight - 1) * (difference - share * CONDITIONAL), atol=1e-5)
+
+
+@pytest.mark.parametrize("weight", [0.5, 7.5])
+def test_an_orthogonal_difference_is_guided_as_plainly(weight: float) -> None:
+    """Where nothing is parallel both conventions agree to the bit."""
+    conditional, difference = np.zeros(SHAPE, np.float32), draw(7)
+    conditional[:, 0], difference[:, 0] = draw(8)[:, 0], 0
+    halves = (conditional, conditional - difference)
+    both = FakeBoth(np.concatenate(halves))
+    expected = GuidedDenoiser(both, np.array([weight, weight], np.float32))(X_T, TIMES).x0
+    np.testing.assert_array_equal(projected("x0", weight, halves), expected)
+
+
+@pytest.mark.parametrize("weight", [0.5, 7.5])
+def test_a_parallel_difference_is_no_guidance(weight: float) -> None:
+    """A picture that is only stronger, or no picture at all, is left as it is."""
+    found = projected("x0", weight, (CONDITIONAL, 2 * CONDITIONAL))
+    np.testing.assert_allclose(found, CONDITIONAL, atol=1e-5)
+    black = np.zeros(SHAPE, np.float32)
+    np.testing.assert_allclose(
+        projected("x0", weight, (black, UNCONDITIONAL)), (1 - weight) * UNCONDITIONAL, rtol=1e-6
+    )
+
+
+@pytest.mark.parametrize("kind", ["epsilon", "v", "flow", "x0"])
+def test_the_direction_may_be_the_prediction(kind: Prediction) -> None:
+    """Projecting estimates along a prediction is projecting the predictions themselves."""
+    schedule, weight = COSINE, 4.0
+    alpha, sigma = (f(TIMES)[:, None, None, None] for f in (schedule.alpha, schedule.sigma))
+    with_text, without = CONDITIONAL.astype(np.float64), UNCONDITIONAL.astype(np.float64)
+    difference = with_text - without
+    share = (dots(difference, with_text) / dots(with_text, with_text))[:, None, None, None]
+    expected = with_text + (weight - 1) * (difference - share * with_text)
+    halves = [to_x0(kind, half, X_T, alpha, sigma) for half in (with_text, without)]
+    found = projected(kind, weight, (np.float32(halves[0]), np.float32(halves[1])))
+    np.testing.assert_allclose(found, to_x0(kind, expected, X_T, alpha, sigma), atol=3e-5)
+
+
+def test_a_dot_product_is_added_from_left_to_right() -> None:
+    """Over more values than one piece holds: as a loop in double precision adds them."""
+    one, other = (
+        np.random.default_rng(k).standard_normal(CHUNK + 1001).astype(np.float32) for k in (1, 2)
+    )
+    total = 0.0
+    for a, b in zip(one.tolist(), other.tolist(), strict=True):
+        total += a * b
+    assert dot(one, other) == total
+
+
+def test_the_convention_is_the_stage_s(tmp_path: Path) -> None:
+    """The manifest names it, and a student of guidance has the plain one alone."""
+    manifest = write_tiny_bundle(tmp_path / "tiny").manifest
+    base, *rest = stages_of(manifest)
+    spec = GuidanceSpec(kind="constant", weight=3.0, convention=ORTHOGONAL)
+    assert combination(GuidanceSpec(kind="constant", weight=3.0), COSINE, "v") is plain
+    assert combination(spec, COSINE, "v") == Projected(COSINE, "x0")
+    other = replace(spec, convention="cond + (w - 1) orthogonal to prediction")
+    assert combination(other, COSINE, "v") == Projected(COSINE, "v")
+    changed = with_stages(manifest, (replace(base, guidance=spec), *rest))
+    assert read_manifest(write_manifest(changed).encode()) == changed
+    guidance = TensorSpec(name="guidance", dtype="float32", shape=("batch",))
+    graph = replace(base.graph, inputs=(*base.graph.inputs, guidance))
+    taught = replace(base, graphs={NET: graph}, guidance=replace(spec, taught=(1.0, 8.0)))
+    with pytest.raises(ManifestError, match="student") as caught:
+        with_stages(manifest, (taught, *rest))
+    assert caught.value.field == "manifest.components[1].guidance.convention"

@@ -13,7 +13,8 @@ from cascade.diffusion.options import resolve_options
 from cascade.diffusion.request_options import DiffusionOptions
 from cascade.diffusion.run_start import LARGEST_SIGNAL, late_start
 from cascade.diffusion.samplers.ddim import ddim
-from cascade.diffusion.schedule import Schedule, Spacing, TableSpec, listed_times, make_schedule
+from cascade.diffusion.schedule import Schedule, TableSpec, make_schedule
+from cascade.diffusion.spacing import Spacing, listed_times
 from cascade.errors import InvalidRequest
 from cascade.families import warnings_of
 from cascade.numerics.noise import START, normals

@@ -6,12 +6,11 @@ import pytest
 from cascade.diffusion.schedule import (
     LinearSchedule,
     Schedule,
-    Spacing,
     TableSpec,
-    listed_times,
     make_schedule,
     training_steps,
 )
+from cascade.diffusion.spacing import Spacing, listed_times
 from cascade.errors import InvalidRequest
 
 LINEAR = LinearSchedule(train_steps=50, beta_first=1e-3, beta_last=0.1)

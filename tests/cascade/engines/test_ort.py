@@ -9,7 +9,7 @@ from onnx import TensorProto, helper
 
 from cascade.engine import Engine
 from cascade.engines.factory import has_large_input
-from cascade.engines.ort import OrtEngine, dtype_name, session_options
+from cascade.engines.ort import SPIN_US, OrtEngine, dtype_name, session_options
 from cascade.errors import Cancelled, EngineError
 from cascade.types import Array
 from tests.support.tiny_bundle import WIDTH, stage_graph, text_encoder_graph
@@ -207,6 +207,14 @@ def test_memory_of_runs_stays_only_for_large_pictures(
     """Rows do not make a picture large; where shapes are unknown it may be."""
     assert has_large_input(shapes) is large
     assert session_options(1, keeps_scratch=large).enable_cpu_mem_arena is large
+
+
+def test_threads_wait_awake_inside_a_run_and_asleep_between_runs() -> None:
+    """Woken for each operator they would cost a quarter of a step; idle they would cost others."""
+    options = session_options(2)
+    entries = ("intra_op.allow_spinning", "force_spinning_stop", "intra_op.spin_duration_us")
+    found = [options.get_session_config_entry(f"session.{name}") for name in entries]
+    assert found == ["1", "1", str(SPIN_US)]
 
 
 def test_runs_are_the_same_without_an_arena() -> None:

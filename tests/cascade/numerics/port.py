@@ -9,244 +9,11 @@ import hashlib
 import math
 import struct
 from collections.abc import Callable, Iterator, Sequence
-from statistics import NormalDist
 from typing import Any
 
-START, AUGMENTATION = 0xFFFFFFFF, 0xFFFFFFFE
-MASK = 0xFFFFFFFF
+from tests.cascade.numerics.port_schedules import START, Line, exp, expm1, f32, log, schedule_of
+
 LENGTHS = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
-Line = list[float]
-
-
-def f32(value: float) -> float:
-    """The nearest float32."""
-    rounded: float = struct.unpack("<f", struct.pack("<f", value))[0]
-    return rounded
-
-
-# Noise ------------------------------------------------------------------------------------------
-
-
-def philox(counter: Sequence[int], key: Sequence[int]) -> list[int]:
-    """Philox 4x32-10."""
-    c0, c1, c2, c3 = counter
-    k0, k1 = key
-    for _ in range(10):
-        p0, p1 = c0 * 0xD2511F53, c2 * 0xCD9E8D57
-        c0, c1, c2, c3 = (p1 >> 32) ^ c1 ^ k0, p1 & MASK, (p0 >> 32) ^ c3 ^ k1, p0 & MASK
-        k0, k1 = (k0 + 0x9E3779B9) & MASK, (k1 + 0xBB67AE85) & MASK
-    return [c0, c1, c2, c3]
-
-
-def normal(u: int) -> float:
-    """One entry of the table."""
-    if u < 32768:
-        return -normal(65535 - u)
-    return f32(NormalDist().inv_cdf((u + 0.5) / 65536))
-
-
-def normals(count: int, seed: int, image: int, stage: int, step: int) -> Line:
-    """The first values at an address."""
-    values: Line = []
-    for block in range((count + 7) // 8):
-        for word in philox((block, step, stage, image), (seed & MASK, seed >> 32)):
-            values += [normal(word & 0xFFFF), normal(word >> 16)]
-    return values[:count]
-
-
-# Elementary functions ---------------------------------------------------------------------------
-
-LN2 = (float.fromhex("0x1.62e42fee00000p-1"), float.fromhex("0x1.a39ef35793c76p-33"))
-HALF_PI = (float.fromhex("0x1.921fb54442d18p+0"), float.fromhex("0x1.1a62633145c07p-54"))
-SQRT_HALF = float.fromhex("0x1.6a09e667f3bcdp-1")
-
-
-def horner(terms: Sequence[float], x: float) -> float:
-    """A polynomial, from the highest power down."""
-    total = terms[-1] * x
-    for term in terms[-2:0:-1]:
-        total = (total + term) * x
-    return total + terms[0]
-
-
-def reduced(x: float) -> tuple[float, int]:
-    """The rest and the power of two."""
-    x = min(max(x, -1100.0), 1100.0)
-    twos = float(round(x / LN2[0]))
-    return (x - twos * LN2[0]) - twos * LN2[1], int(twos)
-
-
-EXP = [1 / math.factorial(n) for n in range(1, 15)]
-
-
-def exp(x: float) -> float:
-    """`e^x`."""
-    rest, twos = reduced(x)
-    return math.ldexp(1 + rest * horner(EXP, rest), twos)
-
-
-def expm1(x: float) -> float:
-    """`e^x - 1`."""
-    rest, twos = reduced(x)
-    power = math.ldexp(1.0, twos)
-    return power * (rest * horner(EXP, rest)) + (power - 1)
-
-
-def log_near_1(x: float) -> float:
-    """`log(1 + x)` for small x."""
-    part = x / (2 + x)
-    return 2 * part * horner([1 / (2 * n + 1) for n in range(12)], part * part)
-
-
-def log(x: float) -> float:
-    """The natural logarithm."""
-    if x == 0:
-        return -math.inf
-    mantissa, twos = math.frexp(x)
-    if mantissa < SQRT_HALF:
-        mantissa, twos = mantissa * 2, twos - 1
-    return twos * LN2[0] + (log_near_1(mantissa - 1) + twos * LN2[1])
-
-
-def log1p(x: float) -> float:
-    """`log(1 + x)`."""
-    return log_near_1(x) if SQRT_HALF - 1 < x < 1 / SQRT_HALF - 1 else log(1 + x)
-
-
-SIN = [(-1) ** n / math.factorial(2 * n + 1) for n in range(9)]
-COS = [(-1) ** n / math.factorial(2 * n) for n in range(10)]
-
-
-def sin(x: float) -> float:
-    """From 0 to half of pi."""
-    other = (HALF_PI[0] - x) + HALF_PI[1]
-    return x * horner(SIN, x * x) if x < other else horner(COS, other * other)
-
-
-def cos(x: float) -> float:
-    """From 0 to half of pi."""
-    other = (HALF_PI[0] - x) + HALF_PI[1]
-    return horner(COS, x * x) if x < other else other * horner(SIN, other * other)
-
-
-# Schedules --------------------------------------------------------------------------------------
-
-
-class Cosine:
-    """The rule `cosine`."""
-
-    train_steps: int | None = None
-
-    def _angle(self, t: float) -> float:
-        low, high = (
-            float.fromhex("0x1.7cd79b51e3f99p-15"),
-            float.fromhex("0x1.921cbb950c2dcp+0"),
-        )
-        return low + (high - low) * t
-
-    def alpha(self, t: float) -> float:
-        """Signal scale."""
-        return cos(self._angle(t))
-
-    def sigma(self, t: float) -> float:
-        """Noise scale."""
-        return sin(self._angle(t))
-
-    def log_snr(self, t: float) -> float:
-        """Log signal-to-noise ratio."""
-        return -2.0 * log(self.sigma(t) / self.alpha(t))
-
-    def times(self, steps: int) -> Line:
-        """Evenly from 1 to 0."""
-        return [*(1.0 + index * (-1.0 / steps) for index in range(steps)), 0.0]
-
-
-class Linear:
-    """The rule `linear`."""
-
-    train_steps: int | None = 1000
-
-    def __init__(self) -> None:
-        step = (0.02 - 1e-4) / 999
-        betas = [*(index * step + 1e-4 for index in range(999)), 0.02]
-        self._logs = [0.0]
-        for beta in betas:
-            self._logs.append(self._logs[-1] + log1p(-beta))
-
-    def _log_power(self, t: float) -> float:
-        place = min(max(t, 0.0), 1.0) * 1000
-        below = min(int(place), 999)
-        return self._logs[below] + (place - below) * (self._logs[below + 1] - self._logs[below])
-
-    def alpha(self, t: float) -> float:
-        """Signal scale."""
-        return exp(0.5 * self._log_power(t))
-
-    def sigma(self, t: float) -> float:
-        """Noise scale."""
-        return math.sqrt(-expm1(self._log_power(t)))
-
-    def log_snr(self, t: float) -> float:
-        """Log signal-to-noise ratio."""
-        power = self._log_power(t)
-        return power - log(-expm1(power))
-
-    def times(self, steps: int) -> Line:
-        """Both ends kept; one step alone keeps the noisy end."""
-        if steps == 1:
-            return [1.0, 0.0]
-        stride, offset, kept = 999 / (steps - 1), 0.0, [1]
-        for _ in range(steps - 1):
-            offset += stride
-            kept.append(round(offset) + 1)
-        return [*(step / 1000 for step in reversed(kept)), 0.0]
-
-
-class Table:
-    """A schedule written out."""
-
-    def __init__(self, alpha_bar: Sequence[float], spacing: str, offset: int = 0) -> None:
-        self.train_steps: int | None = len(alpha_bar)
-        self._powers = [1.0, *alpha_bar]
-        self._spacing, self._offset = spacing, offset
-
-    def _power(self, t: float) -> float:
-        last = len(self._powers) - 1
-        return self._powers[min(max(round(t * last), 0), last)]
-
-    def alpha(self, t: float) -> float:
-        """Signal scale."""
-        return math.sqrt(self._power(t))
-
-    def sigma(self, t: float) -> float:
-        """Noise scale."""
-        return math.sqrt(1 - self._power(t))
-
-    def log_snr(self, t: float) -> float:
-        """Log signal-to-noise ratio."""
-        return log(self._power(t)) - log1p(-self._power(t))
-
-    def times(self, steps: int) -> Line:
-        """By spacing."""
-        total = len(self._powers) - 1
-        if self._spacing == "leading":
-            kept = [k * (total // steps) + self._offset for k in reversed(range(steps))]
-        elif self._spacing == "linspace":
-            stride = (total - 1) / max(steps - 1, 1)
-            kept = [round(k * stride) for k in range(steps)]
-            kept = [*kept[:-1], total - 1][::-1] if steps > 1 else [0]
-        else:
-            stride = (total - total / steps) - total
-            kept = [round(total + k * stride) - 1 for k in range(steps)]
-        return [*((step + 1) / total for step in kept), 0.0]
-
-
-def schedule_of(entry: Any) -> Any:
-    """The schedule of a vector."""
-    if entry["schedule"] == "table":
-        return Table(entry["alpha_bar"], entry["spacing"])
-    return Cosine() if entry["schedule"] == "cosine" else Linear()
-
 
 # Estimates --------------------------------------------------------------------------------------
 
@@ -270,6 +37,8 @@ def estimate(kind: str, prediction: Line, x_t: Line, schedule: Any, t: float) ->
         return prediction
     if kind == "v":
         return weighted((alpha, x_t), (-sigma, prediction))
+    if kind == "flow":
+        return weighted((1 / (alpha + sigma), x_t), (-sigma / (alpha + sigma), prediction))
     return weighted((1 / alpha, x_t), (-sigma / alpha, prediction))
 
 
@@ -278,6 +47,34 @@ def guided(conditional: Line, unconditional: Line, weight: float) -> Line:
     w = f32(weight)
     pairs = zip(conditional, unconditional, strict=True)
     return [f32(none + f32(w * f32(text - none))) for text, none in pairs]
+
+
+def dot(one: Line, other: Line) -> float:
+    """From left to right, in float64."""
+    total = 0.0
+    for a, b in zip(one, other, strict=True):
+        total += a * b
+    return total
+
+
+def projected(conditional: Line, unconditional: Line, weight: float, along: Line) -> Line:
+    """Guidance without what is parallel to `along`."""
+    pairs = zip(conditional, unconditional, strict=True)
+    difference = [f32(text - none) for text, none in pairs]
+    length = dot(along, along)
+    share = dot(difference, along) / length if length > 0 else 0.0
+    w = f32(weight) - 1
+    return weighted((1.0, conditional), (w, difference), (-w * share, along))
+
+
+def direction(kind: str, conditional: Line, x_t: Line, scales: tuple[float, float]) -> Line:
+    """A multiple of the prediction that a conditional estimate stands for."""
+    alpha, sigma = scales
+    weights = {"epsilon": (1.0, -alpha), "v": (alpha, -1.0), "flow": (1.0, -(alpha + sigma))}
+    if kind not in weights:
+        return conditional
+    from_x_t, from_x0 = weights[kind]
+    return weighted((from_x_t, x_t), (from_x0, conditional))
 
 
 def oscillating(step: int, high: float, low: float, first_steps: int) -> float:
@@ -325,7 +122,8 @@ def ancestral(
     added = -expm1(schedule.log_snr(t) - schedule.log_snr(s))
     upper, lower = log(schedule.sigma(t) ** 2 * added), log(schedule.sigma(s) ** 2 * added)
     from_x0 = f32(schedule.alpha(s) * added)
-    from_x_t = f32((1 - added) / (schedule.alpha(t) / schedule.alpha(s)))
+    ratio = schedule.alpha(t) / schedule.alpha(s)
+    from_x_t = f32((1 - added) / ratio if ratio > 0 else 0.0)
     shares = gamma if isinstance(gamma, list) else [gamma] * len(x_t)
     out = []
     for estimated, noisy, drawn, share in zip(x0, x_t, noise, shares, strict=True):
@@ -337,31 +135,65 @@ def ancestral(
     return out
 
 
+def carried_on(schedule: Any, x: Line, estimates: tuple[Line, Line], times: Line) -> Line:
+    """A step of `dpmpp_2m` with an estimate before it."""
+    (before, x0), (first, t, s) = estimates, times
+    ahead = 0.5 * (schedule.log_snr(s) - schedule.log_snr(t))
+    ahead /= schedule.log_snr(t) - schedule.log_snr(first)
+    kept = schedule.sigma(s) / schedule.sigma(t)
+    toward = schedule.alpha(s) - kept * schedule.alpha(t)
+    return weighted((kept, x), (toward * (1 + ahead), x0), (-toward * ahead, before))
+
+
+def heun_weight(schedule: Any, t: float, s: float) -> float:
+    """Of the later estimate less the earlier one."""
+    if schedule.alpha(t) == 0:
+        return 0.0
+    ratio = (schedule.sigma(t) * schedule.alpha(s)) / (schedule.alpha(t) * schedule.sigma(s))
+    return 0.5 * schedule.alpha(s) * (ratio - 1)
+
+
+def last_step(entry: Any, schedule: Any, x0: Line, t: float, noise: Callable[[], Line]) -> Line:
+    """To time 0."""
+    first = 1 / schedule.train_steps if schedule.train_steps else 0.0
+    if entry["sampler"] == "ddpm_final_noise" and t > first:
+        return weighted((1.0, x0), (schedule.sigma(t), noise()))
+    return x0
+
+
 def run(
     entry: Any, network: Callable[[Line], Line], noise: Callable[[int], Line]
 ) -> Iterator[tuple[Line, Line]]:
-    """A run of any sampler: the estimate and the picture after each step."""
+    """A run of any sampler: the estimate and the picture after each evaluation."""
     schedule, sampler = schedule_of(entry), entry["sampler"]
-    times = schedule.times(len(entry["steps"]))
-    x = noise(START)
+    times = schedule.times(entry["run_steps"])
+
+    def estimated(x: Line, t: float) -> Line:
+        found = estimate(entry["prediction"], network(x), x, schedule, t)
+        return threshold(found, entry["threshold"])
+
+    x, before = noise(START), None
     for index in range(len(times) - 1):
         t, s = times[index], times[index + 1]
-        x0 = threshold(
-            estimate(entry["prediction"], network(x), x, schedule, t), entry["threshold"]
-        )
+        x0 = estimated(x, t)
         if s == 0:
-            first = 1 / schedule.train_steps if schedule.train_steps else 0.0
-            noisy = sampler == "ddpm_final_noise" and t > first
-            x = weighted((1.0, x0), (schedule.sigma(t), noise(index))) if noisy else x0
-        elif sampler == "ddim":
-            x = ddim_step(schedule, x, x0, t, s)
+            x = last_step(entry, schedule, x0, t, lambda index=index: noise(index))  # type: ignore[misc]
         elif sampler == "stochastic":
             ahead = times[min(index + 2, len(times) - 1)]
             reached = ddim_step(schedule, x, x0, t, ahead) if ahead > 0 else x0
             x = add_noise(schedule, reached, ahead, s, noise(index))
-        else:
+        elif sampler.startswith("ddpm"):
             x = ancestral(schedule, x, x0, (t, s), noise(index), entry["gamma"])
+        elif sampler == "dpmpp_2m" and before is not None:
+            x = carried_on(schedule, x, (before, x0), [times[index - 1], t, s])
+        else:
+            x = ddim_step(schedule, x, x0, t, s)
         yield x0, x
+        if sampler == "heun" and s > 0:
+            later, weight = estimated(x, s), heun_weight(schedule, t, s)
+            x = weighted((1.0, x), (weight, later), (-weight, x0))
+            yield later, x
+        before = x0
 
 
 # Pictures ---------------------------------------------------------------------------------------
@@ -398,6 +230,14 @@ def enlarge_line(line: Line, factor: int, kind: str) -> Line:
         if kind == "cubic":
             first, weights = cubic_weights(factor, at % factor)
             places = [min(max(at // factor + first + tap, 0), last) for tap in range(4)]
+        elif kind == "nearest":
+            places, weights = [at // factor], [1.0]
+        elif kind == "bilinear":
+            centre = (at + 0.5) * (len(line) / (len(line) * factor)) - 0.5
+            place = min(max(centre, 0.0), float(last))
+            above = min(max(math.floor(place), 0), max(last - 1, 0))
+            places, share = [above, min(above + 1, last)], place - above
+            weights = [f32(1 - share), f32(share)]
         else:
             place = at * (last / max(len(line) * factor - 1, 1))
             above = min(max(math.floor(place), 0), max(last - 1, 0))
@@ -410,8 +250,34 @@ def enlarge_line(line: Line, factor: int, kind: str) -> Line:
     return out
 
 
+def pil_line(line: Line, factor: int) -> Line:
+    """One row or column of Pillow's bicubic, levels to levels."""
+    scale, out = len(line) / (len(line) * factor), []
+    for at in range(len(line) * factor):
+        centre = (at + 0.5) * scale
+        taps = range(max(int(centre - 1.5), 0), min(int(centre + 2.5), len(line)))
+        found, whole = [], 0.0
+        for tap in taps:
+            d = abs(tap - centre + 0.5)
+            near = (1.5 * d - 2.5) * d * d + 1
+            far = ((-0.5 * d + 2.5) * d - 4.0) * d + 2.0
+            found.append(near if d <= 1 else far if d < 2 else 0.0)
+            whole += found[-1]
+        total = 1 << 21
+        for tap, value in zip(taps, found, strict=True):
+            scaled = value / whole * (1 << 22)
+            total += int(scaled + math.copysign(0.5, scaled)) * int(line[tap])
+        out.append(float(min(max(total >> 22, 0), 255)))
+    return out
+
+
 def enlarge(plane: list[Line], factor: int, kind: str) -> list[Line]:
     """One channel: along the rows, then along the columns."""
+    if kind == "bicubic_pil":
+        levels = [[float(from_network(value)) for value in row] for row in plane]
+        wide = [pil_line(row, factor) for row in levels]
+        turned = [pil_line([row[at] for row in wide], factor) for at in range(len(wide[0]))]
+        return [[to_network(int(v)) for v in row] for row in zip(*turned, strict=True)]
     wide = [enlarge_line(row, factor, kind) for row in plane]
     columns = [enlarge_line([row[at] for row in wide], factor, kind) for at in range(len(wide[0]))]
     return [list(row) for row in zip(*columns, strict=True)]

@@ -10,7 +10,7 @@ import pytest
 
 from cascade.text.tokenizer import PromptTokenizer
 from tests import numeric_vectors
-from tests.cascade.numerics import port
+from tests.cascade.numerics import port, port_schedules
 
 VECTORS: Any = json.loads(numeric_vectors.FILE.read_text())
 PAGE = Path(numeric_vectors.FILE).parents[1] / "numerics.md"
@@ -33,10 +33,11 @@ def test_the_vectors_are_those_of_the_code() -> None:
 
 def test_the_port_imports_nothing_of_ours() -> None:
     """Or it would prove nothing."""
-    text = Path(port.__file__).read_text()
+    text = "".join(Path(part.__file__).read_text() for part in (port, port_schedules))
     lines = [line for line in text.splitlines() if line.startswith(("import ", "from "))]
-    assert {line.split()[1].split(".")[0] for line in lines} == {
-        "collections", "hashlib", "math", "statistics", "struct", "typing",
+    found = {line.split()[1] for line in lines}
+    assert {name.split(".")[0] for name in found - {port_schedules.__name__}} == {
+        "collections", "hashlib", "itertools", "math", "statistics", "struct", "typing",
     }  # fmt: skip
 
 
@@ -44,18 +45,18 @@ def test_words_and_entries() -> None:
     """Philox and the table."""
     noise = VECTORS["noise"]
     assert (
-        port.philox(noise["philox"]["counter"], noise["philox"]["key"])
+        port_schedules.philox(noise["philox"]["counter"], noise["philox"]["key"])
         == (noise["philox"]["words"])
     )
     for entry in noise["normal_table"]:
-        assert bits([port.normal(entry["u"])]) == [entry["value"]]
+        assert bits([port_schedules.normal(entry["u"])]) == [entry["value"]]
 
 
 @pytest.mark.parametrize("entry", VECTORS["noise"]["normals"], ids=lambda e: e["seed"])
 def test_normals(entry: Any) -> None:
     """The first values, and the hash of all."""
     address = (int(entry["seed"]), entry["image"], entry["stage"], entry["step"])
-    values = port.normals(192, *address)
+    values = port_schedules.normals(192, *address)
     assert bits(values[:9]) == entry["first"]
     assert hashlib.sha256(struct.pack("<192f", *values)).hexdigest() == entry["sha256"]
 
@@ -63,7 +64,7 @@ def test_normals(entry: Any) -> None:
 @pytest.mark.parametrize("entry", VECTORS["elementary"], ids=lambda e: e["function"])
 def test_elementary_functions(entry: Any) -> None:
     """To the last bit."""
-    function = getattr(port, entry["function"])
+    function = getattr(port_schedules, entry["function"])
     found = [function(x) for x in numbers(entry["x"], ">d")]
     assert bits(found, ">d") == entry["y"]
 
@@ -71,7 +72,7 @@ def test_elementary_functions(entry: Any) -> None:
 @pytest.mark.parametrize("entry", VECTORS["schedules"])
 def test_schedules(entry: Any) -> None:
     """Times and scales, to the last bit."""
-    schedule = port.schedule_of(entry)
+    schedule = port_schedules.schedule_of(entry)
     times = schedule.times(entry["steps"])
     assert bits(times, ">d") == entry["times"]
     for name in ("alpha", "sigma", "log_snr"):
@@ -83,7 +84,7 @@ def test_samplers(entry: Any) -> None:
     """Every estimate and every picture of a run."""
 
     def noise(step: int) -> list[float]:
-        return port.normals(12, entry["seed"], entry["image"], entry["stage"], step)
+        return port_schedules.normals(12, entry["seed"], entry["image"], entry["stage"], step)
 
     steps = list(port.run(entry, lambda x: [0.5 * value for value in x], noise))
     found = [{"x0": bits(x0), "x_t": bits(x_t)} for x0, x_t in steps]
@@ -96,7 +97,10 @@ def test_a_learned_variance() -> None:
     x_t, x0, noise = (numbers(entry[name]) for name in ("x_t", "x0", "noise"))
     (t,), (s,) = numbers([entry["t"]], ">d"), numbers([entry["s"]], ">d")
     gamma = [port.f32(port.f32(v + 1) / 2) for v in numbers(entry["variance"])]
-    assert bits(port.ancestral(port.Linear(), x_t, x0, (t, s), noise, gamma)) == entry["result"]
+    assert (
+        bits(port.ancestral(port_schedules.Linear(), x_t, x0, (t, s), noise, gamma))
+        == entry["result"]
+    )
 
 
 @pytest.mark.parametrize("entry", VECTORS["thresholds"])
@@ -112,6 +116,18 @@ def test_guidance() -> None:
     assert bits(port.guided(*halves, entry["weight"])) == entry["result"]
     found = [port.oscillating(step, **entry["oscillating"]) for step in range(6)]
     assert found == entry["weights"]
+
+
+@pytest.mark.parametrize("entry", VECTORS["projected_guidance"], ids=lambda e: e["prediction"])
+def test_projected_guidance(entry: Any) -> None:
+    """Along the clean picture, and along what a network predicts."""
+    names = ("conditional", "unconditional", "x_t")
+    conditional, unconditional, x_t = (numbers(entry[name]) for name in names)
+    schedule, t = port_schedules.schedule_of(entry), port.f32(entry["t"])
+    scales = (schedule.alpha(t), schedule.sigma(t))
+    along = port.direction(entry["prediction"], conditional, x_t, scales)
+    found = port.projected(conditional, unconditional, entry["weight"], along)
+    assert bits(found) == entry["result"]
 
 
 def planes(values: list[float], height: int, width: int) -> list[list[list[float]]]:
@@ -134,8 +150,10 @@ def test_pictures() -> None:
         assert bits([v for plane in made for row in plane for v in row]) == larger["result"]
     noisy = entry["augmented"]
     (level,) = numbers([noisy["level"]], ">d")
-    noise = port.normals(18, noisy["seed"], noisy["image"], noisy["stage"], port.AUGMENTATION)
-    schedule = port.Cosine()
+    noise = port_schedules.normals(
+        18, noisy["seed"], noisy["image"], noisy["stage"], port_schedules.AUGMENTATION
+    )
+    schedule = port_schedules.Cosine()
     found = port.weighted((schedule.alpha(level), low), (schedule.sigma(level), noise))
     assert bits(found) == noisy["result"]
     rounding = entry["rounding"]

@@ -7,6 +7,7 @@ import pytest
 from cascade.system.early_child import (
     EarlyChild,
     discard_early,
+    load_early,
     read_line,
     start_early,
     take_early,
@@ -20,6 +21,18 @@ def test_it_becomes_the_command_that_it_is_given() -> None:
     _, words = child.process.communicate()
     assert child.process.returncode == 2
     assert b"/nowhere/at/all is not a folder" in words
+
+
+def test_it_imports_more_while_it_waits() -> None:
+    """What cannot be imported is left to the command; the command comes after it all the same."""
+    start_early([])
+    assert load_early(["json", "no.such.module"])
+    child = take_early()
+    assert child is not None
+    assert child.become(["inspect", "/nowhere/at/all"])
+    child.process.communicate()
+    assert child.process.returncode == 2
+    assert not load_early(["json"])
 
 
 def test_it_ends_where_no_command_comes() -> None:

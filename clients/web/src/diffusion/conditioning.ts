@@ -2,12 +2,13 @@
 // Every product and every sum is rounded by itself, in a fixed order, so that all machines agree.
 
 import { weightedSum } from "../numerics/arrays.js";
+import { levelOf, valueOf } from "../picture.js";
 import { makeSchedule, type ScheduleSpec } from "./schedule.js";
 
 const round = Math.fround;
 
 /** How pixels between the given ones are made. */
-export type EnlargeKind = "cubic" | "bilinear_corners";
+export type EnlargeKind = "nearest" | "bilinear" | "cubic" | "bicubic_pil" | "bilinear_corners" | "none";
 
 /** For every pixel of an enlarged line, its sources and their weights: `taps` of each. */
 interface Taps {
@@ -36,11 +37,11 @@ function cubicTaps(length: number, factor: number): Taps {
   return found;
 }
 
-function cornerTaps(length: number, factor: number): Taps {
+function linearTaps(length: number, factor: number, placeOf: (at: number) => number): Taps {
   const last = length - 1;
   const found = { taps: 2, places: new Int32Array(length * factor * 2), weights: new Float32Array(length * factor * 2) };
   for (let at = 0; at < length * factor; at++) {
-    const place = at * (last / Math.max(length * factor - 1, 1));
+    const place = placeOf(at);
     const above = Math.min(Math.max(Math.floor(place), 0), Math.max(last - 1, 0));
     found.places.set([above, Math.min(above + 1, last)], at * 2);
     found.weights.set([1 - (place - above), place - above], at * 2);
@@ -48,8 +49,49 @@ function cornerTaps(length: number, factor: number): Taps {
   return found;
 }
 
+function nearestTaps(length: number, factor: number): Taps {
+  const places = Int32Array.from({ length: length * factor }, (_, at) => Math.floor(at / factor));
+  return { taps: 1, places, weights: new Float32Array(places.length).fill(1) };
+}
+
 function tapsOf(length: number, factor: number, kind: EnlargeKind): Taps {
-  return kind === "cubic" ? cubicTaps(length, factor) : cornerTaps(length, factor);
+  if (kind === "cubic") return cubicTaps(length, factor);
+  if (kind === "nearest") return nearestTaps(length, factor);
+  const made = length * factor;
+  if (kind === "bilinear") {
+    return linearTaps(length, factor, (at) => Math.min(Math.max((at + 0.5) * (length / made) - 0.5, 0), length - 1));
+  }
+  return linearTaps(length, factor, (at) => at * ((length - 1) / Math.max(made - 1, 1)));
+}
+
+/** The weights of one of Pillow's pixels, in units of 2^-22, and the place of the first. */
+function pilTaps(length: number, factor: number, at: number): { first: number; weights: number[] } {
+  const centre = (at + 0.5) * (length / (length * factor));
+  const first = Math.max(Math.trunc(centre - 1.5), 0);
+  const count = Math.min(Math.trunc(centre + 2.5), length) - first;
+  const found = Array.from({ length: count }, (_, tap) => cubicWeight(first + tap - centre + 0.5));
+  let whole = 0;
+  for (const value of found) whole += value;
+  return { first, weights: found.map((value) => Math.trunc((value / whole) * 4194304 + Math.sign(value) * 0.5)) };
+}
+
+/** Levels `[outer, length, inner]` resized along their middle axis as Pillow does it. */
+function pilAlong(levels: Float64Array, length: number, inner: number, factor: number): Float64Array {
+  const outer = levels.length / (length * inner);
+  const found = new Float64Array(levels.length * factor);
+  for (let at = 0; at < length * factor; at++) {
+    const { first, weights } = pilTaps(length, factor, at);
+    for (let block = 0; block < outer; block++) {
+      for (let x = 0; x < inner; x++) {
+        let total = 2097152;
+        weights.forEach((weight, tap) => {
+          total += weight * levels[(block * length + first + tap) * inner + x];
+        });
+        found[(block * length * factor + at) * inner + x] = Math.min(Math.max(Math.floor(total / 4194304), 0), 255);
+      }
+    }
+  }
+  return found;
 }
 
 /** Lines of `stride` values apart, `[out, inner]` from `[in, inner]`: along the first of both axes. */
@@ -81,8 +123,13 @@ export interface Enlarging {
   readonly kind: EnlargeKind;
 }
 
-/** `[3, height, width]` float32 to `[3, height * factor, width * factor]`: along rows, then along columns. */
+/** `[3, height, width]` float32 to `[3, height * factor, width * factor]`: along rows, then along columns; `none` as it is. */
 export function enlarge(values: Float32Array, by: Enlarging): Float32Array {
+  if (by.kind === "none") return values;
+  if (by.kind === "bicubic_pil") {
+    const wide = pilAlong(Float64Array.from(values, levelOf), by.width, 1, by.factor);
+    return Float32Array.from(pilAlong(wide, by.height, by.width * by.factor, by.factor), valueOf);
+  }
   const wide = along(values, by.width, 1, tapsOf(by.width, by.factor, by.kind));
   return along(wide, by.height, by.width * by.factor, tapsOf(by.height, by.factor, by.kind));
 }

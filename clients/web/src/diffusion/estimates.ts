@@ -6,7 +6,13 @@ import type { Schedule } from "./schedule.js";
 const round = Math.fround;
 
 /** What a network predicts. */
-export type PredictionKind = "epsilon" | "v" | "x0";
+export type PredictionKind = "epsilon" | "v" | "x0" | "flow";
+
+/** What a weight of guidance means. */
+export type GuidanceConvention =
+  | "uncond + w (cond - uncond)"
+  | "cond + (w - 1) orthogonal"
+  | "cond + (w - 1) orthogonal to prediction";
 
 /** What keeps an estimate in range. */
 export interface ThresholdSpec {
@@ -22,6 +28,7 @@ export interface GuidanceSpec {
   readonly low_weight: number;
   readonly first_steps: number;
   readonly taught: readonly number[];
+  readonly convention?: GuidanceConvention;
 }
 
 /** The clean picture that a prediction at a time (a float32) stands for. */
@@ -35,6 +42,7 @@ export function estimate(
   const t = round(scales.t);
   const [alpha, sigma] = [scales.schedule.alpha(t), scales.schedule.sigma(t)];
   if (kind === "v") return weightedSum([alpha, x], [-sigma, prediction]);
+  if (kind === "flow") return weightedSum([1 / (alpha + sigma), x], [-sigma / (alpha + sigma), prediction]);
   return weightedSum([1 / alpha, x], [-sigma / alpha, prediction]);
 }
 
@@ -46,6 +54,30 @@ export function guided(cond: Float32Array, uncond: Float32Array, weight: number)
     found[at] = uncond[at] + round(w * round(cond[at] - uncond[at]));
   }
   return found;
+}
+
+/** A multiple of the prediction that an estimate stands for, or the estimate. */
+export function direction(kind: PredictionKind, x0: Float32Array, x: Float32Array, scales: { schedule: Schedule; t: number }): Float32Array {
+  const t = round(scales.t);
+  const [alpha, sigma] = [scales.schedule.alpha(t), scales.schedule.sigma(t)];
+  if (kind === "epsilon") return weightedSum([1, x], [-alpha, x0]);
+  if (kind === "v") return weightedSum([alpha, x], [-1, x0]);
+  return kind === "flow" ? weightedSum([1, x], [-(alpha + sigma), x0]) : x0;
+}
+
+function dot(one: Float32Array, other: Float32Array): number {
+  let total = 0;
+  for (let at = 0; at < one.length; at++) total += one[at] * other[at];
+  return total;
+}
+
+/** Guidance without the part of the difference that is parallel to `along`. */
+export function projected(cond: Float32Array, uncond: Float32Array, weight: number, along: Float32Array): Float32Array {
+  const difference = cond.map((value, at) => value - uncond[at]);
+  const length = dot(along, along);
+  const share = length > 0 ? dot(difference, along) / length : 0;
+  const w = round(weight) - 1;
+  return weightedSum([1, cond], [w, difference], [-w * share, along]);
 }
 
 /** The weight of a step by the manifest. */

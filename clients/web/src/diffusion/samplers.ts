@@ -8,7 +8,7 @@ import type { Schedule } from "./schedule.js";
 const round = Math.fround;
 
 /** The algorithm of a run. */
-export type SamplerKind = "ddim" | "ddpm" | "ddpm_final_noise" | "stochastic";
+export type SamplerKind = "ddim" | "ddpm" | "ddpm_final_noise" | "stochastic" | "euler" | "heun" | "dpmpp_2m";
 
 /** What a denoiser finds in a noisy picture. */
 export interface Estimate {
@@ -63,7 +63,8 @@ export function ancestral(schedule: Schedule, from: Ancestral, [t, s]: [number, 
   const upper = log(schedule.sigma(t) ** 2 * added);
   const lower = log(schedule.sigma(s) ** 2 * added);
   const fromX0 = round(schedule.alpha(s) * added);
-  const fromX = round((1 - added) / (schedule.alpha(t) / schedule.alpha(s)));
+  const ratio = schedule.alpha(t) / schedule.alpha(s);
+  const fromX = round(ratio > 0 ? (1 - added) / ratio : 0);
   const deviation = (share: number, rest: number): number => round(exp(0.5 * (share * upper + rest * lower)));
   const { gamma } = from;
   const constant = typeof gamma === "number" ? deviation(gamma, 1 - gamma) : 0;
@@ -87,26 +88,62 @@ function last(run: Run, x0: Float32Array, index: number): Float32Array {
   return weightedSum([1, x0], [run.schedule.sigma(t), run.noise(index)]);
 }
 
-function next(run: Run, x: Float32Array, found: Estimate, index: number): Float32Array {
+/** Of `dpmpp_2m`: along the estimate carried on from the one before. */
+function carriedOn(schedule: Schedule, x: Float32Array, [before, x0]: [Float32Array, Float32Array], times: readonly number[]): Float32Array {
+  const [first, t, s] = times;
+  const ahead = (0.5 * (schedule.logSnr(s) - schedule.logSnr(t))) / (schedule.logSnr(t) - schedule.logSnr(first));
+  const kept = schedule.sigma(s) / schedule.sigma(t);
+  const toward = schedule.alpha(s) - kept * schedule.alpha(t);
+  return weightedSum([kept, x], [toward * (1 + ahead), x0], [-toward * ahead, before]);
+}
+
+/** Of `heun`: the later estimate's weight. */
+function correction(schedule: Schedule, t: number, s: number): number {
+  if (schedule.alpha(t) === 0) return 0;
+  const ratio = (schedule.sigma(t) * schedule.alpha(s)) / (schedule.alpha(t) * schedule.sigma(s));
+  return 0.5 * schedule.alpha(s) * (ratio - 1);
+}
+
+function next(run: Run, x: Float32Array, found: Estimate, { index, before }: { index: number; before?: Float32Array }): Float32Array {
   const [t, s] = [run.times[index], run.times[index + 1]];
   if (s === 0) return last(run, found.x0, index);
-  if (run.sampler === "ddim") return move(run.schedule, x, found.x0, [t, s]);
-  const noise = run.noise(index);
   if (run.sampler === "stochastic") {
     const ahead = run.times[Math.min(index + 2, run.times.length - 1)];
     const reached = ahead > 0 ? move(run.schedule, x, found.x0, [t, ahead]) : found.x0;
-    return forward(run.schedule, reached, [ahead, s], noise);
+    return forward(run.schedule, reached, [ahead, s], run.noise(index));
   }
-  return ancestral(run.schedule, { x, x0: found.x0, noise, gamma: found.variance ?? run.gamma }, [t, s]);
+  if (run.sampler === "ddpm" || run.sampler === "ddpm_final_noise") {
+    const from = { x, x0: found.x0, noise: run.noise(index), gamma: found.variance ?? run.gamma };
+    return ancestral(run.schedule, from, [t, s]);
+  }
+  if (run.sampler === "dpmpp_2m" && before !== undefined) {
+    return carriedOn(run.schedule, x, [before, found.x0], run.times.slice(index - 1, index + 2));
+  }
+  return move(run.schedule, x, found.x0, [t, s]);
 }
 
-/** The steps of a run; to stop iterating is to stop the run. */
+/** How often a run of so many steps asks the network; guidance counts once. */
+export function evaluations(sampler: SamplerKind, steps: number): number {
+  return sampler === "heun" ? 2 * steps - 1 : steps;
+}
+
+/** The evaluations of a run; to stop iterating is to stop the run. */
 export async function* sample(run: Run): AsyncGenerator<Step> {
   let x = run.noise(START);
-  const total = run.times.length - 1;
-  for (let index = 0; index < total; index++) {
-    const found = await run.denoise(x, run.times[index], index);
-    x = next(run, x, found, index);
-    yield { index: index + 1, total, x, x0: found.x0 };
+  let before: Float32Array | undefined;
+  const steps = run.times.length - 1;
+  const total = evaluations(run.sampler, steps);
+  for (let index = 0, done = 0; index < steps; index++) {
+    const [t, s] = [run.times[index], run.times[index + 1]];
+    const found = await run.denoise(x, t, index);
+    x = next(run, x, found, { index, before });
+    yield { index: ++done, total, x, x0: found.x0 };
+    if (run.sampler === "heun" && s > 0) {
+      const { x0 } = await run.denoise(x, s, index);
+      const weight = correction(run.schedule, t, s);
+      x = weightedSum([1, x], [weight, x0], [-weight, found.x0]);
+      yield { index: ++done, total, x, x0 };
+    }
+    before = found.x0;
   }
 }

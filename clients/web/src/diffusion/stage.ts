@@ -2,14 +2,14 @@
 
 import type { DiffusionSpec } from "../bundle/manifest.js";
 import type { Engine, Tensor } from "../engines/engine.js";
-import { InvalidRequest, StageError } from "../errors.js";
+import { InvalidRequest, ManifestError, StageError } from "../errors.js";
 import { isFinite32 } from "../numerics/arrays.js";
 import { AUGMENTATION, normals } from "../numerics/noise.js";
 import { fromNetwork, type Picture, toNetwork } from "../picture.js";
 import { type Handoff, refuseCancelled, type StageOptions } from "../request.js";
 import { contextInputs, doubled, type Stage, type StageRun, type StageStep } from "../stage.js";
 import { augment, enlarge } from "./conditioning.js";
-import { estimate, guided, threshold, weightAt } from "./estimates.js";
+import { direction, estimate, guided, projected, threshold, weightAt } from "./estimates.js";
 import { type Estimate, sample } from "./samplers.js";
 import { listedTimes, makeSchedule, type Schedule } from "./schedule.js";
 
@@ -21,6 +21,24 @@ interface Plan {
 }
 
 type Inputs = Readonly<Record<string, Tensor>>;
+
+const KNOWN: Readonly<Record<string, readonly string[]>> = {
+  enlarge: ["nearest", "bilinear", "cubic", "bicubic_pil", "bilinear_corners", "none"],
+  sampler: ["ddim", "ddpm", "ddpm_final_noise", "stochastic", "euler", "heun", "dpmpp_2m"],
+  prediction: ["epsilon", "v", "x0", "flow"],
+  convention: ["uncond + w (cond - uncond)", "cond + (w - 1) orthogonal", "cond + (w - 1) orthogonal to prediction"],
+};
+
+/** Refuses a word of a newer manifest by name: another one in its place would be another picture. */
+function refuseUnknown(spec: DiffusionSpec): void {
+  const { enlarge, sampler, prediction, guidance } = spec;
+  const found = { enlarge, sampler, prediction, convention: guidance.convention ?? KNOWN.convention[0] };
+  for (const [name, value] of Object.entries(found)) {
+    if (KNOWN[name].includes(value)) continue;
+    const field = `${spec.name}.${name}`;
+    throw new ManifestError(`${field}: this client does not know ${value}: run this stage on the server`, { field });
+  }
+}
 
 /** Runs a denoising network. */
 export class DiffusionStage implements Stage {
@@ -36,6 +54,7 @@ export class DiffusionStage implements Stage {
     private readonly engine: Engine,
   ) {
     this.name = spec.name;
+    refuseUnknown(spec);
     this.schedule = makeSchedule(spec.schedule);
     this.width = spec.makes.width as number;
     this.height = spec.makes.height as number;
@@ -44,7 +63,8 @@ export class DiffusionStage implements Stage {
   async *run(run: StageRun, handoff: Handoff): AsyncGenerator<StageStep> {
     const plan = this.plan(run.options);
     const address = { seed: run.seed, image: run.imageIndex, stage: this.position };
-    const noise = (step: number): Float32Array => normals(3 * this.width * this.height, { ...address, step });
+    const all = 3 * this.width * this.height;
+    const noise = (step: number, count = all): Float32Array => normals(count, { ...address, step });
     const inputs = this.conditioning(handoff, plan, noise);
     const steps = sample({
       sampler: this.spec.sampler,
@@ -89,18 +109,20 @@ export class DiffusionStage implements Stage {
     return new InvalidRequest(`${field}: ${message}`, { field });
   }
 
-  private conditioning(handoff: Handoff, plan: Plan, noise: (step: number) => Float32Array): Inputs {
+  private conditioning(handoff: Handoff, plan: Plan, noise: (step: number, count?: number) => Float32Array): Inputs {
     const text = contextInputs(this.name, this.spec.graphs.net, handoff.context);
     const low = this.spec.starts_from.find((value) => value.kind === "image");
     if (low === undefined) return text;
     const picture = this.lowPicture(handoff.picture, low.width as number, low.height as number);
     const by = { width: picture.width, height: picture.height, factor: this.width / picture.width, kind: this.spec.enlarge };
     const large = enlarge(toNetwork(picture), by);
+    const isSmall = by.kind === "none";
+    const shape = [1, 3, isSmall ? picture.height : this.height, isSmall ? picture.width : this.width];
     const schedule = this.spec.augmentation?.schedule ?? "cosine";
-    const shown = augment(large, plan.level, () => noise(AUGMENTATION), schedule);
+    const shown = augment(large, plan.level, () => noise(AUGMENTATION, large.length), schedule);
     return {
       ...text,
-      low_res: { shape: [1, 3, this.height, this.width], data: shown },
+      low_res: { shape, data: shown },
       aug_level: { shape: [1], data: Float32Array.of(plan.level) },
     };
   }
@@ -122,10 +144,16 @@ export class DiffusionStage implements Stage {
     const estimated = (row: number): Float32Array => {
       return estimate(this.spec.prediction, half(outputs.prediction, row), x, { schedule: this.schedule, t });
     };
-    const found = isGuided ? guided(estimated(0), estimated(1), weight) : estimated(0);
+    const found = isGuided ? this.combined([estimated(0), estimated(1)], weight, x, t) : estimated(0);
     if (!isFinite32(found)) throw this.overflow("prediction");
     const variance = outputs.variance && half(outputs.variance, 0);
     return { x0: threshold(found, this.spec.threshold), variance };
+  }
+  private combined([cond, uncond]: [Float32Array, Float32Array], weight: number, x: Float32Array, t: number): Float32Array {
+    const convention = this.spec.guidance.convention ?? "uncond + w (cond - uncond)";
+    if (convention === "uncond + w (cond - uncond)") return guided(cond, uncond, weight);
+    const kind = convention === "cond + (w - 1) orthogonal" ? "x0" : this.spec.prediction;
+    return projected(cond, uncond, weight, direction(kind, cond, x, { schedule: this.schedule, t }));
   }
   /** Two rows: the text's, and the same with every token masked out. */
   private withNullHalf(inputs: Inputs): Inputs {

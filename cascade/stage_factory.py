@@ -6,6 +6,7 @@ plans; how a graph runs is the plan's business, and what it is for the family's.
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from cascade.bundle.bundle import Bundle
 from cascade.bundle.manifest import Manifest
@@ -42,16 +43,13 @@ def open_stage(
     component = bundle.manifest.components[position]
     choice = plan.of(component.name)
     check_precision(component, choice.precision)
+    opened = make_engine or partial(open_engine, cache=plan.cache)
     engines: dict[str, Engine] = {}
     try:
         for role in component.graphs:
             own = choice_for(component, choice, role)
-            graph = graph_for(bundle, component, own, role)
-            engines[role] = (
-                open_engine(graph, own, cache=plan.cache)
-                if make_engine is None
-                else make_engine(graph, own)
-            )
+            # Nothing here holds the graph: it is as large as the engine.
+            engines[role] = opened(graph_for(bundle, component, own, role), own)
         computed = Backend(choice.kind.value, choice.precision)
         return family_of(component).open(component, position, engines, bundle.read, computed)
     except Exception:

@@ -17,7 +17,7 @@ from cascade.errors import EngineError, ParityError
 from cascade.graph_spec import ParityRecord
 from cascade.precision import Precision
 from cascade.types import Array
-from cascade.weights.source import GraphSource
+from cascade.weights.source import ExternalGraph, GraphSource
 from export.parity import TOLERANCE_ABS, compare_engines
 
 Case = Mapping[str, Array]
@@ -114,7 +114,7 @@ def prove(claim: Claim, report: Report) -> ParityRecord:
 
 def is_large(graph: GraphSource) -> bool:
     """Whether a copy of a graph's weights is more than an export should take."""
-    return not isinstance(graph, bytes) and graph.buffer.entry.size_bytes > LARGE_BYTES
+    return isinstance(graph, ExternalGraph) and graph.buffer.entry.size_bytes > LARGE_BYTES
 
 
 def prove_on(claim: Claim, original: Engine, kind: EngineKind, unlike: Case) -> ParityRecord:

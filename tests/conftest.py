@@ -18,7 +18,8 @@ WITHOUT_TORCH = find_spec("torch") is None
 collect_ignore = ["stages", "export"] if WITHOUT_TORCH else []
 
 
-NO_GPU = "needs a card, tensorrt and pycuda"
+NO_GPU = "needs an NVIDIA card"
+NO_TENSORRT = f"{NO_GPU}, tensorrt and pycuda"
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -46,11 +47,17 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip the tests of a GPU where there is none."""
+    """Skip the tests of a GPU where there is none, and of TensorRT where it is not installed."""
     library = any(find_spec(name) for name in ("tensorrt", "tensorrt_rtx", "tensorrt_rtx_bindings"))
-    here = library and find_device() is not None and find_spec("pycuda") is not None
+    card = find_device() is not None
     for item in items:
-        if item.get_closest_marker("gpu") and not here:
+        marker = item.get_closest_marker("gpu")
+        if marker is None:
+            continue
+        if marker.kwargs.get("needs") == "tensorrt":
+            if not (card and library and find_spec("pycuda")):
+                item.add_marker(pytest.mark.skip(reason=NO_TENSORRT))
+        elif not card:
             item.add_marker(pytest.mark.skip(reason=NO_GPU))
 
 
@@ -81,7 +88,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         found = f"the card is {card.name}" if card else "there is no card"
         terminalreporter.section("GPU")
         terminalreporter.line(
-            f"{len(skipped)} TESTS OF THE GPU WERE SKIPPED: {NO_GPU}; {found}. "
+            f"{len(skipped)} TESTS OF THE GPU WERE SKIPPED: {NO_TENSORRT}; {found}. "
             f"The TensorRT engine's run was not tested."
         )
 

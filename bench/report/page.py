@@ -67,6 +67,11 @@ def facts(grid: Mapping[str, Any], cells: Sequence[Cell]) -> str:
         "requests per cell": f"{min(counts)} to {max(counts)}" if counts else "-",
         "pictures": f"{equal} equal to the local run's, {different} different",
     }
+    if "minutes" in grid:
+        rows["time allowed"] = (
+            f"{grid['minutes']:g} minutes: slow links have fewer requests, and what has fewer than "
+            "11 has no bound of its median"
+        )
     lines = "".join(f"<tr><td>{n}</td><td>{escape(v)}</td></tr>" for n, v in rows.items())
     return f'<table class="facts">{lines}</table>'
 

@@ -10,7 +10,7 @@ Knows files; not what runs them.
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,8 +21,8 @@ from cascade.errors import ManifestError
 from cascade.graph_spec import FileEntry, GraphSpec
 from cascade.precision import Precision
 from cascade.system.bounded_files import NotPlain, open_plain
-from cascade.weights.buffer import WeightBuffer, WeightBuffers, verify_chunks
-from cascade.weights.references import Reference, check_references, find_references
+from cascade.weights.buffer import WeightBuffers, verify_chunks
+from cascade.weights.references import check_references, find_references
 from cascade.weights.source import ExternalGraph, GraphSource
 
 MANIFEST_NAME = "manifest.json"
@@ -44,11 +44,16 @@ class Bundle:
         folder: where it lies.
         manifest: its table of contents.
         buffers: weights in memory, shared by all graphs that are read from this object.
+        checked: names of files that were read whole, and their hashes checked. What is read once
+            more is checked once more.
+        ahead: graphs that were read to see what they take, by file, for who opens them next.
     """
 
     folder: Path
     manifest: Manifest
     buffers: WeightBuffers = field(default_factory=WeightBuffers, repr=False, compare=False)
+    checked: set[str] = field(default_factory=set, repr=False, compare=False)
+    ahead: dict[str, GraphSource] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def bundle_id(self) -> str:
@@ -85,6 +90,7 @@ class Bundle:
         found = hashlib.sha256(data).hexdigest()
         if found != entry.sha256:
             raise ManifestError(f"{name}: sha256 is {found}, the manifest says {entry.sha256}")
+        self.checked.add(name)
         return data
 
     def entry(self, name: str) -> FileEntry:
@@ -115,6 +121,9 @@ class Bundle:
             ManifestError: see `read`; a weight is in neither file, or does not lie exactly where
                 the file of weights has it.
         """
+        read = self.ahead.pop(name, None)
+        if read is not None:
+            return read
         if graph.weights is not None:
             return self._read_external(name, graph.weights)
         data = self.read(name)
@@ -122,55 +131,72 @@ class Bundle:
             data if name == graph.file else attach_initializers(data, self.read(graph.file), name)
         )
 
-    def outer_weights_bytes(self, graph: GraphSpec, name: str) -> int:
-        """Bytes of the weights that one of a graph's files has, inside and beside it.
+    def read_ahead(self, graph: GraphSpec, name: str) -> GraphSource:
+        """One of a graph's files, and the next `read_file_of` has it without another reading.
 
         Raises:
             ManifestError: see `read_file_of`.
         """
-        data, references, buffer = self._check_external(name, str(graph.weights))
-        stored = buffer.tensors if references else {}
-        return len(data) + sum(stored[reference].size_bytes for reference in references)
+        source = self.read_file_of(graph, name)
+        self.ahead[name] = source
+        return source
 
     def _read_external(self, name: str, weights: str) -> GraphSource:
         """A graph and those of its weights that lie in a file of their own."""
-        data, references, buffer = self._check_external(name, weights)
-        return ExternalGraph(data, tuple(references), buffer) if references else data
-
-    def _check_external(
-        self, name: str, weights: str
-    ) -> tuple[bytes, Mapping[str, Reference], WeightBuffer]:
-        """A graph's bytes, the weights that it names elsewhere, and where they are."""
         data = self.read_unparsed(name)
         references = find_references(data, name)
         self._require_file(weights)
         buffer = self.buffers.of(self.folder / weights, self.entry(weights))
         if references:
             check_references(references, buffer.tensors, name, weights)
-        return data, references, buffer
+        return ExternalGraph(data, tuple(references), buffer) if references else data
 
-    def verify_files(self, positions: Iterable[int] | None = None) -> None:
+    def verify_files(
+        self, positions: Iterable[int] | None = None, besides: Collection[str] = ()
+    ) -> None:
         """Check files of the bundle; see `read`. Files of weights a chunk at a time.
 
         Args:
             positions: of the components whose files are checked; None checks every file.
+            besides: names of files that are left out. Of a file of weights that an engine has open
+                the chunks that it did not read are checked all the same, unless it is named too.
         """
         wanted = None if positions is None else tuple(positions)
         components = self.manifest.components
         specs = components if wanted is None else [components[at] for at in wanted]
         graphs = [graph for spec in specs for graph in spec.graphs.values() if graph.weights]
-        checked = set()
+        checked = set(besides)
         for graph in graphs:
             weights = str(graph.weights)
-            for name in set(graph.all_files) - {weights}:
-                self._check_external(name, weights)
+            for name in set(graph.all_files) - {weights} - checked:
+                if self.holds(weights):
+                    self._read_external(name, weights)
+                else:
+                    self.read_unparsed(name)
                 checked.add(name)
             if weights not in checked:
-                verify_chunks(self.folder / weights, self.entry(weights))
+                buffer = self.buffers.of(self.folder / weights, self.entry(weights))
+                verify_chunks(self.folder / weights, self.entry(weights), buffer.checked)
                 checked.add(weights)
         for name in self.files_of(wanted):
             if name not in checked:
                 self.read(name)
+
+    def verify_present(self) -> None:
+        """Check the files that are in the folder; see `verify_files`. Missing ones are no fault."""
+        self.verify_files(besides=self.missing())
+
+    def missing(self, positions: Iterable[int] | None = None) -> list[str]:
+        """Names of listed files that are not in the folder, as the manifest lists them.
+
+        Args:
+            positions: of the components whose files are meant; None takes every file.
+        """
+        return [name for name in self.files_of(positions) if not self.holds(name)]
+
+    def here(self) -> list[int]:
+        """Positions of the components whose files are all in the folder."""
+        return [at for at in range(len(self.manifest.components)) if self.has(at)]
 
     def files_of(self, positions: Iterable[int] | None = None) -> list[str]:
         """Names of the files of some components, each once, as the manifest lists them.

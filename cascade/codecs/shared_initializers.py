@@ -92,3 +92,17 @@ def encode_varint(value: int) -> bytes:
         value >>= 7
     out.append(value)
     return bytes(out)
+
+
+def tag(number: int) -> bytes:
+    """What stands before a field of that number that holds bytes."""
+    return encode_varint((number << 3) | LENGTH_DELIMITED)
+
+
+def written(number: int, wire_type: int, value: int, body: memoryview) -> list[bytes | memoryview]:
+    """A number or a field of bytes as it was; onnx.proto has no fixed fields outside of tensors."""
+    if wire_type == LENGTH_DELIMITED:
+        return [tag(number), encode_varint(len(body)), body]
+    if wire_type == 0:
+        return [encode_varint(number << 3), encode_varint(value)]
+    return []

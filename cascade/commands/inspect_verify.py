@@ -123,19 +123,27 @@ def provenance_lines(provenance: Mapping[str, Any]) -> list[str]:
 
 
 def verify(args: argparse.Namespace) -> int:
-    """Check a bundle from its hashes to one step of every component."""
+    """Check a bundle from its hashes to one step of every component that is here."""
     from cascade.engines.ort import OrtEngine  # the one command here that needs an engine
 
-    bundle = open_bundle(bundle_or_default(args.bundle), args.require_signature)
-    bundle.verify_files()
+    bundle = open_bundle(bundle_or_default(args.bundle), args.require_signature, runs=())
+    bundle.verify_present()
     check_wire_limits(bundle.manifest)
     if args.require_signature is not None:
         print(f"signature     that of {args.require_signature}")
-    print(f"files         {len(bundle.manifest.files)} whole, hashes right")
+    listed, absent = len(bundle.manifest.files), len(bundle.missing())
+    count = f"{listed - absent} of {listed} here," if absent else f"{listed}"
+    print(f"files         {count} whole, hashes right")
     for component in bundle.manifest.components:
         for role, graph in component.graphs.items():
             for precision in (Precision.FP32, *(v.precision for v in graph.variants)):
                 file = graph.file_for(precision)
+                needed = [name for name in (file, graph.file, graph.weights) if name is not None]
+                if not bundle.holds(*needed):
+                    missing = next(name for name in needed if not bundle.holds(name))
+                    beside = "" if missing == file else f" without {missing}, which is"
+                    print(f"{component.name:13} {file}:{beside} not here")
+                    continue
                 try:
                     engine = OrtEngine(bundle.read_graph(graph, precision))
                     check_signature(graph, engine)

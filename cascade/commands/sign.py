@@ -70,8 +70,9 @@ def sign_bundle(folder: Path, key: Path) -> None:
     """Check a bundle and sign its manifest."""
     from cascade.bundle.signature import sign
 
-    bundle = open_bundle(folder)
-    bundle.verify_files()
+    # A sparse bundle's manifest is that of the whole one, and so is its signature.
+    bundle = open_bundle(folder, runs=())
+    bundle.verify_present()
     data = read_plain_file(folder / MANIFEST_NAME, MAX_MANIFEST_BYTES)
     if read_manifest(data) != bundle.manifest:
         raise ManifestError(f"{folder}: the manifest changed while the bundle was checked")
@@ -81,3 +82,5 @@ def sign_bundle(folder: Path, key: Path) -> None:
     staged.write_bytes(signature)
     staged.replace(folder / SIGNATURE_NAME)
     sys.stdout.write(f"{folder / SIGNATURE_NAME}: signs {MANIFEST_NAME} of {bundle.bundle_id}\n")
+    if absent := bundle.missing():
+        sys.stdout.write(f"not here, so not checked: {', '.join(absent)}\n")

@@ -83,12 +83,13 @@ def run(args: argparse.Namespace) -> int:
         raise InvalidRequest(
             f"threads: expected 0 to {MOST_THREADS}, got {args.threads}", field="threads"
         )
-    bundle = open_bundle(bundle_or_default(args.bundle))
-    bundle.verify_files()
+    bundle = open_bundle(bundle_or_default(args.bundle), runs=())
+    bundle.verify_present()
+    names = args.component or [bundle.manifest.components[at].name for at in bundle.here()]
+    bundle.require(bundle.manifest.position(name) for name in names)
     folder = required_cache_folder()
     effort = Effort(threads=args.threads, seconds=args.seconds, cache=folder / "engines")
     print(COLUMNS.format(*TITLES))
-    names = args.component or [component.name for component in bundle.manifest.components]
     key = tuning_key(bundle.bundle_id, args.threads)
     earlier = read_tuning(folder / "tuning", key)
     found = [] if earlier is None else [m for m in earlier.measurements if m.component not in names]
@@ -98,6 +99,9 @@ def run(args: argparse.Namespace) -> int:
             for measured in measure(bundle, component, effort, role):
                 found.append(measured)
                 print(row(measured), flush=True)
+    for component in bundle.manifest.components if not args.component else ():
+        if component.name not in names:
+            print(f"{component.name:14} not here, so not measured")
     tuning = Tuning(key=key, measurements=tuple(found))
     print(f"kept in {write_tuning(folder / 'tuning', tuning)}")
     return 0

@@ -103,12 +103,13 @@ def plan_findings(bundle: Bundle, nvidia: Nvidia, cache: Path | None) -> Iterato
     kinds = installed_kinds()
     gpus = gpus_here(kinds, measured=False)
     yield from gpu_findings(nvidia, gpus, kinds)
+    here = bundle.here()
     try:
-        plan = plan_here(bundle.manifest, EngineOptions())
+        plan = plan_here(bundle.manifest, EngineOptions(), here)
     except CascadeError as exc:
         yield ENGINES.error("plan", str(exc), pip_extra("cpu"))
         return
-    for component in bundle.manifest.components:
+    for component in (bundle.manifest.components[at] for at in here):
         choice, why = plan.of(component.name), reason_of(component, plan, tuning)
         words = f"{choice.kind} {choice.precision} on {plan.device(component.name)}; {why}"
         yield ENGINES.ok(
@@ -138,7 +139,8 @@ def of_tuning(
     elif tuning is None:
         words = "no engine has been measured on this machine for this bundle"
     else:
-        words = f"not measured on this machine: {', '.join(unmeasured(bundle.manifest, tuning))}"
+        lacking = [n for n in unmeasured(bundle.manifest, tuning) if n in plan.choices]
+        words = f"not measured on this machine: {', '.join(lacking)}"
     return ENGINES.warning("tuned", words, command, untuned=list(names))
 
 

@@ -115,14 +115,13 @@ def bundle_findings(
     """
     found = [BUNDLE.ok("folder", f"{located.folder} ({located.origin})", path=str(located.folder))]
     try:
-        bundle = open_bundle(located.folder, signed_by)
+        bundle = open_bundle(located.folder, signed_by, runs=())
     except CascadeError as exc:
         # A key that is no key is no fault of the bundle.
         named = isinstance(exc, InvalidRequest)
         remedy = "cascade doctor --require-signature KEY.pem.pub" if named else ""
         return None, [*found, BUNDLE.error("manifest", str(exc), remedy or mending(located, exc))]
     manifest = bundle.manifest
-    size = sum(entry.size_bytes for entry in manifest.files)
     found.append(
         BUNDLE.ok(
             "manifest",
@@ -132,14 +131,32 @@ def bundle_findings(
         )
     )
     try:
-        bundle.verify_files()
+        bundle.verify_present()
         check_wire_limits(manifest)
     except CascadeError as exc:
         return None, [*found, BUNDLE.error("files", str(exc), mending(located, exc))]
-    words = f"{len(manifest.files)} files, {size / 1e6:.1f} MB, every hash is right"
-    found.append(BUNDLE.ok("files", words, count=len(manifest.files), bytes=size))
+    found.append(of_files(bundle))
     found.append(of_signature(bundle, signed_by))
     return bundle, found
+
+
+def of_files(bundle: Bundle) -> Finding:
+    """Which files are here, all of them checked, and which components they are enough for."""
+    manifest, absent = bundle.manifest, bundle.missing()
+    present = [entry for entry in manifest.files if entry.name not in absent]
+    size = sum(entry.size_bytes for entry in present)
+    facts = {"count": len(present), "bytes": size, "missing": absent}
+    if not absent:
+        words = f"{len(present)} files, {size / 1e6:.1f} MB, every hash is right"
+        return BUNDLE.ok("files", words, **facts)
+    here = bundle.here()
+    able = ", ".join(manifest.components[at].name for at in here) or "none"
+    others = ", ".join(spec.name for at, spec in enumerate(manifest.components) if at not in here)
+    words = (
+        f"{len(present)} of {len(manifest.files)} files, {size / 1e6:.1f} MB, every hash is right; "
+        f"components that can run here: {able}; elsewhere: {others or 'none'}"
+    )
+    return BUNDLE.ok("files", words, **facts)
 
 
 def of_signature(bundle: Bundle, signed_by: Path | None) -> Finding:

@@ -7,7 +7,7 @@ graph and arrays; not what the graph is for.
 import os
 import tempfile
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from cascade.errors import Cancelled, CascadeError, EngineError, MissingExtra
 from cascade.system.cores import engine_threads
 from cascade.system.free_memory import give_back_free_memory
 from cascade.types import Array
+from cascade.weights.loose import LooseGraph
 from cascade.weights.readers import has_block_products, readable_in_place
 from cascade.weights.source import ExternalGraph, GraphSource, graph_data
 
@@ -198,7 +199,7 @@ def session_options(threads: int, *, keeps_scratch: bool = True) -> ort.SessionO
 class WeightsBeside:
     """Weights in memory that sessions read where they lie, or copy where they lay them out anew."""
 
-    def __init__(self, graph: ExternalGraph, provider: Provider) -> None:
+    def __init__(self, graph: ExternalGraph | LooseGraph, provider: Provider) -> None:
         """Read and check a graph's weights.
 
         Raises:
@@ -207,18 +208,19 @@ class WeightsBeside:
         # A card has a memory of its own: what is there is a copy.
         on_cpu = provider.name == CPU_PROVIDER
         self._read = readable_in_place(graph.data, graph.names) if on_cpu else frozenset()
-        self._packs = has_block_products(graph.data)
-        self._file = graph.buffer.entry.name
+        self._is_loose = isinstance(graph, LooseGraph)
+        # Packed weights are a second copy of all of them, unless the first one is free then.
+        self._packs = self._is_loose or has_block_products(graph.data)
+        self._file = graph.file
+        self._is_held_by_session = False
         self._lease = graph.lease()
         self._values: dict[str, ort.OrtValue] = {}
         self._folder: tempfile.TemporaryDirectory[str] | None = None
 
     def add_to(self, options: ort.SessionOptions) -> None:
         """Give a session that is to be opened the weights; `options` is changed."""
-        values = {
-            name: ort.OrtValue.ortvalue_from_numpy(tensor)
-            for name, tensor in self._lease.tensors.items()
-        }
+        wrap = self._wrapper()
+        values = {name: wrap(tensor) for name, tensor in self._lease.tensors.items()}
         copied = [name for name in values if name not in self._read]
         if copied:
             options.add_external_initializers(copied, [values[name] for name in copied])
@@ -228,9 +230,20 @@ class WeightsBeside:
         for name, value in self._values.items():
             options.add_initializer(name, value)
         if not self._packs:
-            # Packed weights are a second copy of all of them.
             options.add_session_config_entry("session.disable_prepacking", "1")
         options.add_session_config_entry(FOLDER_OF_WEIGHTS, self._stand_in())
+
+    def _wrapper(self) -> Callable[[Array], ort.OrtValue]:
+        """What makes ONNX Runtime's value over an array's memory.
+
+        One that holds the array, where this version has it and the array is held for nobody else:
+        the session counts its references, and drops a weight that it has packed.
+        """
+        holding: Callable[[Array], ort.OrtValue] | None = getattr(ort.OrtValue, "from_dlpack", None)
+        if self._is_loose and holding is not None:
+            self._is_held_by_session = True
+            return holding
+        return ort.OrtValue.ortvalue_from_numpy  # type: ignore[no-any-return]
 
     def _stand_in(self) -> str:
         """A folder with a file of the right name and a byte in it.
@@ -244,6 +257,9 @@ class WeightsBeside:
 
     def keep_read(self) -> None:
         """Let go what the session that was opened has copied."""
+        if self._is_held_by_session:
+            self._values.clear()
+            self._lease.release()
         self._lease.keep(self._read)
         self._remove_folder()
 

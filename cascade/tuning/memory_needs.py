@@ -19,7 +19,7 @@ from cascade.graph_spec import GraphSpec
 from cascade.precision import BLOCKS, Precision
 from cascade.system.memory_limits import Memory, memory_here
 from cascade.tuning.plan import EnginePlan, file_precisions
-from cascade.weights.source import graph_data
+from cascade.weights.source import source_bytes
 
 WIDENED = {"float32": 1, "float16": 2, "int8": 4}
 """Bytes that an engine of CPUs holds per byte in the file: it computes in float32."""
@@ -55,10 +55,13 @@ class MemoryNeed:
 
 def memory_needs(bundle: Bundle, component: ComponentSpec) -> list[MemoryNeed]:
     """What a component takes in ONNX Runtime on a CPU, in every precision with a file for it."""
-    return [
+    found = [
         memory_need(bundle, component, EngineChoice(EngineKind.ORT, precision))
         for precision in file_precisions(component, EngineKind.ORT)
     ]
+    # Nobody opens what was looked at here.
+    bundle.ahead.clear()
+    return found
 
 
 def memory_need(bundle: Bundle, component: ComponentSpec, choice: EngineChoice) -> MemoryNeed:
@@ -91,7 +94,7 @@ def weights_bytes(bundle: Bundle, graph: GraphSpec, precision: Precision) -> int
     """
     name = graph.file_for(precision)
     if graph.weights is not None and bundle.holds(name, graph.weights):
-        return bundle.outer_weights_bytes(graph, name)
+        return source_bytes(bundle.read_ahead(graph, name))
     if graph.weights is not None:
         # Of a sparse bundle: the file has the other precisions' weights too.
         return bundle.entry(graph.weights).size_bytes
@@ -100,7 +103,7 @@ def weights_bytes(bundle: Bundle, graph: GraphSpec, precision: Precision) -> int
         return size * WIDENED[graph.storage]
     if precision in BLOCKS and bundle.holds(name, graph.file):
         # Without the matrices of the float32 file, which are most of it.
-        return len(graph_data(bundle.read_file_of(graph, name)))
+        return source_bytes(bundle.read_ahead(graph, name))
     # A variant computes with its own weights, those it borrows as they lie.
     return bundle.entry(name).size_bytes + size
 

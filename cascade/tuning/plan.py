@@ -35,6 +35,7 @@ from cascade.tuning.dummy_inputs import default_shapes
 from cascade.tuning.options import EngineOptions
 from cascade.tuning.ranking import lossy_precisions, preferred, request_ms
 from cascade.tuning.records import Tuning, read_tuning, tuning_key
+from cascade.weights.loose import loosened
 from cascade.weights.source import GraphSource
 
 Pair = tuple[EngineKind, Precision]
@@ -227,7 +228,29 @@ def graph_for(
     """
     if choice.kind in GPU_GRAPH_KINDS:
         return gpu_graph(bundle, component.graphs[role], choice.precision)
-    return bundle.read_graph(component.graphs[role], choice.precision)
+    graph = bundle.read_graph(component.graphs[role], choice.precision)
+    # The file's bytes are let go here, before an engine takes memory of its own.
+    if choice.kind is EngineKind.ORT and isinstance(graph, bytes):
+        return loosened(graph)
+    return graph
+
+
+def files_to_open(manifest: Manifest, positions: Sequence[int], plan: EnginePlan) -> set[str]:
+    """Names of the files that are read when components are opened by a plan; perhaps some more.
+
+    Args:
+        manifest: of the bundle.
+        positions: of the components.
+        plan: how they are run.
+    """
+    found: set[str] = set()
+    for component in (manifest.components[at] for at in positions):
+        precision = plan.of(component.name).precision
+        found.update(component.files)
+        for graph in component.graphs.values():
+            found -= {form.file for form in graph.variants if form.precision is not precision}
+            found -= {form.file for form in graph.gpu_forms if form.precision is not precision}
+    return found
 
 
 def auto_precisions(

@@ -9,7 +9,7 @@ import hashlib
 import mmap
 import threading
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO
@@ -39,12 +39,11 @@ class WeightBuffer:
         """
         self._path, self.entry = path, entry
         self._lock = threading.Lock()
-        # Of this process alone, so that no other mapping of the file can change it.
-        flags = (
-            {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
-        )
-        self._memory = mmap.mmap(-1, max(1, entry.size_bytes), **flags)
+        self._memory = private_memory(entry.size_bytes)
+        self.checked: set[int] = set()
+        """Chunks that were read and were what the manifest says."""
         self._header: dict[str, StoredTensor] | None = None
+        self._holds_header = False
         self._held: Counter[int] = Counter()
 
     @property
@@ -58,11 +57,10 @@ class WeightBuffer:
             if self._header is None:
                 size, name = self.entry.size_bytes, self.entry.name
                 self._load([0])
+                # Held until the first lease: what is let go here is read and hashed once more.
                 length = header_bytes(self._memory[:8], size, name)
-                try:
-                    self._header = read_header(self._memory[:length], size, name)
-                finally:
-                    self._drop([0])
+                self._header = read_header(self._memory[:length], size, name)
+                self._holds_header = True
             return self._header
 
     def lease(self, names: Iterable[str]) -> "Lease":
@@ -74,6 +72,9 @@ class WeightBuffer:
         stored = {name: self.tensors[name] for name in names}
         with self._lock:
             self._load(chunks_of(stored.values()))
+            if self._holds_header:
+                self._holds_header = False
+                self._drop([0])
         return Lease(self, stored)
 
     def view(self, tensor: StoredTensor) -> Array:
@@ -128,6 +129,7 @@ class WeightBuffer:
             raise ManifestError(f"{name}: {exc.strerror}") from exc
         for chunk, hashed in zip(chunks, hashes, strict=True):
             check_chunk(self.entry, chunk, hashed.result())
+            self.checked.add(chunk)
 
     def _drop(self, chunks: Iterable[int]) -> None:
         """Count holds; what nobody holds gives its memory back."""
@@ -195,6 +197,12 @@ class WeightBuffers:
             return found
 
 
+def private_memory(size_bytes: int) -> mmap.mmap:
+    """Memory of this process alone, from the system, which has it back with the last reference."""
+    flags = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
+    return mmap.mmap(-1, max(1, size_bytes), **flags)
+
+
 def chunks_of(tensors: Iterable[StoredTensor]) -> set[int]:
     """The chunks of a file that hold some tensors."""
     found: set[int] = set()
@@ -235,18 +243,26 @@ def check_chunk(entry: FileEntry, chunk: int, found: str) -> None:
         )
 
 
-def verify_chunks(path: Path, entry: FileEntry) -> None:
+def verify_chunks(path: Path, entry: FileEntry, besides: Collection[int] = ()) -> None:
     """Check a whole file against its listed hashes, holding one chunk of it.
+
+    Args:
+        path: where it lies.
+        entry: what the manifest says of it.
+        besides: chunks that are left out, and with them the hash of the whole file.
 
     Raises:
         ManifestError: a link, or of another size or hash than listed.
     """
+    wanted = [chunk for chunk in range(len(entry.chunks)) if chunk not in besides]
+    if not wanted:
+        return
     whole = hashlib.sha256()
     try:
         with open_plain(path) as file:
             check_size(file, entry.size_bytes, entry.name)
-            file.seek(0)
-            for chunk in range(len(entry.chunks)):
+            for chunk in wanted:
+                file.seek(chunk * CHUNK_BYTES)
                 data = file.read(CHUNK_BYTES)
                 whole.update(data)
                 check_chunk(entry, chunk, hashlib.sha256(data).hexdigest())
@@ -254,7 +270,7 @@ def verify_chunks(path: Path, entry: FileEntry) -> None:
         raise ManifestError(f"{exc}: links are refused") from exc
     except OSError as exc:
         raise ManifestError(f"{entry.name}: {exc.strerror}") from exc
-    if whole.hexdigest() != entry.sha256:
+    if not besides and whole.hexdigest() != entry.sha256:
         raise ManifestError(
             f"{entry.name}: sha256 is {whole.hexdigest()}, the manifest says {entry.sha256}"
         )

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from cascade.codecs.onnx_files import GRAPH, LENGTH_DELIMITED, fields
-from cascade.codecs.shared_initializers import TENSOR_NAME, encode_varint, text
+from cascade.codecs.shared_initializers import TENSOR_NAME, encode_varint, tag, text, written
 from cascade.errors import EngineError
 from cascade.types import Array
 from cascade.weights.buffer import Lease, WeightBuffer
+from cascade.weights.loose import LooseGraph
 from cascade.weights.references import DATA_LOCATION, EXTERNAL_DATA, INITIALIZER, is_outside
 
 RAW_DATA = 9
@@ -32,6 +33,11 @@ class ExternalGraph:
     names: tuple[str, ...]
     buffer: WeightBuffer
 
+    @property
+    def file(self) -> str:
+        """Name of the file that its weights lie in."""
+        return self.buffer.entry.name
+
     def lease(self) -> Lease:
         """Those weights in memory, checked; whoever opens an engine on them releases the lease.
 
@@ -41,8 +47,9 @@ class ExternalGraph:
         return self.buffer.lease(self.names)
 
 
-GraphSource = bytes | ExternalGraph
-"""An ONNX file's bytes with all weights in it, or a graph with its weights beside it."""
+GraphSource = bytes | ExternalGraph | LooseGraph
+"""An ONNX file's bytes with all weights in it, or a graph with its weights beside it or taken out
+of it."""
 
 
 def graph_data(source: GraphSource) -> bytes:
@@ -50,11 +57,29 @@ def graph_data(source: GraphSource) -> bytes:
     return source if isinstance(source, bytes) else source.data
 
 
+def source_bytes(source: GraphSource) -> int:
+    """Bytes of a source with the weights that it names elsewhere; reads none of those.
+
+    Raises:
+        ManifestError: the header of the file that they lie in is not what the manifest says.
+    """
+    size = len(graph_data(source))
+    if isinstance(source, ExternalGraph):
+        stored = source.buffer.tensors
+        return size + sum(stored[name].size_bytes for name in source.names)
+    return size + (
+        sum(t.nbytes for t in source.tensors.values()) if isinstance(source, LooseGraph) else 0
+    )
+
+
 def source_sha256(source: GraphSource) -> str:
     """A hash over all that a source computes with, weights included."""
     found = hashlib.sha256(graph_data(source))
-    if not isinstance(source, bytes):
+    if isinstance(source, ExternalGraph):
         found.update(source.buffer.entry.sha256.encode())
+    elif isinstance(source, LooseGraph):
+        for tensor in source.tensors.values():
+            found.update(tensor.data)
     return found.hexdigest()
 
 
@@ -66,8 +91,9 @@ def whole_graph(source: GraphSource) -> bytes:
     """
     if isinstance(source, bytes):
         return source
-    stored = source.buffer.tensors
-    size = len(source.data) + sum(stored[name].size_bytes for name in source.names)
+    if isinstance(source, LooseGraph):
+        return joined(source.data, source.tensors)
+    size = source_bytes(source)
     if size > MAX_MESSAGE_BYTES:
         raise EngineError(
             f"engine: its weights take {size / 1e9:.1f} GB, and this engine takes graphs of at "
@@ -108,17 +134,3 @@ def whole_weights(graph: memoryview, tensors: Mapping[str, Array]) -> Iterator[b
         yield tag(INITIALIZER)
         yield encode_varint(sum(map(len, own)))
         yield from own
-
-
-def tag(number: int) -> bytes:
-    """What stands before a field of that number that holds bytes."""
-    return encode_varint((number << 3) | LENGTH_DELIMITED)
-
-
-def written(number: int, wire_type: int, value: int, body: memoryview) -> list[bytes | memoryview]:
-    """A number or a field of bytes as it was; onnx.proto has no fixed fields outside of tensors."""
-    if wire_type == LENGTH_DELIMITED:
-        return [tag(number), encode_varint(len(body)), body]
-    if wire_type == 0:
-        return [encode_varint(number << 3), encode_varint(value)]
-    return []

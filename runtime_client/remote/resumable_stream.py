@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from cascade.errors import Cancelled, MessageTooLarge, TransportError, UnknownContext
 from cascade.events import Accepted, Resumed
+from cascade.system.free_memory import give_back_free_memory
 from runtime_client.deadline import Deadline
 from runtime_client.remote.connection import Connection
 from runtime_client.remote.retry import MAX_RESUMES, RETRIED, Retrier
@@ -104,6 +105,8 @@ class ResumableStream:
         resumes = call.detach or call.linger_s > 0 or isinstance(call.start, ResumeStart)
         data: bytes | None
         call, data = self._open(peer, call, inline)
+        # While the server works: what stages here took for their runs would lie beside its picture.
+        give_back_free_memory()
         while data is not None:
             self._stats.bytes_down += len(data)
             message = self._decoded(data)
@@ -199,7 +202,12 @@ class ResumableStream:
         begun = time.perf_counter()
         with self._stats.timed("first"):
             path, data = in_fragments(peer, message)
-            self._stream = peer.transport.stream(path, data, timeout_s=self._deadline.remaining_s())
+            self._stream = peer.transport.stream(
+                path,
+                data,
+                timeout_s=self._deadline.remaining_s(),
+                request_id=call.request_id,
+            )
             # `terminate` may have come before there was a stream to cancel.
             if self._ended.done():
                 self._stream.cancel()
@@ -233,8 +241,10 @@ class ResumableStream:
             self._joining += message.data
             if not message.is_last:
                 return None
-            whole = decode_event(bytes(self._joining))
+            joined = bytes(self._joining)
+            # Before the message is read: a picture is megabytes, and would lie here once more.
             self._joining.clear()
+            whole = decode_event(joined)
             return None if isinstance(whole, Fragment) else whole
 
     def _sleep(self, seconds: float) -> None:

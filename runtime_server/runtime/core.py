@@ -21,7 +21,7 @@ from cascade.families import cost_of, family_of
 from cascade.family import ComponentSpec, StartCheck
 from cascade.stage import EngineStage, Stage
 from cascade.stage_factory import EngineFactory, open_stages
-from cascade.tuning.plan import EnginePlan, plan_here
+from cascade.tuning.plan import EnginePlan, files_to_open, plan_here
 from runtime_server.admission.checks import Admission, RequestPlan
 from runtime_server.admission.concurrency_limits import check_bytes_suffice
 from runtime_server.batching.batch_calibration import BatchCalibration, row_caps
@@ -355,7 +355,9 @@ def open_verified(
     make_engine: EngineFactory | None,
     then: Callable[[EngineStage], object],
 ) -> list[EngineStage]:
-    """Open the hosted components while codecs are loaded and every file of theirs is checked.
+    """Open the hosted components while codecs are loaded and every other file of theirs is checked.
+
+    What is opened is checked by the reading that opens it: no file is read and hashed twice.
 
     Args:
         bundle: an opened bundle.
@@ -370,19 +372,22 @@ def open_verified(
 
     def prepare() -> None:
         load_codecs()
-        bundle.verify_files(hosted)
+        bundle.verify_files(hosted, besides=files_to_open(bundle.manifest, hosted, plan))
 
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="verify") as pool:
         verified = pool.submit(prepare)
         try:
-            # What is opened was checked by itself; the rest is what might be asked for later.
             stages = open_stages(bundle, hosted, plan, make_engine, then)
         except Exception:
             verified.result()
             raise
-    if verified.exception() is not None:
+    try:
+        verified.result()
+        # What was to be opened and was not: weights of other precisions in a file of several.
+        bundle.verify_files(hosted, besides=bundle.checked)
+    except Exception:
         close_stages(stages)
-    verified.result()
+        raise
     return stages
 
 

@@ -24,7 +24,7 @@ from cascade.types import Array, ImageU8
 from tests.congruence.children import LocalAnswers
 from tests.support.tiny_bundle import WIDTH, WORDS, write_tiny_bundle
 
-pytestmark = pytest.mark.gpu
+pytestmark = pytest.mark.gpu(needs="tensorrt")
 
 TOLERANCE = 1e-4
 """Float32 without TF32, sums in another order."""

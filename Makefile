@@ -125,7 +125,7 @@ protos: $(VENV)/.dev
 $(VENV)/web/.runtime: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)/web
 	$(VENV)/web/bin/python $(PIP) -e '.[cpu,web]'
-	$(VENV)/web/bin/python $(PIP) --no-deps grpcio-tools
+	$(VENV)/web/bin/python $(PIP) --no-deps grpcio-tools onnx ml-dtypes
 	touch $@
 
 $(WEB)/node_modules/.installed: $(WEB)/package.json $(WEB)/package-lock.json

@@ -10,7 +10,6 @@ import numpy as np
 from cascade.bundle.bundle import Bundle
 from cascade.diffusion.dummy_run import waves
 from cascade.diffusion.spec import DiffusionSpec
-from cascade.family import ComponentSpec
 from cascade.graph_spec import TensorSpec
 from cascade.pixels.spec import PixelSpec
 from cascade.text.spec import TextEncoderSpec
@@ -26,21 +25,11 @@ CONTEXT_STEPS = 16
 Case = Mapping[str, Array]
 
 
-def cases_of(
-    bundle: Bundle, spec: ComponentSpec, role: str, axes: Mapping[str, int]
-) -> Sequence[Case]:
-    """Batches of one row by name, in the graph's shapes and dtypes."""
-    if isinstance(spec, TextEncoderSpec):
-        return text_cases(bundle, spec, axes)
-    if isinstance(spec, DiffusionSpec):
-        return diffusion_cases(spec.graphs[role].inputs, axes)
-    if isinstance(spec, PixelSpec):
-        return pixel_cases(spec, role, axes)
-    return ()
-
-
-def text_cases(bundle: Bundle, spec: TextEncoderSpec, axes: Mapping[str, int]) -> list[Case]:
+def text_cases(
+    bundle: Bundle, spec: TextEncoderSpec, role: str, axes: Mapping[str, int]
+) -> list[Case]:
     """Prompts filled up to the length, and one text of the full length."""
+    del role
     length = axes["tokens"]
     tokenizer = PromptTokenizer(bundle.read(spec.tokenizer_file), spec.max_tokens)
     rng = np.random.default_rng(0)
@@ -52,6 +41,14 @@ def text_cases(bundle: Bundle, spec: TextEncoderSpec, axes: Mapping[str, int]) -
         filled[0, : len(ids)], mask[0, : len(ids)] = ids, 1
         cases.append({"token_ids": filled, "token_mask": mask})
     return cases
+
+
+def stage_cases(
+    bundle: Bundle, spec: DiffusionSpec, role: str, axes: Mapping[str, int]
+) -> list[Case]:
+    """What `diffusion_cases` makes of a stage's inputs."""
+    del bundle
+    return diffusion_cases(spec.graphs[role].inputs, axes)
 
 
 def diffusion_cases(inputs: Sequence[TensorSpec], axes: Mapping[str, int]) -> list[Case]:
@@ -87,8 +84,9 @@ def diffusion_case(inputs: Sequence[TensorSpec], axes: Mapping[str, int], time: 
     return case
 
 
-def pixel_cases(spec: PixelSpec, role: str, axes: Mapping[str, int]) -> list[Case]:
+def pixel_cases(bundle: Bundle, spec: PixelSpec, role: str, axes: Mapping[str, int]) -> list[Case]:
     """Pictures partly known at several passes, and questions to the heads: integers all."""
+    del bundle
     return [pixel_case(spec, role, axes, seed) for seed in range(4)]
 
 

@@ -17,7 +17,7 @@ from cascade.errors import InvalidRequest, MissingExtra
 from export.phone.comparison import agreement_of
 from export.phone.record import RECORD, WrittenFile, write_record
 from export.phone.runtime import PhoneFile, Target
-from export.phone.subject import Subject, subjects_of
+from export.phone.subject import PhoneGraph, subjects_of
 
 Report = Callable[[str], None]
 RUNS = 5
@@ -114,7 +114,7 @@ def check_folder(out: Path) -> None:
         )
 
 
-def export_one(subject: Subject, target: Target, folder: Path) -> WrittenFile:
+def export_one(subject: PhoneGraph, target: Target, folder: Path) -> WrittenFile:
     """Convert, check, run and compare one graph."""
     path = folder / f"{subject.name}{target.suffix}"
     target.convert(subject, path)
@@ -128,7 +128,7 @@ def export_one(subject: Subject, target: Target, folder: Path) -> WrittenFile:
     )
 
 
-def timed(subject: Subject, file: PhoneFile) -> float:
+def timed(subject: PhoneGraph, file: PhoneFile) -> float:
     """Median milliseconds of one run; the comparison has warmed it up."""
     seconds = []
     for _ in range(RUNS):

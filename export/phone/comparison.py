@@ -14,7 +14,7 @@ from cascade.errors import ParityError
 from cascade.types import Array
 from export.exact_proof import differing_values
 from export.phone.runtime import PhoneFile
-from export.phone.subject import Subject
+from export.phone.subject import PhoneGraph
 
 LEAST_DB = 60.0
 """Of the worst case of a network that is not exact. Float32 in another order of sums gives 100 dB
@@ -32,7 +32,7 @@ class Agreement:
     values: int
 
 
-def agreement_of(subject: Subject, file: PhoneFile) -> Agreement:
+def agreement_of(subject: PhoneGraph, file: PhoneFile) -> Agreement:
     """Compare every case.
 
     Raises:
@@ -54,7 +54,7 @@ def agreement_of(subject: Subject, file: PhoneFile) -> Agreement:
     return figures
 
 
-def paired(subject: Subject, answers: Sequence[Array]) -> Sequence[Array]:
+def paired(subject: PhoneGraph, answers: Sequence[Array]) -> Sequence[Array]:
     """The answers, if there are as many as outputs.
 
     Raises:
@@ -68,7 +68,7 @@ def paired(subject: Subject, answers: Sequence[Array]) -> Sequence[Array]:
     return answers
 
 
-def check_answer(subject: Subject, where: str, found: Array, wanted: Array) -> None:
+def check_answer(subject: PhoneGraph, where: str, found: Array, wanted: Array) -> None:
     """Refuse an answer that cannot be compared.
 
     Raises:
@@ -91,7 +91,7 @@ def decibels(found: Array, wanted: Array) -> float:
     return math.inf if noise == 0 else 10 * math.log10(max(peak, 1e-30) ** 2 / noise)
 
 
-def check_figures(subject: Subject, figures: Agreement) -> None:
+def check_figures(subject: PhoneGraph, figures: Agreement) -> None:
     """Refuse a file that is not its network.
 
     Raises:

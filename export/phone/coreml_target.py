@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from cascade.errors import ParityError
-from export.phone.subject import Subject, example_of, phone_network
+from export.phone.subject import PhoneGraph, example_of, phone_network
 
 KINDS = {"float32": np.float32, "int64": np.int32}
 """Core ML has no int64: token numbers and places of pixels fit in 32 bits."""
@@ -31,7 +31,7 @@ class CoremlTarget:
         """The converter."""
         return f"coremltools {version('coremltools')}"
 
-    def convert(self, subject: Subject, path: Path) -> None:
+    def convert(self, subject: PhoneGraph, path: Path) -> None:
         """Convert for iOS 18, whose attention is one operator."""
         network = phone_network(subject)
         with torch.no_grad():
@@ -52,7 +52,7 @@ class CoremlTarget:
         )
         model.save(str(path))
 
-    def check(self, subject: Subject, path: Path) -> None:
+    def check(self, subject: PhoneGraph, path: Path) -> None:
         """Read the written program back: names, shapes and dtypes of its ends, and none in half.
 
         Raises:
@@ -74,7 +74,7 @@ class CoremlTarget:
                 field=subject.component,
             )
 
-    def open(self, subject: Subject, path: Path) -> None:
+    def open(self, subject: PhoneGraph, path: Path) -> None:
         """No runtime here."""
 
 
@@ -84,7 +84,7 @@ FLOAT32_ARRAY, INT32_ARRAY = 65568, 131104
 """Of `ArrayFeatureType`."""
 
 
-def check_end(subject: Subject, name: str, shape: tuple[int | str, ...], end: Any) -> None:
+def check_end(subject: PhoneGraph, name: str, shape: tuple[int | str, ...], end: Any) -> None:
     """Compare an input or output of the program with what was asked for.
 
     Raises:

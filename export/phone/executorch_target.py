@@ -15,7 +15,7 @@ from executorch.exir import to_edge_transform_and_lower
 from executorch.runtime import Runtime
 
 from cascade.types import Array
-from export.phone.subject import Subject, example_of, phone_network
+from export.phone.subject import PhoneGraph, example_of, phone_network
 
 
 class ExecutorchFile:
@@ -43,16 +43,16 @@ class ExecutorchTarget:
         """ExecuTorch's."""
         return f"executorch {version('executorch')}, XNNPACK"
 
-    def convert(self, subject: Subject, path: Path) -> None:
+    def convert(self, subject: PhoneGraph, path: Path) -> None:
         """Lower to XNNPACK; what it does not take runs on ExecuTorch's portable kernels."""
         network = phone_network(subject)
         program = torch.export.export(network, example_of(subject))
         lowered = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()])
         path.write_bytes(lowered.to_executorch().buffer)
 
-    def check(self, subject: Subject, path: Path) -> None:
+    def check(self, subject: PhoneGraph, path: Path) -> None:
         """Nothing beyond running it."""
 
-    def open(self, subject: Subject, path: Path) -> ExecutorchFile:
+    def open(self, subject: PhoneGraph, path: Path) -> ExecutorchFile:
         """Load the program."""
         return ExecutorchFile(path, [tensor.name for tensor in subject.inputs])

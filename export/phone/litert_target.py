@@ -14,7 +14,7 @@ import litert_torch
 from ai_edge_litert.interpreter import Interpreter
 
 from cascade.types import Array
-from export.phone.subject import Subject, example_of, phone_network
+from export.phone.subject import PhoneGraph, example_of, phone_network
 
 ENDING = re.compile(r"_(\d+)\D*$")
 
@@ -54,14 +54,14 @@ class LitertTarget:
         """Converter and runtime."""
         return f"litert-torch {version('litert-torch')}, ai-edge-litert {version('ai-edge-litert')}"
 
-    def convert(self, subject: Subject, path: Path) -> None:
+    def convert(self, subject: PhoneGraph, path: Path) -> None:
         """Convert with example inputs of the fixed shapes."""
         network = phone_network(subject)
         litert_torch.convert(network, example_of(subject)).export(str(path))
 
-    def check(self, subject: Subject, path: Path) -> None:
+    def check(self, subject: PhoneGraph, path: Path) -> None:
         """Nothing beyond running it."""
 
-    def open(self, subject: Subject, path: Path) -> LitertFile:
+    def open(self, subject: PhoneGraph, path: Path) -> LitertFile:
         """Load the file."""
         return LitertFile(path, [tensor.name for tensor in subject.inputs])

@@ -14,7 +14,7 @@ from cascade.errors import UnsupportedModel
 from cascade.types import Array
 from export.forms.ort_files import ort_file
 from export.forms.phone import phone_form
-from export.phone.subject import BATCH, Subject
+from export.phone.subject import BATCH, PhoneGraph
 
 
 class OrtFile:
@@ -41,7 +41,7 @@ class OrtTarget:
         """ONNX Runtime's."""
         return f"onnxruntime {version('onnxruntime')}"
 
-    def convert(self, subject: Subject, path: Path) -> None:
+    def convert(self, subject: PhoneGraph, path: Path) -> None:
         """Rewrite the bundle's graph, and store it in ONNX Runtime's format."""
         graph = onnx.load_from_string(subject.graph)
         try:
@@ -52,9 +52,9 @@ class OrtTarget:
             ) from exc
         path.write_bytes(ort_file(form.SerializeToString()))
 
-    def check(self, subject: Subject, path: Path) -> None:
+    def check(self, subject: PhoneGraph, path: Path) -> None:
         """Nothing beyond running it."""
 
-    def open(self, subject: Subject, path: Path) -> OrtFile:
+    def open(self, subject: PhoneGraph, path: Path) -> OrtFile:
         """Open a session."""
         return OrtFile(path, [tensor.name for tensor in subject.outputs])

@@ -13,7 +13,7 @@ from typing import Any
 
 from cascade.bundle.bundle import Bundle
 from export.phone.comparison import Agreement
-from export.phone.subject import Subject
+from export.phone.subject import PhoneGraph
 
 RECORD = "phone.json"
 
@@ -22,7 +22,7 @@ RECORD = "phone.json"
 class WrittenFile:
     """One file on its way into the record."""
 
-    subject: Subject
+    subject: PhoneGraph
     path: Path
     agreement: Agreement | None
     """None where its runtime does not exist on this machine."""

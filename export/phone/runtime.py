@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from cascade.types import Array
-from export.phone.subject import Subject
+from export.phone.subject import PhoneGraph
 
 
 class PhoneFile(Protocol):
@@ -37,7 +37,7 @@ class Target(Protocol):
         """Converter and runtime with their versions, for people."""
         ...
 
-    def convert(self, subject: Subject, path: Path) -> None:
+    def convert(self, subject: PhoneGraph, path: Path) -> None:
         """Write one file or folder.
 
         Raises:
@@ -45,7 +45,7 @@ class Target(Protocol):
         """
         ...
 
-    def check(self, subject: Subject, path: Path) -> None:
+    def check(self, subject: PhoneGraph, path: Path) -> None:
         """Refuse a program that is not what was asked for, as far as it says so itself.
 
         Raises:
@@ -53,6 +53,6 @@ class Target(Protocol):
         """
         ...
 
-    def open(self, subject: Subject, path: Path) -> PhoneFile | None:
+    def open(self, subject: PhoneGraph, path: Path) -> PhoneFile | None:
         """The file in its runtime; None where that runtime does not exist on this machine."""
         ...

@@ -10,34 +10,26 @@ import torch
 from torch import Tensor, nn
 
 from cascade.bundle.bundle import Bundle
-from cascade.diffusion.spec import DiffusionSpec
 from cascade.engine import Engine
 from cascade.engines.ort import OrtEngine
-from cascade.errors import InvalidRequest, UnsupportedModel
+from cascade.errors import InvalidRequest, ManifestError, UnsupportedModel
 from cascade.families import family_of
 from cascade.family import ComponentSpec
 from cascade.graph_spec import NET, TensorSpec
-from cascade.pixels.spec import HEADS, PASS, PixelSpec
 from cascade.precision import Precision
-from cascade.text.spec import TextEncoderSpec
+from cascade.text.family import text_encoder_of
 from cascade.types import Array
 from cascade.weights.source import whole_graph
-from export.phone.cases import cases_of
+from export.phone.kinds import KINDS
 from export.phone.spelling import Positional, phone_spelling
-from export.weights.released_encoder import released_encoder
-from export.weights.released_pixels import released_pixels
-from export.weights.released_weights import released_network
 from stages.evaluation.torch_engine import TorchEngine
-from stages.networks.exact import frozen
-from stages.pixel_presets import PIXEL_PRESETS
-from stages.reference import PRESETS
 
 BATCH = 1
 """Rows of a run on a phone: guidance by two questions is two runs of the same file."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Subject:
+class PhoneGraph:
     """One graph on its way to a phone."""
 
     component: str
@@ -86,7 +78,7 @@ class Subject:
 
 def subjects_of(
     bundle: Bundle, names: Sequence[str], tokens: int | None, *, needs_networks: bool = True
-) -> list[Subject]:
+) -> list[PhoneGraph]:
     """The graphs of components, in the order of the bundle.
 
     Args:
@@ -109,7 +101,7 @@ def subjects_of(
             )
     wanted = list(names) or on_device(components)
     length = checked_tokens(components, tokens)
-    found: list[Subject] = []
+    found: list[PhoneGraph] = []
     for spec in components:
         if spec.name in wanted:
             networks = networks_or_none(bundle, spec, needs_networks=needs_networks)
@@ -119,12 +111,13 @@ def subjects_of(
 
 def on_device(components: Sequence[ComponentSpec]) -> list[str]:
     """Names of the components that a device usually runs."""
-    first = [spec.name for spec in components if isinstance(spec, DiffusionSpec)][:1]
-    return [
-        spec.name
-        for spec in components
-        if isinstance(spec, TextEncoderSpec | PixelSpec) or spec.name in first
-    ]
+    found: list[str] = []
+    kinds_seen: set[type] = set()
+    for spec in components:
+        if type(spec) not in kinds_seen or not KINDS[type(spec)].first_alone:
+            found.append(spec.name)
+        kinds_seen.add(type(spec))
+    return found
 
 
 def checked_tokens(components: Sequence[ComponentSpec], tokens: int | None) -> int:
@@ -133,9 +126,10 @@ def checked_tokens(components: Sequence[ComponentSpec], tokens: int | None) -> i
     Raises:
         InvalidRequest: it is not between 2 and the longest prompt that the bundle takes.
     """
-    longest = max(
-        (spec.max_tokens for spec in components if isinstance(spec, TextEncoderSpec)), default=2
-    )
+    try:
+        longest = text_encoder_of(components).max_tokens
+    except ManifestError:
+        longest = 2  # no words: nothing has the axis
     if tokens is None:
         return longest
     if not 2 <= tokens <= longest:
@@ -145,11 +139,11 @@ def checked_tokens(components: Sequence[ComponentSpec], tokens: int | None) -> i
 
 def subjects_in(
     bundle: Bundle, spec: ComponentSpec, tokens: int, networks: Mapping[str, nn.Module]
-) -> list[Subject]:
+) -> list[PhoneGraph]:
     """The graphs of one component, by role in a fixed order."""
     axes = family_of(spec).dummy_run.axes(spec, batch=BATCH, tokens=tokens)
     return [
-        Subject(
+        PhoneGraph(
             component=spec.name,
             role=role,
             graph=whole_graph(bundle.read_graph(graph, Precision.FP32)),
@@ -157,7 +151,7 @@ def subjects_in(
             axes=axes,
             inputs=fixed(graph.inputs, axes),
             outputs=fixed(graph.outputs, axes),
-            cases=cases_of(bundle, spec, role, axes),
+            cases=KINDS[type(spec)].cases(bundle, spec, role, axes),
             exact=graph.parity.tolerance_abs == 0,
         )
         for role, graph in sorted(spec.graphs.items(), reverse=True)
@@ -169,7 +163,7 @@ def networks_or_none(
 ) -> Mapping[str, nn.Module]:
     """A component's networks by role; none where they cannot be read back and need not be."""
     try:
-        return networks_of(bundle, spec)
+        return KINDS[type(spec)].networks(bundle, spec)
     except (UnsupportedModel, InvalidRequest):
         if needs_networks:
             raise
@@ -181,35 +175,13 @@ def fixed(tensors: Sequence[TensorSpec], axes: Mapping[str, int]) -> tuple[Tenso
     return tuple(TensorSpec(name=t.name, dtype=t.dtype, shape=t.shape_with(axes)) for t in tensors)
 
 
-def networks_of(bundle: Bundle, spec: ComponentSpec) -> Mapping[str, nn.Module]:
-    """A component's networks by role, read back from the bundle and proven to be its graphs'.
-
-    Raises:
-        UnsupportedModel: they are not of this software's own kinds.
-        ParityError: what was read does not answer as the graphs do.
-    """
-    if isinstance(spec, TextEncoderSpec):
-        return {NET: released_encoder(bundle, spec)}
-    # Weights are read from the form that keeps blocks whole.
-    if isinstance(spec, DiffusionSpec) and spec.name in PRESETS and spec.graphs[NET].gpu_forms:
-        return {NET: released_network(bundle, PRESETS[spec.name])}
-    if isinstance(spec, PixelSpec) and spec.name in PIXEL_PRESETS:
-        network = frozen(released_pixels(bundle, PIXEL_PRESETS[spec.name]))
-        return {PASS: network.body, HEADS: network.heads}
-    raise UnsupportedModel(
-        f"{spec.name}: its network is not one of this software's own, and no weights can be read "
-        "back into torch; export the network that it came from with its framework's own converter",
-        field=spec.name,
-    )
-
-
-def example_of(subject: Subject) -> tuple[Tensor, ...]:
+def example_of(subject: PhoneGraph) -> tuple[Tensor, ...]:
     """A case of a subject as tensors in the order of its inputs, of its fixed shapes."""
     case = subject.cases[0]
     return tuple(torch.from_numpy(case[tensor.name].copy()) for tensor in subject.inputs)
 
 
-def phone_network(subject: Subject) -> nn.Module:
+def phone_network(subject: PhoneGraph) -> nn.Module:
     """A subject's network as converters bear it: inputs in order, answers as a tuple.
 
     Raises:

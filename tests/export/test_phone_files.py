@@ -25,7 +25,7 @@ from export.phone.command import PhoneExport, export_phone, open_target
 from export.phone.comparison import agreement_of
 from export.phone.record import digest_of
 from export.phone.spelling import LayerNormGroups, phone_spelling
-from export.phone.subject import Subject, fixed, subjects_of
+from export.phone.subject import PhoneGraph, fixed, subjects_of
 from export.weights.released_encoder import released_encoder
 from stages.evaluation.sampling import graph_inputs, graph_outputs
 from tests.support.tiny_bundle import write_tiny_bundle
@@ -48,7 +48,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 
 @pytest.fixture(scope="module")
-def upscaler() -> Subject:
+def upscaler() -> PhoneGraph:
     """A super-resolution network in miniature: its first layer reads two pictures joined."""
     network = stirred(TINY_SR.unet)
     inputs, outputs = graph_inputs(TINY_SR), graph_outputs(TINY_SR)
@@ -56,7 +56,7 @@ def upscaler() -> Subject:
 
 
 @pytest.fixture(scope="module")
-def pixels() -> Subject:
+def pixels() -> PhoneGraph:
     """The body of a stage of pixels by groups in miniature: every bit counts."""
     network = stirred_pixels(TINY_FIRST).body
     cases = [body_case(TINY_FIRST, rows=1, seed=seed) for seed in range(2)]
@@ -73,9 +73,9 @@ def tensor(name: str, value: Array) -> Any:
 
 def subject_of(
     network: Any, inputs: Sequence[Any], outputs: Sequence[Any], cases: Any, *, exact: bool = False
-) -> Subject:
+) -> PhoneGraph:
     """A subject of a network that no bundle holds."""
-    return Subject(
+    return PhoneGraph(
         component="tiny", role="net", graph=b"", network=network, axes=AXES,
         inputs=fixed(inputs, AXES), outputs=fixed(outputs, AXES), cases=cases, exact=exact,
     )  # fmt: skip
@@ -84,7 +84,7 @@ def subject_of(
 class ShiftedFile:
     """A runtime that adds something to every answer."""
 
-    def __init__(self, subject: Subject, shift: float) -> None:
+    def __init__(self, subject: PhoneGraph, shift: float) -> None:
         self._subject, self._shift = subject, np.float32(shift)
 
     def run(self, inputs: Mapping[str, Array]) -> Sequence[Array]:
@@ -98,14 +98,14 @@ class ShiftedTarget:
 
     suffix, version, reads_graphs = ".shifted", "1.0", True
 
-    def convert(self, subject: Subject, path: Path) -> None:
+    def convert(self, subject: PhoneGraph, path: Path) -> None:
         """A file that holds nothing."""
         path.write_bytes(b"x")
 
-    def check(self, subject: Subject, path: Path) -> None:
+    def check(self, subject: PhoneGraph, path: Path) -> None:
         """Nothing."""
 
-    def open(self, subject: Subject, path: Path) -> ShiftedFile:
+    def open(self, subject: PhoneGraph, path: Path) -> ShiftedFile:
         """One whose answers are far off at the second component."""
         return ShiftedFile(subject, 0.0 if subject.component == "text_encoder" else 0.5)
 
@@ -133,7 +133,7 @@ def test_ort_files_of_a_bundle_answer_as_its_graphs(tiny: Bundle, tmp_path: Path
     assert sorted(file.name for file in out.iterdir()) == ["phone.json", "text_encoder.ort"]
 
 
-def subjects(tiny: Bundle) -> list[Subject]:
+def subjects(tiny: Bundle) -> list[PhoneGraph]:
     """What a device runs of the tiny bundle, for texts of six tokens."""
     return subjects_of(tiny, (), 6, needs_networks=False)
 
@@ -157,14 +157,14 @@ def test_a_file_that_is_not_its_network_is_not_written(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_every_bit_of_a_stage_of_pixels_counts(pixels: Subject) -> None:
+def test_every_bit_of_a_stage_of_pixels_counts(pixels: PhoneGraph) -> None:
     """One that answers half a step off is refused, however many decibels that is."""
     assert agreement_of(pixels, ShiftedFile(pixels, 0.0)).differing == 0
     with pytest.raises(ParityError, match=r"tiny: \d+ of \d+ values differ"):
         agreement_of(pixels, ShiftedFile(pixels, 2**-9))
 
 
-def test_answers_of_another_shape_or_none_are_refused(upscaler: Subject) -> None:
+def test_answers_of_another_shape_or_none_are_refused(upscaler: PhoneGraph) -> None:
     """Half the values, a number that is none, and no answer at all are named."""
 
     class Half(ShiftedFile):
@@ -246,7 +246,7 @@ def test_a_framework_gives_the_networks_numbers(
     """Converted and run here (Core ML: read back), where the framework is installed."""
     if find_spec(FRAMEWORKS[target]) is None:
         pytest.skip(f"needs {FRAMEWORKS[target]}: pip install 'edge-cascade[phone-{target}]'")
-    subject: Subject = request.getfixturevalue(kind)
+    subject: PhoneGraph = request.getfixturevalue(kind)
     framework = open_target(target)
     written = command.export_one(subject, framework, tmp_path)
     assert written.size_bytes > 0

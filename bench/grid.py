@@ -10,11 +10,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from bench.arrivals import Arrivals, digest, schedule
 from bench.audit import LocalPictures, PictureCheck
+from bench.budget import TimeBudget
 from bench.figures import window_figures
 from bench.link.shape import LinkShape
 from bench.load import Window, closed_loop, open_loop
@@ -35,6 +37,8 @@ CLIENTS = 4
 OBJECTIVE = 3.0
 DECIMALS = 5
 FLOOR = "floor"
+FEWEST = 4
+"""Requests of a loaded cell, however little time it has."""
 
 
 Cut = int | str
@@ -125,9 +129,14 @@ class GridFile:
                 field="output",
             )
 
+    def note_minutes(self, minutes: float | None) -> None:
+        """Keep how long it may take, for the report; None says nothing of it."""
+        if minutes is not None:
+            self.value["minutes"] = minutes
+
     def has(self, key: str) -> bool:
-        """Whether a cell is there."""
-        return key in self.value["cells"]
+        """Whether a cell is there; one in which nothing was finished is to be measured again."""
+        return bool(self.value["cells"].get(key, {}).get("finished"))
 
     def cell(self, key: str) -> Mapping[str, Any]:
         """A cell that is there."""
@@ -150,6 +159,7 @@ class GridPlan:
         workload: what is asked for, from its first item on in every cell.
         axes: what is swept.
         say: told of every link.
+        seconds: for the whole grid; slow cells then get fewer requests.
     """
 
     bundle: Bundle
@@ -157,6 +167,7 @@ class GridPlan:
     workload: Workload
     axes: GridAxes
     say: Callable[[str], None]
+    seconds: float = float("inf")
 
 
 class GridRun:
@@ -174,8 +185,11 @@ class GridRun:
         self._systems: dict[Cut, CascadeSystem] = {}
         self._truth: dict[int, dict[str, str]] = {}
 
-    def run(self) -> None:
-        """Every cell that is not there yet.
+    def run(self) -> int:
+        """Every cell that is not there yet, as far as the time allows.
+
+        Returns:
+            How many groups of cells (a link's cuts, a cut's loads) there was no time for.
 
         Raises:
             KeyboardInterrupt: what is finished stands in the file.
@@ -189,14 +203,30 @@ class GridRun:
             for cut in axes.loaded_cuts
             if not all(self._file.has(key_of(cut, link, name)) for name in self._loads())
         ]
-        if not missing and not loaded:
-            return
+        for cut, link in loaded:
+            self._require_single(cut, link)
+        work = [partial(self._single_cells, link) for link in missing]
+        work += [partial(self._loaded_cells, cut, link) for cut, link in loaded]
+        if not work:
+            return 0
+        budget, done = TimeBudget(self._plan.seconds, len(work)), 0
         with ExitStack() as stack:
             self._open(stack)
-            for link in missing:
-                self._single_cells(link)
-            for cut, link in loaded:
-                self._loaded_cells(cut, link)
+            for piece in work:
+                if not budget.left_s:
+                    break
+                piece(budget.share_s())
+                done += 1
+        return len(work) - done
+
+    def _require_single(self, cut: Cut, link: LinkShape) -> None:
+        """Raise `InvalidRequest` where nothing would say what an unloaded request takes."""
+        axes = self._plan.axes
+        if cut not in axes.cuts or link not in axes.links:
+            raise InvalidRequest(
+                f"loads: {link.name} at cut {cut} has no single-stream cell: add it to the axes",
+                field="loads",
+            )
 
     def _loads(self) -> list[str]:
         """Names of the loaded cells of one cut and link."""
@@ -214,22 +244,26 @@ class GridRun:
         plan.say("local pictures")
         local = LocalPictures(plan.bundle, plan.config)
         self._truth = local.hashes(plan.workload, numbers[: plan.axes.requests])
+        both = dict.fromkeys((*plan.axes.cuts, *(plan.axes.loaded_cuts if plan.axes.loads else ())))
+        choices = {
+            cut: CascadeChoice(
+                bundle=plan.bundle, config=placed_at(plan.config, cut), link=LinkShape()
+            )
+            for cut in both
+        }
         server = None
-        if plan.config.server is None:
+        if plan.config.server is None and any(c.needs_server for c in choices.values()):
             server = HostedServer(plan.bundle, plan.config)
             stack.callback(server.close)
-        both = dict.fromkeys((*plan.axes.cuts, *plan.axes.loaded_cuts))
-        for number, cut in enumerate(both):
+        for number, (cut, choice) in enumerate(choices.items()):
             plan.say(f"cut {cut}: warm-up")
-            config = placed_at(plan.config, cut)
-            choice = CascadeChoice(bundle=plan.bundle, config=config, link=LinkShape())
             system = CascadeSystem(choice, server, shaped=True)
             stack.callback(system.close)
             system.run(plan.workload.item(WARM_UP_FROM + number), lambda _stage, _image: None)
             self._systems[cut] = system
 
-    def _single_cells(self, link: LinkShape) -> None:
-        """The cuts of one link, in turns."""
+    def _single_cells(self, link: LinkShape, share_s: float) -> None:
+        """The cuts of one link, in turns, at least once and for about so long."""
         axes, cuts = self._plan.axes, self._cuts_missing(link)
         self._plan.say(f"{link.name}: cuts {cuts}")
         checks = {cut: self._check() for cut in cuts}
@@ -241,9 +275,11 @@ class GridRun:
         for cut in cuts:
             self._systems[cut].reshape(link)
             windows[cut].begin()
-        begun = time.perf_counter()
+        begun, limit_s = time.perf_counter(), min(share_s, axes.seconds * len(cuts))
         for number in range(axes.requests):
-            if number and time.perf_counter() - begun > axes.seconds * len(cuts):
+            spent_s = time.perf_counter() - begun
+            # Another round takes as long as those before it.
+            if number and spent_s * (number + 1) / number > limit_s:
                 break
             # Whoever is first after a change finds another machine than the last: take turns.
             for cut in [*cuts[number % len(cuts) :], *cuts[: number % len(cuts)]]:
@@ -260,20 +296,20 @@ class GridRun:
             cell["pictures"] = checks[cut].report(None)
             self._file.add(key_of(cut, link, SINGLE), cell)
 
-    def _loaded_cells(self, cut: Cut, link: LinkShape) -> None:
-        """The capacity of one cut over one link, and every share of it."""
+    def _loaded_cells(self, cut: Cut, link: LinkShape, share_s: float) -> None:
+        """The capacity of one cut over one link, and every share of it, for about so long."""
         axes, system = self._plan.axes, self._systems[cut]
         system.reshape(link)
         single = key_of(cut, link, SINGLE)
         if not self._file.has(single):
-            raise InvalidRequest(
-                f"loads: {link.name} at cut {cut} has no single-stream cell: add it to the axes",
-                field="loads",
-            )
+            self._plan.say(f"{single}: nothing was finished, no loads")
+            return
         objective_s = OBJECTIVE * self._file.cell(single)["latency_s"]["median"]
         capacity_key = key_of(cut, link, CAPACITY)
         shares: list[float | None] = [None, *axes.loads]
+        budget = TimeBudget(share_s, len(shares))
         for share in shares:
+            limit_s = budget.share_s()
             name = CAPACITY if share is None else load_name(share)
             key = key_of(cut, link, name)
             if self._file.has(key):
@@ -284,11 +320,13 @@ class GridRun:
             meter = ResourceMeter(system.processes())
             extra: dict[str, Any] = {}
             if share is None:
-                closed_loop(window, range(axes.loaded_requests), CLIENTS)
+                closed_loop(window, range(axes.loaded_requests), CLIENTS, limit_s)
             else:
+                if not self._file.has(capacity_key):
+                    return
                 rate = share * self._file.cell(capacity_key)["throughput_per_s"]
                 arrivals = Arrivals(rate_per_s=rate, seed=0)
-                due = schedule(arrivals, axes.loaded_requests)
+                due = schedule(arrivals, count_within(limit_s, rate, axes.loaded_requests))
                 extra = {"rate_per_s": rate, "schedule_sha256": digest(due)}
                 open_loop(window, [float(d) for d in due])
             cell = self._cell(cut, link, name, window, objective_s) | extra
@@ -306,6 +344,11 @@ class GridRun:
         """Figures of one cell."""
         figures = window_figures(list(window.attempts), window.seconds, objective_s)
         return {"cut": cut, "link": link.as_json(), "link_name": link.name, "load": load, **figures}
+
+
+def count_within(seconds: float, rate_per_s: float, most: int) -> int:
+    """Requests that arrive in so many seconds, but `FEWEST` at least, and `most` at most."""
+    return min(most, max(FEWEST, int(min(seconds * rate_per_s, most))))
 
 
 def summed(uses: Sequence[Mapping[str, Usage]]) -> dict[str, Any]:

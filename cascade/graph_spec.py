@@ -133,6 +133,19 @@ class GpuFormSpec:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class WebFormSpec:
+    """The same graph in operators that browsers compute right, on WebGPU too.
+
+    The file leaves out the large weights, as `GpuFormSpec` has it.
+    """
+
+    file: str
+    """Name of the ONNX file."""
+    parity: ParityRecord
+    """Against the same torch original, computed by ONNX Runtime on a CPU."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class GraphSpec:
     """One exported graph and its variants."""
 
@@ -153,6 +166,8 @@ class GraphSpec:
     """Files of other precisions, for CPUs."""
     gpu_forms: tuple[GpuFormSpec, ...] = ()
     """Files for compilers of GPUs."""
+    web_form: WebFormSpec | None = field(default=None, metadata=LEFT_OUT)
+    """File for browsers; left out where the graph's own is right there, or none was exported."""
     weights: str | None = field(default=None, metadata=LEFT_OUT)
     """Name of the safetensors file that holds the large weights of all these files; left out where
     each holds its own."""
@@ -203,4 +218,5 @@ class GraphSpec:
         """Every file of the graph, the float32 one first."""
         variants = (variant.file for variant in self.variants)
         forms = (form.file for form in self.gpu_forms)
-        return (self.file, *variants, *forms, *((self.weights,) if self.weights else ()))
+        web = (self.web_form.file,) if self.web_form else ()
+        return (self.file, *variants, *forms, *web, *((self.weights,) if self.weights else ()))

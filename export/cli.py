@@ -65,6 +65,12 @@ def register(subparsers: Any) -> None:
         "(default: fp16, with --from: none)",
     )
     parser.add_argument(
+        "--web-forms",
+        action="store_true",
+        help="forms for browsers of the graphs that WebGPU would compute wrongly: small files, "
+        "which share the weights",
+    )
+    parser.add_argument(
         "--weights",
         choices=("auto", "beside", "inside"),
         default="auto",
@@ -148,6 +154,7 @@ def run_export(args: argparse.Namespace) -> int:
     options = ExportOptions(
         precisions=asked(args.precisions, "fp32", "int8"),
         gpu_forms=asked(args.gpu_forms, "fp16"),
+        web_forms=args.web_forms,
         weights=args.weights,
     )
     write_cascade(describe_reference(source), out, options=options, report=print)
@@ -180,6 +187,7 @@ def run_export_named(args: argparse.Namespace) -> int:
     options = ExportOptions(
         precisions=asked(args.precisions, "fp32"),
         gpu_forms=asked(args.gpu_forms),
+        web_forms=args.web_forms,
         weights=args.weights,
     )
     write_cascade(describe_pixels(source), args.out, report=print, options=options)
@@ -322,6 +330,7 @@ def run_export_foreign(args: argparse.Namespace) -> int:
     options = ExportOptions(
         precisions=asked(args.precisions, "fp32"),
         gpu_forms=asked(args.gpu_forms),
+        web_forms=args.web_forms,
         weights=args.weights,
     )
     export_foreign(source, args.out, report=print, options=options)

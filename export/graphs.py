@@ -14,13 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from cascade.graph_spec import TensorSpec
+from export.free_axes import STRIDE
 from export.weights.own_weights import own_weights
 
 OPSET = 21
 """The oldest operator set in which GroupNormalization has the meaning that torch gives it."""
-
-STRIDE = 32
-"""Free heights and widths are multiples of this: the reach of four halvings and more."""
 
 EXAMPLE_AXES = {"batch": 2, "tokens": 7, "height": 64, "width": 96}
 """Sizes of the free axes while tracing; all different, none 1, so that none is taken for fixed."""

@@ -4,6 +4,8 @@ Those that a bundle must respect stand with the check of bundles and are named h
 no protobuf: a configuration checks itself against them.
 """
 
+import re
+
 from cascade.bundle.wire_limits import MAX_CONTEXT_TOKENS, MAX_MESSAGE_BYTES, MAX_RESOLUTION
 
 __all__ = ["MAX_CONTEXT_TOKENS", "MAX_MESSAGE_BYTES", "MAX_RESOLUTION"]
@@ -15,6 +17,8 @@ MAX_FRAGMENT_BYTES = 2 << 20
 MAX_METADATA_BYTES = 8 << 10
 # Longer than a UUID or a hash in hex; ids stand in every log line and in memory for their lifetime.
 MAX_REQUEST_ID = 64
+REQUEST_ID = re.compile(rf"[A-Za-z0-9._-]{{1,{MAX_REQUEST_ID}}}")
+"""Ids that are safe to write anywhere: in a log, a path, a header."""
 MAX_TOKEN_CHARACTERS = 4096
 """Of a bearer token; a JWT with many claims is shorter, and all metadata must fit their limit."""
 

@@ -4,6 +4,10 @@
 WIRE_VERSION = 1
 """Raised whenever an older peer would misread a newer one."""
 
+REQUEST_ID_KEY = "cascade-request-id"
+"""Metadata of calls that are about one request: its id, for proxies that route by a hash of it. The
+server reads the id of the message alone."""
+
 SERVICE_NAME = "cascade.v1.CascadeService"
 
 GET_SERVER_INFO = f"/{SERVICE_NAME}/GetServerInfo"

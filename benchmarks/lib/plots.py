@@ -10,6 +10,8 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 
+from benchmarks.lib.fleet_model import WaitPanel
+
 mpl.use("Agg")
 from matplotlib import pyplot as plt
 
@@ -187,6 +189,27 @@ def plot_waits(cases: Mapping[str, Mapping[str, Mapping[str, Any]]], path: Path)
     panels[0][0].set_ylabel("p95 wait, s")
     panels[0][0].legend(fontsize=8)
     figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def plot_fleet(panels: Sequence[WaitPanel], path: Path) -> None:
+    """The 99th percentile of the wait, a line per router, on a logarithmic axis.
+
+    Args:
+        panels: side by side.
+        path: the picture to write.
+    """
+    figure, shown = plt.subplots(
+        1, len(panels), figsize=(5.5 * len(panels), 4.2), squeeze=False, layout="constrained"
+    )
+    for axes, panel in zip(shown[0], panels, strict=True):
+        for router, seconds in panel.lines.items():
+            axes.plot(panel.at, seconds, "o-", label=router)
+        axes.set(xlabel=panel.along, ylabel="99th percentile of the wait, s", yscale="log")
+        axes.set_title(panel.title)
+        axes.grid(visible=True, which="both", alpha=0.3)
+        axes.legend()
+    figure.savefig(path, dpi=110)
     plt.close(figure)
 
 

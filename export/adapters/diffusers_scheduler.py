@@ -1,16 +1,17 @@
-"""A diffusers DDPM scheduler's configuration in the manifest's words.
+"""A diffusers scheduler's configuration in the manifest's words: DDPM, or DPM-Solver++ (2M).
 
 The training powers are taken from the scheduler itself, as numbers, so that no rule of another
 project has to be known at run time. Knows scheduler configurations; not networks.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from cascade.diffusion.parametrization import Prediction
 from cascade.diffusion.schedule import TableSpec
+from cascade.diffusion.spacing import Ramp, Spacing
 from cascade.diffusion.spec import SamplerKind, ThresholdSpec
 from cascade.errors import UnsupportedModel
 from export.adapters.local_folder import expect, read_json
@@ -26,6 +27,13 @@ GAMMAS = {"fixed_small": 0.0, "fixed_small_log": 0.0, "fixed_large": 1.0}
 """Variance types that are one of the posterior's bounds. (`fixed_large_log` adds a log to the
 image in diffusers, a mistake that no model was trained for.)"""
 SPACINGS = ("leading", "linspace", "trailing")
+SOLVER = "DPMSolverMultistepScheduler"
+SOLVER_SPACINGS: dict[Spacing, Spacing] = {
+    "leading": "leading_inside",
+    "linspace": "linspace_inside",
+    "trailing": "trailing",
+}
+"""The solver spaces a run as one of a step more, and leaves its cleanest step out."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,7 +55,9 @@ def read_scheduler(folder: Path) -> SchedulerChoices:
         UnsupportedModel: naming the file and the field that the manifest cannot express.
     """
     path = folder / "scheduler_config.json"
-    scheduler = load_scheduler(path)
+    scheduler = load_scheduler(path, ("DDPMScheduler", SOLVER))
+    if type(scheduler).__name__ == SOLVER:
+        return read_solver(path, scheduler)
     config = dict(scheduler.config)
     prediction = expect(path, config, "prediction_type", tuple(PREDICTIONS))
     variance = expect(path, config, "variance_type", (*GAMMAS, "learned_range"))
@@ -73,6 +83,38 @@ def read_scheduler(folder: Path) -> SchedulerChoices:
     )
 
 
+def read_solver(path: Path, scheduler: Any) -> SchedulerChoices:
+    """The choices of a `DPMSolverMultistepScheduler`, as a folder holds it or a user swapped it in.
+
+    It reads no variance and does not clip: both are left over from the scheduler it was made of.
+    """
+    config = dict(scheduler.config)
+    prediction = expect(path, config, "prediction_type", tuple(PREDICTIONS))
+    if config["variance_type"] in ("learned", "learned_range") and prediction != "epsilon":
+        raise UnsupportedModel(
+            f"{path}: variance_type is {config['variance_type']!r}, which diffusers takes apart "
+            "for epsilon alone; supported: fixed_small",
+            field=f"{path}:variance_type",
+        )
+    ramp: Ramp = "karras" if config["use_karras_sigmas"] else "steps"
+    if ramp == "karras" and config["beta_schedule"] == "squaredcos_cap_v2":
+        raise UnsupportedModel(
+            f"{path}: use_karras_sigmas with squaredcos_cap_v2 cuts training steps off where "
+            "others are rounded; supported: false, or another beta_schedule",
+            field=f"{path}:use_karras_sigmas",
+        )
+    spec = read_table(path, scheduler).spec
+    dynamic = bool(config["thresholding"])
+    return SchedulerChoices(
+        schedule=replace(spec, spacing=SOLVER_SPACINGS[spec.spacing], ramp=ramp),
+        prediction=PREDICTIONS[prediction],
+        learned_variance=False,
+        sampler="dpmpp_2m" if config["solver_order"] == 2 else "ddim",
+        gamma=0.0,
+        threshold=dynamic_threshold(config) if dynamic else ThresholdSpec(kind="none"),
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Table:
     """A schedule, and whether its runs end at a training step above 0."""
@@ -84,15 +126,15 @@ class Table:
 def read_noising(folder: Path) -> TableSpec:
     """The schedule that noises a low-resolution image."""
     path = folder / "scheduler_config.json"
-    return read_table(path, load_scheduler(path)).spec
+    return read_table(path, load_scheduler(path, ("DDPMScheduler",))).spec
 
 
-def load_scheduler(path: Path) -> Any:
-    """A DDPM scheduler, the library's defaults in the gaps of its configuration."""
+def load_scheduler(path: Path, supported: tuple[str, ...]) -> Any:
+    """A scheduler of one of these classes, the library's defaults in the gaps of its file."""
     given = read_json(path)
-    expect(path, given, "_class_name", ("DDPMScheduler",))
-    check_fields(path, given)
-    return offline_import("diffusers").DDPMScheduler.from_config(given)
+    kind = expect(path, given, "_class_name", supported)
+    check_fields(path, given, kind)
+    return getattr(offline_import("diffusers"), kind).from_config(given)
 
 
 def read_table(path: Path, scheduler: Any) -> Table:
@@ -117,10 +159,10 @@ def check_powers(path: Path, config: dict[str, Any], powers: tuple[float, ...]) 
                 f"{config['num_train_timesteps']} num_train_timesteps; supported: one for each",
                 field=f"{path}:{field}",
             )
-    if powers[-1] <= 0:
+    if powers[-1] <= 0 and config["prediction_type"] == "epsilon":
         raise UnsupportedModel(
-            f"{path}: the last training step keeps no signal ({field}); supported: schedules that "
-            "keep some",
+            f"{path}: the last training step keeps no signal ({field}), where epsilon does not "
+            "tell the picture; supported: schedules that keep some, v_prediction, sample",
             field=f"{path}:{field}",
         )
     if any(a <= b for a, b in pairwise((1.0, *powers))):
@@ -134,12 +176,17 @@ def check_powers(path: Path, config: dict[str, Any], powers: tuple[float, ...]) 
 def read_threshold(path: Path, config: dict[str, Any]) -> ThresholdSpec:
     """How the scheduler keeps its estimate in range."""
     if config["thresholding"]:
-        return ThresholdSpec(
-            kind="dynamic",
-            percentile=float(config["dynamic_thresholding_ratio"]),
-            cap=float(config["sample_max_value"]),
-        )
+        return dynamic_threshold(config)
     if not config["clip_sample"]:
         return ThresholdSpec(kind="none")
     expect(path, config, "clip_sample_range", (1, 1.0))
     return ThresholdSpec(kind="static")
+
+
+def dynamic_threshold(config: dict[str, Any]) -> ThresholdSpec:
+    """Dynamic thresholding as both schedulers do it."""
+    return ThresholdSpec(
+        kind="dynamic",
+        percentile=float(config["dynamic_thresholding_ratio"]),
+        cap=float(config["sample_max_value"]),
+    )

@@ -67,28 +67,57 @@ FIELDS = {
 }
 """What `DDPMScheduler` takes."""
 
+OFF = Field("false", lambda v: v is False)
+OF_CLIPPING = ("clip_sample", "clip_sample_range")
+"""What `DPMSolverMultistepScheduler` does not read, and carries along where it was made of DDPM."""
+
+SOLVER_FIELDS = {
+    **{name: field for name, field in FIELDS.items() if name not in OF_CLIPPING},
+    "variance_type": Field("null or a name", lambda v: v is None or isinstance(v, str)),
+    "solver_order": Field("1 or 2", lambda v: whole(v) and v in (1, 2)),
+    "algorithm_type": Field("dpmsolver++", lambda v: v == "dpmsolver++"),
+    "solver_type": Field("midpoint", lambda v: v == "midpoint"),
+    "lower_order_final": TRUTH,
+    "euler_at_final": TRUTH,
+    "use_karras_sigmas": TRUTH,
+    "use_exponential_sigmas": OFF,
+    "use_beta_sigmas": OFF,
+    "use_lu_lambdas": OFF,
+    "use_flow_sigmas": OFF,
+    "flow_shift": POSITIVE,
+    "final_sigmas_type": Field("zero", lambda v: v == "zero"),
+    "lambda_min_clipped": Field("minus infinity", lambda v: v == -float("inf")),
+    "use_dynamic_shifting": OFF,
+    "time_shift_type": NAME,
+}
+"""What `DPMSolverMultistepScheduler` takes."""
+
 UNREAD = ("set_alpha_to_one", "skip_prk_steps")
-"""Of related schedulers; carried along by many folders, read by no step of this one."""
+"""Of related schedulers; carried along by many folders, read by no step of these."""
+
+FIELDS_OF = {"DDPMScheduler": FIELDS, "DPMSolverMultistepScheduler": SOLVER_FIELDS}
+UNREAD_OF = {"DDPMScheduler": UNREAD, "DPMSolverMultistepScheduler": (*UNREAD, *OF_CLIPPING)}
 
 
-def check_fields(path: Path, config: dict[str, Any]) -> None:
+def check_fields(path: Path, config: dict[str, Any], kind: str) -> None:
     """Refuse a field that is unknown, or whose value is of no use.
 
     Args:
         path: of the configuration, for errors.
         config: what it holds. Names with an underscore in front are notes of diffusers' own.
+        kind: class of the scheduler, of `FIELDS_OF`.
 
     Raises:
         UnsupportedModel: naming the file and the field.
     """
     for name, value in config.items():
-        if name.startswith("_") or name in UNREAD:
+        if name.startswith("_") or name in UNREAD_OF[kind]:
             continue
-        known = FIELDS.get(name)
+        known = FIELDS_OF[kind].get(name)
         if known is None:
             raise UnsupportedModel(
                 f"{path}: {name} is not known here, and what it changes would be lost: remove it "
-                f"if the stage was trained without it; known: {', '.join(FIELDS)}",
+                f"if the stage was trained without it; known: {', '.join(FIELDS_OF[kind])}",
                 field=f"{path}:{name}",
             )
         if not known.fits(value):

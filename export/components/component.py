@@ -24,6 +24,7 @@ from cascade.text.spec import TextEncoderSpec
 from cascade.types import Array, ContextF16
 from cascade.weights.source import ExternalGraph
 from export.components.gpu_forms import add_gpu_forms
+from export.components.web_forms import add_web_form
 from export.description import TextEncoderDescription
 from export.exact_proof import prove_exactly
 from export.gpu_variant.verify import GpuFormSource
@@ -63,6 +64,8 @@ class ExportOptions:
     weights. The float32 one is always there."""
     gpu_forms: frozenset[Precision] = frozenset()
     """Forms of every component for compilers of GPUs, in these precisions."""
+    web_forms: bool = False
+    """Whether graphs that browsers would compute wrongly get a form for them."""
     weights: WeightsPlace = "auto"
     """Whether a component's weights lie in a file beside its graphs; `auto` from 256 MiB on."""
 
@@ -223,6 +226,7 @@ def prove_network(job: ExportJob, source: NetworkSource) -> ProvenGraph:
         required=job.requires_gpu_forms,
         report=job.report,
     )
+    web = add_web_form(claim, job.report) if job.options.web_forms else {}
     spec = GraphSpec(
         file=f"{source.name}.onnx",
         inputs=source.inputs,
@@ -231,10 +235,12 @@ def prove_network(job: ExportJob, source: NetworkSource) -> ProvenGraph:
         parity=parity,
         padded_by=padding_of(source),
         gpu_forms=tuple(forms),
+        web_form=next(iter(web), None),
     )
+    files = {spec.file: graph.stored, **{form.file: data for form, data in forms.items()}}
     return ProvenGraph(
         spec=spec,
-        files={spec.file: graph.stored, **{form.file: data for form, data in forms.items()}},
+        files={**files, **{form.file: data for form, data in web.items()}},
         optimized=graph.optimized,
         provenance={"fusions": dict(graph.fusions), "parity_samples": len(source.cases)},
         original=original,

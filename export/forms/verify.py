@@ -2,13 +2,50 @@
 
 import onnx
 
+from cascade.codecs.shared_initializers import attach_initializers
 from cascade.engines.ort import OrtEngine
 from cascade.errors import ParityError
-from cascade.graph_spec import ParityRecord
+from cascade.graph_spec import ParityRecord, WebFormSpec
+from cascade.weights.source import whole_graph
 from export.exact_proof import IDENTICAL_DB, differing_values
 from export.forms.usability import Usability, check_usable, usability
+from export.forms.web import web_form
 from export.parity import compare_engines
 from export.passes.gate import synthetic_inputs
+from export.proof import Claim
+
+
+def verify_web_form(claim: Claim) -> tuple[WebFormSpec, bytes] | None:
+    """The entry and the bytes of a form for browsers; its parity is that of the worst output.
+
+    Args:
+        claim: the stored graph and what it was proven against.
+
+    Returns:
+        None where browsers compute the stored graph right as it is.
+
+    Raises:
+        ParityError: the form is too far from the torch network.
+    """
+    stored = whole_graph(claim.graph)
+    data = web_form(stored)
+    if data is None:
+        return None
+    file = f"{claim.name}.web.onnx"
+    engine = OrtEngine(attach_initializers(data, stored, file))
+    records = [
+        compare_engines(
+            claim.original, engine, claim.cases, output, tolerance_abs=claim.tolerance_abs
+        )
+        for output in claim.outputs
+    ]
+    engine.close()
+    return WebFormSpec(file=file, parity=max(records, key=worst)), data
+
+
+def worst(record: ParityRecord) -> float:
+    """What records are compared by."""
+    return record.max_abs_error
 
 
 def verify_phone_form(
@@ -42,4 +79,4 @@ def verify_phone_form(
     engine.close()
     taken = usability(data)
     check_usable(name, taken)
-    return max(records, key=lambda record: record.max_abs_error), taken
+    return max(records, key=worst), taken

@@ -23,7 +23,7 @@ SIZES: tuple[Mapping[str, int], ...] = (
     {"batch": 1, "height": 64, "width": 32, "tokens": 5},
     {"batch": 2, "height": 32, "width": 96, "tokens": 8},
 )
-"""Of the named axes; heights and widths are multiples of `export.graphs.STRIDE`."""
+"""Of the named axes; heights and widths are multiples of `export.free_axes.STRIDE`."""
 
 OTHER_SIZES = (3, 4)
 """Of free axes of other names."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from math import floor, prod
 
-from export.graphs import STRIDE
+from export.free_axes import STRIDE
 
 Product = tuple[str, ...]
 """Names that are multiplied, sorted; none for a plain number."""

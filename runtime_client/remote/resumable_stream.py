@@ -202,7 +202,12 @@ class ResumableStream:
         begun = time.perf_counter()
         with self._stats.timed("first"):
             path, data = in_fragments(peer, message)
-            self._stream = peer.transport.stream(path, data, timeout_s=self._deadline.remaining_s())
+            self._stream = peer.transport.stream(
+                path,
+                data,
+                timeout_s=self._deadline.remaining_s(),
+                request_id=call.request_id,
+            )
             # `terminate` may have come before there was a stream to cancel.
             if self._ended.done():
                 self._stream.cancel()

@@ -141,7 +141,8 @@ class Retrier:
         """
         self._policy = policy
         self._budget = budget
-        self._deadline = deadline
+        self.deadline = deadline
+        """Of the whole call."""
         self._chance = chance
         self._began_at = broken_at
         self._failures = 0
@@ -158,7 +159,7 @@ class Retrier:
         """
         # One Retrier per call and thread: nothing here needs a lock; the shared budget has its own.
         self._failures += 1
-        now = self._deadline.clock()
+        now = self.deadline.clock()
         self._began_at = now if self._began_at is None else self._began_at
         # Asked even where the policy gives up: the budget counts failures, not retries.
         allowed = self._budget.allows_retry(error)
@@ -169,7 +170,7 @@ class Retrier:
             chance=self._chance(),
             spent_s=now - self._began_at,
         )
-        if pause is None or not allowed or pause >= self._deadline.remaining_s():
+        if pause is None or not allowed or pause >= self.deadline.remaining_s():
             raise error
         return pause
 

@@ -189,7 +189,8 @@ class ServerLink:
         message = encode_put_context(
             PutContextCall(bundle_id=peer.bundle_id, context=pack_tensor(context))
         )
-        reply = self._unary(peer.transport, PUT_CONTEXT, message, deadline, self.policy)
+        retrier = self._retrier(deadline, self.policy)
+        reply = self._unary(peer.transport, PUT_CONTEXT, message, retrier)
         stored = decode_stored_context(reply)
         return Uploaded(stored.handle, stored.lifetime_s, len(message), len(reply))
 
@@ -202,7 +203,8 @@ class ServerLink:
         deadline = Deadline.after(self._timeout_s)
         transport = self.peer(deadline).transport
         message = encode_cancel(request_id)
-        return decode_cancelled(self._unary(transport, CANCEL, message, deadline, self.policy))
+        retrier = self._retrier(deadline, self.policy)
+        return decode_cancelled(self._unary(transport, CANCEL, message, retrier, request_id))
 
     def post_cancel(self, request_id: str, *, timeout_s: float) -> Posted | None:
         """Send the cancel of a request and go on; None where there is no connection."""
@@ -210,7 +212,8 @@ class ServerLink:
             transport = self._transport
         if transport is None:
             return None
-        return transport.post(CANCEL, encode_cancel(request_id), timeout_s=timeout_s)
+        message = encode_cancel(request_id)
+        return transport.post(CANCEL, message, timeout_s=timeout_s, request_id=request_id)
 
     def stop(self) -> None:
         """Refuse what is new, and let whatever waits here stop waiting."""
@@ -238,7 +241,8 @@ class ServerLink:
         transport = self._open(address)
         try:
             message = encode_info_request()
-            reply = self._unary(transport, GET_SERVER_INFO, message, deadline, self._first_policy)
+            retrier = self._retrier(deadline, self._first_policy)
+            reply = self._unary(transport, GET_SERVER_INFO, message, retrier)
             info = decode_info(reply)
             bundle_id = check_fits(info, self._bundle_ids)
         # The next handshake opens a channel of its own and forgets this one.
@@ -258,19 +262,27 @@ class ServerLink:
         transport.close()
         raise Cancelled("the client was closed")
 
+    def _retrier(self, deadline: Deadline, policy: RetryPolicy) -> Retrier:
+        """For the attempts at one call."""
+        return Retrier(policy, self.budget, deadline, chance=random.random)
+
     def _unary(
         self,
         transport: Transport,
         path: str,
         message: bytes,
-        deadline: Deadline,
-        policy: RetryPolicy,
+        retrier: Retrier,
+        request_id: str = "",
     ) -> bytes:
         """A call with one answer, repeated as often as policy and budget allow."""
-        retrier = Retrier(policy, self.budget, deadline, chance=random.random)
         while True:
             try:
-                reply = transport.unary(path, message, timeout_s=deadline.remaining_s())
+                reply = transport.unary(
+                    path,
+                    message,
+                    timeout_s=retrier.deadline.remaining_s(),
+                    request_id=request_id,
+                )
             except RETRIED as error:
                 pause_s = retrier.pause_after(error)
             else:

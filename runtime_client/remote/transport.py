@@ -35,7 +35,8 @@ from cascade.errors import (
 from runtime_client.config import is_on_this_machine
 from runtime_client.credentials import BearerToken
 from wire.errors import error_of_status
-from wire.limits import MAX_MESSAGE_BYTES
+from wire.limits import MAX_MESSAGE_BYTES, REQUEST_ID
+from wire.service import REQUEST_ID_KEY
 
 RECONNECT_FIRST_MS = 100
 """gRPC's own default of 1 s would let every retry within it fail without having tried."""
@@ -196,8 +197,14 @@ class Transport:
         self._channels: weakref.WeakSet[Any] = weakref.WeakSet()
         self._channel: Any = self._open(CONNECT_PATIENCE_MS)
 
-    def unary(self, path: str, data: bytes, *, timeout_s: float) -> bytes:
+    def unary(self, path: str, data: bytes, *, timeout_s: float, request_id: str = "") -> bytes:
         """One message there, one back.
+
+        Args:
+            path: of the method.
+            data: the message.
+            timeout_s: for the whole call.
+            request_id: of the request that the call is about, if it is about one.
 
         Raises:
             CascadeError: as the server said, or as the connection failed.
@@ -206,7 +213,7 @@ class Transport:
         channel = self._open_channel()
         try:
             reply: bytes = channel.unary_unary(path)(
-                data, timeout=timeout_s, metadata=self._security.token.metadata()
+                data, timeout=timeout_s, metadata=self._metadata(request_id)
             )
         except grpc.RpcError as exc:
             error = translate(exc, cancelled=self._closed)
@@ -217,20 +224,27 @@ class Transport:
             raise Cancelled("the client was closed") from exc
         return reply
 
-    def post(self, path: str, data: bytes, *, timeout_s: float) -> Posted | None:
-        """Send one message and go on; None when the channel is closed."""
+    def post(
+        self, path: str, data: bytes, *, timeout_s: float, request_id: str = ""
+    ) -> Posted | None:
+        """Send one message and go on; None when the channel is closed. Arguments as `unary`."""
         try:
             call = (
                 self._open_channel()
                 .unary_unary(path)
-                .future(data, timeout=timeout_s, metadata=self._security.token.metadata())
+                .future(data, timeout=timeout_s, metadata=self._metadata(request_id))
             )
         except (ValueError, Cancelled):
             return None
         return Posted(call)
 
-    def stream(self, path: str, data: bytes | list[bytes], *, timeout_s: float) -> ByteStream:
-        """One message there, or several, a stream back; errors come from the stream."""
+    def stream(
+        self, path: str, data: bytes | list[bytes], *, timeout_s: float, request_id: str = ""
+    ) -> ByteStream:
+        """One message there, or several, a stream back; errors come from the stream.
+
+        Arguments as `unary`.
+        """
         expires_at = time.monotonic() + timeout_s
         channel = self._open_channel()
         several = isinstance(data, list)
@@ -239,11 +253,17 @@ class Transport:
             call = start(
                 iter(data) if several else data,
                 timeout=timeout_s,
-                metadata=self._security.token.metadata(),
+                metadata=self._metadata(request_id),
             )
         except ValueError as exc:
             raise Cancelled("the client was closed") from exc
         return ByteStream(call, expires_at, partial(self._give_up_if_dead, channel))
+
+    def _metadata(self, request_id: str) -> tuple[tuple[str, str], ...]:
+        """Of one call."""
+        # What is no id is the server's to refuse, by field; gRPC would refuse it as a header.
+        named = ((REQUEST_ID_KEY, request_id),) if REQUEST_ID.fullmatch(request_id) else ()
+        return (*self._security.token.metadata(), *named)
 
     def close(self) -> None:
         """End every call and every channel."""

@@ -4,7 +4,6 @@ A call from the wire goes in; work that the stages can run without another quest
 typed error that names the field. Knows the bundle's manifest and the limits; no queue, no socket.
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -39,11 +38,10 @@ from runtime_server.stores.contexts import ContextStore
 from wire.contexts import HANDLE_BYTES
 from wire.edits import EncodedEdit, mask_bytes, unpacked_mask
 from wire.generate_call import GenerateCall, GenerateHead
-from wire.limits import MAX_CONTEXT_TOKENS, MAX_LINGER_S, MAX_REQUEST_ID
+from wire.limits import MAX_CONTEXT_TOKENS, MAX_LINGER_S, MAX_REQUEST_ID, REQUEST_ID
 from wire.payloads import ContextReference, EncodedImage
 from wire.starts import ContextStart, ImageStart, LabelStart, PromptStart
 
-REQUEST_ID = re.compile(rf"[A-Za-z0-9._-]{{1,{MAX_REQUEST_ID}}}")
 MAX_ENCODED_IMAGE_BYTES = 256 << 10
 """Of a picture up to 256x256: pure noise takes less as PNG; more is not worth decoding."""
 NOISE_AS_PNG = 1.01

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from cascade.errors import CascadeError, InvalidRequest
-from runtime_server.admission.checks import REQUEST_ID, RequestPlan, check_request_id
+from runtime_server.admission.checks import RequestPlan, check_request_id
 from runtime_server.admission.fingerprint import fingerprint
 from runtime_server.app.auth_interceptor import CALLER, AuthInterceptor
 from runtime_server.app.bundle_generations import BundleGeneration, BundleGenerations
@@ -37,6 +37,7 @@ from wire.contexts import (
 )
 from wire.fragments import decode_fragment
 from wire.generate_call import GenerateCall, decode_generate, decode_head, find_request_id
+from wire.limits import REQUEST_ID
 from wire.server_info import ServerInfo, decode_info_request, encode_info
 from wire.starts import ImageStart, KeptStart, PromptStart, ResumeStart
 

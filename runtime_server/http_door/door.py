@@ -14,7 +14,6 @@ from http import HTTPStatus
 from typing import Any, Protocol, TypeVar
 
 from cascade.errors import Cancelled, CascadeError, StageError
-from runtime_server.admission.checks import REQUEST_ID
 from runtime_server.auth.authenticator import Metadata
 from runtime_server.http_door.exchange import HttpExchange, HttpRefusal, Receive, Send
 from runtime_server.http_door.generate_sink import Certificate, GenerateSink
@@ -38,6 +37,7 @@ from runtime_server.telemetry.server_events import Emit
 from runtime_server.telemetry.traceparent import find_traceparent
 from wire.generate_call import GenerateCall, encode_generate
 from wire.generate_events import GenerateEvent, StageResult
+from wire.limits import REQUEST_ID
 from wire.payloads import ContextReference, EncodedImage
 
 T = TypeVar("T")

@@ -25,6 +25,7 @@ def read_load(server: CascadeServer | None) -> ServerLoad:
         bundles=len(generations),
         in_flight=sum(count.in_flight for count in counts),
         running=sum(count.running for count in counts),
+        backlog_s=sum(count.backlog_s for count in counts),
         in_flight_bytes=sum(generation.requests.limits.size_bytes for generation in generations),
         contexts=sum(store.count for store in contexts),
         context_bytes=sum(store.size_bytes for store in contexts),

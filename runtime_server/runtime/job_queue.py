@@ -36,6 +36,8 @@ class JobCounts:
     """Admitted and not yet released by whoever delivers their results."""
     queued_at: Mapping[int, int]
     """Those that wait for a component, by its position; a Counter: 0 for all others."""
+    backlog_s: float = 0.0
+    """Seconds of work left in all of them, each as if alone, by the last steps' times."""
 
     @property
     def idle(self) -> bool:
@@ -99,7 +101,12 @@ class JobQueue:
     def counts(self) -> JobCounts:
         """What is inside."""
         queued_at = Counter(job.position for job in self.waiting)
-        return JobCounts(len(self.waiting), len(self.running), len(self.admitted), queued_at)
+        backlog_s = sum(
+            self._left_s(job) for group in (self.waiting, self.running) for job in group
+        )
+        return JobCounts(
+            len(self.waiting), len(self.running), len(self.admitted), queued_at, backlog_s
+        )
 
     def queued(self, position: int) -> int:
         """Jobs waiting for one component."""

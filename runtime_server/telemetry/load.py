@@ -31,6 +31,7 @@ class ServerLoad:
     bundles: int = 0
     in_flight: int = 0
     running: int = 0
+    backlog_s: float = 0.0
     in_flight_bytes: int = 0
     contexts: int = 0
     context_bytes: int = 0

@@ -189,6 +189,7 @@ def read_gauges(load: ServerLoad) -> Iterator[Metric]:
         ("cascade_ready", "1 where new requests are taken.", load.ready),
         ("cascade_in_flight", "Requests inside, until their last byte is taken.", load.in_flight),
         ("cascade_running", "Requests inside a component now.", load.running),
+        ("cascade_backlog_seconds", "Work left in the requests inside.", load.backlog_s),
         ("cascade_in_flight_bytes", "What the requests inside hold.", load.in_flight_bytes),
         ("cascade_contexts", "Embeddings kept for later requests.", load.contexts),
         ("cascade_context_bytes", "Size of these embeddings.", load.context_bytes),

@@ -38,7 +38,8 @@ from tests.support.certificates import Authority
 from tests.support.server_process import victim
 from tests.support.serving import ask
 from tests.support.tiny_bundle import write_tiny_bundle
-from wire.service import SERVICE_NAME
+from wire.limits import MAX_MESSAGE_BYTES
+from wire.service import REQUEST_ID_KEY, SERVICE_NAME
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 METRIC = re.compile(r"\b((?:cascade|grpc_server|process)_[a-z_]+)\b")
@@ -150,6 +151,33 @@ def test_every_series_of_ours_is_on_the_dashboard(exported: dict[str, set[str]])
         "grpc_server_started_total",
     }
     assert there - shown == left_out
+
+
+def test_autoscalers_ask_for_what_there_is(exported: dict[str, set[str]]) -> None:
+    """Both follow the same series, to the same target, and name the set of the other manifest."""
+    keda, by_pods = read_yaml("autoscale.yaml")
+    (trigger,) = keda["spec"]["triggers"]
+    check_expression(trigger["metadata"]["query"], exported)
+    (metric,) = by_pods["spec"]["metrics"]
+    assert metric["pods"]["metric"]["name"] in exported
+    assert metric["pods"]["target"]["averageValue"] == trigger["metadata"]["threshold"]
+    sets = {
+        d["metadata"]["name"] for d in read_yaml("kubernetes.yaml") if d["kind"] == "StatefulSet"
+    }
+    assert {d["spec"]["scaleTargetRef"]["name"] for d in (keda, by_pods)} <= sets
+
+
+def test_the_proxy_routes_by_the_header_that_clients_send() -> None:
+    """And its health checks are gRPC's; a real Envoy takes the file in `make two-servers`."""
+    (document,) = read_yaml("envoy.yaml")
+    (listener,) = document["static_resources"]["listeners"]
+    manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
+    route = manager["route_config"]["virtual_hosts"][0]["routes"][0]["route"]
+    assert route["hash_policy"][0]["header"]["header_name"] == REQUEST_ID_KEY
+    (cluster,) = document["static_resources"]["clusters"]
+    assert cluster["lb_policy"] == "RING_HASH"
+    assert "grpc_health_check" in cluster["health_checks"][0]
+    assert cluster["per_connection_buffer_limit_bytes"] >= MAX_MESSAGE_BYTES
 
 
 def test_alerts_ask_for_what_there_is(exported: dict[str, set[str]]) -> None:

@@ -76,8 +76,9 @@ OneStage = tuple[ExportedComponent[DiffusionSpec], list[str]]
 EVERYTHING = ExportOptions(
     precisions=frozenset({Precision.FP32, Precision.INT8}),
     gpu_forms=frozenset({Precision.FP16}),
+    web_forms=True,
 )
-"""What `cascade export` writes of the reference cascade by default."""
+"""What `cascade export` writes of the reference cascade, forms for browsers too."""
 
 
 def export_preset(

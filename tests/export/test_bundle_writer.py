@@ -11,6 +11,7 @@ import pytest
 
 from cascade.bundle.bundle import open_bundle
 from cascade.bundle.manifest import Manifest, write_manifest
+from cascade.codecs.shared_initializers import attach_initializers, missing
 from cascade.diffusion.stage import DiffusionStage
 from cascade.engines.ort import OrtEngine
 from cascade.errors import ParityError
@@ -26,6 +27,7 @@ from export.bundle_writer import ExportedCascade, prove_end_to_end
 from export.components import int8
 from export.components.component import ExportedComponent
 from export.parity import compare_engines
+from export.passes.gate import synthetic_inputs
 from export.quantize import sensitivity
 from export.quantize.shared_weights import strip_initializers
 from export.weights.training_metadata import training_metadata
@@ -101,6 +103,25 @@ def test_a_stage_is_exported_with_its_facts(one_stage: OneStage) -> None:
     assert spec.provenance["training"]["final_loss"] == 0.1235
     assert lines[0].startswith("base ")
     assert lines[-1].startswith("base          int8: ")
+
+
+def test_a_stage_has_a_small_form_for_browsers(one_stage: OneStage) -> None:
+    """Attention written out, weights left out, and the numbers of the graph that lends them."""
+    stage, lines = one_stage
+    form, graph = stage.spec.graph.web_form, stage.files["base.onnx"]
+    assert form is not None
+    assert 0 <= form.parity.max_abs_error <= form.parity.tolerance_abs
+    assert any(line.startswith("base          for browsers: max abs error") for line in lines)
+    data = stage.files[form.file]
+    shared = {t.name for t in onnx.load_from_string(graph).graph.initializer}
+    assert missing(data)
+    assert missing(data) <= shared
+    assert len(data) < len(graph)
+    assert not {n.op_type for n in onnx.load_from_string(data).graph.node} & {"MultiHeadAttention"}
+    web, own = OrtEngine(attach_initializers(data, graph, form.file)), OrtEngine(graph)
+    case = synthetic_inputs(onnx.load_from_string(graph), {"batch": 2, "tokens": 3})
+    wanted, found = own.run(case)["prediction"], web.run(case)["prediction"]
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
 
 
 def test_a_stage_that_does_not_survive_eight_bits_goes_without(

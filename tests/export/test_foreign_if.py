@@ -43,6 +43,8 @@ from tests.support.manifests import encoder_of, stages_of
 pytest.importorskip("diffusers", reason="THE FOREIGN EXTRA IS MISSING: diffusers was not compared")
 pytest.importorskip("sentencepiece", reason="THE FOREIGN EXTRA IS MISSING: no tiny tokenizer")
 
+from diffusers import DPMSolverMultistepScheduler
+
 from tests.support import tiny_if
 
 LOW, HIGH = 16, 64
@@ -182,6 +184,35 @@ def as_described(stage: StageDescription, position: int, bundle: Bundle) -> Diff
     return StageBlueprint(stage_entry(stage, proven, null), position, null).open(engine)
 
 
+def swapped(
+    saved: Pipelines,
+    bundle: Bundle,
+    folders: tuple[Path, Path],
+    make: Callable[[Any, float], Any],
+) -> tuple[list[Any], list[Stage]]:
+    """Both pipelines with another scheduler, and the stages that their folders describe.
+
+    Args:
+        saved: the pipelines as they were exported.
+        bundle: theirs; its text encoder and null contexts are taken.
+        folders: copies of their folders, changed.
+        make: the scheduler of a pipeline and its cap to another scheduler.
+    """
+    pipelines = []
+    for pipeline, folder, cap in zip(
+        (saved.base, saved.upscaler), folders, (1.5, 1.0), strict=True
+    ):
+        changed = make(pipeline.scheduler, cap)
+        changed.save_pretrained(folder / "scheduler")
+        pipelines.append(type(pipeline)(**{**pipeline.components, "scheduler": changed}))
+        pipelines[-1].set_progress_bar_config(disable=True)
+    source = ForeignSource(kind="diffusers-if", where=str(folders[0]), upscalers=folders[1:])
+    stages: list[Stage] = open_stages(bundle, [0], EnginePlan(threads=1))
+    for position, stage in enumerate(describe(source).stages, start=1):
+        stages.append(as_described(stage, position, bundle))
+    return pipelines, stages
+
+
 def test_a_run_that_ends_in_noise_ends_in_the_pipeline_s_noise(
     saved: Pipelines,
     bundle: Bundle,
@@ -190,24 +221,35 @@ def test_a_run_that_ends_in_noise_ends_in_the_pipeline_s_noise(
 ) -> None:
     """`fixed_large` above training step 0 at the end: over 50 dB; 46 dB without that noise."""
     noisy = {"variance_type": "fixed_large", "timestep_spacing": "leading", "steps_offset": 1}
-    pipelines = []
-    for pipeline, folder, cap in zip(
-        (saved.base, saved.upscaler), folders, (1.5, 1.0), strict=True
-    ):
-        changed = tiny_if.scheduler(cap, **noisy)
-        changed.save_pretrained(folder / "scheduler")
-        pipelines.append(type(pipeline)(**{**pipeline.components, "scheduler": changed}))
-        pipelines[-1].set_progress_bar_config(disable=True)
-    source = ForeignSource(kind="diffusers-if", where=str(folders[0]), upscalers=folders[1:])
-    stages: list[Stage] = open_stages(bundle, [0], EnginePlan(threads=1))
-    for position, stage in enumerate(describe(source).stages, start=1):
-        stages.append(as_described(stage, position, bundle))
+    pipelines, stages = swapped(
+        saved, bundle, folders, lambda _, cap: tiny_if.scheduler(cap, **noisy)
+    )
     options = {"base": DiffusionOptions(steps=4), f"sr{HIGH}": DiffusionOptions(steps=3)}
     request = GenerateRequest(prompt=PROMPT, seed=7, options=options)
     found = pictures(stages, request)
     expected = reference((pipelines[0], pipelines[1]), request, monkeypatch)
     for name, image in found.items():
         assert psnr_db(image, expected[name]) > 50
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+def test_a_solver_that_users_swap_in_is_the_pipeline_s(
+    saved: Pipelines,
+    bundle: Bundle,
+    folders: tuple[Path, Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """DPM-Solver++ (2M) made of the published configuration: over 60 dB at both sizes."""
+    pipelines, stages = swapped(
+        saved, bundle, folders, lambda old, _: DPMSolverMultistepScheduler.from_config(old.config)
+    )
+    options = {"base": DiffusionOptions(steps=6), f"sr{HIGH}": DiffusionOptions(steps=4)}
+    request = GenerateRequest(prompt=PROMPT, seed=7, options=options)
+    found = pictures(stages, request)
+    expected = reference((pipelines[0], pipelines[1]), request, monkeypatch)
+    for name, image in found.items():
+        assert expected[name].std() > 5
+        assert psnr_db(image, expected[name]) > 60, psnr_db(image, expected[name])
 
 
 def test_the_bundle_runs_through_the_real_split(bundle: Bundle) -> None:

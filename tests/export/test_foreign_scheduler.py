@@ -197,6 +197,23 @@ def test_the_published_configuration_is_diffusers_own(
         assert distance(folder, steps, monkeypatch) < TOLERANCE
 
 
+@pytest.mark.parametrize("variance", ["fixed_small", "fixed_large", "learned_range"])
+@pytest.mark.parametrize("prediction", ["v_prediction", "sample"])
+def test_a_zero_terminal_snr_is_diffusers_own(
+    tmp_path: Path, prediction: str, variance: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a prediction that tells the picture where no signal is left."""
+    folder = written(
+        tmp_path,
+        rescale_betas_zero_snr=True,
+        timestep_spacing="linspace",
+        variance_type=variance,
+        prediction_type=prediction,
+    )
+    for steps in (2, 5):
+        assert distance(folder, steps, monkeypatch) < TOLERANCE
+
+
 def test_fields_that_no_step_reads_change_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

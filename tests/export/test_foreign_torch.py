@@ -243,7 +243,7 @@ def test_forms_and_precisions_are_written_where_they_are_asked_for(
 ) -> None:
     """int8 variants and forms for GPUs, proven; by default neither is written."""
     out = tmp_path / "all"
-    flags = ["--precisions", "fp32", "int8", "--gpu-forms", "fp16", "fp32"]
+    flags = ["--precisions", "fp32", "int8", "--gpu-forms", "fp16", "fp32", "--web-forms"]
     assert main(["export", "--from", "torch", EXAMPLE, "--out", str(out), *flags]) == 0
     bundle = open_bundle(out)
     bundle.verify_files()
@@ -253,7 +253,10 @@ def test_forms_and_precisions_are_written_where_they_are_asked_for(
         halved = {Precision.FP16} if component.family == "diffusion" else set()
         assert set(forms) == {Precision.FP32} | halved
         assert forms[Precision.FP32].parity.max_abs_error < 1e-4
-    assert "text_encoder  without a form for GPUs in fp16" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "text_encoder  without a form for GPUs in fp16" in said
+    # Neither graph has anything that a browser would compute wrongly.
+    assert said.count("for browsers: the graph as it is") == len(bundle.manifest.components)
     for stage in stages_of(bundle.manifest):
         (variant,) = stage.graph.variants
         assert variant.precision is Precision.INT8

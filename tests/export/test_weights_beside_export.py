@@ -80,14 +80,15 @@ def weights(source: GraphSource) -> list[tuple[str, bytes]]:
 
 
 def sources(bundle: Bundle) -> Sequence[GraphSource]:
-    """The float32 graph, the int8 one and the form for GPUs."""
+    """The float32 graph, the int8 one and the forms for GPUs and browsers."""
     graph = bundle.manifest.components[1].graphs[NET]
     cpu = [bundle.read_graph(graph, precision) for precision in (Precision.FP32, Precision.INT8)]
-    return [*cpu, gpu_graph(bundle, graph, Precision.FP16)]
+    gpu = gpu_graph(bundle, graph, Precision.FP16)
+    return [*cpu, gpu, bundle.read_file_of(graph, "base.web.onnx")]
 
 
 def test_a_bundle_is_whole_and_smaller(written: Bundle, one_stage: OneStage) -> None:
-    """What three graphs share lies once; the file of weights has one name in the file system."""
+    """What all graphs share lies once; the file of weights has one name in the file system."""
     written.verify_files()
     complete = beside.complete_files(one_stage[0].spec.graphs.values(), one_stage[0].files)
     there = sum(e.size_bytes for e in written.manifest.files if e.name.startswith("base"))
@@ -97,7 +98,7 @@ def test_a_bundle_is_whole_and_smaller(written: Bundle, one_stage: OneStage) -> 
 
 
 def test_every_graph_has_the_weights_that_it_had(written: Bundle, one_stage: OneStage) -> None:
-    """To the bit: float32 file, int8 variant and form for GPUs."""
+    """To the bit: float32 file, int8 variant, forms for GPUs and browsers."""
     stage: ExportedComponent = one_stage[0]
     complete = beside.complete_files(stage.spec.graphs.values(), stage.files)
     for source, data in zip(sources(written), complete.values(), strict=True):

@@ -39,6 +39,7 @@ SWEPT = (
     "cuts", "placements", "rtts", "rates", "loads", "loaded-links", "loaded-cuts", "requests",
     "loaded-requests", "seconds",
 )  # fmt: skip
+BUDGET = "tests/bench/test_grid_budget.py::test_what_there_is_no_time_for_is_told"
 COMPARED = "tests/bench/test_compare.py::test_the_command_pairs_what_both_have_finished"
 REPORTED = "tests/bench/test_grid.py::test_the_report_is_one_file"
 SHARED = (RECORD, CLIENT, *list(RUN)[-2:])
@@ -48,6 +49,7 @@ EFFECTS: Mapping[str, str] = {
     **{f"bench run --{flag}": test for test, flags in RUN.items() for flag in flags},
     **{f"bench grid --{flag}": test for test in SHARED for flag in RUN[test]},
     **{f"bench grid --{flag}": AXES for flag in SWEPT},
+    "bench grid --minutes": BUDGET,
     **{f"bench compare {name}": COMPARED for name in ("first", "second")},
     **{f"bench report {name}": REPORTED for name in ("grid", "--output")},
 }

@@ -177,6 +177,7 @@ ELSEWHERE: Mapping[str, str] = {
     "export --precisions": "tests/export/test_foreign_torch.py::test_forms_and_precisions_are_written_where_they_are_asked_for",
     "export --weights": "tests/export/test_weights_beside_export.py::test_a_bundle_is_whole_and_smaller",
     "export --gpu-forms": "tests/export/test_foreign_torch.py::test_forms_and_precisions_are_written_where_they_are_asked_for",
+    "export --web-forms": "tests/export/test_foreign_torch.py::test_forms_and_precisions_are_written_where_they_are_asked_for",
     "export --networks": "tests/export/test_students.py::test_which_checkpoint_is_exported",
     "export --from": "tests/export/test_foreign_torch.py::test_the_example_paints_through_the_real_split",
     "export --stages": "tests/export/test_pixel_export.py::test_checkpoints_become_a_bundle_that_draws",

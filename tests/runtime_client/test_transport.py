@@ -23,10 +23,13 @@ from cascade.errors import (
     Unauthenticated,
     VersionMismatch,
 )
+from runtime_client.credentials import BearerToken
 from runtime_client.remote.server_link import check_fits
 from runtime_client.remote.transport import (
     PUSHBACK,
     Keepalive,
+    Security,
+    Transport,
     channel_options,
     judge_time,
     translate,
@@ -35,7 +38,7 @@ from runtime_server.app.server import GRPC_OPTIONS
 from wire.errors import ERROR_DOMAIN, error_classes
 from wire.limits import MAX_MESSAGE_BYTES
 from wire.server_info import ServerInfo
-from wire.service import WIRE_VERSION
+from wire.service import REQUEST_ID_KEY, WIRE_VERSION
 
 RESET = "Stream removed (RST_STREAM (Received RST_STREAM with error code"
 STATUS_KEY = "grpc-status-details-bin"
@@ -235,3 +238,14 @@ def test_the_pushback_of_a_server_or_proxy_is_heard(
     """Where no details of ours say it; what is no number forbids a retry."""
     call = FailedCall(code, "later", pushback=said)
     assert translate(call, cancelled=False).retry_after_s == expected
+
+
+def test_calls_about_a_request_name_it_in_a_header() -> None:
+    """For proxies that route by it; an id that no header may hold is left to the server."""
+    transport = Transport("127.0.0.1:1", Security(token=BearerToken(token="t" * 8)))
+    bearer = ("authorization", "Bearer tttttttt")
+    assert transport._metadata("") == (bearer,)
+    assert transport._metadata("a.b-c_1") == (bearer, (REQUEST_ID_KEY, "a.b-c_1"))
+    for unsafe in ("a b", "ä", "a\nb", "x" * 65):
+        assert transport._metadata(unsafe) == (bearer,)
+    transport.close()

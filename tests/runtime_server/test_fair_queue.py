@@ -89,7 +89,9 @@ def test_what_is_foretold_counts_those_who_go_first(waiting: JobQueue) -> None:
     third = waiting.admit(job("one"), {0: 1}, 0.0)
     places = [(a.queue_position, a.estimated_wait_s) for a in (first, second, third)]  # type: ignore[union-attr]
     assert places == [(0, 0.0), (1, 1.0), (1, 1.0)]
+    assert waiting.counts.backlog_s == pytest.approx(3.0)
     assert [starts(waiting, 0.0).caller for _ in range(3)] == ["many", "one", "many"]
+    assert waiting.counts.backlog_s == 0
 
 
 def test_an_idle_server_forgets_who_had_how_much(waiting: JobQueue) -> None:

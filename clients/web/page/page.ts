@@ -1,7 +1,7 @@
 // The page: a form, the pictures as they come, and where every millisecond and byte went.
 
 import type { GenerateRequest } from "../src/request.js";
-import type { Ask, Settings, StageRow, Tell } from "./protocol.js";
+import type { Ask, Settings, Shown, StageRow, Tell } from "./protocol.js";
 
 interface Drawn {
   readonly settings: Settings;
@@ -42,7 +42,7 @@ function setBusy(busy: boolean): void {
 }
 
 function settings(): Settings {
-  return { cut: Number(input("cut").value), encoderOnServer: input("words").checked, fallback: input("fallback").checked };
+  return { cut: Number(input("cut").value), encoderOnServer: input("words").checked, fallback: input("fallback").checked, gpu: input("gpu").checked };
 }
 
 function draw(asked: Drawn): void {
@@ -50,7 +50,7 @@ function draw(asked: Drawn): void {
   now = asked;
   id += 1;
   longestMs = 0;
-  for (const name of ["rows", "bars", "small", "totals"]) element(name).replaceChildren();
+  for (const name of ["rows", "bars", "small", "totals", "remarks"]) element(name).replaceChildren();
   element("download").removeAttribute("href");
   element("download").setAttribute("aria-disabled", "true");
   setBusy(true);
@@ -89,27 +89,28 @@ function addRow(row: StageRow): void {
   if (row.sha256) now?.hashes.set(row.stage, row.sha256);
 }
 
-function paint(canvas: HTMLCanvasElement, bitmap: ImageBitmap): void {
+/** Hands the pixels over: to draw them would copy a large picture on this thread. */
+function paint(canvas: HTMLCanvasElement, bitmap: ImageBitmap, isCoarse: boolean): void {
   canvas.width = bitmap.width;
   canvas.height = bitmap.height;
   // Pixels of the first picture are to be seen; a large one is made smaller smoothly.
-  canvas.classList.toggle("coarse", bitmap.width <= 256);
-  canvas.getContext("2d")?.drawImage(bitmap, 0, 0);
+  canvas.classList.toggle("coarse", isCoarse);
+  canvas.getContext("bitmaprenderer")?.transferFromImageBitmap(bitmap);
 }
 
-function show(stage: string, bitmap: ImageBitmap): void {
-  const words = `${now?.request.prompt}, ${bitmap.width} by ${bitmap.height} pixels`;
+function show(stage: string, shown: Shown): void {
+  const { width, height } = shown.large;
+  const words = `${now?.request.prompt}, ${width} by ${height} pixels`;
   const large = element<HTMLCanvasElement>("large");
-  paint(large, bitmap);
+  paint(large, shown.large, width <= 256);
   large.setAttribute("aria-label", words);
   const item = document.createElement("li");
   const small = document.createElement("canvas");
-  paint(small, bitmap);
+  paint(small, shown.small, width <= 256);
   small.setAttribute("role", "img");
   small.setAttribute("aria-label", words);
   item.append(small, stage);
   element("small").append(item);
-  bitmap.close();
 }
 
 function total(name: string, text: string): void {
@@ -146,6 +147,13 @@ function verdict(): string {
   return changed.length ? `Done: other pixels in ${changed.map(([stage]) => stage).join(", ")}` : "Done: the same pixels again";
 }
 
+/** What stays to be read beside the pictures. */
+function remark(text: string): void {
+  const item = document.createElement("li");
+  item.textContent = text;
+  element("remarks").append(item);
+}
+
 function fillCuts(): void {
   const options = Array.from({ length: components.length + 1 }, (_, cut) => {
     const made = document.createElement("option");
@@ -178,8 +186,9 @@ worker.addEventListener("message", ({ data: tell }: MessageEvent<Tell>) => {
     made.value = tell.done;
   } else if (tell.kind === "stage") {
     addRow(tell.row);
-    if (tell.bitmap) show(tell.row.stage, tell.bitmap);
+    if (tell.shown) show(tell.row.stage, tell.shown);
   } else if (tell.kind === "note") say(tell.text);
+  else if (tell.kind === "remark") remark(tell.text);
   else if (tell.kind === "finished") finish(tell);
   else if (tell.kind === "kept") {
     setBusy(false);

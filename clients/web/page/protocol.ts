@@ -7,6 +7,8 @@ export interface Settings {
   readonly cut: number;
   readonly encoderOnServer: boolean;
   readonly fallback: boolean;
+  /** Whether the graphics card is tried. */
+  readonly gpu: boolean;
 }
 
 /** To the worker. */
@@ -27,6 +29,12 @@ export interface StageRow {
   readonly sha256: string;
 }
 
+/** A picture to look at, and the same small. */
+export interface Shown {
+  readonly large: ImageBitmap;
+  readonly small: ImageBitmap;
+}
+
 /** What the whole picture took. */
 export interface Totals {
   readonly totalMs: number;
@@ -39,8 +47,9 @@ export type Tell =
   | { readonly kind: "ready"; readonly bundle: string; readonly components: readonly string[] }
   | { readonly kind: "traffic"; readonly fetchedBytes: number; readonly storedBytes: number }
   | { readonly kind: "progress"; readonly id: number; readonly stage: string; readonly done: number; readonly total: number }
-  | { readonly kind: "stage"; readonly id: number; readonly row: StageRow; readonly bitmap?: ImageBitmap }
+  | { readonly kind: "stage"; readonly id: number; readonly row: StageRow; readonly shown?: Shown }
   | { readonly kind: "note"; readonly id: number; readonly text: string }
+  | { readonly kind: "remark"; readonly id: number; readonly text: string }
   | { readonly kind: "finished"; readonly id: number; readonly totals: Totals; readonly file: Blob }
   | { readonly kind: "kept"; readonly id: number }
   | { readonly kind: "failed"; readonly id: number; readonly reason: string; readonly message: string };

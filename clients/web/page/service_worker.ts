@@ -1,6 +1,7 @@
 // Keeps the page's own files, so that a later visit needs no network. Networks are kept by the worker.
 
 declare const FILES: string[];
+declare const LATER: string[];
 declare const VERSION: string;
 
 const scope = self as unknown as ServiceWorkerGlobalScope;
@@ -35,10 +36,21 @@ async function manifest(request: Request): Promise<Response> {
   }
 }
 
+/** A file that only some visitors need: kept when the first of them asks. */
+async function later(request: Request): Promise<Response> {
+  const cache = await caches.open(SHELL);
+  const kept = await cache.match(request);
+  if (kept) return kept;
+  const response = await fetch(request);
+  if (response.ok) await cache.put(request, response.clone());
+  return response;
+}
+
 scope.addEventListener("fetch", (event) => {
   const { pathname, origin } = new URL(event.request.url);
   if (event.request.method !== "GET" || origin !== scope.location.origin) return;
   if (pathname === MANIFEST_PATH) event.respondWith(manifest(event.request));
+  else if (LATER.includes(pathname)) event.respondWith(later(event.request));
   else if (FILES.includes(pathname)) {
     event.respondWith(caches.match(event.request, { ignoreSearch: true }).then((kept) => kept ?? fetch(event.request)));
   }

@@ -3,12 +3,20 @@
 import { Bundle, CacheStore, UrlSource } from "../src/bundle/bundle.js";
 import { sha256Hex } from "../src/bundle/manifest.js";
 import { Client } from "../src/client.js";
+import { CheckedEngines } from "../src/engines/checked.js";
+import type { Engines } from "../src/engines/engine.js";
 import { OrtWasm } from "../src/engines/ort_wasm.js";
 import { CascadeError } from "../src/errors.js";
 import type { ClientEvent, StageFinished } from "../src/request.js";
-import type { Ask, Settings, Tell } from "./protocol.js";
+import type { Ask, Settings, Shown, Tell } from "./protocol.js";
 
-const engines = new OrtWasm({ url: new URL("ort-wasm-simd-threaded.wasm", self.location.href).href });
+/** Pixels across a small picture, on a screen of two pixels to a point. */
+const SMALL = 192;
+/** Letters of a reason: those of an engine may fill a page. */
+const LONGEST = 200;
+
+const here = (name: string): string => new URL(name, self.location.href).href;
+const wasm = new OrtWasm({ url: here("ort-wasm-simd-threaded.wasm") });
 const opening = Bundle.open(new UrlSource(new URL("bundle/", self.location.href)), new CacheStore());
 const clients = new Map<string, Promise<Client>>();
 const running = new Map<number, AbortController>();
@@ -21,13 +29,31 @@ function clientOf(settings: Settings): Promise<Client> {
   const key = JSON.stringify(settings);
   const known = clients.get(key);
   if (known) return known;
-  const making = opening.then((bundle) => new Client({ bundle, engines, server: self.location.origin, ...settings }));
+  const making = makeClient(settings);
   clients.set(key, making);
+  making.catch(() => clients.delete(key));
   return making;
 }
 
+async function makeClient({ gpu, ...settings }: Settings): Promise<Client> {
+  return new Client({ bundle: await opening, engines: gpu ? await checkedGpu() : wasm, server: self.location.origin, ...settings });
+}
+
+/** Its build of ONNX Runtime is loaded by those alone who ask for it: 27 MB. */
+async function checkedGpu(): Promise<Engines> {
+  const { OrtWebGpu } = (await import(here("webgpu.js"))) as typeof import("./webgpu.js");
+  return new CheckedEngines(new OrtWebGpu({ url: here("ort-wasm-simd-threaded.asyncify.wasm") }), wasm);
+}
+
+/** Made here, so that the page has nothing to make smaller. */
+async function shownOf(large: ImageBitmap): Promise<Shown> {
+  const width = Math.min(SMALL, large.width);
+  const height = Math.round((width * large.height) / large.width);
+  return { large, small: await createImageBitmap(large, { resizeWidth: width, resizeHeight: height, resizeQuality: "high" }) };
+}
+
 /** What a finished stage looks like, and the sha256 of its pixels. */
-async function shown(event: StageFinished): Promise<{ bitmap?: ImageBitmap; sha256: string; file?: Blob }> {
+async function pictureOf(event: StageFinished): Promise<{ shown?: Shown; sha256: string; file?: Blob }> {
   if (event.picture) {
     const { width, height, data } = event.picture;
     const image = new ImageData(width, height);
@@ -36,7 +62,7 @@ async function shown(event: StageFinished): Promise<{ bitmap?: ImageBitmap; sha2
     }
     const canvas = new OffscreenCanvas(width, height);
     (canvas.getContext("2d") as OffscreenCanvasRenderingContext2D).putImageData(image, 0, 0);
-    return { bitmap: await createImageBitmap(image), sha256: await sha256Hex(data), file: await canvas.convertToBlob({ type: "image/png" }) };
+    return { shown: await shownOf(await createImageBitmap(image)), sha256: await sha256Hex(data), file: await canvas.convertToBlob({ type: "image/png" }) };
   }
   if (!event.image) return { sha256: "" };
   const { width, height, type, data } = event.image;
@@ -49,7 +75,7 @@ async function shown(event: StageFinished): Promise<{ bitmap?: ImageBitmap; sha2
   const rgba = context.getImageData(0, 0, width, height).data;
   const rgb = new Uint8Array(width * height * 3);
   for (let at = 0; at < rgb.length; at++) rgb[at] = rgba[Math.floor(at / 3) * 4 + (at % 3)];
-  return { bitmap, sha256: await sha256Hex(rgb), file };
+  return { shown: await shownOf(bitmap), sha256: await sha256Hex(rgb), file };
 }
 
 async function draw(ask: Ask & { kind: "draw" }): Promise<void> {
@@ -63,11 +89,12 @@ async function draw(ask: Ask & { kind: "draw" }): Promise<void> {
     if (event.kind === "stage") {
       // Decoded beside the stream: a stage that is shown must not delay the next one's events.
       order.push(
-        shown(event).then((picture) => {
+        pictureOf(event).then((picture) => {
           file = picture.file ?? file;
           const { stage, where, engine, loadMs, ms, atMs } = event;
           const row = { stage, where, engine, loadMs, ms, atMs, sha256: picture.sha256 };
-          tell({ kind: "stage", id: ask.id, row, bitmap: picture.bitmap }, picture.bitmap ? [picture.bitmap] : []);
+          const { shown } = picture;
+          tell({ kind: "stage", id: ask.id, row, shown }, shown ? [shown.large, shown.small] : []);
         }),
       );
     } else if (event.kind === "finished") {
@@ -84,6 +111,8 @@ function note(id: number, event: ClientEvent): void {
     tell({ kind: "progress", id, stage: event.stage, done: event.done, total: event.total });
   } else if (event.kind === "resumed") {
     tell({ kind: "note", id, text: "The connection broke and is resumed." });
+  } else if (event.kind === "engineRefused") {
+    tell({ kind: "remark", id, text: `${event.stage} runs on ${event.engine}, not on the graphics card: ${event.reason.slice(0, LONGEST)}` });
   } else if (event.kind === "fellBack") {
     tell({ kind: "note", id, text: "The server cannot be reached: the rest is made on this device." });
   } else if (event.kind === "accepted" && event.queuePosition > 0) {
@@ -95,7 +124,7 @@ function note(id: number, event: ClientEvent): void {
 async function keep(id: number): Promise<void> {
   const bundle = await opening;
   const count = bundle.components.length;
-  await (await clientOf({ cut: count, encoderOnServer: false, fallback: false })).warm();
+  await (await clientOf({ cut: count, encoderOnServer: false, fallback: false, gpu: false })).warm();
   tell({ kind: "traffic", ...bundle.traffic });
   tell({ kind: "kept", id });
 }

@@ -4,7 +4,8 @@ import type { Bundle } from "./bundle/bundle.js";
 import { Deadline } from "./deadline.js";
 import type { Engines } from "./engines/engine.js";
 import { BundleMismatch, CascadeError, InvalidRequest, StageError, TransportError } from "./errors.js";
-import { type ClientEvent, type EncodedPicture, type GenerateRequest, type GenerateResult, type Handoff, refuseCancelled, seedOf, type StageFinished } from "./request.js";
+import { type ClientEvent, type EncodedPicture, type EngineRefused, type GenerateRequest, type GenerateResult, type Handoff, refuseCancelled, seedOf, type StageFinished } from "./request.js";
+import type { Stage } from "./stage.js";
 import { LocalStages } from "./stages.js";
 import type { GetServerInfoResponse, StageResult } from "./wire/gen/protos/cascade/v1/cascade_pb.js";
 import { type LinkOptions, ServerLink } from "./wire/link.js";
@@ -50,6 +51,7 @@ interface Work {
 export class Client {
   private readonly local: LocalStages | undefined;
   private readonly link: ServerLink | undefined;
+  private readonly announced = new Set<Stage>();
 
   constructor(private readonly options: ClientOptions) {
     const { bundle, engines, server, token } = options;
@@ -125,16 +127,25 @@ export class Client {
       const asked = performance.now();
       const stage = await (this.local as LocalStages).at(position, deadline.signal);
       refuseCancelled(deadline.signal);
+      yield* this.refusals(stage, deadline);
       const begun = performance.now();
       const run = { seed, imageIndex: request.imageIndex ?? 0, options: request.options?.[stage.name] ?? {}, signal: deadline.signal };
       for await (const { done, total, result } of stage.run(run, work.handoff)) {
         yield { kind: "progress", atMs: deadline.elapsedMs(), stage: stage.name, done, total, unit: stage.unit };
         work.handoff = result ?? work.handoff;
       }
-      const engine = (this.local as LocalStages).engines.name;
+      const { name: engine } = stage.engine;
       const made = { where: "here" as const, loadMs: begun - asked, ms: performance.now() - begun, picture: work.handoff.picture, engine };
       yield* this.finish(work, { kind: "stage", atMs: deadline.elapsedMs(), stage: stage.name, ...made });
     }
+  }
+
+  /** Told once of each component that is open. */
+  private *refusals(stage: Stage, deadline: Deadline): Generator<EngineRefused> {
+    const { refused: reason, name: engine } = stage.engine;
+    if (reason === undefined || this.announced.has(stage)) return;
+    this.announced.add(stage);
+    yield { kind: "engineRefused", atMs: deadline.elapsedMs(), stage: stage.name, engine, reason };
   }
 
   /** A component that was done on the server before it was lost is not told of twice. */

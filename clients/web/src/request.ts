@@ -53,8 +53,19 @@ export type ClientEvent =
   | { readonly kind: "preview"; readonly atMs: number; readonly stage: string; readonly done: number; readonly image: EncodedPicture }
   | StageFinished
   | { readonly kind: "resumed"; readonly atMs: number; readonly reason: string }
+  | EngineRefused
   | { readonly kind: "fellBack"; readonly atMs: number; readonly from: string; readonly reason: string }
   | { readonly kind: "finished"; readonly atMs: number; readonly result: GenerateResult };
+
+/** An engine that was asked for computes a component wrongly on this device, or not at all: another one runs it. */
+export interface EngineRefused {
+  readonly kind: "engineRefused";
+  readonly atMs: number;
+  readonly stage: string;
+  /** What runs it instead. */
+  readonly engine: string;
+  readonly reason: string;
+}
 
 /** A component is done. */
 export interface StageFinished {

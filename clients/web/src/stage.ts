@@ -1,6 +1,6 @@
 // A stage: one component of a bundle opened to run here.
 
-import type { Tensor } from "./engines/engine.js";
+import type { Engine, Tensor } from "./engines/engine.js";
 import type { GraphSpec } from "./bundle/manifest.js";
 import { InvalidRequest } from "./errors.js";
 import { bucketLength } from "./numerics/lengths.js";
@@ -26,6 +26,8 @@ export interface StageStep {
 export interface Stage {
   readonly name: string;
   readonly unit: string;
+  /** What runs its networks, the largest one where there are several. */
+  readonly engine: Engine;
   run(run: StageRun, handoff: Handoff): AsyncGenerator<StageStep>;
   close(): Promise<void>;
 }

@@ -2,12 +2,16 @@
 
 import type { Bundle } from "./bundle/bundle.js";
 import type { ComponentSpec, GraphSpec } from "./bundle/manifest.js";
+import { attachWeights } from "./bundle/shared_weights.js";
 import { DiffusionStage } from "./diffusion/stage.js";
 import type { Engine, Engines } from "./engines/engine.js";
 import { UnsupportedModel } from "./errors.js";
 import { PixelStage } from "./pixels/stage.js";
 import type { Stage } from "./stage.js";
 import { TextStage } from "./text/stage.js";
+
+/** Tokens of a usual text: most prompts fill this bucket or a smaller one. */
+const USUAL_TOKENS = 16;
 
 /** The stages of one bundle. */
 export class LocalStages {
@@ -30,7 +34,7 @@ export class LocalStages {
   }
 
   private async open(spec: ComponentSpec, position: number, signal?: AbortSignal): Promise<Stage> {
-    const engine = (role: string): Promise<Engine> => this.engine(spec.graphs[role], signal);
+    const engine = (role: string): Promise<Engine> => this.engine(spec, spec.graphs[role], signal);
     switch (spec.family) {
       case "text_encoder":
         return new TextStage(spec, await this.bundle.file(spec.tokenizer_file, signal), await engine("net"));
@@ -44,10 +48,19 @@ export class LocalStages {
       }
     }
   }
-  private async engine(graph: GraphSpec, signal?: AbortSignal): Promise<Engine> {
+  private async engine({ makes }: ComponentSpec, graph: GraphSpec, signal?: AbortSignal): Promise<Engine> {
     const bytes = await this.bundle.file(graph.file, signal);
     const weights = graph.weights && { name: graph.weights, data: await this.bundle.file(graph.weights, signal) };
-    return this.engines.open(bytes, weights || undefined);
+    const form = graph.web_form?.file;
+    return this.engines.open({
+      graph: bytes,
+      weights: weights || undefined,
+      inputs: graph.inputs,
+      // Of every component: an exact stage reads the embeddings too.
+      isExact: this.bundle.components.some((spec) => spec.family === "pixels" && spec.arithmetic === "exact"),
+      axes: { batch: 1, tokens: USUAL_TOKENS, height: makes.height ?? 1, width: makes.width ?? 1 },
+      webForm: form === undefined ? undefined : async () => attachWeights(await this.bundle.file(form, signal), bytes, form),
+    });
   }
   /** Release every engine. */
   async close(): Promise<void> {

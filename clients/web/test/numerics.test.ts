@@ -14,6 +14,7 @@ import { bucketLength } from "../src/numerics/lengths.js";
 import { AUGMENTATION, normals, normalTable } from "../src/numerics/noise.js";
 import { keyOf, philox } from "../src/numerics/philox.js";
 import { levelOf, toNetwork } from "../src/picture.js";
+import { note } from "./exactness.js";
 
 const vectors = JSON.parse(readFileSync("../../docs/reference/vectors/numerics.json", "utf8"));
 const view = new DataView(new ArrayBuffer(8));
@@ -53,6 +54,7 @@ test("words of Philox", () => {
 
 test("the table of normals has the sha256 of the reference page", () => {
   assert.equal(sha256(bytes(normalTable())), "1cfbba1e07e34386a57626f82aeb43e6ed54ba70a3ea6b7d964dc66a841074a8");
+  note("table of normals", "equal to the bit");
 });
 
 test("normals at an address", () => {
@@ -61,6 +63,7 @@ test("normals at an address", () => {
     assert.deepEqual(hexOf(values.slice(0, 9)), entry.first);
     assert.equal(sha256(bytes(values)), entry.sha256);
   }
+  note("noise", "equal to the bit");
 });
 
 test("elementary functions", () => {
@@ -102,6 +105,7 @@ test("runs of every sampler", async () => {
     for await (const step of sample(run)) found.push({ x0: hexOf(step.x0), x_t: hexOf(step.x) });
     assert.deepEqual(found, entry.steps, entry.sampler);
   }
+  note("schedules and samplers", "equal to the bit");
 });
 
 test("a step whose network learned the variance", () => {
@@ -147,6 +151,7 @@ test("pictures: values, enlarging, augmentation, rounding", () => {
   const noise = () => normals(low.length, { seed: BigInt(augmented.seed), image: augmented.image, stage: augmented.stage, step: AUGMENTATION });
   assert.deepEqual(hexOf(augment(low, double(augmented.level), noise, "cosine")), augmented.result);
   assert.deepEqual(Array.from(singles(rounding.x0), levelOf), rounding.levels);
+  note("enlarging, augmentation, rounding", "equal to the bit");
 });
 
 test("contexts, their handles, and the lengths of texts", async () => {
@@ -156,4 +161,5 @@ test("contexts, their handles, and the lengths of texts", async () => {
     assert.equal(Buffer.from(await contextHandle(context)).toString("hex"), handle);
   }
   for (const [tokens, length] of vectors.lengths) assert.equal(bucketLength(tokens), length);
+  note("context and its handle", "equal to the bit");
 });

@@ -2,7 +2,8 @@
 
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
-import { existsSync, mkdirSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync } from "node:fs";
+import { cpus, loadavg } from "node:os";
 import { after, before, test } from "node:test";
 import { type Browser, type BrowserContext, chromium, type Page } from "playwright-core";
 import { FLAGS } from "./chromium.js";
@@ -12,6 +13,8 @@ import { serve, type Served } from "./served.js";
 
 const CHROMIUM = process.env.CHROMIUM ?? "/usr/bin/chromium";
 const SHOTS = "build/screenshots";
+/** Text encoder, base stage and their engine took 430 to 490. */
+const MOST_MIB = 800;
 const PATIENCE_MS = 180_000;
 const skip = existsSync(CHROMIUM) ? false : `no browser at ${CHROMIUM}: set CHROMIUM`;
 
@@ -46,6 +49,16 @@ async function visit(url = link.url): Promise<Page> {
   return page;
 }
 
+/** Resident memory of the largest process that shows a page, in MiB. */
+async function largestRenderer(): Promise<number> {
+  const session = await browser.newBrowserCDPSession();
+  const { processInfo } = (await session.send("SystemInfo.getProcessInfo")) as { processInfo: { type: string; id: number }[] };
+  await session.detach();
+  const pages = processInfo.filter(({ type }) => type === "renderer");
+  const kib = pages.map(({ id }) => Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${id}/status`, "utf8"))?.[1]));
+  return Math.max(...kib) / 1024;
+}
+
 async function status(page: Page, words: RegExp): Promise<string> {
   const text = await page.waitForFunction(
     (source) => {
@@ -73,6 +86,11 @@ test("a first visit draws a picture by the keyboard alone; nothing is complained
   await page.screenshot({ path: `${SHOTS}/wide.png`, fullPage: true });
   const totals = (await page.innerText("#totals")).replaceAll("\n", " ");
   console.log(`first visit: ${(link.received() / 1e6).toFixed(2)} MB, ${((performance.now() - begun) / 1000).toFixed(1)} s; ${totals}`);
+  const memory = await largestRenderer();
+  console.log(`memory of the page: ${memory.toFixed(0)} MiB`);
+  assert.ok(memory < MOST_MIB, `${memory} MiB`);
+  // A thread that waits for a core is not blocked by the page: asked only where cores are free.
+  if (loadavg()[0] < cpus().length) assert.match(totals, /under 50 ms/);
   await page.click("#again");
   assert.match(await status(page, /again$|other pixels/), /the same pixels again/);
   await page.waitForFunction(() => navigator.serviceWorker.controller !== null);
@@ -116,6 +134,27 @@ test("cancel ends the work on the server", { skip }, async () => {
   assert.equal(await status(page, /^Cancelled|^Done|^[A-Z_]+:/), "Cancelled");
   assert.match(await served.logged("cancelled"), /cancelled/);
   await page.close();
+});
+
+test("a server that is killed and comes back is used again by the open page", { skip }, async () => {
+  const first = await serve("dist/page");
+  const { host } = new URL(first.url);
+  const page = await visit(first.url);
+  await page.click("summary");
+  await page.selectOption("#cut", "0");
+  await page.uncheck("#fallback");
+  await first.close();
+  await page.click("#draw");
+  assert.match(await status(page, /^Done|^[A-Z_]+:/), /^TRANSPORT_ERROR: /);
+  const second = await serve("dist/page", "emoji-1", host);
+  await page.click("#draw");
+  assert.equal(await status(page, /^Done|^[A-Z_]+: (?!.*TRANSPORT)/), "Done");
+  await page.close();
+  await second.close();
+  // What the browser itself says of a connection that is refused is no fault of the page.
+  const unlike = complaints.filter((text) => !/ERR_CONNECTION_REFUSED|ERR_CONNECTION_RESET|ERR_EMPTY_RESPONSE/.test(text));
+  complaints.length = 0;
+  assert.deepEqual(unlike, []);
 });
 
 test("labels, roles and names are there, and a phone needs no sideways scrolling", { skip }, async () => {

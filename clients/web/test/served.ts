@@ -16,7 +16,7 @@ export interface Served {
 
 /** Start it; resolves when it prints its address. */
 export async function serve(page: string, bundle = "emoji-1", listen = "127.0.0.1:0"): Promise<Served> {
-  const words = ["-m", "cascade", "web", "--bundle", `${BUNDLES}/${bundle}`, "--listen", listen, "--page", page];
+  const words = ["-m", "cascade", "web", "--bundle", bundle.includes("/") ? bundle : `${BUNDLES}/${bundle}`, "--listen", listen, "--page", page];
   const child = spawn(PYTHON, words, { stdio: ["ignore", "pipe", "pipe"] });
   const log: string[] = [];
   child.stderr.on("data", (data: Buffer) => log.push(...String(data).split("\n").filter(Boolean)));

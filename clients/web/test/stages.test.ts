@@ -12,6 +12,7 @@ import { FolderSource, FolderStore } from "../src/node.js";
 import type { Picture } from "../src/picture.js";
 import type { Handoff } from "../src/request.js";
 import { LocalStages } from "../src/stages.js";
+import { note, said } from "./exactness.js";
 import { BUNDLES, difference, pythonPictures } from "./reference.js";
 
 const PROMPT = "a red apple, noto style";
@@ -37,9 +38,10 @@ test("the base stage of emoji-1 differs from Python's in at most 0.1 % of the va
   await stages.close();
   const base = difference(found.get("base") as Picture, expected.get("base") as Picture);
   const large = difference(found.get("sr256") as Picture, expected.get("sr256") as Picture);
-  console.log("base", base, "sr256", large);
   assert.ok(base.most <= 1 && base.count <= base.values / 1000, JSON.stringify(base));
   assert.ok(large.decibels >= 70, JSON.stringify(large));
+  note("emoji-1, 64x64 by WebAssembly", said(base));
+  note("emoji-1, 256x256 by WebAssembly", said(large));
 });
 
 test("every stage of emoji-pixels-1 is equal to Python's to the bit", async () => {
@@ -50,6 +52,7 @@ test("every stage of emoji-pixels-1 is equal to Python's to the bit", async () =
   await stages.close();
   assert.deepEqual([...found.keys()], [...expected.keys()]);
   for (const [stage, picture] of found) assert.deepEqual(difference(picture, expected.get(stage) as Picture).count, 0, stage);
+  note("emoji-pixels-1, 8x8 to 64x64 by WebAssembly", "equal to the bit");
 });
 
 test("a second opening takes every file from the store, and only those of the components run here", async () => {

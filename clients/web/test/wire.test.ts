@@ -12,6 +12,7 @@ import { BundleMismatch, Cancelled, DeadlineExceeded, InvalidRequest, TransportE
 import { FolderSource } from "../src/node.js";
 import type { Picture } from "../src/picture.js";
 import type { ClientEvent } from "../src/request.js";
+import { note, said } from "./exactness.js";
 import { openLink } from "./link.js";
 import { BUNDLES, difference, pythonPictures } from "./reference.js";
 import { serve, type Served } from "./served.js";
@@ -44,6 +45,7 @@ test("from the same 64x64 the server's pictures are equal to the byte to those t
   for (const { stage, picture } of result.stages) {
     if (picture) assert.equal(difference(picture, expected.get(stage) as Picture).count, 0, stage);
   }
+  note("emoji-1, the server's pictures, the same 64x64", "equal to the byte");
 });
 
 test("cut 2: the base stage here, 256 and 1024 there, 70 dB from Python's or better; events in order", async () => {
@@ -59,8 +61,8 @@ test("cut 2: the base stage here, 256 and 1024 there, 70 dB from Python's or bet
   const { stages, bytesUp, bytesDown } = last.result;
   assert.deepEqual(stages.map((stage) => stage.where), ["here", "here", "server", "server"]);
   const made = difference(stages[3].picture as Picture, expected.get("sr1024") as Picture);
-  console.log("sr1024", made, { bytesUp, bytesDown });
-  assert.ok(made.decibels >= 70);
+  assert.ok(made.decibels >= 70, JSON.stringify(made));
+  note("emoji-1, 1024x1024, 64x64 by WebAssembly", said(made));
   assert.ok(bytesUp > 12_288 + 2 * 9 * 384 && bytesDown > 3 * 1024 * 1024);
 });
 

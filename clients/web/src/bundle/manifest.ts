@@ -24,13 +24,15 @@ export interface TensorSpec {
   readonly shape: readonly (number | string)[];
 }
 
-/** An exported graph; only its float32 file runs here. */
+/** An exported graph; its float32 file runs here, or its form for browsers. */
 export interface GraphSpec {
   readonly file: string;
   readonly inputs: readonly TensorSpec[];
   readonly outputs: readonly TensorSpec[];
   /** Name of the file that holds the large weights; absent where the graph does. */
   readonly weights?: string | null;
+  /** Right on WebGPU too; absent where the file itself is, or the bundle was exported without. */
+  readonly web_form?: { readonly file: string } | null;
 }
 
 /** What crosses the boundary of a component. */

@@ -51,7 +51,7 @@ export class DiffusionStage implements Stage {
   constructor(
     private readonly spec: DiffusionSpec,
     private readonly position: number,
-    private readonly engine: Engine,
+    readonly engine: Engine,
   ) {
     this.name = spec.name;
     refuseUnknown(spec);

@@ -32,7 +32,7 @@ export class PixelStage implements Stage {
   constructor(
     private readonly spec: PixelSpec,
     private readonly position: number,
-    private readonly body: Engine,
+    readonly engine: Engine,
     private readonly heads: Engine,
   ) {
     this.name = spec.name;
@@ -125,7 +125,7 @@ export class PixelStage implements Stage {
       },
       plan,
     );
-    return (await this.body.run({ ...shared, ...asked })).features;
+    return (await this.engine.run({ ...shared, ...asked })).features;
   }
   private async logits(walk: PictureWalk, features: Float32Array, plan: Plan): Promise<Logits> {
     const isGuided = plan.guidance16 !== SIXTEENTHS;
@@ -151,6 +151,6 @@ export class PixelStage implements Stage {
     return new Logits(walk.most, row(0), this.spec.arithmetic, guidance);
   }
   async close(): Promise<void> {
-    await Promise.all([this.body.close(), this.heads.close()]);
+    await Promise.all([this.engine.close(), this.heads.close()]);
   }
 }

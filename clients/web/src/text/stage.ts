@@ -18,7 +18,7 @@ export class TextStage implements Stage {
   constructor(
     private readonly spec: TextEncoderSpec,
     definition: Uint8Array,
-    private readonly engine: Engine,
+    readonly engine: Engine,
   ) {
     this.name = spec.name;
     this.tokenizer = new Tokenizer(JSON.parse(new TextDecoder().decode(definition)), {});

@@ -1,0 +1,78 @@
+// Graphs on WebGPU, a software adapter: the form for browsers is right, and the check refuses what is wrong.
+
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { cpSync, existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+import { build } from "esbuild";
+import { type Browser, chromium, type Page } from "playwright-core";
+import { GPU_FLAGS } from "./chromium.js";
+import { LIMIT } from "../src/engines/checked.js";
+import { note } from "./exactness.js";
+import { BUNDLES, PYTHON } from "./reference.js";
+import { serve, type Served } from "./served.js";
+
+const CHROMIUM = process.env.CHROMIUM ?? "/usr/bin/chromium";
+const PATIENCE_MS = 600_000;
+const skip = existsSync(CHROMIUM) ? false : `no browser at ${CHROMIUM}: set CHROMIUM`;
+const COMPONENTS = ["text_encoder", "base", "sr256", "sr1024"];
+
+let folder: string;
+let served: Served;
+let browser: Browser;
+let page: Page;
+
+before(async () => {
+  if (skip) return;
+  folder = mkdtempSync(join(tmpdir(), "edge-cascade-"));
+  cpSync("dist/page", join(folder, "page"), { recursive: true });
+  await build({ entryPoints: ["test/gpu_page.ts"], bundle: true, format: "esm", target: "es2022", conditions: ["import"], logLevel: "warning", outdir: join(folder, "page") });
+  writeFileSync(join(folder, "page/gpu.html"), '<script type="module" src="gpu_page.js"></script>');
+  execFileSync(PYTHON, ["test/web_bundle.py", `${BUNDLES}/emoji-1`, join(folder, "bundle")], { stdio: "inherit" });
+  served = await serve(join(folder, "page"), join(folder, "bundle"));
+  browser = await chromium.launch({ executablePath: CHROMIUM, args: GPU_FLAGS });
+  const context = await browser.newContext();
+  context.setDefaultTimeout(PATIENCE_MS);
+  page = await context.newPage();
+});
+after(async () => {
+  if (skip) return;
+  await browser.close();
+  await served.close();
+  rmSync(folder, { recursive: true });
+});
+
+test("every graph in the form for browsers is right on WebGPU; with attention of ONNX Runtime's own the base stage is not", { skip }, async () => {
+  await page.goto(`${served.url}/gpu.html`);
+  await page.waitForFunction(() => "parity" in window);
+  const parity = (name: string, isWebForm: boolean): Promise<string> =>
+    page.evaluate(([asked, form]) => (window as unknown as { parity(n: string, f: boolean): Promise<string> }).parity(asked as string, form as boolean), [name, isWebForm] as const);
+  const base = await parity("base", false);
+  note("base on WebGPU, file for processors, refused", base.slice(0, 100).replaceAll("\n", " "));
+  assert.match(base, /% off|Too many|storage buffers|Error/);
+  for (const name of COMPONENTS) {
+    const found = await parity(name, true);
+    assert.equal(found, "", name);
+    note(`${name} on WebGPU, form for browsers, by WebAssembly`, `under ${100 * LIMIT} % of the largest value`);
+  }
+});
+
+test("the page draws on the graphics card what is right there, and says what is not", { skip }, async () => {
+  const plain = await serve("dist/page");
+  await page.goto(plain.url);
+  await page.waitForFunction(() => document.querySelector("#status")?.textContent?.startsWith("Ready"));
+  await page.click("summary");
+  await page.check("#gpu");
+  await page.fill("#steps", "1");
+  await page.click("#draw");
+  await page.waitForFunction(() => /^Done|^[A-Z_]+:/.test(document.querySelector("#status")?.textContent ?? ""));
+  assert.equal(await page.innerText("#status"), "Done");
+  const where = await page.$$eval("#rows tr td:nth-child(2)", (cells) => cells.map((cell) => cell.textContent));
+  assert.deepEqual(where.slice(0, 2), ["here, ort webgpu", "here, ort wasm"]);
+  const remarks = await page.innerText("#remarks");
+  console.log(remarks);
+  assert.match(remarks, /^base runs on ort wasm, not on the graphics card: /);
+  await plain.close();
+});

@@ -80,7 +80,7 @@ def add_load_flags(parser: argparse.ArgumentParser) -> None:
     add("--cold", type=int, default=1, metavar="N", help="first requests of a system opened anew (default: 1)")
     add("--repeats", type=int, default=11, metavar="N", help="pairs of a new and a repeated request for the audit of caches (default: 11)")
     add("--check", type=int, default=64, metavar="N", help="requests whose pictures must equal those of a local run (default: 64)")
-    add("--against", metavar="SYSTEM", help="another system for the same requests, in turns: torch:MODULE:FACTORY, diffusers:DIR, or an HTTP address of an images endpoint (default: none)")
+    add("--against", metavar="SYSTEM", help="another system for the same requests, in turns: torch:MODULE:FACTORY, system:MODULE:FACTORY, diffusers:DIR, or an HTTP address of an images endpoint (default: none)")
     add("--against-steps", type=int, default=0, metavar="N", help="steps of a pipeline of diffusers; 0 is as many as the bundle's first stage takes (default: 0)")
     add("--write", choices=WRITTEN, default="none", help="write each last picture to a file of that format, as a hop of its own (default: none)")
     # fmt: on
@@ -101,7 +101,7 @@ def add_axis_flags(parser: argparse.ArgumentParser) -> None:
     add("--requests", type=int, default=12, metavar="N", help="of each single-stream cell (default: 12)")
     add("--loaded-requests", type=int, default=24, metavar="N", help="of each loaded cell (default: 24)")
     add("--seconds", type=float, default=60.0, metavar="S", help="no request of a single-stream cell is sent after so long (default: 60)")
-    add("--minutes", type=float, metavar="M", help="of the whole grid: slow cells then get fewer requests, and the report says so (default: no limit)")
+    add("--minutes", type=float, metavar="M", help="of the whole grid: slow cells then get fewer requests, and the report states it (default: no limit)")
     # fmt: on
 
 

@@ -56,7 +56,7 @@ def against_lines(against: Mapping[str, Any] | None) -> list[str]:
     """How many times as long another system took for the same requests."""
     if against is None:
         return []
-    name = against["system"]["against"]
+    name = against["system"].get("against", "another system")
     lines = [
         f"against          {name}: {r['measure']} {r['ratio']:.3f} times "
         f"({r['low']:.3f} .. {r['high']:.3f}, {r['pairs']} pairs)"

@@ -17,7 +17,11 @@ from bench.report.charts import (
     seconds_text,
     singles,
 )
+from cascade.assignments import AUTO
 
+LAST = "time_to_last_picture_s"
+MOST_LOAD = 1.5
+"""Per core: a request alone keeps a core busy, and so does the server's next one."""
 STYLE = """
 body{font:15px/1.45 system-ui,sans-serif;max-width:880px;margin:2em auto;padding:0 1em;color:#222}
 h1{font-size:1.6em}h2{margin-top:2em;border-bottom:1px solid #ddd}
@@ -42,6 +46,7 @@ def html_of(grid: Mapping[str, Any]) -> str:
         f"<h1>{name}</h1>",
         facts(grid, cells),
         section_best(cells),
+        section_auto(cells),
         section_hops(cells, grid["components"]),
         section_load(cells),
         section_table(cells),
@@ -64,7 +69,7 @@ def facts(grid: Mapping[str, Any], cells: Sequence[Cell]) -> str:
         "machine": f"{here['processor']}, {here['cores']} cores, both sides on it",
         "begun": f"{here['at']}, Edge Cascade {here['software']}, commit {here['commit'] or '-'}",
         "load average": f"{min(loads):.1f} to {max(loads):.1f}" if loads else "-",
-        "requests per cell": f"{min(counts)} to {max(counts)}" if counts else "-",
+        "requests per cell": span_of(counts),
         "pictures": f"{equal} equal to the local run's, {different} different",
     }
     if "minutes" in grid:
@@ -73,7 +78,25 @@ def facts(grid: Mapping[str, Any], cells: Sequence[Cell]) -> str:
             "11 has no bound of its median"
         )
     lines = "".join(f"<tr><td>{n}</td><td>{escape(v)}</td></tr>" for n, v in rows.items())
-    return f'<table class="facts">{lines}</table>'
+    return f'<table class="facts">{lines}</table>{warning(loads, here["cores"])}'
+
+
+def span_of(counts: Sequence[int]) -> str:
+    """From the fewest to the most, once where both are equal."""
+    if not counts:
+        return "-"
+    low, high = min(counts), max(counts)
+    return str(low) if low == high else f"{low} to {high}"
+
+
+def warning(loads: Sequence[float], cores: int) -> str:
+    """What a reader must know before any figure; empty where the machine was idle enough."""
+    if not loads or max(loads) <= MOST_LOAD * cores:
+        return ""
+    return (
+        f"<p><b>The machine was not idle.</b> A load average above {MOST_LOAD:g} per core makes "
+        "every time longer, and the order of cuts less certain. Compare ratios alone.</p>"
+    )
 
 
 def section_best(cells: Sequence[Cell]) -> str:
@@ -84,7 +107,7 @@ def section_best(cells: Sequence[Cell]) -> str:
         f"cut {cut}</span>"
         for cut in cuts
     )
-    last = heat_map(cells, "time_to_last_picture_s", "best cut by time to the last picture")
+    last = heat_map(cells, LAST, "best cut by time to the last picture")
     first = heat_map(cells, "time_to_first_picture_s", "best cut by time to the first picture")
     return (
         "<h2>Best cut</h2><p>The cut with the least median, single stream, and how much longer the "
@@ -93,6 +116,46 @@ def section_best(cells: Sequence[Cell]) -> str:
         f"<p>{keys}</p>"
         f"<h3>Time to the last picture</h3>{last}<h3>Time to the first picture</h3>{first}"
     )
+
+
+def section_auto(cells: Sequence[Cell]) -> str:
+    """The cut that chooses itself against the best fixed one, where both were measured."""
+    rows = "".join(auto_row(name, of_link) for name, of_link in by_link(cells).items())
+    if not rows:
+        return ""
+    return (
+        "<h2>The cut that chooses itself</h2><p>Medians of the last picture, single stream. Below "
+        "0 % it was faster than every fixed cut, which is chance or a placement that no cut is.</p>"
+        "<details open><summary>by link</summary><table><tr><th>link</th><th>best cut</th>"
+        f"<th>its time</th><th>auto</th><th>difference</th></tr>{rows}</table></details>"
+    )
+
+
+def by_link(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
+    """Single-stream cells that have finished something, by the name of their link."""
+    found: dict[str, list[Cell]] = {}
+    for cell in singles(cells):
+        if cell[LAST]["median"] is not None:
+            found.setdefault(cell["link_name"], []).append(cell)
+    return found
+
+
+def auto_row(name: str, cells: Sequence[Cell]) -> str:
+    """One link; empty where there is nothing to compare."""
+    fixed = [cell for cell in cells if isinstance(cell["cut"], int)]
+    auto = next((cell[LAST]["median"] for cell in cells if cell["cut"] == AUTO), None)
+    if auto is None or not fixed:
+        return ""
+    best = min(fixed, key=lambda cell: cell[LAST]["median"])
+    least = best[LAST]["median"]
+    values = [
+        name,
+        best["cut"],
+        seconds_text(least),
+        seconds_text(auto),
+        f"{auto / least - 1:+.1%}",
+    ]
+    return "<tr>" + "".join(f"<td>{escape(str(value))}</td>" for value in values) + "</tr>"
 
 
 def section_hops(cells: Sequence[Cell], components: Sequence[str]) -> str:

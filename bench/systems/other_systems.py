@@ -1,9 +1,9 @@
 """What a user would use instead: a function of one's own, or a server behind an HTTP address.
 
 `torch:MODULE:FACTORY` imports a module and calls its factory, which returns a function of prompt
-and seed that returns a picture or yields several. `diffusers:DIR` is a pipeline from a folder.
-`http://...` is asked as an OpenAI-like images endpoint. None is held to our pictures. Knows no
-torch: the module may.
+and seed that returns a picture or yields several. `system:MODULE:FACTORY` makes a whole `System`.
+`diffusers:DIR` is a pipeline from a folder. `http://...` is an OpenAI-like images endpoint. None is
+held to our pictures. Knows no torch: the module may.
 """
 
 import base64
@@ -27,7 +27,9 @@ from bench.workload import WorkItem
 from cascade.errors import InvalidRequest, StageError, TransportError
 from cascade.types import ImageU8
 
-TORCH, SCHEMES = "torch:", ("http://", "https://")
+TORCH, SYSTEM, SCHEMES = "torch:", "system:", ("http://", "https://")
+ANSWERS = ("caching", "describe", "run", "processes", "close")
+"""What `System` asks of a class."""
 MAX_REPLY_BYTES = 64 << 20
 Draw = Callable[[str, int], "ImageU8 | Iterable[ImageU8]"]
 """Prompt and seed to a picture `[height, width, 3]` uint8, or to several, each shown when made."""
@@ -37,7 +39,7 @@ def open_other(text: str, timeout_s: float, steps: int) -> System:
     """The system that `--against` names.
 
     Args:
-        text: `torch:MODULE:FACTORY`, `diffusers:DIR`, or an address of HTTP.
+        text: `torch:MODULE:FACTORY`, `system:MODULE:FACTORY`, `diffusers:DIR`, or an address.
         timeout_s: longest time of one request over HTTP.
         steps: of a pipeline of diffusers.
 
@@ -50,11 +52,45 @@ def open_other(text: str, timeout_s: float, steps: int) -> System:
         return HttpSystem(text, timeout_s)
     if text.startswith(TORCH) and text.count(":") == 2:
         return FunctionSystem(text)
+    if text.startswith(SYSTEM) and text.count(":") == 2:
+        return own_system(text)
     raise InvalidRequest(
-        f"against: expected torch:MODULE:FACTORY, diffusers:DIR or http://ADDRESS, got "
+        f"against: expected torch:MODULE:FACTORY, system:MODULE:FACTORY, diffusers:DIR or "
+        f"http://ADDRESS, got "
         f"{text[:80]!r}",
         field="against",
     )
+
+
+def made_by(text: str) -> Any:
+    """What the factory of `KIND:MODULE:FACTORY` returns; looked for in the working folder too.
+
+    Raises:
+        InvalidRequest: there is none.
+    """
+    _, module, factory = text.split(":")
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        return getattr(importlib.import_module(module), factory)()
+    except (ImportError, AttributeError) as exc:
+        raise InvalidRequest(f"against: {text}: {exc}", field="against") from exc
+    finally:
+        sys.path.remove(str(Path.cwd()))
+
+
+def own_system(text: str) -> System:
+    """A `System` of the user's own.
+
+    Raises:
+        InvalidRequest: there is none, or it does not answer everything.
+    """
+    system: System = made_by(text)
+    if lacking := [name for name in ANSWERS if not hasattr(system, name)]:
+        raise InvalidRequest(
+            f"against: {text} lacks {', '.join(lacking)}: see bench/systems/system.py",
+            field="against",
+        )
+    return system
 
 
 class FunctionSystem:
@@ -71,15 +107,8 @@ class FunctionSystem:
         Raises:
             InvalidRequest: there is none.
         """
-        _, module, factory = text.split(":")
         self._text = text
-        sys.path.insert(0, str(Path.cwd()))
-        try:
-            self._draw: Draw = getattr(importlib.import_module(module), factory)()
-        except (ImportError, AttributeError) as exc:
-            raise InvalidRequest(f"against: {text}: {exc}", field="against") from exc
-        finally:
-            sys.path.remove(str(Path.cwd()))
+        self._draw: Draw = made_by(text)
 
     def describe(self) -> Mapping[str, object]:
         """Its name."""

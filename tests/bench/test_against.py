@@ -52,6 +52,27 @@ def test_a_function_takes_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert "against          torch:my_bench_model:make: latency" in as_text(run.record)
 
 
+OWN = """
+from tests.bench.fake_system import FakeSystem
+
+class Half:
+    caching = ()
+"""
+
+
+def test_a_system_of_ones_own_is_taken_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With its hops and bytes; one that does not answer everything is refused by what it lacks."""
+    (tmp_path / "my_own_system.py").write_text(OWN)
+    monkeypatch.chdir(tmp_path)
+    found = open_other("system:my_own_system:FakeSystem", 1.0, 1)
+    outcome = found.run(WorkItem("a", 1), lambda *_: None)
+    assert (outcome.bytes_up, outcome.bytes_down, list(outcome.hops)) == (10, 20, ["work"])
+    with pytest.raises(InvalidRequest, match="Half lacks describe, run, processes, close"):
+        open_other("system:my_own_system:Half", 1.0, 1)
+
+
 def test_turns_change_who_is_first() -> None:
     """Every system makes every item; the seconds of a window are its own."""
     clock, order = FakeTime(), []

@@ -7,22 +7,28 @@ import hashlib
 import json
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
 
 from cascade.codecs.image import ImageFormat, decode_image, encode_image, from_network, to_network
+from cascade.diffusion.betas import BetaSpec
 from cascade.diffusion.conditioning import augment, upsample
+from cascade.diffusion.continuous import FlowSpec, SigmaSpec
 from cascade.diffusion.denoiser import Denoiser, Estimate, x0_of
-from cascade.diffusion.guidance import GuidedDenoiser
+from cascade.diffusion.enlarging import EnlargeKind, enlarge
+from cascade.diffusion.guidance import GuidedDenoiser, Projected
 from cascade.diffusion.parametrization import Prediction
 from cascade.diffusion.samplers.choice import SAMPLERS, SamplerInputs, sample
 from cascade.diffusion.schedule import (
     CosineSchedule,
     LinearSchedule,
     Schedule,
+    ScheduleSpec,
     TableSpec,
     make_schedule,
 )
+from cascade.diffusion.spec import SamplerKind
 from cascade.diffusion.thresholding import DynamicThreshold, StaticThreshold
 from cascade.diffusion.unconditional import with_null_half
 from cascade.numerics.noise import AUGMENTATION, START, normal_table, normals
@@ -33,6 +39,18 @@ SIZE = 160
 SMALL = 64
 TABLE = TableSpec(alpha_bar=tuple(0.999 - 0.99 * n / 50 for n in range(50)))
 SCHEDULES: tuple[Schedule, ...] = (CosineSchedule(), LinearSchedule(), make_schedule(TABLE))
+BETAS = BetaSpec(kind="betas", rule="squared_cosine", train_steps=60, spacing="linspace_inside")
+EDM = SigmaSpec(kind="sigmas", rule="karras", lowest=0.002, highest=80.0)
+FORMULAS: tuple[ScheduleSpec, ...] = (
+    BETAS,
+    replace(BETAS, rule="scaled_linear", zero_terminal_snr=True),
+    replace(BETAS, rule="sigmoid", ramp="karras"),
+    EDM,
+    replace(EDM, rule="exponential"),
+    FlowSpec(kind="flow", shift=3.0),
+)
+FIRST_SAMPLERS: tuple[SamplerKind, ...] = ("ddim", "ddpm", "ddpm_final_noise", "stochastic")
+"""Those whose bits were written down before there were others."""
 
 
 def picture() -> ImageU8:
@@ -89,7 +107,7 @@ def sampled() -> Iterator[Array]:
     """Every sampler under every schedule and prediction, guided, thresholded; learned variances."""
     weight = np.array([2.5], np.float32)
     for schedule in SCHEDULES:
-        for kind in SAMPLERS:
+        for kind in FIRST_SAMPLERS:
             for prediction, variance in (("v", None), ("epsilon", noise(77)), ("x0", None)):
                 inner = denoiser(schedule, prediction, variance)  # type: ignore[arg-type]
                 guided = DynamicThreshold(GuidedDenoiser(inner, weight), 0.9)
@@ -102,6 +120,38 @@ def sampled() -> Iterator[Array]:
                     gamma=0.3,
                 )
                 yield from (step.x_t for step in sample(kind, inputs))
+
+
+def solved() -> Iterator[Array]:
+    """Every other sampler under every schedule by formula, guided without the parallel part."""
+    weight = np.array([2.5], np.float32)
+    predictions: tuple[Prediction, ...] = ("v", "flow")
+    for spec in FORMULAS:
+        schedule = make_schedule(spec)
+        times = np.linspace(0, 1, 501)
+        yield from (schedule.alpha(times), schedule.sigma(times), schedule.log_snr(times[1:-1]))
+        yield from (schedule.timesteps(steps) for steps in (1, 2, 7))
+        for kind in sorted(set(SAMPLERS) - set(FIRST_SAMPLERS)):
+            for prediction in predictions:
+                combine = Projected(schedule, prediction)
+                inner = denoiser(schedule, prediction, None)
+                guided = StaticThreshold(GuidedDenoiser(inner, weight, combine))
+                inputs = SamplerInputs(
+                    denoise=lambda _, guided=guided: guided,  # type: ignore[misc]
+                    start=noise(START),
+                    schedule=schedule,
+                    times=schedule.timesteps(4),
+                    noise=noise,
+                    gamma=0.0,
+                )
+                yield from (step.x_t for step in sample(kind, inputs))
+
+
+def enlarged() -> Iterator[Array]:
+    """The kinds of enlarging that take bytes."""
+    kinds: tuple[EnlargeKind, ...] = ("nearest", "bilinear", "bicubic_pil")
+    for size in ((2 * SIZE, 2 * SIZE), (SIZE + 7, SIZE + 3)):
+        yield from (enlarge(picture(), size, kind) for kind in kinds)
 
 
 def thresholds() -> Iterator[Array]:
@@ -148,6 +198,8 @@ PARTS: tuple[Callable[[], Iterator[Array]], ...] = (
     schedules,
     conditioning,
     sampled,
+    solved,
+    enlarged,
     thresholds,
     codecs,
     jpeg,

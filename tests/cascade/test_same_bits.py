@@ -22,6 +22,8 @@ HASHES = {
     "schedules": "2ea4efeb37da6f1df9dca64251181aec994fd4ebe8ed6bd90da79390a6870c88",
     "conditioning": "eb04953d3f4336adbe5a4c22e8ad5acb3dc97095dd48984d3eb252f190b96726",
     "sampled": "7b14db453ebef71c93d094f738af506ef28b0046668271110d560abf7143dbef",
+    "solved": "17991d5577b896057edc0157eeabd3a192995c4248adb7f4d608a48fffd34c45",
+    "enlarged": "d08d391d56c2f31b4354b0b25ee632575335eb6d49a25a9765b72ddebab37d08",
     "thresholds": "9c5e649699fd787d12d01c5c96459c5cbb495cdfe94666513d17c39734d718d9",
     "codecs": "30f6fe5184d0137e8cb10e45418aeafef195be65fcd10a65d72b1c0c85975ca7",
     "contexts": "1bb32d6ee9d5efef45675179fdd8dae28dc853b7a7fba1e9fa45b71f82d2c7ba",

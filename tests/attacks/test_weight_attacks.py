@@ -15,6 +15,7 @@ from cascade.bundle.bundle import open_bundle
 from cascade.errors import ManifestError
 from cascade.graph_spec import NET
 from cascade.precision import Precision
+from cascade.weights.source import ExternalGraph
 from runtime_server import ServerConfig
 from runtime_server.runtime.core import load_core
 from tests.support.beside_bundle import move_beside
@@ -333,14 +334,25 @@ def test_a_server_refuses_them(attack: Callable[[Path], None], good: Path, tmp_p
 
 
 def test_a_change_after_the_bundle_was_opened_is_found(good: Path, tmp_path: Path) -> None:
-    """What is hashed is what is used: the file is read once, when the component is opened."""
+    """What is hashed is what is used: the file is read once, when the component is opened.
+
+    Reading a graph reads the chunk with the header, and that chunk is not read again: its weights
+    are those that were hashed. Whatever is read after the change is refused.
+    """
     folder = tmp_path / "bundle"
     shutil.copytree(good, folder)
-    bundle = open_bundle(folder)
+    bundle, untouched = open_bundle(folder), open_bundle(good)
     spec: Any = bundle.manifest.components[POSITION]
     graph = bundle.read_graph(spec.graphs[NET], Precision.FP32)
-    assert not isinstance(graph, bytes)
+    true = untouched.read_graph(spec.graphs[NET], Precision.FP32)
+    assert isinstance(graph, ExternalGraph)
+    assert isinstance(true, ExternalGraph)
     changed(folder)
+    lease = graph.lease()
+    assert lease.tensors.keys() == true.lease().tensors.keys()
+    for name, value in true.lease().tensors.items():
+        assert (lease.tensors[name] == value).all()
+    lease.release()
     with pytest.raises(ManifestError, match=HASH):
         graph.lease()
 

@@ -26,25 +26,33 @@ LIGHT  := $(VENV)/light
 WEB    := clients/web
 # Not compiled ahead: most modules of the large packages are never imported, and the rest compile when they are.
 PIP    := -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt
+# But for these: a thousand processes of the tests import them, and the first dozen would all compile them.
+IMPORTED := _pytest PIL google/protobuf grpc numpy onnxruntime/capi
+CODE     := cascade wire protos runtime_client runtime_server bench
 # An environment may forbid to store what is compiled; then each of the processes that tests start would do it anew.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test check environments types rules wheels docs networks large grid gpu soak protos pictures web web-test web-measure two-servers clean
+# Two at a time, in one run of make: an installation and most of what checks use one core, and tests
+# without torch begin while torch is still being installed.
+ifeq ($(MAKELEVEL),0)
+MAKEFLAGS += --jobs=2
+endif
+
+.PHONY: demo test light-tests torch-tests check types rules wheels docs networks large grid gpu soak protos pictures web web-test web-measure two-servers clean
 
 demo: $(VENV)/.runtime
 	$(VENV)/bin/cascade generate "$(PROMPT)" -o demo.png
 
-# Four workers for two cores: most tests without torch wait for a process or a clock.
-test: environments
-	$(LIGHT)/bin/python -m pytest -q -n 4 --dist loadfile
+test: light-tests torch-tests
+
+# Three workers, of which most wait for a process; beside them torch is installed, or its tests run.
+light-tests: $(LIGHT)/.runtime
+	$(LIGHT)/bin/python -m pytest -q -n 3 --dist loadfile
+
+torch-tests: $(VENV)/.dev
 	$(VENV)/bin/python -m pytest -q -n 2 --dist loadfile -m torch $(TORCH_TESTS)
 
-check: environments
-	$(MAKE) --jobs=2 types docs rules
-
-# Side by side: an installation, and most of what checks, uses one core.
-environments:
-	$(MAKE) --jobs=2 $(VENV)/.dev $(if $(filter test,$(MAKECMDGOALS)),$(LIGHT)/.runtime)
+check: types docs rules
 
 types: $(VENV)/.dev
 	$(VENV)/bin/mypy
@@ -72,7 +80,7 @@ build/pixels: bundles/pyproject.toml $(wildcard bundles/emoji-pixels-1/*)
 		-e 's/^version = .*/version = "$(PIXELS_VERSION)"/' bundles/pyproject.toml > $@/pyproject.toml
 
 # Strict, and not --quiet, which counts no warning: a link that leads nowhere, or a page that no menu has, fails it.
-docs: $(VENV)/.docs
+docs: $(if $(filter check,$(MAKECMDGOALS)),$(VENV)/.dev,$(VENV)/.docs)
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build
 	$(VENV)/bin/python -m tests.documents.site_links
 
@@ -175,6 +183,7 @@ $(VENV)/.docs: pyproject.toml constraints.txt | $(VENV)/bin/python
 $(LIGHT)/.runtime: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(PYTHON) -m venv $(LIGHT)
 	$(LIGHT)/bin/python $(PIP) -e '.[cpu,openvino,server,test]'
+	$(LIGHT)/bin/python -m compileall -q -j 2 -x '/tests?/' $(CODE) $(addprefix $(LIGHT)/lib/python3*/site-packages/,$(IMPORTED))
 	touch $@
 
 clean:

@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from cascade.codecs.image import from_network, to_network
-from cascade.diffusion.conditioning import augment, upsample
+from cascade.diffusion.conditioning import augment
 from cascade.diffusion.denoiser import EngineDenoiser, Estimate
+from cascade.diffusion.enlarging import enlarge
 from cascade.diffusion.guidance import GuidedDenoiser
 from cascade.diffusion.samplers.choice import SamplerInputs, sample
 from cascade.diffusion.schedule import make_schedule
@@ -108,14 +109,13 @@ def conditioning_parts(spec: DiffusionSpec, arrays: StepArrays) -> dict[str, Cal
     image = arrays.handoff.image
     if spec.low is None or image is None:
         return {}
-    low = to_network(image)
-    factor = spec.makes.width // spec.low.width
+    size = (spec.makes.width, spec.makes.height)
     parts: dict[str, Callable[[], object]] = {
         "picture: from 8 bit": lambda: to_network(image),
-        "picture: enlarging": lambda: upsample(low, factor, spec.enlarge),
+        "picture: enlarging": lambda: enlarge(image, size, spec.enlarge),
     }
     if spec.augmentation is not None and spec.augmentation.default > 0:
-        large, level = upsample(low, factor, spec.enlarge), spec.augmentation.default
+        large, level = enlarge(image, size, spec.enlarge), spec.augmentation.default
 
         def augmentation() -> Batch:
             noise = normals(large.shape, seed=7, image=0, stage=arrays.position, step=START)

@@ -3,9 +3,10 @@
 What every adapter makes and the one writer takes; a user's factory returns it too. The input
 contract of a stage's network is keyword arguments `x_t` `[B, 3, H, W]`, `t` `[B]` in (0, 1],
 `context` `[B, L, D]`, `context_mask` `[B, L]` (1 for a real token), and for super-resolution
-`low_res` `[B, 3, H, W]` and `aug_level` `[B]`; it returns `prediction`, or the tuple `prediction,
-variance`, each `[B, 3, H, W]`. Every input is float32 and per sample: rows of one batch may hold
-different times, levels and texts. A student of guidance takes its weight as `guidance` `[B]` too.
+`low_res` `[B, 3, H, W]` (of the smaller size with `enlarge="none"`) and `aug_level` `[B]`; it
+returns `prediction`, or the tuple `prediction, variance`, each `[B, 3, H, W]`. Every input is
+float32 and per sample: rows of one batch may hold different times, levels and texts. A student of
+guidance takes its weight as `guidance` `[B]` too.
 Records only; nothing here knows where the modules come from.
 """
 
@@ -18,13 +19,15 @@ from torch import nn
 from cascade.diffusion.enlarging import EnlargeKind
 from cascade.diffusion.parametrization import Prediction
 from cascade.diffusion.schedule import ScheduleSpec, make_schedule
+from cascade.diffusion.schedule_checks import check_schedule, ends_without_signal
 from cascade.diffusion.spec import (
+    PLAIN,
     AugmentationSpec,
     GuidanceSpec,
     SamplerKind,
     ThresholdSpec,
 )
-from cascade.errors import InvalidRequest, UnsupportedModel
+from cascade.errors import InvalidRequest, ManifestError, UnsupportedModel
 from cascade.pixels.scheme import PassScheme
 from cascade.pixels.spec import PixelAugmentation
 from cascade.pixels.weights import UNIT_SIXTEENTHS
@@ -135,6 +138,7 @@ class StageDescription:
                 f"got {self.output_resolution}",
                 field=f"{self.name}.output_resolution",
             )
+        self._check_words()
         if self.enlarge == "none" and self.any_size:
             raise UnsupportedModel(
                 f"{self.name}.any_size: a network that is shown the smaller picture as it is "
@@ -154,6 +158,26 @@ class StageDescription:
                 f"{self.name}.null_text: a network without a mask needs the text of its "
                 'unconditional half, usually ""',
                 field=f"{self.name}.null_text",
+            )
+
+    def _check_words(self) -> None:
+        """Refuse numbers and words that the manifest would refuse at the end of an export."""
+        try:
+            check_schedule(self.schedule, f"{self.name}.schedule")
+            if self.augmentation is not None:
+                check_schedule(self.augmentation.schedule, f"{self.name}.augmentation.schedule")
+        except ManifestError as exc:
+            raise UnsupportedModel(str(exc), field=exc.field) from exc
+        if self.prediction == "epsilon" and ends_without_signal(self.schedule):
+            raise UnsupportedModel(
+                f"{self.name}.prediction: the schedule ends without signal, where epsilon does not "
+                "tell the clean picture: expected v, x0 or flow",
+                field=f"{self.name}.prediction",
+            )
+        if self.guidance.taught and self.guidance.convention != PLAIN:
+            raise UnsupportedModel(
+                f"{self.name}.guidance.convention: expected {PLAIN!r} of a student of guidance",
+                field=f"{self.name}.guidance.convention",
             )
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from bench.report.page import auto_row, by_link, section_auto, span_of, warning
+from bench.report.page import auto_row, by_link, by_weather, section_auto, span_of, warning
 
 
 def cell(cut: int | str, seconds: float | None, link: str = "near") -> dict[str, Any]:
@@ -28,6 +28,16 @@ def test_a_grid_without_auto_has_no_such_section() -> None:
     assert section_auto([cell(0, 3.0)]) == ""
     assert section_auto([cell(0, 3.0), cell("auto", None)]) == ""
     assert list(by_link([cell(0, None), cell(1, 1.0, "far")])) == ["far"]
+
+
+def test_maps_are_drawn_by_weather() -> None:
+    """Links that lose or stall are others, and have maps of their own."""
+    links = [
+        {"loss": 0.0, "stall_s": 0.0, "stall_every_s": 0.0},
+        {"loss": 0.01, "stall_s": 0.5, "stall_every_s": 10.0},
+    ]
+    found = by_weather([{"link": link} for link in links])
+    assert list(found) == ["", ", loss 0.01, stalls of 0.5 s every 10 s"]
 
 
 def test_a_busy_machine_is_named_before_any_figure() -> None:

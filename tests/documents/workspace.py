@@ -23,6 +23,8 @@ from tests.support.tiny_bundle import write_tiny_bundle
 
 WORDS = ("a", "red", "circle")
 SKIPPED = shutil.ignore_patterns("__pycache__", "node_modules")
+SHORT_LIVED = "-Xmx512M -XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
+"""Of a compiler in a Java machine that compiles one file: half the processor time."""
 
 
 def make_workspace(folder: Path) -> None:
@@ -36,7 +38,8 @@ def surroundings(folder: Path) -> dict[str, str]:
     """Environment of a command: ours first on the PATH, a cache of its own, no bundle chosen."""
     kept = {k: v for k, v in os.environ.items() if k not in (VARIABLE, "CASCADE_TOKEN")}
     path = f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}"
-    return {**kept, "PATH": path, "XDG_CACHE_HOME": str(folder / "cache")}
+    own = {"XDG_CACHE_HOME": str(folder / "cache"), "JAVA_OPTS": SHORT_LIVED}
+    return {**kept, "PATH": path, **own}
 
 
 def reference_bundle(folder: Path) -> None:

@@ -10,7 +10,9 @@ from torch import Tensor, nn
 
 from cascade.bundle.bundle import Bundle, open_bundle
 from cascade.commands.cli import main
-from cascade.diffusion.spec import ThresholdSpec
+from cascade.diffusion.continuous import FlowSpec
+from cascade.diffusion.schedule import TableSpec
+from cascade.diffusion.spec import ORTHOGONAL, GuidanceSpec, ThresholdSpec
 from cascade.errors import ParityError, UnsupportedModel
 from cascade.precision import Precision
 from examples import my_cascade
@@ -18,7 +20,7 @@ from export.adapters.command import ForeignSource, describe
 from export.adapters.torch_module import describe_torch
 from export.bundle_writer import write_cascade
 from export.components.component import ExportJob, ExportOptions, check_size
-from export.components.synthetic_cases import synthetic_cases
+from export.components.synthetic_cases import stage_inputs, synthetic_case, synthetic_cases
 from export.components.text_encoder import export_text_encoder
 from export.description import CascadeDescription, TextEncoderDescription
 from runtime_client.client import Client
@@ -156,6 +158,11 @@ def test_options_of_another_kind_are_refused(changes: dict[str, object]) -> None
     assert caught.value.field == "from"
 
 
+PROJECTED_STUDENT = GuidanceSpec(
+    kind="constant", weight=2.0, convention=ORTHOGONAL, taught=(1.0, 4.0)
+)
+
+
 @pytest.mark.parametrize(
     ("changes", "field"),
     [
@@ -163,6 +170,10 @@ def test_options_of_another_kind_are_refused(changes: dict[str, object]) -> None
         ({"input_resolution": None}, "augmentation"),
         ({"output_resolution": 80}, "output_resolution"),
         ({"uses_mask": False}, "null_text"),
+        ({"enlarge": "none", "any_size": True}, "any_size"),
+        ({"schedule": TableSpec(alpha_bar=(0.5, 0.9))}, "schedule.alpha_bar"),
+        ({"schedule": FlowSpec(kind="flow"), "prediction": "epsilon"}, "prediction"),
+        ({"guidance": PROJECTED_STUDENT}, "guidance.convention"),
     ],
 )
 def test_a_description_that_contradicts_itself_is_refused(
@@ -172,6 +183,18 @@ def test_a_description_that_contradicts_itself_is_refused(
     with pytest.raises(UnsupportedModel) as caught:
         replace(my_cascade.describe().stages[1], **changes)  # type: ignore[arg-type]
     assert caught.value.field == f"sr64.{field}"
+
+
+def test_a_network_may_be_shown_the_small_picture() -> None:
+    """With `none` its signature and the made-up inputs have that picture's size, fixed."""
+    encoder = my_cascade.describe().text_encoder
+    assert encoder is not None
+    stage = replace(my_cascade.describe().stages[1], any_size=False, enlarge="none")
+    shapes = {spec.name: spec.shape for spec in stage_inputs(stage, encoder)}
+    assert shapes["low_res"] == ("batch", 3, stage.input_resolution, stage.input_resolution)
+    assert shapes["x_t"] == ("batch", 3, stage.output_resolution, stage.output_resolution)
+    case = synthetic_case(stage, np.ones((3, my_cascade.WIDTH), np.float16), 0)
+    assert case["low_res"].shape[2:] == (stage.input_resolution, stage.input_resolution)
 
 
 def test_a_network_beyond_one_file_is_refused_before_it_is_exported() -> None:

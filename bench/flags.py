@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from bench.arrivals import ARRIVAL_KINDS, Arrivals
-from bench.grid import GridAxes, links_of
+from bench.grid import GridAxes, in_weather, links_of
 from bench.link.shape import LinkShape, parse_stalls
 from bench.run import RunPlan
 from cascade.assignments import AUTO
@@ -95,6 +95,8 @@ def add_axis_flags(parser: argparse.ArgumentParser) -> None:
     add("--placements", nargs="+", default=[], metavar="MAP", help="placements beside them, such as text_encoder=there,*=here (default: none)")
     add("--rtts", nargs="+", default=["0", "5ms", "30ms", "80ms", "200ms"], metavar="T", help="round trips (default: 0 5ms 30ms 80ms 200ms)")
     add("--rates", nargs="+", default=["unshaped", "100Mbit/s", "10Mbit/s", "1Mbit/s"], metavar="RATE", help="rates both ways, or DOWN:UP (default: unshaped 100Mbit/s 10Mbit/s 1Mbit/s)")
+    add("--losses", type=float, nargs="+", default=[0.0], metavar="P", help="chances of loss, each with every link, as of `bench run --loss` (default: 0)")
+    add("--stalls", nargs="+", default=["0"], metavar="T/T", help="stalls, each with every link, as of `bench run --stalls` (default: 0)")
     add("--loads", type=float, nargs="*", default=[], metavar="PERCENT", help="open loops at so many percent of capacity, such as 50 80 95 120 (default: none)")
     add("--loaded-links", nargs="+", default=["30ms,100Mbit/s"], metavar="RTT,RATE", help="links that get every load (default: 30ms,100Mbit/s)")
     add("--loaded-cuts", type=int, nargs="+", default=[DEFAULT_CUT], metavar="N", help=f"at these cuts (default: {DEFAULT_CUT})")
@@ -120,6 +122,7 @@ def axes_of_flags(args: argparse.Namespace, components: int) -> GridAxes:
         raise InvalidRequest("loads: expected percent of capacity, 1 to 1000", field="loads")
     rtts = [parse_duration(text, "rtts") for text in args.rtts]
     rates = [parse_rates(text, "rates") for text in args.rates]
+    stalls = [parse_stalls(text) for text in args.stalls]
     loaded: list[LinkShape] = []
     for text in args.loaded_links if args.loads else []:
         rtt, _, rate = text.partition(",")
@@ -127,7 +130,7 @@ def axes_of_flags(args: argparse.Namespace, components: int) -> GridAxes:
         loaded += links_of([parse_duration(rtt, "loaded-links")], [pair])
     return GridAxes(
         cuts=(*cuts, *args.placements),
-        links=tuple(links_of(rtts, rates)),
+        links=tuple(in_weather(links_of(rtts, rates), args.losses, stalls)),
         loads=tuple(load / 100 for load in args.loads),
         loaded=tuple(loaded),
         loaded_cuts=tuple(args.loaded_cuts),

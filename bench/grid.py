@@ -7,7 +7,7 @@ Knows cells and windows; no HTML.
 
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -386,3 +386,20 @@ def links_of(rtts_s: Sequence[float], rates: Sequence[tuple[float, float]]) -> I
     for down, up in rates:
         for rtt_s in rtts_s:
             yield LinkShape(rtt_s=rtt_s, down_bit_s=down, up_bit_s=up)
+
+
+def in_weather(
+    links: Iterable[LinkShape], losses: Sequence[float], stalls: Sequence[tuple[float, float]]
+) -> Iterator[LinkShape]:
+    """Every link with every chance of loss and every stall; all links of one weather come together.
+
+    Args:
+        links: without either.
+        losses: 0 to 0.5.
+        stalls: how long and how often, seconds; 0 and 0 is none.
+    """
+    calm = tuple(links)
+    for stall_s, every_s in stalls:
+        for loss in losses:
+            for link in calm:
+                yield replace(link, loss=loss, stall_s=stall_s, stall_every_s=every_s)

@@ -13,6 +13,7 @@ from cascade.cost import Cost
 from cascade.diffusion.family import DiffusionFamily
 from cascade.errors import InvalidRequest, ManifestError
 from cascade.family import ComponentSpec, Family, PlanWarning
+from cascade.labels.family import LabelFamily
 from cascade.pixels.family import PixelFamily
 from cascade.precision import Precision
 from cascade.request import MAX_SIDE, GenerateRequest
@@ -22,6 +23,7 @@ FAMILIES: Mapping[str, Family[Any, Any]] = {
     "text_encoder": TextEncoderFamily(),
     "diffusion": DiffusionFamily(),
     "pixels": PixelFamily(),
+    "label": LabelFamily(),
 }
 """By the word that the manifest uses."""
 

@@ -1,4 +1,4 @@
-"""`cascade export`, `card`, `weights`: checkpoints or a foreign cascade to a bundle, and back.
+"""`cascade export`, `export-phone`, `card`, `weights`: to a bundle, out of it, and back.
 
 Heavy imports happen inside the command.
 """
@@ -34,6 +34,7 @@ def register(subparsers: Any) -> None:
     weights.add_argument("--stages", nargs="+", help="names (all)")
     weights.add_argument("--checkpoints", type=Path, required=True, help="folder to write into")
     weights.set_defaults(run=run_weights)
+    add_phone_parser(subparsers)
     parser = subparsers.add_parser(
         "export",
         help="write a bundle from trained checkpoints",
@@ -121,6 +122,58 @@ def register(subparsers: Any) -> None:
         help="diffusers-if: a list of diffusers' as a stage's default run: base=smart100",
     )
     parser.set_defaults(run=run_export)
+
+
+def add_phone_parser(subparsers: Any) -> None:
+    """Add `export-phone`."""
+    phone = subparsers.add_parser(
+        "export-phone",
+        help="components of a bundle for a phone's runtime",
+        description="Convert the components that a device runs, run the files here, and compare "
+        "their numbers with the networks.",
+    )
+    add_bundle_argument(phone)
+    phone.add_argument(
+        "--target",
+        required=True,
+        choices=("executorch", "litert", "coreml", "ort"),
+        help="runtime: .pte of ExecuTorch, .tflite of LiteRT, .mlpackage of Core ML, .ort of "
+        "ONNX Runtime",
+    )
+    phone.add_argument("--out", type=Path, required=True, help="folder to write")
+    phone.add_argument(
+        "--components",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="components (default: text encoder, first stage, every stage of pixels by groups)",
+    )
+    phone.add_argument(
+        "--tokens",
+        type=int,
+        help="length that prompts are filled to (default: the longest that the bundle takes)",
+    )
+    phone.set_defaults(run=run_export_phone)
+
+
+def run_export_phone(args: argparse.Namespace) -> int:
+    """Write the files of one phone runtime."""
+    try:
+        from export.phone.command import PhoneExport, export_phone
+    except ImportError as exc:
+        raise MissingExtra(
+            f"export-phone needs: pip install 'edge-cascade[export,cpu]' ({exc})"
+        ) from exc
+    from cascade.bundle.bundle import open_bundle
+
+    wanted = PhoneExport(
+        target=args.target,
+        out=args.out,
+        components=tuple(args.components),
+        tokens=args.tokens,
+    )
+    export_phone(open_bundle(bundle_or_default(args.bundle)), wanted, print)
+    return 0
 
 
 def run_export(args: argparse.Namespace) -> int:

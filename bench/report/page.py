@@ -20,6 +20,10 @@ from bench.report.charts import (
 from cascade.assignments import AUTO
 
 LAST = "time_to_last_picture_s"
+MEASURES = {
+    "Time to the last picture": LAST,
+    "Time to the first picture": "time_to_first_picture_s",
+}
 MOST_LOAD = 1.5
 """Per core: a request alone keeps a core busy, and so does the server's next one."""
 STYLE = """
@@ -107,15 +111,29 @@ def section_best(cells: Sequence[Cell]) -> str:
         f"cut {cut}</span>"
         for cut in cuts
     )
-    last = heat_map(cells, LAST, "best cut by time to the last picture")
-    first = heat_map(cells, "time_to_first_picture_s", "best cut by time to the first picture")
+    maps = "".join(
+        f"<h3>{title}{weather}</h3>{heat_map(own, measure, f'best cut: {title}{weather}')}"
+        for weather, own in by_weather(cells).items()
+        for title, measure in MEASURES.items()
+    )
     return (
         "<h2>Best cut</h2><p>The cut with the least median, single stream, and how much longer the "
         "next best takes. Pale, with a question mark: the next best lies within the spread of the "
         "best, so their order may be chance. Rates are the same both ways unless two are given.</p>"
-        f"<p>{keys}</p>"
-        f"<h3>Time to the last picture</h3>{last}<h3>Time to the first picture</h3>{first}"
+        f"<p>{keys}</p>{maps}"
     )
+
+
+def by_weather(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
+    """Cells by what is lost and what stands still on their links; empty where nothing is."""
+    found: dict[str, list[Cell]] = {}
+    for cell in cells:
+        link = cell["link"]
+        name = f", loss {link['loss']:g}" if link["loss"] else ""
+        if link["stall_s"]:
+            name += f", stalls of {link['stall_s']:g} s every {link['stall_every_s']:g} s"
+        found.setdefault(name, []).append(cell)
+    return found
 
 
 def section_auto(cells: Sequence[Cell]) -> str:

@@ -37,6 +37,7 @@ COMMANDS: Mapping[str, Mapping[str, str]] = {
     "export.cli": {
         "card": "write the model card into a bundle",
         "weights": "a bundle's weights as checkpoints again",
+        "export-phone": "components of a bundle for a phone's runtime",
         "export": "write a bundle from trained checkpoints",
     },
     "runtime_server.cli": {

@@ -6,7 +6,7 @@ read is proven bit for bit: the network answers as the bundle's own graphs do. K
 networks; not training.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,10 @@ from stages.pixel_presets import PixelPreset
 from stages.training.checkpoint import save_checkpoint
 
 ROWS, TOKENS = 2, 5
+TABLE_AXES = 2
+HEADS_IN_ORDER = ("match", "hidden", "deeper", "high", "low", "copy")
+"""Linear layers of a head in the order of its forward pass; some heads lack the first or the last.
+"""
 
 
 def released_pixels(bundle: Bundle, preset: PixelPreset) -> AnyPixelNetwork:
@@ -80,7 +84,7 @@ def read_state(model: onnx.ModelProto, network: nn.Module) -> dict[str, Tensor]:
     constants = Constants(model)
     state: dict[str, Tensor] = {}
     for name, wanted in network.state_dict().items():
-        value = number_of(model, constants, name, tuple(wanted.shape))
+        value = number_of(model, constants, name, network)
         layer = network.get_submodule(name.rpartition(".")[0])
         if name.endswith("bias") and isinstance(layer, ExactLayer):
             # As it is used: a whole number and half a step.
@@ -91,21 +95,64 @@ def read_state(model: onnx.ModelProto, network: nn.Module) -> dict[str, Tensor]:
     return state
 
 
-def number_of(
-    model: onnx.ModelProto, constants: Constants, name: str, shape: tuple[int, ...]
-) -> Array:
-    """One parameter as the graph has it, of any shape, float32; `shape` is the network's."""
+def number_of(model: onnx.ModelProto, constants: Constants, name: str, network: nn.Module) -> Array:
+    """One parameter of a network as the graph has it, of any shape, float32.
+
+    Raises:
+        KeyError: it is not there.
+    """
     for read in (
-        lambda: constants.value(name),
-        # Its rows are widened after they were looked up.
-        lambda: constants.value(f"{name}_i8") * constants.value(f"{name}_scale"),
+        lambda: stored_table(constants, name),
         lambda: matrix_before(model, constants, name.removesuffix("weight") + "bias"),
+        lambda: constants.bias_beside(name.removesuffix("bias") + "weight"),
+        lambda: in_order(model, constants, name, network),
     ):
         try:
             return np.asarray(read(), np.float32)
         except KeyError:
             continue
-    return all_rows(constants, model, name, shape)
+    return all_rows(constants, model, name, tuple(network.state_dict()[name].shape))
+
+
+def stored_table(constants: Constants, name: str) -> Array:
+    """A parameter under its own name; rows that are widened after they were looked up have two.
+
+    Raises:
+        KeyError: there is none.
+    """
+    try:
+        return constants.value(name)
+    except KeyError:
+        # The scale of every row may itself be stored in eight bits.
+        return constants.value(f"{name}_i8") * stored_table(constants, f"{name}_scale")
+
+
+def in_order(model: onnx.ModelProto, constants: Constants, name: str, network: nn.Module) -> Array:
+    """A head's matrix `[out, in]` or bias `[out]` by the place of its layer.
+
+    Of two layers with equal biases the exporter keeps one bias, under one of their names.
+
+    Raises:
+        KeyError: these are not the layers of a head, or others than the graph's.
+    """
+    layers = [layer for layer in HEADS_IN_ORDER if hasattr(network, layer)]
+    layers = [layer for layer in layers if getattr(network, layer) is not None]
+    layer, _, kind = name.rpartition(".")
+    products = list(biased_products(model, constants))
+    if layer not in layers or len(products) != len(layers):
+        raise KeyError(name)
+    matrix, bias = products[layers.index(layer)]
+    return matrix.T if kind == "weight" else bias
+
+
+def biased_products(model: onnx.ModelProto, constants: Constants) -> Iterator[tuple[Array, Array]]:
+    """Constant matrices `[in, out]` with the biases `[out]` added to their products, in order."""
+    stored = set(constants.names)
+    for node in model.graph.node:
+        added = [name for name in node.input if name in stored] if node.op_type == "Add" else []
+        for product in model.graph.node if added else ():
+            if product.op_type == "MatMul" and product.output[0] in node.input:
+                yield constants.value(product.input[1]), constants.value(added[0])
 
 
 def matrix_before(model: onnx.ModelProto, constants: Constants, bias: str) -> Array:
@@ -131,6 +178,8 @@ def all_rows(
     Raises:
         KeyError: there is none.
     """
+    if len(shape) != TABLE_AXES:
+        raise KeyError(name)
     rows, width = shape
     for node in model.graph.node:
         for given in node.input:

@@ -8,6 +8,7 @@ into one line and an exit code. The commands of files and tables are imported wh
 
 import argparse
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -31,6 +32,9 @@ from runtime_client.config import DEFAULT_LINGER_S, FALLBACKS, PICTURE_FORMATS, 
 
 PREVIEWS = 8
 OUTPUT_HELP = "the picture: .png, .webp, .jpg, .avif, or - for a PNG on standard output"
+
+LABEL_NUMBER = re.compile(r"[0-9]{1,10}", re.ASCII)
+"""A class by its number; what is none is a name."""
 
 
 def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -60,7 +64,7 @@ def register_generate(subparsers: "argparse._SubParsersAction[argparse.ArgumentP
     add("--guidance", type=option(float), metavar="STAGE=W", help="guidance weight, 0 to 100; 1 is none (default: the bundle's)", **per_stage)
     add("--augmentation", type=option(float), metavar="STAGE=L", help="noise on the input of a super-resolution stage (default: the bundle's)", **per_stage)
     add("--set", dest="choices", metavar="STAGE.OPTION=VALUE", help="any option of any stage, such as base.steps=4; a wrong name lists what there is (default: none)", **per_stage)
-    add("--label", type=int, metavar="N", help="begin with this class, a number from 0, in a cascade that begins with one (default: none)")
+    add("--label", metavar="CLASS", help="begin with this class, a number from 0 or its name, in a cascade that begins with one (default: none)")
     add("--picture", type=Path, metavar="FILE", help="begin with this picture, where a stage starts from one alone (default: none)")
     add("--first-stage", metavar="NAME", help="begin with this stage (default: the bundle's first)")
     add("--last-stage", metavar="NAME", help="stop after this stage (default: the bundle's last)")
@@ -128,6 +132,7 @@ def run_generate(args: argparse.Namespace) -> int:
         as_json=args.json,
         quiet=args.quiet,
         choices=tuple(parse_choice(text) for text in args.choices),
+        class_name=None if number_of(args.label) is not None else args.label,
     )
     refuse_contradictions(args)
     if args.count is not None or args.prompts is not None:
@@ -219,7 +224,7 @@ def request_of(args: argparse.Namespace) -> GenerateRequest:
     return GenerateRequest(
         prompt=args.prompt,
         negative=args.negative,
-        label=args.label,
+        label=number_of(args.label),
         picture=None if args.picture is None else picture_of(args.picture),
         first_stage=args.first_stage,
         seed=args.seed or 0,
@@ -230,6 +235,11 @@ def request_of(args: argparse.Namespace) -> GenerateRequest:
         edit=edit_of(args),
         size=args.size,
     )
+
+
+def number_of(label: str | None) -> int | None:
+    """The number of a class that was given as one; None of a name, which a bundle has to tell."""
+    return int(label) if label is not None and LABEL_NUMBER.fullmatch(label) else None
 
 
 def picture_of(path: Path) -> ImageU8:

@@ -20,6 +20,7 @@ from cascade.bundle.manifest import Manifest
 from cascade.errors import InvalidRequest
 from cascade.events import Event
 from cascade.families import family_of
+from cascade.labels.family import label_named
 from cascade.request import GenerateRequest
 from cascade.system.nvidia import card_names
 from cascade.system.standard_streams import OutputLost
@@ -77,6 +78,19 @@ class GenerateArgs:
     """`[height, width]` of the picture to be written, where it is to be transparent."""
     choices: tuple[Choice, ...] = ()
     """Options beside those of `request`, as `--set` gives them."""
+    class_name: str | None = None
+    """Of the class to begin with, where it was not given by its number."""
+
+    def asked(self, manifest: Manifest) -> GenerateRequest:
+        """The request with what a bundle must be known for: its options, and the class's number.
+
+        Raises:
+            InvalidRequest: no such option, or no such class.
+        """
+        request = with_choices(manifest, self.request, self.choices)
+        if self.class_name is None:
+            return request
+        return replace(request, label=label_named(manifest.components, self.class_name))
 
 
 def run_foreground(args: GenerateArgs) -> None:
@@ -128,7 +142,7 @@ def submit_detached(args: GenerateArgs) -> None:
     bars = progress_of(args)
     try:
         with Client(args.bundle, args.config) as client:
-            request = with_choices(client.bundle.manifest, args.request, args.choices)
+            request = args.asked(client.bundle.manifest)
             warn(client, request)
             hint(args, client)
             bars.begin()
@@ -180,7 +194,7 @@ def prepared(args: GenerateArgs) -> tuple[Client, GenerateRequest, Remake | None
     if args.source is None:
         # One picture, and the end: nothing is made ready for a next one.
         client = Client(args.bundle, replace(args.config, works_ahead=False))
-        return client, with_choices(client.bundle.manifest, args.request, args.choices), None
+        return client, args.asked(client.bundle.manifest), None
     bundle = open_bundle(args.bundle, args.config.require_signature, runs=())
     remake = remake_of(args.source, read_metadata(args.source), bundle.manifest)
     given = args.config

@@ -22,7 +22,6 @@ from runtime_client.cli.generate_command import GenerateArgs, hint, target_of, w
 from runtime_client.cli.picture_file import check_target, write_picture
 from runtime_client.cli.picture_format import STANDARD_OUTPUT, encode_picture, format_of
 from runtime_client.cli.picture_metadata import as_text, metadata_of
-from runtime_client.cli.set_options import with_choices
 from runtime_client.client import Client
 from runtime_client.many_requests import in_parallel
 from runtime_client.placement import HERE
@@ -106,7 +105,7 @@ def run_many(args: GenerateArgs, wanted: Sequence[Wanted]) -> int:
     codes: dict[int, int] = {}
     with Client(args.bundle, args.config) as client:
         refuse_idle_server(client.placement, client.config)
-        asked = with_choices(client.bundle.manifest, args.request, args.choices)
+        asked = args.asked(client.bundle.manifest)
         # Of the options alone, which all have in common: a wrong prompt is its own picture's.
         warn(client, replace(asked, prompt=None if wanted[0].prompt is None else "a picture"))
         hint(args, client)

@@ -148,11 +148,25 @@ def test_flags_become_axes() -> None:
     assert (axes.requests, axes.loaded_requests, axes.seconds) == (5, 6, 9)
 
 
+def test_every_link_is_measured_in_every_weather() -> None:
+    """First without loss, then with; a stall goes with both."""
+    words = ["bench", "grid", "-o", "x.json", "--rtts", "0", "5ms", "--rates", "1Mbit/s"]
+    words += ["--losses", "0", "0.01", "--stalls", "0", "500ms/10s"]
+    links = axes_of_flags(build_parser(["bench"]).parse_args(words), 4).links
+    assert [(x.rtt_s, x.loss, x.stall_s, x.stall_every_s) for x in links] == [
+        (0.0, 0.0, 0.0, 0.0), (0.005, 0.0, 0.0, 0.0), (0.0, 0.01, 0.0, 0.0),
+        (0.005, 0.01, 0.0, 0.0),
+        (0.0, 0.0, 0.5, 10.0), (0.005, 0.0, 0.5, 10.0), (0.0, 0.01, 0.5, 10.0),
+        (0.005, 0.01, 0.5, 10.0),
+    ]  # fmt: skip
+    assert len({link.name for link in links}) == 8
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
         ("--cuts", "9"), ("--placements", "base"), ("--loads", "0"), ("--rtts", "5"),
-        ("--requests", "0"),
+        ("--requests", "0"), ("--losses", "0.6"), ("--stalls", "1s"),
     ],
 )  # fmt: skip
 def test_wrong_axes_are_refused(wrong: tuple[str, str]) -> None:

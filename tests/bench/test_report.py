@@ -1,10 +1,11 @@
 """What the report tells beside its charts: the cut that chooses itself, and the machine."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bench.report.page import auto_row, by_link, section_auto, span_of, warning
+from bench.report.page import auto_row, by_link, by_weather, section_auto, span_of, warning
 
 
 def cell(cut: int | str, seconds: float | None, link: str = "near") -> dict[str, Any]:
@@ -30,6 +31,16 @@ def test_a_grid_without_auto_has_no_such_section() -> None:
     assert list(by_link([cell(0, None), cell(1, 1.0, "far")])) == ["far"]
 
 
+def test_maps_are_drawn_by_weather() -> None:
+    """Links that lose or stall are others, and have maps of their own."""
+    links = [
+        {"loss": 0.0, "stall_s": 0.0, "stall_every_s": 0.0},
+        {"loss": 0.01, "stall_s": 0.5, "stall_every_s": 10.0},
+    ]
+    found = by_weather([{"link": link} for link in links])
+    assert list(found) == ["", ", loss 0.01, stalls of 0.5 s every 10 s"]
+
+
 def test_a_busy_machine_is_named_before_any_figure() -> None:
     """From 1.5 waiting per core on."""
     assert warning([0.5, 3.0], 2) == ""
@@ -41,3 +52,11 @@ def test_a_busy_machine_is_named_before_any_figure() -> None:
 def test_counts_are_a_span(counts: list[int], text: str) -> None:
     """One number where all are equal."""
     assert span_of(counts) == text
+
+
+def test_what_is_committed_is_less_than_a_megabyte() -> None:
+    """Reports and data of all subjects together, and each report of the data beside it."""
+    files = list((Path(__file__).parents[2] / "docs/bench").iterdir())
+    assert sum(file.stat().st_size for file in files) < 1_000_000
+    names = {suffix: {f.stem for f in files if f.suffix == suffix} for suffix in (".html", ".json")}
+    assert names[".html"] == names[".json"]

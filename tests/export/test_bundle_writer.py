@@ -22,10 +22,11 @@ from cascade.stage_factory import open_stages
 from cascade.tuning.plan import EnginePlan
 from export.adapters.reference_cascade import CONTEXT_WIDTH
 from export.adapters.reference_cases import stage_cases
-from export.bundle_folder import write_bundle
+from export.bundle_folder import file_entries, write_bundle
 from export.bundle_writer import ExportedCascade, prove_end_to_end
 from export.components import int8
 from export.components.component import ExportedComponent
+from export.forms.added import add_web_forms
 from export.parity import compare_engines
 from export.passes.gate import synthetic_inputs
 from export.quantize import sensitivity
@@ -122,6 +123,34 @@ def test_a_stage_has_a_small_form_for_browsers(one_stage: OneStage) -> None:
     case = synthetic_inputs(onnx.load_from_string(graph), {"batch": 2, "tokens": 3})
     wanted, found = own.run(case)["prediction"], web.run(case)["prediction"]
     np.testing.assert_allclose(found, wanted, atol=1e-5)
+
+
+def test_a_bundle_gets_its_forms_for_browsers_later(
+    one_stage: OneStage, material: Material, tmp_path: Path
+) -> None:
+    """Added to a bundle without them: the very file that an export writes, and a bound of error."""
+    stage = one_stage[0]
+    exported = stage.spec.graph.web_form
+    assert exported is not None
+    kept = {n: data for n, data in stage.files.items() if n != exported.file}
+    files = {**{n: material.files[n] for n in ("tokenizer.json", "text_encoder.onnx")}, **kept}
+    graph = replace(stage.spec.graph, web_form=None)
+    spec = replace(stage.spec, graphs={NET: graph})
+    encoder = replace(encoder_of(material.manifest), makes=spec.starts_from[0])
+    entries = file_entries(files)
+    write_bundle(
+        tmp_path / "old",
+        replace(material.manifest, components=(encoder, spec), files=entries),
+        files,
+    )
+    manifest = add_web_forms(tmp_path / "old")
+    assert open_bundle(tmp_path / "old").manifest == manifest
+    assert manifest.components[0].graphs[NET].web_form is None
+    added = manifest.components[1].graphs[NET].web_form
+    assert added is not None
+    assert added.file == exported.file
+    assert added.parity.max_abs_error >= graph.parity.max_abs_error
+    assert (tmp_path / "old" / added.file).read_bytes() == stage.files[exported.file]
 
 
 def test_a_stage_that_does_not_survive_eight_bits_goes_without(

@@ -11,6 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from benchmarks.stage_engines import stage_inputs
 from cascade.bundle.bundle import Bundle, open_bundle
+from cascade.bundle.default_bundle import REFERENCE
 from cascade.commands.cli import main as cascade
 from cascade.diffusion.spec import DiffusionSpec
 from cascade.engines.ort import OrtEngine
@@ -20,6 +21,7 @@ from cascade.precision import Precision
 from export.bundle_folder import write_bundle
 from export.components.component import ExportedComponent, ExportOptions
 from export.weights.graph_constants import Constants
+from export.weights.released_pixels import released_pixels
 from export.weights.released_weights import (
     check_grid,
     prove,
@@ -31,6 +33,7 @@ from export.weights.rounding import Storage, release
 from export.weights.training_metadata import training_metadata
 from stages.evaluation.torch_engine import TorchEngine
 from stages.networks.efficient_unet import BlockConfig
+from stages.pixel_presets import PIXEL_PRESETS
 from stages.reference import PRESETS, SAMPLING
 from stages.training.checkpoint import load_metadata, load_part, save_checkpoint
 from stages.training.trained_network import load_network
@@ -223,3 +226,10 @@ def test_the_command_names_what_there_is(
     arguments = ["weights", str(bundle.folder), "--checkpoints", str(tmp_path), "--stages", "sr8"]
     assert cascade(arguments) != 0
     assert "expected base, sr256, sr1024, got sr8" in capsys.readouterr().err
+
+
+def test_a_shipped_stage_of_pixels_is_read_back() -> None:
+    """Bit for bit, where two layers share a bias and rows have scales of eight bits."""
+    shipped = open_bundle(REFERENCE.parent / "emoji-pixels-1")
+    network = released_pixels(shipped, PIXEL_PRESETS["px16"])
+    assert torch.equal(network.heads.hidden.bias, network.heads.match.bias)

@@ -39,6 +39,7 @@ SWEPT = (
     "cuts", "placements", "rtts", "rates", "loads", "loaded-links", "loaded-cuts", "requests",
     "loaded-requests", "seconds",
 )  # fmt: skip
+WEATHER = "tests/bench/test_grid.py::test_every_link_is_measured_in_every_weather"
 BUDGET = "tests/bench/test_grid_budget.py::test_what_there_is_no_time_for_is_told"
 COMPARED = "tests/bench/test_compare.py::test_the_command_pairs_what_both_have_finished"
 REPORTED = "tests/bench/test_grid.py::test_the_report_is_one_file"
@@ -50,6 +51,7 @@ EFFECTS: Mapping[str, str] = {
     **{f"bench grid --{flag}": test for test in SHARED for flag in RUN[test]},
     **{f"bench grid --{flag}": AXES for flag in SWEPT},
     "bench grid --minutes": BUDGET,
+    **{f"bench grid --{flag}": WEATHER for flag in ("losses", "stalls")},
     **{f"bench compare {name}": COMPARED for name in ("first", "second")},
     **{f"bench report {name}": REPORTED for name in ("grid", "--output")},
 }

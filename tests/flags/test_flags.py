@@ -18,7 +18,7 @@ from tests.flags.walk import all_flags
 
 ROOT = Path(__file__).parents[2]
 HAS_TORCH = find_spec("torch") is not None
-TRAINING = ("train", "distill", "evaluate", "probe", "export", "weights", "data")
+TRAINING = ("train", "distill", "evaluate", "probe", "export", "export-phone", "weights", "data")
 """Subcommands whose effects need torch."""
 
 
@@ -170,6 +170,10 @@ ELSEWHERE: Mapping[str, str] = {
     "build-engines --size": "tests/cascade/commands/test_build_engines.py::test_every_option_is_another_engine",
     "build-engines --workspace-mib": "tests/cascade/commands/test_build_engines.py::test_every_option_is_another_engine",
     "build-engines --json": "tests/cascade/commands/test_build_engines.py::test_the_table_says_the_same",
+    **{
+        f"export-phone {flag}": "tests/export/test_phone_files.py::test_ort_files_of_a_bundle_answer_as_its_graphs"
+        for flag in ("bundle", "--target", "--out", "--components", "--tokens")
+    },
     "weights bundle": "tests/documents/test_examples.py::test_a_command_does_what_its_document_says",
     "weights --stages": "tests/documents/test_examples.py::test_a_command_does_what_its_document_says",
     "weights --checkpoints": "tests/documents/test_examples.py::test_a_command_does_what_its_document_says",

@@ -16,7 +16,7 @@ import pytest
 from cascade.boundary import Image, value_of
 from cascade.bundle.bundle import Bundle
 from cascade.bundle.manifest import canonical, read_manifest
-from cascade.bundle.starting_points import first_position
+from cascade.bundle.starting_points import StartKind, first_position
 from cascade.bundle.wire_limits import check_wire_limits
 from cascade.commands.inspect_verify import describe
 from cascade.edit import StageEdit
@@ -37,14 +37,16 @@ from runtime_server.batching.graph_axes import axes_of
 from runtime_server.lifecycle.reload import begins_from
 from runtime_server.runtime.core import start_checks
 from runtime_server.runtime.warm_up import probe_of, warm_up
+from tests.support.label_bundle import write_label_bundle
 from tests.support.pixel_bundle import write_pixel_bundle
 from tests.support.tiny_bundle import write_tiny_bundle
 from wire.family_options import options_message, read_options
 
 Place = Callable[[Bundle, int], object]
-EXAMPLES = {"text_encoder": 0, "diffusion": 2, "pixels": 2}
+GIVEN: tuple[StartKind, ...] = ("image", "label", "prompt")
+EXAMPLES = {"text_encoder": 0, "diffusion": 2, "pixels": 2, "label": 0}
 """A position in the family's bundle."""
-BUNDLES = {"pixels": write_pixel_bundle}
+BUNDLES = {"pixels": write_pixel_bundle, "label": write_label_bundle}
 """Who writes it; the tiny bundle where nobody is named."""
 
 
@@ -82,9 +84,8 @@ def admission(bundle: Bundle, position: int) -> object:
     assert set(cost.runs) == set(spec.graphs)
     assert min(cost.units, cost.result_bytes, *cost.runs.values()) > 0
     assert megapixels_of([cost]) >= 0
-    kind = (
-        "image" if handoff.image is not None else "context" if handoff.prompt is None else "prompt"
-    )
+    given = {"image": handoff.image, "label": handoff.label, "prompt": handoff.prompt}
+    kind: StartKind = next((name for name in GIVEN if given[name] is not None), "context")
     return first_position(bundle.manifest, kind, first_stage=spec.name)
 
 
@@ -225,7 +226,7 @@ def test_no_code_outside_the_families_tells_them_apart() -> None:
     """By the type of a record, or by its word."""
     root = Path(__file__).parents[2]
     packages = ("bench", "cascade", "runtime_client", "runtime_server", "wire", "export", "stages")
-    inside = {root / "cascade" / name for name in ("diffusion", "pixels", "text")}
+    inside = {root / "cascade" / name for name in ("diffusion", "labels", "pixels", "text")}
     found = []
     for package in packages:
         for path in (root / package).rglob("*.py"):

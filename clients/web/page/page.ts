@@ -81,7 +81,7 @@ function addRow(row: StageRow): void {
   line.dataset.stage = row.stage;
   line.dataset.sha256 = row.sha256;
   line.append(cell(row.stage), cell(row.where === "here" ? `here, ${row.engine}` : `server, ${row.engine}`));
-  line.append(cell(row.loadMs.toFixed(0)), cell(row.ms.toFixed(1)), cell(`${(row.atMs / 1000).toFixed(2)} s`), cell(row.sha256.slice(0, 12)));
+  line.append(cell(row.loadMs.toFixed(0)), cell(row.ms.toFixed(1)), cell(`${(row.atMs / 1000).toFixed(2)} s`), cell(row.sha256.slice(0, 8)));
   element("rows").append(line);
   const made = bar(row.stage);
   made.max = 1;

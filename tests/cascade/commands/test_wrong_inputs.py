@@ -65,8 +65,8 @@ LINES = (
     f"upscale --kept x -o x.png {DEAD}", "upscale --kept x -o x.png --bundle tiny",
     f"upscale file --kept x -o x.png {DEAD}", "upscale --kept-stage base -o x.png --bundle tiny",
     "upscale", *(f"upscale {name} -o x.png --bundle tiny" for name in KINDS),
-    "web --page nowhere", "weights tiny", "weights", "export --from", "export --precisions nope",
-    "export --gpu-forms nope",
+    "web --page nowhere", "weights tiny", "weights", "export-phone tiny", "export --from",
+    "export --precisions nope", "export --gpu-forms nope",
     "export --upscaler empty",
 )  # fmt: skip
 """Each of them is refused before any work."""

@@ -1,0 +1,1 @@
+"""Components of a bundle as files of phone runtimes: ExecuTorch, LiteRT, Core ML, ONNX Runtime."""

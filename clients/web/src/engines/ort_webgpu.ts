@@ -21,7 +21,7 @@ export class OrtWebGpu implements Engines {
 
   async open({ graph, weights, webForm }: GraphFiles): Promise<Engine> {
     // Without an adapter the build would fall back by itself, and call that WebGPU.
-    const adapter = await (navigator as { gpu?: { requestAdapter(): Promise<unknown> } }).gpu?.requestAdapter();
+    const adapter = await (globalThis.navigator as { gpu?: { requestAdapter(): Promise<unknown> } } | undefined)?.gpu?.requestAdapter();
     if (!adapter) throw new EngineError("this browser offers no WebGPU adapter");
     return openSession("ort webgpu", ort, "webgpu", webForm ? await webForm() : graph, weights);
   }

@@ -1,5 +1,6 @@
 """What the report tells beside its charts: the cut that chooses itself, and the machine."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -51,3 +52,11 @@ def test_a_busy_machine_is_named_before_any_figure() -> None:
 def test_counts_are_a_span(counts: list[int], text: str) -> None:
     """One number where all are equal."""
     assert span_of(counts) == text
+
+
+def test_what_is_committed_is_less_than_a_megabyte() -> None:
+    """Reports and data of all subjects together, and each report of the data beside it."""
+    files = list((Path(__file__).parents[2] / "docs/bench").iterdir())
+    assert sum(file.stat().st_size for file in files) < 1_000_000
+    names = {suffix: {f.stem for f in files if f.suffix == suffix} for suffix in (".html", ".json")}
+    assert names[".html"] == names[".json"]

@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+from importlib.util import find_spec
 
 import pytest
 
@@ -23,6 +24,11 @@ def test_it_is_short() -> None:
     assert len(README.splitlines()) <= 150
 
 
+@pytest.mark.torch
+@pytest.mark.skipif(
+    find_spec("torch") is None,
+    reason="looks at the environment with torch, which may still be being installed: run there",
+)
 def test_the_command_is_on_the_path() -> None:
     """`make demo` makes the environment that the first line activates, with the command in it."""
     assert use_block().text.splitlines()[0] == ACTIVATE

@@ -14,7 +14,7 @@ from cascade.engines.kinds import EngineKind
 from cascade.precision import Precision
 from runtime_client.cli.connection_flags import add_connection_flags
 from runtime_client.cli.edit_flags import size
-from runtime_client.config import DEFAULT_CUT
+from runtime_client.config import DEFAULT_CUT, PICTURE_FORMATS
 
 OUTPUT_HELP = "the picture: .png, .webp, .jpg, .avif, or - for a PNG on standard output"
 
@@ -39,6 +39,7 @@ def register_upscale(subparsers: "argparse._SubParsersAction[argparse.ArgumentPa
     add("--threads", type=int, default=0, metavar="N", help="threads of the engines here; 0 is one per core allowed (default: 0)")
     add("--engine", default=AUTO, metavar="E", help=f"what runs the stages: auto, {', '.join(EngineKind)}, or STAGE=E,... (default: auto)")
     add("--precision", default=AUTO, metavar="P", help=f"what they compute in: auto, {', '.join(Precision)}, or STAGE=P,...; a server that differs is refused (default: auto)")
+    add("--format", choices=PICTURE_FORMATS, default="auto", help="how servers send pictures: auto is without loss, as are raw, webp and png; webp90, jpeg and avif take fewer bytes and lose pixels (default: auto)")
     add("--json", action="store_true", help="print one JSON object instead of the table, of an error too (default: off)")
     add("-q", "--quiet", action="store_true", help="no progress and no table (default: off)")
     # fmt: on

@@ -52,6 +52,7 @@ def upscale(args: argparse.Namespace) -> None:
         threads=args.threads,
         engine=args.engine,
         precision=args.precision,
+        picture_format=args.format,
     )
     wanted = GenerateArgs(
         bundle=bundle.folder,

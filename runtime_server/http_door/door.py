@@ -357,7 +357,10 @@ def check_model(model: str, core: Core) -> None:
 
 async def not_found(exchange: HttpExchange) -> None:
     """A path that there is none of."""
-    text = f"no such path: {exchange.path[:64]!r}; there is /v1/images/generations"
+    text = (
+        f"no such path: {exchange.path[:64]!r}; there are /v1/images/generations, "
+        "/v1/images/edits and /v1/models"
+    )
     raise HttpRefusal(HttpError(status=HTTPStatus.NOT_FOUND, message=text, code="unknown_path"))
 
 

@@ -148,6 +148,7 @@ def test_the_command_line_asks_as_python_does(
     np.testing.assert_array_equal(upscaled(bundle, source, *flags), expected.image)
     there = ["--server", unix_server, "--cut", "0"]
     np.testing.assert_array_equal(upscaled(bundle, source, *flags, *there), expected.image)
+    assert (upscaled(bundle, source, *flags, *there, "--format", "jpeg") != expected.image).any()
     part = upscaled(bundle, source, *flags, "--last-stage", "sr16")
     np.testing.assert_array_equal(part, expected.images["sr16"])
     fewer = upscaled(bundle, source, *flags, "--set", "sr16.steps=1")

@@ -158,6 +158,7 @@ ELSEWHERE: Mapping[str, str] = {
     "upscale --last-stage": OWN + "test_the_command_line_asks_as_python_does",
     "upscale --seed": OWN + "test_the_command_line_asks_as_python_does",
     "upscale --image-index": OWN + "test_the_command_line_asks_as_python_does",
+    "upscale --format": OWN + "test_the_command_line_asks_as_python_does",
     "upscale --set": OWN + "test_the_command_line_asks_as_python_does",
     "doctor --json": DOCTOR + "test_the_report_for_people",
     "build-engines bundle": "tests/cascade/commands/test_build_engines.py::test_every_component_becomes_an_engine_once",

@@ -251,7 +251,9 @@ def test_the_models_are_the_bundle(client: openai.OpenAI, bundle: Bundle) -> Non
 
 def test_a_path_and_a_method_that_are_none(server: RunningServer) -> None:
     """Typed errors, and what would be right."""
-    assert ask(server.http, path="/v1/../etc/passwd").error["code"] == "unknown_path"
+    unknown = ask(server.http, path="/v1/../etc/passwd").error
+    assert unknown["code"] == "unknown_path"
+    assert "/v1/images/generations, /v1/images/edits and /v1/models" in unknown["message"]
     wrong = ask(server.http, method="DELETE")
     assert (wrong.status, wrong.headers["allow"]) == (405, "POST")
 

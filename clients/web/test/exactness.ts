@@ -9,7 +9,7 @@ const FILE = "build/exactness.txt";
 /** Note what was found of a part that a test has just judged. */
 export function note(part: string, found: string): void {
   mkdirSync("build", { recursive: true });
-  appendFileSync(FILE, `${part.padEnd(54)}${found}\n`);
+  appendFileSync(FILE, `${part.padEnd(60)}${found}\n`);
 }
 
 /** How two pictures differ, in words. */

@@ -44,14 +44,18 @@ after(async () => {
   rmSync(folder, { recursive: true });
 });
 
-test("every graph in the form for browsers is right on WebGPU; with attention of ONNX Runtime's own the base stage is not", { skip }, async () => {
+test("every graph in the form for browsers is right on WebGPU; files for processors are refused", { skip }, async () => {
   await page.goto(`${served.url}/gpu.html`);
   await page.waitForFunction(() => "parity" in window);
   const parity = (name: string, isWebForm: boolean): Promise<string> =>
     page.evaluate(([asked, form]) => (window as unknown as { parity(n: string, f: boolean): Promise<string> }).parity(asked as string, form as boolean), [name, isWebForm] as const);
   const base = await parity("base", false);
   note("base on WebGPU, file for processors, refused", base.slice(0, 100).replaceAll("\n", " "));
-  assert.match(base, /% off|Too many|storage buffers|Error/);
+  assert.match(base, /% off|Too many storage buffers/);
+  // Its splits are narrow enough: only numbers tell that attention is wrong.
+  const large = await parity("sr256", false);
+  note("sr256 on WebGPU, file for processors, refused", large);
+  assert.match(large, /^prediction is .* % off/);
   for (const name of COMPONENTS) {
     const found = await parity(name, true);
     assert.equal(found, "", name);

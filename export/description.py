@@ -16,13 +16,13 @@ from typing import Any, Literal
 
 from torch import nn
 
-from cascade.diffusion.enlarging import EnlargeKind
 from cascade.diffusion.parametrization import Prediction
 from cascade.diffusion.schedule import ScheduleSpec, make_schedule
 from cascade.diffusion.schedule_checks import check_schedule, ends_without_signal
 from cascade.diffusion.spec import (
     PLAIN,
     AugmentationSpec,
+    EnlargeKind,
     GuidanceSpec,
     SamplerKind,
     ThresholdSpec,

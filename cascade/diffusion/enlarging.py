@@ -10,18 +10,13 @@ References:
 
 import math
 from functools import lru_cache
-from typing import Literal
 
 import numpy as np
 
 from cascade.codecs.image import to_network
 from cascade.diffusion.conditioning import cubic_kernel, upsample, upsample_height_between
+from cascade.diffusion.spec import EnlargeKind
 from cascade.types import Array, Batch, ImageU8
-
-EnlargeKind = Literal["nearest", "bilinear", "cubic", "bicubic_pil", "bilinear_corners", "none"]
-"""How the smaller picture is shown: each pixel repeated; linearly between pixel centres; by cubic
-convolution in float32; by Pillow's bicubic in 8 bits; linearly between corner pixels; as it is, at
-its own size."""
 
 Size = tuple[int, int]
 """Width and height, in pixels."""

@@ -6,7 +6,6 @@ from itertools import pairwise
 from typing import Any, Literal
 
 from cascade.boundary import BoundaryValue, Context, Image, in_words, value_of
-from cascade.diffusion.enlarging import EnlargeKind
 from cascade.diffusion.parametrization import Prediction
 from cascade.diffusion.request_options import MAX_STEPS
 from cascade.diffusion.schedule import ScheduleSpec, training_steps
@@ -18,6 +17,11 @@ TEXT_PADDING = {"tokens": "context_mask"}
 """`GraphSpec.padded_by` of a network with a mask, whose texts may be of any length."""
 LEVELS = 256
 """Values of a channel: pictures are 8-bit."""
+
+EnlargeKind = Literal["nearest", "bilinear", "cubic", "bicubic_pil", "bilinear_corners", "none"]
+"""How the smaller picture is shown: each pixel repeated; linearly between pixel centres; by cubic
+convolution in float32; by Pillow's bicubic in 8 bits; linearly between corner pixels; as it is, at
+its own size."""
 
 SamplerKind = Literal["ddim", "ddpm", "ddpm_final_noise", "stochastic", "euler", "heun", "dpmpp_2m"]
 """`ddpm_final_noise` is `ddpm` with noise at the last step too, unless that is training step 0; a

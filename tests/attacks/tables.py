@@ -123,6 +123,10 @@ SHOWN_ELSEWHERE = {
         "tests/congruence/test_large_pictures.py",
         "test_fragments_of_no_request_are_refused",
     ),
+    "cascade/diffusion/betas.py:MAX_TRAIN_STEPS": (
+        "tests/cascade/diffusion/test_schedule_formulas.py",
+        "test_numbers_that_make_no_schedule_are_refused",
+    ),
     "cascade/bundle/wire_limits.py:MAX_RESOLUTION": (
         "tests/cascade/bundle/test_wire_limits.py",
         "test_within_the_limits_nothing_is_refused",

@@ -16,7 +16,7 @@ from cascade.diffusion.betas import BetaSpec
 from cascade.diffusion.conditioning import augment, upsample
 from cascade.diffusion.continuous import FlowSpec, SigmaSpec
 from cascade.diffusion.denoiser import Denoiser, Estimate, x0_of
-from cascade.diffusion.enlarging import EnlargeKind, enlarge
+from cascade.diffusion.enlarging import enlarge
 from cascade.diffusion.guidance import GuidedDenoiser, Projected
 from cascade.diffusion.parametrization import Prediction
 from cascade.diffusion.samplers.choice import SAMPLERS, SamplerInputs, sample
@@ -28,7 +28,7 @@ from cascade.diffusion.schedule import (
     TableSpec,
     make_schedule,
 )
-from cascade.diffusion.spec import SamplerKind
+from cascade.diffusion.spec import EnlargeKind, SamplerKind
 from cascade.diffusion.thresholding import DynamicThreshold, StaticThreshold
 from cascade.diffusion.unconditional import with_null_half
 from cascade.numerics.noise import AUGMENTATION, START, normal_table, normals

@@ -6,7 +6,8 @@ import torch
 from torch.nn.functional import interpolate
 
 from cascade.codecs.image import to_network
-from cascade.diffusion.enlarging import EnlargeKind, enlarge
+from cascade.diffusion.enlarging import enlarge
+from cascade.diffusion.spec import EnlargeKind
 from cascade.types import Array, ImageU8
 
 

@@ -11,10 +11,10 @@ from PIL import Image
 from cascade.bundle.manifest import Manifest
 from cascade.codecs.image import from_network, to_network
 from cascade.diffusion.conditioning import augment, cubic_kernel
-from cascade.diffusion.enlarging import EnlargeKind, enlarge
+from cascade.diffusion.enlarging import enlarge
 from cascade.diffusion.options import resolve_options, with_own_picture
 from cascade.diffusion.request_options import DiffusionOptions
-from cascade.diffusion.spec import DiffusionSpec
+from cascade.diffusion.spec import DiffusionSpec, EnlargeKind
 from cascade.diffusion.stage import DiffusionStage
 from cascade.diffusion.tiles import Tiling, side, tiling_of
 from cascade.errors import ManifestError

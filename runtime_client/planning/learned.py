@@ -23,6 +23,9 @@ MOST_NAMES = 64
 RECENT = 3
 """Measurements that a number is the median of: one that is far off changes nothing, and of a change
 the second one tells."""
+STALE_S = 300.0
+"""A number that was measured so long ago is of another time: of a busy machine, or another link.
+The next measurement stands alone."""
 DOUBT = 1.5
 """Two measurements in a row that differ by so many times leave a number in doubt."""
 
@@ -67,14 +70,18 @@ class Learned:
         found = self.numbers.get(name)
         return float("inf") if found is None else max(0.0, now_s - found.at_s)
 
+    def is_stale(self, name: str, now_s: float) -> bool:
+        """Whether a number was measured long ago, or never."""
+        return self.age_s(name, now_s) > STALE_S
+
     def note(self, name: str, value: float, now_s: float) -> None:
         """Take in a measurement; one that is no positive number is left out."""
         if not 0 < value < float("inf"):
             return
         if name not in self.numbers and len(self.numbers) >= 8 * MOST_NAMES:
             return
-        before = self.numbers.get(name)
-        recent = (*(() if before is None else before.recent), value)[-RECENT:]
+        before = () if self.is_stale(name, now_s) else self.numbers[name].recent
+        recent = (*before, value)[-RECENT:]
         self.numbers[name] = Number(recent=recent, at_s=now_s)
 
     def in_doubt(self, name: str) -> bool:

@@ -320,7 +320,10 @@ class Planner:
             self._keep()
 
     def _open_ahead(self, checked: CheckedRequest) -> None:
-        """Open here what would run here if it were open, and time what was never timed here."""
+        """Open here what would run here if it were open, and time what was not timed here lately.
+
+        A number that is too high is met by no request, so nothing else would ever correct it.
+        """
         server = self._server
         if server is None:
             return
@@ -330,6 +333,9 @@ class Planner:
             spec = self._bundle.manifest.components[at]
             can = spec.name in self._device_view.precisions
             is_unknown = wanted.sources.here[spec.name] not in ("measured", "tuned")
+            is_unknown |= wanted.sources.here[spec.name] == "measured" and self._device.is_stale(
+                f"here.{spec.name}", self._clock()
+            )
             is_closed = at not in self._resources.load_s
             if self._closed or not can or not (is_unknown or (here and is_closed)):
                 continue

@@ -17,6 +17,7 @@ from cascade.errors import InvalidRequest, TransportError
 from cascade.request import GenerateRequest
 from runtime_client.cli.plan_table import render_plan
 from runtime_client.client import Client
+from runtime_client.planning.learned import STALE_S
 from runtime_client.wish import Wish
 from tests.congruence.children import LocalAnswers
 from tests.support.serving import RunningServer, running
@@ -121,6 +122,27 @@ def test_a_device_is_made_ready_while_the_server_draws(bundle: Bundle, host: Run
         after = client.plan(REQUEST)
     assert set(after.sources.here.values()) == {"measured"}
     assert [spec.load_s for spec in after.components] == [0.0] * 4
+
+
+def test_a_device_that_was_slow_long_ago_is_timed_again(
+    bundle: Bundle, host: RunningServer, cache: Path
+) -> None:
+    """Else a record of a busy hour keeps all work away, and with it whatever would correct it."""
+    options: dict[str, Any] = {"server": host.address, "threads": 1, "cut": "auto"}
+    with Client(bundle, wish=Wish(least="bytes"), **options) as client:
+        client.run(REQUEST)
+    for path in cache.iterdir():
+        record = json.loads(path.read_text())
+        for name, number in record["numbers"].items():
+            if name.startswith("here."):
+                number.update(recent=[1000.0, 1000.0, 1000.0], at_s=number["at_s"] - 2 * STALE_S)
+        path.write_text(json.dumps(record))
+    with Client(bundle, **options) as client:
+        assert chosen(client.plan(REQUEST).as_object()) == []
+        client.run(REQUEST)
+        client.wait_ahead()
+        facts = client.plan(REQUEST).components
+    assert all(spec.here_s is not None and spec.here_s < 1000 for spec in facts)
 
 
 def test_without_a_server_everything_runs_here(bundle: Bundle, answers: LocalAnswers) -> None:

@@ -8,6 +8,7 @@ import pytest
 from runtime_client.planning.learned import (
     MAX_BYTES,
     MOST_FILES,
+    STALE_S,
     Learned,
     file_name,
     read_learned,
@@ -55,6 +56,17 @@ def test_ages_are_counted_from_the_last_measurement() -> None:
     assert learned.age_s("rtt", 111.0) == 10.0
     assert learned.age_s("rtt", 50.0) == 0.0
     assert learned.age_s("up", 111.0) == float("inf")
+
+
+def test_a_measurement_after_a_long_time_stands_alone() -> None:
+    """What a busy machine took an hour ago is no reason to doubt what an idle one takes now."""
+    learned = learned_of(9.0, 9.0, 9.0)
+    assert not learned.is_stale("rtt", 102.0 + STALE_S)
+    assert learned.is_stale("rtt", 103.0 + STALE_S)
+    assert learned.is_stale("up", 0.0)
+    learned.note("rtt", 1.0, 103.0 + STALE_S)
+    assert learned.value("rtt") == 1.0
+    assert not learned.in_doubt("rtt")
 
 
 def test_names_are_bounded() -> None:

@@ -2,42 +2,29 @@
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
-import torch
 
 from cascade.bundle.bundle import Bundle, open_bundle
 from cascade.commands.cli import main
 from cascade.diffusion.request_options import DiffusionOptions
 from cascade.diffusion.schedule import TableSpec, make_schedule
 from cascade.diffusion.spec import StoredContext, ThresholdSpec
-from cascade.diffusion.stage import DiffusionStage
 from cascade.errors import InvalidRequest, UnsupportedModel
 from cascade.events import StageFinished
-from cascade.graph_spec import NET
-from cascade.numerics.noise import AUGMENTATION, START, normals
 from cascade.request import GenerateRequest, Handoff
 from cascade.stage import Stage
 from cascade.stage_factory import open_stages
 from cascade.tuning.plan import EnginePlan
-from cascade.types import ImageU8
 from export.adapters.command import ForeignSource, describe, export_foreign
-from export.components.component import ProvenGraph
-from export.components.diffusion import stage_entry
-from export.components.synthetic_cases import stage_inputs, stage_outputs
-from export.description import StageDescription, TextEncoderDescription
 from export.parity import pictures
-from export.quantize.sampled_runs import StageBlueprint
 from runtime_client.client import Client
 from stages.evaluation.metrics import psnr_db
-from stages.evaluation.torch_engine import TorchEngine
 from tests.support.manifests import encoder_of, stages_of
 
 pytest.importorskip("diffusers", reason="THE FOREIGN EXTRA IS MISSING: diffusers was not compared")
@@ -46,6 +33,7 @@ pytest.importorskip("sentencepiece", reason="THE FOREIGN EXTRA IS MISSING: no ti
 from diffusers import DPMSolverMultistepScheduler
 
 from tests.support import tiny_if
+from tests.support.foreign_pipelines import as_described, reference
 
 LOW, HIGH = 16, 64
 PROMPT = "  A red APPLE on a green chair "
@@ -93,49 +81,6 @@ def folders(saved: Pipelines, tmp_path: Path) -> tuple[Path, Path]:
     return copies
 
 
-@contextmanager
-def our_noise(patch: pytest.MonkeyPatch, seed: int, stage: int) -> Iterator[None]:
-    """Let a pipeline draw the product's noise: its start, its augmentation, one per step."""
-    drawn = iter([START, AUGMENTATION])
-    steps = iter(range(10_000))
-
-    def draw(shape: tuple[int, ...], step: int) -> torch.Tensor:
-        return torch.from_numpy(normals(shape, seed=seed, image=0, stage=stage, step=step))
-
-    folder = "diffusers.pipelines.deepfloyd_if"
-    with patch.context() as local:
-        for module in ("pipeline_if", "pipeline_if_superresolution"):
-            local.setattr(
-                f"{folder}.{module}.randn_tensor", lambda shape, **_: draw(shape, next(drawn))
-            )
-        local.setattr(
-            "diffusers.schedulers.scheduling_ddpm.randn_tensor",
-            lambda shape, **_: draw(tuple(shape), next(steps)),
-        )
-        yield
-
-
-def reference(
-    pipelines: tuple[Any, Any], request: GenerateRequest, patch: pytest.MonkeyPatch
-) -> dict[str, ImageU8]:
-    """The pictures of diffusers' own pipelines.
-
-    Contexts cross from one component to the next in half precision, as ours do; pictures are
-    handed over as 8-bit images by both.
-    """
-    base, upscaler = pipelines
-    embeds = base.encode_prompt(request.prompt, clean_caption=False)
-    text, empty = (e.half().float() for e in embeds)
-    given = {"prompt_embeds": text, "negative_prompt_embeds": empty, "output_type": "pil"}
-    steps = {name: options.steps for name, options in request.options.items()}
-    *_, name = steps
-    with our_noise(patch, request.seed, stage=1):
-        small = base(**given, num_inference_steps=steps["base"]).images[0]
-    with our_noise(patch, request.seed, stage=2):
-        large = upscaler(**given, image=small, num_inference_steps=steps[name]).images[0]
-    return {"base": np.asarray(small), name: np.asarray(large)}
-
-
 @pytest.mark.parametrize("steps", [(2, 1), (5, 3), (27, 10)])
 def test_a_bundle_paints_what_the_pipelines_paint(
     saved: Pipelines, bundle: Bundle, steps: tuple[int, int], monkeypatch: pytest.MonkeyPatch
@@ -152,36 +97,6 @@ def test_a_bundle_paints_what_the_pipelines_paint(
     for name, image in found.items():
         assert expected[name].std() > 5
         assert psnr_db(image, expected[name]) > 50
-
-
-def as_described(stage: StageDescription, position: int, bundle: Bundle) -> DiffusionStage:
-    """A described stage by its own entry over its own network, its null context the bundle's.
-
-    The networks are those of the bundle, whose graphs were compared with them when it was written.
-    """
-    encoder = encoder_of(bundle.manifest)
-    null = np.frombuffer(bundle.read(f"{stage.name}.null"), "<f2").reshape(-1, tiny_if.WIDTH)
-    described = TextEncoderDescription(
-        network=torch.nn.Identity(),
-        tokenizer=b"",
-        max_tokens=encoder.max_tokens,
-        context_width=tiny_if.WIDTH,
-        pad_token=encoder.pad_token,
-        provenance="the bundle's",
-    )
-    inputs, outputs = stage_inputs(stage, described), stage_outputs(stage)
-    graph = stages_of(bundle.manifest)[position - 1].graphs[NET]
-    engine = TorchEngine(stage.network, *(output.name for output in outputs))
-    proven = ProvenGraph(
-        spec=replace(graph, inputs=inputs, outputs=outputs),
-        files={},
-        optimized=onnx.ModelProto(),
-        provenance={},
-        original=engine,
-        exported=engine,  # type: ignore[arg-type]
-        cases=(),
-    )
-    return StageBlueprint(stage_entry(stage, proven, null), position, null).open(engine)
 
 
 def swapped(

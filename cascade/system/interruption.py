@@ -43,9 +43,13 @@ class EndingSignals:
         self._raised = False
 
     def exit_at_once(self) -> None:
-        """End without a word: there is nothing to clean up."""
+        """End without a word: there is nothing to clean up.
+
+        What a command left ignored stays so: a server that has drained exits with its own code.
+        """
         for number in self._numbers:
-            signal.signal(number, leave)
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, leave)
 
     def raise_first(self) -> None:
         """Raise `Interrupted` once; then only a second Ctrl-C ends the process, and at once."""

@@ -20,6 +20,7 @@ from runtime_server.config.config import ServerConfig
 from runtime_server.lifecycle.engine_lines import engine_words, log_hints
 from runtime_server.lifecycle.http_port import make_http_port
 from runtime_server.lifecycle.reload import Reloader, Reread
+from runtime_server.lifecycle.signals import signals_on
 from runtime_server.lifecycle.telemetry_setup import open_telemetry
 from runtime_server.runtime.core import Core, load_core
 from runtime_server.runtime.warm_up import warm_up
@@ -39,7 +40,7 @@ class ShutdownSignal:
         self.soon, self.now = asyncio.Event(), asyncio.Event()
 
     def ask(self) -> None:
-        """One more engine_options."""
+        """One more signal."""
         (self.now if self.soon.is_set() else self.soon).set()
 
 
@@ -58,14 +59,16 @@ async def serve(config: ServerConfig, reread: Reread) -> int:
     """
     stops = ShutdownSignal()
     loop = asyncio.get_running_loop()
-    # Before anything is loaded: a signal in the first seconds must end the process too.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stops.ask)
-    # Its default would end the process; before there is a bundle there is nothing to reload.
-    loop.add_signal_handler(signal.SIGHUP, lambda: None)
+    handlers: dict[int, Callable[[], object]] = {
+        signal.SIGTERM: stops.ask,
+        signal.SIGINT: stops.ask,
+        # Its default would end the process; before there is a bundle there is nothing to reload.
+        signal.SIGHUP: lambda: None,
+    }
     if config.until_stdin_closes:
         watch_for_eof(sys.stdin.fileno(), lambda: loop.call_soon_threadsafe(stops.soon.set))
-    with open_telemetry(config, loop) as telemetry:
+    # Before anything is loaded: a signal in the first seconds must end the process too.
+    with signals_on(loop, handlers), open_telemetry(config, loop) as telemetry:
         load = partial(load_warm, emit=telemetry.emit)
         core = await loaded(asyncio.to_thread(load, config), stops, config)
         server = CascadeServer(config, core, telemetry.emit, telemetry.tracer)
@@ -76,7 +79,7 @@ async def serve(config: ServerConfig, reread: Reread) -> int:
                 make_http_port(config, server, telemetry.emit, telemetry.tracer)
             ) as port:
                 await server.start()
-                loop.add_signal_handler(signal.SIGHUP, Reloads(reloader).ask)
+                handlers[signal.SIGHUP] = Reloads(reloader).ask
                 return await serve_until(stops, server, port)
         finally:
             await server.close()

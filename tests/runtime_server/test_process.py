@@ -4,6 +4,7 @@ import json
 import signal
 import stat
 import subprocess
+import time
 from pathlib import Path
 
 import grpc
@@ -103,6 +104,22 @@ def test_a_second_signal_ends_at_once(slow_bundle: Bundle) -> None:
                 list(call)
             assert dropped.value.code() == grpc.StatusCode.UNAVAILABLE
         assert child.wait(timeout=60) == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_after_the_drain_changes_no_exit_code(
+    number: signal.Signals, bundle: Bundle
+) -> None:
+    """Sent again and again until the process is gone, its last moments included."""
+    with child_server(bundle.folder, "--listen", "127.0.0.1:0") as (child, line):
+        assert json.loads(line())["event"] == "listening"
+        child.send_signal(signal.SIGTERM)
+        while json.loads(line())["event"] != "stopped":
+            pass
+        while child.poll() is None:
+            child.send_signal(number)
+            time.sleep(0.002)
+        assert child.returncode == 0
 
 
 def test_a_private_child_ends_with_its_parent(bundle: Bundle, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from cascade.families import cost_of, family_of
 from cascade.family import ComponentSpec, StartCheck
 from cascade.stage import EngineStage, Stage
 from cascade.stage_factory import EngineFactory, open_stages
+from cascade.system.cores import usable_cores
 from cascade.tuning.plan import EnginePlan, files_to_open, plan_here
 from runtime_server.admission.checks import Admission, RequestPlan
 from runtime_server.admission.concurrency_limits import check_bytes_suffice
@@ -28,6 +29,7 @@ from runtime_server.batching.batch_calibration import BatchCalibration, row_caps
 from runtime_server.batching.batch_policy import BatchLimits
 from runtime_server.batching.batcher import DeviceBatcher
 from runtime_server.batching.graph_axes import axes_of
+from runtime_server.batching.measured_limits import MeasuredLimits
 from runtime_server.batching.role_key import RoleKey
 from runtime_server.config.caller_weights import parse_caller_weights
 from runtime_server.config.config import ServerConfig
@@ -41,10 +43,13 @@ from runtime_server.runtime.warm_up import probe_of
 from runtime_server.runtime.workers import Workers, hosted_engines, limits_of
 from runtime_server.stores.contexts import ContextStore
 from runtime_server.system.clock import Clock
+from runtime_server.system.memory import resident_bytes
 from runtime_server.telemetry.server_events import Emit, ignore
 from wire.generate_call import GenerateHead
-from wire.server_info import ComponentInfo, ServerInfo
+from wire.server_info import ComponentInfo, RunTime, ServerInfo
 
+MEMORY_STEP = 16 << 20
+"""Of the memory that is told: an idle server's answer stays the same, and is encoded once."""
 PROBE_ID = "probe"
 """Request id of synthetic work."""
 
@@ -129,10 +134,14 @@ class Core:
                 * self.workers.forecast.measured_step_s(component.position),
                 queued=queued.get(component.position, 0),
                 max_batch_rows=self.batcher.limits.max_rows(component.position),
+                run_times=run_times(self.batcher.limits, component.position),
+                host_milliseconds_per_step=1000
+                * self.workers.forecast.host_step_s(component.position),
             )
             for component in self._info.components
         )
-        return replace(self._info, components=components)
+        resident = MEMORY_STEP * round(resident_bytes() / MEMORY_STEP)
+        return replace(self._info, components=components, resident_bytes=resident)
 
     def check_capacity(self, head: GenerateHead, caller: str) -> None:
         """Refuse a call for want of room before anything else about it is looked at.
@@ -198,9 +207,19 @@ def idle_info(
         bundle_id=bundle.manifest.ids[-1],
         bundle_ids=bundle.manifest.ids,
         bundle_name=manifest.name,
+        cores=usable_cores(),
         components=tuple(idle_component(at, manifest.components[at], plan) for at in hosted),
         limits=server_limits.limits_of(config, manifest),
         image_formats=writable_formats(),
+    )
+
+
+def run_times(limits: MeasuredLimits, position: int) -> tuple[RunTime, ...]:
+    """What runs of a component's engines take, as far as known; by role, then by rows."""
+    return tuple(
+        RunTime(role=key.role, rows=rows, milliseconds=1000 * seconds)
+        for key in limits.roles(position)
+        for rows, seconds in sorted(limits.mean_seconds(key).items())
     )
 
 

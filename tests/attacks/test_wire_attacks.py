@@ -57,7 +57,7 @@ def server(bundle: Bundle) -> Iterator[RunningServer]:
     """The one server that all attacks go to; nothing of them may be left in it."""
     with running(bundle) as attacked:
         yield attacked
-        wait_until(lambda: attacked.core.workers.counts.idle)
+        wait_until(lambda: attacked.core.executor.counts.idle)
 
 
 @pytest.fixture
@@ -427,7 +427,7 @@ def test_an_expired_deadline_costs_no_work(
         with pytest.raises(grpc.RpcError) as late:
             list(caller.generate(message, timeout_s=timeout_s))
         assert late.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
-    wait_until(lambda: server.core.workers.counts.idle)
+    wait_until(lambda: server.core.executor.counts.idle)
 
 
 @pytest.mark.parametrize("path", [SERVICE + "Nonsense", "/other.Service/Generate"])
@@ -447,4 +447,4 @@ def test_opening_and_cancelling_hundreds_of_calls_leaves_the_server_quick(
         for _ in range(500):
             attacker.generate(message).cancel()
     assert caller.server_info().components
-    wait_until(lambda: server.core.workers.counts.idle)
+    wait_until(lambda: server.core.executor.counts.idle)

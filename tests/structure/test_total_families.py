@@ -34,8 +34,8 @@ from runtime_client.cli.generate_command import work_rows
 from runtime_client.cli.picture_metadata import settings_of
 from runtime_server.admission.quota import megapixels_of
 from runtime_server.batching.graph_axes import axes_of
+from runtime_server.core import start_checks
 from runtime_server.lifecycle.reload import begins_from
-from runtime_server.runtime.core import start_checks
 from runtime_server.runtime.warm_up import probe_of, warm_up
 from tests.support.label_bundle import write_label_bundle
 from tests.support.latent_bundle import write_latent_bundle

@@ -17,7 +17,7 @@ from cascade.errors import InvalidRequest, ManifestError
 from cascade.graph_spec import NET, GraphSpec
 from runtime_server.admission.concurrency_limits import check_bytes_suffice
 from runtime_server.config.config import ServerConfig
-from runtime_server.runtime.core import load_core
+from runtime_server.core import load_core
 from tests.support.manifests import encoder_of, enlarging, square, stages_of, starts, with_stages
 from tests.support.tiny_bundle import WIDTH, write_tiny_bundle
 from wire.limits import MAX_RESOLUTION

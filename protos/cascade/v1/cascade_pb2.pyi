@@ -203,7 +203,7 @@ class PutContextResponse(_message.Message):
     def __init__(self, handle: _Optional[bytes] = ..., lifetime_seconds: _Optional[float] = ...) -> None: ...
 
 class GenerateRequest(_message.Message):
-    __slots__ = ("request_id", "bundle_id", "prompt", "context", "image", "resume", "label", "noise", "kept", "seed", "image_index", "last_stage", "options", "output", "precisions", "detach", "linger_seconds", "results_held", "first_stage", "negative", "edit", "size")
+    __slots__ = ("request_id", "bundle_id", "prompt", "context", "image", "resume", "label", "noise", "kept", "tensor", "seed", "image_index", "last_stage", "options", "output", "precisions", "detach", "linger_seconds", "results_held", "first_stage", "negative", "edit", "size")
     class OptionsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -227,6 +227,7 @@ class GenerateRequest(_message.Message):
     LABEL_FIELD_NUMBER: _ClassVar[int]
     NOISE_FIELD_NUMBER: _ClassVar[int]
     KEPT_FIELD_NUMBER: _ClassVar[int]
+    TENSOR_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
     IMAGE_INDEX_FIELD_NUMBER: _ClassVar[int]
     LAST_STAGE_FIELD_NUMBER: _ClassVar[int]
@@ -249,6 +250,7 @@ class GenerateRequest(_message.Message):
     label: LabelStart
     noise: NoiseStart
     kept: KeptStart
+    tensor: TensorStart
     seed: int
     image_index: int
     last_stage: str
@@ -262,7 +264,7 @@ class GenerateRequest(_message.Message):
     negative: ContextReference
     edit: Edit
     size: PictureSize
-    def __init__(self, request_id: _Optional[str] = ..., bundle_id: _Optional[str] = ..., prompt: _Optional[_Union[PromptStart, _Mapping]] = ..., context: _Optional[_Union[ContextStart, _Mapping]] = ..., image: _Optional[_Union[ImageStart, _Mapping]] = ..., resume: _Optional[_Union[ResumeStart, _Mapping]] = ..., label: _Optional[_Union[LabelStart, _Mapping]] = ..., noise: _Optional[_Union[NoiseStart, _Mapping]] = ..., kept: _Optional[_Union[KeptStart, _Mapping]] = ..., seed: _Optional[int] = ..., image_index: _Optional[int] = ..., last_stage: _Optional[str] = ..., options: _Optional[_Mapping[str, StageOptions]] = ..., output: _Optional[_Union[OutputOptions, _Mapping]] = ..., precisions: _Optional[_Mapping[str, Precision]] = ..., detach: bool = ..., linger_seconds: _Optional[float] = ..., results_held: _Optional[int] = ..., first_stage: _Optional[str] = ..., negative: _Optional[_Union[ContextReference, _Mapping]] = ..., edit: _Optional[_Union[Edit, _Mapping]] = ..., size: _Optional[_Union[PictureSize, _Mapping]] = ...) -> None: ...
+    def __init__(self, request_id: _Optional[str] = ..., bundle_id: _Optional[str] = ..., prompt: _Optional[_Union[PromptStart, _Mapping]] = ..., context: _Optional[_Union[ContextStart, _Mapping]] = ..., image: _Optional[_Union[ImageStart, _Mapping]] = ..., resume: _Optional[_Union[ResumeStart, _Mapping]] = ..., label: _Optional[_Union[LabelStart, _Mapping]] = ..., noise: _Optional[_Union[NoiseStart, _Mapping]] = ..., kept: _Optional[_Union[KeptStart, _Mapping]] = ..., tensor: _Optional[_Union[TensorStart, _Mapping]] = ..., seed: _Optional[int] = ..., image_index: _Optional[int] = ..., last_stage: _Optional[str] = ..., options: _Optional[_Mapping[str, StageOptions]] = ..., output: _Optional[_Union[OutputOptions, _Mapping]] = ..., precisions: _Optional[_Mapping[str, Precision]] = ..., detach: bool = ..., linger_seconds: _Optional[float] = ..., results_held: _Optional[int] = ..., first_stage: _Optional[str] = ..., negative: _Optional[_Union[ContextReference, _Mapping]] = ..., edit: _Optional[_Union[Edit, _Mapping]] = ..., size: _Optional[_Union[PictureSize, _Mapping]] = ...) -> None: ...
 
 class ResumeStart(_message.Message):
     __slots__ = ()
@@ -291,6 +293,14 @@ class ImageStart(_message.Message):
     label: int
     own_picture: bool
     def __init__(self, context: _Optional[_Union[ContextReference, _Mapping]] = ..., image: _Optional[_Union[Image, _Mapping]] = ..., label: _Optional[int] = ..., own_picture: bool = ...) -> None: ...
+
+class TensorStart(_message.Message):
+    __slots__ = ("context", "tensor")
+    CONTEXT_FIELD_NUMBER: _ClassVar[int]
+    TENSOR_FIELD_NUMBER: _ClassVar[int]
+    context: ContextReference
+    tensor: Tensor
+    def __init__(self, context: _Optional[_Union[ContextReference, _Mapping]] = ..., tensor: _Optional[_Union[Tensor, _Mapping]] = ...) -> None: ...
 
 class KeptStart(_message.Message):
     __slots__ = ("request_id", "stage", "width", "height", "context")
@@ -451,7 +461,7 @@ class Preview(_message.Message):
     def __init__(self, stage: _Optional[str] = ..., step: _Optional[int] = ..., image: _Optional[_Union[Image, _Mapping]] = ...) -> None: ...
 
 class StageResult(_message.Message):
-    __slots__ = ("stage", "image", "context", "seconds", "precision", "engine", "engine_seconds")
+    __slots__ = ("stage", "image", "context", "seconds", "precision", "engine", "engine_seconds", "tensor")
     class SecondsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -466,6 +476,7 @@ class StageResult(_message.Message):
     PRECISION_FIELD_NUMBER: _ClassVar[int]
     ENGINE_FIELD_NUMBER: _ClassVar[int]
     ENGINE_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    TENSOR_FIELD_NUMBER: _ClassVar[int]
     stage: str
     image: Image
     context: Tensor
@@ -473,7 +484,8 @@ class StageResult(_message.Message):
     precision: Precision
     engine: str
     engine_seconds: float
-    def __init__(self, stage: _Optional[str] = ..., image: _Optional[_Union[Image, _Mapping]] = ..., context: _Optional[_Union[Tensor, _Mapping]] = ..., seconds: _Optional[_Mapping[str, float]] = ..., precision: _Optional[_Union[Precision, str]] = ..., engine: _Optional[str] = ..., engine_seconds: _Optional[float] = ...) -> None: ...
+    tensor: Tensor
+    def __init__(self, stage: _Optional[str] = ..., image: _Optional[_Union[Image, _Mapping]] = ..., context: _Optional[_Union[Tensor, _Mapping]] = ..., seconds: _Optional[_Mapping[str, float]] = ..., precision: _Optional[_Union[Precision, str]] = ..., engine: _Optional[str] = ..., engine_seconds: _Optional[float] = ..., tensor: _Optional[_Union[Tensor, _Mapping]] = ...) -> None: ...
 
 class Done(_message.Message):
     __slots__ = ("seconds", "bytes_received", "bytes_sent")

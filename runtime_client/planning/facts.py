@@ -100,6 +100,17 @@ class KnownFacts:
     """Precisions that were asked for by name: a server that differs is none for the component."""
 
 
+def nothing_known() -> KnownFacts:
+    """What is known where nothing was measured and no server answers: guesses fill every gap."""
+    return KnownFacts(
+        device=DeviceView(precisions={}),
+        server=ServerView(hosted={}),
+        of_device=Learned(),
+        of_link=Learned(),
+        now_s=0.0,
+    )
+
+
 def link_facts(known: KnownFacts) -> tuple[LinkFacts, dict[str, str]]:
     """The way to the server, and where each number comes from."""
     link, sources = known.of_link, {}

@@ -85,7 +85,7 @@ class GetServerInfoRequest(_message.Message):
     def __init__(self, padding: _Optional[bytes] = ..., reply_padding_bytes: _Optional[int] = ...) -> None: ...
 
 class GetServerInfoResponse(_message.Message):
-    __slots__ = ("wire_version", "software_version", "bundle_id", "bundle_name", "components", "limits", "image_formats", "bundle_ids", "padding")
+    __slots__ = ("wire_version", "software_version", "bundle_id", "bundle_name", "components", "limits", "image_formats", "bundle_ids", "padding", "cores", "resident_bytes")
     WIRE_VERSION_FIELD_NUMBER: _ClassVar[int]
     SOFTWARE_VERSION_FIELD_NUMBER: _ClassVar[int]
     BUNDLE_ID_FIELD_NUMBER: _ClassVar[int]
@@ -95,6 +95,8 @@ class GetServerInfoResponse(_message.Message):
     IMAGE_FORMATS_FIELD_NUMBER: _ClassVar[int]
     BUNDLE_IDS_FIELD_NUMBER: _ClassVar[int]
     PADDING_FIELD_NUMBER: _ClassVar[int]
+    CORES_FIELD_NUMBER: _ClassVar[int]
+    RESIDENT_BYTES_FIELD_NUMBER: _ClassVar[int]
     wire_version: int
     software_version: str
     bundle_id: str
@@ -104,10 +106,12 @@ class GetServerInfoResponse(_message.Message):
     image_formats: _containers.RepeatedScalarFieldContainer[ImageFormat]
     bundle_ids: _containers.RepeatedScalarFieldContainer[str]
     padding: bytes
-    def __init__(self, wire_version: _Optional[int] = ..., software_version: _Optional[str] = ..., bundle_id: _Optional[str] = ..., bundle_name: _Optional[str] = ..., components: _Optional[_Iterable[_Union[ComponentInfo, _Mapping]]] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., image_formats: _Optional[_Iterable[_Union[ImageFormat, str]]] = ..., bundle_ids: _Optional[_Iterable[str]] = ..., padding: _Optional[bytes] = ...) -> None: ...
+    cores: int
+    resident_bytes: int
+    def __init__(self, wire_version: _Optional[int] = ..., software_version: _Optional[str] = ..., bundle_id: _Optional[str] = ..., bundle_name: _Optional[str] = ..., components: _Optional[_Iterable[_Union[ComponentInfo, _Mapping]]] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., image_formats: _Optional[_Iterable[_Union[ImageFormat, str]]] = ..., bundle_ids: _Optional[_Iterable[str]] = ..., padding: _Optional[bytes] = ..., cores: _Optional[int] = ..., resident_bytes: _Optional[int] = ...) -> None: ...
 
 class ComponentInfo(_message.Message):
-    __slots__ = ("name", "position", "family", "output_resolution", "milliseconds_per_step", "queued", "default_steps", "precision", "engine", "max_batch_rows", "device", "tuned", "output_height")
+    __slots__ = ("name", "position", "family", "output_resolution", "milliseconds_per_step", "queued", "default_steps", "precision", "engine", "max_batch_rows", "device", "tuned", "output_height", "run_times", "host_milliseconds_per_step")
     NAME_FIELD_NUMBER: _ClassVar[int]
     POSITION_FIELD_NUMBER: _ClassVar[int]
     FAMILY_FIELD_NUMBER: _ClassVar[int]
@@ -121,6 +125,8 @@ class ComponentInfo(_message.Message):
     DEVICE_FIELD_NUMBER: _ClassVar[int]
     TUNED_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    RUN_TIMES_FIELD_NUMBER: _ClassVar[int]
+    HOST_MILLISECONDS_PER_STEP_FIELD_NUMBER: _ClassVar[int]
     name: str
     position: int
     family: str
@@ -134,7 +140,19 @@ class ComponentInfo(_message.Message):
     device: str
     tuned: bool
     output_height: int
-    def __init__(self, name: _Optional[str] = ..., position: _Optional[int] = ..., family: _Optional[str] = ..., output_resolution: _Optional[int] = ..., milliseconds_per_step: _Optional[float] = ..., queued: _Optional[int] = ..., default_steps: _Optional[int] = ..., precision: _Optional[_Union[Precision, str]] = ..., engine: _Optional[str] = ..., max_batch_rows: _Optional[int] = ..., device: _Optional[str] = ..., tuned: bool = ..., output_height: _Optional[int] = ...) -> None: ...
+    run_times: _containers.RepeatedCompositeFieldContainer[RunTime]
+    host_milliseconds_per_step: float
+    def __init__(self, name: _Optional[str] = ..., position: _Optional[int] = ..., family: _Optional[str] = ..., output_resolution: _Optional[int] = ..., milliseconds_per_step: _Optional[float] = ..., queued: _Optional[int] = ..., default_steps: _Optional[int] = ..., precision: _Optional[_Union[Precision, str]] = ..., engine: _Optional[str] = ..., max_batch_rows: _Optional[int] = ..., device: _Optional[str] = ..., tuned: bool = ..., output_height: _Optional[int] = ..., run_times: _Optional[_Iterable[_Union[RunTime, _Mapping]]] = ..., host_milliseconds_per_step: _Optional[float] = ...) -> None: ...
+
+class RunTime(_message.Message):
+    __slots__ = ("role", "rows", "milliseconds")
+    ROLE_FIELD_NUMBER: _ClassVar[int]
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    MILLISECONDS_FIELD_NUMBER: _ClassVar[int]
+    role: str
+    rows: int
+    milliseconds: float
+    def __init__(self, role: _Optional[str] = ..., rows: _Optional[int] = ..., milliseconds: _Optional[float] = ...) -> None: ...
 
 class Limits(_message.Message):
     __slots__ = ("max_message_bytes", "max_prompt_characters", "max_steps", "max_queued_per_stage", "context_store_bytes", "context_lifetime_seconds", "result_store_bytes", "result_lifetime_seconds", "max_in_flight_bytes", "max_in_flight_per_identity", "max_linger_seconds", "max_in_flight", "max_joined_bytes", "max_resample")

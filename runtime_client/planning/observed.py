@@ -98,6 +98,8 @@ def learn_packing(learned: Learned, hop: HopSeen, costs: Mapping[str, Cost], now
     if raw:
         name = of_format("pack", hop.traffic.result_formats.get(last, ""))
         learned.note(name, spent / raw, now_s)
+        packed = hop.traffic.packing.get("server pack", 0.0) / raw
+        learned.note("encode" + name.removeprefix("pack"), packed, now_s)
 
 
 def of_format(name: str, format_: str) -> str:

@@ -14,7 +14,7 @@ from unittest import mock
 import numpy as np
 import torch
 
-from benchmarks.lib.library_comparison import Comparison, Pictures
+from benchmarks.lib.library_comparison import LibraryCase, Pictures
 from cascade.codecs.image import from_network, to_network
 from cascade.numerics.noise import START, normals
 from cascade.types import ImageU8
@@ -108,11 +108,11 @@ def as_default(script: Any, default: Any, text: str) -> Any:
     return script.str2bool(text) if isinstance(default, bool) else type(default)(text)
 
 
-def comparisons(root: Path) -> Iterator[Comparison]:
+def comparisons(root: Path) -> Iterator[LibraryCase]:
     """Every configuration of the grid, written below `root`."""
     for case in guided_cases():
         folders = write_case(case, root)
-        yield Comparison(
+        yield LibraryCase(
             name=case.name,
             refused=case.refused,
             ours=partial(our_pictures, case, folders),

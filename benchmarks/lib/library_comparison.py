@@ -10,7 +10,7 @@ Pictures = dict[str, ImageU8]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Comparison:
+class LibraryCase:
     """One configuration."""
 
     name: str

@@ -27,7 +27,7 @@ SEED = 11
 
 
 @dataclass(frozen=True, slots=True)
-class Start:
+class CascadeStart:
     """What a cascade starts from."""
 
     context: ContextF16 | None = None
@@ -65,7 +65,7 @@ def entry_of(
 
 def described_pictures(
     description: CascadeDescription,
-    start: Start,
+    start: CascadeStart,
     *,
     null: ContextF16 | None = None,
     steps: Mapping[str, int] | None = None,

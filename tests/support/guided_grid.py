@@ -14,7 +14,7 @@ from export.adapters.guided_arguments import read_arguments
 from export.adapters.guided_diffusion import describe_guided
 from export.layouts.guided_unet import GuidedUNet
 from stages.safetensors_file import save_safetensors
-from tests.support.described import Start, described_pictures, one_hot, picture_of
+from tests.support.described import CascadeStart, described_pictures, one_hot, picture_of
 from tests.support.known_weights import write_known
 
 CLASSES = 5
@@ -159,13 +159,13 @@ def write_case(case: GuidedCase, root: Path) -> tuple[Path, ...]:
     return tuple(folders)
 
 
-def start_of(case: GuidedCase) -> Start:
+def start_of(case: GuidedCase) -> CascadeStart:
     """What a case's networks start from."""
     if case.is_alone:
         size = int(case.flags.split("--small_size ")[-1].split()[0])
-        return Start(image=picture_of(size))
+        return CascadeStart(image=picture_of(size))
     has_class = "--class_cond True" in case.flags
-    return Start(context=one_hot(LABEL, CLASSES) if has_class else None)
+    return CascadeStart(context=one_hot(LABEL, CLASSES) if has_class else None)
 
 
 def our_pictures(case: GuidedCase, folders: tuple[Path, ...]) -> dict[str, ImageU8]:

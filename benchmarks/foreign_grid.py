@@ -33,7 +33,7 @@ LIBRARIES = {"guided-diffusion": "guided_library"}
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class GridRow:
     """What became of one configuration."""
 
     name: str
@@ -43,26 +43,26 @@ class Verdict:
     """Decibels, or the file and field."""
 
 
-def judged(case: LibraryCase, wanted_db: float) -> tuple[Verdict, Pictures]:
+def judged(case: LibraryCase, wanted_db: float) -> tuple[GridRow, Pictures]:
     """One configuration, and the library's pictures where they are equal."""
     try:
         found = case.ours()
     except CascadeError as refused:
         field = str(refused.field or "")
         named = bool(case.refused) and field.endswith(case.refused) and case.refused in str(refused)
-        return Verdict(
+        return GridRow(
             case.name, "refused" if named else "WRONG", Path(field).name or str(refused)
         ), {}
     except Exception as crash:  # noqa: BLE001  what this looks for
-        return Verdict(case.name, "CRASH", f"{type(crash).__name__}: {crash}"[:100]), {}
+        return GridRow(case.name, "CRASH", f"{type(crash).__name__}: {crash}"[:100]), {}
     if case.refused:
-        return Verdict(case.name, "WRONG", f"expected to be refused by {case.refused}"), {}
+        return GridRow(case.name, "WRONG", f"expected to be refused by {case.refused}"), {}
     wanted = case.theirs()
     worst = psnr_of([(found[stage], wanted[stage]) for stage in found])
     # A flat picture would be equal to anything.
     spread = min(float(picture.std()) for picture in wanted.values())
     fits = worst >= wanted_db and spread > 1
-    return Verdict(case.name, "equal" if fits else "WRONG", f"{worst:.1f} dB"), wanted
+    return GridRow(case.name, "equal" if fits else "WRONG", f"{worst:.1f} dB"), wanted
 
 
 def main() -> int:

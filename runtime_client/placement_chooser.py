@@ -20,6 +20,7 @@ from runtime_client.request_checks import CheckedRequest
 from runtime_client.result import Collected
 
 if TYPE_CHECKING:
+    from runtime_client.planning.capacity import CapacityPlan
     from runtime_client.planning.placement_plan import PlacementPlan, WhatIf
     from runtime_client.planning.planner import Planner
 
@@ -46,6 +47,26 @@ class PlacementChooser:
                 field="server",
             )
         return self._planner.plan(checked, deadline, what_if=what_if)
+
+    def capacity(self, checked: CheckedRequest, deadline: Deadline, cut: int) -> "CapacityPlan":
+        """See `Client.capacity`."""
+        if self._planner is not None:
+            return self._planner.capacity(checked, deadline, cut)
+        if self._parts.config.server is not None:
+            raise InvalidRequest(
+                "capacity: with a server, set cut or placement to auto", field="placement"
+            )
+        from runtime_client.planning.facts import nothing_known  # noqa: PLC0415
+        from runtime_client.planning.replica import PlannedWork, capacity_here  # noqa: PLC0415
+
+        work = PlannedWork(
+            bundle=self._parts.bundle,
+            request=checked.request,
+            positions=checked.positions,
+            cut=cut,
+            known=nothing_known(),
+        )
+        return capacity_here(work, self._parts.config.engine_options)
 
     def run(
         self,

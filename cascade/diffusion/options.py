@@ -6,7 +6,7 @@ fit one component. Knows the manifest's records and a request; runs nothing.
 
 from dataclasses import dataclass, replace
 
-from cascade.boundary import Context, Image, value_of
+from cascade.boundary import Context, Image, Tensor, value_of
 from cascade.diffusion.guidance import ConstantGuidance, GuidanceWeight, OscillatingGuidance
 from cascade.diffusion.request_options import DiffusionOptions
 from cascade.diffusion.schedule import Schedule, make_schedule, training_steps
@@ -16,7 +16,7 @@ from cascade.diffusion.tiles import Tiling, has_free_sides, tiling_of
 from cascade.edit import StageEdit
 from cascade.errors import InvalidRequest
 from cascade.request import FamilyOptions, Handoff
-from cascade.start_inputs import context_inputs, low_image
+from cascade.start_inputs import context_inputs, latent, low_image
 from cascade.types import Array, ImageU8, Times
 
 Size = tuple[int, int]
@@ -117,9 +117,15 @@ def with_own_picture(spec: DiffusionSpec, plan: SamplingOptions, low: Size) -> S
     Raises:
         InvalidRequest: the stage starts from no picture.
     """
-    declared = value_of(Image, spec.starts_from)
+    declared = spec.low
     if declared is None:
         raise InvalidRequest(f"image: {spec.name} starts from none", field="image")
+    if Tensor in {type(declared), type(spec.makes)} and low != (declared.width, declared.height):
+        raise InvalidRequest(
+            f"image: {spec.name} works on latents of its declared size: expected {declared}, got "
+            f"{low[0]}x{low[1]}",
+            field="image",
+        )
     factor = spec.makes.width // declared.width
     made = (low[0] * factor, low[1] * factor)
     return replace(plan, own=OwnPicture(low, made, tiling_of(spec, *made)))
@@ -282,7 +288,9 @@ def check_start(spec: DiffusionSpec, handoff: Handoff, plan: SamplingOptions | N
         InvalidRequest: see `check_context` and `check_image`.
     """
     check_context(spec, handoff, plan)
-    if value_of(Image, spec.starts_from) is not None:
+    if isinstance(spec.low, Tensor):
+        latent(spec.name, spec.low, handoff)
+    elif spec.low is not None:
         check_image(spec, handoff, plan)
 
 

@@ -21,6 +21,7 @@ from cascade.request import GenerateRequest
 from runtime_client.cli.connection_flags import add_connection_flags, connection_config
 from runtime_client.cli.placement_flags import add_wish_flags, wish_of
 from runtime_client.client import Client
+from runtime_client.config import DEFAULT_CUT
 from runtime_client.planning.placement_plan import WhatIf
 
 UNLIMITED_BYTES_S = 1e12
@@ -37,6 +38,8 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     add("--set", dest="choices", metavar="STAGE.OPTION=VALUE", nargs="+", action="extend", default=[], help="any option of any stage, such as base.steps=4 (default: the bundle's)")
     add("--last-stage", metavar="NAME", help="stop after this stage (default: the bundle's last)")
     add("--cuts-only", action="store_true", help="look at cuts alone, as --cut auto does, and not at every mixture of here and there (default: off)")
+    add("--capacity", action="store_true", help="say what a replica can do instead: pictures per second, memory, bytes per picture; of the server, or without --server of this machine (default: off)")
+    add("--cut", type=int, metavar="N", help=f"with --capacity: components that run on devices and not on the replica (default: {DEFAULT_CUT})")
     add("--what-if", metavar="FACTS", help="facts in the place of those that are known, such as rtt=80ms,up=1Mbit/s,down=10Mbit/s,queue=2s (default: none)")
     add("--threads", type=int, default=0, metavar="N", help="threads of the engines here; 0 is one per core allowed (default: 0)")
     add("--engine", default=AUTO, metavar="E", help=f"what would run the stages here: auto, {', '.join(EngineKind)}, or STAGE=E,... (default: auto)")
@@ -44,23 +47,29 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     add("--json", action="store_true", help="print one JSON object, of an error too (default: off)")
     # fmt: on
     add_wish_flags(parser)
-    add_connection_flags(parser, "host:port or unix:PATH of the server to plan for; needed")
+    add_connection_flags(
+        parser,
+        "host:port or unix:PATH of the server to plan for; needed, unless --capacity is for this machine",
+    )
     parser.set_defaults(run=run_plan)
 
 
 def run_plan(args: argparse.Namespace) -> int:
     """Print the plan; returns the exit code."""
     # Imported here: `cascade plan --help` needs no option's type.
+    from runtime_client.cli.capacity_table import FLEETS, render_capacity
     from runtime_client.cli.plan_table import render_plan
     from runtime_client.cli.set_options import parse_choice, with_choices
 
-    if args.server is None:
+    if args.cut is not None and not args.capacity:
+        raise InvalidRequest("cut: it belongs to --capacity", field="cut")
+    if args.server is None and not args.capacity:
         raise InvalidRequest("server: name the server to plan for", field="server")
     what_if = None if args.what_if is None else parse_what_if(args.what_if)
     config = replace(
         connection_config(args),
         cut="auto" if args.cuts_only else 0,
-        placement=None if args.cuts_only else "auto",
+        placement=None if args.cuts_only or args.server is None else "auto",
         wish=wish_of(args),
         threads=args.threads,
         engine=args.engine,
@@ -71,6 +80,11 @@ def run_plan(args: argparse.Namespace) -> int:
     with Client(bundle_or_default(args.bundle), config) as client:
         request = GenerateRequest(prompt=args.prompt, last_stage=args.last_stage)
         request = with_choices(client.bundle.manifest, request, choices)
+        if args.capacity:
+            found = client.capacity(request, DEFAULT_CUT if args.cut is None else args.cut)
+            told = found.as_object(FLEETS)
+            print(json.dumps(told) if args.json else render_capacity(told))
+            return DONE
         plan = client.plan(request, what_if).as_object()
     print(json.dumps(plan) if args.json else render_plan(plan))
     return DONE

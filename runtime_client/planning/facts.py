@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
-from cascade.boundary import Context, Image, Prompt, value_of
+from cascade.boundary import Context, Image, Prompt, Tensor, value_of
 from cascade.cost import Cost
 from cascade.families import cost_of
 from cascade.family import ComponentSpec
@@ -100,6 +100,17 @@ class KnownFacts:
     """Precisions that were asked for by name: a server that differs is none for the component."""
 
 
+def nothing_known() -> KnownFacts:
+    """What is known where nothing was measured and no server answers: guesses fill every gap."""
+    return KnownFacts(
+        device=DeviceView(precisions={}),
+        server=ServerView(hosted={}),
+        of_device=Learned(),
+        of_link=Learned(),
+        now_s=0.0,
+    )
+
+
 def link_facts(known: KnownFacts) -> tuple[LinkFacts, dict[str, str]]:
     """The way to the server, and where each number comes from."""
     link, sources = known.of_link, {}
@@ -148,7 +159,7 @@ def component_facts(
                 queue_s=queue_seconds(spec.name, there[spec.name] / cost.units, known),
                 starts_bytes=start_bytes(request),
                 needs_context=value_of(Context, spec.starts_from) is not None,
-                needs_picture=value_of(Image, spec.starts_from) is not None,
+                needs_picture=any(isinstance(v, Image | Tensor) for v in spec.starts_from),
                 makes_context=isinstance(spec.makes, Context),
                 takes_words=value_of(Prompt, spec.starts_from) is not None,
                 up_bytes=result_bytes(spec, cost, request, shares["up", spec.name]),
@@ -275,6 +286,8 @@ def result_bytes(spec: ComponentSpec, cost: Cost, request: GenerateRequest, shar
         tokens = len((request.prompt or "").encode()) / CHARACTERS_OF_TOKEN + 2
         size = min(cost.result_bytes, round(tokens * made.width * CONTEXT_BYTES))
         return MESSAGE_BYTES + size
+    if isinstance(made, Tensor):
+        return MESSAGE_BYTES + cost.result_bytes
     return MESSAGE_BYTES + round(share * cost.result_bytes)
 
 
@@ -291,7 +304,9 @@ def picture_shares(
         (way, spec.name): share
         for way, learned in ways.items()
         for spec in components
-        if (share := learned.value(f"{way}.{spec.name}")) is not None
+        # The bytes of a latent are what they are: it is packed nowhere.
+        if not isinstance(spec.makes, Tensor)
+        and (share := learned.value(f"{way}.{spec.name}")) is not None
     }
     usual = median(seen.values()) if seen else LOSSLESS_SHARE
     other = {"up": "down", "down": "up"}
@@ -304,7 +319,7 @@ def picture_shares(
 
 def pack_seconds(spec: ComponentSpec, cost: Cost, known: KnownFacts) -> float:
     """To encode a picture there and to decode it here."""
-    if isinstance(spec.makes, Context):
+    if not isinstance(spec.makes, Image):
         return 0.0
     learned = known.of_link.value("pack")
     guess = RAW_PACK_S if known.server.is_local else LOSSLESS_PACK_S

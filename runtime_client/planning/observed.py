@@ -94,6 +94,7 @@ def learn_packing(learned: Learned, hop: HopSeen, costs: Mapping[str, Cost], now
     spent = sum(hop.traffic.packing.get(name, 0.0) for name in ("server pack", "unpack"))
     if raw:
         learned.note("pack", spent / raw, now_s)
+        learned.note("encode", hop.traffic.packing.get("server pack", 0.0) / raw, now_s)
 
 
 def learn_rates(learned: Learned, hop: HopSeen, now_s: float) -> None:

@@ -26,6 +26,7 @@ from cascade.system.user_cache import user_cache_folder
 from runtime_client.config import ClientConfig
 from runtime_client.deadline import Deadline
 from runtime_client.placement import HERE, THERE, Placement
+from runtime_client.planning.capacity import CapacityPlan
 from runtime_client.planning.device import device_view, unit_seconds
 from runtime_client.planning.facts import (
     DeviceView,
@@ -46,6 +47,7 @@ from runtime_client.planning.placement_plan import (
     WhatIf,
     plan_of,
 )
+from runtime_client.planning.replica import PlannedWork, capacity_there
 from runtime_client.request_checks import CheckedRequest
 from runtime_client.resources import ClientResources
 from wire.server_info import ServerInfo
@@ -131,6 +133,29 @@ class Planner:
             components, link = what_if.applied(inputs.components, inputs.link)
             inputs = replace(inputs, components=components, link=link)
         return plan_of(inputs, self._config.wish)
+
+    def capacity(self, checked: CheckedRequest, deadline: Deadline, cut: int) -> CapacityPlan:
+        """What servers like this one can do for requests like this one.
+
+        Args:
+            checked: the request.
+            deadline: when the server must have answered.
+            cut: components before this position run on devices.
+
+        Raises:
+            InvalidRequest: the server does not host the rest, or has not measured it.
+            CascadeError: the server does not answer, or does not fit.
+        """
+        server = self._contacted(deadline)
+        work = PlannedWork(
+            bundle=self._bundle,
+            request=checked.request,
+            positions=checked.positions,
+            cut=cut,
+            known=self._known(server),
+        )
+        info = self._resources.connection().link.peer(deadline).info
+        return capacity_there(work, self._config.server or "", info)
 
     def placement(self, plan: PlacementPlan, checked: CheckedRequest) -> Placement:
         """A plan as a place for every component of the bundle.
@@ -241,18 +266,7 @@ class Planner:
             ends_there: see `plan`.
             all_open: whether every component counts as open here.
         """
-        components = self._bundle.manifest.components
-        opened = range(len(components)) if all_open else list(self._resources.load_s)
-        known = KnownFacts(
-            device=replace(
-                self._device_view, loaded=frozenset(components[at].name for at in opened)
-            ),
-            server=server,
-            of_device=self._device,
-            of_link=self._link,
-            now_s=self._clock(),
-            asked=self._asked,
-        )
+        known = self._known(server, all_open=all_open)
         facts, sources = component_facts(
             self._specs(checked), checked.first, checked.request, known
         )
@@ -268,6 +282,21 @@ class Planner:
             network=self._network,
             cuts_only=self._config.cut == AUTO,
             ends_there=ends_there,
+        )
+
+    def _known(self, server: ServerView, *, all_open: bool = False) -> KnownFacts:
+        """All that is known now; see `_inputs`."""
+        components = self._bundle.manifest.components
+        opened = range(len(components)) if all_open else list(self._resources.load_s)
+        return KnownFacts(
+            device=replace(
+                self._device_view, loaded=frozenset(components[at].name for at in opened)
+            ),
+            server=server,
+            of_device=self._device,
+            of_link=self._link,
+            now_s=self._clock(),
+            asked=self._asked,
         )
 
     def _learn_pictures(self, watched: Watched, now_s: float) -> None:

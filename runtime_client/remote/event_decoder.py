@@ -6,13 +6,13 @@ connection.
 
 from collections.abc import Mapping, Sequence
 
-from cascade.boundary import Image
+from cascade.boundary import Image, Tensor
 from cascade.codecs.tensor import PackedTensor, unpack_tensor
 from cascade.errors import InvalidRequest, TransportError
 from cascade.events import Event, Preview, Resumed, StageFinished, Transferred
 from cascade.family import ComponentSpec
 from cascade.request import MAX_SIDE, Handoff
-from cascade.types import ContextF16, ImageU8
+from cascade.types import Array, ContextF16, ImageU8, Latent
 from runtime_client.remote.image_payload import decode_payload
 from runtime_client.remote.transfer_stats import UNPACK, TransferStats
 from wire.fragments import Fragment
@@ -79,6 +79,7 @@ class EventDecoder:
         # Counted before the picture is decoded: a broken one must not be accepted a second time.
         self._results += 1
         image: ImageU8 | None = None
+        tensor: Latent | None = None
         context = self._handoff.context
         made = component.makes
         if isinstance(made, Image):
@@ -87,9 +88,14 @@ class EventDecoder:
             self._stats.result_bytes[component.name] = len(result.image.data)
             widths, heights = self._sides(component.name, made, result.image)
             image = decode_payload(result.image, widths, heights, what=f"{component.name} picture")
+        elif isinstance(made, Tensor):
+            tensor = unpack_latent(result.tensor, made)
+            self._stats.result_bytes[component.name] = tensor.nbytes
         else:
             context = unpack_context(result.context)
-        self._handoff = Handoff(prompt=self._handoff.prompt, context=context, image=image)
+        self._handoff = Handoff(
+            prompt=self._handoff.prompt, context=context, image=image, tensor=tensor
+        )
         seconds = dict(result.seconds)
         if isinstance(made, Image):
             # Of a picture, not of a prompt; the end of the stream has the total.
@@ -142,6 +148,24 @@ def only(size: int) -> range:
     return range(size, size + 1)
 
 
+def unpack_latent(packed: PackedTensor | None, made: Tensor) -> Latent:
+    """The latent in a component's result.
+
+    Args:
+        packed: as it came.
+        made: what the component makes.
+
+    Returns:
+        `[channels, height, width]` float16 or float32, as it is declared.
+
+    Raises:
+        TransportError: there is none, it is of another shape or dtype, or its bytes do not fit.
+    """
+    if packed is None or (packed.shape, packed.dtype) != (made.shape, made.dtype):
+        raise TransportError(f"the server sent no tensor of {list(made.shape)} {made.dtype}")
+    return unpack_finite(packed, "stage_result.tensor")
+
+
 def unpack_context(packed: PackedTensor | None) -> ContextF16:
     """The embeddings in a result of the text encoder.
 
@@ -153,7 +177,16 @@ def unpack_context(packed: PackedTensor | None) -> ContextF16:
     """
     if packed is None or packed.dtype != "float16" or len(packed.shape) != 2:
         raise TransportError("the server sent no context of [tokens, width] float16")
+    return unpack_finite(packed, "stage_result.context")
+
+
+def unpack_finite(packed: PackedTensor, field: str) -> Array:
+    """The array in a result, of its own shape and dtype, every number finite.
+
+    Raises:
+        TransportError: its bytes do not fit its shape, or hold NaN or infinity.
+    """
     try:
-        return unpack_tensor(packed, field="stage_result.context")
+        return unpack_tensor(packed, field=field)
     except InvalidRequest as exc:
         raise TransportError(f"the server sent a broken tensor: {exc}") from exc

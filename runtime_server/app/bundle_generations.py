@@ -10,9 +10,9 @@ import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from runtime_server.core import Core
 from runtime_server.requests.idempotency_index import RequestKey
 from runtime_server.requests.request_manager import RequestManager
-from runtime_server.runtime.core import Core
 from runtime_server.system.memory import give_back
 from runtime_server.telemetry.logs import log_event
 from runtime_server.telemetry.server_events import Emit
@@ -34,7 +34,7 @@ class BundleGeneration:
     def is_empty(self) -> bool:
         """Whether nothing is inside any more, so that it may be closed."""
         running = self.requests.index.running
-        return not (self.calls or running) and self.core.workers.counts.idle
+        return not (self.calls or running) and self.core.executor.counts.idle
 
 
 class BundleGenerations:
@@ -73,7 +73,7 @@ class BundleGenerations:
     @property
     def are_idle(self) -> bool:
         """Whether no request is inside any generation."""
-        return all(generation.core.workers.counts.idle for generation in self.all)
+        return all(generation.core.executor.counts.idle for generation in self.all)
 
     def swap(self, core: Core) -> None:
         """Let new requests go to another core; the old generation is closed once it is empty."""
@@ -90,7 +90,7 @@ class BundleGenerations:
     def refuse_new(self) -> None:
         """Let nobody in any more."""
         for generation in self.all:
-            generation.core.workers.refuse_new()
+            generation.core.executor.refuse_new()
 
     async def close_requests(self) -> None:
         """End every request; called once nothing is listened to any more."""

@@ -28,7 +28,7 @@ from runtime_server.app.health_board import HEALTH_SERVICE, HealthBoard
 from runtime_server.app.service import CascadeService
 from runtime_server.auth.authenticator import Authenticator
 from runtime_server.config.config import ServerConfig
-from runtime_server.runtime.core import Core
+from runtime_server.core import Core
 from runtime_server.system.listeners import find_endpoints
 from runtime_server.telemetry.call_tracer import NO_TRACER, CallTracer
 from runtime_server.telemetry.logs import LogLevel, log_event

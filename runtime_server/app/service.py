@@ -20,10 +20,10 @@ from runtime_server.app.bundle_generations import BundleGeneration, BundleGenera
 from runtime_server.app.bundle_offer import BundleOffer
 from runtime_server.app.refusal import refuse
 from runtime_server.app.response_stream import ResponseStream
+from runtime_server.core import Core
 from runtime_server.protocol.status import OPAQUE_CODES
 from runtime_server.requests.active_request import Submission, Subscription
 from runtime_server.requests.idempotency_index import RequestKey
-from runtime_server.runtime.core import Core
 from runtime_server.telemetry.logs import log_event, reason_of
 from runtime_server.telemetry.server_events import BytesMoved, Emit, RequestRefused
 from runtime_server.telemetry.traceparent import CURRENT_TRACE

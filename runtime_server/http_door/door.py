@@ -15,6 +15,7 @@ from typing import Any, Protocol, TypeVar
 
 from cascade.errors import Cancelled, CascadeError, StageError
 from runtime_server.auth.authenticator import Metadata
+from runtime_server.core import Core
 from runtime_server.http_door.exchange import HttpExchange, HttpRefusal, Receive, Send
 from runtime_server.http_door.generate_sink import Certificate, GenerateSink
 from runtime_server.http_door.http_errors import HttpError, http_error_of
@@ -29,7 +30,6 @@ from runtime_server.http_door.image_call import (
 from runtime_server.http_door.image_form import read_form
 from runtime_server.http_door.own_picture import edit_of
 from runtime_server.http_door.picture_format import PictureForm, final_form, partial_form, written
-from runtime_server.runtime.core import Core
 from runtime_server.telemetry.call_tracer import CallTracer
 from runtime_server.telemetry.counted_call import counted
 from runtime_server.telemetry.logs import log_event, reason_of

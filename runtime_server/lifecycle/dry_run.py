@@ -15,9 +15,9 @@ from runtime_server.auth.tls import watch_tls_files
 from runtime_server.config.config import ServerConfig
 from runtime_server.config.hosted import hosted_positions
 from runtime_server.config.settings import settings
+from runtime_server.core import Core
 from runtime_server.lifecycle.http_port import check_http_packages
 from runtime_server.lifecycle.process import load_warm
-from runtime_server.runtime.core import Core
 from runtime_server.system.memory import resident_bytes
 from wire.server_info import ComponentInfo
 
@@ -40,7 +40,7 @@ def dry_run(config: ServerConfig) -> Iterator[str]:
     core = load_warm(config)
     try:
         if config.warm_up:
-            core.measure_now()
+            core.executor.measure_now()
         yield from describe(core, (resident_bytes() - before) / MIB)
         yield f"memory     {resident_bytes() / MIB:.0f} MiB resident"
     finally:
@@ -78,7 +78,7 @@ def describe(core: Core, bundle_mib: float) -> Iterator[str]:
         "hosts      component       engine      precision    size  steps    ms a step  rows  device"
     )
     for component in core.info().components:
-        yield describe_component(component, core.warmed.get(component.name, 0.0))
+        yield describe_component(component, core.executor.warmed.get(component.name, 0.0))
     if core.plan.warning:
         yield f"warning    {core.plan.warning}"
     for setting in settings():

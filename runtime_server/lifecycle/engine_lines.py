@@ -5,7 +5,7 @@ An operator who installed an engine for a card must not have to guess whether it
 
 from cascade.system.nvidia import card_names
 from cascade.tuning.hints import SILENCED, hints_of, hints_wanted
-from runtime_server.runtime.core import Core
+from runtime_server.core import Core
 from runtime_server.telemetry.logs import log_event
 
 

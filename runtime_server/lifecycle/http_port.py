@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from runtime_server.app.server import CascadeServer
 from runtime_server.config.config import ServerConfig
-from runtime_server.runtime.core import Core
+from runtime_server.core import Core
 from runtime_server.telemetry.call_tracer import CallTracer
 from runtime_server.telemetry.server_events import Emit
 

@@ -4,7 +4,7 @@ Knows where to look; not how it is shown.
 """
 
 from runtime_server.app.server import CascadeServer
-from runtime_server.runtime.core import Core
+from runtime_server.core import Core
 from runtime_server.system.memory import resident_bytes
 from runtime_server.telemetry.load import ServerLoad, StageLoad
 
@@ -14,7 +14,7 @@ def read_load(server: CascadeServer | None) -> ServerLoad:
     if server is None:
         return ServerLoad(resident_bytes=resident_bytes())
     generations = list(server.generations.all)
-    counts = [generation.core.workers.counts for generation in generations]
+    counts = [generation.core.executor.counts for generation in generations]
     kept = server.generations.present.requests.index.kept
     contexts = [generation.core.contexts for generation in generations]
     core = server.generations.present.core

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING
 
 from runtime_server.app.server import FLUSH_S, CascadeServer
 from runtime_server.config.config import ServerConfig
+from runtime_server.core import Core, load_core
 from runtime_server.lifecycle.engine_lines import engine_words, log_hints
 from runtime_server.lifecycle.http_port import make_http_port
 from runtime_server.lifecycle.reload import Reloader, Reread
 from runtime_server.lifecycle.signals import signals_on
 from runtime_server.lifecycle.telemetry_setup import open_telemetry
-from runtime_server.runtime.core import Core, load_core
 from runtime_server.runtime.warm_up import warm_up
 from runtime_server.system.memory import share_arenas
 from runtime_server.telemetry.logs import log_event
@@ -136,12 +136,12 @@ async def serve_until(
         "listening",
         address=server.address,
         bundle_id=core.bundle_id,
-        warm_up_s=dict(core.warmed),
+        warm_up_s=dict(core.executor.warmed),
         engines=engine_words(core),
         untuned=list(core.plan.untuned),
     )
     log_hints(core)
-    core.measure_beside()
+    core.executor.measure_beside()
     await stops.soon.wait()
     log_event("draining")
     drained = await server.drain(give_up=stops.now)

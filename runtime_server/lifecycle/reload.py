@@ -13,8 +13,8 @@ from cascade.bundle.manifest import Manifest
 from cascade.errors import CascadeError, InvalidRequest
 from runtime_server.app.bundle_generations import BundleGenerations
 from runtime_server.config.config import ServerConfig
+from runtime_server.core import Core
 from runtime_server.lifecycle.engine_lines import engine_words, log_hints
-from runtime_server.runtime.core import Core
 from runtime_server.telemetry.logs import log_error, log_event
 from runtime_server.telemetry.server_events import BundleReloaded, Emit, ReloadOutcome
 
@@ -118,7 +118,7 @@ class Reloader:
         else:
             self._generations.swap(core)
             log_hints(core)
-            core.measure_beside()
+            core.executor.measure_beside()
         outcome: ReloadOutcome = "unchanged" if same else "reloaded"
         return ReloadAnswer(outcome=outcome, bundle_id=core.bundle_id, need_restart=late)
 

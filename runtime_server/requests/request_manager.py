@@ -26,6 +26,7 @@ from cascade.events import Accepted
 from runtime_server.admission.checks import RequestPlan
 from runtime_server.admission.concurrency_limits import InFlightLimits, held_bytes
 from runtime_server.admission.quota import Quota, megapixels_of
+from runtime_server.core import Core
 from runtime_server.protocol.status import OPAQUE_CODES
 from runtime_server.requests.active_request import (
     ActiveRequest,
@@ -36,7 +37,6 @@ from runtime_server.requests.active_request import (
 )
 from runtime_server.requests.idempotency_index import IdempotencyIndex, KeptResult, RequestKey
 from runtime_server.requests.kept_pictures import image_start
-from runtime_server.runtime.core import Core
 from runtime_server.runtime.job import Ended
 from runtime_server.stores.sweeper import Sweeper
 from runtime_server.telemetry.logs import log_error, log_event, reason_of
@@ -205,7 +205,7 @@ class RequestManager:
         deadline = None if allowed_s is None else time.monotonic() + allowed_s
         request = ActiveRequest(submission, cost, deadline)
         request.linger_s = min(submission.linger_s, self._max_linger_s)
-        accepted = self._core.workers.submit(request.job)
+        accepted = self._core.executor.submit(request.job)
         request.begins_at = time.monotonic() + accepted.estimated_wait_s
         request.ends_at = request.begins_at + cost.seconds
         if allowed_s is not None:
@@ -254,7 +254,7 @@ class RequestManager:
         """End a request wherever it is; who asks for its id from now on begins anew."""
         if request.job.ended:
             return
-        runs = self._core.workers.stop(request.job, error)
+        runs = self._core.executor.stop(request.job, error)
         tell(self._emit, request.early_end(error, "running" if runs else "queue"))
         # At once, and not when the engine has ended: the id is free for a new attempt.
         if isinstance(error, Cancelled):
@@ -273,7 +273,7 @@ class RequestManager:
             timer.cancel()
         # One that has fired keeps its arguments, the request among them: a circle with its results.
         request.timers.clear()
-        self._core.workers.release(request.job)
+        self._core.executor.release(request.job)
         self._emit(RequestReleased(request.key.request_id))
         self.limits.release(request.key.identity, request.cost.held_bytes)
 
@@ -316,11 +316,10 @@ def next_end_s(inside: Iterable[ActiveRequest], identity: str) -> float:
 
 def cost_of(plan: RequestPlan, core: Core) -> RequestCost:
     """What a checked request takes of a bundle that is hosted."""
-    forecast = core.workers.forecast
     return RequestCost(
         megapixels=megapixels_of(plan.costs.values()),
         held_bytes=held_bytes(plan),
-        seconds=sum(n * forecast.measured_step_s(at) for at, n in plan.steps.items()),
+        seconds=sum(n * core.executor.step_s(at) for at, n in plan.steps.items()),
     )
 
 

@@ -32,6 +32,7 @@ class Forecast:
         self._limits = limits
         self._positions = tuple(positions)
         self._times = StepTimes()
+        self._host = StepTimes()
         self._noted_at = 0.0
 
     def note(self, key: RoleKey, seconds: float, now: float) -> None:
@@ -44,6 +45,14 @@ class Forecast:
         """
         self._times.add(key, 1, seconds)
         self._noted_at = now
+
+    def note_host(self, position: int, seconds: float) -> None:
+        """A component is done with a picture: its seconds per step beside the engines' runs."""
+        self._host.add(RoleKey(position), 1, seconds)
+
+    def host_step_s(self, position: int) -> float:
+        """Mean of the host's last seconds per step of one component; 0 before the first picture."""
+        return self._host.means(RoleKey(position)).get(1, 0.0)
 
     def measured_step_s(self, position: int) -> float:
         """Median of the last steps of one component; 0 before the first."""

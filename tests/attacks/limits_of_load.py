@@ -65,7 +65,7 @@ def last_of(ground: Ground, count: int, *, first_runs: bool = False, **settings:
             if first_runs:
                 calls = [caller.generate(message(ground, 0))]
                 assert first_answer(calls[0]) == OK
-                wait_until(lambda: server.core.workers.counts.queued == 0)
+                wait_until(lambda: server.core.executor.counts.queued == 0)
             else:
                 calls = []
             for number in range(1, count + 1):

@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, load_model_from_string
 from cascade.bundle.manifest import FORMAT_VERSION
 from cascade.errors import CascadeError, EngineError, InvalidRequest, ManifestError
 from runtime_server import ServerConfig
-from runtime_server.runtime.core import load_core
+from runtime_server.core import load_core
 from tests.support.tiny_bundle import write_tiny_bundle
 
 GRAPH = "base.onnx"

@@ -15,7 +15,7 @@ from cascade.commands.cli import main
 from cascade.errors import CascadeError, InvalidRequest, ManifestError, MissingExtra
 from runtime_client.client import Client
 from runtime_server import ServerConfig
-from runtime_server.runtime.core import load_core
+from runtime_server.core import load_core
 from tests.support.certificates import Authority
 from tests.support.serving import ask, child_server
 from tests.support.tiny_bundle import write_tiny_bundle

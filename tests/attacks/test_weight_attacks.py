@@ -17,7 +17,7 @@ from cascade.graph_spec import NET
 from cascade.precision import Precision
 from cascade.weights.source import ExternalGraph
 from runtime_server import ServerConfig
-from runtime_server.runtime.core import load_core
+from runtime_server.core import load_core
 from tests.support.beside_bundle import move_beside
 from tests.support.tiny_bundle import write_tiny_bundle
 

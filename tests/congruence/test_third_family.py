@@ -182,15 +182,15 @@ def test_health_and_limits_know_it(bundle: Bundle, server: RunningServer) -> Non
     (told,) = core.info().components
     assert told.output_height == HEIGHT
     assert (told.family, told.output_width, told.default_steps) == ("ramp", WIDTH, 3)
-    roles = {key.role for key in core.batcher.limits.present}
+    roles = {key.role for key in core.executor.batcher.limits.present}
     assert roles == {FIRST, TURN}
 
 
 def test_it_is_warmed_up_and_measured(bundle: Bundle, tmp_path: Path) -> None:
     """One step at the start, then rows joined and compared with themselves alone, per role."""
     with running(bundle, listen=f"unix:{tmp_path / 'w'}", max_batch_rows="auto") as server:
-        server.core.measure_now()
-        limits = server.core.batcher.limits
+        server.core.executor.measure_now()
+        limits = server.core.executor.batcher.limits
         assert all(limits.run_seconds(key) for key in limits.present)
 
 

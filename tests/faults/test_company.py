@@ -72,7 +72,7 @@ def test_an_engine_that_fails_costs_its_requests_only(bundle: Bundle) -> None:
         assert failed <= 3
         picture = pixels(results_of(caller.generate(asking(bundle)))["sr32"].image)
         assert not differs(picture, answer(bundle))
-        wait_until(lambda: server.core.workers.counts.idle)
+        wait_until(lambda: server.core.executor.counts.idle)
 
 
 class PoisonedEngine(FailingEngine):
@@ -126,7 +126,7 @@ def test_a_poisoned_row_fails_alone(bundle: Bundle) -> None:
         while not PoisonedEngine.together and rounds < ROUNDS:
             share_runs(server.address, truths)
             rounds += 1
-        wait_until(lambda: server.core.workers.counts.idle)
+        wait_until(lambda: server.core.executor.counts.idle)
     assert PoisonedEngine.together > 0
     assert codes == ["ENGINE_ERROR"] * rounds
 

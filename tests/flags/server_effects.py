@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 
 from runtime_server.batching.role_key import RoleKey
 from runtime_server.cli import read_command_line
-from runtime_server.runtime.core import Core, load_core
+from runtime_server.core import Core, load_core
 from tests.flags.client_effects import Effect
 from tests.flags.trial import Trial
 from tests.flags.walk import parsed
@@ -141,25 +141,37 @@ EFFECTS: Mapping[str, Effect | str] = {
     "serve --metrics-remote": metrics_remote,
     "serve --threads": in_core("--threads", 3, threads, {3}),
     "serve --refuse-late": in_core(
-        "--no-refuse-late", None, lambda core: int(core.workers._queue._limits.refuse_late), 0
+        "--no-refuse-late",
+        None,
+        lambda core: int(core.executor.workers._queue._limits.refuse_late),
+        0,
     ),
     "serve --max-waiting-between": in_core(
-        "--max-waiting-between", 7, lambda core: core.workers._queue._limits.max_waiting_between, 7
+        "--max-waiting-between",
+        7,
+        lambda core: core.executor.workers._queue._limits.max_waiting_between,
+        7,
     ),
     "serve --caller-weights": in_core(
         "--caller-weights",
         "ann=2",
-        lambda core: dict(core.workers._queue._limits.caller_weights),
+        lambda core: dict(core.executor.workers._queue._limits.caller_weights),
         {"ann": 2.0},
     ),
     "serve --turn-after-s": in_core(
-        "--turn-after-s", 7, lambda core: core.workers._queue._limits.max_queue_age_s, 7.0
+        "--turn-after-s", 7, lambda core: core.executor.workers._queue._limits.max_queue_age_s, 7.0
     ),
     "serve --max-batch-bytes": in_core(
-        "--max-batch-bytes", 9, lambda core: core.batcher.limits.present[RoleKey(1)].max_bytes, 9
+        "--max-batch-bytes",
+        9,
+        lambda core: core.executor.batcher.limits.present[RoleKey(1)].max_bytes,
+        9,
     ),
     "serve --max-batch-rows": in_core(
-        "--max-batch-rows", 3, lambda core: core.batcher.limits.present[RoleKey(1)].max_rows, 3
+        "--max-batch-rows",
+        3,
+        lambda core: core.executor.batcher.limits.present[RoleKey(1)].max_rows,
+        3,
     ),
     "serve --max-queued-per-stage": f"{FAULTS}test_overload.py::test_a_queue_holds_its_limit_and_not_one_more",
     "serve --max-in-flight": f"{SERVER}test_bounds.py::test_who_is_refused_for_want_of_room_is_not_read",

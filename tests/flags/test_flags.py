@@ -148,6 +148,10 @@ ELSEWHERE: Mapping[str, str] = {
         }.items()
         for name in names
     },
+    **{
+        f"plan {name}": "tests/runtime_client/test_capacity.py::test_a_server_says_what_its_runs_took"
+        for name in ("--capacity", "--cut")
+    },
     "upscale --wait": WAITING,
     **{f"generate --{name}": EDITS for name in ("edit", "strength", "mask", "resample", "size")},
     **{f"upscale --{name}": KEPT for name in ("kept", "kept-stage", "kept-size")},

@@ -53,7 +53,7 @@ def until_nothing_is_left(server: RunningServer) -> None:
     """Wait until no request is at the server and no thread of a call is here."""
     until = time.monotonic() + PATIENCE_S
     while async_threads() or not server.is_at_rest:
-        assert time.monotonic() < until, (async_threads(), server.core.workers.counts)
+        assert time.monotonic() < until, (async_threads(), server.core.executor.counts)
         time.sleep(0.01)
 
 

@@ -50,7 +50,7 @@ def slow_caller(slow_server: RunningServer) -> Iterator[Caller]:
     """A connection to it; the server must be idle again in the end."""
     with connect(slow_server.address) as caller:
         yield caller
-    wait_until(lambda: slow_server.core.workers.counts.idle)
+    wait_until(lambda: slow_server.core.executor.counts.idle)
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +94,7 @@ def test_cancelling_at_any_moment_leaves_nothing_behind(
 ) -> None:
     """A hundred cancellations with jitter, some by a vanished client; then the next is right."""
     jitter = random.Random(17)
-    workers = slow_server.core.workers
+    workers = slow_server.core.executor
     for trial in range(TRIALS):
         if trial % 10 == 0:
             with connect(slow_server.address) as vanishing:
@@ -122,7 +122,7 @@ def test_a_cancelled_step_ends_at_once(
     call = begun(slow_caller.generate(long_request(slow_bundle)))
     before = CountingEngine.runs
     call.cancel()
-    wait_until(lambda: slow_server.core.workers.counts.idle)
+    wait_until(lambda: slow_server.core.executor.counts.idle)
     assert CountingEngine.runs - before < LITTLE
 
 
@@ -130,7 +130,7 @@ def test_cancelled_while_queued_does_not_disturb_the_running_one(
     slow_server: RunningServer, slow_caller: Caller, slow_bundle: Bundle, expected: Array
 ) -> None:
     """The one that waits goes away, and the one after it is still right."""
-    workers = slow_server.core.workers
+    workers = slow_server.core.executor
     first = begun(slow_caller.generate(long_request(slow_bundle)))
     second = slow_caller.generate(short_request(slow_bundle))
     wait_until(lambda: workers.counts.queued == 1)
@@ -151,7 +151,7 @@ def test_a_deadline_ends_a_running_request(
     with pytest.raises(grpc.RpcError) as late:
         list(slow_caller.generate(long_request(slow_bundle), timeout_s=0.3))
     assert late.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
-    wait_until(lambda: slow_server.core.workers.counts.idle)
+    wait_until(lambda: slow_server.core.executor.counts.idle)
     assert CountingEngine.runs - before < LITTLE
 
 
@@ -161,7 +161,7 @@ def test_a_deadline_ends_a_queued_request(slow_bundle: Bundle) -> None:
     A server that has never run the last component does not know how long it takes.
     """
     with running(slow_bundle, max_running=1) as server, connect(server.address) as caller:
-        workers = server.core.workers
+        workers = server.core.executor
         first = begun(caller.generate(long_request(slow_bundle)))
         with pytest.raises(grpc.RpcError) as late:
             list(caller.generate(short_request(slow_bundle), timeout_s=0.2))
@@ -177,7 +177,7 @@ def test_what_cannot_be_in_time_is_refused_at_once(
     slow_server: RunningServer, slow_caller: Caller, slow_bundle: Bundle, expected: Array
 ) -> None:
     """Where step times are known: with a delay when others are the cause, else without."""
-    workers = slow_server.core.workers
+    workers = slow_server.core.executor
     results = results_of(slow_caller.generate(short_request(slow_bundle)))
     assert np.array_equal(pixels(results["sr32"].image), expected)
     wait_until(lambda: workers.counts.idle)
@@ -201,7 +201,7 @@ def test_a_full_queue_answers_at_once_with_a_delay(
     slow_server: RunningServer, slow_caller: Caller, slow_bundle: Bundle
 ) -> None:
     """RESOURCE_EXHAUSTED with RetryInfo from what was measured; the accepted one knows its wait."""
-    workers = slow_server.core.workers
+    workers = slow_server.core.executor
     running_call = begun(slow_caller.generate(long_request(slow_bundle)))
     waiting = slow_caller.generate(short_request(slow_bundle))
     accepted = next(waiting).accepted
@@ -223,7 +223,7 @@ def test_a_full_server_looks_no_further(
     slow_server: RunningServer, slow_caller: Caller, slow_bundle: Bundle
 ) -> None:
     """A call that is wrong as well is told first that there is no room: refusing costs little."""
-    workers = slow_server.core.workers
+    workers = slow_server.core.executor
     running_call = begun(slow_caller.generate(long_request(slow_bundle)))
     waiting = slow_caller.generate(short_request(slow_bundle))
     wait_until(lambda: workers.counts.queued == 1)

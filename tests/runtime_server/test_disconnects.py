@@ -251,8 +251,8 @@ def test_a_server_that_stops_ends_detached_work(slow_bundle: Bundle) -> None:
     with running(slow_bundle) as server:
         begin_and_vanish(server, message(slow_bundle, LONG, detach=True))
         begin_and_go(server, message(slow_bundle, LONG, detach=True))
-        assert server.core.workers.counts.in_flight == 2
-    assert server.core.workers.counts.idle
+        assert server.core.executor.counts.in_flight == 2
+    assert server.core.executor.counts.idle
 
 
 class Broken:

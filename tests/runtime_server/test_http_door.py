@@ -296,7 +296,7 @@ def test_a_caller_that_goes_ends_the_work(slow: RunningServer, answer: str) -> N
         connection = http.client.HTTPConnection(slow.http, timeout=60)
         body = json.dumps(words(steps=LONG, stream=answer == "stream", **fields))
         connection.request("POST", "/v1/images/generations", body)
-        wait_until(lambda: bool(slow.core.workers.counts.running))
+        wait_until(lambda: bool(slow.core.executor.counts.running))
         connection.close()
         if connection.sock is not None:
             connection.sock.close()
@@ -306,7 +306,7 @@ def test_a_caller_that_goes_ends_the_work(slow: RunningServer, answer: str) -> N
     go(linger_seconds=60)
     (lingering,) = slow.requests.index.running
     wait_until(lambda: not lingering.has_subscribers)
-    assert slow.core.workers.counts.running
+    assert slow.core.executor.counts.running
     with connect(slow.address) as caller:
         assert caller.cancel(lingering.key.request_id)
     wait_until(lambda: slow.is_at_rest)
@@ -347,7 +347,7 @@ def test_a_server_that_ends_refuses_and_finishes(slow_bundle: Bundle) -> None:
     """What was inside is answered, what comes is refused."""
     with running(slow_bundle, **HTTP) as server, ThreadPoolExecutor(1) as pool:
         inside = pool.submit(ask, server.http, words(steps={"base": 1, "sr16": 40, "sr32": 1}))
-        wait_until(lambda: bool(server.core.workers.counts.running))
+        wait_until(lambda: bool(server.core.executor.counts.running))
         server.server.generations.refuse_new()
         refused = ask(server.http, words())
         assert (refused.status, refused.error["code"]) == (503, "transport_error")

@@ -13,9 +13,9 @@ from cascade.bundle.bundle import Bundle
 from cascade.errors import TransportError
 from runtime_server.app.server import CascadeServer
 from runtime_server.config.config import ServerConfig
+from runtime_server.core import Core, load_core
 from runtime_server.lifecycle.admin import AdminHandlers, AdminServer
 from runtime_server.lifecycle.reload import ReloadAnswer
-from runtime_server.runtime.core import Core, load_core
 from runtime_server.system.listeners import Endpoint, find_endpoints
 from tests.support.server_process import Victim
 from tests.support.serving import ask, connect, running

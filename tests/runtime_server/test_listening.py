@@ -18,7 +18,7 @@ from cascade.bundle.bundle import Bundle
 from cascade.errors import InvalidRequest, TransportError
 from runtime_server.app.server import CascadeServer, clear_stale_socket
 from runtime_server.config.config import ServerConfig
-from runtime_server.runtime.core import load_core
+from runtime_server.core import load_core
 from tests.support.serving import Caller, RunningServer, connect, running
 
 

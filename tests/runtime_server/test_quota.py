@@ -198,7 +198,7 @@ def test_a_request_refused_for_another_reason_costs_nothing(bundle: Bundle) -> N
         running(bundle, quota_megapixels_per_minute=1.5 * COST) as server,
         connect(server.address) as caller,
     ):
-        server.core.workers.refuse_new()
+        server.core.executor.refuse_new()
         for number in range(3):
             message = request_message(
                 bundle, prompt=pb.PromptStart(prompt=PROMPT), request_id=f"r{number}"

@@ -11,7 +11,7 @@ from cascade.errors import ManifestError
 from cascade.system.bounded_files import open_plain
 from cascade.weights import buffer as buffer_module
 from runtime_server.config.config import ServerConfig
-from runtime_server.runtime.core import load_core
+from runtime_server.core import load_core
 from tests.support.beside_bundle import move_beside
 from tests.support.tiny_bundle import write_tiny_bundle
 

@@ -22,8 +22,8 @@ from cascade.errors import InvalidRequest
 from cascade.request import GenerateRequest
 from protos.cascade.v1 import cascade_pb2 as pb
 from runtime_server.config.config import ServerConfig
+from runtime_server.core import Core, load_core
 from runtime_server.lifecycle.reload import Reloader, check_same_cut
-from runtime_server.runtime.core import Core, load_core
 from runtime_server.runtime.warm_up import warm_up
 from runtime_server.telemetry.server_events import ignore
 from tests.support.manifests import square, stages_of, with_stages

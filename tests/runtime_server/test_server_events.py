@@ -176,7 +176,7 @@ def test_requests_beyond_the_room_are_told_by_reason(
         next(call)
     refuse(caller.generate(message(slow_bundle)))
     waiting.pop().cancel()
-    wait_until(lambda: server.core.workers.counts.in_flight == 2)
+    wait_until(lambda: server.core.executor.counts.in_flight == 2)
     server.server.generations.refuse_new()
     refuse(caller.generate(message(slow_bundle)))
     assert told.refusals == ["in_flight", "draining"]

@@ -17,7 +17,7 @@ from cascade.request import GenerateRequest
 from cascade.types import Array
 from protos.cascade.v1 import cascade_pb2 as pb
 from runtime_server.config.config import ServerConfig
-from runtime_server.runtime.core import load_core
+from runtime_server.core import load_core
 from tests.support.serving import (
     PROMPT,
     Caller,
@@ -297,7 +297,7 @@ def test_internal_errors_leak_nothing(
         assert logged[-1].__dict__["fields"]["error_id"] == text.split()[-1]
         assert PROMPT not in str([r.__dict__ for r in caplog.records])
         assert caller.server_info().bundle_id == bundle.bundle_id
-        wait_until(lambda: server.core.workers.counts.idle)
+        wait_until(lambda: server.core.executor.counts.idle)
 
 
 def test_counters_are_back_at_zero(server: RunningServer, caller: Caller, bundle: Bundle) -> None:
@@ -305,7 +305,7 @@ def test_counters_are_back_at_zero(server: RunningServer, caller: Caller, bundle
     list(caller.generate(request_message(bundle, prompt=pb.PromptStart(prompt=PROMPT))))
     with pytest.raises(grpc.RpcError):
         list(caller.generate(request_message(bundle)))
-    wait_until(lambda: server.core.workers.counts.idle)
+    wait_until(lambda: server.core.executor.counts.idle)
 
 
 @pytest.mark.parametrize(

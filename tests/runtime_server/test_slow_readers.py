@@ -50,7 +50,7 @@ def test_who_reads_late_gets_every_result_and_only_the_latest_news(bundle: Bundl
         wait_until(is_made, timeout_s=300)
         # Four components: one progress and one preview each, and their results.
         assert 0 < most <= 3 * 4 + 1
-        assert server.core.workers.counts.in_flight == 1
+        assert server.core.executor.counts.in_flight == 1
         responses = list(call)
         wait_until(lambda: server.is_at_rest)
     previews = [r.preview for r in responses if r.WhichOneof("event") == "preview"]
@@ -87,7 +87,7 @@ def test_the_deadline_frees_what_a_silent_reader_holds(bundle: Bundle) -> None:
     message = request_message(bundle, prompt=START, options=OPTIONS, output=LIVELY)
     with running(bundle) as server, connect(server.address, *NARROW) as caller:
         call = caller.generate(message, timeout_s=3)
-        wait_until(lambda: server.core.workers.counts.in_flight == 1)
+        wait_until(lambda: server.core.executor.counts.in_flight == 1)
         wait_until(lambda: server.is_at_rest, timeout_s=120)
         with pytest.raises(grpc.RpcError) as late:
             list(call)

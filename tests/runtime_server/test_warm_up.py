@@ -15,7 +15,7 @@ from cascade.stage_factory import open_stages
 from cascade.tuning.dummy_inputs import dummy_handoff
 from cascade.tuning.plan import EnginePlan
 from runtime_server.config.config import ServerConfig
-from runtime_server.runtime.core import load_core
+from runtime_server.core import load_core
 from runtime_server.runtime.warm_up import warm_up
 from tests.support.serving import child_server
 from tests.support.tiny_bundle import write_tiny_bundle
@@ -72,10 +72,10 @@ def test_every_hosted_component_runs_once(bundle: Bundle, cut: int) -> None:
     config = ServerConfig(bundle=bundle.folder, threads=1, cut=cut, max_batch_rows="1")
     core = load_core(config, factory, warm_up)
     try:
-        assert list(core.warmed) == NAMES[cut:]
-        assert all(seconds > 0 for seconds in core.warmed.values())
+        assert list(core.executor.warmed) == NAMES[cut:]
+        assert all(seconds > 0 for seconds in core.executor.warmed.values())
         assert [engine.runs for engine in factory.engines] == [1] * (4 - cut)
-        assert core.workers.counts.idle
+        assert core.executor.counts.idle
     finally:
         core.close()
 
@@ -100,7 +100,7 @@ def test_components_warm_up_while_others_are_opened(bundle: Bundle) -> None:
 
     core = load_core(ServerConfig(bundle=bundle.folder, threads=1), opened, warm_up)
     try:
-        assert list(core.warmed) == NAMES
+        assert list(core.executor.warmed) == NAMES
     finally:
         core.close()
 

@@ -32,9 +32,9 @@ from cascade.types import Array
 from protos.cascade.v1 import cascade_pb2 as pb
 from runtime_server.app.server import CascadeServer
 from runtime_server.config.config import ServerConfig
+from runtime_server.core import Core, load_core
 from runtime_server.lifecycle.http_port import make_http_port
 from runtime_server.requests.request_manager import RequestManager
-from runtime_server.runtime.core import Core, load_core
 from runtime_server.telemetry.call_tracer import NO_TRACER, CallTracer
 from runtime_server.telemetry.server_events import Emit, ignore
 from wire.limits import MAX_MESSAGE_BYTES
@@ -101,7 +101,7 @@ class RunningServer:
     def is_at_rest(self) -> bool:
         """Whether nothing is inside: no job, no byte, no caller, no request running."""
         limits = self.requests.limits
-        return self.core.workers.counts.idle and limits.is_idle and not self.requests.index.running
+        return self.core.executor.counts.idle and limits.is_idle and not self.requests.index.running
 
     def close(self) -> None:
         """Stop, and end the loop and its thread."""

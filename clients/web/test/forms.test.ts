@@ -1,11 +1,7 @@
 // The form for browsers on WebAssembly, and engines that are checked before they are used.
 
 import assert from "node:assert/strict";
-import { execFileSync } from "node:child_process";
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { after, before, test } from "node:test";
+import { before, test } from "node:test";
 import { Bundle } from "../src/bundle/bundle.js";
 import { attachWeights } from "../src/bundle/shared_weights.js";
 import { Client } from "../src/client.js";
@@ -16,18 +12,15 @@ import { EngineError, ManifestError } from "../src/errors.js";
 import { FolderSource } from "../src/node.js";
 import type { ClientEvent } from "../src/request.js";
 import { note } from "./exactness.js";
-import { BUNDLES, difference, PYTHON } from "./reference.js";
+import { BUNDLES, difference } from "./reference.js";
 
 const REQUEST = { prompt: "a red apple, noto style", seed: 7, options: { base: { steps: 1 } } };
 const wasm = new OrtWasm();
-const folder = mkdtempSync(join(tmpdir(), "edge-cascade-"));
 let bundle: Bundle;
 
 before(async () => {
-  execFileSync(PYTHON, ["test/web_bundle.py", `${BUNDLES}/emoji-1`, join(folder, "bundle")]);
-  bundle = await Bundle.open(new FolderSource(join(folder, "bundle")));
+  bundle = await Bundle.open(new FolderSource(`${BUNDLES}/emoji-1`));
 });
-after(() => rmSync(folder, { recursive: true }));
 
 /** The form for browsers on WebAssembly, its answers times a factor: what a wrong card would give. */
 class Other implements Engines {

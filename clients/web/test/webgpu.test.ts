@@ -1,7 +1,6 @@
 // Graphs on WebGPU, a software adapter: the form for browsers is right, and the check refuses what is wrong.
 
 import assert from "node:assert/strict";
-import { execFileSync } from "node:child_process";
 import { cpSync, existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -11,7 +10,7 @@ import { type Browser, chromium, type Page } from "playwright-core";
 import { GPU_FLAGS } from "./chromium.js";
 import { LIMIT } from "../src/engines/checked.js";
 import { note } from "./exactness.js";
-import { BUNDLES, PYTHON } from "./reference.js";
+import { BUNDLES } from "./reference.js";
 import { serve, type Served } from "./served.js";
 
 const CHROMIUM = process.env.CHROMIUM ?? "/usr/bin/chromium";
@@ -30,8 +29,7 @@ before(async () => {
   cpSync("dist/page", join(folder, "page"), { recursive: true });
   await build({ entryPoints: ["test/gpu_page.ts"], bundle: true, format: "esm", target: "es2022", conditions: ["import"], logLevel: "warning", outdir: join(folder, "page") });
   writeFileSync(join(folder, "page/gpu.html"), '<script type="module" src="gpu_page.js"></script>');
-  execFileSync(PYTHON, ["test/web_bundle.py", `${BUNDLES}/emoji-1`, join(folder, "bundle")], { stdio: "inherit" });
-  served = await serve(join(folder, "page"), join(folder, "bundle"));
+  served = await serve(join(folder, "page"), `${BUNDLES}/emoji-1`);
   browser = await chromium.launch({ executablePath: CHROMIUM, args: GPU_FLAGS });
   const context = await browser.newContext();
   context.setDefaultTimeout(PATIENCE_MS);

@@ -60,6 +60,7 @@ LINES = (
     "bench run -o x.json --requests 0", "bench grid", "bench report nowhere -o x.html",
     "bench report text -o x.html", "bench compare nowhere text", "bench compare text bin",
     "plan", "plan a --bundle tiny", f"plan a {DEAD}", f"plan a {DEAD} --what-if rtt",
+    "plan a --bundle tiny --capacity", f"plan a {DEAD} --capacity", "plan a --bundle tiny --cut 1",
     f"plan a {DEAD} --within soon", "plan a --bundle tiny --server nope",
     f"{GENERATE} --within 1s", f"{GENERATE} --cut best", f"{GENERATE} --cut auto --within 0",
     f"upscale --kept x -o x.png {DEAD}", "upscale --kept x -o x.png --bundle tiny",

@@ -1,13 +1,12 @@
-"""One bundle at work, without a transport: its checks, its contexts, its engines and its workers.
+"""One bundle at work, without a transport: its checks, its contexts and the executor of its jobs.
 
-Whoever serves calls the parts: `admission` checks a call, `workers` take the job. Knows neither
-protobuf nor gRPC.
+Whoever serves calls the parts: `admission` checks a call, `executor` takes the job. Knows neither
+protobuf nor gRPC, nor where the engines are.
 """
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import replace
 
 from cascade import __version__
@@ -15,41 +14,34 @@ from cascade.boundary import Image
 from cascade.bundle.bundle import Bundle, open_bundle
 from cascade.bundle.manifest import Manifest
 from cascade.bundle.wire_limits import check_wire_limits
-from cascade.codecs.image import load_codecs, writable_formats
+from cascade.codecs.image import writable_formats
 from cascade.errors import CascadeError
 from cascade.families import cost_of, family_of
 from cascade.family import ComponentSpec, StartCheck
-from cascade.stage import EngineStage, Stage
-from cascade.stage_factory import EngineFactory, open_stages
-from cascade.tuning.plan import EnginePlan, files_to_open, plan_here
+from cascade.stage_factory import EngineFactory
+from cascade.system.cores import usable_cores
+from cascade.tuning.plan import EnginePlan
 from runtime_server.admission.checks import Admission, RequestPlan
 from runtime_server.admission.concurrency_limits import check_bytes_suffice
-from runtime_server.batching.batch_calibration import BatchCalibration, row_caps
-from runtime_server.batching.batch_policy import BatchLimits
-from runtime_server.batching.batcher import DeviceBatcher
-from runtime_server.batching.graph_axes import axes_of
-from runtime_server.batching.role_key import RoleKey
-from runtime_server.config.caller_weights import parse_caller_weights
 from runtime_server.config.config import ServerConfig
 from runtime_server.config.hosted import hosted_positions
+from runtime_server.executors.local import WarmUp, open_local
+from runtime_server.executors.protocol import Executor
 from runtime_server.protocol import server_limits
 from runtime_server.runtime.coalescing_queue import CoalescingQueue, ThreadsafeSink
 from runtime_server.runtime.job import Delivery, Ended, make_job
-from runtime_server.runtime.job_queue import QueueLimits
-from runtime_server.runtime.stage_health import StageHealth
 from runtime_server.runtime.warm_up import probe_of
-from runtime_server.runtime.workers import Workers, hosted_engines, limits_of
 from runtime_server.stores.contexts import ContextStore
 from runtime_server.system.clock import Clock
+from runtime_server.system.memory import resident_bytes
 from runtime_server.telemetry.server_events import Emit, ignore
 from wire.generate_call import GenerateHead
 from wire.server_info import ComponentInfo, ServerInfo
 
+MEMORY_STEP = 16 << 20
+"""Of the memory that is told: an idle server's answer stays the same, and is encoded once."""
 PROBE_ID = "probe"
 """Request id of synthetic work."""
-
-WarmUp = Callable[[Stage, Manifest], Mapping[str, float]]
-"""Runs a stage once; the seconds of a step by component."""
 
 
 class Core:
@@ -58,81 +50,58 @@ class Core:
     def __init__(
         self,
         bundle: Bundle,
-        stages: Mapping[int, EngineStage],
-        plan: EnginePlan,
+        hosted: Sequence[int],
+        executor: Executor,
         config: ServerConfig,
         clock: Clock,
-        emit: Emit = ignore,
     ) -> None:
-        """A core whose workers are at work.
+        """A core that is ready for calls.
 
         Args:
             bundle: the opened bundle.
-            stages: its hosted components by position; closed together with the core.
-            plan: how they are run.
+            hosted: positions of the components that its executor runs.
+            executor: takes jobs already; closed together with the core.
             config: limits.
             clock: monotonic seconds.
-            emit: where events go.
         """
-        self.warmed: Mapping[str, float] = {}
-        """Seconds of the step that each component was warmed up with, if it was."""
         self.manifest: Manifest = bundle.manifest
         self.bundle_id = bundle.bundle_id
-        self.plan = plan
-        """How the components are run."""
+        self.executor = executor
+        """Runs the jobs."""
         self.config = config
         # Counted once: the larger part of it never changes, and clients ask for it at every start.
-        self.hosted = tuple(stages)
-        """Positions of the components that run here."""
-        self._info = idle_info(bundle, self.hosted, plan, config)
-        self.health = StageHealth(config.stage_failures_in_row)
-        """Which components fail."""
+        self.hosted = tuple(hosted)
+        """Positions of the components that are run."""
+        self._info = idle_info(bundle, self.hosted, executor.plan, config)
         self.contexts = ContextStore(
             budget_bytes=config.context_store_bytes,
             lifetime_s=config.context_lifetime_s,
             clock=clock,
         )
-        self.admission = open_admission(bundle, plan, self.hosted, self.contexts)
+        self.admission = open_admission(bundle, executor.plan, self.hosted, self.contexts)
         """Checks calls."""
-        caps = row_caps(config.max_batch_rows, bundle.manifest, self.hosted)
-        self.batcher = open_batcher(self.manifest, stages, caps, config, clock, emit)
-        self.workers = Workers(
-            stages, self.batcher, queue_limits(config), self.health, clock=clock, emit=emit
-        )
-        """Take jobs."""
-        self._calibration = BatchCalibration(
-            self.batcher, bundle.manifest, caps, clock, gives_way_s=2 * config.turn_after_s
-        )
-        # Last: from here on threads use everything above.
-        self.workers.start()
 
-    def measure_now(self) -> None:
-        """Profile where batching pays.
-
-        Raises:
-            EngineError: a graph cannot be run.
-        """
-        self._calibration.run()
-
-    def measure_beside(self) -> None:
-        """The same in between requests, where components were warmed up; returns at once."""
-        if self.warmed:
-            self._calibration.start()
+    @property
+    def plan(self) -> EnginePlan:
+        """How the components are run."""
+        return self.executor.plan
 
     def info(self) -> ServerInfo:
         """Bundle, components and present load."""
-        queued = self.workers.counts.queued_at
+        queued = self.executor.counts.queued_at
         components = tuple(
             replace(
                 component,
-                milliseconds_per_step=1000
-                * self.workers.forecast.measured_step_s(component.position),
+                milliseconds_per_step=1000 * self.executor.step_s(component.position),
                 queued=queued.get(component.position, 0),
-                max_batch_rows=self.batcher.limits.max_rows(component.position),
+                max_batch_rows=self.executor.max_rows(component.position),
+                run_times=self.executor.run_times(component.position),
+                host_milliseconds_per_step=1000 * self.executor.host_step_s(component.position),
             )
             for component in self._info.components
         )
-        return replace(self._info, components=components)
+        resident = MEMORY_STEP * round(resident_bytes() / MEMORY_STEP)
+        return replace(self._info, components=components, resident_bytes=resident)
 
     def check_capacity(self, head: GenerateHead, caller: str) -> None:
         """Refuse a call for want of room before anything else about it is looked at.
@@ -147,12 +116,12 @@ class Core:
         """
         position = self.admission.likely_first(head)
         if position is not None and position in self.hosted:
-            self.workers.check_capacity(position, caller)
+            self.executor.check_capacity(position, caller)
 
     def stages_work(self) -> dict[str, bool]:
         """Whether each hosted component works, by name."""
         specs = self.manifest.components
-        return {specs[at].name: self.health.works(at) for at in self.hosted}
+        return {specs[at].name: self.executor.works(at) for at in self.hosted}
 
     async def probe(self, name: str) -> None:
         """Probe a component with synthetic work; how it went is seen like that of any request.
@@ -163,7 +132,7 @@ class Core:
         sink = ThreadsafeSink(inbox, asyncio.get_running_loop())
         job = make_job(probe_plan(self.manifest, name), sink, None)
         try:
-            self.workers.submit(job)
+            self.executor.submit(job)
         except CascadeError:
             return
         try:
@@ -171,13 +140,11 @@ class Core:
             while not isinstance(await inbox.get(), Ended):
                 pass
         finally:
-            self.workers.release(job)
+            self.executor.release(job)
 
     def close(self) -> None:
         """End everything."""
-        # Its rows hold the device; the workers close the engines.
-        self._calibration.stop()
-        self.workers.close()
+        self.executor.close()
 
 
 def idle_info(
@@ -198,6 +165,7 @@ def idle_info(
         bundle_id=bundle.manifest.ids[-1],
         bundle_ids=bundle.manifest.ids,
         bundle_name=manifest.name,
+        cores=usable_cores(),
         components=tuple(idle_component(at, manifest.components[at], plan) for at in hosted),
         limits=server_limits.limits_of(config, manifest),
         image_formats=writable_formats(),
@@ -238,50 +206,6 @@ def open_admission(
     """
     precisions = {c.name: plan.of(c.name).precision for c in bundle.manifest.components}
     return Admission(bundle.manifest, start_checks(bundle, hosted), contexts, precisions)
-
-
-def open_batcher(
-    manifest: Manifest,
-    stages: Mapping[int, EngineStage],
-    caps: Mapping[int, int | None],
-    config: ServerConfig,
-    clock: Clock,
-    emit: Emit,
-) -> DeviceBatcher:
-    """A batcher of all engines.
-
-    Args:
-        manifest: of the bundle.
-        stages: the hosted components, by position.
-        caps: rows that may share a run, by position; None is to be measured.
-        config: limits.
-        clock: monotonic seconds.
-        emit: where events go.
-    """
-    axes = {
-        RoleKey(position, role): axes_of(graph)
-        for position in stages
-        for role, graph in manifest.components[position].graphs.items()
-    }
-    engines = hosted_engines(stages, axes)
-    limits = {
-        position: BatchLimits(max_rows=cap or 1, max_bytes=config.max_batch_bytes)
-        for position, cap in caps.items()
-    }
-    return DeviceBatcher(engines, limits_of(engines, limits), clock=clock, emit=emit)
-
-
-def queue_limits(config: ServerConfig) -> QueueLimits:
-    """How much may wait and run, as configured."""
-    return QueueLimits(
-        max_queued_per_stage=config.max_queued_per_stage,
-        max_in_flight=config.max_in_flight,
-        refuse_late=config.refuse_late,
-        max_running=config.max_running,
-        max_waiting_between=config.max_waiting_between,
-        max_queue_age_s=config.turn_after_s,
-        caller_weights=parse_caller_weights(config.caller_weights),
-    )
 
 
 def probe_plan(manifest: Manifest, name: str) -> RequestPlan:
@@ -330,68 +254,9 @@ def load_core(
     bundle.require(hosted)
     check_wire_limits(bundle.manifest)
     check_bytes_suffice(bundle.manifest, config, hosted)
-    plan = plan_here(bundle.manifest, config.engine_options, hosted)
-    warmed: dict[str, float] = {}
-
-    def run_once(stage: EngineStage) -> None:
-        if warm_up is not None:
-            warmed.update(warm_up(stage, bundle.manifest))
-
-    stages = open_verified(bundle, hosted, plan, make_engine, run_once)
+    executor = open_local(bundle, hosted, config, make_engine, warm_up, emit)
     try:
-        by_position = dict(zip(hosted, stages, strict=True))
-        core = Core(bundle, by_position, plan, config, time.monotonic, emit)
+        return Core(bundle, hosted, executor, config, time.monotonic)
     except Exception:
-        close_stages(stages)
+        executor.close()
         raise
-    core.warmed = {name: warmed[name] for stage in stages for name in stage.names if warmed}
-    return core
-
-
-def open_verified(
-    bundle: Bundle,
-    hosted: Sequence[int],
-    plan: EnginePlan,
-    make_engine: EngineFactory | None,
-    then: Callable[[EngineStage], object],
-) -> list[EngineStage]:
-    """Open the hosted components while codecs are loaded and every other file of theirs is checked.
-
-    What is opened is checked by the reading that opens it: no file is read and hashed twice.
-
-    Args:
-        bundle: an opened bundle.
-        hosted: positions of the components.
-        plan: how they are run.
-        make_engine: see `load_core`.
-        then: is called with each stage as soon as it is open.
-
-    Raises:
-        CascadeError: a file is not what the manifest says, or a component cannot be opened.
-    """
-
-    def prepare() -> None:
-        load_codecs()
-        bundle.verify_files(hosted, besides=files_to_open(bundle.manifest, hosted, plan))
-
-    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="verify") as pool:
-        verified = pool.submit(prepare)
-        try:
-            stages = open_stages(bundle, hosted, plan, make_engine, then)
-        except Exception:
-            verified.result()
-            raise
-    try:
-        verified.result()
-        # What was to be opened and was not: weights of other precisions in a file of several.
-        bundle.verify_files(hosted, besides=bundle.checked)
-    except Exception:
-        close_stages(stages)
-        raise
-    return stages
-
-
-def close_stages(stages: Sequence[Stage]) -> None:
-    """Release every stage."""
-    for stage in stages:
-        stage.close()

@@ -1,0 +1,1 @@
+"""Executors: where the jobs of a bundle run. Admission, results and calls stay with the server."""

@@ -195,12 +195,25 @@ def check_weight(spec: DiffusionSpec, options: DiffusionOptions) -> None:
             f"{field}: {spec.name} takes no words to be guided by: expected 1, got {weight:g}",
             field=field,
         )
+    if weight not in (None, 1.0) and not taught and not has_unconditional_half(spec):
+        field = f"options.{spec.name}.guidance"
+        raise InvalidRequest(
+            f"{field}: {spec.name} was never shown the question without words or class that "
+            f"guidance needs: expected 1, got {weight:g}",
+            field=field,
+        )
     if taught and weight is not None and not taught[0] <= weight <= taught[1]:
         field = f"options.{spec.name}.guidance"
         raise InvalidRequest(
             f"{field}: {spec.name} was taught {taught[0]:g} to {taught[1]:g}, got {weight:g}",
             field=field,
         )
+
+
+def has_unconditional_half(spec: DiffusionSpec) -> bool:
+    """Whether a network can be asked without its words: by a mask, or by a stored context."""
+    masks = any(tensor.name == "context_mask" for tensor in spec.graph.inputs)
+    return masks or spec.null_context != "mask"
 
 
 def check_times(spec: DiffusionSpec, steps: int) -> None:

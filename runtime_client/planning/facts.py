@@ -15,7 +15,7 @@ from cascade.family import ComponentSpec
 from cascade.precision import Precision
 from cascade.request import GenerateRequest
 from runtime_client.config import DEFAULT_CUT
-from runtime_client.planning.cost_model import ComponentFacts, LinkFacts
+from runtime_client.planning.cost_model import ComponentFacts, EncodingFacts, LinkFacts
 from runtime_client.planning.learned import Learned
 
 FRESH_S = 60.0
@@ -36,6 +36,10 @@ RAW_PACK_S, LOSSLESS_PACK_S = 5e-10, 1.5e-8
 """Seconds to encode and decode a byte of a picture."""
 LOSSLESS_SHARE = 0.45
 """Bytes of an encoded picture, of its raw bytes, where none was seen."""
+LOSSY_SHARES = {"avif": 0.02, "webp90": 0.015, "jpeg": 0.03}
+LOSSY_PACK_S = {"avif": 6e-8, "webp90": 1.1e-8, "jpeg": 4e-9}
+"""The same in formats with loss, as `benchmarks.picture_formats` measures large pictures, rounded
+up."""
 MESSAGE_BYTES = 200
 """Of a call or a result beside what it carries."""
 CHARACTERS_OF_TOKEN = 4
@@ -62,6 +66,8 @@ class ServerView:
     hosted: Mapping[str, HostedFacts]
     is_local: bool = False
     """Whether it is on this machine, so that pictures come as raw pixels."""
+    formats: tuple[str, ...] = ()
+    """In which it can send pictures."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -98,6 +104,8 @@ class KnownFacts:
     now_s: float
     asked: Mapping[str, Precision] = field(default_factory=dict)
     """Precisions that were asked for by name: a server that differs is none for the component."""
+    is_placed: bool = False
+    """Whether the placement is given: then both sides count as able to run every component."""
 
 
 def nothing_known() -> KnownFacts:
@@ -150,6 +158,7 @@ def component_facts(
     facts, shares = [], picture_shares(components, known)
     for at, (spec, cost) in enumerate(zip(components, costs, strict=True)):
         may_here, may_there = sides_of(spec.name, first + at, known)
+        may_here, may_there = may_here or known.is_placed, may_there or known.is_placed
         facts.append(
             ComponentFacts(
                 name=spec.name,
@@ -165,6 +174,7 @@ def component_facts(
                 up_bytes=result_bytes(spec, cost, request, shares["up", spec.name]),
                 down_bytes=result_bytes(spec, cost, request, shares["down", spec.name]),
                 pack_s=pack_seconds(spec, cost, known),
+                lossy=lossy_encodings(spec, cost, known),
             )
         )
     link_from = link_facts(known)[1]
@@ -324,3 +334,19 @@ def pack_seconds(spec: ComponentSpec, cost: Cost, known: KnownFacts) -> float:
     learned = known.of_link.value("pack")
     guess = RAW_PACK_S if known.server.is_local else LOSSLESS_PACK_S
     return cost.result_bytes * (guess if learned is None else learned)
+
+
+def lossy_encodings(spec: ComponentSpec, cost: Cost, known: KnownFacts) -> dict[str, EncodingFacts]:
+    """What a picture takes in each format with loss; nothing for a context."""
+    if isinstance(spec.makes, Context):
+        return {}
+    found = {}
+    for name, usual in LOSSY_SHARES.items():
+        share = known.of_link.value(f"down.{spec.name}.{name}")
+        pack_s = known.of_link.value(f"pack.{name}")
+        found[name] = EncodingFacts(
+            down_bytes=MESSAGE_BYTES
+            + round((usual if share is None else share) * cost.result_bytes),
+            pack_s=cost.result_bytes * (LOSSY_PACK_S[name] if pack_s is None else pack_s),
+        )
+    return found

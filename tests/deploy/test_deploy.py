@@ -352,6 +352,40 @@ def kubernetes() -> dict[str, Any]:
     return dict(zip(names, found, strict=True))
 
 
+def test_two_machines_by_compose() -> None:
+    """The first has a server and Envoy, which finds both servers; the second has the other one."""
+    (document,) = read_yaml("compose.yaml")
+    services = document["services"]
+    by_profile = {
+        profile: {name for name, s in services.items() if s["profiles"] == [profile]}
+        for profile in ("first", "second")
+    }
+    assert by_profile == {"first": {"cascade-0", "envoy"}, "second": {"cascade-1"}}
+    for name in ("cascade-0", "cascade-1"):
+        server = services[name]
+        arguments = parsed([*server["entrypoint"], *server["command"]][1:])
+        assert port_of(arguments.listen) == 7860
+        assert float(server["stop_grace_period"].removesuffix("s")) > arguments.drain_grace_s
+        assert server["read_only"]
+        assert server["cap_drop"] == ["ALL"]
+        (mount,) = server["volumes"]
+        assert str(arguments.token_keys).startswith(mount.split(":")[1])
+        published = [port.rsplit(":", 1)[1] for port in server["ports"]]
+        assert str(port_of(arguments.metrics_listen)) in published
+    assert any(port.endswith(":7860:7860") for port in services["cascade-1"]["ports"])
+    envoy = services["envoy"]
+    (routes,) = read_yaml("envoy.yaml")
+    (cluster,) = routes["static_resources"]["clusters"]
+    named = {
+        e["endpoint"]["address"]["socket_address"]["address"]
+        for e in cluster["load_assignment"]["endpoints"][0]["lb_endpoints"]
+    }
+    # By the name of the service beside it, and by an address that the operator gives.
+    (other,) = (host.split(":")[0] for host in envoy["extra_hosts"])
+    assert named == {"cascade-0", other}
+    assert envoy["volumes"] == ["./envoy.yaml:/etc/envoy/envoy.yaml:ro"]
+
+
 def test_the_manifest_for_kubernetes_fits_the_server(tmp_path: Path) -> None:
     """Ports, probes, grace and settings are the server's; the pod may do little."""
     documents = kubernetes()

@@ -45,7 +45,7 @@ def server(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     options = RepositoryOptions(
         max_batch=MAX_BATCH,
         tokens=TOKENS,
-        serving=Serving(device="cpu", queue_delay_us=20_000),
+        serving=Serving(device="cpu", queue_delay_us=100_000),
     )
     written = write_repository(bundle, range(4), options, folder / "repository")
     with tritonserver(folder / "repository", folder) as running:

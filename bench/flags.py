@@ -23,7 +23,7 @@ from runtime_client.cli.placement_flags import (
     cut_or_auto,
     with_placement,
 )
-from runtime_client.config import DEFAULT_CUT, ClientConfig
+from runtime_client.config import DEFAULT_CUT, ClientConfig, is_on_this_machine
 from runtime_client.placement import parse_placement
 
 LOADS = ("single", "closed", "open")
@@ -222,4 +222,10 @@ def config_of(args: argparse.Namespace) -> ClientConfig:
     plain = replace(
         connection_config(args), threads=args.threads, engine=args.engine, precision=args.precision
     )
-    return with_placement(plain, args) if "within" in args else plain
+    if "within" not in args:
+        return plain
+    placed = with_placement(plain, args)
+    if placed.server is None or not placed.chooses_format:
+        return placed
+    # Without loss as ever: cuts and systems are compared by the same pixels.
+    return replace(placed, picture_format="raw" if is_on_this_machine(placed.server) else "webp")

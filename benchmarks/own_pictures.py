@@ -23,9 +23,10 @@ from cascade.bundle.bundle import Bundle, open_bundle
 from cascade.bundle.starting_points import last_enlargement
 from cascade.diffusion.family import diffusion_specs
 from cascade.diffusion.options import SamplingOptions
-from cascade.diffusion.tiles import TiledSide, Tiling, has_free_sides
+from cascade.diffusion.tiles import Tiling, has_free_sides
 from cascade.events import StageFinished
 from cascade.families import resolved, with_own_picture
+from cascade.numerics.tile_joins import TiledSide
 from cascade.request import GenerateRequest, Handoff
 from cascade.stage import Stage
 from cascade.stage_factory import open_stages

@@ -87,13 +87,38 @@ class Image:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tensor:
-    """Numbers of a fixed shape."""
+    """A latent: finite numbers of a fixed shape, which cross a boundary bit for bit."""
 
     kind: Literal["tensor"] = "tensor"
     shape: tuple[int, ...]
-    """Outermost axis first."""
+    """`[channels, height, width]`."""
     dtype: DtypeName
-    """Of its values."""
+    """Of its values: float32, or float16, to which the component that makes it rounds them."""
+
+    @property
+    def channels(self) -> int:
+        """The first axis."""
+        return self.shape[0]
+
+    @property
+    def height(self) -> int:
+        """The second axis."""
+        return self.shape[1]
+
+    @property
+    def width(self) -> int:
+        """The third axis."""
+        return self.shape[2]
+
+    @property
+    def pixels(self) -> int:
+        """Width times height."""
+        return self.width * self.height
+
+    @property
+    def size_bytes(self) -> int:
+        """Of its values."""
+        return self.pixels * self.channels * CARRIED_TENSORS[self.dtype]
 
     def __str__(self) -> str:
         """For errors."""
@@ -102,6 +127,10 @@ class Tensor:
 
 CARRIED_CHANNELS = 3
 """Of a picture that crosses a boundary: every codec here knows RGB alone."""
+CARRIED_TENSORS = {"float16": 2, "float32": 4}
+"""Bytes of a value of each dtype that a tensor may have."""
+TENSOR_AXES = 3
+"""Of a tensor: channels, height, width."""
 
 BoundaryValue = Prompt | Label | Context | Image | Tensor
 Value = TypeVar("Value", Prompt, Label, Context, Image, Tensor)
@@ -110,10 +139,13 @@ Value = TypeVar("Value", Prompt, Label, Context, Image, Tensor)
 def why_not_carried(value: BoundaryValue) -> str:
     """Why nothing takes a value across a boundary; empty for what crosses every one.
 
-    A `Handoff` and the wire have a place for each other kind, and pictures travel as RGB.
+    A `Handoff` and the wire have a place for each kind: pictures travel as RGB, tensors as floats.
     """
     if isinstance(value, Tensor):
-        return "no handoff and no message carries tensors yet"
+        if len(value.shape) != TENSOR_AXES or min(value.shape) < 1:
+            return "tensors of [channels, height, width] are carried, each at least 1"
+        if value.dtype not in CARRIED_TENSORS:
+            return f"tensors of {' and '.join(CARRIED_TENSORS)} are carried"
     if isinstance(value, Image) and value.channels != CARRIED_CHANNELS:
         return f"pictures of {CARRIED_CHANNELS} channels are carried, this one has {value.channels}"
     return ""

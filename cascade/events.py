@@ -43,6 +43,8 @@ class Preview:
     done: int
     """Units of its work, as `Progress` counts them."""
     image: ImageU8
+    format: str = ""
+    """In which a server sent it, `jpeg` for one that loses pixels; empty where it was made here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,8 @@ class StageFinished:
     engine_s: float = 0.0
     """Seconds of its own that its engines ran, without any wait for them; 0 where unknown. The rest
     of its time is the host's."""
+    format: str = ""
+    """In which a server sent its picture; empty where it made none, or was run here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +86,8 @@ class Transferred:
     without what went on while a component ran."""
     result_bytes: Mapping[str, int] = field(default_factory=dict)
     """Of the encoded picture of each component."""
+    result_formats: Mapping[str, str] = field(default_factory=dict)
+    """In which each of them came."""
     call_bytes: int = 0
     """Of the call alone; a context that was uploaded before it is left out."""
     picture_bytes: int = 0

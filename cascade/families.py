@@ -8,12 +8,13 @@ stage, so that whoever reads a manifest loads no sampler and no tokenizer.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cascade.boundary import Image, value_of
+from cascade.boundary import Image, Tensor, value_of
 from cascade.cost import Cost
 from cascade.diffusion.family import DiffusionFamily
 from cascade.errors import InvalidRequest, ManifestError
 from cascade.family import ComponentSpec, Family, PlanWarning
 from cascade.labels.family import LabelFamily
+from cascade.latents.family import AutoencoderFamily
 from cascade.pixels.family import PixelFamily
 from cascade.precision import Precision
 from cascade.request import MAX_SIDE, GenerateRequest
@@ -24,6 +25,8 @@ FAMILIES: Mapping[str, Family[Any, Any]] = {
     "diffusion": DiffusionFamily(),
     "pixels": PixelFamily(),
     "label": LabelFamily(),
+    "encoder": AutoencoderFamily(encodes=True),
+    "decoder": AutoencoderFamily(encodes=False),
 }
 """By the word that the manifest uses."""
 
@@ -102,11 +105,13 @@ def with_own_picture(
         spec = components[position]
         plans[spec.name] = family_of(spec).with_own_picture(spec, plans[spec.name], low)
         given, made = value_of(Image, spec.starts_from), spec.makes
-        if given is None or not isinstance(made, Image):
+        shown = given or value_of(Tensor, spec.starts_from)
+        if shown is None or not isinstance(made, Image | Tensor):
             continue
-        low = low[0] * made.width // given.width, low[1] * made.height // given.height
-        check_own_size(spec.name, low)
-        sizes[spec.name] = low
+        low = low[0] * made.width // shown.width, low[1] * made.height // shown.height
+        if isinstance(made, Image):
+            check_own_size(spec.name, low)
+            sizes[spec.name] = low
     return request.with_plans(plans, sizes)
 
 

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Protocol
 
 from cascade.edit import Edit, StageEdit
 from cascade.errors import InvalidRequest
-from cascade.types import ContextF16, ImageU8
+from cascade.types import ContextF16, ImageU8, Latent
 
 MAX_SEED = 2**64 - 1
 MAX_PROMPT_CHARACTERS = 1000
@@ -49,6 +49,8 @@ class Handoff:
     """Text embeddings `[tokens, width]`, padding trimmed, half precision."""
     image: ImageU8 | None = None
     """A picture `[height, width, 3]`, 0 to 255."""
+    tensor: Latent | None = None
+    """A latent `[channels, height, width]`, float32 or float16 as the manifest says."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

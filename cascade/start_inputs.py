@@ -8,13 +8,13 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from cascade.boundary import BoundaryValue, Context, Image, value_of
+from cascade.boundary import BoundaryValue, Context, Image, Tensor, value_of
 from cascade.errors import InvalidRequest
 from cascade.graph_spec import GraphSpec
 from cascade.numerics.finite import is_finite
 from cascade.numerics.length_buckets import bucket_length, pad_tokens
 from cascade.request import Handoff
-from cascade.types import Array, ImageU8
+from cascade.types import Array, ImageU8, Latent
 
 
 def context_inputs(name: str, graph: GraphSpec, handoff: Handoff) -> dict[str, Array]:
@@ -75,8 +75,31 @@ def low_image(name: str, shape: tuple[int, int, int], handoff: Handoff) -> Image
     return handoff.image
 
 
+def latent(name: str, declared: Tensor, handoff: Handoff) -> Latent:
+    """The latent `[channels, height, width]` that a component starts from, as it is declared.
+
+    Raises:
+        InvalidRequest: there is none, its shape or dtype is another, or it holds NaN or infinity.
+    """
+    given = handoff.tensor
+    if given is None:
+        raise InvalidRequest(f"tensor: {name} needs {declared}", field="tensor")
+    if given.shape != declared.shape or given.dtype.name != declared.dtype:
+        raise InvalidRequest(
+            f"tensor: {name} starts from {declared}, got {list(given.shape)} {given.dtype.name}",
+            field="tensor",
+        )
+    if not is_finite(given):
+        raise InvalidRequest(
+            f"tensor.data: holds NaN or infinity; {name} needs finite numbers", field="tensor.data"
+        )
+    return given
+
+
 def blank_start(graph: GraphSpec, starts_from: Iterable[BoundaryValue], tokens: int) -> Handoff:
     """What stands for any start of a component: embeddings of zeros, and a white picture.
+
+    A latent is zeros too.
 
     Args:
         graph: has an input `context` where the component starts from one.
@@ -84,12 +107,18 @@ def blank_start(graph: GraphSpec, starts_from: Iterable[BoundaryValue], tokens: 
         tokens: length of the context, where the graph leaves it open.
     """
     values = tuple(starts_from)
-    text, low = value_of(Context, values), value_of(Image, values)
-    context, image = None, None
+    text, low, numbers = (
+        value_of(Context, values),
+        value_of(Image, values),
+        value_of(Tensor, values),
+    )
+    context, image, tensor = None, None, None
     if text is not None:
         (shape,) = [t.shape for t in graph.inputs if t.name == "context"]
         length = shape[-2] if isinstance(shape[-2], int) else tokens
         context = np.zeros((length, text.width), np.float16)
     if low is not None:
         image = np.full(low.shape, low.levels - 1, np.uint8)
-    return Handoff(context=context, image=image)
+    if numbers is not None:
+        tensor = np.zeros(numbers.shape, numbers.dtype)
+    return Handoff(context=context, image=image, tensor=tensor)

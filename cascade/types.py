@@ -16,6 +16,9 @@ Array = NDArray[Any]
 ImageU8 = Annotated[NDArray[np.uint8], "height width 3"]
 """A picture as it crosses a component boundary: RGB, 8 bit, channels last."""
 
+Latent = Annotated[NDArray[np.floating[Any]], "channels height width"]
+"""A latent as it crosses a component boundary: float32 or float16, as the manifest says."""
+
 Flags = Annotated[NDArray[np.bool_], "height width"]
 """Whether something holds, for every pixel of a picture."""
 

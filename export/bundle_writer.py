@@ -16,10 +16,12 @@ from cascade.diffusion.spec import DiffusionSpec
 from cascade.errors import ParityError, UnsupportedModel
 from cascade.families import family_of
 from cascade.graph_spec import FileEntry
+from cascade.labels.spec import LabelEncoderSpec
 from cascade.pixels.spec import PixelSpec
 from cascade.precision import FROM_FILES, Precision
 from cascade.stage import Stage
 from cascade.text.spec import TextEncoderSpec
+from cascade.types import ContextF16
 from export.bundle_folder import check_out, file_entries, weights_folder, write_bundle
 from export.components.component import (
     ExportedComponent,
@@ -29,10 +31,18 @@ from export.components.component import (
     with_weights_placed,
 )
 from export.components.diffusion import export_stage
+from export.components.label_encoder import export_label_encoder
 from export.components.pixels import export_pixels
 from export.components.text_encoder import embed, export_text_encoder
-from export.description import CascadeDescription, PixelStageDescription, StageDescription
+from export.description import (
+    CascadeDescription,
+    LabelEncoderDescription,
+    PixelStageDescription,
+    StageDescription,
+    TextEncoderDescription,
+)
 from export.parity import compare_cascades
+from export.subjects import Subject
 
 PLAIN = ExportOptions()
 """Float32 graphs alone."""
@@ -48,7 +58,12 @@ LEAST_PROMPTS = 2
 
 
 AnyStage = ExportedComponent[DiffusionSpec] | ExportedComponent[PixelSpec]
+AnyEncoder = ExportedComponent[TextEncoderSpec] | ExportedComponent[LabelEncoderSpec]
 
+ENCODERS: Mapping[type[Any], Callable[[ExportJob], AnyEncoder]] = {
+    TextEncoderDescription: export_text_encoder,
+    LabelEncoderDescription: export_label_encoder,
+}
 EXPORTERS: Mapping[type[Any], Callable[[StageJob, Any], AnyStage]] = {
     StageDescription: export_stage,
     PixelStageDescription: export_pixels,
@@ -60,14 +75,20 @@ EXPORTERS: Mapping[type[Any], Callable[[StageJob, Any], AnyStage]] = {
 class ExportedCascade:
     """All components of one bundle."""
 
-    encoder: ExportedComponent[TextEncoderSpec]
+    encoder: AnyEncoder | None
+    """None where no stage reads a context."""
     stages: tuple[AnyStage, ...]
+
+    @property
+    def components(self) -> tuple[AnyEncoder | AnyStage, ...]:
+        """All of them, in the order of the work."""
+        return self.stages if self.encoder is None else (self.encoder, *self.stages)
 
     @property
     def files(self) -> dict[str, bytes | Path]:
         """Every file by name: its bytes, or where it lies."""
         found: dict[str, bytes | Path] = {}
-        for component in (self.encoder, *self.stages):
+        for component in self.components:
             found.update(component.files)
             if component.weights is not None:
                 found[component.weights.entry.name] = component.weights.path
@@ -76,23 +97,23 @@ class ExportedCascade:
     @property
     def weights(self) -> list[FileEntry]:
         """Entries of the files of weights."""
-        moved = [component.weights for component in (self.encoder, *self.stages)]
+        moved = [component.weights for component in self.components]
         return [weights.entry for weights in moved if weights is not None]
 
     @property
     def original(self) -> list[Stage]:
         """The cascade over the torch networks."""
-        return [self.encoder.original, *(stage.original for stage in self.stages)]
+        return [component.original for component in self.components]
 
     @property
     def exported(self) -> list[Stage]:
         """The cascade over the float32 graphs."""
-        return [self.encoder.exported, *(stage.exported for stage in self.stages)]
+        return [component.exported for component in self.components]
 
     @property
     def quantized(self) -> list[Stage]:
         """The cascade over the int8 graphs, where there are any."""
-        return [self.encoder.quantized, *(stage.quantized for stage in self.stages)]
+        return [component.quantized for component in self.components]
 
 
 def write_cascade(
@@ -120,14 +141,14 @@ def write_cascade(
     with weights_folder(out) as folder:
         cascade = export_components(description, options, folder, report)
         refuse_nothing_written(cascade, options)
-        prove_end_to_end(cascade, description.prompts, report)
+        prove_end_to_end(cascade, description.subjects, report)
         files = cascade.files
         manifest = Manifest(
             format_version=FORMAT_VERSION,
             name=out.name,
             licence=description.licence,
             provenance={"made_of": description.provenance},
-            components=(cascade.encoder.spec, *(stage.spec for stage in cascade.stages)),
+            components=tuple(component.spec for component in cascade.components),
             files=file_entries(files, cascade.weights),
         )
         write_bundle(out, manifest, files)
@@ -146,7 +167,8 @@ def check_prompts(description: CascadeDescription, options: ExportOptions) -> No
     if options.precisions & FROM_FILES:
         refuse_exact_alone(description)
     own = not any(stage.calibrates_on_prompts for stage in description.stages)
-    few = len(set(description.prompts)) < LEAST_PROMPTS
+    words = description.reads_context and description.label_encoder is None
+    few = words and len(set(description.prompts)) < LEAST_PROMPTS
     if Precision.INT8 in options.precisions and few and not own:
         raise UnsupportedModel(
             "prompts: int8 is calibrated on one prompt and proven on another; describe two",
@@ -186,34 +208,46 @@ def export_components(
         UnsupportedModel: there is no text encoder, or a component is too large.
         ParityError: a component is not its original.
     """
-    if description.text_encoder is None:
-        raise UnsupportedModel("text_encoder: give --text-encoder FOLDER", field="text_encoder")
+    described = description.encoder
     job = ExportJob(
-        encoder=description.text_encoder,
-        prompts=description.prompts,
+        encoder=described,
+        prompts=description.subjects,
         options=options,
         requires_gpu_forms=description.requires_gpu_forms,
         report=report,
         folder=folder,
     )
-    encoder = with_weights_placed(job, export_text_encoder(job))
-    contexts = partial(embed, encoder.exported)
+    encoder: Any = None
+    contexts: Callable[[Subject], ContextF16] = no_context
+    if described is not None:
+        made_encoder: Any = ENCODERS[type(described)](job)
+        encoder = with_weights_placed(job, made_encoder)
+        contexts = partial(embed, encoder.exported)
     stages: list[AnyStage] = []
-    for position, stage in enumerate(description.stages, start=1):
+    for position, stage in enumerate(description.stages, start=0 if encoder is None else 1):
         before = stages[-1] if stages else None
         made: Any = EXPORTERS[type(stage)](StageJob(job, contexts, position, before), stage)
         stages.append(with_weights_placed(job, made))
     return ExportedCascade(encoder, tuple(stages))
 
 
+def no_context(subject: Subject) -> ContextF16:
+    """The context of a cascade without an encoder.
+
+    Raises:
+        UnsupportedModel: always; no stage of such a cascade asks.
+    """
+    raise UnsupportedModel(f"text_encoder: nothing encodes {subject!r}", field="text_encoder")
+
+
 def prove_end_to_end(
-    cascade: ExportedCascade, prompts: Sequence[str], report: Callable[[str], None]
+    cascade: ExportedCascade, prompts: Sequence[Subject], report: Callable[[str], None]
 ) -> None:
     """Compare the whole cascades on the same noise, and say what int8 makes of them.
 
     Args:
         cascade: what is to be written.
-        prompts: one run each.
+        prompts: one run each; classes, pictures or None where a cascade starts from those.
         report: called with lines for the person who waits.
 
     Raises:
@@ -225,7 +259,7 @@ def prove_end_to_end(
         for spec in diffusion_specs(specs)
     }
     compared = comparable(cascade)
-    if compared == 1:
+    if compared == len(cascade.components) - len(cascade.stages):
         report("end to end    every stage draws its values; each was proven alone, to the bit")
         return
     original, exported, quantized = (
@@ -253,7 +287,8 @@ def comparable(cascade: ExportedCascade) -> int:
     the same inputs, to the bit.
     """
     drawing = [family_of(stage.spec).is_discrete for stage in cascade.stages]
-    return 1 + (drawing.index(True) if True in drawing else len(drawing))
+    before = len(cascade.components) - len(cascade.stages)
+    return before + (drawing.index(True) if True in drawing else len(drawing))
 
 
 def decibels(psnr_db: Mapping[str, float]) -> str:
@@ -267,7 +302,7 @@ def refuse_nothing_written(cascade: ExportedCascade, options: ExportOptions) -> 
     Raises:
         UnsupportedModel: naming the option.
     """
-    specs = [cascade.encoder.spec, *(stage.spec for stage in cascade.stages)]
+    specs = [component.spec for component in cascade.components]
     graphs = [graph for spec in specs for graph in spec.graphs.values()]
     for asked, written, field in (
         (options.gpu_forms, [form for graph in graphs for form in graph.gpu_forms], "gpu_forms"),

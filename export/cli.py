@@ -14,6 +14,7 @@ from cascade.diffusion.family import diffusion_specs
 from cascade.errors import InvalidRequest, MissingExtra
 from cascade.pixels.family import pixel_specs
 from cascade.precision import Precision
+from export.adapters.kinds import in_words
 
 CHECKPOINTS, DATA = Path("checkpoints"), Path("data/emoji.npz")
 
@@ -101,7 +102,7 @@ def register(subparsers: Any) -> None:
         dest="source",
         nargs=2,
         metavar=("KIND", "WHERE"),
-        help="diffusers-if FOLDER, or torch MODULE:FACTORY; needs --out",
+        help=f"{in_words()}; needs --out",
     )
     other.add_argument(
         "--upscaler",

@@ -1,8 +1,9 @@
 """A cascade from elsewhere, described: torch modules that follow the input contract, and choices.
 
 What every adapter makes and the one writer takes; a user's factory returns it too. The input
-contract of a stage's network is keyword arguments `x_t` `[B, 3, H, W]`, `t` `[B]` in (0, 1],
-`context` `[B, L, D]`, `context_mask` `[B, L]` (1 for a real token), and for super-resolution
+contract of a stage's network is keyword arguments `x_t` `[B, 3, H, W]`, `t` `[B]` in (0, 1], where
+it reads words or classes `context` `[B, L, D]` and `context_mask` `[B, L]` (1 for a real token),
+and for super-resolution
 `low_res` `[B, 3, H, W]` (of the smaller size with `enlarge="none"`) and `aug_level` `[B]`; it
 returns `prediction`, or the tuple `prediction, variance`, each `[B, 3, H, W]`. Every input is
 float32 and per sample: rows of one batch may hold different times, levels and texts. A student of
@@ -33,6 +34,7 @@ from cascade.pixels.spec import PixelAugmentation
 from cascade.pixels.weights import UNIT_SIXTEENTHS
 from cascade.request import Handoff
 from cascade.types import Array
+from export.subjects import RUNS, Subject, made_up_pictures, spread
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,6 +57,37 @@ class TextEncoderDescription:
     samples: tuple[Mapping[str, Array], ...] = ()
     """Batches of inputs to measure parity on; the cascade's prompts and the longest prompt there
     is when empty."""
+
+    @property
+    def context_length(self) -> int | None:
+        """Tokens of every context; None where it follows the prompt."""
+        return None if self.pad_token is None else self.max_tokens
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LabelEncoderDescription:
+    """A label encoder: the number of a class to a context, for class-conditional cascades."""
+
+    network: nn.Module
+    """Takes `label` `[B]` int64, returns `[B, tokens, D]`. What it returns crosses in half
+    precision: a one-hot vector does so without loss, a row of a table does not."""
+    classes: int
+    """How many there are."""
+    context_width: int
+    """D."""
+    tokens: int = 1
+    """Rows of the context."""
+    class_names: tuple[str, ...] = ()
+    """Of the classes in order; empty where they have numbers alone."""
+    provenance: str
+
+    @property
+    def context_length(self) -> int | None:
+        """Tokens of every context."""
+        return self.tokens
+
+
+EncoderDescription = TextEncoderDescription | LabelEncoderDescription
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +130,10 @@ class StageDescription:
     enlarge: EnlargeKind = "cubic"
     augmentation: AugmentationSpec | None = None
     """Needed by, and only by, a stage with an input resolution."""
+    uses_context: bool = True
+    """Whether the network takes `context`: it is guided by words, or reads a class."""
     uses_mask: bool = True
-    """Whether the network takes `context_mask`."""
+    """Whether the network takes `context_mask`; of one with `context` alone."""
     any_size: bool = False
     """Whether height and width stay free in the graph; they are then multiples of 32."""
     samples: tuple[Mapping[str, Array], ...] = ()
@@ -153,7 +188,18 @@ class StageDescription:
                 "schedule that goes with them",
                 field=f"{self.name}.steps",
             ) from exc
-        if not self.uses_mask and self.null_text is None:
+        self._check_guidance()
+
+    def _check_guidance(self) -> None:
+        """Refuse a stage that cannot be asked the unconditional question, and would have to be."""
+        unguided = self.guidance.kind == "constant" and self.guidance.weight == 1
+        if not self.uses_context and not (unguided and self.null_text is None):
+            raise UnsupportedModel(
+                f"{self.name}.guidance: a network without context has nothing to be guided by: "
+                "expected a constant weight of 1 and no null_text",
+                field=f"{self.name}.guidance",
+            )
+        if self.uses_context and not self.uses_mask and self.null_text is None and not unguided:
             raise UnsupportedModel(
                 f"{self.name}.null_text: a network without a mask needs the text of its "
                 'unconditional half, usually ""',
@@ -243,6 +289,8 @@ class CascadeDescription:
     """Who trained them on what, or where they come from."""
     text_encoder: TextEncoderDescription | None = None
     """None for the one that `--text-encoder` gives, or the frozen one of the reference cascade."""
+    label_encoder: LabelEncoderDescription | None = None
+    """Of a class-conditional cascade; in the place of a text encoder."""
     prompts: tuple[str, ...] = ("a red apple", "two cats on a green chair")
     """What the text encoder and the whole cascade are compared on."""
     requires_gpu_forms: bool = False
@@ -258,3 +306,41 @@ class CascadeDescription:
                     "folder named twice?",
                     field="stages",
                 )
+        if self.label_encoder is not None and (
+            self.text_encoder is not None or not self.reads_context
+        ):
+            raise UnsupportedModel(
+                "label_encoder: a cascade begins with words or with a class, and only where a "
+                "stage reads its context: leave one encoder out",
+                field="label_encoder",
+            )
+
+    @property
+    def reads_context(self) -> bool:
+        """Whether any stage reads what an encoder makes."""
+        return any(stage.uses_context for stage in self.stages)
+
+    @property
+    def encoder(self) -> EncoderDescription | None:
+        """What makes the context; None where no stage reads one.
+
+        Raises:
+            UnsupportedModel: a stage reads one, and nothing makes it.
+        """
+        if self.label_encoder is not None:
+            return self.label_encoder
+        if not self.reads_context and self.text_encoder is None:
+            return None
+        if self.text_encoder is None:
+            raise UnsupportedModel("text_encoder: give --text-encoder FOLDER", field="text_encoder")
+        return self.text_encoder
+
+    @property
+    def subjects(self) -> tuple[Subject, ...]:
+        """What the whole cascade is compared on: prompts, classes, pictures or noise alone."""
+        if self.label_encoder is not None:
+            return tuple(spread(self.label_encoder.classes))
+        if self.reads_context:
+            return self.prompts
+        low = self.stages[0].input_resolution
+        return (None,) * RUNS if low is None else tuple(made_up_pictures(low))

@@ -17,6 +17,7 @@ from cascade.graph_spec import ParityRecord
 from cascade.request import FamilyOptions, GenerateRequest, Handoff
 from cascade.stage import Stage
 from cascade.types import Array, ImageU8
+from export.subjects import Subject, handoff_of
 from stages.evaluation.metrics import psnr_db
 
 TOLERANCE_ABS = 5e-3
@@ -90,7 +91,7 @@ def compare_engines(
 def compare_cascades(
     original: Sequence[Stage],
     exported: Sequence[Stage],
-    prompts: Sequence[str],
+    prompts: Sequence[Subject],
     options: Mapping[str, FamilyOptions] | None = None,
 ) -> EndToEnd:
     """Run both cascades on the same prompts, seeds and noise and compare their pictures.
@@ -98,14 +99,18 @@ def compare_cascades(
     Args:
         original: stages over the torch networks.
         exported: stages over the graphs.
-        prompts: one run each; a prompt's seed is its number.
+        prompts: one run each, or what else the cascade starts from; a run's seed is its number.
         options: of some stages by name; the others take their defaults.
     """
     worst: dict[str, float] = {}
     differing = 0.0
     for seed, prompt in enumerate(prompts):
-        request = GenerateRequest(prompt=prompt, seed=seed, options=dict(options or {}))
-        reference, result = pictures(original, request), pictures(exported, request)
+        start = handoff_of(prompt)
+        request = GenerateRequest(
+            prompt=start.prompt, label=start.label, seed=seed, options=dict(options or {})
+        )
+        reference = pictures(original, request, start)
+        result = pictures(exported, request, start)
         for name, image in result.items():
             worst[name] = min(worst.get(name, np.inf), psnr_db(image, reference[name]))
         last = list(result)[-1]
@@ -113,11 +118,13 @@ def compare_cascades(
     return EndToEnd(worst, differing)
 
 
-def pictures(stages: Sequence[Stage], request: GenerateRequest) -> dict[str, ImageU8]:
-    """The picture `[H, W, 3]` uint8 of every stage by name."""
+def pictures(
+    stages: Sequence[Stage], request: GenerateRequest, start: Handoff | None = None
+) -> dict[str, ImageU8]:
+    """The picture `[H, W, 3]` uint8 of every stage by name, from the prompt where start is None."""
     return {
         event.stage: event.handoff.image
-        for event in generate(stages, request)
+        for event in generate(stages, request, start)
         if isinstance(event, StageFinished) and event.handoff.image is not None
     }
 

@@ -25,12 +25,13 @@ from cascade.events import Event
 from cascade.request import GenerateRequest, KeptPicture
 from cascade.types import ImageU8
 from runtime_client.client import Client, OnEvent
-from runtime_client.config import ClientConfig
+from runtime_client.config import DEFAULT_CUT, ClientConfig
 from runtime_client.request_thread import ASK_AGAIN_S, RequestThread, on_loop
 from runtime_client.result import Result
 
 if TYPE_CHECKING:
     from cascade.family import PlanWarning
+    from runtime_client.planning.capacity import CapacityPlan
     from runtime_client.planning.placement_plan import PlacementPlan, WhatIf
 
 T = TypeVar("T")
@@ -169,6 +170,10 @@ class AsyncClient:
     ) -> "PlacementPlan":
         """Where the components of a request would run; see `Client.plan`."""
         return await self._call(lambda client: client.plan(request, what_if))
+
+    async def capacity(self, request: GenerateRequest, cut: int = DEFAULT_CUT) -> "CapacityPlan":
+        """What replicas can do for requests like this one; see `Client.capacity`."""
+        return await self._call(lambda client: client.capacity(request, cut))
 
     async def wait_ahead(self) -> None:
         """Wait until what is opened and measured between requests is done."""

@@ -26,7 +26,7 @@ from cascade.system.free_memory import give_back_free_memory
 from cascade.system.owning_process import OwningProcess
 from cascade.tuning.plan import requested_precisions
 from cascade.types import ImageU8
-from runtime_client.config import LOSSY_FORMATS, ClientConfig, check_leaves_work
+from runtime_client.config import DEFAULT_CUT, ClientConfig, check_leaves_work
 from runtime_client.deadline import Deadline
 from runtime_client.ending import Ending
 from runtime_client.local.local_times import LocalTimes
@@ -40,6 +40,7 @@ from runtime_client.result import PRIVATE, SERVER, Collected, Result
 
 if TYPE_CHECKING:
     from cascade.family import PlanWarning
+    from runtime_client.planning.capacity import CapacityPlan
     from runtime_client.planning.placement_plan import PlacementPlan, WhatIf
     from runtime_client.remote.connection import Connection
 
@@ -365,16 +366,12 @@ class Client:
             hops=() if run is None else run.accounts,
             packing=dict(collected.packing),
             plan=None if run is None or run.plan is None else run.plan.as_object(),
-            sent_as=self._sent_as(run),
+            sent_as=collected.sent_as,
+            formats=dict(collected.formats),
+            preview_formats=dict(collected.preview_formats),
             engine_seconds=dict(collected.engine_seconds),
             warnings=() if request is None else self.warnings(request),
         )
-
-    def _sent_as(self, run: PlacedRun | None) -> str:
-        """The format that lost pixels of the last picture on its way; a fetched one has its own."""
-        if run is None or run.last.is_here or self.config.picture_format not in LOSSY_FORMATS:
-            return ""
-        return self.config.picture_format
 
     def _connect_to_named(self) -> "Connection":
         """The connection to the server that makes the end of a detached request.
@@ -406,6 +403,24 @@ class Client:
         self._owner.check("this client")
         checked = check_request(self.bundle.manifest, request)
         return self._chooser.plan(checked, self._deadline(), what_if)
+
+    def capacity(self, request: GenerateRequest, cut: int = DEFAULT_CUT) -> "CapacityPlan":
+        """What servers like this one, or this machine, can do for requests like this one.
+
+        Runs nothing; a server is asked what its runs took.
+
+        Args:
+            request: what to make.
+            cut: components before this position run on devices, the others on a replica.
+
+        Raises:
+            InvalidRequest: nothing runs behind the cut, or its times were not measured; or the
+                configuration names a server and chooses no placement.
+            CascadeError: the server does not answer, or does not fit.
+        """
+        self._owner.check("this client")
+        checked = check_request(self.bundle.manifest, request)
+        return self._chooser.capacity(checked, self._deadline(), cut)
 
     def wait_ahead(self) -> None:
         """Wait until what is opened and measured between requests is done; see `works_ahead`."""

@@ -25,7 +25,8 @@ PictureFormat = Literal["auto", "raw", "webp", "png", "webp90", "jpeg", "avif"]
 PICTURE_FORMATS: tuple[PictureFormat, ...] = (
     "auto", "raw", "webp", "png", "webp90", "jpeg", "avif",
 )  # fmt: skip
-LOSSY_FORMATS: tuple[PictureFormat, ...] = ("webp90", "jpeg", "avif")
+LOSSY_FORMATS: tuple[PictureFormat, ...] = ("avif", "webp90", "jpeg")
+"""The one with the least loss first, as `benchmarks.picture_formats` measures it."""
 DEFAULT_CUT = 2
 DEFAULT_TIMEOUT_S = 300.0
 MAX_TIMEOUT_S = 7 * 24 * 3600.0
@@ -56,7 +57,8 @@ class ClientConfig:
     `cut`, among all mixtures of `here` and `there`. None lets `cut` decide, which is otherwise not
     read. TLS and token are the same for every server."""
     wish: Wish = field(default_factory=Wish)
-    """What `auto` chooses by: the least time unless it says otherwise."""
+    """What `auto` chooses by: the least time unless it says otherwise. Its `within_s` also chooses
+    the format of pictures, where `chooses_format` says so."""
     works_ahead: bool = True
     """With `auto`, whether this client opens components and measures its link between requests."""
     threads: int = 0
@@ -84,8 +86,9 @@ class ClientConfig:
     two thirds of it."""
     picture_format: PictureFormat = "auto"
     """How a server sends pictures: `auto` takes raw pixels from a server on this machine, else WebP
-    without loss. Behind a tunnel that ends here name `webp`. `webp90`, `jpeg` and `avif` lose
-    pixels, and are only used for what no further component begins with."""
+    without loss; with a wish of `within_s`, a format with loss where no other is in time. Behind a
+    tunnel that ends here name `webp`. `webp90`, `jpeg` and `avif` lose pixels, and are only used
+    for what no further component begins with."""
     tls: bool = False
     """Encrypt the connection to `server`."""
     ca_file: Path | None = None
@@ -120,6 +123,21 @@ class ClientConfig:
     def is_auto(self) -> bool:
         """Whether each request's placement is chosen for it."""
         return AUTO in (self.cut, self.placement)
+
+    @property
+    def chooses_format(self) -> bool:
+        """Whether pictures may lose pixels on their way where they would else be late.
+
+        Nowhere else does a client choose a format with loss by itself. With `fallback` the rest
+        might begin with such a picture, and of several servers the link of one alone is measured.
+        """
+        return (
+            self.wish.within_s is not None
+            and self.picture_format == "auto"
+            and self.server is not None
+            and self.fallback == "error"
+            and self.addresses == (self.server,)
+        )
 
     @property
     def placed(self) -> Mapping[str, str] | None:
@@ -181,9 +199,13 @@ def check_choice(config: ClientConfig) -> None:
             f"placement: expected places by name, or {AUTO}, got {config.placement!r:.80}",
             field="placement",
         )
-    if config.wish != Wish() and not config.is_auto:
+    only_within = config.wish == Wish(within_s=config.wish.within_s)
+    is_used = config.is_auto or (only_within and config.chooses_format)
+    if config.wish != Wish() and not is_used:
         raise InvalidRequest(
-            f"wish: it chooses where cut or placement is {AUTO}; set one of them, or leave it out",
+            f"wish: it chooses where cut or placement is {AUTO}, and within_s alone also where the "
+            "pictures of one named server may lose pixels, picture_format being "
+            f"{AUTO} and fallback error; set one of them, or leave it out",
             field="wish",
         )
 

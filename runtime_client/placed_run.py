@@ -367,6 +367,7 @@ class PlacedRun:
             on_disconnect=DisconnectPolicy(detach=detached, linger_s=linger_s),
             goes_on=hop.positions[-1] < self._checked.last,
             is_placed=not self._parts.placement.is_cut,
+            picture_format=None if self.plan is None else self.plan.picture_format,
         )
 
     def _limit(self, hop: Hop, request: GenerateRequest) -> Deadline:

@@ -1,4 +1,4 @@
-"""Where each request of a client runs: as it is configured, or chosen for it by the planner.
+"""Where each request of a client runs, and how its picture travels: as configured, or as planned.
 
 Knows the configuration and runs; how a choice comes about, `planning` knows, which is imported
 where there is something to choose.
@@ -20,6 +20,7 @@ from runtime_client.request_checks import CheckedRequest
 from runtime_client.result import Collected
 
 if TYPE_CHECKING:
+    from runtime_client.planning.capacity import CapacityPlan
     from runtime_client.planning.placement_plan import PlacementPlan, WhatIf
     from runtime_client.planning.planner import Planner
 
@@ -42,10 +43,31 @@ class PlacementChooser:
         """See `Client.plan`."""
         if self._planner is None:
             raise InvalidRequest(
-                "plan: name a server, and set cut or placement to auto: else nothing is chosen",
+                "plan: name a server, and set cut or placement to auto, or a time within which "
+                "the picture is wanted: else nothing is chosen",
                 field="server",
             )
         return self._planner.plan(checked, deadline, what_if=what_if)
+
+    def capacity(self, checked: CheckedRequest, deadline: Deadline, cut: int) -> "CapacityPlan":
+        """See `Client.capacity`."""
+        if self._planner is not None:
+            return self._planner.capacity(checked, deadline, cut)
+        if self._parts.config.server is not None:
+            raise InvalidRequest(
+                "capacity: with a server, set cut or placement to auto", field="placement"
+            )
+        from runtime_client.planning.facts import nothing_known  # noqa: PLC0415
+        from runtime_client.planning.replica import PlannedWork, capacity_here  # noqa: PLC0415
+
+        work = PlannedWork(
+            bundle=self._parts.bundle,
+            request=checked.request,
+            positions=checked.positions,
+            cut=cut,
+            known=nothing_known(),
+        )
+        return capacity_here(work, self._parts.config.engine_options)
 
     def run(
         self,
@@ -72,6 +94,8 @@ class PlacementChooser:
                 raise
             # At the default cut the request meets the same, and falls back as always.
             return PlacedRun(self._parts, checked, collected, deadline)
+        if not self._parts.config.is_auto:
+            return PlacedRun(self._parts, checked, collected, deadline, plan)
         parts = replace(self._parts, placement=self._planner.placement(plan, checked))
         return PlacedRun(parts, checked, collected, deadline, plan)
 
@@ -105,12 +129,14 @@ class PlacementChooser:
 
 
 def planner_of(parts: ClientParts) -> "Planner | None":
-    """What chooses placements; None where they are given, or there is one place alone."""
-    if not parts.config.is_auto or parts.config.server is None:
+    """What chooses placements and formats; None where both are given, or there is one place."""
+    config = parts.config
+    if config.server is None or not (config.is_auto or config.chooses_format):
         return None
     from runtime_client.planning.planner import Planner  # noqa: PLC0415
 
-    return Planner(parts.bundle, parts.config, parts.resources, parts.precisions)
+    given = None if config.is_auto else parts.placement
+    return Planner(parts.bundle, config, parts.resources, parts.precisions, given=given)
 
 
 def configured_placement(manifest: Manifest, config: ClientConfig) -> Placement:

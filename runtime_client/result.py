@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from cascade.errors import StageError
-from cascade.events import Backend, Event, FellBack, StageFinished, Transferred
+from cascade.events import Backend, Event, FellBack, Preview, StageFinished, Transferred
 from cascade.types import ImageU8
+from runtime_client.config import LOSSY_FORMATS
 
 HERE, PRIVATE, SERVER = "here", "private server", "server"
 """Where a component ran: in this process, beside it, or on a server that was named."""
@@ -73,6 +74,10 @@ class Result:
     server from before it said so."""
     sent_as: str = ""
     """The format in which a server sent the last picture, where it loses pixels; else empty."""
+    formats: Mapping[str, str] = field(default_factory=dict)
+    """By stage, the format in which a server sent its picture; none of what was made here."""
+    preview_formats: Mapping[str, str] = field(default_factory=dict)
+    """The same of its previews."""
     warnings: "tuple[PlanWarning, ...]" = ()
     """Runs that started in the middle of their schedule: see `cascade.diffusion.run_start`."""
 
@@ -94,18 +99,15 @@ class Collected:
     """What a hop on a server cost, by its last component."""
     computed: dict[str, Backend] = field(default_factory=dict)
     engine_seconds: dict[str, float] = field(default_factory=dict)
+    formats: dict[str, str] = field(default_factory=dict)
+    preview_formats: dict[str, str] = field(default_factory=dict)
 
     def add(self, event: Event) -> None:
         """Take in one event."""
         if isinstance(event, StageFinished):
-            self._spend(event.seconds)
-            self.spent[event.stage] = event.seconds
-            if event.engine_s:
-                self.engine_seconds[event.stage] = event.engine_s
-            if event.computed is not None:
-                self.computed[event.stage] = event.computed
-            if event.handoff.image is not None:
-                self.images[event.stage] = event.handoff.image
+            self._finish(event)
+        elif isinstance(event, Preview) and event.format:
+            self.preview_formats[event.stage] = event.format
         elif isinstance(event, Transferred):
             self._spend(event.seconds)
             for name, spent in event.packing.items():
@@ -143,9 +145,28 @@ class Collected:
             bytes_down=cost.bytes_down,
         )
 
+    def _finish(self, event: StageFinished) -> None:
+        """Take in the end of a component."""
+        self._spend(event.seconds)
+        self.spent[event.stage] = event.seconds
+        if event.engine_s:
+            self.engine_seconds[event.stage] = event.engine_s
+        if event.computed is not None:
+            self.computed[event.stage] = event.computed
+        if event.handoff.image is not None:
+            self.images[event.stage] = event.handoff.image
+        if event.format:
+            self.formats[event.stage] = event.format
+
     def _spend(self, seconds: Mapping[str, float]) -> None:
         for name, spent in seconds.items():
             self.seconds[name] += spent
+
+    @property
+    def sent_as(self) -> str:
+        """The format in which the last picture was sent, where that loses pixels; else empty."""
+        found = self.formats.get(next(reversed(self.images), ""), "")
+        return found if found in LOSSY_FORMATS else ""
 
     @property
     def image(self) -> ImageU8:

@@ -1,4 +1,4 @@
-"""What a caller wants of a placement that chooses itself.
+"""What a caller wants of a placement and of a picture format that choose themselves.
 
 One value, checked when made. Knows neither components nor servers.
 """
@@ -17,7 +17,8 @@ class Wish:
     """What to optimise, and what must hold."""
 
     within_s: float | None = None
-    """The picture is wanted within so many seconds; None for no limit."""
+    """The picture is wanted within so many seconds; None for no limit. Where no picture without
+    loss is in time, one with loss is taken, see `ClientConfig.chooses_format`."""
     least: Objective | None = None
     """What there should be least of; None is time, or bytes where there is a limit of time."""
     words_stay_here: bool = False

@@ -19,6 +19,7 @@ from cascade.errors import CascadeError
 from cascade.families import cost_of, family_of
 from cascade.family import ComponentSpec, StartCheck
 from cascade.stage_factory import EngineFactory
+from cascade.system.cores import usable_cores
 from cascade.tuning.plan import EnginePlan
 from runtime_server.admission.checks import Admission, RequestPlan
 from runtime_server.admission.concurrency_limits import check_bytes_suffice
@@ -26,16 +27,20 @@ from runtime_server.config.config import ServerConfig
 from runtime_server.config.hosted import hosted_positions
 from runtime_server.executors.local import WarmUp, open_local
 from runtime_server.executors.protocol import Executor
+from runtime_server.executors.replicated import ReplicatedExecutor
 from runtime_server.protocol import server_limits
 from runtime_server.runtime.coalescing_queue import CoalescingQueue, ThreadsafeSink
 from runtime_server.runtime.job import Delivery, Ended, make_job
 from runtime_server.runtime.warm_up import probe_of
 from runtime_server.stores.contexts import ContextStore
 from runtime_server.system.clock import Clock
+from runtime_server.system.memory import resident_bytes
 from runtime_server.telemetry.server_events import Emit, ignore
 from wire.generate_call import GenerateHead
 from wire.server_info import ComponentInfo, ServerInfo
 
+MEMORY_STEP = 16 << 20
+"""Of the memory that is told: an idle server's answer stays the same, and is encoded once."""
 PROBE_ID = "probe"
 """Request id of synthetic work."""
 
@@ -91,10 +96,13 @@ class Core:
                 milliseconds_per_step=1000 * self.executor.step_s(component.position),
                 queued=queued.get(component.position, 0),
                 max_batch_rows=self.executor.max_rows(component.position),
+                run_times=self.executor.run_times(component.position),
+                host_milliseconds_per_step=1000 * self.executor.host_step_s(component.position),
             )
             for component in self._info.components
         )
-        return replace(self._info, components=components)
+        resident = MEMORY_STEP * round(resident_bytes() / MEMORY_STEP)
+        return replace(self._info, components=components, resident_bytes=resident)
 
     def check_capacity(self, head: GenerateHead, caller: str) -> None:
         """Refuse a call for want of room before anything else about it is looked at.
@@ -158,6 +166,7 @@ def idle_info(
         bundle_id=bundle.manifest.ids[-1],
         bundle_ids=bundle.manifest.ids,
         bundle_name=manifest.name,
+        cores=usable_cores(),
         components=tuple(idle_component(at, manifest.components[at], plan) for at in hosted),
         limits=server_limits.limits_of(config, manifest),
         image_formats=writable_formats(),
@@ -246,7 +255,14 @@ def load_core(
     bundle.require(hosted)
     check_wire_limits(bundle.manifest)
     check_bytes_suffice(bundle.manifest, config, hosted)
-    executor = open_local(bundle, hosted, config, make_engine, warm_up, emit)
+    if config.executor == "ray":
+        # Its package is imported here and only then: other servers need not have it.
+        from runtime_server.executors.ray_cluster import RayPool  # noqa: PLC0415
+
+        pool = RayPool(config, make_engine)
+        executor: Executor = ReplicatedExecutor(bundle.manifest, hosted, config, pool, emit=emit)
+    else:
+        executor = open_local(bundle, hosted, config, make_engine, warm_up, emit)
     try:
         return Core(bundle, hosted, executor, config, time.monotonic)
     except Exception:

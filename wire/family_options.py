@@ -10,6 +10,7 @@ from typing import Any
 from cascade.diffusion.request_options import DiffusionOptions
 from cascade.errors import StageError
 from cascade.labels.request_options import LabelOptions
+from cascade.latents.request_options import AutoencoderOptions
 from cascade.pixels.request_options import PixelOptions
 from cascade.request import FamilyOptions
 from cascade.text.request_options import TextOptions
@@ -75,6 +76,7 @@ WRITERS: Mapping[type, Callable[[FamilyOptions], pb.StageOptions]] = {
     # Nothing can be chosen, so nothing is said.
     TextOptions: lambda _: pb.StageOptions(),
     LabelOptions: lambda _: pb.StageOptions(),
+    AutoencoderOptions: lambda _: pb.StageOptions(),
 }
 READERS: Mapping[str, Callable[[pb.StageOptions], FamilyOptions]] = {
     "diffusion": read_diffusion,

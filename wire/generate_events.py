@@ -38,11 +38,13 @@ class EncodedPreview:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StageResult:
-    """A component's result, still encoded: an image, or the text encoder's context."""
+    """A component's result, still encoded: an image, a latent, or the text encoder's context."""
 
     stage: str
     image: EncodedImage | None = None
     context: PackedTensor | None = None
+    tensor: PackedTensor | None = None
+    """A latent."""
     # Names are free text on the wire: a server may time more than this client knows rows for.
     seconds: Mapping[str, float] = field(default_factory=dict)
     """Where the time went, by name."""
@@ -139,6 +141,7 @@ def result_message(event: StageResult) -> Any:
         stage=event.stage,
         image=None if event.image is None else image_message(event.image),
         context=None if event.context is None else tensor_message(event.context),
+        tensor=None if event.tensor is None else tensor_message(event.tensor),
         seconds=event.seconds,
         precision=None if computed is None else PRECISION_NUMBERS[computed.precision],
         engine=None if computed is None else computed.engine,
@@ -154,6 +157,7 @@ def read_result(message: Any) -> StageResult:
         # Presence, not emptiness: an image of no bytes must fail to decode, not pass for a context.
         image=read_received_image(message.image) if message.HasField("image") else None,
         context=read_tensor(message.context) if message.HasField("context") else None,
+        tensor=read_tensor(message.tensor) if message.HasField("tensor") else None,
         seconds=dict(message.seconds),
         # 0 (unspecified) and numbers of newer servers both have no precision here: unknown, not
         # float32.

@@ -17,6 +17,18 @@ from wire.service import WIRE_VERSION
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class RunTime:
+    """One run of an engine with so many rows in it."""
+
+    role: str
+    """Of the component's graphs, the one that the engine runs."""
+    rows: int
+    """Samples along the batch axis."""
+    milliseconds: float
+    """Mean of the last runs with so many rows."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ComponentInfo:
     """One component that a server hosts, and its present load."""
 
@@ -42,6 +54,10 @@ class ComponentInfo:
     """Where: `CPU`, or the card's name."""
     tuned: bool = False
     """Whether its engine was asked for by name or measured there; otherwise `auto` guessed."""
+    run_times: tuple[RunTime, ...] = ()
+    """What runs take by the rows in them, as far as measured; by role, then by rows."""
+    host_milliseconds_per_step: float = 0.0
+    """Beside the runs of its engines, mean of the last pictures; 0 before the first."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,6 +105,10 @@ class ServerInfo:
     """Of those that this side knows, in the order of `FORMATS`."""
     padding: bytes = field(default=b"", repr=False)
     """Random bytes, as many as were asked for."""
+    cores: int = 0
+    """That the server may keep busy; 0 of an older server."""
+    resident_bytes: int = 0
+    """Of its process, in steps of 16 MiB; 0 of an older server."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -142,6 +162,8 @@ def encode_info(info: ServerInfo) -> bytes:
             limits=limits_message(info.limits),
             image_formats=[FORMAT_NUMBERS[name] for name in info.image_formats],
             padding=info.padding,
+            cores=info.cores,
+            resident_bytes=info.resident_bytes,
         )
     )
 
@@ -164,6 +186,8 @@ def decode_info(data: bytes) -> ServerInfo:
         limits=read_limits(message.limits),
         image_formats=tuple(name for name in FORMATS if name in known),
         padding=message.padding,
+        cores=message.cores,
+        resident_bytes=message.resident_bytes,
     )
 
 
@@ -183,6 +207,11 @@ def component_message(info: ComponentInfo) -> Any:
         max_batch_rows=info.max_batch_rows,
         device=info.device,
         tuned=info.tuned,
+        run_times=[
+            pb.RunTime(role=run.role, rows=run.rows, milliseconds=run.milliseconds)
+            for run in info.run_times
+        ],
+        host_milliseconds_per_step=info.host_milliseconds_per_step,
     )
 
 
@@ -203,6 +232,11 @@ def read_component(message: Any) -> ComponentInfo:
         precision=PRECISIONS.get(message.precision),
         device=message.device,
         tuned=message.tuned,
+        run_times=tuple(
+            RunTime(role=run.role, rows=run.rows, milliseconds=run.milliseconds)
+            for run in message.run_times
+        ),
+        host_milliseconds_per_step=message.host_milliseconds_per_step,
     )
 
 

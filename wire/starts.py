@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
+from cascade.codecs.tensor import PackedTensor
 from cascade.errors import StageError
 from protos.cascade.v1 import cascade_pb2 as pb
 from wire.payloads import (
@@ -15,10 +16,12 @@ from wire.payloads import (
     image_message,
     read_image,
     read_reference,
+    read_tensor,
     reference_message,
+    tensor_message,
 )
 
-StartKind = Literal["prompt", "context", "image", "label", "noise", "kept", "resume"]
+StartKind = Literal["prompt", "context", "image", "label", "noise", "kept", "tensor", "resume"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,15 @@ class ImageStart:
     """None in a cascade without classes."""
     own_picture: bool = False
     """Whether it is the caller's own: of any size, and without a context where it has no words."""
+
+
+@dataclass(frozen=True, slots=True)
+class TensorStart:
+    """Start from a latent, and the context beside it."""
+
+    tensor: PackedTensor
+    context: ContextReference | None = None
+    """None of a component without text."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,7 +93,14 @@ class ResumeStart:
 
 
 Start: TypeAlias = (
-    PromptStart | ContextStart | ImageStart | LabelStart | NoiseStart | KeptStart | ResumeStart
+    PromptStart
+    | ContextStart
+    | ImageStart
+    | LabelStart
+    | NoiseStart
+    | KeptStart
+    | TensorStart
+    | ResumeStart
 )
 KINDS: Mapping[type, StartKind] = {
     PromptStart: "prompt",
@@ -90,6 +109,7 @@ KINDS: Mapping[type, StartKind] = {
     LabelStart: "label",
     NoiseStart: "noise",
     KeptStart: "kept",
+    TensorStart: "tensor",
     ResumeStart: "resume",
 }
 
@@ -119,6 +139,8 @@ def write_start(message: Any, start: Start | None) -> None:
             message.noise.SetInParent()
         case KeptStart():
             message.kept.CopyFrom(kept_start_message(start))
+        case TensorStart():
+            message.tensor.CopyFrom(tensor_start_message(start))
         case ResumeStart():
             message.resume.SetInParent()
         case None:
@@ -132,6 +154,14 @@ def image_start_message(start: ImageStart) -> Any:
         image=image_message(start.image),
         label=start.label,
         own_picture=start.own_picture,
+    )
+
+
+def tensor_start_message(start: TensorStart) -> Any:
+    """A TensorStart message."""
+    return pb.TensorStart(
+        context=None if start.context is None else reference_message(start.context),
+        tensor=tensor_message(start.tensor),
     )
 
 
@@ -162,6 +192,14 @@ def read_image_start(message: Any) -> ImageStart:
     )
 
 
+def read_tensor_start(message: Any) -> TensorStart:
+    """A TensorStart as it came."""
+    return TensorStart(
+        read_tensor(message.tensor),
+        read_reference(message.context) if message.HasField("context") else None,
+    )
+
+
 def read_kept_start(message: Any) -> KeptStart:
     """A KeptStart as it came."""
     return KeptStart(
@@ -180,5 +218,6 @@ READERS: Mapping[str, Callable[[Any], Start]] = {
     "label": lambda message: LabelStart(message.label),
     "noise": lambda _: NoiseStart(),
     "kept": read_kept_start,
+    "tensor": read_tensor_start,
     "resume": lambda _: ResumeStart(),
 }

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from cascade.boundary import BoundaryValue, in_words, why_not_carried
+from cascade.boundary import BoundaryValue, Context, in_words, value_of, why_not_carried
 from cascade.codecs.strict_json import canonical_json, from_json, to_json
 from cascade.errors import ManifestError
 from cascade.families import FAMILIES, family_of
@@ -164,6 +164,32 @@ def check_chain(components: Sequence[ComponentSpec]) -> None:
         made = spec.makes
         # Later ones of a kind hide earlier ones: a stage sees the last picture, and still the text.
         there[made.kind] = made
+    check_passed_on(components)
+
+
+def check_passed_on(components: Sequence[ComponentSpec]) -> None:
+    """Refuse an autoencoder that loses the embeddings of a component after it.
+
+    A server that begins with a component is sent what that one starts from, and nothing for those
+    after it.
+
+    Raises:
+        ManifestError: naming the field.
+    """
+    needed: BoundaryValue | None = None
+    for index, spec in reversed(list(enumerate(components))):
+        words = value_of(Context, spec.starts_from)
+        if spec.makes == needed:
+            needed = None
+        latents = {spec.makes.kind, *(value.kind for value in spec.starts_from)} & {"tensor"}
+        if latents and needed is not None and words is None:
+            path = f"manifest.components[{index}].starts_from"
+            raise ManifestError(
+                f"{path}: {spec.name} comes before a component that starts from {needed}: name "
+                "them, so that they are passed on",
+                field=path,
+            )
+        needed = words or needed
 
 
 def canonical(manifest: Manifest) -> bytes:

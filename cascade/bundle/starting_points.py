@@ -11,7 +11,7 @@ from cascade.bundle.manifest import Manifest
 from cascade.errors import InvalidRequest
 from cascade.family import ComponentSpec
 
-StartKind = Literal["prompt", "label", "context", "image", "noise"]
+StartKind = Literal["prompt", "label", "context", "image", "tensor", "noise"]
 SHOWN = 64
 """Characters of a caller's own text that an error quotes."""
 Size = tuple[int, int]
@@ -23,12 +23,15 @@ def starts_with(spec: ComponentSpec, start: StartKind, size: Size | None = None)
 
     Args:
         spec: the component's entry.
-        start: what is given; a picture comes with the context or label that the component needs.
+        start: what is given; a picture or a tensor comes with the context or label that the
+            component needs.
         size: of the picture.
     """
     kinds = {value.kind for value in spec.starts_from}
     if start == "noise":
         return not kinds
+    if start == "tensor":
+        return start in kinds and kinds <= {"tensor", "context"}
     if start != "image":
         return kinds == {start}
     image = value_of(Image, spec.starts_from)

@@ -5,7 +5,7 @@ no picture is computed and then lost. The sizes that both sides of the wire keep
 here, because a bundle must respect them; `wire.limits` has the others.
 """
 
-from cascade.boundary import Context, Image
+from cascade.boundary import Context, Image, Tensor
 from cascade.bundle.manifest import Manifest
 from cascade.errors import ManifestError
 from cascade.families import cost_of
@@ -21,7 +21,10 @@ from fragments, at the client; decoders refuse more than 9459."""
 MAX_CONTEXT_TOKENS = 512
 
 ENVELOPE_BYTES = 64 << 10
-"""What a message holds beside a context."""
+"""What a message holds beside a context or a latent."""
+
+MAX_TENSOR_BYTES = MAX_MESSAGE_BYTES - ENVELOPE_BYTES
+"""Of a latent: 4 channels of float32 up to 716x716, which a decoder makes 5728x5728 of."""
 
 
 def check_wire_limits(manifest: Manifest) -> None:
@@ -34,6 +37,8 @@ def check_wire_limits(manifest: Manifest) -> None:
         path = f"manifest.components[{index}]"
         if isinstance(spec.makes, Image):
             check_sizes(spec.name, spec.makes, path)
+        if isinstance(spec.makes, Tensor):
+            check_tensor_fits(spec.name, spec.makes, path)
         check_result_fits(spec, path)
 
 
@@ -47,6 +52,20 @@ def check_sizes(name: str, made: Image, path: str) -> None:
         raise ManifestError(
             f"{path}.makes: {name} makes pictures of {made.width}x{made.height}, 1 to "
             f"{MAX_RESOLUTION} either way can be sent",
+            field=f"{path}.makes",
+        )
+
+
+def check_tensor_fits(name: str, made: Tensor, path: str) -> None:
+    """Refuse latents `[channels, height, width]` that no message holds.
+
+    Raises:
+        ManifestError: naming the field under `path` and the limit.
+    """
+    if made.size_bytes > MAX_TENSOR_BYTES:
+        raise ManifestError(
+            f"{path}.makes: {name} makes {made}, {made.size_bytes} bytes; at most "
+            f"{MAX_TENSOR_BYTES} can be sent",
             field=f"{path}.makes",
         )
 

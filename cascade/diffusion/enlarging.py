@@ -14,7 +14,12 @@ from functools import lru_cache
 import numpy as np
 
 from cascade.codecs.image import to_network
-from cascade.diffusion.conditioning import cubic_kernel, upsample, upsample_height_between
+from cascade.diffusion.conditioning import (
+    UpsampleKind,
+    cubic_kernel,
+    upsample,
+    upsample_height_between,
+)
 from cascade.diffusion.spec import EnlargeKind
 from cascade.types import Array, Batch, ImageU8
 
@@ -37,20 +42,35 @@ def enlarge(picture: ImageU8, size: Size, kind: EnlargeKind) -> Batch:
     Returns:
         `[1, 3, H, W]` float32 in [-1, 1] and, for `cubic`, a little beyond.
     """
-    height, width = picture.shape[:2]
-    if kind == "none":
-        return to_network(picture)
-    if kind == "nearest":
-        rows, places = nearest(height, size[1]), nearest(width, size[0])
-        return to_network(np.ascontiguousarray(picture[rows][:, places]))
     if kind == "bicubic_pil":
         turned = pil_columns(picture, size[0]).swapaxes(0, 1)
         return to_network(np.ascontiguousarray(pil_columns(turned, size[1]).swapaxes(0, 1)))
+    return enlarge_planes(to_network(picture), size, kind)
+
+
+def enlarge_planes(planes: Batch, size: Size, kind: EnlargeKind) -> Batch:
+    """Planes of numbers, those of a latent say, as the network is shown them.
+
+    Args:
+        planes: `[1, C, h, w]` float32.
+        size: see `enlarge`.
+        kind: any but `bicubic_pil`, which is of 8-bit pictures.
+
+    Returns:
+        `[1, C, H, W]` float32; the planes themselves for `none`.
+    """
+    height, width = planes.shape[2:]
+    if kind == "none":
+        return planes
+    if kind == "nearest":
+        rows, places = nearest(height, size[1]), nearest(width, size[0])
+        return np.ascontiguousarray(planes[:, :, rows][..., places])
     if kind == "bilinear":
-        columns = to_network(picture).swapaxes(2, 3)
+        columns = planes.swapaxes(2, 3)
         wide = upsample_height_between(columns, centres(width, size[0])).swapaxes(2, 3)
         return upsample_height_between(np.ascontiguousarray(wide), centres(height, size[1]))
-    return upsample(to_network(picture), size[0] // width, kind)
+    factor: UpsampleKind = "bilinear_corners" if kind == "bilinear_corners" else "cubic"
+    return upsample(planes, size[0] // width, factor)
 
 
 def nearest(small: int, large: int) -> Array:

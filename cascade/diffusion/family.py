@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from cascade.boundary import Context, Image, value_of
+from cascade.boundary import Context, Image, Tensor, value_of
 from cascade.cost import Cost
 from cascade.diffusion.betas import BetaSpec
 from cascade.diffusion.continuous import FlowSpec, SigmaSpec
@@ -17,6 +17,7 @@ from cascade.diffusion.schedule import ScheduleSpec, TableSpec
 from cascade.diffusion.spec import DiffusionSpec, StoredContext, check_choices
 from cascade.edit import StageEdit
 from cascade.engine import Engine
+from cascade.errors import InvalidRequest
 from cascade.events import Backend
 from cascade.family import ComponentSpec, PlanWarning, ReadFile, StartCheck
 from cascade.graph_spec import NET
@@ -71,8 +72,16 @@ class DiffusionFamily:
     def with_edit(
         self, spec: DiffusionSpec, plan: "SamplingOptions", edit: StageEdit
     ) -> "SamplingOptions":
-        """Noised to where the run begins, or put back at every step."""
-        del spec
+        """Noised to where the run begins, or put back at every step.
+
+        Raises:
+            InvalidRequest: the stage makes a latent, which shows no pixel.
+        """
+        if isinstance(spec.makes, Tensor):
+            raise InvalidRequest(
+                f"edit: {spec.name} makes a latent, of which no pixel is known: leave it out",
+                field="edit",
+            )
         return replace(plan, edit=edit)
 
     def why_no_negative(self, spec: DiffusionSpec, plan: "SamplingOptions") -> str:
@@ -99,7 +108,7 @@ class DiffusionFamily:
 
     def cost(self, spec: DiffusionSpec, plan: "SamplingOptions") -> Cost:
         """A run and a picture's pixels per step; of an own picture, those of every tile."""
-        own = plan.own
+        own, made = plan.own, spec.makes.pixels
         if own is not None:
             runs = plan.evaluations * own.tiling.count
             tall, wide = own.tiling.canvas
@@ -107,13 +116,13 @@ class DiffusionFamily:
                 runs={NET: runs},
                 units=runs,
                 pixels=runs * own.tiling.tile_pixels,
-                result_bytes=own.made[0] * own.made[1] * spec.makes.channels,
+                result_bytes=own.made[0] * own.made[1] * (spec.makes.size_bytes // made),
                 working_bytes=WORKING_BYTES * tall * wide,
             )
         return Cost(
             runs={NET: plan.evaluations},
             units=plan.evaluations,
-            pixels=plan.evaluations * spec.makes.pixels,
+            pixels=plan.evaluations * made,
             result_bytes=spec.makes.size_bytes,
         )
 
@@ -150,11 +159,11 @@ class DiffusionFamily:
         return (spec.name,)
 
     def describe(self, spec: DiffusionSpec) -> list[str]:
-        """Image, schedule, sampler, and whether its default run starts late."""
-        low = value_of(Image, spec.starts_from)
+        """Image or latent, schedule, sampler, and whether its default run starts late."""
+        low, word = spec.low, "latent" if isinstance(spec.makes, Tensor) else "image"
         start = "" if low is None else f"{sides(low)} -> "
         lines = [
-            f"image    {start}{sides(spec.makes)}, {spec.prediction}-prediction, "
+            f"{word:8} {start}{sides(spec.makes)}, {spec.prediction}-prediction, "
             f"{schedule_words(spec.schedule)}",
             f"sampler  {spec.sampler}, {spec.steps} steps, guidance "
             f"{spec.guidance.weight:g} ({spec.guidance.convention}), "
@@ -182,9 +191,10 @@ def read_null_context(spec: DiffusionSpec, read: ReadFile) -> ContextF16 | None:
     return read_stored_context(stored, read(stored.file), text.width)
 
 
-def sides(image: Image) -> str:
-    """`64` for a square, `64x48` for what is none."""
-    return str(image.width) if image.width == image.height else f"{image.width}x{image.height}"
+def sides(made: Image | Tensor) -> str:
+    """`64` for a square, `64x48` for what is none, and the channels of a latent `[C, h, w]`."""
+    size = str(made.width) if made.width == made.height else f"{made.width}x{made.height}"
+    return size if isinstance(made, Image) else f"{made.channels} channels of {size}"
 
 
 def schedule_words(schedule: ScheduleSpec) -> str:

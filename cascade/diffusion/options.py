@@ -6,7 +6,7 @@ fit one component. Knows the manifest's records and a request; runs nothing.
 
 from dataclasses import dataclass, replace
 
-from cascade.boundary import Context, Image, value_of
+from cascade.boundary import Context, Image, Tensor, value_of
 from cascade.diffusion.guidance import ConstantGuidance, GuidanceWeight, OscillatingGuidance
 from cascade.diffusion.request_options import DiffusionOptions
 from cascade.diffusion.schedule import Schedule, make_schedule, training_steps
@@ -16,7 +16,7 @@ from cascade.diffusion.tiles import Tiling, has_free_sides, tiling_of
 from cascade.edit import StageEdit
 from cascade.errors import InvalidRequest
 from cascade.request import FamilyOptions, Handoff
-from cascade.start_inputs import context_inputs, low_image
+from cascade.start_inputs import context_inputs, latent, low_image
 from cascade.types import Array, ImageU8, Times
 
 Size = tuple[int, int]
@@ -117,9 +117,15 @@ def with_own_picture(spec: DiffusionSpec, plan: SamplingOptions, low: Size) -> S
     Raises:
         InvalidRequest: the stage starts from no picture.
     """
-    declared = value_of(Image, spec.starts_from)
+    declared = spec.low
     if declared is None:
         raise InvalidRequest(f"image: {spec.name} starts from none", field="image")
+    if Tensor in {type(declared), type(spec.makes)} and low != (declared.width, declared.height):
+        raise InvalidRequest(
+            f"image: {spec.name} works on latents of its declared size: expected {declared}, got "
+            f"{low[0]}x{low[1]}",
+            field="image",
+        )
     factor = spec.makes.width // declared.width
     made = (low[0] * factor, low[1] * factor)
     return replace(plan, own=OwnPicture(low, made, tiling_of(spec, *made)))
@@ -189,12 +195,25 @@ def check_weight(spec: DiffusionSpec, options: DiffusionOptions) -> None:
             f"{field}: {spec.name} takes no words to be guided by: expected 1, got {weight:g}",
             field=field,
         )
+    if weight not in (None, 1.0) and not taught and not has_unconditional_half(spec):
+        field = f"options.{spec.name}.guidance"
+        raise InvalidRequest(
+            f"{field}: {spec.name} was never shown the question without words or class that "
+            f"guidance needs: expected 1, got {weight:g}",
+            field=field,
+        )
     if taught and weight is not None and not taught[0] <= weight <= taught[1]:
         field = f"options.{spec.name}.guidance"
         raise InvalidRequest(
             f"{field}: {spec.name} was taught {taught[0]:g} to {taught[1]:g}, got {weight:g}",
             field=field,
         )
+
+
+def has_unconditional_half(spec: DiffusionSpec) -> bool:
+    """Whether a network can be asked without its words: by a mask, or by a stored context."""
+    masks = any(tensor.name == "context_mask" for tensor in spec.graph.inputs)
+    return masks or spec.null_context != "mask"
 
 
 def check_times(spec: DiffusionSpec, steps: int) -> None:
@@ -269,7 +288,9 @@ def check_start(spec: DiffusionSpec, handoff: Handoff, plan: SamplingOptions | N
         InvalidRequest: see `check_context` and `check_image`.
     """
     check_context(spec, handoff, plan)
-    if value_of(Image, spec.starts_from) is not None:
+    if isinstance(spec.low, Tensor):
+        latent(spec.name, spec.low, handoff)
+    elif spec.low is not None:
         check_image(spec, handoff, plan)
 
 

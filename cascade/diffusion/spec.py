@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Literal
 
-from cascade.boundary import BoundaryValue, Context, Image, in_words, value_of
+from cascade.boundary import BoundaryValue, Context, Image, Tensor, in_words, value_of
 from cascade.diffusion.parametrization import Prediction
 from cascade.diffusion.request_options import MAX_STEPS
 from cascade.diffusion.schedule import ScheduleSpec, training_steps
@@ -112,9 +112,9 @@ class DiffusionSpec:
     graphs: Mapping[str, GraphSpec]
     """The one network, under the role `net`."""
     starts_from: tuple[BoundaryValue, ...]
-    """Text embeddings, and the picture that super-resolution enlarges."""
-    makes: Image
-    """A picture, and its size."""
+    """Text embeddings, and the picture or the latent that super-resolution enlarges."""
+    makes: Image | Tensor
+    """A picture or a latent, and its size."""
     schedule: ScheduleSpec
     """The noise schedule: the name of a rule, or numbers."""
     prediction: Prediction
@@ -138,7 +138,8 @@ class DiffusionSpec:
     threshold: ThresholdSpec
     """What keeps the estimate of the clean picture in range."""
     enlarge: EnlargeKind = "cubic"
-    """How the input image is brought to the output resolution; `none` leaves it at its own."""
+    """How the input image is brought to the output resolution; `none` leaves it at its own. Of a
+    latent any but `bicubic_pil`."""
     augmentation: AugmentationSpec | None
     """Of super-resolution; null of a base stage."""
     provenance: Mapping[str, Any] = field(default_factory=dict)
@@ -150,9 +151,9 @@ class DiffusionSpec:
         return self.graphs[NET]
 
     @property
-    def low(self) -> Image | None:
-        """The picture that super-resolution enlarges; None of a base stage."""
-        return value_of(Image, self.starts_from)
+    def low(self) -> Image | Tensor | None:
+        """The picture `[h, w, 3]` or latent `[C, h, w]` that is enlarged; None of a base stage."""
+        return value_of(Image, self.starts_from) or value_of(Tensor, self.starts_from)
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -223,29 +224,30 @@ def check_boundary(spec: DiffusionSpec, path: str) -> None:
             field=f"{path}.graphs",
         )
     takes = {tensor.name for tensor in spec.graph.inputs}
-    for kind, name in ((Context, "context"), (Image, "low_res")):
-        given = any(isinstance(value, kind) for value in spec.starts_from)
+    words = value_of(Context, spec.starts_from)
+    for value, name in ((words, "context"), (spec.low, "low_res")):
+        given = value is not None
         if given != (name in takes):
             raise ManifestError(
                 f"{path}.starts_from: {in_words(spec.starts_from)}, but its graph "
                 f"{'takes' if name in takes else 'does not take'} {name}",
                 field=f"{path}.starts_from",
             )
-    text = value_of(Context, spec.starts_from)
+    text = words
     widths = {t.shape[-1] for t in spec.graph.inputs if t.name == "context" and t.shape}
     if text is not None and any(isinstance(w, int) and w != text.width for w in widths):
         raise ManifestError(
             f"{path}.starts_from: {text}, but its graph takes {widths.pop()}",
             field=f"{path}.starts_from",
         )
-    known = [value for value in spec.starts_from if isinstance(value, Context | Image)]
-    if len(known) != len(spec.starts_from) or len(set(map(type, known))) != len(known):
+    known = [value for value in (words, spec.low) if value is not None]
+    if len(known) != len(spec.starts_from):
         raise ManifestError(
-            f"{path}.starts_from: expected embeddings, a picture, both or neither, got "
+            f"{path}.starts_from: expected embeddings, a picture or a latent, both or neither, got "
             f"{in_words(spec.starts_from)}",
             field=f"{path}.starts_from",
         )
-    if Context not in map(type, known) and (
+    if words is None and (
         spec.guidance.kind != "constant" or spec.guidance.weight != 1 or spec.null_context != "mask"
     ):
         raise ManifestError(
@@ -263,11 +265,14 @@ def check_sizes(spec: DiffusionSpec, path: str) -> None:
         ManifestError: naming the field under `path`.
     """
     low, made = spec.low, spec.makes
-    if made.levels != LEVELS or (low is not None and low.levels != LEVELS):
+    pictures = [value for value in (made, low) if isinstance(value, Image)]
+    if any(picture.levels != LEVELS for picture in pictures):
         raise ManifestError(
-            f"{path}.makes.levels: this family reads and makes {LEVELS} levels, got {made.levels}",
+            f"{path}.makes.levels: this family reads and makes {LEVELS} levels, got "
+            f"{pictures[0].levels}",
             field=f"{path}.makes.levels",
         )
+    check_channels(spec, path)
     if low is None:
         return
     factor = made.width // max(1, low.width)
@@ -278,7 +283,7 @@ def check_sizes(spec: DiffusionSpec, path: str) -> None:
             field=f"{path}.makes",
         )
     check_shown(spec, low, path)
-    if low.channels != made.channels:
+    if len(pictures) > 1 and low.channels != made.channels:
         raise ManifestError(
             f"{path}.makes.channels: expected {low.channels} as of the smaller picture, got "
             f"{made.channels}",
@@ -286,12 +291,39 @@ def check_sizes(spec: DiffusionSpec, path: str) -> None:
         )
 
 
-def check_shown(spec: DiffusionSpec, low: Image, path: str) -> None:
-    """Refuse a graph that takes the smaller picture in another size than `enlarge` brings it to.
+def check_channels(spec: DiffusionSpec, path: str) -> None:
+    """Refuse a graph that takes latents of other channels than its component starts from and makes.
 
     Raises:
         ManifestError: naming the field under `path`.
     """
+    for value, name, place in (
+        (spec.makes, "x_t", "makes"),
+        (spec.low, "low_res", "starts_from"),
+    ):
+        found = [t.shape[1] for t in spec.graph.inputs if t.name == name and len(t.shape) > 1]
+        if isinstance(value, Tensor) and found and found[0] != value.channels:
+            raise ManifestError(
+                f"{path}.{place}: {value}, but the input {name} of its graph has {found[0]} "
+                "channels",
+                field=f"{path}.{place}",
+            )
+
+
+def check_shown(spec: DiffusionSpec, low: Image | Tensor, path: str) -> None:
+    """Refuse a graph that takes the smaller picture in another size than `enlarge` brings it to.
+
+    It is `[batch, C, H, W]` there, of a picture as of a latent.
+
+    Raises:
+        ManifestError: naming the field under `path`.
+    """
+    if isinstance(low, Tensor) and spec.enlarge == "bicubic_pil":
+        raise ManifestError(
+            f"{path}.enlarge: bicubic_pil is of 8-bit pictures, and {spec.name} starts from {low}: "
+            "expected another kind",
+            field=f"{path}.enlarge",
+        )
     (shape,) = [tensor.shape for tensor in spec.graph.inputs if tensor.name == "low_res"]
     shown = low if spec.enlarge == "none" else spec.makes
     if spec.enlarge != "none" and all(isinstance(side, str) for side in shape[2:]):

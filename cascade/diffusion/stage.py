@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from cascade.boundary import Context, value_of
+from cascade.boundary import Context, Image, Tensor, value_of
 from cascade.codecs.image import from_network, subsampled
+from cascade.codecs.latent import as_latent
 from cascade.diffusion.conditioning import augment
 from cascade.diffusion.denoiser import Denoiser, EngineDenoiser
 from cascade.diffusion.edited_run import edited, put_back
-from cascade.diffusion.enlarging import enlarge
+from cascade.diffusion.enlarging import enlarge, enlarge_planes
 from cascade.diffusion.guidance import ConstantGuidance, GuidedDenoiser, combination
 from cascade.diffusion.options import (
     SamplingOptions,
@@ -40,8 +41,8 @@ from cascade.graph_spec import NET
 from cascade.numerics.noise import AUGMENTATION, START
 from cascade.numerics.noise_ahead import NoiseAhead
 from cascade.request import GenerateRequest, Handoff
-from cascade.start_inputs import context_inputs
-from cascade.types import Array, Batch, ContextF16
+from cascade.start_inputs import context_inputs, latent
+from cascade.types import Array, Batch, ContextF16, Latent
 
 
 class DiffusionStage:
@@ -144,18 +145,22 @@ class DiffusionStage:
         image = plan.edit.picture if plan.edit is not None and not plan.evaluations else None
         width, height = self._made(plan)
         runs = 1 if plan.own is None else plan.own.tiling.count
-        picture = (..., slice(height), slice(width))
+        picture, makes = (..., slice(height), slice(width)), self._spec.makes
+        tensor: Latent | None = None
         for step in timed._sample(request, handoff, plan):  # noqa: SLF001  the same class
             yield Progress(name, step.index * runs, step.total * runs)
-            if request.wants_preview(step.index, step.total):
+            # Of a latent there is nothing to see before a decoder ran.
+            if isinstance(makes, Image) and request.wants_preview(step.index, step.total):
                 seen = subsampled(from_network(step.x0[picture]))
                 yield Preview(name, step.index * runs, seen)
             # Only the last step's `x_t` is a picture; before it, it is noise and picture.
-            if step.index == step.total:
+            if step.index == step.total and isinstance(makes, Tensor):
+                tensor = as_latent(name, step.x_t[picture], makes)
+            elif step.index == step.total:
                 image = put_back(from_network(step.x_t[picture]), plan.edit)
         yield StageFinished(
             name,
-            Handoff(prompt=handoff.prompt, context=handoff.context, image=image),
+            Handoff(prompt=handoff.prompt, context=handoff.context, image=image, tensor=tensor),
             {name: time.perf_counter() - begun},
             self._computed,
             clock.seconds,
@@ -189,9 +194,16 @@ class DiffusionStage:
         return sample(spec.sampler, inputs) if plan.edit is None else edited(spec, inputs, plan)
 
     def _shown(self, request: GenerateRequest, handoff: Handoff, plan: SamplingOptions) -> Batch:
-        """The smaller picture as the network is shown it: enlarged, then noise-augmented."""
+        """The smaller picture as the network is shown it: enlarged, then noise-augmented.
+
+        A latent likewise, its numbers as they are.
+        """
         spec, size = self._spec, self._made(plan)
-        low = enlarge(check_image(spec, handoff, plan), size, spec.enlarge)
+        if isinstance(spec.low, Tensor):
+            planes = latent(spec.name, spec.low, handoff)[None].astype(np.float32)
+            low = enlarge_planes(planes, size, spec.enlarge)
+        else:
+            low = enlarge(check_image(spec, handoff, plan), size, spec.enlarge)
         tiling = tiling_of(spec, *size).shown(shown_factor(spec))
         shape = low.shape
         low = on_canvas(low, tiling, "edge")

@@ -17,22 +17,13 @@ import numpy as np
 
 from cascade.diffusion.spec import DiffusionSpec
 from cascade.engine import Engine
+from cascade.numerics.tile_joins import TiledSide, put, side
 from cascade.types import Array
 
 GRAIN = 32
 """Free heights and widths are multiples of this, or of the declared size's own power of two."""
 SPLIT_INPUTS = ("x_t", "low_res")
 """Inputs of a graph that are pictures: of the output's size, or a whole number of times smaller."""
-
-
-@dataclass(frozen=True, slots=True)
-class TiledSide:
-    """One side of a canvas: its length, and where its tiles lie."""
-
-    length: int
-    tile: int
-    starts: tuple[int, ...]
-    """The first pixel of every tile, rising; the last tile ends with the canvas."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,30 +96,6 @@ def shown_factor(spec: DiffusionSpec) -> int:
     return spec.makes.width // spec.low.width if spec.low and spec.enlarge == "none" else 1
 
 
-def side(size: int, tile: int, grain: int, unit: int = 1) -> TiledSide:
-    """The tiles along one side.
-
-    Args:
-        size: of the picture, in pixels.
-        tile: of a tile.
-        grain: what every start is a multiple of, as far as a tile has room: a network that halves
-            its pictures sees the same pixels together in every tile.
-        unit: what every start and length is a multiple of in any case, as `tile` and `grain` are:
-            `shown_factor`.
-    """
-    if unit > 1:
-        small = side(-(-size // unit), tile // unit, grain // unit)
-        starts = tuple(start * unit for start in small.starts)
-        return TiledSide(small.length * unit, tile, starts)
-    if size <= tile:
-        return TiledSide(tile, tile, (0,))
-    step = max(1, min(grain, tile // 2))
-    last = -(-(size - tile) // step) * step
-    overlap = max(step, -(-(tile // 4) // step) * step)
-    starts = (*range(0, last, max(1, tile - overlap)), last)
-    return TiledSide(last + tile, tile, starts)
-
-
 @dataclass(frozen=True, slots=True)
 class TiledEngine:
     """An engine for pictures of any size, made of one for tiles.
@@ -190,33 +157,6 @@ def tile_of(inputs: Mapping[str, Array], rows: slice, columns: slice) -> dict[st
         return np.ascontiguousarray(picture[:, :, down, along])
 
     return {n: cut(value) if n in SPLIT_INPUTS else value for n, value in inputs.items()}
-
-
-def put(out: Array, part: Array, start: int, end: int) -> None:
-    """Put a tile below what is there, across the rows.
-
-    Of the overlap the first quarter is the old tile's, the last one the new tile's, and between
-    them one fades into the other: each tile's rim, where the network saw the end of the world, is
-    left out.
-
-    Args:
-        out: `[B, C, H, W]` float32, filled down to row `end`.
-        part: `[B, C, h, W]` float32.
-        start: row of `out` where it belongs.
-        end: first row of `out` that is not filled.
-    """
-    shared = end - start
-    if shared > 0:
-        fade = shared // 2
-        first = (shared - fade) // 2
-        rows = np.arange(fade, dtype=np.float32)[:, None]
-        weights = (rows + np.float32(0.5)) / np.float32(max(1, fade))
-        old = out[:, :, start + first : start + first + fade]
-        # In this form two tiles that agree give what they agree on, to the bit.
-        old += weights * (part[:, :, first : first + fade] - old)
-        part = part[:, :, first + fade :]
-        start += first + fade
-    out[:, :, start : start + part.shape[2]] = part
 
 
 def on_canvas(pictures: Array, tiling: Tiling, mode: str) -> Array:

@@ -8,7 +8,7 @@ opens no engine.
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from cascade.boundary import Image, value_of
+from cascade.boundary import Image, Tensor, value_of
 from cascade.bundle.bundle import Bundle
 from cascade.engines.factory import EngineChoice
 from cascade.engines.kinds import EngineKind
@@ -75,7 +75,7 @@ def memory_need(bundle: Bundle, component: ComponentSpec, choice: EngineChoice) 
     weights = sum(
         weights_bytes(bundle, graph, choice.precision) for graph in component.graphs.values()
     )
-    made = value_of(Image, (component.makes,))
+    made = value_of(Image, (component.makes,)) or value_of(Tensor, (component.makes,))
     pixels = made.width * made.height if made is not None else 0
     rows = family_of(component).dummy_run.rows(component)
     return MemoryNeed(

@@ -17,6 +17,7 @@ from cascade.diffusion.spec import TEXT_PADDING, DiffusionSpec
 from cascade.engines.ort import OrtEngine
 from cascade.errors import UnsupportedModel
 from cascade.graph_spec import GraphSpec, TensorSpec
+from cascade.labels.spec import LabelEncoderSpec
 from cascade.pixels.spec import PixelSpec
 from cascade.precision import BLOCKS, Precision
 from cascade.stage import Stage
@@ -25,7 +26,7 @@ from cascade.types import Array, ContextF16
 from cascade.weights.source import ExternalGraph
 from export.components.gpu_forms import add_gpu_forms
 from export.components.web_forms import add_web_form
-from export.description import TextEncoderDescription
+from export.description import EncoderDescription
 from export.exact_proof import prove_exactly
 from export.gpu_variant.verify import GpuFormSource
 from export.graphs import export_graph
@@ -34,6 +35,7 @@ from export.passes.pipeline import optimize
 from export.proof import Claim, prove
 from export.quantize.sampled_runs import SampledRuns
 from export.streamed import export_streamed
+from export.subjects import Subject
 from export.weights.beside import MovedWeights, complete_files, move_weights
 from export.weights.exact_storage import store_exactly
 from stages.evaluation.torch_engine import TorchEngine
@@ -41,7 +43,7 @@ from stages.evaluation.torch_engine import TorchEngine
 Report = Callable[[str], None]
 """Called with lines for the person who waits."""
 
-Spec = TypeVar("Spec", TextEncoderSpec, DiffusionSpec, PixelSpec)
+Spec = TypeVar("Spec", TextEncoderSpec, LabelEncoderSpec, DiffusionSpec, PixelSpec)
 
 WeightsPlace = Literal["auto", "beside", "inside"]
 
@@ -87,8 +89,10 @@ class ExportOptions:
 class ExportJob:
     """What the components of one export share."""
 
-    encoder: TextEncoderDescription
-    prompts: tuple[str, ...]
+    encoder: EncoderDescription | None
+    """None where no stage reads a context."""
+    prompts: tuple[Subject, ...]
+    """Or what else the cascade starts from."""
     options: ExportOptions
     requires_gpu_forms: bool
     """Whether a component that gets no form for GPUs is an error."""
@@ -120,8 +124,9 @@ class StageJob:
     """What an export knows when it comes to one stage."""
 
     export: ExportJob
-    embed: Callable[[str], ContextF16]
-    """A text's embeddings `[tokens, width]` float16, as the exported encoder makes them."""
+    embed: Callable[[Subject], ContextF16]
+    """Embeddings `[tokens, width]` float16 of a text or a class, as the exported encoder makes
+    them."""
     position: int
     """The stage's place in the cascade: the noise's stage number."""
     before: ExportedComponent[Any] | None = None

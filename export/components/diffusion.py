@@ -9,6 +9,7 @@ from cascade.diffusion.spec import DiffusionSpec, StoredContext
 from cascade.engines.ort import OrtEngine
 from cascade.graph_spec import NET, GraphSpec
 from cascade.precision import FROM_FILES, Precision
+from cascade.request import Handoff
 from cascade.types import ContextF16
 from export.components.blocks import judge_pictures, with_blocks
 from export.components.component import (
@@ -27,8 +28,9 @@ from export.components.synthetic_cases import (
     synthetic_case,
     synthetic_cases,
 )
-from export.description import StageDescription, TextEncoderDescription
+from export.description import EncoderDescription, StageDescription
 from export.quantize.sampled_runs import SampledRuns, StageBlueprint, sample_images
+from export.subjects import handoff_of
 from stages.evaluation.torch_engine import TorchEngine
 
 
@@ -40,8 +42,8 @@ def export_stage(job: StageJob, stage: StageDescription) -> ExportedComponent[Di
         ParityError: a graph is not the network, or the network reads what its mask leaves out.
     """
     export = job.export
-    context = job.embed(export.prompts[0])
-    if export.encoder.pad_token is None:
+    context = job.embed(export.prompts[0]) if stage.uses_context else None
+    if context is not None and export.encoder is not None and not export.encoder.context_length:
         # Before anything is traced: this takes a second, an export up to a minute.
         check_mask(stage, context)
     proven = prove_network(export, network_source(stage, export.encoder, context))
@@ -61,7 +63,7 @@ def export_stage(job: StageJob, stage: StageDescription) -> ExportedComponent[Di
     if not export.options.precisions & FROM_FILES:
         return component
     before = None if job.before is None else job.before.runs
-    starts = starts_of(stage.starts, before, [job.embed(prompt) for prompt in export.prompts])
+    starts = starts_of(stage.starts, before, first_starts(job, stage))
     runs = SampledRuns(
         blueprint=blueprint,
         engine=proven.exported,
@@ -83,6 +85,13 @@ def export_stage(job: StageJob, stage: StageDescription) -> ExportedComponent[Di
         spec=replace(component.spec, graphs={NET: blocks.spec}),
         files=blocks.files,
     )
+
+
+def first_starts(job: StageJob, stage: StageDescription) -> list[Handoff]:
+    """Where runs begin that have no picture of a stage before: words, a class, a picture, noise."""
+    if stage.uses_context:
+        return [Handoff(context=job.embed(subject)) for subject in job.export.prompts]
+    return [handoff_of(subject) for subject in job.export.prompts]
 
 
 def with_int8(
@@ -128,13 +137,13 @@ def check_mask(stage: StageDescription, context: ContextF16) -> None:
 
 
 def network_source(
-    stage: StageDescription, encoder: TextEncoderDescription, context: ContextF16
+    stage: StageDescription, encoder: EncoderDescription | None, context: ContextF16 | None
 ) -> NetworkSource:
     """The stage's network, its signature and the batches that parity is measured on.
 
     Args:
         stage: as described.
-        encoder: whose embeddings it reads.
+        encoder: whose embeddings it reads; None where it reads none.
         context: some prompt's, `[tokens, width]`, for inputs where the description brings none.
     """
     return NetworkSource(
@@ -194,6 +203,7 @@ def stage_entry(
 
 def starting_values(stage: StageDescription, graph: GraphSpec) -> tuple[BoundaryValue, ...]:
     """Embeddings of the width that the graph takes, and the picture of super-resolution."""
-    width = next(t.shape[-1] for t in graph.inputs if t.name == "context")
-    text, low = Context(width=int(width)), stage.input_resolution
-    return (text,) if low is None else (text, Image(width=low, height=low))
+    widths = [int(t.shape[-1]) for t in graph.inputs if t.name == "context"]
+    words = tuple(Context(width=width) for width in widths)
+    low = stage.input_resolution
+    return words if low is None else (*words, Image(width=low, height=low))

@@ -66,7 +66,8 @@ def export_pixels(job: StageJob, stage: PixelStageDescription) -> ExportedCompon
         UnsupportedModel: a network is too large, or its sums are not exact.
         ParityError: a bit of a graph, a stored number or a value drawn is not the network's.
     """
-    report, width = job.export.report, job.export.encoder.context_width
+    report, encoder = job.export.report, job.export.encoder
+    width = 0 if encoder is None else encoder.context_width
     share = max(check_bound(stage.body), check_bound(stage.heads))
     report(f"{stage.name:13} largest sum: {share:.0%} of what float32 holds")
     body = prove_role(stage, PASS, body_source(stage, width), report)

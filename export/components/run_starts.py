@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from cascade.request import Handoff
-from cascade.types import ContextF16, ImageU8
+from cascade.types import ImageU8
 from export.description import RunStarts
 from export.quantize.sampled_runs import SampledRuns, sample_images
 
@@ -13,19 +13,18 @@ RUNS = 8
 
 
 def starts_of(
-    described: RunStarts | None, before: SampledRuns | None, contexts: Sequence[ContextF16]
+    described: RunStarts | None, before: SampledRuns | None, first: Sequence[Handoff]
 ) -> RunStarts:
     """Where a stage's runs begin.
 
     Args:
         described: true starts, if there are any.
         before: runs of the stage before, if it made any for int8.
-        contexts: embeddings `[tokens, width]` float16 of the prompts that stand in where there is
-            neither.
+        first: what stands in where there is neither: the cascade's prompts, say.
     """
     generated = None if before is None else continued_starts(before)
     if described is None:
-        return generated or prompt_starts(contexts)
+        return generated or taking_turns(first)
     if generated is None:
         return described
     # Half of each: a stage in use sees what the one before paints, and the data are more varied.
@@ -41,13 +40,9 @@ def mixed(generated: Sequence[Handoff], described: Sequence[Handoff]) -> tuple[H
     return (*taken, *described[: len(described) - len(taken)])
 
 
-def prompt_starts(contexts: Sequence[ContextF16]) -> RunStarts:
-    """Starts at prompts, which take turns: even ones calibrate, odd ones prove.
-
-    Args:
-        contexts: embeddings of each, `[tokens, width]` float16.
-    """
-    starts = [Handoff(context=contexts[n % len(contexts)]) for n in range(2 * RUNS)]
+def taking_turns(first: Sequence[Handoff]) -> RunStarts:
+    """Starts that take turns: even ones calibrate, odd ones prove."""
+    starts = [first[n % len(first)] for n in range(2 * RUNS)]
     return RunStarts(tuple(starts[0::2]), tuple(starts[1::2]))
 
 

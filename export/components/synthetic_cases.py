@@ -10,29 +10,27 @@ from cascade.diffusion.schedule import make_schedule
 from cascade.graph_spec import TensorSpec
 from cascade.numerics.noise import normals
 from cascade.types import Array, ContextF16
-from export.description import StageDescription, TextEncoderDescription
+from export.description import EncoderDescription, StageDescription
 
 TIMES = (0.02, 0.25, 0.5, 0.75, 1.0)
 
 
 def stage_inputs(
-    stage: StageDescription, encoder: TextEncoderDescription
+    stage: StageDescription, encoder: EncoderDescription | None
 ) -> tuple[TensorSpec, ...]:
     """The inputs of a stage's graph.
 
     Args:
         stage: what to export.
-        encoder: whose contexts it reads; with a padding token they all have the full length.
+        encoder: whose contexts it reads, if it reads any; padded ones all have the full length.
     """
     image = image_shape(stage)
-    length = "tokens" if encoder.pad_token is None else encoder.max_tokens
-    shapes: list[tuple[str, tuple[int | str, ...]]] = [
-        ("x_t", image),
-        ("t", ("batch",)),
-        ("context", ("batch", length, encoder.context_width)),
-    ]
-    if stage.uses_mask:
-        shapes.append(("context_mask", ("batch", length)))
+    shapes: list[tuple[str, tuple[int | str, ...]]] = [("x_t", image), ("t", ("batch",))]
+    if encoder is not None and stage.uses_context:
+        length = encoder.context_length or "tokens"
+        shapes.append(("context", ("batch", length, encoder.context_width)))
+        if stage.uses_mask:
+            shapes.append(("context_mask", ("batch", length)))
     if stage.input_resolution is not None:
         low = stage.input_resolution
         shown = ("batch", 3, low, low) if stage.enlarge == "none" else image
@@ -54,17 +52,19 @@ def image_shape(stage: StageDescription) -> tuple[int | str, ...]:
     return ("batch", 3, "height", "width") if stage.any_size else ("batch", 3, size, size)
 
 
-def synthetic_cases(stage: StageDescription, context: ContextF16) -> list[dict[str, Array]]:
+def synthetic_cases(stage: StageDescription, context: ContextF16 | None) -> list[dict[str, Array]]:
     """One case at each of `TIMES`; see `synthetic_case`."""
     return [synthetic_case(stage, context, number) for number in range(len(TIMES))]
 
 
-def synthetic_case(stage: StageDescription, context: ContextF16, number: int) -> dict[str, Array]:
+def synthetic_case(
+    stage: StageDescription, context: ContextF16 | None, number: int
+) -> dict[str, Array]:
     """A batch of two rows at different times, the second one unconditional where a mask says so.
 
     Args:
         stage: what to make inputs for.
-        context: embeddings of some prompt, `[tokens, width]`.
+        context: embeddings of some prompt or class, `[tokens, width]`; None of a stage without.
         number: which of `TIMES`; the noise is its own.
 
     Returns:
@@ -81,9 +81,10 @@ def synthetic_case(stage: StageDescription, context: ContextF16, number: int) ->
     case: dict[str, Array] = {
         "x_t": column(alpha) * clean + column(sigma) * noise,
         "t": t,
-        "context": np.repeat(context[None], 2, axis=0),
     }
-    if stage.uses_mask:
+    if context is not None:
+        case["context"] = np.repeat(context[None], 2, axis=0)
+    if context is not None and stage.uses_mask:
         case["context_mask"] = np.ones((2, len(context)), np.float32)
         case["context_mask"][1] = 0
     if stage.augmentation is not None and stage.input_resolution is not None:

@@ -8,7 +8,7 @@ from cascade.boundary import Context, Prompt
 from cascade.errors import ParityError, UnsupportedModel
 from cascade.events import StageFinished
 from cascade.graph_spec import NET, TensorSpec
-from cascade.request import GenerateRequest, Handoff
+from cascade.request import GenerateRequest
 from cascade.stage import Stage
 from cascade.text.spec import TextEncoderSpec
 from cascade.text.stage import TextEncoderStage, token_inputs
@@ -23,6 +23,7 @@ from export.components.component import (
 )
 from export.components.mask_proof import prove_mask
 from export.description import TextEncoderDescription
+from export.subjects import Subject, handoff_of
 from stages.evaluation.torch_engine import TorchEngine
 
 NAME = "text_encoder"
@@ -37,10 +38,12 @@ def export_text_encoder(job: ExportJob) -> ExportedComponent[TextEncoderSpec]:
         ParityError: the graph is not the network, or the network reads what its mask leaves out.
     """
     encoder = job.encoder
+    if not isinstance(encoder, TextEncoderDescription):
+        raise UnsupportedModel("text_encoder: none is described", field="text_encoder")
     words = PromptTokenizer(encoder.tokenizer, encoder.max_tokens)
     original = TorchEngine(encoder.network, "context")
     hardest = hardest_prompt(encoder, words.largest_number, original)
-    prompts = [token_inputs(words(prompt), encoder) for prompt in job.prompts]
+    prompts = [token_inputs(words(text), encoder) for text in job.prompts if isinstance(text, str)]
     if encoder.pad_token is None:
         prove_mask(NAME, original, prompts[0], "context", per_token=True)
     source = network_source(encoder, encoder.samples or [*prompts, hardest])
@@ -130,13 +133,13 @@ def hardest_prompt(
     return inputs
 
 
-def embed(encoder: Stage, text: str) -> ContextF16:
-    """Embeddings of a text as a text encoder's stage makes them, `[tokens, width]` float16.
+def embed(encoder: Stage, subject: Subject) -> ContextF16:
+    """Embeddings of a text or a class as an encoder's stage makes them, `[tokens, width]` float16.
 
     Raises:
         ParityError: the stage gave none.
     """
-    for event in encoder.run(GenerateRequest(), Handoff(prompt=text)):
+    for event in encoder.run(GenerateRequest(), handoff_of(subject)):
         if isinstance(event, StageFinished) and event.handoff.context is not None:
             return event.handoff.context
-    raise ParityError("the text encoder gave no context")
+    raise ParityError("the encoder gave no context")

@@ -120,11 +120,12 @@ def export_one(subject: PhoneGraph, target: Target, folder: Path) -> WrittenFile
     target.convert(subject, path)
     target.check(subject, path)
     file = target.open(subject, path)
-    if file is None:
-        return WrittenFile(subject=subject, path=path, agreement=None, milliseconds=None)
-    agreement = agreement_of(subject, file)
     return WrittenFile(
-        subject=subject, path=path, agreement=agreement, milliseconds=timed(subject, file)
+        subject=subject,
+        path=path,
+        agreement=None if file is None else agreement_of(subject, file),
+        milliseconds=None if file is None else timed(subject, file),
+        input_dtypes=target.input_dtypes(subject, path),
     )
 
 

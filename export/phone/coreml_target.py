@@ -5,6 +5,7 @@ iOS 16 on; here both ends and everything between are float32, and the program is
 that they are.
 """
 
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,12 @@ class CoremlTarget:
                 field=subject.component,
             )
 
+    def input_dtypes(self, subject: PhoneGraph, path: Path) -> Mapping[str, str]:
+        """As the written program states them."""
+        spec = coremltools.models.MLModel(str(path), skip_model_load=True).get_spec()
+        kinds = {end.name: end.type.multiArrayType.dataType for end in spec.description.input}
+        return {tensor.name: NAMES[kinds[tensor.name]] for tensor in subject.inputs}
+
     def open(self, subject: PhoneGraph, path: Path) -> None:
         """No runtime here."""
 
@@ -82,6 +89,8 @@ HALF = 10
 """FLOAT16 in MIL's data types."""
 FLOAT32_ARRAY, INT32_ARRAY = 65568, 131104
 """Of `ArrayFeatureType`."""
+NAMES = {FLOAT32_ARRAY: "float32", INT32_ARRAY: "int32"}
+"""In the words of `phone.json`."""
 
 
 def check_end(subject: PhoneGraph, name: str, shape: tuple[int | str, ...], end: Any) -> None:

@@ -53,6 +53,11 @@ class ExecutorchTarget:
     def check(self, subject: PhoneGraph, path: Path) -> None:
         """Nothing beyond running it."""
 
+    def input_dtypes(self, subject: PhoneGraph, path: Path) -> Mapping[str, str]:
+        """Those of the bundle, which a program takes alone."""
+        del path
+        return {tensor.name: tensor.dtype for tensor in subject.inputs}
+
     def open(self, subject: PhoneGraph, path: Path) -> ExecutorchFile:
         """Load the program."""
         return ExecutorchFile(path, [tensor.name for tensor in subject.inputs])

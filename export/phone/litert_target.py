@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import litert_torch
+import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
 from cascade.types import Array
@@ -33,10 +34,20 @@ class LitertFile:
         self._interpreter.allocate_tensors()
         self._inputs = inputs
 
+    @property
+    def dtypes(self) -> dict[str, str]:
+        """Of the inputs, by name."""
+        return {name: np.dtype(place["dtype"]).name for name, place in self._places}
+
+    @property
+    def _places(self) -> list[tuple[str, Any]]:
+        """The inputs in order, by name."""
+        places = sorted(self._interpreter.get_input_details(), key=number_of)
+        return list(zip(self._inputs, places, strict=True))
+
     def run(self, inputs: Mapping[str, Array]) -> Sequence[Array]:
         """See `PhoneFile.run`; arrays of the program's fixed shapes."""
-        places = sorted(self._interpreter.get_input_details(), key=number_of)
-        for place, name in zip(places, self._inputs, strict=True):
+        for name, place in self._places:
             self._interpreter.set_tensor(place["index"], inputs[name].astype(place["dtype"]))
         self._interpreter.invoke()
         found = sorted(self._interpreter.get_output_details(), key=number_of)
@@ -61,6 +72,10 @@ class LitertTarget:
 
     def check(self, subject: PhoneGraph, path: Path) -> None:
         """Nothing beyond running it."""
+
+    def input_dtypes(self, subject: PhoneGraph, path: Path) -> Mapping[str, str]:
+        """As the file itself states them."""
+        return self.open(subject, path).dtypes
 
     def open(self, subject: PhoneGraph, path: Path) -> LitertFile:
         """Load the file."""

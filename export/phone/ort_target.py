@@ -55,6 +55,11 @@ class OrtTarget:
     def check(self, subject: PhoneGraph, path: Path) -> None:
         """Nothing beyond running it."""
 
+    def input_dtypes(self, subject: PhoneGraph, path: Path) -> Mapping[str, str]:
+        """Those of the bundle, which a session takes alone."""
+        del path
+        return {tensor.name: tensor.dtype for tensor in subject.inputs}
+
     def open(self, subject: PhoneGraph, path: Path) -> OrtFile:
         """Open a session."""
         return OrtFile(path, [tensor.name for tensor in subject.outputs])

@@ -6,7 +6,7 @@ Knows files and figures; no framework.
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,8 @@ class WrittenFile:
     """None where its runtime does not exist on this machine."""
     milliseconds: float | None
     """Median of some runs here; None where it did not run."""
+    input_dtypes: Mapping[str, str]
+    """By input, the dtype that the file takes."""
 
     @property
     def size_bytes(self) -> int:
@@ -42,7 +44,10 @@ class WrittenFile:
             "role": self.subject.role,
             "size_bytes": self.size_bytes,
             "sha256": digest_of(self.path),
-            "inputs": [described(tensor) for tensor in self.subject.inputs],
+            "inputs": [
+                {**described(tensor), "dtype": self.input_dtypes[tensor.name]}
+                for tensor in self.subject.inputs
+            ],
             "outputs": [described(tensor) for tensor in self.subject.outputs],
             "exact": self.subject.exact,
             "was_run": self.agreement is not None,

@@ -53,6 +53,10 @@ class Target(Protocol):
         """
         ...
 
+    def input_dtypes(self, subject: PhoneGraph, path: Path) -> Mapping[str, str]:
+        """By input, the dtype that the written file takes; a bundle's `int64` may be `int32`."""
+        ...
+
     def open(self, subject: PhoneGraph, path: Path) -> PhoneFile | None:
         """The file in its runtime; None where that runtime does not exist on this machine."""
         ...

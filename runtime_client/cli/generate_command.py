@@ -125,6 +125,7 @@ def run_foreground(args: GenerateArgs) -> None:
                 metadata = metadata_of(client.bundle.manifest, request, result)
             if remake is not None:
                 remake.check_picture(result.image)
+            warn_of_loss(result)
             seconds = save(output, result, metadata, args.alpha)
             seconds[TOTAL] = time.perf_counter() - begun
             manifest = client.bundle.manifest
@@ -157,6 +158,16 @@ def warn(client: Client, request: GenerateRequest) -> None:
     """Say on standard error, before any work, what the request asks for at its own risk."""
     for warning in client.warnings(request):
         sys.stderr.write(f"warning: {warning}\n")
+
+
+def warn_of_loss(result: Result) -> None:
+    """Say on standard error that a picture lost pixels on its way, which was not asked for."""
+    if result.sent_as and result.plan is not None:
+        within_s = result.plan["wish"]["within_s"]
+        sys.stderr.write(
+            f"warning: the picture came as {result.sent_as}, which loses pixels: without loss it "
+            f"would be later than {within_s:g} s\n"
+        )
 
 
 def hint(args: GenerateArgs, client: Client) -> None:
@@ -282,6 +293,8 @@ def as_object(
         "engine_seconds": {name: round(s, 6) for name, s in result.engine_seconds.items()},
         "bytes_up": result.bytes_up,
         "bytes_down": result.bytes_down,
+        "formats": dict(result.formats),
+        "preview_formats": dict(result.preview_formats),
         "hops": [hop_object(hop) for hop in result.hops],
         "plan": result.plan,
     }

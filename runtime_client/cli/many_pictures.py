@@ -152,6 +152,7 @@ def entry_of(one: Wanted, end: End) -> dict[str, Any]:
         "width": width,
         "height": height,
         "request_id": result.request_id,
+        "sent_as": result.sent_as,
         "seconds": round(result.seconds["total"], 6),
     }
 
@@ -160,7 +161,8 @@ def line_of(one: Wanted, end: End) -> str:
     """One picture's line of progress."""
     if isinstance(end, CascadeError):
         return f"{one.output}: {describe(end)}"
-    return f"{one.output} {1000 * end[1].seconds['total']:.0f} ms"
+    lossy = f", as {end[1].sent_as} with loss" if end[1].sent_as else ""
+    return f"{one.output} {1000 * end[1].seconds['total']:.0f} ms{lossy}"
 
 
 def say(args: GenerateArgs, line: str) -> None:

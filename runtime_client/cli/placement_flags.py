@@ -41,7 +41,7 @@ def add_wish_flags(parser: argparse.ArgumentParser) -> None:
     """Add what a chosen placement is chosen by."""
     add = parser.add_argument
     # fmt: off
-    add("--within", metavar="T", help="with auto: the fewest bytes for a picture within this time, such as 1s; where nothing is in time, the fastest (default: the least time)")
+    add("--within", metavar="T", help="the picture within this time, such as 1s. With a --cut or --placement of auto: the fewest bytes within it; where nothing is in time, the fastest. With a --server and a --format of auto: without loss if such a picture is in time, else in the format that loses least, which is said (default: the least time, and no loss)")
     least = parser.add_mutually_exclusive_group()
     least.add_argument("--least-bytes", dest="least", action="store_const", const="bytes", help="with auto: the fewest bytes on the link, within --within if it is given (default: off)")
     least.add_argument("--least-energy", dest="least", action="store_const", const="energy", help="with auto: the least work here, in joules where this machine tells them, else in processor seconds (default: off)")

@@ -9,6 +9,7 @@ from typing import Any
 from cascade.quantities import rate_name
 
 TITLE = ("placement", "ms", "here", "there", "queue", "link", "bytes up", "bytes down")
+LOSSLESS = "lossless"
 OBJECTIVES = {
     "time": "the least time",
     "bytes": "the fewest bytes",
@@ -27,7 +28,7 @@ def render_plan(plan: Mapping[str, Any]) -> str:
     title = [*TITLE, "here J" if energy else "here CPU s"]
     table = [title, *(cells_of(run, energy=energy) for run in plan["placements"])]
     lines += in_columns(table)
-    hidden = plan["placements_possible"] - len(plan["placements"])
+    hidden = plan["runs_possible"] - len(plan["placements"])
     return "\n".join([*lines, f"{hidden} more that are worse"] if hidden > 0 else lines)
 
 
@@ -38,6 +39,8 @@ def render_wish(plan: Mapping[str, Any]) -> str:
     if wish["within_s"] is not None:
         words += f" within {wish['within_s']:g} s"
         words += "" if plan["met"] else ", which no placement keeps: the fastest"
+    if plan["format"] != LOSSLESS:
+        words += f"; pictures as {plan['format']}, which loses pixels: without loss they are late"
     if wish["words_stay_here"]:
         words += ", words stay here"
     return f"wanted: {words}"
@@ -68,6 +71,8 @@ def cells_of(run: Mapping[str, Any], *, energy: bool) -> list[str]:
     """One placement."""
     here, there = ", ".join(run["here"]), ", ".join(run["there"])
     name = f"{here} here; {there} there" if here and there else f"all {'here' if here else 'there'}"
+    if run["format"] != LOSSLESS:
+        name += f"; {run['format']}"
     times = [number(run[key]) for key in ("ms", "here_ms", "there_ms", "queue_ms", "link_ms")]
     sizes = [f"{run['bytes_up']:,}", f"{run['bytes_down']:,}"]
     spent = run["here_joules"] if energy else run["here_cpu_s"]

@@ -15,6 +15,7 @@ from cascade.events import Event, Preview, StageFinished
 from cascade.types import ImageU8
 from runtime_client.cli.picture_file import prepare_folder, write_whole
 from runtime_client.cli.picture_metadata import SOFTWARE
+from runtime_client.config import LOSSY_FORMATS
 
 MARK = {"software": f"{SOFTWARE} {__version__}"}
 """Text in every preview, by which a later run knows it for one of ours."""
@@ -49,14 +50,18 @@ class PreviewFolder:
     def take(self, event: Event) -> None:
         """Write the picture of a preview or a finished stage as it comes."""
         image: ImageU8 | None = None
+        lossy = ""
         if isinstance(event, Preview):
             name, image = f"{event.stage}-step-{event.done:04d}.png", event.image
+            lossy = event.format
         elif isinstance(event, StageFinished):
             name, image = f"{event.stage}.png", event.handoff.image
+            lossy = event.format if event.format in LOSSY_FORMATS else ""
         if image is None or self._full:
             return
         try:
-            write_whole(self._folder / name, encode_image(image, "png", MARK))
+            mark = {**MARK, "sent_as": lossy} if lossy else MARK
+            write_whole(self._folder / name, encode_image(image, "png", mark))
         except InvalidRequest as exc:
             # The first failure ends them all: a disk does not empty, and one line is enough.
             self._full = True

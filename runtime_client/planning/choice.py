@@ -1,4 +1,4 @@
-"""Which of some predicted placements fits a wish best.
+"""Which of some predicted placements and picture formats fits a wish best.
 
 Functions of values. Knows predictions; not how they come about.
 """
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cascade.errors import InvalidRequest
-from runtime_client.planning.cost_model import ComponentFacts, Places, PredictedRun
+from runtime_client.planning.cost_model import LOSSLESS, ComponentFacts, Places, PredictedRun
 from runtime_client.wish import Objective, Wish
 
 MARGIN = 0.9
@@ -16,19 +16,23 @@ MARGIN = 0.9
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ChosenRun:
-    """The placement that fits a wish best."""
+    """The placement and the format that fit a wish best."""
 
     run: PredictedRun
     met: bool
     """Whether it is within the limit of time."""
 
 
-def choose(runs: Sequence[PredictedRun], wish: Wish) -> ChosenRun:
+def choose(runs: Sequence[PredictedRun], wish: Wish, lossy: Sequence[str] = ()) -> ChosenRun:
     """The best of some predicted runs; of equal ones the first.
+
+    Of those within the limit of time, the ones with the least loss are compared by the objective:
+    no pixel is lost for fewer bytes alone.
 
     Args:
         runs: at least one; `placements` lists those with more components here first.
         wish: what to optimise. Where nothing is within its limit of time, the fastest is taken.
+        lossy: formats with loss that runs have, the one with the least loss first.
 
     Raises:
         InvalidRequest: there is no run to choose from.
@@ -44,8 +48,18 @@ def choose(runs: Sequence[PredictedRun], wish: Wish) -> ChosenRun:
         return ChosenRun(run=min(runs, key=WishOrder(wish.objective)), met=True)
     in_time = [run for run in runs if run.seconds <= MARGIN * limit_s]
     if not in_time:
-        return ChosenRun(run=min(runs, key=WishOrder("time")), met=False)
-    return ChosenRun(run=min(in_time, key=WishOrder(wish.objective)), met=True)
+        fastest = min(
+            runs, key=lambda run: (run.seconds, loss_of(run, lossy), run.bytes, run.calls)
+        )
+        return ChosenRun(run=fastest, met=False)
+    least = min(loss_of(run, lossy) for run in in_time)
+    kept = [run for run in in_time if loss_of(run, lossy) == least]
+    return ChosenRun(run=min(kept, key=WishOrder(wish.objective)), met=True)
+
+
+def loss_of(run: PredictedRun, lossy: Sequence[str]) -> int:
+    """How much a run's format loses: 0 for nothing, then the place in a list."""
+    return (LOSSLESS, *lossy).index(run.format)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,8 @@ context goes up while later components run here; a server sends each result whil
 next one.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import groupby, product
 
 MOST_FREE = 8
@@ -22,6 +22,19 @@ class LinkFacts:
     """Bytes per second to the server."""
     down_bytes_s: float
     """And from it."""
+
+
+LOSSLESS = ""
+"""The encoding of pictures that keeps every pixel, whichever format that is."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EncodingFacts:
+    """What a picture takes on the way down in one format."""
+
+    down_bytes: int
+    pack_s: float
+    """Seconds to encode it there and to decode it here."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,6 +61,8 @@ class ComponentFacts:
     """Of its result on the way down."""
     pack_s: float = 0.0
     """Seconds to encode its result there and to decode it here."""
+    lossy: Mapping[str, EncodingFacts] = field(default_factory=dict)
+    """The same of its picture with loss, by format; empty for what is no picture."""
     takes_words: bool = False
     """Whether it starts from the prompt."""
 
@@ -71,6 +86,8 @@ class PredictedRun:
     """In its queue."""
     bytes_up: int
     bytes_down: int
+    format: str = LOSSLESS
+    """In which the last hop's pictures come down."""
 
     @property
     def bytes(self) -> int:
@@ -103,13 +120,20 @@ class Clock:
     """When the upload of a context was begun, if it was."""
 
 
-def predict(components: Sequence[ComponentFacts], link: LinkFacts, places: Places) -> PredictedRun:
+def predict(
+    components: Sequence[ComponentFacts],
+    link: LinkFacts,
+    places: Places,
+    format_: str = LOSSLESS,
+) -> PredictedRun:
     """What comes of a placement.
 
     Args:
         components: of the request, in order.
         link: to the server of those that do not run here.
         places: by component; each one's side must be able to run it.
+        format_: of the pictures of the last component's hop; those that another hop begins with
+            come without loss.
     """
     # Everything that runs here is opened before anything runs.
     clock = Clock(now=sum(c.load_s for c, here in zip(components, places, strict=True) if here))
@@ -120,7 +144,7 @@ def predict(components: Sequence[ComponentFacts], link: LinkFacts, places: Place
         if here:
             run_here(clock, components, hop)
         else:
-            run_there(clock, components, link, hop)
+            run_there(clock, encoded(components, hop, format_), link, hop)
     return PredictedRun(
         places=places,
         seconds=clock.now,
@@ -129,7 +153,22 @@ def predict(components: Sequence[ComponentFacts], link: LinkFacts, places: Place
         queue_s=clock.queue_s,
         bytes_up=clock.up,
         bytes_down=clock.down,
+        format=format_,
     )
+
+
+def encoded(
+    components: Sequence[ComponentFacts], hop: range, format_: str
+) -> Sequence[ComponentFacts]:
+    """The same components, with what their pictures take in the format that a hop sends."""
+    if format_ == LOSSLESS or hop.stop < len(components):
+        return components
+    return [
+        spec
+        if (lossy := spec.lossy.get(format_)) is None
+        else replace(spec, down_bytes=lossy.down_bytes, pack_s=lossy.pack_s)
+        for spec in components
+    ]
 
 
 def run_here(clock: Clock, components: Sequence[ComponentFacts], hop: range) -> None:

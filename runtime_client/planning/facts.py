@@ -8,14 +8,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
-from cascade.boundary import Context, Image, Prompt, value_of
+from cascade.boundary import Context, Image, Prompt, Tensor, value_of
 from cascade.cost import Cost
 from cascade.families import cost_of
 from cascade.family import ComponentSpec
 from cascade.precision import Precision
 from cascade.request import GenerateRequest
 from runtime_client.config import DEFAULT_CUT
-from runtime_client.planning.cost_model import ComponentFacts, LinkFacts
+from runtime_client.planning.cost_model import ComponentFacts, EncodingFacts, LinkFacts
 from runtime_client.planning.learned import Learned
 
 FRESH_S = 60.0
@@ -36,6 +36,10 @@ RAW_PACK_S, LOSSLESS_PACK_S = 5e-10, 1.5e-8
 """Seconds to encode and decode a byte of a picture."""
 LOSSLESS_SHARE = 0.45
 """Bytes of an encoded picture, of its raw bytes, where none was seen."""
+LOSSY_SHARES = {"avif": 0.02, "webp90": 0.015, "jpeg": 0.03}
+LOSSY_PACK_S = {"avif": 6e-8, "webp90": 1.1e-8, "jpeg": 4e-9}
+"""The same in formats with loss, as `benchmarks.picture_formats` measures large pictures, rounded
+up."""
 MESSAGE_BYTES = 200
 """Of a call or a result beside what it carries."""
 CHARACTERS_OF_TOKEN = 4
@@ -62,6 +66,8 @@ class ServerView:
     hosted: Mapping[str, HostedFacts]
     is_local: bool = False
     """Whether it is on this machine, so that pictures come as raw pixels."""
+    formats: tuple[str, ...] = ()
+    """In which it can send pictures."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -98,6 +104,19 @@ class KnownFacts:
     now_s: float
     asked: Mapping[str, Precision] = field(default_factory=dict)
     """Precisions that were asked for by name: a server that differs is none for the component."""
+    is_placed: bool = False
+    """Whether the placement is given: then both sides count as able to run every component."""
+
+
+def nothing_known() -> KnownFacts:
+    """What is known where nothing was measured and no server answers: guesses fill every gap."""
+    return KnownFacts(
+        device=DeviceView(precisions={}),
+        server=ServerView(hosted={}),
+        of_device=Learned(),
+        of_link=Learned(),
+        now_s=0.0,
+    )
 
 
 def link_facts(known: KnownFacts) -> tuple[LinkFacts, dict[str, str]]:
@@ -139,6 +158,7 @@ def component_facts(
     facts, shares = [], picture_shares(components, known)
     for at, (spec, cost) in enumerate(zip(components, costs, strict=True)):
         may_here, may_there = sides_of(spec.name, first + at, known)
+        may_here, may_there = may_here or known.is_placed, may_there or known.is_placed
         facts.append(
             ComponentFacts(
                 name=spec.name,
@@ -148,12 +168,13 @@ def component_facts(
                 queue_s=queue_seconds(spec.name, there[spec.name] / cost.units, known),
                 starts_bytes=start_bytes(request),
                 needs_context=value_of(Context, spec.starts_from) is not None,
-                needs_picture=value_of(Image, spec.starts_from) is not None,
+                needs_picture=any(isinstance(v, Image | Tensor) for v in spec.starts_from),
                 makes_context=isinstance(spec.makes, Context),
                 takes_words=value_of(Prompt, spec.starts_from) is not None,
                 up_bytes=result_bytes(spec, cost, request, shares["up", spec.name]),
                 down_bytes=result_bytes(spec, cost, request, shares["down", spec.name]),
                 pack_s=pack_seconds(spec, cost, known),
+                lossy=lossy_encodings(spec, cost, known),
             )
         )
     link_from = link_facts(known)[1]
@@ -275,6 +296,8 @@ def result_bytes(spec: ComponentSpec, cost: Cost, request: GenerateRequest, shar
         tokens = len((request.prompt or "").encode()) / CHARACTERS_OF_TOKEN + 2
         size = min(cost.result_bytes, round(tokens * made.width * CONTEXT_BYTES))
         return MESSAGE_BYTES + size
+    if isinstance(made, Tensor):
+        return MESSAGE_BYTES + cost.result_bytes
     return MESSAGE_BYTES + round(share * cost.result_bytes)
 
 
@@ -291,7 +314,9 @@ def picture_shares(
         (way, spec.name): share
         for way, learned in ways.items()
         for spec in components
-        if (share := learned.value(f"{way}.{spec.name}")) is not None
+        # The bytes of a latent are what they are: it is packed nowhere.
+        if not isinstance(spec.makes, Tensor)
+        and (share := learned.value(f"{way}.{spec.name}")) is not None
     }
     usual = median(seen.values()) if seen else LOSSLESS_SHARE
     other = {"up": "down", "down": "up"}
@@ -304,8 +329,24 @@ def picture_shares(
 
 def pack_seconds(spec: ComponentSpec, cost: Cost, known: KnownFacts) -> float:
     """To encode a picture there and to decode it here."""
-    if isinstance(spec.makes, Context):
+    if not isinstance(spec.makes, Image):
         return 0.0
     learned = known.of_link.value("pack")
     guess = RAW_PACK_S if known.server.is_local else LOSSLESS_PACK_S
     return cost.result_bytes * (guess if learned is None else learned)
+
+
+def lossy_encodings(spec: ComponentSpec, cost: Cost, known: KnownFacts) -> dict[str, EncodingFacts]:
+    """What a picture takes in each format with loss; nothing for a context."""
+    if isinstance(spec.makes, Context):
+        return {}
+    found = {}
+    for name, usual in LOSSY_SHARES.items():
+        share = known.of_link.value(f"down.{spec.name}.{name}")
+        pack_s = known.of_link.value(f"pack.{name}")
+        found[name] = EncodingFacts(
+            down_bytes=MESSAGE_BYTES
+            + round((usual if share is None else share) * cost.result_bytes),
+            pack_s=cost.result_bytes * (LOSSY_PACK_S[name] if pack_s is None else pack_s),
+        )
+    return found

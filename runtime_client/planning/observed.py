@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from cascade.cost import Cost
 from cascade.events import Event, Resumed, StageFinished, Transferred
+from runtime_client.config import LOSSY_FORMATS
 from runtime_client.planning.learned import Learned
 
 LEAST_RATE, MOST_RATE = 1e2, 1e10
@@ -82,7 +83,8 @@ def learn_link(learned: Learned, seen: RunSeen, costs: Mapping[str, Cost], now_s
         for name, seconds, size in hop.results:
             learned.note(f"there.{name}", seconds / costs[name].units, now_s)
             if costs[name].pixels:
-                learned.note(f"down.{name}", size / costs[name].result_bytes, now_s)
+                way = of_format(f"down.{name}", hop.traffic.result_formats.get(name, ""))
+                learned.note(way, size / costs[name].result_bytes, now_s)
         learn_packing(learned, hop, costs, now_s)
         if not seen.broken:
             learn_rates(learned, hop, now_s)
@@ -90,10 +92,19 @@ def learn_link(learned: Learned, seen: RunSeen, costs: Mapping[str, Cost], now_s
 
 def learn_packing(learned: Learned, hop: HopSeen, costs: Mapping[str, Cost], now_s: float) -> None:
     """What encoding and decoding took; of the earlier results it was hidden behind work."""
-    raw = costs[hop.results[-1][0]].result_bytes if hop.results else 0
+    last = hop.results[-1][0] if hop.results else ""
+    raw = costs[last].result_bytes if last else 0
     spent = sum(hop.traffic.packing.get(name, 0.0) for name in ("server pack", "unpack"))
     if raw:
-        learned.note("pack", spent / raw, now_s)
+        name = of_format("pack", hop.traffic.result_formats.get(last, ""))
+        learned.note(name, spent / raw, now_s)
+        packed = hop.traffic.packing.get("server pack", 0.0) / raw
+        learned.note("encode" + name.removeprefix("pack"), packed, now_s)
+
+
+def of_format(name: str, format_: str) -> str:
+    """The name of a number that formats with loss each have one of."""
+    return f"{name}.{format_}" if format_ in LOSSY_FORMATS else name
 
 
 def learn_rates(learned: Learned, hop: HopSeen, now_s: float) -> None:

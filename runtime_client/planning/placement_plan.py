@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from runtime_client.planning.choice import ChosenRun, WishOrder, allows, choose
+from runtime_client.config import LOSSY_FORMATS, PictureFormat
+from runtime_client.planning.choice import ChosenRun, WishOrder, allows, choose, loss_of
 from runtime_client.planning.cost_model import (
+    LOSSLESS,
     ComponentFacts,
     LinkFacts,
     Places,
@@ -79,12 +81,23 @@ class PlacementPlan:
         """The placement that is taken: by component of the request, whether it runs here."""
         return self.choice.run.places
 
+    @property
+    def format(self) -> str:
+        """The format with loss that is taken; `LOSSLESS` for none."""
+        return self.choice.run.format
+
+    @property
+    def picture_format(self) -> PictureFormat | None:
+        """The same as a configuration names it; None where the configuration's own is taken."""
+        return next((name for name in LOSSY_FORMATS if name == self.format), None)
+
     def as_object(self) -> dict[str, Any]:
         """As JSON."""
         return {
             "wish": asdict(self.wish),
             "objective": self.wish.objective,
             "met": self.choice.met,
+            "format": format_name(self.format),
             "server": self.server,
             "network": self.network,
             "link": {
@@ -95,7 +108,8 @@ class PlacementPlan:
             },
             "components": [self._component(spec) for spec in self.components],
             "placements": [self._run(run) for run in self.runs[:MOST_SHOWN]],
-            "placements_possible": len(self.runs),
+            "placements_possible": len({run.places for run in self.runs}),
+            "runs_possible": len(self.runs),
         }
 
     def _component(self, spec: ComponentFacts) -> dict[str, Any]:
@@ -126,9 +140,10 @@ class PlacementPlan:
             "link_ms": in_ms(run.wait_s),
             "bytes_up": run.bytes_up,
             "bytes_down": run.bytes_down,
+            "format": format_name(run.format),
             "here_cpu_s": round(run.here_s * self.energy.cpu_per_s, 4),
             "here_joules": None if joules is None else round(run.here_s * joules, 3),
-            "chosen": run.places == self.places,
+            "chosen": run is self.choice.run,
         }
 
 
@@ -145,6 +160,10 @@ class PlanInputs:
     cuts_only: bool
     ends_there: bool = False
     """Whether the last component must run on the server, which goes on without this client."""
+    lossy: tuple[str, ...] = ()
+    """Formats with loss that may be taken, the one with the least loss first."""
+    given: Places | None = None
+    """The placement, where that is not to be chosen."""
 
 
 def plan_of(inputs: PlanInputs, wish: Wish) -> PlacementPlan:
@@ -154,14 +173,17 @@ def plan_of(inputs: PlanInputs, wish: Wish) -> PlacementPlan:
         InvalidRequest: no placement can be, or keeps the words here.
     """
     possible = [
-        predict(inputs.components, inputs.link, places)
-        for places in placements(inputs.components, cuts_only=inputs.cuts_only)
-        if allows(wish, inputs.components, places) and not (inputs.ends_there and places[-1])
+        predict(inputs.components, inputs.link, places, format_)
+        for places in possible_places(inputs, wish)
+        for format_ in (LOSSLESS, *(() if places[-1] else inputs.lossy))
     ]
-    choice = choose(possible, wish)
+    choice = choose(possible, wish, inputs.lossy)
     order = WishOrder(wish.objective)
     # The one that is taken first: with a limit of time it need not be the first in order.
-    others = sorted((run for run in possible if run is not choice.run), key=order)
+    others = sorted(
+        (run for run in possible if run is not choice.run),
+        key=lambda run: (loss_of(run, inputs.lossy), order(run)),
+    )
     return PlacementPlan(
         wish=wish,
         components=tuple(inputs.components),
@@ -173,6 +195,22 @@ def plan_of(inputs: PlanInputs, wish: Wish) -> PlacementPlan:
         server=inputs.server,
         network=inputs.network,
     )
+
+
+def possible_places(inputs: PlanInputs, wish: Wish) -> list[Places]:
+    """The placements that there are to choose from; the given one alone, where there is one."""
+    if inputs.given is not None:
+        return [inputs.given]
+    return [
+        places
+        for places in placements(inputs.components, cuts_only=inputs.cuts_only)
+        if allows(wish, inputs.components, places) and not (inputs.ends_there and places[-1])
+    ]
+
+
+def format_name(format_: str) -> str:
+    """A format as a plan's object has it."""
+    return format_ or "lossless"
 
 
 def in_ms(seconds: float) -> float:

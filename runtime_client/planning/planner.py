@@ -1,5 +1,7 @@
 """The planner of a client: plans each request by what earlier ones have shown, and learns on.
 
+Where the placement is given, only the format of pictures is chosen.
+
 Between requests it opens what later ones would run here, and measures the link with bytes of its
 own. No picture is made otherwise than planned. Knows requests and servers; how long things take,
 `facts` and `cost_model` know.
@@ -23,9 +25,11 @@ from cascade.precision import Precision
 from cascade.system.cores import usable_cores
 from cascade.system.energy import Counters, joules_between, package_joules
 from cascade.system.user_cache import user_cache_folder
-from runtime_client.config import ClientConfig
+from runtime_client.config import LOSSY_FORMATS, ClientConfig
 from runtime_client.deadline import Deadline
 from runtime_client.placement import HERE, THERE, Placement
+from runtime_client.planning.capacity import CapacityPlan
+from runtime_client.planning.cost_model import Places
 from runtime_client.planning.device import device_view, unit_seconds
 from runtime_client.planning.facts import (
     DeviceView,
@@ -46,6 +50,7 @@ from runtime_client.planning.placement_plan import (
     WhatIf,
     plan_of,
 )
+from runtime_client.planning.replica import PlannedWork, capacity_there
 from runtime_client.request_checks import CheckedRequest
 from runtime_client.resources import ClientResources
 from wire.server_info import ServerInfo
@@ -75,6 +80,7 @@ class Planner:
         resources: ClientResources,
         precisions: Mapping[str, Precision],
         *,
+        given: Placement | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Nothing is read or asked yet.
@@ -84,8 +90,10 @@ class Planner:
             config: of the client; names a server.
             resources: of the client: the connection, and what is open here.
             precisions: that were asked for, by component.
+            given: where components run; None where that is to be chosen.
             clock: Unix time.
         """
+        self._given = given
         self._bundle = bundle
         self._config = config
         self._resources = resources
@@ -132,6 +140,29 @@ class Planner:
             inputs = replace(inputs, components=components, link=link)
         return plan_of(inputs, self._config.wish)
 
+    def capacity(self, checked: CheckedRequest, deadline: Deadline, cut: int) -> CapacityPlan:
+        """What servers like this one can do for requests like this one.
+
+        Args:
+            checked: the request.
+            deadline: when the server must have answered.
+            cut: components before this position run on devices.
+
+        Raises:
+            InvalidRequest: the server does not host the rest, or has not measured it.
+            CascadeError: the server does not answer, or does not fit.
+        """
+        server = self._contacted(deadline)
+        work = PlannedWork(
+            bundle=self._bundle,
+            request=checked.request,
+            positions=checked.positions,
+            cut=cut,
+            known=self._known(server),
+        )
+        info = self._resources.connection().link.peer(deadline).info
+        return capacity_there(work, self._config.server or "", info)
+
     def placement(self, plan: PlacementPlan, checked: CheckedRequest) -> Placement:
         """A plan as a place for every component of the bundle.
 
@@ -147,7 +178,7 @@ class Planner:
 
     def begin(self, plan: PlacementPlan, checked: CheckedRequest) -> Watched:
         """A request begins as planned; meanwhile, what later ones need is opened here."""
-        if self._config.works_ahead and not all(plan.places):
+        if self._config.works_ahead and self._given is None and not all(plan.places):
             self._later(lambda: self._open_ahead(checked))
         return Watched(plan, checked)
 
@@ -206,7 +237,10 @@ class Planner:
             self._meter = LinkMeter(link, self._link, self._clock)
             self._device_view = device_view(self._bundle, options, self._resources.load_s)
             self._server = server
-        if self._link.value("rtt") is None:
+        # What is wanted in a certain time loses pixels by this number: one of another hour will
+        # not do.
+        is_old = self._config.chooses_format and self._link.is_stale("down", self._clock())
+        if self._link.value("rtt") is None or is_old:
             self._measure(used_link=False)
         return self._server
 
@@ -223,6 +257,7 @@ class Planner:
                 for c in info.components
             },
             is_local=self._network == LOCAL and self._config.picture_format in ("auto", "raw"),
+            formats=info.image_formats,
         )
 
     def _inputs(
@@ -241,18 +276,7 @@ class Planner:
             ends_there: see `plan`.
             all_open: whether every component counts as open here.
         """
-        components = self._bundle.manifest.components
-        opened = range(len(components)) if all_open else list(self._resources.load_s)
-        known = KnownFacts(
-            device=replace(
-                self._device_view, loaded=frozenset(components[at].name for at in opened)
-            ),
-            server=server,
-            of_device=self._device,
-            of_link=self._link,
-            now_s=self._clock(),
-            asked=self._asked,
-        )
+        known = self._known(server, all_open=all_open)
         facts, sources = component_facts(
             self._specs(checked), checked.first, checked.request, known
         )
@@ -268,6 +292,36 @@ class Planner:
             network=self._network,
             cuts_only=self._config.cut == AUTO,
             ends_there=ends_there,
+            lossy=() if ends_there else self._lossy(server),
+            given=self._given_places(checked),
+        )
+
+    def _lossy(self, server: ServerView) -> tuple[str, ...]:
+        """The formats with loss that may be taken; of a detached request none is, for it waits."""
+        if not self._config.chooses_format:
+            return ()
+        return tuple(name for name in LOSSY_FORMATS if name in server.formats)
+
+    def _given_places(self, checked: CheckedRequest) -> Places | None:
+        """Whether each component of a request runs here, where that is given."""
+        if self._given is None:
+            return None
+        return tuple(self._given.places[at] == HERE for at in checked.positions)
+
+    def _known(self, server: ServerView, *, all_open: bool = False) -> KnownFacts:
+        """All that is known now; see `_inputs`."""
+        components = self._bundle.manifest.components
+        opened = range(len(components)) if all_open else list(self._resources.load_s)
+        return KnownFacts(
+            device=replace(
+                self._device_view, loaded=frozenset(components[at].name for at in opened)
+            ),
+            server=server,
+            of_device=self._device,
+            of_link=self._link,
+            now_s=self._clock(),
+            asked=self._asked,
+            is_placed=self._given is not None,
         )
 
     def _learn_pictures(self, watched: Watched, now_s: float) -> None:
@@ -313,7 +367,7 @@ class Planner:
         """Measure the link, and hear what the server has to do now."""
         if self._meter is None:
             return
-        sparing = self._config.wish.objective == "bytes"
+        sparing = self._config.wish.objective == "bytes" and not self._config.chooses_format
         info = self._meter.measure(used_link=used_link, sparing=sparing)
         if info is not None:
             self._server = self._view_of(info)

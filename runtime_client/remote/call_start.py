@@ -5,7 +5,7 @@ Pure: a request and a handoff go in, messages' values come out. Knows no connect
 
 from collections.abc import Sequence
 
-from cascade.boundary import Context, Image, Prompt, value_of
+from cascade.boundary import Context, Image, Prompt, Tensor, value_of
 from cascade.codecs.tensor import pack_tensor
 from cascade.errors import StageError
 from cascade.family import ComponentSpec
@@ -21,6 +21,7 @@ from wire.starts import (
     NoiseStart,
     PromptStart,
     Start,
+    TensorStart,
 )
 
 Encoded = tuple[ContextReference | None, EncodedImage | None]
@@ -48,6 +49,10 @@ def start_of(
         context = None
     elif context is None and handoff.context is not None:
         context = ContextReference(tensor=pack_tensor(handoff.context))
+    if value_of(Tensor, first.starts_from) is not None:
+        if takes_words and context is None:
+            raise needs_context()
+        return tensor_start(first, handoff, context)
     if begins_kept(first, request) and image is None:
         return kept_start(request, context)
     if image is not None:
@@ -64,6 +69,24 @@ def start_of(
 def needs_context() -> StageError:
     """The error for a handoff without embeddings."""
     return StageError("a remote stage after the text encoder needs a context")
+
+
+def tensor_start(
+    first: ComponentSpec, handoff: Handoff, context: ContextReference | None
+) -> TensorStart:
+    """The starting point of a component that begins with a latent.
+
+    Args:
+        first: its entry in the manifest.
+        handoff: what it starts from.
+        context: the words beside it, if it takes any.
+
+    Raises:
+        StageError: there is no latent.
+    """
+    if handoff.tensor is None:
+        raise StageError(f"{first.name} on a server needs the latent of the component before it")
+    return TensorStart(pack_tensor(handoff.tensor), context)
 
 
 def start_without_picture(first: ComponentSpec, handoff: Handoff) -> Start:
@@ -125,8 +148,9 @@ def size_of(components: Sequence[ComponentSpec], request: GenerateRequest) -> Pi
     stages = [spec for spec in components if isinstance(spec.makes, Image)]
     if not stages or value_of(Image, stages[0].starts_from) is not None:
         return None
-    size = request.sizes.get(stages[-1].name)
-    return None if size is None else PictureSize(*size)
+    size, made = request.sizes.get(stages[-1].name), stages[-1].makes
+    declared = isinstance(made, Image) and size == (made.width, made.height)
+    return None if size is None or declared else PictureSize(*size)
 
 
 def new_field(components: Sequence[ComponentSpec], request: GenerateRequest) -> str:

@@ -6,13 +6,13 @@ connection.
 
 from collections.abc import Mapping, Sequence
 
-from cascade.boundary import Image
+from cascade.boundary import Image, Tensor
 from cascade.codecs.tensor import PackedTensor, unpack_tensor
 from cascade.errors import InvalidRequest, TransportError
 from cascade.events import Event, Preview, Resumed, StageFinished, Transferred
 from cascade.family import ComponentSpec
 from cascade.request import MAX_SIDE, Handoff
-from cascade.types import ContextF16, ImageU8
+from cascade.types import Array, ContextF16, ImageU8, Latent
 from runtime_client.remote.image_payload import decode_payload
 from runtime_client.remote.transfer_stats import UNPACK, TransferStats
 from wire.fragments import Fragment
@@ -65,7 +65,7 @@ class EventDecoder:
                 return self._stage_finished(message)
             if isinstance(message, EncodedPreview):
                 image = decode_payload(message.image, PREVIEW_SIZES, PREVIEW_SIZES, what="preview")
-                return Preview(message.stage, message.done, image)
+                return Preview(message.stage, message.done, image, message.image.format)
         return None if isinstance(message, Fragment) else message
 
     def _stage_finished(self, result: StageResult) -> StageFinished:
@@ -79,24 +79,36 @@ class EventDecoder:
         # Counted before the picture is decoded: a broken one must not be accepted a second time.
         self._results += 1
         image: ImageU8 | None = None
+        tensor: Latent | None = None
         context = self._handoff.context
         made = component.makes
         if isinstance(made, Image):
             if result.image is None:
                 raise TransportError(f"the server sent {component.name} without its picture")
             self._stats.result_bytes[component.name] = len(result.image.data)
+            self._stats.result_formats[component.name] = result.image.format
             widths, heights = self._sides(component.name, made, result.image)
             image = decode_payload(result.image, widths, heights, what=f"{component.name} picture")
+        elif isinstance(made, Tensor):
+            tensor = unpack_latent(result.tensor, made)
+            self._stats.result_bytes[component.name] = tensor.nbytes
         else:
             context = unpack_context(result.context)
-        self._handoff = Handoff(prompt=self._handoff.prompt, context=context, image=image)
+        self._handoff = Handoff(
+            prompt=self._handoff.prompt, context=context, image=image, tensor=tensor
+        )
         seconds = dict(result.seconds)
         if isinstance(made, Image):
             # Of a picture, not of a prompt; the end of the stream has the total.
             seconds.pop("encode", None)
         self._stats.report(seconds)
         return StageFinished(
-            component.name, self._handoff, seconds, result.computed, result.engine_s
+            component.name,
+            self._handoff,
+            seconds,
+            result.computed,
+            result.engine_s,
+            self._stats.result_formats.get(component.name, ""),
         )
 
     def _sides(self, name: str, made: Image, got: EncodedImage) -> tuple[range, range]:
@@ -131,6 +143,7 @@ class EventDecoder:
             seconds=seconds,
             packing=dict(stats.packing),
             result_bytes=dict(stats.result_bytes),
+            result_formats=dict(stats.result_formats),
             call_bytes=stats.call_bytes,
             picture_bytes=stats.picture_bytes,
             first_s=stats.first_s,
@@ -140,6 +153,24 @@ class EventDecoder:
 def only(size: int) -> range:
     """That size and no other."""
     return range(size, size + 1)
+
+
+def unpack_latent(packed: PackedTensor | None, made: Tensor) -> Latent:
+    """The latent in a component's result.
+
+    Args:
+        packed: as it came.
+        made: what the component makes.
+
+    Returns:
+        `[channels, height, width]` float16 or float32, as it is declared.
+
+    Raises:
+        TransportError: there is none, it is of another shape or dtype, or its bytes do not fit.
+    """
+    if packed is None or (packed.shape, packed.dtype) != (made.shape, made.dtype):
+        raise TransportError(f"the server sent no tensor of {list(made.shape)} {made.dtype}")
+    return unpack_finite(packed, "stage_result.tensor")
 
 
 def unpack_context(packed: PackedTensor | None) -> ContextF16:
@@ -153,7 +184,16 @@ def unpack_context(packed: PackedTensor | None) -> ContextF16:
     """
     if packed is None or packed.dtype != "float16" or len(packed.shape) != 2:
         raise TransportError("the server sent no context of [tokens, width] float16")
+    return unpack_finite(packed, "stage_result.context")
+
+
+def unpack_finite(packed: PackedTensor, field: str) -> Array:
+    """The array in a result, of its own shape and dtype, every number finite.
+
+    Raises:
+        TransportError: its bytes do not fit its shape, or hold NaN or infinity.
+    """
     try:
-        return unpack_tensor(packed, field="stage_result.context")
+        return unpack_tensor(packed, field=field)
     except InvalidRequest as exc:
         raise TransportError(f"the server sent a broken tensor: {exc}") from exc

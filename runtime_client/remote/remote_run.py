@@ -174,8 +174,9 @@ class RemoteRun:
     @property
     def _wanted_format(self) -> PictureFormat:
         """How results travel back; without loss where another hop begins with them."""
-        wanted = self._work.connection.picture_format
-        return "auto" if self._work.identity.goes_on and wanted in LOSSY_FORMATS else wanted
+        identity = self._work.identity
+        wanted = identity.picture_format or self._work.connection.picture_format
+        return "auto" if identity.goes_on and wanted in LOSSY_FORMATS else wanted
 
     def _negative(self) -> ContextReference | None:
         """What the picture is guided away from, where a component here asks for it."""

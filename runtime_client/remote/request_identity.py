@@ -5,6 +5,8 @@ The request id is an idempotency key: a call that is repeated with it joins the 
 
 from dataclasses import dataclass, field
 
+from runtime_client.config import PictureFormat
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DisconnectPolicy:
@@ -27,3 +29,5 @@ class RequestIdentity:
     """Whether another hop begins with what this one makes: then no pixel may be lost on the way."""
     is_placed: bool = False
     """Whether its components are placed on that server by name, and not by a cut; for errors."""
+    picture_format: PictureFormat | None = None
+    """How its results travel, where that was chosen for this run; None as all of the connection."""

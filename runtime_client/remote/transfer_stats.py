@@ -31,6 +31,8 @@ class TransferStats:
     """What `serialise` consists of, see `PACKING`; that of the server is known at the end."""
     result_bytes: dict[str, int] = field(default_factory=dict)
     """Of the encoded picture of each component."""
+    result_formats: dict[str, str] = field(default_factory=dict)
+    """In which each of them came."""
     call_bytes: int = 0
     """Of the last call that was sent."""
     picture_bytes: int = 0

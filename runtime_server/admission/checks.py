@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from cascade.boundary import Context, Image, value_of
+from cascade.boundary import Context, Image, Tensor, value_of
 from cascade.bundle.manifest import Manifest
 from cascade.bundle.starting_points import StartKind, first_position
 from cascade.codecs.image import ImageFormat, decode_image
@@ -32,7 +32,7 @@ from cascade.family import StartCheck
 from cascade.picture_plans import with_edit, with_size
 from cascade.precision import Precision
 from cascade.request import GenerateRequest, Handoff
-from cascade.types import ContextF16, ImageU8
+from cascade.types import ContextF16, ImageU8, Latent
 from runtime_server.protocol.callers import ANONYMOUS
 from runtime_server.stores.contexts import ContextStore
 from wire.contexts import HANDLE_BYTES
@@ -40,7 +40,7 @@ from wire.edits import EncodedEdit, mask_bytes, unpacked_mask
 from wire.generate_call import GenerateCall, GenerateHead
 from wire.limits import MAX_CONTEXT_TOKENS, MAX_LINGER_S, MAX_REQUEST_ID, REQUEST_ID
 from wire.payloads import ContextReference, EncodedImage
-from wire.starts import ContextStart, ImageStart, LabelStart, PromptStart
+from wire.starts import ContextStart, ImageStart, LabelStart, PromptStart, TensorStart
 
 MAX_ENCODED_IMAGE_BYTES = 256 << 10
 """Of a picture up to 256x256: pure noise takes less as PNG; more is not worth decoding."""
@@ -273,6 +273,8 @@ class Admission:
                 return Handoff(context=self._resolve(reference, "context.context", identity))
             case ImageStart():
                 return self._image_start(call.start, first, identity)
+            case TensorStart():
+                return self._tensor_start(call.start, first, identity)
         return Handoff()
 
     def _image_start(self, start: ImageStart, first: int, identity: str) -> Handoff:
@@ -283,6 +285,15 @@ class Admission:
             # Before the picture: it is looked up, the picture has to be decoded.
             context = self._resolve(start.context or ContextReference(), "image.context", identity)
         return Handoff(context=context, label=start.label, image=read_image(start.image))
+
+    def _tensor_start(self, start: TensorStart, first: int, identity: str) -> Handoff:
+        """The latent, and the words beside it where the component takes some."""
+        spec, context = self._manifest.components[first], None
+        if value_of(Context, spec.starts_from) is not None:
+            reference = start.context or ContextReference()
+            context = self._resolve(reference, "tensor.context", identity)
+        tensor = read_latent(start.tensor, value_of(Tensor, spec.starts_from))
+        return Handoff(context=context, tensor=tensor)
 
     def _resolve(self, reference: ContextReference, field: str, identity: str) -> ContextF16:
         """The embeddings that a reference means."""
@@ -388,6 +399,33 @@ def check_presence(call: GenerateCall) -> None:
             f"linger_seconds: expected 0 to {MAX_LINGER_S:g}, got {call.linger_s}",
             field="linger_seconds",
         )
+
+
+def read_latent(packed: PackedTensor, declared: Tensor | None) -> Latent:
+    """The numbers of a latent, of exactly the declared shape and dtype.
+
+    Args:
+        packed: as it came.
+        declared: what the component starts from.
+
+    Returns:
+        `[channels, height, width]` float16 or float32, every number finite.
+
+    Raises:
+        TensorCodecError: of another shape or dtype, or not so many finite numbers.
+    """
+    if declared is not None:
+        # Before any memory is asked for.
+        for name, found, wanted in (
+            ("dtype", packed.dtype or "none that is known", declared.dtype),
+            ("shape", list(packed.shape)[:4], list(declared.shape)),
+        ):
+            if found != wanted:
+                raise TensorCodecError(
+                    f"tensor.tensor.{name}: expected {wanted}, got {found}",
+                    field=f"tensor.tensor.{name}",
+                )
+    return unpack_tensor(packed, field="tensor.tensor")
 
 
 def read_image(image: EncodedImage, field: str = "image.image") -> ImageU8:

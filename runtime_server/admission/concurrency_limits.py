@@ -7,7 +7,7 @@ and names; neither queues nor sockets.
 from collections import Counter
 from collections.abc import Sequence
 
-from cascade.boundary import Context, Image
+from cascade.boundary import Context, Image, Tensor
 from cascade.bundle.manifest import Manifest
 from cascade.errors import InvalidRequest, ServerBusy
 from cascade.families import cost_of
@@ -103,7 +103,12 @@ def held_bytes(plan: RequestPlan) -> int:
     """
     start = sum(
         array.nbytes
-        for array in (plan.start.context, plan.start.image, plan.request.negative_context)
+        for array in (
+            plan.start.context,
+            plan.start.image,
+            plan.start.tensor,
+            plan.request.negative_context,
+        )
         if array is not None
     )
     start += sum(edit.size_bytes for edit in plan.request.edits.values())
@@ -143,10 +148,11 @@ def start_bytes(manifest: Manifest, sizes: Sequence[int], first: int) -> int:
         sizes: of the components' results, by position.
         first: where the request begins.
     """
-    # The context comes with the request, or is a result; so is the picture before the first stage.
+    # The context comes with the request, or is a result; so is what is before the first stage: a
+    # picture or a latent.
     before = manifest.components[:first]
     contexts = [at for at, spec in enumerate(before) if isinstance(spec.makes, Context)]
-    images = [at for at, spec in enumerate(before) if isinstance(spec.makes, Image)]
+    images = [at for at, spec in enumerate(before) if isinstance(spec.makes, Image | Tensor)]
     return sum(sizes[at] for at in (*contexts[-1:], *images[-1:]))
 
 

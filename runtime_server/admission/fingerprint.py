@@ -37,11 +37,14 @@ def fingerprint(plan: RequestPlan) -> bytes:
         "edit": None if request.edit is None else said_of(request.edit),
         "context": handle_of(start.context),
         "image": None if start.image is None else list(start.image.shape),
+        "tensor": None if start.tensor is None else [start.tensor.dtype.name, *start.tensor.shape],
     }
     # Sorted, so that the order in which options came makes no other request.
     digest.update(json.dumps(said, sort_keys=True).encode())
     if start.image is not None:
         digest.update(start.image.tobytes())
+    if start.tensor is not None:
+        digest.update(start.tensor.tobytes())
     if request.edit is not None:
         digest.update(request.edit.picture.tobytes())
         if request.edit.mask is not None:

@@ -51,6 +51,11 @@ class MeasuredLimits:
         with self._lock:
             return self._run_s.by_rows(key)
 
+    def mean_seconds(self, key: RoleKey) -> dict[int, float]:
+        """Rows to the mean seconds of the last runs, as far as known."""
+        with self._lock:
+            return self._run_s.means(key)
+
     def note(self, key: RoleKey, rows: int, seconds: float) -> None:
         """Learn from one run in which nothing went wrong."""
         with self._lock:

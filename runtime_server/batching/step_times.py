@@ -1,10 +1,10 @@
-"""How long things took lately: running medians, by engine and by rows in one run.
+"""How long things took lately: running medians and means, by engine and by rows in one run.
 
 Numbers in, numbers out. Knows neither clocks nor what was timed.
 """
 
 from collections import deque
-from statistics import median
+from statistics import fmean, median
 
 from runtime_server.batching.role_key import RoleKey
 
@@ -38,3 +38,7 @@ class StepTimes:
     def by_rows(self, key: RoleKey) -> dict[int, float]:
         """Rows to median of one engine, where there is one."""
         return {rows: s for (at, rows), s in self._medians.items() if at == key}
+
+    def means(self, key: RoleKey) -> dict[int, float]:
+        """Rows to mean of one engine: what throughput follows, where a median hides slow runs."""
+        return {rows: fmean(times) for (at, rows), times in self._seconds.items() if at == key}

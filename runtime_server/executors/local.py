@@ -28,7 +28,9 @@ from runtime_server.runtime.job_queue import JobCounts, QueueLimits
 from runtime_server.runtime.stage_health import StageHealth
 from runtime_server.runtime.workers import Workers, hosted_engines, limits_of
 from runtime_server.system.clock import Clock
+from runtime_server.telemetry.load import ReplicaLoad
 from runtime_server.telemetry.server_events import Emit, ignore
+from wire.server_info import RunTime
 
 WarmUp = Callable[[Stage, Manifest], Mapping[str, float]]
 """Runs a stage once; the seconds of a step by component."""
@@ -80,6 +82,11 @@ class LocalExecutor:
         """Jobs inside now."""
         return self.workers.counts
 
+    @property
+    def replicas(self) -> tuple[ReplicaLoad, ...]:
+        """None: the engines are in this process."""
+        return ()
+
     def submit(self, job: Job) -> Accepted:
         """Put a job into the queue of its first component; see `Workers.submit`."""
         return self.workers.submit(job)
@@ -103,6 +110,19 @@ class LocalExecutor:
     def max_rows(self, position: int) -> int:
         """Rows that may share a run of a component."""
         return self.batcher.limits.max_rows(position)
+
+    def run_times(self, position: int) -> tuple[RunTime, ...]:
+        """What runs of a component's engines take, as far as known; by role, then by rows."""
+        limits = self.batcher.limits
+        return tuple(
+            RunTime(role=key.role, rows=rows, milliseconds=1000 * seconds)
+            for key in limits.roles(position)
+            for rows, seconds in sorted(limits.mean_seconds(key).items())
+        )
+
+    def host_step_s(self, position: int) -> float:
+        """Mean seconds of the host's work per step of a component; 0 before its first picture."""
+        return self.workers.forecast.host_step_s(position)
 
     def works(self, position: int) -> bool:
         """Whether a component works."""

@@ -12,6 +12,8 @@ from cascade.events import Accepted
 from cascade.tuning.plan import EnginePlan
 from runtime_server.runtime.job import Job
 from runtime_server.runtime.job_queue import JobCounts
+from runtime_server.telemetry.load import ReplicaLoad
+from wire.server_info import RunTime
 
 
 @runtime_checkable
@@ -31,6 +33,11 @@ class Executor(Protocol):
     @property
     def counts(self) -> JobCounts:
         """Jobs inside now."""
+        ...
+
+    @property
+    def replicas(self) -> tuple[ReplicaLoad, ...]:
+        """Processes that the engines are in, where it is not this one."""
         ...
 
     def submit(self, job: Job) -> Accepted:
@@ -74,6 +81,14 @@ class Executor(Protocol):
 
     def max_rows(self, position: int) -> int:
         """Rows that may share a run of a component."""
+        ...
+
+    def run_times(self, position: int) -> tuple[RunTime, ...]:
+        """What runs of a component's engines take, as far as known; by role, then by rows."""
+        ...
+
+    def host_step_s(self, position: int) -> float:
+        """Mean seconds of the host's work per step of a component; 0 before its first picture."""
         ...
 
     def works(self, position: int) -> bool:

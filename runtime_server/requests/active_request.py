@@ -200,7 +200,7 @@ class ActiveRequest:
 
     async def _encode(self, event: StageFinished) -> bytes:
         """A component's result as a message; its share of the total is noted."""
-        image, context = event.handoff.image, event.handoff.context
+        image, context, tensor = event.handoff.image, event.handoff.context, event.handoff.tensor
         seconds = dict(event.seconds)
         # One queue for each component; the caller is told the sum.
         self.seconds["queue"] += seconds.get("queue", 0.0)
@@ -211,12 +211,14 @@ class ActiveRequest:
             packed = await pack_image(image, self.plan.format, fewest_bytes=self.plan.fewest_bytes)
             seconds["encode"] = time.monotonic() - begun
             self.seconds["encode"] += seconds["encode"]
-            # A picture's context was the client's own or an earlier result.
+        if image is not None or tensor is not None:
+            # Beside those the context was the client's own or an earlier result.
             context = None
         result = StageResult(
             stage=event.stage,
             image=packed,
             context=None if context is None else pack_tensor(context),
+            tensor=None if tensor is None else pack_tensor(tensor),
             seconds=seconds,
             computed=event.computed,
             engine_s=event.engine_s,

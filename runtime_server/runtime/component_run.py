@@ -75,7 +75,8 @@ class ComponentRun:
         progress = ProgressThrottle(self.clock, interval_s=self.progress_interval_s)
         finished: StageFinished | None = None
         # A step is what lies between two events, without the waits for the device in it.
-        before, waited = self.clock(), 0.0
+        begun = before = self.clock()
+        waited = 0.0
         with closing(events):
             for event in events:
                 # Between two steps is where a job can be ended without ending an engine.
@@ -90,10 +91,15 @@ class ComponentRun:
         if finished is None:
             raise StageError(f"{stage.names[-1]} ended without a result")
         seconds = without_waiting(finished.seconds, row.waited_s)
+        engine_s = max(0.0, finished.engine_s - row.waited_s)
+        if job.units:
+            host_s = before - begun - row.waited_s - engine_s
+            with self.lock:
+                self.forecast.note_host(job.position, max(0.0, host_s) / job.units)
         return replace(
             finished,
             seconds={**seconds, "queue": job.waited_s + row.waited_s},
-            engine_s=max(0.0, finished.engine_s - row.waited_s),
+            engine_s=engine_s,
         )
 
     def _check_goes_on(self, job: Job) -> None:

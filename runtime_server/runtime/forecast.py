@@ -32,6 +32,7 @@ class Forecast:
         self._limits = limits
         self._positions = tuple(positions)
         self._times = StepTimes()
+        self._host = StepTimes()
         self._noted_at = 0.0
 
     def note(self, key: RoleKey, seconds: float, now: float) -> None:
@@ -44,6 +45,14 @@ class Forecast:
         """
         self._times.add(key, 1, seconds)
         self._noted_at = now
+
+    def note_host(self, position: int, seconds: float) -> None:
+        """A component is done with a picture: its seconds per step beside the engines' runs."""
+        self._host.add(RoleKey(position), 1, seconds)
+
+    def host_step_s(self, position: int) -> float:
+        """Mean of the host's last seconds per step of one component; 0 before the first picture."""
+        return self._host.means(RoleKey(position)).get(1, 0.0)
 
     def measured_step_s(self, position: int) -> float:
         """Median of the last steps of one component; 0 before the first."""
@@ -73,15 +82,21 @@ class Forecast:
 
     def through_s(self, own: Steps, ahead: Sequence[Steps]) -> float:
         """Seconds until a request is through behind these others; see `forecast_s`."""
-        shared = {}
-        for position in self._positions:
-            key = self._slowest(position)
-            cap = self._limits.present[key].max_rows
-            # Larger runs than are made now say nothing of the pace.
-            known = self._limits.run_seconds(key)
-            shared[position] = {rows: s for rows, s in known.items() if rows <= cap}
+        shared = {position: self._shared_runs(position) for position in self._positions}
         step_s = {position: self.step_s(position) for position in self._positions}
         return forecast_s(own, ahead, step_s, shared)
+
+    def row_share(self, position: int) -> float:
+        """A row's part of the largest run that rows share now, in runs of its own."""
+        runs = self._shared_runs(position)
+        return pace(max(runs, default=1), runs)
+
+    def _shared_runs(self, position: int) -> dict[int, float]:
+        """Rows to seconds of a run, as far as such runs are made now."""
+        key = self._slowest(position)
+        cap = self._limits.present[key].max_rows
+        # Larger runs than are made now say nothing of the pace.
+        return {rows: s for rows, s in self._limits.run_seconds(key).items() if rows <= cap}
 
     def _slowest(self, position: int) -> RoleKey:
         """The engine that a component's steps take longest in."""

@@ -131,6 +131,10 @@ SHOWN_ELSEWHERE = {
         "tests/cascade/bundle/test_wire_limits.py",
         "test_within_the_limits_nothing_is_refused",
     ),
+    "cascade/bundle/wire_limits.py:MAX_TENSOR_BYTES": (
+        "tests/cascade/bundle/test_wire_limits.py",
+        "test_a_latent_fills_a_message_and_no_more",
+    ),
     "runtime_server/app/server.py:MIN_PING_INTERVAL_MS": (
         "tests/runtime_client/test_transport.py",
         "test_a_dead_link_is_found_in_15_s_and_servers_permit_the_pings",
@@ -183,7 +187,7 @@ def message_attacks() -> Iterable[str]:
     """Malformed messages and their answers."""
     yield row("test", "call", "gRPC code", "reason", "field")
     yield row(*["---"] * 5)
-    for attack in messages.ATTACKS:
+    for attack in (*messages.ATTACKS, *messages.LATENTS):
         code, reason = attack.answer
         yield row(f"`{attack.name}`", attack.method, code, f"`{reason}`", f"`{attack.field}`")
 

@@ -15,6 +15,7 @@ from cascade.bundle.bundle import Bundle
 from cascade.codecs.image import encode_image
 from cascade.request import GenerateRequest
 from protos.cascade.v1 import cascade_pb2 as pb
+from tests.support.latent_bundle import LOW, write_latent_bundle
 from tests.support.serving import (
     PROMPT,
     SERVICE,
@@ -79,7 +80,7 @@ class Attack:
 
 def generate(name: str, answer: tuple[str, str], field: str, **fields: Any) -> Attack:
     """A Generate request; starts from a good prompt where no start is given."""
-    if not {"prompt", "context", "image", "kept"} & set(fields):
+    if not {"prompt", "context", "image", "kept", "tensor"} & set(fields):
         fields["prompt"] = pb.PromptStart(prompt=PROMPT)
     return Attack(name, lambda bundle: request_message(bundle, **fields), answer, field)
 
@@ -112,6 +113,15 @@ def beside_image(name: str, field: str, **fields: Any) -> Attack:
     reference = pb.ContextReference(tensor=tensor_message(CONTEXT))
     start = pb.ImageStart(context=reference, image=raw_image(PICTURE))
     return generate(name, BAD, field, image=start, **fields)
+
+
+def latent(name: str, answer: tuple[str, str], field: str, **tensor: Any) -> Attack:
+    """A Generate request from a bad latent, its context inline and good."""
+    good = tensor_message(np.ones(LOW.shape, np.float32))
+    values = {"shape": list(good.shape), "dtype": good.dtype, "data": good.data, **tensor}
+    reference = pb.ContextReference(tensor=tensor_message(CONTEXT))
+    start = pb.TensorStart(context=reference, tensor=pb.Tensor(**values))
+    return generate(name, answer, field, first_stage="up", tensor=start)
 
 
 def contextual(name: str, answer: tuple[str, str], field: str, **reference: Any) -> Attack:
@@ -302,6 +312,28 @@ ATTACKS = [
 ]  # fmt: skip
 
 
+LATENTS = [
+    latent("latent-of-nothing", BAD_TENSOR, "tensor.tensor.dtype", shape=[], dtype=0, data=b""),
+    latent("latent-of-another-dtype", BAD_TENSOR, "tensor.tensor.dtype", dtype=pb.DTYPE_FLOAT16),
+    latent("latent-of-an-unknown-dtype", BAD_TENSOR, "tensor.tensor.dtype", dtype=99),
+    latent("latent-of-another-shape", BAD_TENSOR, "tensor.tensor.shape", shape=[4, 6, 8]),
+    latent("latent-of-2-to-the-96", BAD_TENSOR, "tensor.tensor.shape", shape=[2**32 - 1] * 3),
+    latent("latent-of-1000-axes", BAD_TENSOR, "tensor.tensor.shape", shape=[1] * 1000),
+    latent("latent-byte-missing", BAD_TENSOR, "tensor.tensor.data", data=bytes(4 * 192 - 1)),
+    latent("latent-byte-too-many", BAD_TENSOR, "tensor.tensor.data", data=bytes(4 * 192 + 1)),
+    latent("latent-nan", BAD_TENSOR, "tensor.tensor.data",
+           data=np.full(LOW.shape, np.nan, "<f4").tobytes()),
+    latent("latent-infinity", BAD_TENSOR, "tensor.tensor.data",
+           data=np.full(LOW.shape, -np.inf, "<f4").tobytes()),
+    generate("latent-without-words", BAD, "tensor.context", first_stage="up",
+             tensor=pb.TensorStart(tensor=tensor_message(np.ones(LOW.shape, np.float32)))),
+    generate("latent-for-a-component-of-none", BAD, "first_stage", first_stage="low",
+             tensor=pb.TensorStart(tensor=tensor_message(np.ones(LOW.shape, np.float32)))),
+    generate("latent-for-several", BAD, "first_stage",
+             tensor=pb.TensorStart(tensor=tensor_message(np.ones(LOW.shape, np.float32)))),
+]  # fmt: skip
+
+
 def answer_to(attack: Attack, caller: Caller, bundle: Bundle) -> tuple[str, str, str]:
     """Code, reason and field that an attack gets."""
     send = caller.put_context if attack.method == "put_context" else caller.generate
@@ -314,6 +346,31 @@ def answer_to(attack: Attack, caller: Caller, bundle: Bundle) -> tuple[str, str,
 def test_an_attack_gets_its_typed_answer(attack: Attack, caller: Caller, bundle: Bundle) -> None:
     """Code, reason, and the very field that is wrong."""
     assert answer_to(attack, caller, bundle) == (*attack.answer, attack.field)
+
+
+@pytest.fixture(scope="module")
+def latents(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Bundle, Caller]]:
+    """A bundle that has latents, and a connection to a server of it."""
+    latents = write_latent_bundle(tmp_path_factory.mktemp("latents") / "bundle")
+    with running(latents, cut=0) as attacked, connect(attacked.address) as connected:
+        yield latents, connected
+
+
+@pytest.mark.parametrize("attack", LATENTS, ids=lambda attack: attack.name)
+def test_a_bad_latent_gets_its_typed_answer(attack: Attack, latents: tuple[Bundle, Caller]) -> None:
+    """Code, reason and field; nothing of its claimed size is allocated."""
+    assert answer_to(attack, latents[1], latents[0]) == (*attack.answer, attack.field)
+
+
+def test_after_bad_latents_a_good_one_is_decoded(latents: tuple[Bundle, Caller]) -> None:
+    """By the same server."""
+    reference = pb.ContextReference(tensor=tensor_message(CONTEXT))
+    good = tensor_message(np.ones(LOW.shape, np.float32))
+    start = pb.TensorStart(context=reference, tensor=good)
+    message = request_message(latents[0], first_stage="up", last_stage="decode", tensor=start)
+    results = results_of(latents[1].generate(message))
+    assert list(results["up"].tensor.shape) == [4, 16, 12]
+    assert pixels(results["decode"].image).shape == (32, 24, 3)
 
 
 def test_after_all_attacks_at_once_a_good_request_is_answered(

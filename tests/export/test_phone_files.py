@@ -105,6 +105,10 @@ class ShiftedTarget:
     def check(self, subject: PhoneGraph, path: Path) -> None:
         """Nothing."""
 
+    def input_dtypes(self, subject: PhoneGraph, path: Path) -> Mapping[str, str]:
+        """Integers of 32 bits, as some runtimes have them alone."""
+        return {t.name: t.dtype.replace("int64", "int32") for t in subject.inputs}
+
     def open(self, subject: PhoneGraph, path: Path) -> ShiftedFile:
         """One whose answers are far off at the second component."""
         return ShiftedFile(subject, 0.0 if subject.component == "text_encoder" else 0.5)
@@ -155,6 +159,36 @@ def test_a_file_that_is_not_its_network_is_not_written(
         export_phone(tiny, PhoneExport(target=shifted, out=out), print)
     assert raised.value.field == "base"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_stages_beyond_the_first_are_exported_where_they_are_named(
+    tiny: Bundle, tmp_path: Path
+) -> None:
+    """Each is run here and compared as the others are."""
+    wanted = PhoneExport(target="ort", out=tmp_path / "ort", components=("sr16", "sr32"), tokens=6)
+    found = export_phone(tiny, wanted, print)
+    assert [file.subject.name for file in found] == ["sr16", "sr32"]
+    assert [file.subject.sides for file in found] == [
+        {"height": 16, "width": 16},
+        {"height": 32, "width": 32},
+    ]
+    assert all(file.agreement is not None for file in found)
+
+
+def test_the_record_has_the_dtypes_that_a_file_takes(
+    tiny: Bundle, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """And not those of the bundle; names are the same."""
+    taken = {}
+    for target in ("ort", "shifted"):
+        if target == "shifted":
+            request.getfixturevalue("shifted")
+        wanted = PhoneExport(target=target, out=tmp_path / target, components=("text_encoder",))
+        export_phone(tiny, wanted, print)
+        (entry,) = json.loads((tmp_path / target / "phone.json").read_text())["files"]
+        taken[target] = [(each["name"], each["dtype"]) for each in entry["inputs"]]
+    assert taken["ort"] == [("token_ids", "int64"), ("token_mask", "float32")]
+    assert taken["shifted"] == [("token_ids", "int32"), ("token_mask", "float32")]
 
 
 def test_every_bit_of_a_stage_of_pixels_counts(pixels: PhoneGraph) -> None:
@@ -251,3 +285,7 @@ def test_a_framework_gives_the_networks_numbers(
     written = command.export_one(subject, framework, tmp_path)
     assert written.size_bytes > 0
     assert (written.agreement is None) == (target == "coreml")
+    whole = {t.name for t in subject.inputs if t.dtype == "int64"}
+    assert bool(whole) == (kind == "pixels")
+    wanted = "int64" if target == "executorch" else "int32"
+    assert {written.input_dtypes[name] for name in whole} <= {wanted}

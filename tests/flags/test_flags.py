@@ -48,6 +48,7 @@ EDITS = "tests/congruence/test_edits.py::test_the_command_line_asks_as_python_do
 KEPT = "tests/congruence/test_kept_pictures.py::test_the_command_line_asks_as_python_does"
 DOCTOR = "tests/runtime_client/test_doctor.py::"
 
+TRITON = "tests/cascade/bundle/test_triton_repository.py::"
 PLAN = "tests/runtime_client/test_plan_cli.py::"
 PULL = "tests/runtime_client/test_bundle_pull.py::"
 GATE = PULL + "test_the_gate_is_that_of_every_call"
@@ -147,6 +148,25 @@ ELSEWHERE: Mapping[str, str] = {
             ),
         }.items()
         for name in names
+    },
+    **{
+        f"export-triton {name}": TRITON + test
+        for test, names in {
+            "test_the_command": ("bundle", "--out", "--component", "--max-batch"),
+            "test_its_flags_are_in_the_configuration": (
+                "--precision",
+                "--backend",
+                "--device",
+                "--instances",
+                "--queue-delay-us",
+                "--tokens",
+            ),
+        }.items()
+        for name in names
+    },
+    **{
+        f"plan {name}": "tests/runtime_client/test_capacity.py::test_a_server_says_what_its_runs_took"
+        for name in ("--capacity", "--cut")
     },
     "upscale --wait": WAITING,
     **{f"generate --{name}": EDITS for name in ("edit", "strength", "mask", "resample", "size")},

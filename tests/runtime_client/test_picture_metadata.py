@@ -110,7 +110,7 @@ def test_everything_asked_and_taken_is_there(
         assert text in (account[key], json.dumps(account[key], sort_keys=True))
     assert set(account) - set(kept) == {
         *("output", "width", "height", "request_id", "seconds", "bytes_up", "bytes_down"),
-        *("warnings", "hops", "engine_seconds", "plan"),
+        *("warnings", "hops", "engine_seconds", "plan", "formats", "preview_formats"),
     }
 
 

@@ -17,6 +17,7 @@ LINES = (
     *(f"distill guidance base --checkpoints {name}" for name in WRONG),
     *(f"export --out new --data {name}" for name in WRONG),
     *(f"export --from diffusers-if {name} --out new" for name in WRONG),
+    *(f"export --from guided-diffusion {name} --out new" for name in WRONG),
     "train base --start nowhere --data nowhere", "train sr256 --regression --data nowhere",
     "train base --device nope --data nowhere", "distill steps base --to -1",
     "distill guidance base --teacher nope", "weights nowhere --checkpoints c",

@@ -38,15 +38,29 @@ from runtime_server.core import start_checks
 from runtime_server.lifecycle.reload import begins_from
 from runtime_server.runtime.warm_up import probe_of, warm_up
 from tests.support.label_bundle import write_label_bundle
+from tests.support.latent_bundle import write_latent_bundle
 from tests.support.pixel_bundle import write_pixel_bundle
 from tests.support.tiny_bundle import write_tiny_bundle
 from wire.family_options import options_message, read_options
 
+FOLDERS = ("diffusion", "labels", "latents", "pixels", "text")
 Place = Callable[[Bundle, int], object]
-GIVEN: tuple[StartKind, ...] = ("image", "label", "prompt")
-EXAMPLES = {"text_encoder": 0, "diffusion": 2, "pixels": 2, "label": 0}
+GIVEN: tuple[StartKind, ...] = ("image", "tensor", "label", "prompt")
+EXAMPLES = {
+    "text_encoder": 0,
+    "diffusion": 2,
+    "pixels": 2,
+    "label": 0,
+    "encoder": 4,
+    "decoder": 3,
+}
 """A position in the family's bundle."""
-BUNDLES = {"pixels": write_pixel_bundle, "label": write_label_bundle}
+BUNDLES = {
+    "pixels": write_pixel_bundle,
+    "label": write_label_bundle,
+    "encoder": write_latent_bundle,
+    "decoder": write_latent_bundle,
+}
 """Who writes it; the tiny bundle where nobody is named."""
 
 
@@ -84,7 +98,7 @@ def admission(bundle: Bundle, position: int) -> object:
     assert set(cost.runs) == set(spec.graphs)
     assert min(cost.units, cost.result_bytes, *cost.runs.values()) > 0
     assert megapixels_of([cost]) >= 0
-    given = {"image": handoff.image, "label": handoff.label, "prompt": handoff.prompt}
+    given = {name: getattr(handoff, name) for name in GIVEN}
     kind: StartKind = next((name for name in GIVEN if given[name] is not None), "context")
     return first_position(bundle.manifest, kind, first_stage=spec.name)
 
@@ -226,8 +240,9 @@ def test_no_code_outside_the_families_tells_them_apart() -> None:
     """By the type of a record, or by its word."""
     root = Path(__file__).parents[2]
     packages = ("bench", "cascade", "runtime_client", "runtime_server", "wire", "export", "stages")
-    inside = {root / "cascade" / name for name in ("diffusion", "labels", "pixels", "text")}
+    inside = {root / "cascade" / name for name in FOLDERS}
     found = []
+    assert all(path.is_dir() for path in inside)
     for package in packages:
         for path in (root / package).rglob("*.py"):
             if inside & set(path.parents):

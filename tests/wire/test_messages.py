@@ -25,9 +25,11 @@ from wire.starts import (
     PromptStart,
     ResumeStart,
     Start,
+    TensorStart,
 )
 
 CONTEXT = np.arange(12, dtype=np.float16).reshape(3, 4)
+LATENT = np.linspace(-1, 1, 24, dtype=np.float32).reshape(2, 3, 4)
 NOISE = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)
 PACKED_NOISE = EncodedImage(width=8, height=8, format="raw", data=NOISE.tobytes())
 INLINE = ContextReference(tensor=pack_tensor(CONTEXT))
@@ -95,6 +97,15 @@ def test_a_start_from_a_picture() -> None:
     assert (message.image.image.width, message.image.image.height) == (8, 8)
 
 
+def test_a_start_from_a_latent() -> None:
+    """Bit for bit, in the dtype that it has."""
+    for dtype, number in ((np.float32, pb.DTYPE_FLOAT32), (np.float16, pb.DTYPE_FLOAT16)):
+        latent = LATENT.astype(dtype)
+        tensor = sent(TensorStart(pack_tensor(latent), INLINE)).tensor.tensor
+        assert (list(tensor.shape), tensor.dtype) == ([2, 3, 4], number)
+        assert tensor.data == latent.tobytes()
+
+
 def test_a_start_without_anything_is_our_bug() -> None:
     """It is refused here rather than sent."""
     for nothing in (None, ContextStart(ContextReference())):
@@ -111,6 +122,8 @@ def test_a_start_without_anything_is_our_bug() -> None:
         (LabelStart(0), "label"),
         (NoiseStart(), "noise"),
         (ResumeStart(), "resume"),
+        (TensorStart(pack_tensor(LATENT)), "tensor"),
+        (TensorStart(pack_tensor(LATENT), INLINE), "tensor"),
     ],
 )
 def test_a_start_is_named_even_when_it_says_nothing(start: Start, kind: str) -> None:

@@ -1,6 +1,7 @@
 // What the page and its worker send each other.
 
 import type { GenerateRequest } from "../src/request.js";
+import type { PictureFormat } from "../src/wire/messages.js";
 
 /** How the worker's client is made. */
 export interface Settings {
@@ -9,6 +10,8 @@ export interface Settings {
   readonly fallback: boolean;
   /** Whether the graphics card is tried. */
   readonly gpu: boolean;
+  /** Of the server's pictures. */
+  readonly format: PictureFormat;
 }
 
 /** To the worker. */
@@ -27,6 +30,8 @@ export interface StageRow {
   readonly atMs: number;
   /** Of its pixels, RGB; empty where it makes no picture. */
   readonly sha256: string;
+  /** The format that lost pixels on the way from the server; empty where none did. */
+  readonly lossy: string;
 }
 
 /** A picture to look at, and the same small. */

@@ -92,7 +92,8 @@ async function draw(ask: Ask & { kind: "draw" }): Promise<void> {
         pictureOf(event).then((picture) => {
           file = picture.file ?? file;
           const { stage, where, engine, loadMs, ms, atMs } = event;
-          const row = { stage, where, engine, loadMs, ms, atMs, sha256: picture.sha256 };
+          const lossy = event.image?.isLossy ? event.image.format : "";
+          const row = { stage, where, engine, loadMs, ms, atMs, sha256: picture.sha256, lossy };
           const { shown } = picture;
           tell({ kind: "stage", id: ask.id, row, shown }, shown ? [shown.large, shown.small] : []);
         }),
@@ -124,7 +125,7 @@ function note(id: number, event: ClientEvent): void {
 async function keep(id: number): Promise<void> {
   const bundle = await opening;
   const count = bundle.components.length;
-  await (await clientOf({ cut: count, encoderOnServer: false, fallback: false, gpu: false })).warm();
+  await (await clientOf({ cut: count, encoderOnServer: false, fallback: false, gpu: false, format: "png" })).warm();
   tell({ kind: "traffic", ...bundle.traffic });
   tell({ kind: "kept", id });
 }

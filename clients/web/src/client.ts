@@ -9,7 +9,7 @@ import type { Stage } from "./stage.js";
 import { LocalStages } from "./stages.js";
 import type { GetServerInfoResponse, StageResult } from "./wire/gen/protos/cascade/v1/cascade_pb.js";
 import { type LinkOptions, ServerLink } from "./wire/link.js";
-import { type Call, contextOf, encodedPicture, type PictureFormat, rawPicture } from "./wire/messages.js";
+import { type Call, contextOf, encodedPicture, offered, type PictureFormat, rawPicture } from "./wire/messages.js";
 import { type RemoteEvent, remoteRun } from "./wire/remote_run.js";
 
 const DEFAULT_TIMEOUT_MS = 300_000;
@@ -29,7 +29,7 @@ export interface ClientOptions extends Partial<LinkOptions> {
   readonly lingerSeconds?: number;
   /** How long a server that is not there is asked again; 2,000 unless set. */
   readonly patienceMs?: number;
-  /** Of the server's pictures; png unless set. */
+  /** Of the server's pictures; png unless set, and where the server cannot send what is set. */
   readonly format?: PictureFormat;
   /** Previews of each component at most; 0 unless set. */
   readonly previews?: number;
@@ -183,7 +183,7 @@ export class Client {
       firstStage: names[0],
       lastStage: names[names.length - 1],
       options: chosen.map(([name, options]) => ({ name, family: families.get(name) ?? "diffusion", chosen: options })),
-      format: this.options.format ?? "png",
+      format: offered(this.options.format ?? "png", info.imageFormats),
       previews: this.options.previews ?? 0,
       lingerSeconds: Math.min(this.options.lingerSeconds ?? 10, info.limits?.maxLingerSeconds ?? 0),
     };

@@ -4,6 +4,7 @@ import { Cancelled, CascadeError, InvalidRequest } from "./errors.js";
 import { MAX_SEED } from "./numerics/philox.js";
 import type { Picture } from "./picture.js";
 import type { Context } from "./text/context.js";
+import type { PictureFormat } from "./wire/messages.js";
 
 /** Choices for one component by its name; what is not set takes the bundle's default. */
 export interface StageOptions {
@@ -42,7 +43,10 @@ export interface Handoff {
 export interface EncodedPicture {
   readonly width: number;
   readonly height: number;
-  readonly type: "image/png" | "image/webp" | "image/jpeg" | "raw";
+  readonly type: "image/png" | "image/webp" | "image/jpeg" | "image/avif" | "raw";
+  readonly format: PictureFormat;
+  /** Whether it lost pixels on its way; previews always have. */
+  readonly isLossy: boolean;
   readonly data: Uint8Array;
 }
 

@@ -12,6 +12,8 @@ import { BundleMismatch, Cancelled, DeadlineExceeded, InvalidRequest, TransportE
 import { FolderSource } from "../src/node.js";
 import type { Picture } from "../src/picture.js";
 import type { ClientEvent } from "../src/request.js";
+import { ImageFormat } from "../src/wire/gen/protos/cascade/v1/cascade_pb.js";
+import { offered } from "../src/wire/messages.js";
 import { note, said } from "./exactness.js";
 import { openLink } from "./link.js";
 import { BUNDLES, difference, pythonPictures } from "./reference.js";
@@ -64,6 +66,26 @@ test("cut 2: the base stage here, 256 and 1024 there, 70 dB from Python's or bet
   assert.ok(made.decibels >= 70, JSON.stringify(made));
   note("emoji-1, 1024x1024, 64x64 by WebAssembly", said(made));
   assert.ok(bytesUp > 12_288 + 2 * 9 * 384 && bytesDown > 3 * 1024 * 1024);
+});
+
+test("pictures come in the format that is asked for, and those that lost pixels are marked", async () => {
+  const found = new Map<string, ClientEvent[]>();
+  for (const format of ["webp", "webp90", "avif"] as const) {
+    const events: ClientEvent[] = [];
+    for await (const event of new Client({ server: served.url, cut: 0, format, previews: 1 }).events(REQUEST)) events.push(event);
+    found.set(format, events);
+  }
+  for (const [format, events] of found) {
+    const images = events.flatMap((event) => (event.kind === "stage" && event.image ? [event.image] : []));
+    const type = format === "avif" ? "image/avif" : "image/webp";
+    for (const image of images) assert.deepEqual([image.format, image.type, image.isLossy], [format, type, format !== "webp"]);
+    const previews = events.flatMap((event) => (event.kind === "preview" ? [event.image] : []));
+    assert.ok(previews.length > 0 && previews.every((image) => image.format === "jpeg" && image.isLossy));
+    const share = images[2].data.length / (3 * 1024 * 1024);
+    assert.ok(format === "webp" ? share > 0.1 : share < 0.05, `${format}: ${share}`);
+  }
+  assert.equal(offered("avif", [ImageFormat.PNG, ImageFormat.WEBP]), "png");
+  assert.equal(offered("webp90", []), "webp90");
 });
 
 test("the encoder on the server: its files are not fetched, and the base stage is the same", async () => {

@@ -85,7 +85,7 @@ class GetServerInfoRequest(_message.Message):
     def __init__(self, padding: _Optional[bytes] = ..., reply_padding_bytes: _Optional[int] = ...) -> None: ...
 
 class GetServerInfoResponse(_message.Message):
-    __slots__ = ("wire_version", "software_version", "bundle_id", "bundle_name", "components", "limits", "image_formats", "bundle_ids", "padding")
+    __slots__ = ("wire_version", "software_version", "bundle_id", "bundle_name", "components", "limits", "image_formats", "bundle_ids", "padding", "cores", "resident_bytes")
     WIRE_VERSION_FIELD_NUMBER: _ClassVar[int]
     SOFTWARE_VERSION_FIELD_NUMBER: _ClassVar[int]
     BUNDLE_ID_FIELD_NUMBER: _ClassVar[int]
@@ -95,6 +95,8 @@ class GetServerInfoResponse(_message.Message):
     IMAGE_FORMATS_FIELD_NUMBER: _ClassVar[int]
     BUNDLE_IDS_FIELD_NUMBER: _ClassVar[int]
     PADDING_FIELD_NUMBER: _ClassVar[int]
+    CORES_FIELD_NUMBER: _ClassVar[int]
+    RESIDENT_BYTES_FIELD_NUMBER: _ClassVar[int]
     wire_version: int
     software_version: str
     bundle_id: str
@@ -104,10 +106,12 @@ class GetServerInfoResponse(_message.Message):
     image_formats: _containers.RepeatedScalarFieldContainer[ImageFormat]
     bundle_ids: _containers.RepeatedScalarFieldContainer[str]
     padding: bytes
-    def __init__(self, wire_version: _Optional[int] = ..., software_version: _Optional[str] = ..., bundle_id: _Optional[str] = ..., bundle_name: _Optional[str] = ..., components: _Optional[_Iterable[_Union[ComponentInfo, _Mapping]]] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., image_formats: _Optional[_Iterable[_Union[ImageFormat, str]]] = ..., bundle_ids: _Optional[_Iterable[str]] = ..., padding: _Optional[bytes] = ...) -> None: ...
+    cores: int
+    resident_bytes: int
+    def __init__(self, wire_version: _Optional[int] = ..., software_version: _Optional[str] = ..., bundle_id: _Optional[str] = ..., bundle_name: _Optional[str] = ..., components: _Optional[_Iterable[_Union[ComponentInfo, _Mapping]]] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., image_formats: _Optional[_Iterable[_Union[ImageFormat, str]]] = ..., bundle_ids: _Optional[_Iterable[str]] = ..., padding: _Optional[bytes] = ..., cores: _Optional[int] = ..., resident_bytes: _Optional[int] = ...) -> None: ...
 
 class ComponentInfo(_message.Message):
-    __slots__ = ("name", "position", "family", "output_resolution", "milliseconds_per_step", "queued", "default_steps", "precision", "engine", "max_batch_rows", "device", "tuned", "output_height")
+    __slots__ = ("name", "position", "family", "output_resolution", "milliseconds_per_step", "queued", "default_steps", "precision", "engine", "max_batch_rows", "device", "tuned", "output_height", "run_times", "host_milliseconds_per_step")
     NAME_FIELD_NUMBER: _ClassVar[int]
     POSITION_FIELD_NUMBER: _ClassVar[int]
     FAMILY_FIELD_NUMBER: _ClassVar[int]
@@ -121,6 +125,8 @@ class ComponentInfo(_message.Message):
     DEVICE_FIELD_NUMBER: _ClassVar[int]
     TUNED_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    RUN_TIMES_FIELD_NUMBER: _ClassVar[int]
+    HOST_MILLISECONDS_PER_STEP_FIELD_NUMBER: _ClassVar[int]
     name: str
     position: int
     family: str
@@ -134,7 +140,19 @@ class ComponentInfo(_message.Message):
     device: str
     tuned: bool
     output_height: int
-    def __init__(self, name: _Optional[str] = ..., position: _Optional[int] = ..., family: _Optional[str] = ..., output_resolution: _Optional[int] = ..., milliseconds_per_step: _Optional[float] = ..., queued: _Optional[int] = ..., default_steps: _Optional[int] = ..., precision: _Optional[_Union[Precision, str]] = ..., engine: _Optional[str] = ..., max_batch_rows: _Optional[int] = ..., device: _Optional[str] = ..., tuned: bool = ..., output_height: _Optional[int] = ...) -> None: ...
+    run_times: _containers.RepeatedCompositeFieldContainer[RunTime]
+    host_milliseconds_per_step: float
+    def __init__(self, name: _Optional[str] = ..., position: _Optional[int] = ..., family: _Optional[str] = ..., output_resolution: _Optional[int] = ..., milliseconds_per_step: _Optional[float] = ..., queued: _Optional[int] = ..., default_steps: _Optional[int] = ..., precision: _Optional[_Union[Precision, str]] = ..., engine: _Optional[str] = ..., max_batch_rows: _Optional[int] = ..., device: _Optional[str] = ..., tuned: bool = ..., output_height: _Optional[int] = ..., run_times: _Optional[_Iterable[_Union[RunTime, _Mapping]]] = ..., host_milliseconds_per_step: _Optional[float] = ...) -> None: ...
+
+class RunTime(_message.Message):
+    __slots__ = ("role", "rows", "milliseconds")
+    ROLE_FIELD_NUMBER: _ClassVar[int]
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    MILLISECONDS_FIELD_NUMBER: _ClassVar[int]
+    role: str
+    rows: int
+    milliseconds: float
+    def __init__(self, role: _Optional[str] = ..., rows: _Optional[int] = ..., milliseconds: _Optional[float] = ...) -> None: ...
 
 class Limits(_message.Message):
     __slots__ = ("max_message_bytes", "max_prompt_characters", "max_steps", "max_queued_per_stage", "context_store_bytes", "context_lifetime_seconds", "result_store_bytes", "result_lifetime_seconds", "max_in_flight_bytes", "max_in_flight_per_identity", "max_linger_seconds", "max_in_flight", "max_joined_bytes", "max_resample")
@@ -185,7 +203,7 @@ class PutContextResponse(_message.Message):
     def __init__(self, handle: _Optional[bytes] = ..., lifetime_seconds: _Optional[float] = ...) -> None: ...
 
 class GenerateRequest(_message.Message):
-    __slots__ = ("request_id", "bundle_id", "prompt", "context", "image", "resume", "label", "noise", "kept", "seed", "image_index", "last_stage", "options", "output", "precisions", "detach", "linger_seconds", "results_held", "first_stage", "negative", "edit", "size")
+    __slots__ = ("request_id", "bundle_id", "prompt", "context", "image", "resume", "label", "noise", "kept", "tensor", "seed", "image_index", "last_stage", "options", "output", "precisions", "detach", "linger_seconds", "results_held", "first_stage", "negative", "edit", "size")
     class OptionsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -209,6 +227,7 @@ class GenerateRequest(_message.Message):
     LABEL_FIELD_NUMBER: _ClassVar[int]
     NOISE_FIELD_NUMBER: _ClassVar[int]
     KEPT_FIELD_NUMBER: _ClassVar[int]
+    TENSOR_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
     IMAGE_INDEX_FIELD_NUMBER: _ClassVar[int]
     LAST_STAGE_FIELD_NUMBER: _ClassVar[int]
@@ -231,6 +250,7 @@ class GenerateRequest(_message.Message):
     label: LabelStart
     noise: NoiseStart
     kept: KeptStart
+    tensor: TensorStart
     seed: int
     image_index: int
     last_stage: str
@@ -244,7 +264,7 @@ class GenerateRequest(_message.Message):
     negative: ContextReference
     edit: Edit
     size: PictureSize
-    def __init__(self, request_id: _Optional[str] = ..., bundle_id: _Optional[str] = ..., prompt: _Optional[_Union[PromptStart, _Mapping]] = ..., context: _Optional[_Union[ContextStart, _Mapping]] = ..., image: _Optional[_Union[ImageStart, _Mapping]] = ..., resume: _Optional[_Union[ResumeStart, _Mapping]] = ..., label: _Optional[_Union[LabelStart, _Mapping]] = ..., noise: _Optional[_Union[NoiseStart, _Mapping]] = ..., kept: _Optional[_Union[KeptStart, _Mapping]] = ..., seed: _Optional[int] = ..., image_index: _Optional[int] = ..., last_stage: _Optional[str] = ..., options: _Optional[_Mapping[str, StageOptions]] = ..., output: _Optional[_Union[OutputOptions, _Mapping]] = ..., precisions: _Optional[_Mapping[str, Precision]] = ..., detach: bool = ..., linger_seconds: _Optional[float] = ..., results_held: _Optional[int] = ..., first_stage: _Optional[str] = ..., negative: _Optional[_Union[ContextReference, _Mapping]] = ..., edit: _Optional[_Union[Edit, _Mapping]] = ..., size: _Optional[_Union[PictureSize, _Mapping]] = ...) -> None: ...
+    def __init__(self, request_id: _Optional[str] = ..., bundle_id: _Optional[str] = ..., prompt: _Optional[_Union[PromptStart, _Mapping]] = ..., context: _Optional[_Union[ContextStart, _Mapping]] = ..., image: _Optional[_Union[ImageStart, _Mapping]] = ..., resume: _Optional[_Union[ResumeStart, _Mapping]] = ..., label: _Optional[_Union[LabelStart, _Mapping]] = ..., noise: _Optional[_Union[NoiseStart, _Mapping]] = ..., kept: _Optional[_Union[KeptStart, _Mapping]] = ..., tensor: _Optional[_Union[TensorStart, _Mapping]] = ..., seed: _Optional[int] = ..., image_index: _Optional[int] = ..., last_stage: _Optional[str] = ..., options: _Optional[_Mapping[str, StageOptions]] = ..., output: _Optional[_Union[OutputOptions, _Mapping]] = ..., precisions: _Optional[_Mapping[str, Precision]] = ..., detach: bool = ..., linger_seconds: _Optional[float] = ..., results_held: _Optional[int] = ..., first_stage: _Optional[str] = ..., negative: _Optional[_Union[ContextReference, _Mapping]] = ..., edit: _Optional[_Union[Edit, _Mapping]] = ..., size: _Optional[_Union[PictureSize, _Mapping]] = ...) -> None: ...
 
 class ResumeStart(_message.Message):
     __slots__ = ()
@@ -273,6 +293,14 @@ class ImageStart(_message.Message):
     label: int
     own_picture: bool
     def __init__(self, context: _Optional[_Union[ContextReference, _Mapping]] = ..., image: _Optional[_Union[Image, _Mapping]] = ..., label: _Optional[int] = ..., own_picture: bool = ...) -> None: ...
+
+class TensorStart(_message.Message):
+    __slots__ = ("context", "tensor")
+    CONTEXT_FIELD_NUMBER: _ClassVar[int]
+    TENSOR_FIELD_NUMBER: _ClassVar[int]
+    context: ContextReference
+    tensor: Tensor
+    def __init__(self, context: _Optional[_Union[ContextReference, _Mapping]] = ..., tensor: _Optional[_Union[Tensor, _Mapping]] = ...) -> None: ...
 
 class KeptStart(_message.Message):
     __slots__ = ("request_id", "stage", "width", "height", "context")
@@ -433,7 +461,7 @@ class Preview(_message.Message):
     def __init__(self, stage: _Optional[str] = ..., step: _Optional[int] = ..., image: _Optional[_Union[Image, _Mapping]] = ...) -> None: ...
 
 class StageResult(_message.Message):
-    __slots__ = ("stage", "image", "context", "seconds", "precision", "engine", "engine_seconds")
+    __slots__ = ("stage", "image", "context", "seconds", "precision", "engine", "engine_seconds", "tensor")
     class SecondsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -448,6 +476,7 @@ class StageResult(_message.Message):
     PRECISION_FIELD_NUMBER: _ClassVar[int]
     ENGINE_FIELD_NUMBER: _ClassVar[int]
     ENGINE_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    TENSOR_FIELD_NUMBER: _ClassVar[int]
     stage: str
     image: Image
     context: Tensor
@@ -455,7 +484,8 @@ class StageResult(_message.Message):
     precision: Precision
     engine: str
     engine_seconds: float
-    def __init__(self, stage: _Optional[str] = ..., image: _Optional[_Union[Image, _Mapping]] = ..., context: _Optional[_Union[Tensor, _Mapping]] = ..., seconds: _Optional[_Mapping[str, float]] = ..., precision: _Optional[_Union[Precision, str]] = ..., engine: _Optional[str] = ..., engine_seconds: _Optional[float] = ...) -> None: ...
+    tensor: Tensor
+    def __init__(self, stage: _Optional[str] = ..., image: _Optional[_Union[Image, _Mapping]] = ..., context: _Optional[_Union[Tensor, _Mapping]] = ..., seconds: _Optional[_Mapping[str, float]] = ..., precision: _Optional[_Union[Precision, str]] = ..., engine: _Optional[str] = ..., engine_seconds: _Optional[float] = ..., tensor: _Optional[_Union[Tensor, _Mapping]] = ...) -> None: ...
 
 class Done(_message.Message):
     __slots__ = ("seconds", "bytes_received", "bytes_sent")

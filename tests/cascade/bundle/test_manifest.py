@@ -416,7 +416,9 @@ def test_the_file_of_a_bundle_is_the_form_for_people(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("value", "words"),
     [
-        (Tensor(shape=(4, 8, 8), dtype="float32"), "no handoff and no message carries tensors yet"),
+        (Tensor(shape=(4, 8, 8), dtype="int64"), "tensors of float16 and float32 are carried"),
+        (Tensor(shape=(4, 8), dtype="float32"), r"tensors of \[channels, height, width\]"),
+        (Tensor(shape=(4, 0, 8), dtype="float32"), "each at least 1"),
         (Image(width=16, height=16, channels=1), "pictures of 3 channels are carried"),
         (Image(width=16, height=16, channels=4), "this one has 4"),
     ],

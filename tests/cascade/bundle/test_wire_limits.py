@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from cascade.boundary import Context
+from cascade.boundary import Context, Tensor
 from cascade.bundle.bundle import Bundle, open_bundle
 from cascade.bundle.manifest import Manifest, write_manifest
-from cascade.bundle.wire_limits import check_wire_limits
+from cascade.bundle.wire_limits import MAX_TENSOR_BYTES, check_tensor_fits, check_wire_limits
 from cascade.commands.cli import main
 from cascade.errors import InvalidRequest, ManifestError
 from cascade.graph_spec import NET, GraphSpec
@@ -135,3 +135,16 @@ def test_the_reference_bundle_is_within_the_limits() -> None:
     manifest = Path(__file__).parents[3] / "bundles" / "emoji-1" / "manifest.json"
     assert json.loads(manifest.read_text())
     check_wire_limits(open_bundle(manifest.parent).manifest)
+
+
+def test_a_latent_fills_a_message_and_no_more() -> None:
+    """Of float32 and of float16, to the row."""
+    for dtype, size in (("float32", 4), ("float16", 2)):
+        rows = MAX_TENSOR_BYTES // (size * 4 * 64)
+        within = Tensor(shape=(4, rows, 64), dtype=dtype)  # type: ignore[arg-type]
+        assert within.size_bytes == MAX_TENSOR_BYTES
+        check_tensor_fits("low", within, "components[1]")
+        beyond = replace(within, shape=(4, rows + 1, 64))
+        with pytest.raises(ManifestError, match="can be sent") as caught:
+            check_tensor_fits("low", beyond, "components[1]")
+        assert caught.value.field == "components[1].makes"

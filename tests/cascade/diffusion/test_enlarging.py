@@ -16,11 +16,12 @@ from cascade.diffusion.options import resolve_options, with_own_picture
 from cascade.diffusion.request_options import DiffusionOptions
 from cascade.diffusion.spec import DiffusionSpec, EnlargeKind
 from cascade.diffusion.stage import DiffusionStage
-from cascade.diffusion.tiles import Tiling, side, tiling_of
+from cascade.diffusion.tiles import Tiling, tiling_of
 from cascade.errors import ManifestError
 from cascade.events import StageFinished
 from cascade.graph_spec import NET
 from cascade.numerics.noise import AUGMENTATION, normals
+from cascade.numerics.tile_joins import side
 from cascade.request import GenerateRequest, Handoff
 from cascade.types import Array, ImageU8
 from tests.support.manifests import stages_of, with_stages

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from cascade.diffusion.tiles import TiledEngine, TiledSide, Tiling, on_canvas, put, side
+from cascade.diffusion.tiles import TiledEngine, Tiling, on_canvas
+from cascade.numerics.tile_joins import TiledSide, put, side
 from cascade.types import Array
 
 

@@ -15,14 +15,26 @@ import {
   type Tensor,
 } from "./gen/protos/cascade/v1/cascade_pb.js";
 
-/** How results are sent; all but jpeg are lossless. */
-export type PictureFormat = "png" | "webp" | "raw" | "jpeg";
+/** How results are sent; png, webp and raw keep every pixel, the others do not. */
+export type PictureFormat = "png" | "webp" | "raw" | "jpeg" | "webp90" | "avif";
 
 const FORMATS: Record<PictureFormat, ImageFormat> = {
   png: ImageFormat.PNG,
   webp: ImageFormat.WEBP,
   raw: ImageFormat.RAW,
   jpeg: ImageFormat.JPEG,
+  webp90: ImageFormat.WEBP90,
+  avif: ImageFormat.AVIF,
+};
+const NAMES = new Map(Object.entries(FORMATS).map(([name, number]) => [number, name as PictureFormat]));
+const LOSSY: readonly PictureFormat[] = ["jpeg", "webp90", "avif"];
+const TYPES: Record<PictureFormat, EncodedPicture["type"]> = {
+  png: "image/png",
+  webp: "image/webp",
+  raw: "raw",
+  jpeg: "image/jpeg",
+  webp90: "image/webp",
+  avif: "image/avif",
 };
 
 /** What is asked of a server. */
@@ -82,11 +94,17 @@ export function generateMessage(call: Call): GenerateMessage {
   });
 }
 
+/** The format that is wanted, or png where a server cannot send it; servers from before they told can send all but the last. */
+export function offered(wanted: PictureFormat, formats: readonly ImageFormat[]): PictureFormat {
+  const isKnown = formats.length ? formats.includes(FORMATS[wanted]) : wanted !== "avif";
+  return isKnown ? wanted : "png";
+}
+
 /** A picture as it came. */
 export function encodedPicture(image: Image): EncodedPicture {
-  const types = { [ImageFormat.PNG]: "image/png", [ImageFormat.WEBP]: "image/webp", [ImageFormat.JPEG]: "image/jpeg" } as const;
-  const type = types[image.format as keyof typeof types] ?? "raw";
-  return { width: image.width, height: image.height, type, data: image.data };
+  const format = NAMES.get(image.format) ?? "raw";
+  const { width, height, data } = image;
+  return { width, height, type: TYPES[format], format, isLossy: LOSSY.includes(format), data };
 }
 
 /** The pixels of a picture that came raw; undefined for one that has to be decoded. */

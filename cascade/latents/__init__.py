@@ -1,0 +1,1 @@
+"""The families of autoencoders: a picture to a latent, and a latent to a picture."""

@@ -1,0 +1,1 @@
+"""Networks of other projects, built from their arguments and filled from their state dicts."""

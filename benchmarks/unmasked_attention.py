@@ -58,7 +58,7 @@ def write_graphs(folder: Path, tokens: int, heads: int) -> None:
     from export.graphs import export_graph  # noqa: PLC0415
     from export.passes.attention import fuse_attention  # noqa: PLC0415
 
-    class Block(nn.Module):
+    class UnmaskedSelfAttention(nn.Module):
         """Self-attention over `[B, N, C]`."""
 
         def __init__(self) -> None:
@@ -77,7 +77,7 @@ def write_graphs(folder: Path, tokens: int, heads: int) -> None:
     torch.manual_seed(0)
     shape = ("batch", tokens, WIDTH)
     specs = [TensorSpec(name=name, dtype="float32", shape=shape) for name in ("x", "y")]
-    model = export_graph(Block().eval(), specs[:1], specs[1:])
+    model = export_graph(UnmaskedSelfAttention().eval(), specs[:1], specs[1:])
     (folder / "plain.onnx").write_bytes(model.SerializeToString())
     if fuse_attention(model) != 1:
         raise RuntimeError("the pass did not find the attention")

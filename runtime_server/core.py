@@ -27,6 +27,7 @@ from runtime_server.config.config import ServerConfig
 from runtime_server.config.hosted import hosted_positions
 from runtime_server.executors.local import WarmUp, open_local
 from runtime_server.executors.protocol import Executor
+from runtime_server.executors.replicated import ReplicatedExecutor
 from runtime_server.protocol import server_limits
 from runtime_server.runtime.coalescing_queue import CoalescingQueue, ThreadsafeSink
 from runtime_server.runtime.job import Delivery, Ended, make_job
@@ -254,7 +255,14 @@ def load_core(
     bundle.require(hosted)
     check_wire_limits(bundle.manifest)
     check_bytes_suffice(bundle.manifest, config, hosted)
-    executor = open_local(bundle, hosted, config, make_engine, warm_up, emit)
+    if config.executor == "ray":
+        # Its package is imported here and only then: other servers need not have it.
+        from runtime_server.executors.ray_cluster import RayPool  # noqa: PLC0415
+
+        pool = RayPool(config, make_engine)
+        executor: Executor = ReplicatedExecutor(bundle.manifest, hosted, config, pool, emit=emit)
+    else:
+        executor = open_local(bundle, hosted, config, make_engine, warm_up, emit)
     try:
         return Core(bundle, hosted, executor, config, time.monotonic)
     except Exception:

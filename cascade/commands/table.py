@@ -34,6 +34,9 @@ COMMANDS: Mapping[str, Mapping[str, str]] = {
         "build-engines": "build TensorRT engines from a bundle's graphs, into a cache on this "
         "machine",
     },
+    "cascade.commands.export_triton": {
+        "export-triton": "write a bundle's graphs as a model repository for NVIDIA Triton",
+    },
     "export.cli": {
         "card": "write the model card into a bundle",
         "weights": "a bundle's weights as checkpoints again",

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cascade.addresses import split_address
 from cascade.engine import Engine
 from cascade.engines.kinds import BLOCK_KINDS, EngineKind, installed_kinds, reads_files
 from cascade.errors import EngineError
@@ -33,6 +34,10 @@ class EngineChoice:
     """Of the file that is opened, or what the engine makes of the float32 file by itself."""
     threads: int = 0
     """Threads of one run on a CPU; 0 takes one per core that this process may use."""
+    address: str = ""
+    """Of an engine elsewhere, `host:port`; empty for one of this process."""
+    model: str = field(default="", compare=False)
+    """Name of the graph on such an engine."""
     default_shapes: DefaultShapes | None = field(default=None, compare=False, repr=False)
     """Input shapes of most runs, for engines that are faster when they know; None in an axis that
     varies. No part of what makes two choices equal: any shape can be run."""
@@ -87,6 +92,11 @@ def make_engine(graph: GraphSource, choice: EngineChoice, cache: Path | None) ->
         from cascade.engines.trt import TensorRtEngine  # noqa: PLC0415
 
         return TensorRtEngine(graph, precision=choice.precision, cache=cache)
+    if choice.kind is EngineKind.TRITON:
+        from cascade.engines.triton import TritonEngine  # noqa: PLC0415
+
+        address = split_address(choice.address, "engine")
+        return TritonEngine(graph, address=address, model=choice.model)
     from cascade.engines.ort import OrtEngine  # noqa: PLC0415
 
     if choice.kind is EngineKind.ORT:

@@ -52,6 +52,8 @@ def ranked(kinds: Sequence[EngineKind], gpus: Gpus) -> tuple[EngineKind, ...]:
 
 def device_of(kind: EngineKind, gpus: Gpus) -> str:
     """Where an engine computes, in words."""
+    if kind is EngineKind.TRITON:
+        return "Triton"
     return (gpus.card or "GPU") if kind in GPU_KINDS else "CPU"
 
 

@@ -19,6 +19,7 @@ class EngineKind(StrEnum):
     ORT_CUDA = "ort-cuda"
     ORT_TENSORRT = "ort-tensorrt"
     TENSORRT = "tensorrt"
+    TRITON = "triton"
 
 
 OWN_PRECISIONS: Mapping[EngineKind, frozenset[Precision]] = {
@@ -27,6 +28,7 @@ OWN_PRECISIONS: Mapping[EngineKind, frozenset[Precision]] = {
     EngineKind.ORT_TENSORRT: frozenset({Precision.FP32, Precision.FP16, Precision.BF16}),
     EngineKind.OPENVINO: frozenset({Precision.FP32, Precision.FP16, Precision.BF16}),
     EngineKind.TENSORRT: frozenset({Precision.FP32}),
+    EngineKind.TRITON: frozenset({Precision.FP32}),
 }
 """What each engine makes of a float32 graph; every other precision needs a file of its own."""
 
@@ -47,6 +49,11 @@ PROCESSOR_HALVES: Mapping[EngineKind, Mapping[Precision, frozenset[str]]] = {
 needs: without any it refuses, or would compute in float32 and not say so. Bfloat16 on an ARM is
 left out: no run of ours has seen it there."""
 
+ENGINE_WORDS = tuple(
+    "triton:HOST[:PORT]" if kind is EngineKind.TRITON else kind.value for kind in EngineKind
+)
+"""How each is asked for."""
+
 GPU_GRAPH_KINDS = frozenset({EngineKind.TENSORRT})
 """Engines that take a graph in the form that the bundle keeps for compilers of GPUs."""
 
@@ -56,6 +63,7 @@ CODE: Mapping[EngineKind, str] = {
     EngineKind.ORT_CUDA: "cascade.engines.ort_gpu",
     EngineKind.ORT_TENSORRT: "cascade.engines.ort_gpu",
     EngineKind.TENSORRT: "cascade.engines.trt",
+    EngineKind.TRITON: "cascade.engines.triton",
 }
 """Our module of each, which imports the runtime."""
 
@@ -66,6 +74,8 @@ MODULES: Mapping[EngineKind, tuple[str, ...]] = {
     EngineKind.ORT_TENSORRT: ("onnxruntime",),
     # Not TensorRT itself: that also builds where nothing can run.
     EngineKind.TENSORRT: ("pycuda",),
+    # A server elsewhere, spoken to with the standard library.
+    EngineKind.TRITON: (),
 }
 """The package without which an engine cannot run."""
 
@@ -82,8 +92,11 @@ def reads_files(kind: EngineKind, precision: Precision) -> bool:
 
 
 def installed_kinds() -> tuple[EngineKind, ...]:
-    """The engines whose packages are installed, in the order of `EngineKind`; loads none."""
-    return tuple(kind for kind in EngineKind if is_installed(kind))
+    """The engines whose packages are installed, in the order of `EngineKind`; loads none.
+
+    Not Triton: it is an address, and only asked for by name.
+    """
+    return tuple(k for k in EngineKind if k is not EngineKind.TRITON and is_installed(k))
 
 
 def is_installed(kind: EngineKind) -> bool:

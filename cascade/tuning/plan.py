@@ -24,6 +24,7 @@ from cascade.engines.kinds import (
     installed_kinds,
     reads_files,
 )
+from cascade.engines.triton_config import model_name
 from cascade.errors import InvalidRequest
 from cascade.families import check_precision, cost_of, family_of
 from cascade.family import ComponentSpec
@@ -67,7 +68,7 @@ class EnginePlan:
         return self.choices.get(component, unnamed)
 
     def device(self, component: str) -> str:
-        """Where one component is computed: `CPU`, or the card's name."""
+        """Where one component is computed: `CPU`, the card's name, or `Triton`."""
         return device_of(self.of(component).kind, self.gpus)
 
     @property
@@ -95,7 +96,7 @@ class EnginePlan:
     def texts(self) -> tuple[str, str]:
         """The named components as the command line's `--engine` and `--precision`."""
         return (
-            ",".join(f"{name}={choice.kind}" for name, choice in self.choices.items()),
+            ",".join(f"{name}={engine_word(choice)}" for name, choice in self.choices.items()),
             ",".join(f"{name}={choice.precision}" for name, choice in self.choices.items()),
         )
 
@@ -108,6 +109,11 @@ class Machine:
     processor: Processor
     tuning: Tuning | None
     gpus: Gpus = NO_GPUS
+
+
+def engine_word(choice: EngineChoice) -> str:
+    """An engine as the command line names it."""
+    return f"{choice.kind}:{choice.address}" if choice.address else choice.kind.value
 
 
 def plan_here(
@@ -159,7 +165,8 @@ def make_plan(
         if guessed and not measured_pairs(component, pairs, machine):
             untuned.append(component.name)
         kind, precision = choose(manifest, component, pairs, machine)
-        choices[component.name] = EngineChoice(kind, precision, engine_options.threads)
+        address = engine_options.address_for(component.name)
+        choices[component.name] = EngineChoice(kind, precision, engine_options.threads, address)
     named = tuple(name for name in choices if engine_options.kind_for(name) is not None)
     return EnginePlan(choices, cache, gpus=machine.gpus, untuned=tuple(untuned), named=named)
 
@@ -214,7 +221,8 @@ def file_precisions(
 
 def choice_for(component: ComponentSpec, choice: EngineChoice, role: str) -> EngineChoice:
     """How one graph of a component is run: the component's choice, with the graph's shapes."""
-    return replace(choice, default_shapes=default_shapes(component, role))
+    model = model_name(component.name, role) if choice.address else ""
+    return replace(choice, default_shapes=default_shapes(component, role), model=model)
 
 
 def graph_for(
@@ -286,7 +294,10 @@ def candidates(
     """
     wanted = engine_options.kind_for(component.name)
     for kind in ranked(machine.kinds, machine.gpus) if wanted is None else (wanted,):
-        if precision is None:
+        if precision is None and kind is EngineKind.TRITON:
+            # What `cascade export-triton` writes unless it is told otherwise.
+            yield kind, Precision.FP32
+        elif precision is None:
             close = set(auto_precisions(component, kind, machine.processor)) - lossy_precisions(
                 component
             )

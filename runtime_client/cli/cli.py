@@ -18,7 +18,7 @@ from cascade.assignments import AUTO, parse_assignment
 from cascade.bundle.default_bundle import bundle_or_default
 from cascade.commands.exit_codes import DONE
 from cascade.diffusion.request_options import DiffusionOptions
-from cascade.engines.kinds import EngineKind
+from cascade.engines.kinds import ENGINE_WORDS
 from cascade.errors import InvalidRequest
 from cascade.precision import Precision
 from cascade.request import GenerateRequest
@@ -72,7 +72,7 @@ def register_generate(subparsers: "argparse._SubParsersAction[argparse.ArgumentP
     add("--previews", type=int, default=PREVIEWS, metavar="N", help=f"of each stage written there, 0 to 1000 (default: {PREVIEWS})")
     add("--fallback", choices=FALLBACKS, default="error", help="when the server is gone: fail, or run the rest here (default: error)")
     add("--threads", type=int, default=0, metavar="N", help="threads of the engines here; 0 is one per core allowed (default: 0)")
-    add("--engine", default=AUTO, metavar="E", help=f"what runs the stages: auto, {', '.join(EngineKind)}, or STAGE=E,... (default: auto, the fastest that `cascade tune` found)")
+    add("--engine", default=AUTO, metavar="E", help=f"what runs the stages: auto, {', '.join(ENGINE_WORDS)}, or STAGE=E,... (default: auto, the fastest that `cascade tune` found)")
     add("--precision", default=AUTO, metavar="P", help=f"what they compute in: auto, {', '.join(Precision)}, or STAGE=P,...; a server that differs is refused (default: auto)")
     add("--json", action="store_true", help="print one JSON object instead of the table, of an error too (default: off)")
     add("-q", "--quiet", action="store_true", help="no progress and no table (default: off)")

@@ -13,7 +13,7 @@ from dataclasses import replace
 from cascade.assignments import AUTO
 from cascade.bundle.default_bundle import bundle_or_default
 from cascade.commands.exit_codes import DONE
-from cascade.engines.kinds import EngineKind
+from cascade.engines.kinds import ENGINE_WORDS
 from cascade.errors import InvalidRequest
 from cascade.precision import Precision
 from cascade.quantities import parse_duration, parse_rate
@@ -25,6 +25,8 @@ from runtime_client.config import DEFAULT_CUT
 from runtime_client.planning.placement_plan import WhatIf
 
 UNLIMITED_BYTES_S = 1e12
+OF_PLACEMENTS = ("cuts_only", "what_if", "within", "least", "words_stay_here")
+"""Flags that say nothing beside `--capacity`."""
 FACTS = ("rtt", "up", "down", "queue")
 
 
@@ -42,7 +44,7 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     add("--cut", type=int, metavar="N", help=f"with --capacity: components that run on devices and not on the replica (default: {DEFAULT_CUT})")
     add("--what-if", metavar="FACTS", help="facts in the place of those that are known, such as rtt=80ms,up=1Mbit/s,down=10Mbit/s,queue=2s (default: none)")
     add("--threads", type=int, default=0, metavar="N", help="threads of the engines here; 0 is one per core allowed (default: 0)")
-    add("--engine", default=AUTO, metavar="E", help=f"what would run the stages here: auto, {', '.join(EngineKind)}, or STAGE=E,... (default: auto)")
+    add("--engine", default=AUTO, metavar="E", help=f"what would run the stages here: auto, {', '.join(ENGINE_WORDS)}, or STAGE=E,... (default: auto)")
     add("--precision", default=AUTO, metavar="P", help=f"what they would compute in: auto, {', '.join(Precision)}, or STAGE=P,... (default: auto)")
     add("--json", action="store_true", help="print one JSON object, of an error too (default: off)")
     # fmt: on
@@ -61,10 +63,7 @@ def run_plan(args: argparse.Namespace) -> int:
     from runtime_client.cli.plan_table import render_plan
     from runtime_client.cli.set_options import parse_choice, with_choices
 
-    if args.cut is not None and not args.capacity:
-        raise InvalidRequest("cut: it belongs to --capacity", field="cut")
-    if args.server is None and not args.capacity:
-        raise InvalidRequest("server: name the server to plan for", field="server")
+    check_flags(args)
     what_if = None if args.what_if is None else parse_what_if(args.what_if)
     config = replace(
         connection_config(args),
@@ -81,13 +80,33 @@ def run_plan(args: argparse.Namespace) -> int:
         request = GenerateRequest(prompt=args.prompt, last_stage=args.last_stage)
         request = with_choices(client.bundle.manifest, request, choices)
         if args.capacity:
-            found = client.capacity(request, DEFAULT_CUT if args.cut is None else args.cut)
-            told = found.as_object(FLEETS)
-            print(json.dumps(told) if args.json else render_capacity(told))
-            return DONE
-        plan = client.plan(request, what_if).as_object()
-    print(json.dumps(plan) if args.json else render_plan(plan))
+            cut = DEFAULT_CUT if args.cut is None else args.cut
+            plan, render = client.capacity(request, cut).as_object(FLEETS), render_capacity
+        else:
+            plan, render = client.plan(request, what_if).as_object(), render_plan
+    print(json.dumps(plan) if args.json else render(plan))
     return DONE
+
+
+def check_flags(args: argparse.Namespace) -> None:
+    """Refuse flags that say nothing together.
+
+    Raises:
+        InvalidRequest: naming the flag.
+    """
+    if not args.capacity:
+        if args.cut is not None:
+            raise InvalidRequest("cut: it belongs to --capacity", field="cut")
+        if args.server is None:
+            raise InvalidRequest("server: name the server to plan for", field="server")
+        return
+    for name in OF_PLACEMENTS:
+        if getattr(args, name):
+            flag = f"least-{args.least}" if name == "least" else name.replace("_", "-")
+            raise InvalidRequest(
+                f"{flag}: it chooses a placement, and --capacity plans for the one of --cut",
+                field=flag,
+            )
 
 
 def parse_what_if(text: str) -> WhatIf:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cascade.assignments import AUTO
 from cascade.commands.exit_codes import DONE
-from cascade.engines.kinds import EngineKind
+from cascade.engines.kinds import ENGINE_WORDS
 from cascade.precision import Precision
 from runtime_client.cli.connection_flags import add_connection_flags
 from runtime_client.cli.edit_flags import size
@@ -37,7 +37,7 @@ def register_upscale(subparsers: "argparse._SubParsersAction[argparse.ArgumentPa
     add("--set", dest="choices", metavar="STAGE.OPTION=VALUE", nargs="+", action="extend", default=[], help="any option of any stage, such as sr1024.steps=4; a wrong name lists what there is (default: none)")
     add("--cut", type=int, metavar="N", help=f"components that run here, 0 to all of them (default: all of them; {DEFAULT_CUT} with --server)")
     add("--threads", type=int, default=0, metavar="N", help="threads of the engines here; 0 is one per core allowed (default: 0)")
-    add("--engine", default=AUTO, metavar="E", help=f"what runs the stages: auto, {', '.join(EngineKind)}, or STAGE=E,... (default: auto)")
+    add("--engine", default=AUTO, metavar="E", help=f"what runs the stages: auto, {', '.join(ENGINE_WORDS)}, or STAGE=E,... (default: auto)")
     add("--precision", default=AUTO, metavar="P", help=f"what they compute in: auto, {', '.join(Precision)}, or STAGE=P,...; a server that differs is refused (default: auto)")
     add("--format", choices=PICTURE_FORMATS, default="auto", help="how servers send pictures: auto is without loss, as are raw, webp and png; webp90, jpeg and avif take fewer bytes and lose pixels (default: auto)")
     add("--json", action="store_true", help="print one JSON object instead of the table, of an error too (default: off)")

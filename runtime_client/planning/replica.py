@@ -7,8 +7,9 @@ Asks no server.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from cascade.boundary import Context
+from cascade.boundary import Image, value_of
 from cascade.bundle.bundle import Bundle
+from cascade.cost import Cost
 from cascade.engines.factory import EngineChoice
 from cascade.engines.kinds import EngineKind
 from cascade.errors import InvalidRequest
@@ -21,7 +22,7 @@ from cascade.tuning.dummy_inputs import default_batch
 from cascade.tuning.memory_needs import memory_need
 from cascade.tuning.options import EngineOptions
 from cascade.tuning.plan import plan_here
-from runtime_client.local.local_times import tuned_seconds
+from runtime_client.local.local_times import TunedTimes, tuned_seconds
 from runtime_client.planning.capacity import CapacityPlan, ReplicaComponent
 from runtime_client.planning.cost_model import PredictedRun, predict
 from runtime_client.planning.facts import (
@@ -52,10 +53,7 @@ def announced_component(
     Raises:
         InvalidRequest: the server has not measured it.
     """
-    cost = cost_of(spec, request)
-    run_s: dict[str, dict[int, float]] = {}
-    for run in info.run_times:
-        run_s.setdefault(run.role, {})[run.rows] = run.milliseconds / 1000
+    cost, run_s = cost_of(spec, request), run_seconds(info)
     if not set(cost.runs) <= set(run_s):
         raise InvalidRequest(
             f"capacity: the server has not measured {spec.name} yet, or is older than this: wait "
@@ -78,6 +76,14 @@ def announced_component(
     )
 
 
+def run_seconds(info: ComponentInfo) -> dict[str, dict[int, float]]:
+    """What a server says of runs: by role, rows to seconds."""
+    found: dict[str, dict[int, float]] = {}
+    for run in info.run_times:
+        found.setdefault(run.role, {})[run.rows] = run.milliseconds / 1000
+    return found
+
+
 def components_here(
     bundle: Bundle,
     specs: Iterable[ComponentSpec],
@@ -93,7 +99,7 @@ def components_here(
     plan = plan_here(bundle.manifest, options)
     found = []
     for spec in specs:
-        cost, rows = cost_of(spec, request), default_batch(spec)
+        cost = cost_of(spec, request)
         times = tuned.get(spec.name)
         if times is None or not set(cost.runs) <= set(times.run_s):
             raise InvalidRequest(
@@ -101,21 +107,26 @@ def components_here(
                 "name a --server",
                 field="capacity",
             )
-        choice = plan.of(spec.name)
-        found.append(
-            ReplicaComponent(
-                name=spec.name,
-                engine=choice.kind,
-                precision=choice.precision,
-                source="tuned",
-                runs=cost.runs,
-                run_s={role: {rows: times.run_s[role]} for role in cost.runs},
-                rows=rows,
-                max_rows=rows,
-                memory_bytes=memory_of(bundle, spec, choice),
-            )
-        )
+        found.append(tuned_component(bundle, spec, plan.of(spec.name), cost, times))
     return found
+
+
+def tuned_component(
+    bundle: Bundle, spec: ComponentSpec, choice: EngineChoice, cost: Cost, times: TunedTimes
+) -> ReplicaComponent:
+    """A component as it was tuned; see `components_here`."""
+    rows = default_batch(spec)
+    return ReplicaComponent(
+        name=spec.name,
+        engine=choice.kind,
+        precision=choice.precision,
+        source="tuned",
+        runs=cost.runs,
+        run_s={role: {rows: times.run_s[role]} for role in cost.runs},
+        rows=rows,
+        max_rows=rows,
+        memory_bytes=memory_of(bundle, spec, choice),
+    )
 
 
 def memory_of(bundle: Bundle, spec: ComponentSpec, choice: EngineChoice) -> int:
@@ -135,7 +146,7 @@ def encoding_s(spec: ComponentSpec, request: GenerateRequest, rate: float | None
         request: whose picture it is.
         rate: seconds per byte of raw pixels as they were seen; None guesses.
     """
-    if isinstance(spec.makes, Context):
+    if value_of(Image, (spec.makes,)) is None:
         return 0.0
     return cost_of(spec, request).result_bytes * (LOSSLESS_PACK_S if rate is None else rate)
 

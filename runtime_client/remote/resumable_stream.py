@@ -111,6 +111,8 @@ class ResumableStream:
             self._stats.bytes_down += len(data)
             message = self._decoded(data)
             self._results += isinstance(message, StageResult)
+            if isinstance(message, Done) and self._stream is not None:
+                self._stream.leave()
             # After a break the server accepts once more; whoever reads has been told already.
             if not (self._breaks and isinstance(message, Accepted)):
                 yield message

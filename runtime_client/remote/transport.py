@@ -140,7 +140,7 @@ class ByteStream:
         self._call = call
         self._note_failure = note_failure
         self._expires_at = expires_at
-        self._cancelled = False
+        self._cancelled = self._left = False
 
     def __iter__(self) -> Iterator[bytes]:
         """Itself."""
@@ -161,10 +161,25 @@ class ByteStream:
             raise judge_time(error, self._expires_at) from exc
         return data
 
+    def leave(self) -> None:
+        """Read no more, and let the call end: its last message has come, its status is on the way.
+
+        A cancel now would look like a caller that gave up, to the server and to every proxy.
+        """
+        self._left = True
+        # gRPC cancels a call that is collected before its end; what it calls back holds it.
+        self._call.add_callback(partial(nothing_with, self._call))
+
     def cancel(self) -> None:
-        """End the call, from any thread; harmless when it is over."""
-        self._cancelled = True
-        self._call.cancel()
+        """End the call, from any thread; harmless when it is over or was left."""
+        if not self._left:
+            self._cancelled = True
+            self._call.cancel()
+
+
+def nothing_with(call: Any) -> None:
+    """Done with a call that has ended."""
+    del call
 
 
 class Posted:

@@ -20,6 +20,11 @@ from wire.fragments import split
 from wire.generate_events import Done, EncodedPreview, encode_event
 from wire.limits import MAX_MESSAGE_BYTES
 
+HEARTBEAT_S = 4.0
+"""Longest silence once a component works: the last progress is sent again. A client that receives
+bytes sends no ping, and the answer to a ping would wait behind a picture on a slow line until the
+client takes the line for dead. Clients may ping after 5 s without a byte."""
+
 
 class ResponseStream:
     """One call's answer."""
@@ -45,6 +50,8 @@ class ResponseStream:
         self.code = "CANCELLED"
         """How the call ended, by name."""
         self._outcome = "cancelled"
+        self._progress: bytes | None = None
+        """The last one, as it was sent."""
 
     async def run(self, subscription: Subscription, reader_timeout_s: float) -> None:
         """Write what happens until the request has ended.
@@ -59,8 +66,9 @@ class ResponseStream:
         """
         try:
             await self._write(encode_event(subscription.accepted), reader_timeout_s)
-            queue = subscription.queue
-            while not isinstance(delivery := await queue.get(), Ended):
+            while not isinstance(
+                delivery := await self._next(subscription, reader_timeout_s), Ended
+            ):
                 message = await self._message(delivery)
                 if message is not None:
                     await self._write_whole(message, reader_timeout_s)
@@ -77,6 +85,17 @@ class ResponseStream:
             self.code = exc.code if isinstance(exc, CascadeError) else "INTERNAL"
             raise
         self._outcome, self.code = "ok", "OK"
+
+    async def _next(
+        self, subscription: Subscription, reader_timeout_s: float
+    ) -> Delivery | EncodedResult | Ended:
+        """What happens next; meanwhile the last progress again and again."""
+        while True:
+            try:
+                async with asyncio.timeout(None if self._progress is None else HEARTBEAT_S):
+                    return await subscription.queue.get()
+            except TimeoutError:
+                await self._write(self._progress or b"", reader_timeout_s)
 
     async def _write_whole(self, message: bytes, reader_timeout_s: float) -> None:
         """Send what may be larger than a message, in whichever way the caller understands.
@@ -117,7 +136,8 @@ class ResponseStream:
         if isinstance(delivery, EncodedResult):
             return delivery.message
         if isinstance(delivery, Progress):
-            return encode_event(delivery)
+            self._progress = encode_event(delivery)
+            return self._progress
         if isinstance(delivery, Preview):
             begun = time.monotonic()
             image = await pack_image(delivery.image, "jpeg")

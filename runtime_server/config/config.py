@@ -3,7 +3,6 @@
 Values only: no file is opened and no socket bound here.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
@@ -12,8 +11,9 @@ from cascade.addresses import ANY_FORM, UNIX_PREFIX, is_loopback, split_address
 from cascade.assignments import AUTO
 from cascade.errors import InvalidRequest
 from cascade.tuning.options import EngineOptions, parse_engine_options
-from runtime_server.config.bounds import LEAST, MOST_SECONDS
+from runtime_server.config.bounds import LEAST, check_at_least, check_one_of
 from runtime_server.config.caller_weights import parse_caller_weights
+from runtime_server.config.executor_kind import ExecutorKind, check_executor
 from runtime_server.config.row_caps import parse_caps
 from runtime_server.config.setting_field import means
 from runtime_server.telemetry.logs import LOG_LEVELS, LogLevel
@@ -68,6 +68,36 @@ class ServerConfig:
         default=AUTO,
         metadata=means(
             "What they compute in: `auto`, a precision's name, or `COMPONENT=NAME,...`."
+        ),
+    )
+    executor: ExecutorKind = field(
+        default="local",
+        metadata=means(
+            "Where the engines run: `local` in this process, `ray` in replicas of a Ray cluster."
+        ),
+    )
+    replicas: int = field(
+        default=0,
+        metadata=means(
+            "Processes with all hosted components, each on a device of its own; 0 takes one per "
+            "GPU where `replica_gpus` is set, else one per machine of the cluster."
+        ),
+    )
+    address: str = field(
+        default="",
+        metadata=means(
+            "`host:port` of a running Ray cluster, or `auto` on one of its machines; empty starts "
+            "one on this machine."
+        ),
+    )
+    replica_gpus: float = field(
+        default=0.0, metadata=means("GPUs that each replica reserves; without any it sees none.")
+    )
+    replica_silence_s: float = field(
+        default=5.0,
+        metadata=means(
+            "A replica that answers nothing for so long, or for ten of its steps where that is "
+            "longer, is replaced."
         ),
     )
     require_signature: Path | None = field(
@@ -339,6 +369,10 @@ class ServerConfig:
                 "insecure: it allows plaintext, and --tls-cert encrypts: leave one of them out",
                 field="insecure",
             )
+        check_executor(
+            self.executor,
+            replicas=self.replicas, address=self.address, replica_gpus=self.replica_gpus,
+        )  # fmt: skip
         check_http(self)
         check_access(self)
         check_metrics(self)
@@ -466,22 +500,4 @@ def check_metrics(config: ServerConfig) -> None:
             "HTTP and without credentials: use 127.0.0.1, or --metrics-remote if the network is "
             "trusted",
             field="metrics_listen",
-        )
-
-
-def check_at_least(name: str, value: float, least: float) -> None:
-    """Raise `InvalidRequest` when `value` is smaller, not a number, or a time beyond all clocks."""
-    if not value >= least:
-        raise InvalidRequest(f"{name}: expected at least {least}, got {value}", field=name)
-    if name.endswith("_s") and value > MOST_SECONDS:
-        raise InvalidRequest(
-            f"{name}: expected at most {MOST_SECONDS:.0f} seconds, got {value:g}", field=name
-        )
-
-
-def check_one_of(name: str, value: str, choices: Sequence[str]) -> None:
-    """Raise `InvalidRequest` when `value` is none of the choices."""
-    if value not in choices:
-        raise InvalidRequest(
-            f"{name}: expected one of {', '.join(choices)}, got {value!r}", field=name
         )

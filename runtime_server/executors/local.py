@@ -28,6 +28,7 @@ from runtime_server.runtime.job_queue import JobCounts, QueueLimits
 from runtime_server.runtime.stage_health import StageHealth
 from runtime_server.runtime.workers import Workers, hosted_engines, limits_of
 from runtime_server.system.clock import Clock
+from runtime_server.telemetry.load import ReplicaLoad
 from runtime_server.telemetry.server_events import Emit, ignore
 from wire.server_info import RunTime
 
@@ -80,6 +81,11 @@ class LocalExecutor:
     def counts(self) -> JobCounts:
         """Jobs inside now."""
         return self.workers.counts
+
+    @property
+    def replicas(self) -> tuple[ReplicaLoad, ...]:
+        """None: the engines are in this process."""
+        return ()
 
     def submit(self, job: Job) -> Accepted:
         """Put a job into the queue of its first component; see `Workers.submit`."""

@@ -12,6 +12,7 @@ from cascade.events import Accepted
 from cascade.tuning.plan import EnginePlan
 from runtime_server.runtime.job import Job
 from runtime_server.runtime.job_queue import JobCounts
+from runtime_server.telemetry.load import ReplicaLoad
 from wire.server_info import RunTime
 
 
@@ -32,6 +33,11 @@ class Executor(Protocol):
     @property
     def counts(self) -> JobCounts:
         """Jobs inside now."""
+        ...
+
+    @property
+    def replicas(self) -> tuple[ReplicaLoad, ...]:
+        """Processes that the engines are in, where it is not this one."""
         ...
 
     def submit(self, job: Job) -> Accepted:

@@ -32,6 +32,7 @@ def read_load(server: CascadeServer | None) -> ServerLoad:
         results=kept.count,
         result_bytes=kept.size_bytes,
         stages=read_stages(core, [generation.core for generation in generations]),
+        replicas=core.executor.replicas,
         resident_bytes=resident_bytes(),
     )
 

@@ -21,7 +21,7 @@ from runtime_server.core import Core, load_core
 from runtime_server.lifecycle.engine_lines import engine_words, log_hints
 from runtime_server.lifecycle.http_port import make_http_port
 from runtime_server.lifecycle.reload import Reloader, Reread
-from runtime_server.lifecycle.signals import signals_on
+from runtime_server.lifecycle.signals import signals_on, take
 from runtime_server.lifecycle.telemetry_setup import open_telemetry
 from runtime_server.runtime.warm_up import warm_up
 from runtime_server.system.memory import share_arenas
@@ -71,6 +71,7 @@ async def serve(config: ServerConfig, reread: Reread) -> int:
     with signals_on(loop, handlers), open_telemetry(config, loop) as telemetry:
         load = partial(load_warm, emit=telemetry.emit)
         core = await loaded(asyncio.to_thread(load, config), stops, config)
+        take(handlers)
         server = CascadeServer(config, core, telemetry.emit, telemetry.tracer)
         try:
             reloader = Reloader(server.generations, config, reread, load, telemetry.emit)

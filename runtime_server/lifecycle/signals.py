@@ -9,7 +9,7 @@ SIG_IGN. Knows asyncio and the operating system; no server.
 import asyncio
 import signal
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
 
@@ -36,8 +36,7 @@ def signals_on(
 
         before = signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
         loop.add_reader(receiver, arrived)
-        for number in handlers:
-            signal.signal(number, written_as_byte)
+        take(handlers)
         try:
             yield
         finally:
@@ -45,6 +44,16 @@ def signals_on(
                 signal.signal(number, signal.SIG_IGN)
             loop.remove_reader(receiver)
             signal.set_wakeup_fd(before)
+
+
+def take(handlers: Iterable[int]) -> None:
+    """Take signals, again where a library took them since: Ray's core does when it connects.
+
+    Args:
+        handlers: numbers of signals that `signals_on` calls something for.
+    """
+    for number in handlers:
+        signal.signal(number, written_as_byte)
 
 
 def written_as_byte(number: int, frame: FrameType | None) -> None:

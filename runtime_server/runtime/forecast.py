@@ -82,15 +82,21 @@ class Forecast:
 
     def through_s(self, own: Steps, ahead: Sequence[Steps]) -> float:
         """Seconds until a request is through behind these others; see `forecast_s`."""
-        shared = {}
-        for position in self._positions:
-            key = self._slowest(position)
-            cap = self._limits.present[key].max_rows
-            # Larger runs than are made now say nothing of the pace.
-            known = self._limits.run_seconds(key)
-            shared[position] = {rows: s for rows, s in known.items() if rows <= cap}
+        shared = {position: self._shared_runs(position) for position in self._positions}
         step_s = {position: self.step_s(position) for position in self._positions}
         return forecast_s(own, ahead, step_s, shared)
+
+    def row_share(self, position: int) -> float:
+        """A row's part of the largest run that rows share now, in runs of its own."""
+        runs = self._shared_runs(position)
+        return pace(max(runs, default=1), runs)
+
+    def _shared_runs(self, position: int) -> dict[int, float]:
+        """Rows to seconds of a run, as far as such runs are made now."""
+        key = self._slowest(position)
+        cap = self._limits.present[key].max_rows
+        # Larger runs than are made now say nothing of the pace.
+        return {rows: s for rows, s in self._limits.run_seconds(key).items() if rows <= cap}
 
     def _slowest(self, position: int) -> RoleKey:
         """The engine that a component's steps take longest in."""

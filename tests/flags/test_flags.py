@@ -48,6 +48,7 @@ EDITS = "tests/congruence/test_edits.py::test_the_command_line_asks_as_python_do
 KEPT = "tests/congruence/test_kept_pictures.py::test_the_command_line_asks_as_python_does"
 DOCTOR = "tests/runtime_client/test_doctor.py::"
 
+TRITON = "tests/cascade/bundle/test_triton_repository.py::"
 PLAN = "tests/runtime_client/test_plan_cli.py::"
 PULL = "tests/runtime_client/test_bundle_pull.py::"
 GATE = PULL + "test_the_gate_is_that_of_every_call"
@@ -144,6 +145,21 @@ ELSEWHERE: Mapping[str, str] = {
                 "--timeout",
                 "--wait",
                 "--require-signature",
+            ),
+        }.items()
+        for name in names
+    },
+    **{
+        f"export-triton {name}": TRITON + test
+        for test, names in {
+            "test_the_command": ("bundle", "--out", "--component", "--max-batch"),
+            "test_its_flags_are_in_the_configuration": (
+                "--precision",
+                "--backend",
+                "--device",
+                "--instances",
+                "--queue-delay-us",
+                "--tokens",
             ),
         }.items()
         for name in names

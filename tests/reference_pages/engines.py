@@ -21,6 +21,7 @@ NEEDS = {
     EngineKind.ORT_CUDA: ("NVIDIA GPU", "`[gpu]`"),
     EngineKind.ORT_TENSORRT: ("NVIDIA GPU", "`[gpu]`"),
     EngineKind.TENSORRT: ("NVIDIA GPU", "`[gpu]`"),
+    EngineKind.TRITON: ("a Triton server's", "none"),
 }
 """By engine: hardware, and the extra of the package."""
 
@@ -42,7 +43,7 @@ def engines() -> str:
             f"`{kind.value}`",
             NEEDS[kind][0],
             NEEDS[kind][1],
-            ", ".join(f"`{name}`" for name in MODULES[kind]),
+            ", ".join(f"`{name}`" for name in MODULES[kind]) or "nothing",
             *(from_file(kind, precision) for precision in Precision),
         )
         for kind in EngineKind

@@ -156,3 +156,7 @@ def test_a_cut_belongs_to_a_capacity(bundle: Bundle, capsys: pytest.CaptureFixtu
     """A plan of placements looks at every cut."""
     assert main(["plan", "a cat", "--bundle", str(bundle.folder), "--cut", "1"]) == 2
     assert "cut: it belongs to --capacity" in capsys.readouterr().err
+    command = ["plan", "a cat", "--bundle", str(bundle.folder), "--capacity"]
+    for flags in ("--within 1s", "--least-bytes", "--what-if rtt=1ms", "--cuts-only"):
+        assert main([*command, *flags.split()]) == 2
+        assert f"{flags.split()[0][2:]}: it chooses a placement" in capsys.readouterr().err

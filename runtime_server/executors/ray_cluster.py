@@ -1,0 +1,295 @@
+"""Replicas as actors of a Ray cluster that is started here or joined.
+
+The one file that imports ray, whose exceptions become ours here. Knows how a replica is begun,
+called and killed; not what it is given to do.
+"""
+
+import contextlib
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator, Awaitable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from cascade.errors import CascadeError, EngineError, MissingExtra, StageError, TransportError
+from cascade.stage_factory import EngineFactory
+from cascade.system.cores import usable_cores
+from runtime_server.config.config import ServerConfig
+from runtime_server.executors.replica import Replica, replica_config
+from runtime_server.executors.replica_work import (
+    Parcel,
+    ReplicaHello,
+    ReplicaLost,
+    ReplicaReport,
+    Work,
+)
+
+try:
+    import ray
+    from ray.exceptions import RayError, RayTaskError
+except ImportError as exc:
+    raise MissingExtra("replicas need Ray: pip install 'edge-cascade[ray]'") from exc
+
+OBJECT_STORE_BYTES = 256 << 20
+"""Pictures on their way between processes of one machine; Ray would take a third of its memory."""
+FREED_S = 5.0
+"""Until what ended is no longer counted as used."""
+MANY = 1000
+"""Calls of one actor at once: every one waits on its event loop."""
+
+
+class ReplicaActor:
+    """A replica in a process of its own; errors of ours are answers, or Ray would wrap them."""
+
+    def __init__(self, config: ServerConfig, make_engine: EngineFactory | None) -> None:
+        self._replica = Replica(config, make_engine)
+
+    async def open(self) -> ReplicaHello | CascadeError:
+        """See `Replica.open`."""
+        try:
+            return await self._replica.open()
+        except CascadeError as exc:
+            return exc.with_traceback(None)
+
+    async def run(self, work: Work) -> AsyncIterator[Parcel]:
+        """See `Replica.run`."""
+        async for parcel in self._replica.run(work):
+            yield parcel
+
+    async def stop(self, number: int, error: CascadeError) -> None:
+        """See `Replica.stop`."""
+        await self._replica.stop(number, error)
+
+    async def report(self) -> ReplicaReport:
+        """See `Replica.report`."""
+        return await self._replica.report()
+
+    async def measure(self, beside: bool) -> CascadeError | None:  # noqa: FBT001 - Ray has no keywords only
+        """See `Replica.measure`."""
+        try:
+            await self._replica.measure(beside=beside)
+        except CascadeError as exc:
+            return exc.with_traceback(None)
+        return None
+
+
+class RayReplica:
+    """A `ReplicaHandle` of an actor."""
+
+    def __init__(self, actor: Any) -> None:
+        self._actor = actor
+        self._hello: ReplicaHello | None = None
+
+    async def open(self) -> ReplicaHello:
+        """Load the bundle; see `ReplicaHandle.open`."""
+        hello: ReplicaHello = await answered(self._actor.open.remote())
+        self._hello = hello
+        return hello
+
+    async def run(self, work: Work) -> AsyncIterator[Parcel]:
+        """Begin one attempt; see `ReplicaHandle.run`."""
+        with translated():
+            async for reference in self._actor.run.options(num_returns="streaming").remote(work):
+                yield await reference
+
+    async def stop(self, number: int, error: CascadeError) -> None:
+        """End an attempt; see `ReplicaHandle.stop`."""
+        await answered(self._actor.stop.remote(number, error))
+
+    async def report(self) -> ReplicaReport:
+        """Its state."""
+        report: ReplicaReport = await answered(self._actor.report.remote())
+        return report
+
+    async def measure(self, *, beside: bool) -> None:
+        """Profile where batching pays."""
+        await answered(self._actor.measure.remote(beside))
+
+    def kill(self) -> None:
+        """End its process now."""
+        # Not an error where it has ended already.
+        ray.kill(self._actor, no_restart=True)
+        if self._hello is not None and self._hello.host == socket.gethostname():
+            # A stopped process does not read that it is to end, and keeps its device for a minute.
+            end_process(self._hello.pid)
+
+
+class RayPool:
+    """Where actors come from; a `ReplicaPool`."""
+
+    def __init__(self, config: ServerConfig, make_engine: EngineFactory | None = None) -> None:
+        """A cluster that is joined, or started on this machine.
+
+        Args:
+            config: of the server: which cluster, how many replicas, and what they run.
+            make_engine: runs a graph; the engine that fits configuration and machine when None.
+
+        Raises:
+            TransportError: there is no cluster at that address.
+            EngineError: the cluster has not enough processors or GPUs.
+        """
+        self._make_engine = make_engine
+        self._is_own = not config.address
+        self._gpus = config.replica_gpus
+        CONNECTION.open(config)
+        try:
+            self.count = config.replicas or default_count(config)
+            cores = usable_cores() // self.count if self._is_own else 1
+            self._cpus = config.threads or max(1, cores)
+            check_resources(self.count, self._cpus, self._gpus)
+        except CascadeError:
+            CONNECTION.close()
+            raise
+        self._config = replica_config(config, self._cpus)
+
+    def spawn(self) -> RayReplica:
+        """Begin a replica; returns at once."""
+        # The paths of this process: a worker of Ray does not read those of a virtual environment.
+        paths = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))} if self._is_own else {}
+        with translated():
+            actor = (
+                ray.remote(ReplicaActor)
+                .options(
+                    num_cpus=self._cpus,
+                    num_gpus=self._gpus,
+                    max_concurrency=MANY,
+                    # The server replaces it, and begins its work again, by itself.
+                    max_restarts=0,
+                    max_task_retries=0,
+                    scheduling_strategy="SPREAD",
+                    runtime_env={"env_vars": paths},
+                )
+                .remote(self._config, self._make_engine)
+            )
+        return RayReplica(actor)
+
+    def close(self) -> None:
+        """Leave the cluster; one that was started here ends with its last user."""
+        CONNECTION.close()
+
+
+class RayConnection:
+    """The one connection that ray has in a process, shared by all pools in it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._users = 0
+
+    def open(self, config: ServerConfig) -> None:
+        """Join or start a cluster, unless a pool of this process is in it already."""
+        with self._lock:
+            if not self._users:
+                connect(config)
+            self._users += 1
+
+    def close(self) -> None:
+        """Leave it with the last user."""
+        with self._lock:
+            self._users -= 1
+            if not self._users:
+                ray.shutdown()
+
+
+CONNECTION = RayConnection()
+"""ray keeps its connection in the process, and so do we."""
+
+
+def connect(config: ServerConfig) -> None:
+    """Join the cluster of a configuration, or start one for this process alone.
+
+    Raises:
+        TransportError: there is none.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Its warnings are no lines of our log.
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    # An address of this machine alone: nobody else has business with a cluster of one process.
+    own = {
+        "include_dashboard": False,
+        "object_store_memory": OBJECT_STORE_BYTES,
+        # Only a number: as many replicas again, for a reload.
+        "num_cpus": 2 * max(usable_cores(), config.replicas * max(1, config.threads)),
+        "_node_ip_address": "127.0.0.1",
+    }
+    options = {"address": config.address} if config.address else own
+    try:
+        ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
+    except (ConnectionError, RuntimeError, ValueError, RayError) as exc:
+        raise TransportError(f"address: no Ray cluster at {config.address!r}: {exc}") from exc
+
+
+def default_count(config: ServerConfig) -> int:
+    """One replica per GPU, or else per machine."""
+    if config.replica_gpus:
+        return max(1, int(ray.cluster_resources().get("GPU", 0) / config.replica_gpus))
+    machines = [node for node in ray.nodes() if node["Alive"] and "CPU" in node["Resources"]]
+    return max(1, len(machines))
+
+
+def check_resources(count: int, cpus: float, gpus: float) -> None:
+    """Raise `EngineError` where replicas would wait for ever for what the cluster does not have.
+
+    A reload opens the new replicas beside the old ones, and needs room for both.
+    """
+    until = time.monotonic() + FREED_S
+    short: list[str] = []
+    while True:
+        # Behind the truth by a moment: what ended a second ago may still be counted.
+        free = ray.available_resources()
+        short = [
+            f"{count * each:g} {name}s, {free.get(name, 0):g} free"
+            for name, each in (("CPU", cpus), ("GPU", gpus))
+            if count * each > free.get(name, 0)
+        ]
+        if not short:
+            return
+        if time.monotonic() > until:
+            raise EngineError(
+                f"replicas: {count} need {' and '.join(short)} in the cluster: ask for fewer, or "
+                "add machines"
+            )
+        time.sleep(FREED_S / 20)
+
+
+def end_process(pid: int) -> None:
+    """Kill a replica on this machine, if that is what the process still is."""
+    with contextlib.suppress(OSError):
+        # Its number may be another program's by now; Ray names its workers.
+        if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"ray::ReplicaActor"):
+            os.kill(pid, signal.SIGKILL)
+
+
+async def answered(reference: Awaitable[Any]) -> Any:
+    """The answer of an actor.
+
+    Raises:
+        CascadeError: it answered with an error.
+        ReplicaLost: it did not answer.
+    """
+    with translated():
+        answer = await reference
+    if isinstance(answer, CascadeError):
+        raise answer
+    return answer
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Ray's exceptions as ours.
+
+    Raises:
+        StageError: a replica failed in a way that is not planned for.
+        ReplicaLost: its process has ended or cannot be reached.
+    """
+    try:
+        yield
+    except RayTaskError as exc:
+        raise StageError(f"a replica failed: {type(exc.cause).__name__}") from exc
+    except RayError as exc:
+        raise ReplicaLost(f"a replica was lost: {type(exc).__name__}") from exc

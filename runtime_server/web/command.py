@@ -17,7 +17,9 @@ from pathlib import Path
 from cascade.addresses import UNIX_PREFIX
 from cascade.bundle.bundle import open_bundle
 from cascade.bundle.default_bundle import DEFAULT_WORDS, bundle_or_default
+from cascade.commands.exit_codes import DONE
 from cascade.errors import InvalidRequest, TransportError
+from cascade.system.interruption import Interrupted
 from runtime_server.web.files import FileServer, listed
 
 PAGE = Path(__file__).parents[2] / "clients" / "web" / "dist" / "page"
@@ -56,15 +58,19 @@ def run(args: argparse.Namespace) -> int:
     bundle = open_bundle(bundle_or_default(args.bundle))
     names = ("manifest.json", *(entry.name for entry in bundle.manifest.files))
     files = listed(args.page, "/") | {f"/bundle/{name}": bundle.folder / name for name in names}
-    with contextlib.ExitStack() as stack:
-        server = args.server or stack.enter_context(own_server(bundle.folder))
-        file_server = FileServer(files)
-        stack.callback(file_server.close)
-        proxy = Proxy(listen, server, file_server.address)
-        stack.callback(proxy.close)
-        print(f"http://{listen}", flush=True)  # noqa: T201  its one result
-        while proxy.is_alive:
-            time.sleep(POLL_S)
+    try:
+        with contextlib.ExitStack() as stack:
+            server = args.server or stack.enter_context(own_server(bundle.folder))
+            file_server = FileServer(files)
+            stack.callback(file_server.close)
+            proxy = Proxy(listen, server, file_server.address)
+            stack.callback(proxy.close)
+            print(f"http://{listen}", flush=True)  # noqa: T201  its one result
+            while proxy.is_alive:
+                time.sleep(POLL_S)
+    except Interrupted:
+        # As a server ends: to be asked to stop is no error.
+        return DONE
     raise TransportError("envoy ended")
 
 
@@ -75,6 +81,7 @@ def own_server(bundle: Path) -> Iterator[str]:
         path = Path(folder) / "cascade.sock"
         command = [sys.executable, "-m", "cascade", "serve", "--bundle", str(bundle.resolve())]
         command += ["--listen", f"{UNIX_PREFIX}{path}", "--until-stdin-closes"]
+        sys.stderr.write("starting the server; the address of the page follows\n")
         child = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
         try:
             wait_for_socket(path, child)

@@ -161,6 +161,20 @@ def test_a_file_that_is_not_its_network_is_not_written(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_stages_beyond_the_first_are_exported_where_they_are_named(
+    tiny: Bundle, tmp_path: Path
+) -> None:
+    """Each is run here and compared as the others are."""
+    wanted = PhoneExport(target="ort", out=tmp_path / "ort", components=("sr16", "sr32"), tokens=6)
+    found = export_phone(tiny, wanted, print)
+    assert [file.subject.name for file in found] == ["sr16", "sr32"]
+    assert [file.subject.sides for file in found] == [
+        {"height": 16, "width": 16},
+        {"height": 32, "width": 32},
+    ]
+    assert all(file.agreement is not None for file in found)
+
+
 def test_the_record_has_the_dtypes_that_a_file_takes(
     tiny: Bundle, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:

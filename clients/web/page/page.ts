@@ -16,6 +16,8 @@ let now: Drawn | undefined;
 let before: Drawn | undefined;
 let longestMs = 0;
 let isBusy = false;
+let hasDrawn = false;
+const LOADING = "Loading networks, then drawing";
 
 function element<T extends HTMLElement>(name: string): T {
   return document.getElementById(name) as T;
@@ -56,7 +58,8 @@ function draw(asked: Drawn): void {
   element("download").removeAttribute("href");
   element("download").setAttribute("aria-disabled", "true");
   setBusy(true);
-  say("Drawing");
+  // The first time megabytes come before any progress does.
+  say(hasDrawn ? "Drawing" : LOADING);
   send({ kind: "draw", id, settings: asked.settings, request: asked.request });
 }
 
@@ -82,6 +85,7 @@ function addRow(row: StageRow): void {
   const line = document.createElement("tr");
   line.dataset.stage = row.stage;
   line.dataset.sha256 = row.sha256;
+  line.dataset.lossy = row.lossy;
   line.append(cell(row.stage), cell(row.where === "here" ? `here, ${row.engine}` : `server, ${row.engine}`));
   line.append(cell(row.loadMs.toFixed(0)), cell(row.ms.toFixed(1)), cell(`${(row.atMs / 1000).toFixed(2)} s`), cell(row.lossy ? `${row.lossy}, with loss` : row.sha256.slice(0, 8)));
   element("rows").append(line);
@@ -140,7 +144,9 @@ function finish(tell: Tell & { kind: "finished" }): void {
   link.download = `${now?.request.prompt.replace(/\W+/g, "-")}-${now?.request.seed}.${tell.file.type.split("/")[1]}`;
   link.removeAttribute("aria-disabled");
   setBusy(false);
-  say(verdict());
+  hasDrawn = true;
+  const lossy = new Set([...element("rows").children].map((row) => (row as HTMLElement).dataset.lossy).filter(Boolean));
+  say(lossy.size ? `${verdict()}; ${[...lossy].join(", ")} lost pixels on the way` : verdict());
 }
 
 function verdict(): string {
@@ -186,6 +192,7 @@ worker.addEventListener("message", ({ data: tell }: MessageEvent<Tell>) => {
     const made = bar(tell.stage);
     made.max = tell.total;
     made.value = tell.done;
+    if (element("status").textContent === LOADING) say("Drawing");
   } else if (tell.kind === "stage") {
     addRow(tell.row);
     if (tell.shown) show(tell.row.stage, tell.shown);

@@ -47,8 +47,8 @@ async function visit(browser: Browser, url: string, words: boolean): Promise<Vis
   await page.click("summary");
   if (words) await page.check("#words");
   const runs = [await draw(page, 99)];
-  const pictures = await page.innerText("[id='total-from the server']");
-  const megabytes = link.received() / 1e6 - parseFloat(pictures);
+  const [size, unit] = (await page.innerText("[id='total-from the server']")).split(" ");
+  const megabytes = link.received() / 1e6 - Number(size) / (unit === "kB" ? 1_000 : 1);
   for (let run = 1; run <= RUNS; run++) runs.push(await draw(page, 100 + run));
   const blockMs = await page.innerText("[id='total-longest block of this page']");
   await context.close();

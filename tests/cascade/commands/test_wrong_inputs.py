@@ -65,6 +65,8 @@ LINES = (
     f"{GENERATE} --engine triton", f"{GENERATE} --engine triton:a:b",
     "plan a --bundle tiny --capacity", f"plan a {DEAD} --capacity", "plan a --bundle tiny --cut 1",
     f"plan a {DEAD} --within soon", "plan a --bundle tiny --server nope",
+    f"{GENERATE} --within 1s --server 127.0.0.1:1 --format webp",
+    f"{GENERATE} --within 1s --server 127.0.0.1:1 --wait 0",
     f"{GENERATE} --within 1s", f"{GENERATE} --cut best", f"{GENERATE} --cut auto --within 0",
     f"upscale --kept x -o x.png {DEAD}", "upscale --kept x -o x.png --bundle tiny",
     f"upscale file --kept x -o x.png {DEAD}", "upscale --kept-stage base -o x.png --bundle tiny",

@@ -35,12 +35,13 @@ class Interrupted(KeyboardInterrupt):
 
 
 class EndingSignals:
-    """What this process does when it is asked to end."""
+    """What this process does when it is asked to end. Made in its main thread."""
 
     def __init__(self) -> None:
         # Ignored when the process began, as under nohup: it stays ignored.
         self._numbers = [n for n in ENDING if signal.getsignal(n) is not signal.SIG_IGN]
         self._raised = False
+        self._main = _thread.get_ident()
 
     def exit_at_once(self) -> None:
         """End without a word: there is nothing to clean up.
@@ -81,7 +82,12 @@ class EndingSignals:
         """From another thread, and a moment later: the main one must first leave where it is."""
         time.sleep(LATER_S)
         self._raised = False
-        _thread.interrupt_main(number)
+        if hasattr(signal, "pthread_kill"):
+            # A true signal: `interrupt_main` only leaves a note, which a main thread that waits for
+            # a lock reads when the wait is over.
+            signal.pthread_kill(self._main, number)
+        else:
+            _thread.interrupt_main(number)
 
 
 def interruption_behind(error: BaseException) -> KeyboardInterrupt | None:

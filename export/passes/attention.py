@@ -2,14 +2,15 @@
 
 Requires: what the exporter makes of `scaled_dot_product_attention` on `[B, N, C]` cut into heads:
 `Softmax(scale q @ k^T + bias) @ v`, each side proven to be `[B, N, C]` cut into the same number of
-heads, heads put first, and the result proven to be put together again as `[B, N, C]`; a bias that
-broadcasts to `[B, heads, N, keys]`. Anything else stays. Ensures: one `MultiHeadAttention` of ONNX
-Runtime's own domain, which takes `[B, N, C]` as it is and does not write the heads out in another
-order first; the bias is repeated for every query and key, as that operator wants it, once for all
-blocks of one size. Does not know where queries, keys and bias come from.
+heads, heads put first, and the result proven to be put together again as `[B, N, C]`; no bias, or
+one that broadcasts to `[B, heads, N, keys]`. Anything else stays. Ensures: one `MultiHeadAttention`
+of ONNX Runtime's own domain, which takes `[B, N, C]` as it is and does not write the heads out in
+another order first; the bias is repeated for every query and key, as that operator wants it, once
+for all blocks of one size. Without a bias the operator works in blocks and never holds the logits,
+`[B, heads, N, keys]`. Does not know where queries, keys and bias come from.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import onnx
 from onnx import NodeProto
@@ -27,7 +28,8 @@ MATRIX = [0, 2, 1]
 class Heads:
     """`[B, N, C]`, proven to be what was cut into heads, and its sizes."""
 
-    tokens: str
+    tokens: tuple[str, ...]
+    """One value, or several that lie one after another along N."""
     batch: Axis
     length: Axis
     heads: int
@@ -42,6 +44,7 @@ class AttentionMatch:
     key: Heads
     value: Heads
     bias: str
+    """Empty where nothing is added to the logits."""
     over_keys: bool
     """Whether the bias is proven to have a number for every key; else it may have one for all."""
     scale: float
@@ -58,14 +61,15 @@ def fuse_attention(model: onnx.ModelProto) -> int:
     # All are found before one is rewritten: shapes are those of the graph as the pass met it.
     found = [a for node in editor.of_type("Softmax") if (a := find_attention(editor, node))]
     for attention in found:
+        sides = [
+            one_value(editor, side) for side in (attention.query, attention.key, attention.value)
+        ]
+        # Fourth and fifth: the bias of projections, which stay outside, and a mask of keys alone,
+        # which a bias says too.
+        bias = ["", "", full_bias(editor, attention, *sides[:2])] if attention.bias else []
         fused = editor.add(
             "MultiHeadAttention",
-            [
-                *(side.tokens for side in (attention.query, attention.key, attention.value)),
-                # Fourth and fifth: the bias of projections, which stay outside, and a mask of keys
-                # alone, which a bias says too.
-                *("", "", full_bias(editor, attention)),
-            ],
+            [*sides, *bias],
             domain=MICROSOFT,
             num_heads=attention.query.heads,
             scale=attention.scale,
@@ -75,13 +79,20 @@ def fuse_attention(model: onnx.ModelProto) -> int:
     return len(found)
 
 
-def full_bias(editor: GraphEditor, attention: AttentionMatch) -> str:
+def one_value(editor: GraphEditor, side: Heads) -> str:
+    """Tokens as one value: networks that attend to text and picture join their heads."""
+    if len(side.tokens) == 1:
+        return side.tokens[0]
+    return editor.add("Concat", list(side.tokens), axis=1)
+
+
+def full_bias(editor: GraphEditor, attention: AttentionMatch, query: str, key: str) -> str:
     """The bias with a row for every query and a number for every key."""
     one = editor.integers(1)
-    rows = editor.add("Shape", [attention.query.tokens], start=1, end=2)
+    rows = editor.add("Shape", [query], start=1, end=2)
     keys = one
     if not attention.over_keys:
-        keys = editor.add("Shape", [attention.key.tokens], start=1, end=2)
+        keys = editor.add("Shape", [key], start=1, end=2)
     # Batch and heads may stay 1, the operator broadcasts over those; over queries and keys it does
     # not.
     shape = editor.add("Concat", [one, one, rows, keys], axis=0)
@@ -91,10 +102,11 @@ def full_bias(editor: GraphEditor, attention: AttentionMatch) -> str:
 def find_attention(editor: GraphEditor, softmax: NodeProto) -> AttentionMatch | None:
     """The attention around a softmax, if it is proven to be one."""
     biased = editor.maker(softmax.input[0], "Add")
-    logits = biased and editor.maker(biased.input[0], "MatMul")
+    scale, scaled = unscaled(editor, biased.input[0] if biased else softmax.input[0])
+    logits = editor.maker(scaled, "MatMul")
     mixed = editor.only_user(softmax.output[0], "MatMul")
     # The last of four axes, however it is counted; over any other it is no attention.
-    if biased is None or logits is None or mixed is None or attribute(softmax, "axis", -1) % 4 != 3:
+    if logits is None or mixed is None or attribute(softmax, "axis", -1) % 4 != 3:
         return None
     query_scale, query = unscaled(editor, logits.input[0])
     key_scale, key = unscaled(editor, logits.input[1])
@@ -109,18 +121,19 @@ def find_attention(editor: GraphEditor, softmax: NodeProto) -> AttentionMatch | 
     if None in sides or result is None:
         return None
     first, second, third = (side for side in sides if side is not None)
-    if not (fit(first, second, third) and bias_fits(editor, biased.input[1], first)):
+    bias = str(biased.input[1]) if biased else ""
+    if not fit(first, second, third) or (bias and not bias_fits(editor, bias, first)):
         return None
-    bias_shape = editor.shape(biased.input[1]) or ()
+    bias_shape = (editor.shape(bias) if bias else None) or ()
     return AttentionMatch(
         query=first,
         key=second,
         value=third,
-        bias=biased.input[1],
+        bias=bias,
         over_keys=bias_shape[-1:] == (second.length,),
         # torch scales query and key by the root each, so that half precision does not overflow
         # between.
-        scale=query_scale * key_scale,
+        scale=scale * query_scale * key_scale,
         result=result,
     )
 
@@ -145,12 +158,14 @@ def bias_fits(editor: GraphEditor, bias: str, query: Heads) -> bool:
 
 
 def unscaled(editor: GraphEditor, name: str) -> tuple[float, str]:
-    """A constant factor and what it multiplies; 1 where there is none."""
-    product = editor.maker(name, "Mul")
+    """A constant factor other than 0 and what it multiplies; 1 where there is none."""
+    product = editor.maker(name, "Mul") or editor.maker(name, "Div")
     if product is not None:
         factor = editor.constant(product.input[1])
-        if factor is not None and factor.size == 1 and factor.ndim <= 1:
-            return float(factor.item()), product.input[0]
+        if factor is not None and factor.size == 1 and factor.ndim <= 1 and factor.item():
+            divides = product.op_type == "Div"
+            return float(1 / factor.item() if divides else factor.item()), product.input[0]
+    # A factor of 0 stays where it is: to the operator it would mean the root of the width.
     return 1.0, name
 
 
@@ -177,6 +192,9 @@ def with_keys_first(editor: GraphEditor, name: str) -> str:
 
 def cut_heads(editor: GraphEditor, name: str) -> Heads | None:
     """What `[B, heads, N, width]` was cut out of, if that is proven to be `[B, N, C]`."""
+    joined = editor.maker(name, "Concat")
+    if joined is not None:
+        return joined_heads(editor, joined)
     turned = editor.maker(name, "Transpose")
     cut = turned and editor.maker(turned.input[0], "Reshape")
     if turned is None or cut is None or attribute(turned, "perm") != HEADS_FIRST:
@@ -187,7 +205,20 @@ def cut_heads(editor: GraphEditor, name: str) -> Heads | None:
     batch, length, heads, width = target
     if not isinstance(heads, int) or not isinstance(width, int):
         return None
-    return Heads(str(cut.input[0]), batch, length, heads, width)
+    return Heads((str(cut.input[0]),), batch, length, heads, width)
+
+
+def joined_heads(editor: GraphEditor, joined: NodeProto) -> Heads | None:
+    """Heads that lie one after another along their tokens, each cut out of values of its own."""
+    shape = editor.shape(joined.output[0])
+    found = [cut_heads(editor, name) for name in joined.input]
+    parts = [part for part in found if part is not None]
+    if shape is None or len(parts) < len(found) or attribute(joined, "axis") % 4 != 2:
+        return None
+    if len({(part.batch, part.heads, part.width) for part in parts}) != 1:
+        return None
+    tokens = tuple(name for part in parts for name in part.tokens)
+    return replace(parts[0], tokens=tokens, length=shape[2])
 
 
 def merged_heads(editor: GraphEditor, mixed: NodeProto) -> str | None:

@@ -358,6 +358,22 @@ def attended(known: Known, node: NodeProto) -> Sequence[Partial | None] | None:
     return [(*query[:2], value[2])]
 
 
+def contracted(known: Known, node: NodeProto) -> Sequence[Partial | None] | None:
+    """Einsum of listed axes, its result written out."""
+    equation = attributes(node)["equation"].decode().replace(" ", "")
+    left, arrow, right = equation.partition("->")
+    terms, shapes = left.split(","), [known.shape(name) for name in node.input]
+    if not arrow or "." in equation or len(terms) != len(shapes):
+        return None
+    sizes: dict[str, Axis | None] = {}
+    for term, shape in zip(terms, shapes, strict=True):
+        if shape is None or len(shape) != len(term):
+            return None
+        for letter, size in zip(term, shape, strict=True):
+            sizes[letter] = joint(sizes.get(letter, 1), size)
+    return [tuple(sizes[letter] for letter in right)]
+
+
 UNARY = (
     "Abs BatchNormalization Cast Ceil Clip Cos Dropout Elu Erf Exp Floor Gelu GroupNormalization "
     "HardSigmoid HardSwish Identity InstanceNormalization LayerNormalization LeakyRelu Log "
@@ -380,6 +396,7 @@ RULES: Mapping[str, Rule] = {
     "ConstantOfShape": filled,
     "ConvTranspose": transposed_windows,
     "DepthToSpace": shuffled,
+    "Einsum": contracted,
     "Expand": widened,
     "Gather": picked,
     "Gemm": affine_product,

@@ -71,6 +71,12 @@ def from_terms(terms: Mapping[Product, Fraction]) -> Axis:
     return Size(tuple(sorted(left.items())))
 
 
+def at(axis: Axis, sizes: Mapping[str, int]) -> int:
+    """The number at some sizes of the named axes; any other name counts as 1."""
+    terms = terms_of(axis).items()
+    return int(sum(factor * prod(sizes.get(name, 1) for name in names) for names, factor in terms))
+
+
 def plus(*axes: Axis) -> Axis:
     """The sum."""
     total: dict[Product, Fraction] = {}

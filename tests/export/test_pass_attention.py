@@ -6,23 +6,21 @@ import pytest
 
 from export.passes.attention import fuse_attention
 from export.passes.projections import join_projections
+from tests.export.attention_graphs import (
+    HEADS,
+    KEYS,
+    WIDTH,
+    N,
+    heads,
+    linear,
+    merged,
+    parts,
+    unmasked,
+)
 from tests.export.pass_graphs import Recipe, assert_equivalent, kinds, random_inputs, rewritten
 
 # Softmax over a dozen keys and sums over 32 channels, values around 1.
 TOLERANCE = 1e-5
-WIDTH, HEADS = 24, 3
-
-
-def linear(recipe: Recipe, x: str, width: int) -> str:
-    """A linear layer of random weights."""
-    product = recipe.op("MatMul", x, recipe.normal(WIDTH, width, scale=WIDTH**-0.5))
-    return str(recipe.op("Add", product, recipe.normal(width)))
-
-
-def heads(recipe: Recipe, x: str) -> str:
-    """`[B, N, C] -> [B, heads, N, C / heads]`."""
-    cut = recipe.op("Reshape", x, recipe.ints(0, -1, HEADS, WIDTH // HEADS))
-    return str(recipe.op("Transpose", cut, perm=[0, 2, 1, 3]))
 
 
 def attention(*, scaled: bool = True) -> onnx.ModelProto:
@@ -76,30 +74,14 @@ def test_a_softmax_alone_is_left() -> None:
     assert rewritten(model, fuse_attention)[1] == 0
 
 
-N, KEYS = 24, 5
-"""As many queries as channels: an axis taken for another fits, and the numbers are wrong."""
 BIASES = ([1], ["keys"], ["n", "keys"], [N, 1], [HEADS, 1, 1], [1, HEADS, N, 1])
 BIASES += (["b", 1, 1, 1], ["b", 1, N, 1], ["b", HEADS, 1, "keys"], ["b", HEADS, N, KEYS])
-
-
-def parts(recipe: Recipe, *, key_rows: int | str = "b") -> tuple[str, str, str]:
-    """Query `[b, heads, 24, 8]`, keys turned, and values, from tokens `[b, n, 24]`."""
-    x = recipe.input("x", ["b", N, WIDTH])
-    text = recipe.input("text", [key_rows, KEYS, WIDTH])
-    key = recipe.op("Transpose", heads(recipe, linear(recipe, text, WIDTH)), perm=[0, 1, 3, 2])
-    return heads(recipe, linear(recipe, x, WIDTH)), key, heads(recipe, linear(recipe, text, WIDTH))
 
 
 def weights(recipe: Recipe, query: str, key: str, bias: str = "", axis: int = -1) -> str:
     """What a softmax gives; its bias is one number unless given."""
     logits = recipe.op("MatMul", query, key)
     return str(recipe.op("Softmax", recipe.op("Add", logits, bias or recipe.normal(1)), axis=axis))
-
-
-def merged(recipe: Recipe, mixed: str, *shape: int, perm: list[int] | None = None) -> str:
-    """Heads put together; in another order or to another shape if asked."""
-    turned = recipe.op("Transpose", mixed, perm=perm or [0, 2, 1, 3])
-    return str(recipe.op("Reshape", turned, recipe.ints(*(shape or (0, -1, WIDTH)))))
 
 
 @pytest.mark.parametrize("shape", BIASES, ids=str)
@@ -114,6 +96,40 @@ def test_a_bias_broadcasts_along_any_axis(shape: list[int | str]) -> None:
     assert count == 1
     for batch in (1, 3):
         assert_equivalent(model, changed, random_inputs(model, b=batch), TOLERANCE)
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize(("kind", "factor"), [("", 0.0), ("Mul", 0.25), ("Div", 3.0)])
+def test_attention_without_a_mask_is_one_operator(kind: str, factor: float, batch: int) -> None:
+    """Nothing is added to the logits; a factor, if any, stands before the softmax."""
+    model = unmasked(kind, factor)
+    changed, count = rewritten(model, fuse_attention)
+    assert (count, {"Softmax", "Expand"} & set(kinds(changed))) == (1, set())
+    assert_equivalent(model, changed, random_inputs(model, b=batch), TOLERANCE)
+
+
+@pytest.mark.parametrize("words", [1, 7])
+def test_heads_of_two_sources_are_joined_as_tokens(words: int) -> None:
+    """A picture attends to a text and to itself: keys and values lie one after another."""
+    recipe = Recipe()
+    x, text = recipe.input("x", ["b", N, WIDTH]), recipe.input("text", ["b", "l", WIDTH])
+    key, value = (
+        recipe.op("Concat", *(heads(recipe, linear(recipe, s, WIDTH)) for s in (text, x)), axis=2)
+        for _ in range(2)
+    )
+    turned = recipe.op("Transpose", key, perm=[0, 1, 3, 2])
+    logits = recipe.op("MatMul", heads(recipe, linear(recipe, x, WIDTH)), turned)
+    mixed = recipe.op("MatMul", recipe.op("Softmax", logits, axis=-1), value)
+    model = recipe.model(merged(recipe, mixed), rank=3)
+    changed, count = rewritten(model, fuse_attention)
+    assert (count, "Softmax" in kinds(changed)) == (1, False)
+    for batch in (1, 3):
+        assert_equivalent(model, changed, random_inputs(model, b=batch, l=words), TOLERANCE)
+
+
+def test_a_factor_of_nought_is_left() -> None:
+    """To the operator a scale of 0 means the root of the width, and not that all keys are equal."""
+    assert rewritten(unmasked("Mul", 0.0), fuse_attention)[1] == 0
 
 
 def otherwise_merged(*shape: int, perm: list[int] | None = None) -> onnx.ModelProto:
@@ -155,6 +171,23 @@ def one_key_head() -> onnx.ModelProto:
     return recipe.model(merged(recipe, mixed), rank=3)
 
 
+def joined_widths() -> onnx.ModelProto:
+    """Halves of each head's width from two sources: joined heads, but not along tokens."""
+    recipe = Recipe()
+    query, key, _ = parts(recipe)
+    x = recipe.input("tokens", ["b", KEYS, WIDTH])
+
+    def half() -> str:
+        product = recipe.op("MatMul", x, recipe.normal(WIDTH, WIDTH // 2, scale=0.2))
+        cut = recipe.op("Reshape", product, recipe.ints(0, -1, HEADS, WIDTH // HEADS // 2))
+        return str(recipe.op("Transpose", cut, perm=[0, 2, 1, 3]))
+
+    mixed = recipe.op(
+        "MatMul", weights(recipe, query, key), recipe.op("Concat", half(), half(), axis=3)
+    )
+    return recipe.model(merged(recipe, mixed), rank=3)
+
+
 def other_softmax(axis: int) -> onnx.ModelProto:
     """A softmax along another axis: over queries, or over heads."""
     recipe = Recipe()
@@ -189,6 +222,14 @@ def bias_of_more_rows() -> onnx.ModelProto:
     return recipe.model(merged(recipe, mixed), rank=3)
 
 
+def without_bias(model: onnx.ModelProto) -> None:
+    """Let every softmax read what a bias was added to, in place."""
+    sums = {node.output[0]: node for node in model.graph.node if node.op_type == "Add"}
+    for node in model.graph.node:
+        if node.op_type == "Softmax":
+            node.input[0] = sums[node.input[0]].input[0]
+
+
 LEFT = {
     "channels first": lambda: otherwise_merged(0, WIDTH, N, perm=[0, 1, 3, 2]),
     "flat rows": lambda: otherwise_merged(-1, WIDTH),
@@ -196,6 +237,7 @@ LEFT = {
     "half the queries": lambda: otherwise_merged(0, N // 2, 2 * WIDTH),
     "grouped tokens": grouped_tokens,
     "one head of keys": one_key_head,
+    "joined widths": joined_widths,
     "softmax over queries": lambda: other_softmax(2),
     "softmax over heads": lambda: other_softmax(1),
     "weights second": weights_second,
@@ -204,10 +246,13 @@ LEFT = {
 }
 
 
+@pytest.mark.parametrize("masked", [True, False])
 @pytest.mark.parametrize("name", LEFT)
-def test_what_is_not_quite_an_attention_is_left(name: str) -> None:
+def test_what_is_not_quite_an_attention_is_left(name: str, *, masked: bool) -> None:
     """Each differs in one thing from what the operator computes; none is touched."""
     model = LEFT[name]()
+    if not masked and name != "bias of more rows":
+        without_bias(model)
     changed, count = rewritten(model, fuse_attention)
     assert count == 0
     assert kinds(changed).count("Softmax") == 1

@@ -9,11 +9,12 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from export.passes import pipeline
+from export.passes import gate, pipeline
 from export.passes.editor import GraphEditor
-from export.passes.gate import FAR, Gate, labelled
+from export.passes.gate import FAR, Gate, labelled, logits_bytes
 from export.passes.pipeline import UNDONE, optimize
-from tests.export.pass_graphs import Recipe, random_inputs, run
+from tests.export.attention_graphs import HEADS, KEYS, N, unmasked
+from tests.export.pass_graphs import Recipe, kinds, random_inputs, run
 
 SIZES = {"batch": 2, "height": 32, "width": 32}
 
@@ -151,6 +152,21 @@ def test_a_graph_that_cannot_be_run_declares_nothing() -> None:
     declares(7, 8, 3, 3)(model)
     assert Gate(plain).problem(plain) is None
     assert "not known to be true" in str(Gate(plain).problem(model))
+
+
+def test_large_logits_are_not_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Above a size the plain graph runs with its attention in blocks, and judges as before."""
+    plain = unmasked("Mul", 0.25)
+    sizes = [{"b": rows} for rows in (1, 2)]
+    one = 4 * HEADS * N * KEYS
+    assert [logits_bytes(plain, each) for each in sizes] == [one, 2 * one]
+    monkeypatch.setattr(gate, "MOST_LOGITS", 2 * one)
+    assert gate.in_little_memory(plain, sizes) is plain
+    monkeypatch.setattr(gate, "MOST_LOGITS", one)
+    blocked = gate.in_little_memory(plain, sizes)
+    assert ("Softmax" in kinds(plain), "Softmax" in kinds(blocked)) == (True, False)
+    assert Gate(plain).problem(plain) is None
+    assert "standard deviations off" in str(Gate(plain).problem(unmasked("Mul", 4.0)))
 
 
 def test_rounding_is_no_difference() -> None:

@@ -99,6 +99,8 @@ def everything() -> tuple[onnx.ModelProto, list[str]]:
         recipe.op("DepthToSpace", x, blocksize=2),
         recipe.op("ReduceMean", x, recipe.ints(1, -1), keepdims=0),
         recipe.op("MatMul", tokens, recipe.normal(8, 5)),
+        recipe.op("Einsum", x, recipe.normal(6, 8), equation="bchw, dc -> bhwd"),
+        recipe.op("Einsum", tokens, tokens, equation="bnc,bmc->bnm"),
         recipe.op("Transpose", x, perm=[0, 2, 3, 1]),
         recipe.op("Gather", x, recipe.constant(1, np.int64), axis=1),
         recipe.op("Reshape", x, recipe.ints(-1, 2, 8, 32)),

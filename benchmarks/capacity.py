@@ -3,9 +3,9 @@
     python -m benchmarks.capacity [--bundle FOLDER] [--cut 2] [--seconds 20] [--rounds 3]
                                   [--clients 8] [--json FILE]
 
-A server of its own, warm. In turns: the plan of the server as it is, then clients that each wait
-for one picture before they ask for the next, which is all that it can do. Prints planned and
-measured pictures per second, memory and bytes, and the error of each.
+Each round has a server of its own: a few pictures one after the other, the plan, then clients that
+each wait for one picture before they ask for the next, which is all that it can do. Prints planned
+and measured pictures per second, memory and bytes, and the error of each.
 Times of a plan are those of the last runs: on a machine that others use, both sides drift.
 """
 
@@ -27,6 +27,8 @@ from runtime_client import Client
 from tests.support.server_process import Victim, victim
 from tests.support.serving import CHANNEL_OPTIONS, PROMPT
 
+LONE = 4
+"""Pictures before the plan; what a run or the host takes is a mean over them."""
 FIGURES = ("pictures_per_s", "memory_mb", "bytes_down")
 
 
@@ -34,7 +36,8 @@ def planned(bundle: Bundle, server: Victim, cut: int) -> dict[str, float]:
     """What the plan of a server says now."""
     # Encoded as for another machine: that is what the load asks for.
     with Client(bundle, server=server.address, cut="auto", picture_format="webp") as client:
-        client.generate(PROMPT)
+        for _ in range(LONE):
+            client.generate(PROMPT)
         client.wait_ahead()
         plan = client.capacity(GenerateRequest(prompt=PROMPT), cut)
     return {
@@ -69,12 +72,12 @@ async def measured(
 
 
 def rounds(bundle: Bundle, args: argparse.Namespace) -> list[dict[str, dict[str, float]]]:
-    """Plan and load in turns, on one server."""
+    """Plan and load, on a new server each."""
     question = ask_from_cut(bundle, args.cut)
     found = []
-    with victim(bundle, "--threads", "0") as server:
-        wait_until_measured(server)
-        for _ in range(args.rounds):
+    for _ in range(args.rounds):
+        with victim(bundle, "--threads", "0") as server:
+            wait_until_measured(server)
             plan = planned(bundle, server, args.cut)
             load = asyncio.run(measured(server, question, args.clients, args.seconds))
             found.append({"planned": plan, "load": load})

@@ -134,6 +134,8 @@ class StageDescription:
     """Whether the network takes `context`: it is guided by words, or reads a class."""
     uses_mask: bool = True
     """Whether the network takes `context_mask`; of one with `context` alone."""
+    uses_level: bool = True
+    """Whether the network takes `aug_level`; one that was trained without noise may not."""
     any_size: bool = False
     """Whether height and width stay free in the graph; they are then multiples of 32."""
     samples: tuple[Mapping[str, Array], ...] = ()
@@ -172,6 +174,12 @@ class StageDescription:
                 f"{self.name}.output_resolution: expected a multiple of {self.input_resolution}, "
                 f"got {self.output_resolution}",
                 field=f"{self.name}.output_resolution",
+            )
+        if not self.uses_level and self.augmentation and self.augmentation.highest > 0:
+            raise UnsupportedModel(
+                f"{self.name}.uses_level: a network that is not told the level was trained without "
+                f"noise: expected an augmentation of 0 to 0, got {self.augmentation.highest:g}",
+                field=f"{self.name}.uses_level",
             )
         self._check_words()
         if self.enlarge == "none" and self.any_size:

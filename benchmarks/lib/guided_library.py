@@ -120,13 +120,14 @@ def comparisons(root: Path) -> Iterator[LibraryCase]:
         )
 
 
-def library_pictures(case: GuidedCase, folders: tuple[Path, ...]) -> Pictures:
-    """What the library makes of a cascade, each stage of the picture before."""
+def library_pictures(case: GuidedCase, folders: tuple[Path, ...], ours: Pictures) -> Pictures:
+    """What the library makes of a cascade, each stage of our picture before."""
     start = start_of(case)
     low, found = start.image, {}
     for position, folder in enumerate(folders, start=0 if start.context is None else 1):
         upscaler = is_upscaler(folder)
         size = read_arguments(folder, upscaler=upscaler).size
-        low = library_picture(folder, position, label=LABEL, low=low, seed=SEED)
-        found[f"sr{size}" if upscaler else "base"] = low
+        name = f"sr{size}" if upscaler else "base"
+        found[name] = library_picture(folder, position, label=LABEL, low=low, seed=SEED)
+        low = ours[name]
     return found

@@ -17,4 +17,6 @@ class LibraryCase:
     refused: str
     """The field that is named where it is refused; empty where it is equal."""
     ours: Callable[[], Pictures]
-    theirs: Callable[[], Pictures]
+    theirs: Callable[[Pictures], Pictures]
+    """Given ours: a later stage starts from the smaller picture that ours started from, or one
+    level of one pixel would be compared enlarged."""

@@ -239,6 +239,9 @@ class TableSpec:
     """`leading` and `leading_inside` only: added to every kept step."""
     ramp: Ramp = field(default="steps", metadata=LEFT_OUT)
     """What a run spaces: training steps, or sigmas between those of both ends."""
+    at_zero: float = field(default=1.0, metadata=LEFT_OUT)
+    """Signal power at time 0: below 1 where a schedule never comes to the clean picture, for the
+    sampler `ddpm_final_mean`."""
 
 
 ScheduleSpec = ScheduleKind | TableSpec | BetaSpec | SigmaSpec | FlowSpec
@@ -394,7 +397,7 @@ def make_schedule(spec: ScheduleSpec) -> Schedule:
     if isinstance(spec, FlowSpec):
         return FlowSchedule(spec)
     if isinstance(spec, TableSpec | BetaSpec):
-        powers = alpha_bars(spec) if isinstance(spec, BetaSpec) else [1.0, *spec.alpha_bar]
+        powers = alpha_bars(spec) if isinstance(spec, BetaSpec) else [spec.at_zero, *spec.alpha_bar]
         if spec.ramp != "steps":
             return RampedSchedule(np.array(powers), spec.ramp)
         return TableSchedule(np.array(powers), spec.spacing, spec.offset)

@@ -51,12 +51,17 @@ def check_schedule(spec: ScheduleSpec, path: str) -> None:
 
 def check_table(spec: TableSpec, path: str) -> None:
     """Refuse powers that do not fall; only the last may be 0, and not where sigmas are spaced."""
-    powers = (1.0, *spec.alpha_bar)
+    refuse(
+        not 0 < spec.at_zero <= 1,
+        f"{path}.at_zero",
+        f"expected above 0, up to 1, got {spec.at_zero:g}",
+    )
+    powers = (spec.at_zero, *spec.alpha_bar)
     falls = len(powers) > 1 and all(a > b for a, b in pairwise(powers)) and powers[-1] >= 0
     refuse(
         not falls,
         f"{path}.alpha_bar",
-        "expected falling numbers below 1, from 0",
+        f"expected falling numbers below {spec.at_zero:g}, from 0",
     )
     check_ramp(spec, powers[-1], path)
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from cascade.boundary import BoundaryValue, Context, Image, Tensor, in_words, value_of
 from cascade.diffusion.parametrization import Prediction
 from cascade.diffusion.request_options import MAX_STEPS
-from cascade.diffusion.schedule import ScheduleSpec, training_steps
+from cascade.diffusion.schedule import ScheduleSpec, TableSpec, training_steps
 from cascade.diffusion.schedule_checks import check_schedule, ends_without_signal
 from cascade.errors import ManifestError
 from cascade.graph_spec import NET, GraphSpec
@@ -23,9 +23,19 @@ EnlargeKind = Literal["nearest", "bilinear", "cubic", "bicubic_pil", "bilinear_c
 convolution in float32; by Pillow's bicubic in 8 bits; linearly between corner pixels; as it is, at
 its own size."""
 
-SamplerKind = Literal["ddim", "ddpm", "ddpm_final_noise", "stochastic", "euler", "heun", "dpmpp_2m"]
-"""`ddpm_final_noise` is `ddpm` with noise at the last step too, unless that is training step 0; a
-reader that does not know it refuses the bundle."""
+SamplerKind = Literal[
+    "ddim",
+    "ddpm",
+    "ddpm_final_noise",
+    "ddpm_final_mean",
+    "stochastic",
+    "euler",
+    "heun",
+    "dpmpp_2m",
+]
+"""`ddpm_final_noise` is `ddpm` with noise at the last step too, unless that is training step 0;
+`ddpm_final_mean` ends at the mean of the posterior of a time 0 that is not quite clean. A reader
+that does not know them refuses the bundle."""
 
 
 def evaluations(sampler: SamplerKind, steps: int) -> int:
@@ -190,6 +200,13 @@ def check_choices(spec: DiffusionSpec, path: str) -> None:
         raise ManifestError(
             f"{path}.sampler: ddpm_final_noise needs gamma 1 and a schedule of training steps; "
             f"here are {spec.gamma:g} and {known}",
+            field=f"{path}.sampler",
+        )
+    ends = isinstance(spec.schedule, TableSpec) and spec.schedule.at_zero < 1
+    if ends != (spec.sampler == "ddpm_final_mean"):
+        raise ManifestError(
+            f"{path}.sampler: ddpm_final_mean goes with a table whose at_zero is below 1, and no "
+            f"other sampler does; here is {spec.sampler}",
             field=f"{path}.sampler",
         )
     if spec.timesteps:

@@ -11,7 +11,9 @@ from pathlib import Path
 from cascade.errors import UnsupportedModel
 from export.adapters.diffusers_if import TOKENS, describe_if
 from export.adapters.guided_diffusion import describe_guided
+from export.adapters.imagen_pytorch import describe_imagen
 from export.adapters.reference_cascade import reference_encoder
+from export.adapters.sr3 import describe_sr3
 from export.adapters.t5_encoder import t5_text_encoder
 from export.adapters.torch_module import describe_torch
 from export.bundle_folder import check_out
@@ -135,6 +137,16 @@ ADAPTERS: Mapping[str, Adapter] = {
         describe=lambda source: describe_guided(Path(source.where), source.upscalers),
         reads=("upscalers",),
         instead="says it in its arguments.txt",
+    ),
+    "imagen-pytorch": Adapter(
+        describe=lambda source: describe_imagen(Path(source.where), t5_beside(source, tokens=None)),
+        reads=("text_encoder",),
+        instead="says it in its arguments.json",
+    ),
+    "sr3": Adapter(
+        describe=lambda source: describe_sr3(Path(source.where), source.upscalers),
+        reads=("upscalers",),
+        instead="says it in its config.json",
     ),
     "torch": Adapter(
         describe=describe_factory, reads=("text_encoder",), instead="says all in its factory"

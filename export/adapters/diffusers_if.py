@@ -33,6 +33,8 @@ UPSCALER_PIPELINES = (
     "IFImg2ImgSuperResolutionPipeline",
     "IFInpaintingSuperResolutionPipeline",
 )
+ENCODERS = {"T5EncoderModel": "t5", "MT5EncoderModel": "mt5", "UMT5EncoderModel": "umt5"}
+"""Classes of text encoders, and the model that each is of."""
 TOKENS = 77
 """The length that `encode_prompt` pads every prompt to; it is not in the folder."""
 
@@ -108,7 +110,12 @@ def check_width(path: Path, unet: Any, width: int) -> None:
 def read_text_encoder(folder: Path) -> TextEncoderDescription:
     """Stage I's text encoder, fed as the pipelines feed it."""
     path, index = folder / "model_index.json", read_json(folder / "model_index.json")
-    expect_class(path, index, "text_encoder", ("T5EncoderModel",))
+    expect_class(path, index, "text_encoder", tuple(ENCODERS))
+    config_path = folder / "text_encoder" / "config.json"
+    # The pipeline loads the class that its index names, whatever the model's own file holds.
+    expect(
+        config_path, read_json(config_path), "model_type", (ENCODERS[index["text_encoder"][-1]],)
+    )
     expect_class(path, index, "tokenizer", ("T5Tokenizer", "T5TokenizerFast"))
     return t5_text_encoder(
         folder / "text_encoder", folder / "tokenizer", max_tokens=TOKENS, pad=True, lower=True
@@ -208,12 +215,7 @@ def read_parts(
     expect(config_path, config, "class_embed_type", (class_embed,))
     expect(config_path, config, "addition_embed_type", (None, "text"))
     expect(config_path, config, "encoder_hid_dim_type", (None, "text_proj"))
-    size = config.get("sample_size")
-    if not isinstance(size, int) or isinstance(size, bool) or size < 1:
-        raise UnsupportedModel(
-            f"{config_path}: sample_size is {size!r}; supported: a positive whole number",
-            field=f"{config_path}:sample_size",
-        )
+    size = read_size(config_path, config.get("sample_size"))
     kind = offline_import("diffusers").UNet2DConditionModel
     unet = load_network(kind, folder / "unet", "diffusion_pytorch_model", torch_dtype=torch.float32)
     return StageParts(
@@ -224,6 +226,23 @@ def read_parts(
         guidance=float(pipeline_default(pipelines[0], "guidance_scale")),
         noise_level=pipeline_default(pipelines[0], "noise_level") if class_embed else 0,
     )
+
+
+def read_size(path: Path, given: Any) -> int:
+    """Height and width of a network's pictures.
+
+    Raises:
+        UnsupportedModel: they are not the same, or no sizes.
+    """
+    sides = given if isinstance(given, list) and len(given) == 2 else [given, given]
+    side = sides[0]
+    if side != sides[1] or not isinstance(side, int) or isinstance(side, bool) or side < 1:
+        raise UnsupportedModel(
+            f"{path}: sample_size is {given!r}; supported: a positive whole number, or the same "
+            "one twice",
+            field=f"{path}:sample_size",
+        )
+    return side
 
 
 def expect_class(path: Path, index: dict[str, Any], name: str, supported: tuple[str, ...]) -> None:

@@ -165,6 +165,7 @@ def described_stage(
         else AugmentationSpec(lowest=0.0, highest=0.0, default=0.0),
         uses_context=classes is not None,
         uses_mask=False,
+        uses_level=False,
         training={"parameters": float(sum(p.numel() for p in unet.parameters()))},
     )
 

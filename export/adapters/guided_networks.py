@@ -32,7 +32,6 @@ class GuidedNetwork(nn.Module):
         t: Tensor,
         context: Tensor | None = None,
         low_res: Tensor | None = None,
-        aug_level: Tensor | None = None,
     ) -> Tensor | tuple[Tensor, Tensor]:
         """The prediction `[B, 3, H, W]`, and the variance where one was learned.
 
@@ -41,9 +40,7 @@ class GuidedNetwork(nn.Module):
             t: `[B]`, times in (0, 1].
             context: `[B, 1, classes]`, 1 at the class.
             low_res: `[B, 3, H, W]`, the enlarged images.
-            aug_level: `[B]`; the network was never told of any.
         """
-        del aug_level
         pictures = x_t if low_res is None else torch.cat([x_t, low_res], dim=1)
         chosen = None if context is None else context[:, 0]
         found = self.unet(pictures, training_step(t, self.train_steps) * self.unit, chosen)

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 KINDS: Mapping[str, str] = {
     "diffusers-if": "FOLDER",
     "guided-diffusion": "FOLDER",
+    "imagen-pytorch": "FOLDER",
+    "sr3": "FOLDER",
     "torch": "MODULE:FACTORY",
 }
 """Name to what follows it."""

@@ -34,7 +34,9 @@ def stage_inputs(
     if stage.input_resolution is not None:
         low = stage.input_resolution
         shown = ("batch", 3, low, low) if stage.enlarge == "none" else image
-        shapes += [("low_res", shown), ("aug_level", ("batch",))]
+        shapes.append(("low_res", shown))
+        if stage.uses_level:
+            shapes.append(("aug_level", ("batch",)))
     if stage.guidance.taught:
         shapes.append(("guidance", ("batch",)))
     return tuple(TensorSpec(name=n, dtype="float32", shape=s) for n, s in shapes)
@@ -92,7 +94,8 @@ def synthetic_case(
         shown = stage.input_resolution if stage.enlarge == "none" else size
         smaller = normals((2, 3, shown, shown), seed=number, image=3, stage=0, step=0)
         case["low_res"] = np.clip(smaller, -2, 2)
-        case["aug_level"] = np.array([low + share * (high - low), low], np.float32)
+        if stage.uses_level:
+            case["aug_level"] = np.array([low + share * (high - low), low], np.float32)
     if stage.guidance.taught:
         weakest, strongest = stage.guidance.taught
         case["guidance"] = np.full(2, weakest + share * (strongest - weakest), np.float32)

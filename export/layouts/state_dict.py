@@ -15,13 +15,16 @@ from cascade.errors import UnsupportedModel
 Network = TypeVar("Network", bound=nn.Module)
 
 
-def filled(network: Network, tensors: Mapping[str, Tensor], path: Path) -> Network:
+def filled(
+    network: Network, tensors: Mapping[str, Tensor], path: Path, prefix: str = ""
+) -> Network:
     """The network with its weights, in single precision and evaluation mode, frozen.
 
     Args:
         network: as its arguments describe it.
         tensors: by the name that the network has for each.
         path: of the file that holds them, for errors.
+        prefix: of their names in the file, for errors.
 
     Raises:
         UnsupportedModel: a weight is missing, unknown or of another shape: the arguments are not
@@ -31,21 +34,22 @@ def filled(network: Network, tensors: Mapping[str, Tensor], path: Path) -> Netwo
     for name in sorted(wanted.keys() ^ tensors.keys()):
         verb = "is missing" if name in wanted else "has no place in the network"
         raise UnsupportedModel(
-            f"{path}: {name} {verb} that the arguments describe: are they those that it was "
-            "trained with?",
-            field=f"{path}:{name}",
+            f"{path}: {prefix}{name} {verb} that the arguments describe: are they those that it "
+            "was trained with?",
+            field=f"{path}:{prefix}{name}",
         )
     for name, tensor in wanted.items():
         if tensor.shape != tensors[name].shape:
             raise UnsupportedModel(
-                f"{path}: {name} has the shape {list(tensors[name].shape)}, and the arguments "
-                f"describe {list(tensor.shape)}: are they those that it was trained with?",
-                field=f"{path}:{name}",
+                f"{path}: {prefix}{name} has the shape {list(tensors[name].shape)}, and the "
+                f"arguments describe {list(tensor.shape)}: are they those that it was trained "
+                "with?",
+                field=f"{path}:{prefix}{name}",
             )
         if not torch.isfinite(tensors[name]).all():
             raise UnsupportedModel(
-                f"{path}: {name} holds NaN or infinity: take a checkpoint before that",
-                field=f"{path}:{name}",
+                f"{path}: {prefix}{name} holds NaN or infinity: take a checkpoint before that",
+                field=f"{path}:{prefix}{name}",
             )
     network.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
     network.eval()

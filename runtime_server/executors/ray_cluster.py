@@ -40,6 +40,8 @@ OBJECT_STORE_BYTES = 256 << 20
 """Pictures on their way between processes of one machine; Ray would take a third of its memory."""
 FREED_S = 5.0
 """Until what ended is no longer counted as used."""
+END_S = 2.0
+"""Time for a replica to end as Ray asks it to."""
 MANY = 1000
 """Calls of one actor at once: every one waits on its event loop."""
 
@@ -117,7 +119,9 @@ class RayReplica:
         ray.kill(self._actor, no_restart=True)
         if self._hello is not None and self._hello.host == socket.gethostname():
             # A stopped process does not read that it is to end, and keeps its device for a minute.
-            end_process(self._hello.pid)
+            timer = threading.Timer(END_S, end_process, [self._hello.pid])
+            timer.daemon = True
+            timer.start()
 
 
 class RayPool:

@@ -267,7 +267,7 @@ JSON_EDITS = {
     "channels": ("I/unet/config.json", "in_channels", 4),
     "outputs": ("I/unet/config.json", "out_channels", 3),
     "image_condition": ("I/unet/config.json", "addition_embed_type", "image"),
-    "no_size": ("I/unet/config.json", "sample_size", [16, 16]),
+    "no_size": ("I/unet/config.json", "sample_size", [16, 24]),
     "size": ("II/unet/config.json", "sample_size", 40),
     "scheduler": ("I/scheduler/scheduler_config.json", "_class_name", "EulerDiscreteScheduler"),
     "variance": ("I/scheduler/scheduler_config.json", "variance_type", "learned"),
@@ -280,6 +280,7 @@ JSON_EDITS = {
     "unknown": ("II/image_noising_scheduler/scheduler_config.json", "shift", 3.0),
     "spacing": ("I/scheduler/scheduler_config.json", "timestep_spacing", "trailing"),
     "model_type": ("I/text_encoder/config.json", "model_type", "clip"),
+    "other_model_type": ("I/text_encoder/config.json", "model_type", "umt5"),
     "remote_code": ("I/text_encoder/config.json", "auto_map", {"AutoModel": "evil.Model"}),
 }
 
@@ -294,6 +295,13 @@ def test_what_a_manifest_cannot_say_is_refused(folders: tuple[Path, Path], name:
     with pytest.raises(UnsupportedModel, match=field) as caught:
         describe(source)
     assert caught.value.field == f"{path}:{field}"
+
+
+def test_one_size_may_be_said_twice(folders: tuple[Path, Path]) -> None:
+    """Height and width as a list, which diffusers allows, are one size where they are the same."""
+    edited(folders[0] / "unet" / "config.json", sample_size=[LOW, LOW])
+    described = describe(ForeignSource(kind="diffusers-if", where=str(folders[0])))
+    assert described.stages[0].output_resolution == LOW
 
 
 def test_a_default_run_that_cannot_be_made_is_refused(folders: tuple[Path, Path]) -> None:

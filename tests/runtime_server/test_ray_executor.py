@@ -18,6 +18,7 @@ import grpc
 import numpy as np
 import pytest
 
+from benchmarks import ray_executor
 from cascade.bundle.bundle import Bundle
 from cascade.request import GenerateRequest
 from cascade.types import Array
@@ -254,3 +255,13 @@ def test_nothing_outlives_the_server(bundle: Bundle, how: signal.Signals) -> Non
         assert process.wait(timeout=60) == (0 if how is signal.SIGTERM else -signal.SIGKILL)
         wait_until(lambda: all(not Path(f"/proc/{p}").exists() or is_zombie(p) for p in below))
         drain.join(timeout=60)
+
+
+def test_the_benchmark_of_replicas(bundle: Bundle) -> None:
+    """A hop, rates of one and two replicas, an overload; and every picture is right."""
+    figures = ray_executor.measure(bundle, requests=4, pictures=4, seconds=1.0)
+    assert figures["wrong_pictures"] == 0
+    assert set(figures["hop"]) == {"text_encoder", "sr32"}
+    assert set(figures["pictures_per_s"]) == {"1", "2"}
+    assert figures["overload"]["failed"] == 0
+    assert figures["overload"]["delivered_per_s"] > 0

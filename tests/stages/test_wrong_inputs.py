@@ -17,7 +17,11 @@ LINES = (
     *(f"distill guidance base --checkpoints {name}" for name in WRONG),
     *(f"export --out new --data {name}" for name in WRONG),
     *(f"export --from diffusers-if {name} --out new" for name in WRONG),
-    *(f"export --from guided-diffusion {name} --out new" for name in WRONG),
+    *(
+        f"export --from {kind} {name} --out new"
+        for name in WRONG
+        for kind in ("guided-diffusion", "imagen-pytorch", "sr3")
+    ),
     "train base --start nowhere --data nowhere", "train sr256 --regression --data nowhere",
     "train base --device nope --data nowhere", "distill steps base --to -1",
     "distill guidance base --teacher nope", "weights nowhere --checkpoints c",

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 
 from cascade.diffusion.samplers.ddim import ddim
-from cascade.diffusion.samplers.ddpm import ddpm, final_noise
+from cascade.diffusion.samplers.ddpm import ddpm, final_mean, final_noise
 from cascade.diffusion.samplers.dpmpp_2m import dpmpp_2m
 from cascade.diffusion.samplers.heun import heun
 from cascade.diffusion.samplers.sampling import DenoiserAt, NoiseAt, SamplerStep
@@ -56,6 +56,7 @@ SAMPLERS: dict[SamplerKind, Callable[[SamplerInputs], Generator[SamplerStep, Non
     "ddpm_final_noise": lambda i: final_noise(
         SAMPLERS["ddpm"](i), i.schedule, i.times, i.noise, i.first_time
     ),
+    "ddpm_final_mean": lambda i: final_mean(SAMPLERS["ddpm"](i), i.schedule, i.times, i.start),
     # Euler's step in sigma / alpha is DDIM's; so is that of a rectified flow in its own time.
     "euler": lambda i: ddim(i.denoise, i.start, i.schedule, i.times),
     "heun": lambda i: heun(i.denoise, i.start, i.schedule, i.times),

@@ -43,19 +43,40 @@ def posterior(schedule: Schedule, t: Time, s: Time, gamma: float | Array) -> Pos
             bound (`1 - alpha_t^2 / alpha_s^2`); between them the logarithm is interpolated. One
             number, or one per pixel, `[B, 3, H, W]` float32.
     """
-    alpha_t, alpha_s = float(schedule.alpha(t)), float(schedule.alpha(s))
     sigma_t, sigma_s = float(schedule.sigma(t)), float(schedule.sigma(s))
-    # 1 - exp(log-SNR(t) - log-SNR(s)): the share of the noise at t that was added since s.
-    added = -float(exponential_minus_1(float(schedule.log_snr(t)) - float(schedule.log_snr(s))))
-    upper = sigma_t**2 * added
-    lower = sigma_s**2 * added
-    ratio = alpha_t / alpha_s
+    mean = posterior_mean(schedule, t, s)
+    upper = sigma_t**2 * mean.added
+    lower = sigma_s**2 * mean.added
     return Posterior(
-        from_x0=alpha_s * added,
-        # Where no signal is left at t, nothing of it says what the picture was.
-        from_x_t=(1 - added) / ratio if ratio > 0 else 0.0,
+        from_x0=mean.from_x0,
+        from_x_t=mean.from_x_t,
         log_variance=gamma * logarithm(upper) + (1 - gamma) * logarithm(lower),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class PosteriorMean:
+    """The mean of `q(x_s | x_t, x_0)`.
+
+    Attributes:
+        from_x0: weight of the clean estimate.
+        from_x_t: weight of the noisy image.
+        added: share of the noise at t that was added since s.
+    """
+
+    from_x0: float
+    from_x_t: float
+    added: float
+
+
+def posterior_mean(schedule: Schedule, t: Time, s: Time) -> PosteriorMean:
+    """The mean of the ancestral step between two scalar times, the later first; each is `[]`."""
+    alpha_t, alpha_s = float(schedule.alpha(t)), float(schedule.alpha(s))
+    # 1 - exp(log-SNR(t) - log-SNR(s)): the share of the noise at t that was added since s.
+    added = -float(exponential_minus_1(float(schedule.log_snr(t)) - float(schedule.log_snr(s))))
+    ratio = alpha_t / alpha_s
+    # Where no signal is left at t, nothing of it says what the picture was.
+    return PosteriorMean(alpha_s * added, (1 - added) / ratio if ratio > 0 else 0.0, added)
 
 
 def ancestral_step(step: Posterior, x0: Batch, x_t: Batch, noise: Batch) -> Batch:
@@ -148,3 +169,28 @@ def final_noise(
             deviation = float(schedule.sigma(t))
             drawn = (deviation, noise(step.index - 1))
             yield replace(step, x_t=weighted_sum((1.0, step.x_t), drawn))
+
+
+def final_mean(
+    steps: Iterator[SamplerStep], schedule: Schedule, times: Times, start: Batch
+) -> Generator[SamplerStep, None, None]:
+    """The steps of `ddpm`, the last one to the mean of the posterior rather than to the estimate.
+
+    Where time 0 keeps a little noise, that mean is a little of the noisy image too: with a
+    thousand steps most of it. Noise is not added.
+
+    Args:
+        steps: of `ddpm`.
+        schedule: what the times mean; at time 0 its signal power is below 1.
+        times: as `ddpm` was given them, `[total + 1]`.
+        start: as `ddpm` was given it, `[B, 3, H, W]`.
+    """
+    before = start
+    for step in steps:
+        if step.index < step.total:
+            before = step.x_t
+            yield step
+        else:
+            mean = posterior_mean(schedule, times[-2], times[-1])
+            weights = (mean.from_x0, step.x0), (mean.from_x_t, before)
+            yield replace(step, x_t=weighted_sum(*weights))

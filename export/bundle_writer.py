@@ -17,12 +17,14 @@ from cascade.errors import ParityError, UnsupportedModel
 from cascade.families import family_of
 from cascade.graph_spec import FileEntry
 from cascade.labels.spec import LabelEncoderSpec
+from cascade.latents.spec import AutoencoderSpec
 from cascade.pixels.spec import PixelSpec
 from cascade.precision import FROM_FILES, Precision
 from cascade.stage import Stage
 from cascade.text.spec import TextEncoderSpec
 from cascade.types import ContextF16
 from export.bundle_folder import check_out, file_entries, weights_folder, write_bundle
+from export.components.autoencoder import export_autoencoder
 from export.components.component import (
     ExportedComponent,
     ExportJob,
@@ -35,6 +37,7 @@ from export.components.label_encoder import export_label_encoder
 from export.components.pixels import export_pixels
 from export.components.text_encoder import embed, export_text_encoder
 from export.description import (
+    AutoencoderDescription,
     CascadeDescription,
     LabelEncoderDescription,
     PixelStageDescription,
@@ -57,7 +60,11 @@ whole, a hundred steps of a brought one would take an hour of torch."""
 LEAST_PROMPTS = 2
 
 
-AnyStage = ExportedComponent[DiffusionSpec] | ExportedComponent[PixelSpec]
+AnyStage = (
+    ExportedComponent[DiffusionSpec]
+    | ExportedComponent[PixelSpec]
+    | ExportedComponent[AutoencoderSpec]
+)
 AnyEncoder = ExportedComponent[TextEncoderSpec] | ExportedComponent[LabelEncoderSpec]
 
 ENCODERS: Mapping[type[Any], Callable[[ExportJob], AnyEncoder]] = {
@@ -67,6 +74,7 @@ ENCODERS: Mapping[type[Any], Callable[[ExportJob], AnyEncoder]] = {
 EXPORTERS: Mapping[type[Any], Callable[[StageJob, Any], AnyStage]] = {
     StageDescription: export_stage,
     PixelStageDescription: export_pixels,
+    AutoencoderDescription: export_autoencoder,
 }
 """By the kind of description."""
 
@@ -185,7 +193,7 @@ def refuse_exact_alone(description: CascadeDescription) -> None:
     if not any(stage.has_int8_form for stage in description.stages):
         raise UnsupportedModel(
             "precisions: stages of pixels by groups are exact in fp32 alone, any other would make "
-            "other pictures: leave it out",
+            "other pictures, and files of latents are written in fp32 alone: leave it out",
             field="precisions",
         )
 

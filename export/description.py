@@ -130,6 +130,11 @@ class StageDescription:
     enlarge: EnlargeKind = "cubic"
     augmentation: AugmentationSpec | None = None
     """Needed by, and only by, a stage with an input resolution."""
+    latent_channels: int | None = None
+    """Of the latent that it makes, in the place of 3 for `x_t` and `prediction`; None makes a
+    picture."""
+    input_latent_channels: int | None = None
+    """Of the latent that it starts from, in the place of 3 for `low_res`; None for a picture."""
     uses_context: bool = True
     """Whether the network takes `context`: it is guided by words, or reads a class."""
     uses_mask: bool = True
@@ -153,8 +158,8 @@ class StageDescription:
 
     @property
     def has_int8_form(self) -> bool:
-        """Whether int8 is tried."""
-        return True
+        """Whether int8 is tried: it is judged by pictures, which a latent is not."""
+        return self.latent_channels is None and self.input_latent_channels is None
 
     @property
     def calibrates_on_prompts(self) -> bool:
@@ -283,7 +288,80 @@ class PixelStageDescription:
         return False
 
 
-AnyStageDescription = StageDescription | PixelStageDescription
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AutoencoderDescription:
+    """One half of an autoencoder: a picture to a latent, or a latent to a picture."""
+
+    name: str
+    network: nn.Module
+    """An encoder takes `picture` `[B, 3, H, W]` in [-1, 1] and returns the mean `[B, C, h, w]`; a
+    decoder takes `latent` and returns the picture. Float32, per sample."""
+    encodes: bool
+    """Whether it makes a latent of a picture, and not the other way."""
+    resolution: int
+    """Height and width of the picture."""
+    latent_resolution: int
+    """Height and width of the latent."""
+    latent_channels: int
+    """C."""
+    scaling: float = 1.0
+    """A latent of the cascade is the network's, less `shift`, times this."""
+    shift: float = 0.0
+    """See `scaling`."""
+    tile: int | None = None
+    """Height and width of the part of the latent that the graph takes; None for the whole."""
+    passes_words: bool = False
+    """Whether it hands the context on: where a stage after it reads it."""
+    samples: tuple[Mapping[str, Array], ...] = ()
+    """Inputs to measure parity on, each a whole batch by name; noise when empty."""
+    training: Mapping[str, str | float] = field(default_factory=dict)
+    """What the manifest shall say of the training."""
+
+    @property
+    def factor(self) -> int:
+        """Pixels that a number of the latent's plane stands for, along one side."""
+        return self.resolution // self.latent_resolution
+
+    @property
+    def uses_context(self) -> bool:
+        """It reads none."""
+        return False
+
+    @property
+    def input_resolution(self) -> int | None:
+        """Of the picture that it starts from; None of a decoder."""
+        return self.resolution if self.encodes else None
+
+    @property
+    def has_int8_form(self) -> bool:
+        """None is written."""
+        return False
+
+    @property
+    def calibrates_on_prompts(self) -> bool:
+        """Nothing is calibrated."""
+        return False
+
+    def __post_init__(self) -> None:
+        """Refuse what contradicts itself before anything is exported."""
+        if self.latent_resolution < 1 or self.resolution != self.factor * self.latent_resolution:
+            raise UnsupportedModel(
+                f"{self.name}.resolution: expected a multiple of {self.latent_resolution}, got "
+                f"{self.resolution}",
+                field=f"{self.name}.resolution",
+            )
+        if self.tile is not None and not 1 <= self.tile <= self.latent_resolution:
+            raise UnsupportedModel(
+                f"{self.name}.tile: expected 1 to {self.latent_resolution}, got {self.tile}",
+                field=f"{self.name}.tile",
+            )
+        if not self.scaling:
+            raise UnsupportedModel(
+                f"{self.name}.scaling: expected not 0", field=f"{self.name}.scaling"
+            )
+
+
+AnyStageDescription = StageDescription | PixelStageDescription | AutoencoderDescription
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -314,6 +392,7 @@ class CascadeDescription:
                     "folder named twice?",
                     field="stages",
                 )
+        self._check_passed_on()
         if self.label_encoder is not None and (
             self.text_encoder is not None or not self.reads_context
         ):
@@ -322,6 +401,17 @@ class CascadeDescription:
                 "stage reads its context: leave one encoder out",
                 field="label_encoder",
             )
+
+    def _check_passed_on(self) -> None:
+        """Refuse an autoencoder that loses the context of a stage after it."""
+        for index, stage in enumerate(self.stages):
+            later = [other.name for other in self.stages[index + 1 :] if other.uses_context]
+            if isinstance(stage, AutoencoderDescription) and later and not stage.passes_words:
+                raise UnsupportedModel(
+                    f"{stage.name}.passes_words: {later[0]} after it reads the context: expected "
+                    "True",
+                    field=f"{stage.name}.passes_words",
+                )
 
     @property
     def reads_context(self) -> bool:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from cascade.errors import UnsupportedModel
 from export.adapters.diffusers_if import TOKENS, describe_if
+from export.adapters.diffusers_sd import describe_sd
 from export.adapters.guided_diffusion import describe_guided
 from export.adapters.imagen_pytorch import describe_imagen
 from export.adapters.reference_cascade import reference_encoder
@@ -132,6 +133,11 @@ FLAGS = {
 ADAPTERS: Mapping[str, Adapter] = {
     "diffusers-if": Adapter(
         describe=describe_diffusers_if, reads=("upscalers", "text_encoder", "timesteps")
+    ),
+    "diffusers-sd": Adapter(
+        describe=lambda source: describe_sd(Path(source.where), source.upscalers),
+        reads=("upscalers",),
+        instead="has its text encoder and its schedules in its folder",
     ),
     "guided-diffusion": Adapter(
         describe=lambda source: describe_guided(Path(source.where), source.upscalers),

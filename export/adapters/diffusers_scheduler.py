@@ -28,6 +28,7 @@ GAMMAS = {"fixed_small": 0.0, "fixed_small_log": 0.0, "fixed_large": 1.0}
 image in diffusers, a mistake that no model was trained for.)"""
 SPACINGS = ("leading", "linspace", "trailing")
 SOLVER = "DPMSolverMultistepScheduler"
+DDIM = "DDIMScheduler"
 SOLVER_SPACINGS: dict[Spacing, Spacing] = {
     "leading": "leading_inside",
     "linspace": "linspace_inside",
@@ -48,16 +49,22 @@ class SchedulerChoices:
     threshold: ThresholdSpec
 
 
-def read_scheduler(folder: Path) -> SchedulerChoices:
+def read_scheduler(folder: Path, *, also: tuple[str, ...] = ()) -> SchedulerChoices:
     """The choices of a scheduler folder.
+
+    Args:
+        folder: holds `scheduler_config.json`.
+        also: classes that the folder's pipelines can use, besides those that all of them can.
 
     Raises:
         UnsupportedModel: naming the file and the field that the manifest cannot express.
     """
     path = folder / "scheduler_config.json"
-    scheduler = load_scheduler(path, ("DDPMScheduler", SOLVER))
+    scheduler = load_scheduler(path, ("DDPMScheduler", SOLVER, *also))
     if type(scheduler).__name__ == SOLVER:
         return read_solver(path, scheduler)
+    if type(scheduler).__name__ == DDIM:
+        return read_ddim(path, scheduler)
     config = dict(scheduler.config)
     prediction = expect(path, config, "prediction_type", tuple(PREDICTIONS))
     variance = expect(path, config, "variance_type", (*GAMMAS, "learned_range"))
@@ -112,6 +119,30 @@ def read_solver(path: Path, scheduler: Any) -> SchedulerChoices:
         sampler="dpmpp_2m" if config["solver_order"] == 2 else "ddim",
         gamma=0.0,
         threshold=dynamic_threshold(config) if dynamic else ThresholdSpec(kind="none"),
+    )
+
+
+def read_ddim(path: Path, scheduler: Any) -> SchedulerChoices:
+    """The choices of a `DDIMScheduler` without noise of its own (`eta` 0, the pipelines' default).
+
+    A step there is a fixed number of training steps long, so other spacings than `leading` would
+    not arrive where the next step begins.
+    """
+    config = dict(scheduler.config)
+    prediction = expect(path, config, "prediction_type", tuple(PREDICTIONS))
+    expect(path, config, "timestep_spacing", ("leading",))
+    # Clipped there without the noise that goes with the clipped picture: another sampler.
+    expect(path, config, "clip_sample", (False,))
+    expect(path, config, "thresholding", (False,))
+    # Otherwise a run ends at the first training step's noise, not at the picture.
+    expect(path, config, "set_alpha_to_one", (True,))
+    return SchedulerChoices(
+        schedule=read_table(path, scheduler).spec,
+        prediction=PREDICTIONS[prediction],
+        learned_variance=False,
+        sampler="ddim",
+        gamma=0.0,
+        threshold=ThresholdSpec(kind="none"),
     )
 
 

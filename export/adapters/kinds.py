@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 KINDS: Mapping[str, str] = {
     "diffusers-if": "FOLDER",
+    "diffusers-sd": "FOLDER",
     "guided-diffusion": "FOLDER",
     "imagen-pytorch": "FOLDER",
     "sr3": "FOLDER",

@@ -92,11 +92,28 @@ SOLVER_FIELDS = {
 }
 """What `DPMSolverMultistepScheduler` takes."""
 
+OF_VARIANCE = ("variance_type",)
+"""What `DDIMScheduler` does not have."""
+
+DDIM_FIELDS = {
+    **{name: field for name, field in FIELDS.items() if name not in OF_VARIANCE},
+    "set_alpha_to_one": TRUTH,
+}
+"""What `DDIMScheduler` takes."""
+
 UNREAD = ("set_alpha_to_one", "skip_prk_steps")
 """Of related schedulers; carried along by many folders, read by no step of these."""
 
-FIELDS_OF = {"DDPMScheduler": FIELDS, "DPMSolverMultistepScheduler": SOLVER_FIELDS}
-UNREAD_OF = {"DDPMScheduler": UNREAD, "DPMSolverMultistepScheduler": (*UNREAD, *OF_CLIPPING)}
+FIELDS_OF = {
+    "DDPMScheduler": FIELDS,
+    "DPMSolverMultistepScheduler": SOLVER_FIELDS,
+    "DDIMScheduler": DDIM_FIELDS,
+}
+UNREAD_OF = {
+    "DDPMScheduler": UNREAD,
+    "DPMSolverMultistepScheduler": (*UNREAD, *OF_CLIPPING),
+    "DDIMScheduler": ("skip_prk_steps", *OF_VARIANCE),
+}
 
 
 def check_fields(path: Path, config: dict[str, Any], kind: str) -> None:

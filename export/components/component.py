@@ -18,6 +18,7 @@ from cascade.engines.ort import OrtEngine
 from cascade.errors import UnsupportedModel
 from cascade.graph_spec import GraphSpec, TensorSpec
 from cascade.labels.spec import LabelEncoderSpec
+from cascade.latents.spec import AutoencoderSpec
 from cascade.pixels.spec import PixelSpec
 from cascade.precision import BLOCKS, Precision
 from cascade.stage import Stage
@@ -43,7 +44,7 @@ from stages.evaluation.torch_engine import TorchEngine
 Report = Callable[[str], None]
 """Called with lines for the person who waits."""
 
-Spec = TypeVar("Spec", TextEncoderSpec, LabelEncoderSpec, DiffusionSpec, PixelSpec)
+Spec = TypeVar("Spec", TextEncoderSpec, LabelEncoderSpec, DiffusionSpec, PixelSpec, AutoencoderSpec)
 
 WeightsPlace = Literal["auto", "beside", "inside"]
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 
-from cascade.boundary import BoundaryValue, Context, Image
+from cascade.boundary import BoundaryValue, Context, Image, Tensor
 from cascade.diffusion.run_start import late_start
 from cascade.diffusion.spec import DiffusionSpec, StoredContext
 from cascade.engines.ort import OrtEngine
@@ -60,7 +60,7 @@ def export_stage(job: StageJob, stage: StageDescription) -> ExportedComponent[Di
         exported=blueprint.open(proven.exported),
         quantized=blueprint.open(proven.exported),
     )
-    if not export.options.precisions & FROM_FILES:
+    if not (export.options.precisions & FROM_FILES and stage.has_int8_form):
         return component
     before = None if job.before is None else job.before.runs
     starts = starts_of(stage.starts, before, first_starts(job, stage))
@@ -180,7 +180,7 @@ def stage_entry(
         family="diffusion",
         graphs={NET: proven.spec},
         starts_from=starting_values(stage, proven.spec),
-        makes=Image(width=stage.output_resolution, height=stage.output_resolution),
+        makes=square(stage.output_resolution, stage.latent_channels),
         schedule=stage.schedule,
         prediction=stage.prediction,
         variance="learned_range" if stage.learned_variance else "fixed",
@@ -202,8 +202,15 @@ def stage_entry(
 
 
 def starting_values(stage: StageDescription, graph: GraphSpec) -> tuple[BoundaryValue, ...]:
-    """Embeddings of the width that the graph takes, and the picture of super-resolution."""
+    """Embeddings of the width that the graph takes, and what super-resolution enlarges."""
     widths = [int(t.shape[-1]) for t in graph.inputs if t.name == "context"]
     words = tuple(Context(width=width) for width in widths)
     low = stage.input_resolution
-    return words if low is None else (*words, Image(width=low, height=low))
+    return words if low is None else (*words, square(low, stage.input_latent_channels))
+
+
+def square(size: int, channels: int | None) -> Image | Tensor:
+    """A picture as wide as it is high, or a latent `[channels, size, size]` float32."""
+    if channels is None:
+        return Image(width=size, height=size)
+    return Tensor(shape=(channels, size, size), dtype="float32")

@@ -12,6 +12,7 @@ from cascade.numerics.noise import normals
 from cascade.types import Array, ContextF16
 from export.description import EncoderDescription, StageDescription
 
+PICTURE_CHANNELS = 3
 TIMES = (0.02, 0.25, 0.5, 0.75, 1.0)
 
 
@@ -33,8 +34,9 @@ def stage_inputs(
             shapes.append(("context_mask", ("batch", length)))
     if stage.input_resolution is not None:
         low = stage.input_resolution
-        shown = ("batch", 3, low, low) if stage.enlarge == "none" else image
-        shapes.append(("low_res", shown))
+        channels = stage.input_latent_channels or PICTURE_CHANNELS
+        sides = (low, low) if stage.enlarge == "none" else image[2:]
+        shapes.append(("low_res", ("batch", channels, *sides)))
         if stage.uses_level:
             shapes.append(("aug_level", ("batch",)))
     if stage.guidance.taught:
@@ -49,9 +51,10 @@ def stage_outputs(stage: StageDescription) -> tuple[TensorSpec, ...]:
 
 
 def image_shape(stage: StageDescription) -> tuple[int | str, ...]:
-    """Axes of a batch of images."""
-    size = stage.output_resolution
-    return ("batch", 3, "height", "width") if stage.any_size else ("batch", 3, size, size)
+    """Axes of a batch of images, or of latents."""
+    size, channels = stage.output_resolution, stage.latent_channels or PICTURE_CHANNELS
+    sides = ("height", "width") if stage.any_size else (size, size)
+    return ("batch", channels, *sides)
 
 
 def synthetic_cases(stage: StageDescription, context: ContextF16 | None) -> list[dict[str, Array]]:
@@ -75,7 +78,7 @@ def synthetic_case(
     """
     schedule = make_schedule(stage.schedule)
     size, share = stage.output_resolution, number / (len(TIMES) - 1)
-    shape = (2, 3, size, size)
+    shape = (2, stage.latent_channels or PICTURE_CHANNELS, size, size)
     t = np.array([TIMES[number], TIMES[-1 - number]], np.float32)
     alpha, sigma = schedule.alpha(np.float64(t)), schedule.sigma(np.float64(t))
     clean = np.clip(normals(shape, seed=number, image=1, stage=0, step=0) / 2, -1, 1)
@@ -92,7 +95,8 @@ def synthetic_case(
     if stage.augmentation is not None and stage.input_resolution is not None:
         low, high = stage.augmentation.lowest, stage.augmentation.highest
         shown = stage.input_resolution if stage.enlarge == "none" else size
-        smaller = normals((2, 3, shown, shown), seed=number, image=3, stage=0, step=0)
+        channels = stage.input_latent_channels or PICTURE_CHANNELS
+        smaller = normals((2, channels, shown, shown), seed=number, image=3, stage=0, step=0)
         case["low_res"] = np.clip(smaller, -2, 2)
         if stage.uses_level:
             case["aug_level"] = np.array([low + share * (high - low), low], np.float32)

@@ -158,6 +158,7 @@ def test_options_of_another_kind_are_refused(changes: dict[str, object]) -> None
     assert caught.value.field == "from"
 
 
+GUIDED = GuidanceSpec(kind="constant", weight=2.0)
 PROJECTED_STUDENT = GuidanceSpec(
     kind="constant", weight=2.0, convention=ORTHOGONAL, taught=(1.0, 4.0)
 )
@@ -169,7 +170,7 @@ PROJECTED_STUDENT = GuidanceSpec(
         ({"augmentation": None}, "augmentation"),
         ({"input_resolution": None}, "augmentation"),
         ({"output_resolution": 80}, "output_resolution"),
-        ({"uses_mask": False}, "null_text"),
+        ({"uses_mask": False, "guidance": GUIDED}, "null_text"),
         ({"enlarge": "none", "any_size": True}, "any_size"),
         ({"schedule": TableSpec(alpha_bar=(0.5, 0.9))}, "schedule.alpha_bar"),
         ({"schedule": FlowSpec(kind="flow"), "prediction": "epsilon"}, "prediction"),

@@ -1,0 +1,165 @@
+"""A CLIP text encoder from a transformers folder as a text encoder of ours.
+
+Knows CLIP folders; not who reads the embeddings.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cascade.errors import CascadeError, UnsupportedModel
+from cascade.text.tokenizer import PromptTokenizer
+from export.adapters.loaded_network import load_network
+from export.adapters.local_folder import expect, model_folder, read_json
+from export.adapters.offline import offline_import
+from export.adapters.t5_encoder import check_rows
+from export.adapters.t5_tokenizer import (
+    NOTES,
+    OWN,
+    UNBOUNDED,
+    FoundTokenizer,
+    name_of,
+    notes_of,
+    prepared,
+)
+from export.description import TextEncoderDescription
+
+VOCABULARY = ("vocab.json", "merges.txt")
+"""What a folder without `tokenizer.json` must hold."""
+PAD = "<|endoftext|>"
+"""CLIP's padding token where a folder names none."""
+
+
+class ClipNetwork(nn.Module):
+    """The encoder behind our names: tokens in, embeddings of the last layer out."""
+
+    def __init__(self, encoder: nn.Module) -> None:
+        super().__init__()
+        self.encoder: Any = encoder
+
+    def forward(self, token_ids: Tensor, token_mask: Tensor) -> Tensor:
+        """Embeddings `[B, L, D]`; every token sees those before it, padding among them."""
+        # The pipelines give the encoder no mask: padding is part of the context. Times 1 for every
+        # mask there is: an input that changes nothing is taken out of a graph by some engines.
+        ones = 1.0 + torch.relu(token_mask - 1.0)
+        hidden = self.encoder.embeddings(input_ids=token_ids) * ones[:, :, None]
+        length = token_ids.shape[1]
+        lowest = torch.finfo(torch.float32).min
+        ahead = torch.full((length, length), lowest).triu(1)[None, None]
+        seen = self.encoder.encoder(inputs_embeds=hidden, attention_mask=ahead)[0]
+        result: Tensor = self.encoder.final_layer_norm(seen)
+        return result
+
+
+def clip_text_encoder(encoder_folder: Path, tokenizer_folder: Path) -> TextEncoderDescription:
+    """A CLIP text encoder and its tokenizer, fed as the pipelines feed it.
+
+    Args:
+        encoder_folder: holds `config.json` and the weights.
+        tokenizer_folder: holds `tokenizer.json`, or `vocab.json` and `merges.txt`.
+
+    Raises:
+        UnsupportedModel: the folder is not that of a CLIP text encoder, or holds no safetensors.
+        MissingExtra: transformers is not installed.
+    """
+    path = model_folder(encoder_folder, "text_encoder") / "config.json"
+    config = read_json(path)
+    expect(path, config, "model_type", ("clip_text_model",))
+    expect(path, config, "use_attention_mask", (None, False))
+    encoder = load_network(
+        offline_import("transformers").CLIPTextModel,
+        encoder_folder,
+        "model",
+        dtype=torch.float32,
+        attn_implementation="eager",
+    )
+    length = longest(tokenizer_folder)
+    if length > encoder.config.max_position_embeddings:
+        raise UnsupportedModel(
+            f"{tokenizer_folder / NOTES[0]}: model_max_length is {length}; supported: at most the "
+            f"encoder's {encoder.config.max_position_embeddings} positions",
+            field=f"{tokenizer_folder / NOTES[0]}:model_max_length",
+        )
+    found = read_clip_tokenizer(tokenizer_folder)
+    check_rows(found, int(encoder.get_input_embeddings().num_embeddings))
+    width, layers = int(encoder.config.hidden_size), encoder.config.num_hidden_layers
+    return TextEncoderDescription(
+        network=ClipNetwork(getattr(encoder, "text_model", encoder))
+        .eval()
+        .requires_grad_(requires_grad=False),
+        tokenizer=found.definition,
+        max_tokens=length,
+        context_width=width,
+        pad_token=found.pad_token,
+        provenance=f"CLIP text encoder of {layers} layers, {width} wide",
+    )
+
+
+def longest(folder: Path) -> int:
+    """The length that the pipelines pad every prompt to.
+
+    Raises:
+        UnsupportedModel: the folder does not say it.
+    """
+    path = model_folder(folder, "tokenizer") / NOTES[0]
+    found = read_json(path).get("model_max_length")
+    if not isinstance(found, int) or isinstance(found, bool) or not 2 <= found <= UNBOUNDED:
+        raise UnsupportedModel(
+            f"{path}: model_max_length is {str(found)[:40]}; supported: a whole number from 2",
+            field=f"{path}:model_max_length",
+        )
+    return found
+
+
+def read_clip_tokenizer(folder: Path) -> FoundTokenizer:
+    """The tokenizer of a folder: its own `tokenizer.json`, else what transformers makes.
+
+    Raises:
+        UnsupportedModel: there is none, it cannot be read, or it has no padding token.
+    """
+    notes = [read_json(path) for path in notes_of(folder)]
+    own = folder / OWN
+    original = own.read_bytes() if own.is_file() else made_of_vocabulary(folder)
+    given = read_json(own) if own.is_file() else json.loads(original)
+    definition = prepared(given, original, lower=False)
+    try:
+        tokenizer = PromptTokenizer(definition, UNBOUNDED)
+        largest = max(tokenizer.largest_number, *tokenizer("a"))
+    except CascadeError as exc:
+        raise UnsupportedModel(f"{own}: {exc}", field=str(own)) from exc
+    names = [name_of(note["pad_token"]) for note in notes if note.get("pad_token")] or [PAD]
+    number = tokenizer.number_of(names[0])
+    if number is None:
+        raise UnsupportedModel(
+            f"{folder}: the tokenizer has no token {names[0]} to pad with: name its pad_token in "
+            f"{NOTES[0]}",
+            field=f"{folder / NOTES[0]}:pad_token",
+        )
+    source = f"{own}:model" if own.is_file() else f"{folder / VOCABULARY[0]}:vocab"
+    return FoundTokenizer(definition, number, int(largest), source)
+
+
+def made_of_vocabulary(folder: Path) -> bytes:
+    """What transformers makes of a vocabulary and its merges.
+
+    Raises:
+        UnsupportedModel: one of the two is missing, or they make no tokenizer.
+    """
+    for name in VOCABULARY:
+        if not (folder / name).is_file():
+            raise UnsupportedModel(
+                f"{folder / name}: this file is missing, and so is {OWN}", field=str(folder / name)
+            )
+    try:
+        tokenizer = offline_import("transformers").CLIPTokenizer.from_pretrained(
+            str(folder), local_files_only=True
+        )
+    except Exception as exc:
+        path = folder / VOCABULARY[0]
+        raise UnsupportedModel(
+            f"{path}: transformers cannot read it: {exc}", field=str(path)
+        ) from exc
+    return bytes(tokenizer.backend_tokenizer.to_str(), "utf-8")

@@ -14,6 +14,7 @@ from cascade.tuning.options import EngineOptions, parse_engine_options
 from runtime_server.config.bounds import LEAST, check_at_least, check_one_of
 from runtime_server.config.caller_weights import parse_caller_weights
 from runtime_server.config.executor_kind import ExecutorKind, check_executor
+from runtime_server.config.metrics_port import check_metrics
 from runtime_server.config.row_caps import parse_caps
 from runtime_server.config.setting_field import means
 from runtime_server.telemetry.logs import LOG_LEVELS, LogLevel
@@ -375,7 +376,7 @@ class ServerConfig:
         )  # fmt: skip
         check_http(self)
         check_access(self)
-        check_metrics(self)
+        check_metrics(self.metrics_listen, is_remote=self.metrics_remote)
 
     @property
     def component_names(self) -> tuple[str, ...]:
@@ -481,23 +482,4 @@ def check_access(config: ServerConfig) -> None:
             f"anonymous: nobody could call {config.listen}: give --token-keys, --jwt-keys or "
             "--tls-client-ca, or --anonymous allow to let everybody in",
             field="anonymous",
-        )
-
-
-def check_metrics(config: ServerConfig) -> None:
-    """Refuse a metrics port that other machines can reach, unless the operator says so."""
-    if not config.metrics_listen:
-        if config.metrics_remote:
-            raise InvalidRequest(
-                "metrics_remote: it opens the port of --metrics-listen; give that too",
-                field="metrics_remote",
-            )
-        return
-    host, _ = split_address(config.metrics_listen, "metrics_listen")
-    if not (is_loopback(host) or config.metrics_remote):
-        raise InvalidRequest(
-            f"metrics_listen: {config.metrics_listen} is reachable from other machines, in plain "
-            "HTTP and without credentials: use 127.0.0.1, or --metrics-remote if the network is "
-            "trusted",
-            field="metrics_listen",
         )

@@ -10,7 +10,7 @@ from typing import Any
 
 from cascade.errors import CascadeError, PrecisionMismatch, StageError
 from cascade.events import StageFinished
-from runtime_server.executors.replica_work import ReplicaHandle, ReplicaHello
+from runtime_server.executors.replica_work import ReplicaHandle, ReplicaHello, ReplicaLost
 from runtime_server.executors.supervisor import Place
 
 MOST_BEGUN = 2
@@ -53,7 +53,7 @@ async def unless_lost(message: Coroutine[Any, Any, None]) -> None:
     """A message to a replica that may be lost."""
     try:
         await message
-    except CascadeError:
+    except (CascadeError, ReplicaLost):
         return
 
 

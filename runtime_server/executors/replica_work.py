@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from cascade.errors import CascadeError, StageError, TransportError
+from cascade.errors import CascadeError, StageError
 from cascade.request import Handoff
 from cascade.tuning.plan import EnginePlan
 from runtime_server.admission.checks import RequestPlan
@@ -24,8 +24,11 @@ from runtime_server.telemetry.server_events import (
 from wire.server_info import RunTime
 
 
-class ReplicaLost(TransportError):
-    """The process of a replica has ended or cannot be reached; what it was doing is lost."""
+class ReplicaLost(Exception):
+    """The process of a replica has ended or cannot be reached; what it was doing is lost.
+
+    No `CascadeError`: callers get a `TransportError`, and only when a second replica is lost.
+    """
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

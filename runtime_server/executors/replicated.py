@@ -10,6 +10,7 @@ with a thread of its own.
 """
 
 import asyncio
+import contextlib
 import itertools
 import threading
 import time
@@ -237,10 +238,12 @@ class ReplicatedExecutor:
     async def _measure(self) -> None:
         """All at once."""
         handles = [place.handle for place in self._supervisor.places if place.handle is not None]
-        await asyncio.gather(*(handle.measure(beside=False) for handle in handles))
+        await asyncio.gather(*(unless_lost(handle.measure(beside=False)) for handle in handles))
         for place in self._supervisor.places:
             if place.handle is not None:
-                self.reported(place, await place.handle.report())
+                # Whoever is lost meanwhile is replaced, and reports later.
+                with contextlib.suppress(ReplicaLost):
+                    self.reported(place, await place.handle.report())
 
     def measure_beside(self) -> None:
         """The same in between requests, in these replicas and their replacements."""

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from cascade.errors import CascadeError
+from cascade.errors import CascadeError, TransportError
 from runtime_server.executors.dispatch_queue import ReplicaState
 from runtime_server.executors.replica_work import (
     ReplicaHandle,
@@ -143,17 +143,18 @@ class Supervisor:
             place.handle = self._pool.spawn()
             hello = place.hello = await place.handle.open()
             self._owner.ready(place, hello, self._clock() - begun)
-        except CascadeError as exc:
+        except (CascadeError, ReplicaLost) as exc:
+            error = exc if isinstance(exc, CascadeError) else TransportError(str(exc))
             if place.handle is not None:
                 place.handle.kill()
             if place.opened is not None and not place.opened.done():
-                place.opened.set_exception(exc)
+                place.opened.set_exception(error)
             log_event(
                 "replica_refused",
                 level="error",
                 replica=place.state.number,
-                reason=exc.reason,
-                message=str(exc),
+                reason=error.reason,
+                message=str(error),
             )
             return False
         log_event(

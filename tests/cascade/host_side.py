@@ -6,7 +6,7 @@ Run as a module it prints one JSON object: the name of each part and the sha256 
 import hashlib
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -51,6 +51,7 @@ FORMULAS: tuple[ScheduleSpec, ...] = (
 )
 FIRST_SAMPLERS: tuple[SamplerKind, ...] = ("ddim", "ddpm", "ddpm_final_noise", "stochastic")
 """Those whose bits were written down before there were others."""
+LAST_MEAN: SamplerKind = "ddpm_final_mean"
 
 
 def picture() -> ImageU8:
@@ -123,7 +124,17 @@ def sampled() -> Iterator[Array]:
 
 
 def solved() -> Iterator[Array]:
-    """Every other sampler under every schedule by formula, guided without the parallel part."""
+    """Solvers under every schedule by formula, guided without the parallel part."""
+    return by_formula(sorted(set(SAMPLERS) - set(FIRST_SAMPLERS) - {LAST_MEAN}))
+
+
+def last_means() -> Iterator[Array]:
+    """The sampler that ends with the mean of the posterior, as `solved`."""
+    return by_formula([LAST_MEAN])
+
+
+def by_formula(kinds: Sequence[SamplerKind]) -> Iterator[Array]:
+    """Every step of samplers under every schedule by formula."""
     weight = np.array([2.5], np.float32)
     predictions: tuple[Prediction, ...] = ("v", "flow")
     for spec in FORMULAS:
@@ -131,7 +142,7 @@ def solved() -> Iterator[Array]:
         times = np.linspace(0, 1, 501)
         yield from (schedule.alpha(times), schedule.sigma(times), schedule.log_snr(times[1:-1]))
         yield from (schedule.timesteps(steps) for steps in (1, 2, 7))
-        for kind in sorted(set(SAMPLERS) - set(FIRST_SAMPLERS)):
+        for kind in kinds:
             for prediction in predictions:
                 combine = Projected(schedule, prediction)
                 inner = denoiser(schedule, prediction, None)
@@ -199,6 +210,7 @@ PARTS: tuple[Callable[[], Iterator[Array]], ...] = (
     conditioning,
     sampled,
     solved,
+    last_means,
     enlarged,
     thresholds,
     codecs,

@@ -22,6 +22,7 @@ from benchmarks import ray_executor
 from cascade.bundle.bundle import Bundle
 from cascade.request import GenerateRequest
 from cascade.types import Array
+from runtime_server.executors import supervisor
 from runtime_server.executors.replicated import ReplicatedExecutor
 from runtime_server.telemetry.server_events import EngineRan, ServerEvent, WorkRepeated
 from tests.support.serving import (
@@ -113,9 +114,12 @@ def fleet(bundle: Bundle, told: list[ServerEvent]) -> Iterator[Fleet]:
     """Two replicas with steps of 10 ms; nothing is inside in the end."""
     settings: dict[str, Any] = {"executor": "ray", "replicas": 2, "replica_silence_s": 2.0}
     with (
+        pytest.MonkeyPatch.context() as patch,
         running(bundle, UnhurriedEngine, told.append, warm_up=False, **settings) as server,
         connect(server.address) as caller,
     ):
+        # Twenty kills in a row would otherwise wait half a minute each for the next replica.
+        patch.setattr(supervisor, "LONGEST_PAUSE_S", supervisor.FIRST_PAUSE_S)
         made = Fleet(server, caller, bundle)
         yield made
         wait_until(lambda: made.server.is_at_rest)

@@ -261,6 +261,17 @@ def files_to_open(manifest: Manifest, positions: Sequence[int], plan: EnginePlan
     return found
 
 
+def files_beside_weights(manifest: Manifest, positions: Sequence[int]) -> set[str]:
+    """Names of the files of graphs whose weights lie in a file of their own, and of those files.
+
+    Args:
+        manifest: of the bundle.
+        positions: of the components.
+    """
+    graphs = [graph for at in positions for graph in manifest.components[at].graphs.values()]
+    return {name for graph in graphs if graph.weights is not None for name in graph.all_files}
+
+
 def auto_precisions(
     component: ComponentSpec, kind: EngineKind, processor: Processor
 ) -> list[Precision]:

@@ -15,7 +15,7 @@ from cascade.errors import CascadeError
 from cascade.events import Accepted
 from cascade.stage import EngineStage, Stage
 from cascade.stage_factory import EngineFactory, open_stages
-from cascade.tuning.plan import EnginePlan, files_to_open, plan_here
+from cascade.tuning.plan import EnginePlan, files_beside_weights, files_to_open, plan_here
 from runtime_server.batching.batch_calibration import BatchCalibration, row_caps
 from runtime_server.batching.batch_policy import BatchLimits
 from runtime_server.batching.batcher import DeviceBatcher
@@ -215,9 +215,15 @@ def open_verified(
         CascadeError: a file is not what the manifest says, or a component cannot be opened.
     """
 
+    # Beside weights lie the small graphs of other precisions. To check one is to read the first
+    # chunk of those weights, and to let it go if no engine has them open yet: so they come last.
+    later = files_to_open(bundle.manifest, hosted, plan) | files_beside_weights(
+        bundle.manifest, hosted
+    )
+
     def prepare() -> None:
         load_codecs()
-        bundle.verify_files(hosted, besides=files_to_open(bundle.manifest, hosted, plan))
+        bundle.verify_files(hosted, besides=later)
 
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="verify") as pool:
         verified = pool.submit(prepare)
@@ -228,7 +234,7 @@ def open_verified(
             raise
     try:
         verified.result()
-        # What was to be opened and was not: weights of other precisions in a file of several.
+        # What was not opened: graphs of other precisions, and their weights in a file of several.
         bundle.verify_files(hosted, besides=bundle.checked)
     except Exception:
         close_stages(stages)

@@ -17,7 +17,8 @@ of its seed.
 import argparse
 import itertools
 import os
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ CLIENTS = (1, 2, 4, 8, 16, 32)
 OVERLOAD = 5
 ROWS = "4"
 """That may share a run: a fixed number, since a measured one differs from server to server."""
+ONE_SERVER, TWO_SERVERS, ONE, TWO = "1 server", "2 servers", "1 replica", "2 replicas"
+"""Engines in the servers' own processes, and in replicas of one server."""
 COLUMNS = (
     ("pictures_per_s", "pictures/s", 10, 2),
     ("p50_s", "p50 s", 7, 2),
@@ -61,39 +64,45 @@ def measure(
             next(wrong)
 
     figures: dict[str, Any] = {"load": os.getloadavg()[0], "hop": {}}
-    with served(bundle, 0) as own, served(bundle, 1) as other:
+    with every_group(bundle) as groups:
+        for servers in groups.values():
+            at_once(servers, names[-1], len(servers), len(servers), check)
+        (own,), (other,), (two,) = (groups[name] for name in (ONE_SERVER, ONE, TWO))
         for last, count in ((names[0], requests), (names[-1], max(5, requests // 4))):
             figures["hop"][last] = hop(own, other, last, count)
-    figures["table"] = table(bundle, names[-1], pictures, clients, check)
-    capacity = max(row["pictures_per_s"] for row in figures["table"]["2 replicas"].values())
-    with served(bundle, 2, ROWS) as two:
+        figures["table"] = table(groups, names[-1], pictures, clients, check)
+        capacity = max(row["pictures_per_s"] for row in figures["table"][TWO].values())
         figures["overload"] = overload(two, names[-1], OVERLOAD * capacity, seconds, check)
         figures["overload"]["capacity_per_s"] = capacity
     figures["wrong_pictures"] = next(wrong)
     return figures
 
 
+@contextmanager
+def every_group(bundle: Bundle) -> Iterator[dict[str, list[Served]]]:
+    """Everything that is compared, all of it ready."""
+    with ExitStack() as stack:
+        local = [stack.enter_context(served(bundle, 0, ROWS)) for _ in range(2)]
+        one, two = (stack.enter_context(served(bundle, count, ROWS)) for count in (1, 2))
+        yield {ONE_SERVER: local[:1], TWO_SERVERS: local, ONE: [one], TWO: [two]}
+
+
 def table(
-    bundle: Bundle, last: str, pictures: int, clients: tuple[int, ...], check: Check
+    groups: dict[str, list[Served]],
+    last: str,
+    pictures: int,
+    clients: tuple[int, ...],
+    check: Check,
 ) -> dict[str, dict[int, dict[str, float]]]:
     """Rates and processor times, by what serves and by the number of callers.
 
     What serves takes turns, so that a slow minute of the machine is one of all.
     """
-    found: dict[str, dict[int, dict[str, float]]] = {}
-    with ExitStack() as stack:
-        one, other = (stack.enter_context(served(bundle, 0, ROWS)) for _ in range(2))
-        groups: dict[str, list[Served]] = {"1 server": [one], "2 servers": [one, other]}
-        for replicas in (1, 2):
-            server = stack.enter_context(served(bundle, replicas, ROWS))
-            groups[f"{replicas} replica{'s' if replicas > 1 else ''}"] = [server]
-        for servers in groups.values():
-            at_once(servers, last, len(servers), len(servers), check)
-        for number in clients:
-            for name, servers in groups.items():
-                count = max(pictures, 2 * number)
-                row = at_once(servers, last, number, count, check)
-                found.setdefault(name, {})[number] = row
+    found: dict[str, dict[int, dict[str, float]]] = {name: {} for name in groups}
+    for number in clients:
+        for name, servers in groups.items():
+            count = max(pictures, 2 * number)
+            found[name][number] = at_once(servers, last, number, count, check)
     return found
 
 
@@ -113,8 +122,8 @@ def show(figures: dict[str, Any]) -> None:
             print(f"{number:7}  {name:10}" + "".join(cells))
         rate = {name: by_number[number]["pictures_per_s"] for name, by_number in rows.items()}
         print(
-            f"{'':9}2 replicas x{rate['2 replicas'] / rate['1 replica']:.2f} of one, "
-            f"2 servers x{rate['2 servers'] / rate['1 server']:.2f}"
+            f"{'':9}{TWO} x{rate[TWO] / rate[ONE]:.2f} of one, "
+            f"{TWO_SERVERS} x{rate[TWO_SERVERS] / rate[ONE_SERVER]:.2f}"
         )
     over = figures["overload"]
     share = over["delivered_per_s"] / over["capacity_per_s"]

@@ -165,7 +165,8 @@ class RayPool:
         CONNECTION.open(config)
         try:
             self.count = config.replicas or default_count(config)
-            cores = usable_cores() // self.count if self._is_own else 1
+            self.most = max(self.count, config.max_replicas)
+            cores = usable_cores() // self.most if self._is_own else 1
             self._cpus = config.threads or max(1, cores)
             check_resources(self.count, self._cpus, self._gpus)
         except CascadeError:
@@ -240,11 +241,12 @@ def connect(config: ServerConfig) -> None:
         # Else Ray would write one into the home folder, which a container may not have.
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(KEY_BYTES))
     # An address of this machine alone: nobody else has business with a cluster of one process.
+    most = max(config.replicas, config.max_replicas)
     own = {
         "include_dashboard": False,
         "object_store_memory": OBJECT_STORE_BYTES,
         # Only a number: as many replicas again, for a reload.
-        "num_cpus": 2 * max(usable_cores(), config.replicas * max(1, config.threads)),
+        "num_cpus": 2 * max(usable_cores(), most * max(1, config.threads)),
         "_node_ip_address": "127.0.0.1",
     }
     options = {"address": config.address} if config.address else own

@@ -198,6 +198,7 @@ def replica_config(config: ServerConfig, cpus: int) -> ServerConfig:
         bundle=config.bundle.absolute(),
         executor="local",
         replicas=0,
+        max_replicas=0,
         address="",
         replica_gpus=0.0,
         threads=cpus,

@@ -171,7 +171,12 @@ class ReplicaPool(Protocol):
 
     @property
     def count(self) -> int:
-        """How many there are to be."""
+        """How many there are to be at the start, and at least."""
+        ...
+
+    @property
+    def most(self) -> int:
+        """How many there may be while jobs wait; the same number where it is fixed."""
         ...
 
     def spawn(self) -> ReplicaHandle:

@@ -42,6 +42,7 @@ from runtime_server.executors.replica_work import (
     with_clock,
     work_of,
 )
+from runtime_server.executors.scaling import ReplicaCount, Scaler
 from runtime_server.executors.supervisor import Place, Supervisor
 from runtime_server.runtime.job import Delivery, Ended, Job
 from runtime_server.runtime.job_queue import JobCounts
@@ -100,6 +101,7 @@ class ReplicatedExecutor:
         self._numbers = itertools.count()
         self._measuring = False
         self._messages: set[asyncio.Task[None]] = set()
+        self._scaling: asyncio.Task[None] | None = None
         self._hello: ReplicaHello | None = None
         self._bundle_ids = manifest.ids
         self._close_s = config.replica_silence_s
@@ -115,8 +117,15 @@ class ReplicatedExecutor:
 
     async def _open(self) -> None:
         """Begin all replicas at once."""
-        self._queue.replicas = [ReplicaState(number=number) for number in range(self._pool.count)]
-        await self._supervisor.open(Place(state=state) for state in self._queue.replicas)
+        least, most = self._pool.count, self._pool.most
+        self._queue.replicas = [ReplicaState(number=number) for number in range(most)]
+        places = (Place(state=state) for state in self._queue.replicas)
+        await self._supervisor.open(places, least)
+        if most > least:
+            count = ReplicaCount(
+                self._supervisor, self._queue, self._lock, Scaler(least, most), self._clock
+            )
+            self._scaling = self._loop.create_task(count.follow())
 
     @property
     def plan(self) -> EnginePlan:
@@ -153,7 +162,7 @@ class ReplicatedExecutor:
                     backlog_s=sum(self._queue.left_s(job) for job in place.state.jobs),
                     resident_bytes=place.state.report.resident_bytes,
                 )
-                for place in self._supervisor.places
+                for place in self._supervisor.opened
             )
 
     def submit(self, job: Job) -> Accepted:
@@ -220,7 +229,8 @@ class ReplicatedExecutor:
     def max_rows(self, position: int) -> int:
         """Rows that may share a run of a component, in the replica that shares least."""
         with self._lock:
-            return min(state.rows(position) for state in self._queue.replicas)
+            ready = (state for state in self._queue.replicas if state.ready)
+            return min((state.rows(position) for state in ready), default=1)
 
     def works(self, position: int) -> bool:
         """Whether a component works in any replica."""
@@ -276,6 +286,8 @@ class ReplicatedExecutor:
 
     async def _close(self) -> None:
         """End every replica and whatever waits for one."""
+        if self._scaling is not None:
+            self._scaling.cancel()
         await self._supervisor.close()
         tasks = [*self._messages, *(t for place in self._supervisor.places for t in place.tasks)]
         for task in tasks:

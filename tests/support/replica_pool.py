@@ -96,9 +96,14 @@ class InProcessPool:
     """Where they come from."""
 
     def __init__(
-        self, config: ServerConfig, count: int, make_engine: EngineFactory | None = None
+        self,
+        config: ServerConfig,
+        count: int,
+        make_engine: EngineFactory | None = None,
+        most: int = 0,
     ) -> None:
         self.count = count
+        self.most = most or count
         self.replicas: list[InProcessReplica] = []
         self.refuses = False
         self.closed = False

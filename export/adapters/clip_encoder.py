@@ -10,8 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cascade.errors import CascadeError, UnsupportedModel
-from cascade.text.tokenizer import PromptTokenizer
+from cascade.errors import UnsupportedModel
 from export.adapters.loaded_network import load_network
 from export.adapters.local_folder import expect, model_folder, read_json
 from export.adapters.offline import offline_import
@@ -21,8 +20,7 @@ from export.adapters.t5_tokenizer import (
     OWN,
     UNBOUNDED,
     FoundTokenizer,
-    name_of,
-    notes_of,
+    padding_and_largest,
     prepared,
 )
 from export.description import TextEncoderDescription
@@ -120,26 +118,13 @@ def read_clip_tokenizer(folder: Path) -> FoundTokenizer:
     Raises:
         UnsupportedModel: there is none, it cannot be read, or it has no padding token.
     """
-    notes = [read_json(path) for path in notes_of(folder)]
     own = folder / OWN
     original = own.read_bytes() if own.is_file() else made_of_vocabulary(folder)
     given = read_json(own) if own.is_file() else json.loads(original)
     definition = prepared(given, original, lower=False)
-    try:
-        tokenizer = PromptTokenizer(definition, UNBOUNDED)
-        largest = max(tokenizer.largest_number, *tokenizer("a"))
-    except CascadeError as exc:
-        raise UnsupportedModel(f"{own}: {exc}", field=str(own)) from exc
-    names = [name_of(note["pad_token"]) for note in notes if note.get("pad_token")] or [PAD]
-    number = tokenizer.number_of(names[0])
-    if number is None:
-        raise UnsupportedModel(
-            f"{folder}: the tokenizer has no token {names[0]} to pad with: name its pad_token in "
-            f"{NOTES[0]}",
-            field=f"{folder / NOTES[0]}:pad_token",
-        )
+    number, largest = padding_and_largest(folder, definition, PAD)
     source = f"{own}:model" if own.is_file() else f"{folder / VOCABULARY[0]}:vocab"
-    return FoundTokenizer(definition, number, int(largest), source)
+    return FoundTokenizer(definition, number, largest, source)
 
 
 def made_of_vocabulary(folder: Path) -> bytes:

@@ -168,7 +168,9 @@ class RayPool:
             self.most = max(self.count, config.max_replicas)
             cores = usable_cores() // self.most if self._is_own else 1
             self._cpus = config.threads or max(1, cores)
-            check_resources(self.count, self._cpus, self._gpus)
+            # Beside replicas that are to be replaced, one that has room is enough to begin with.
+            check_resources(self.count if CONNECTION.users == 1 else 1, self._cpus, self._gpus)
+            self.at_once = min(self.count, max(1, free_places(self._cpus, self._gpus)))
         except CascadeError:
             CONNECTION.close()
             raise
@@ -197,6 +199,11 @@ class RayPool:
             )
         return RayReplica(actor, key)
 
+    @property
+    def has_room(self) -> bool:
+        """Whether as many again would find processors and GPUs now."""
+        return free_places(self._cpus, self._gpus) >= self.count
+
     def close(self) -> None:
         """Leave the cluster; one that was started here ends with its last user."""
         CONNECTION.close()
@@ -215,6 +222,11 @@ class RayConnection:
             if not self._users:
                 connect(config)
             self._users += 1
+
+    @property
+    def users(self) -> int:
+        """Pools that are in it."""
+        return self._users
 
     def close(self) -> None:
         """Leave it with the last user."""
@@ -267,10 +279,7 @@ def default_count(config: ServerConfig) -> int:
 
 
 def check_resources(count: int, cpus: float, gpus: float) -> None:
-    """Raise `EngineError` where replicas would wait for ever for what the cluster does not have.
-
-    A reload opens the new replicas beside the old ones, and needs room for both.
-    """
+    """Raise `EngineError` where replicas would wait for ever for what the cluster does not have."""
     until = time.monotonic() + FREED_S
     short: list[str] = []
     while True:
@@ -289,6 +298,13 @@ def check_resources(count: int, cpus: float, gpus: float) -> None:
                 "add machines"
             )
         time.sleep(FREED_S / 20)
+
+
+def free_places(cpus: float, gpus: float) -> int:
+    """Replicas that would find what they need in the cluster now."""
+    free = ray.available_resources()
+    needed = [(name, each) for name, each in (("CPU", cpus), ("GPU", gpus)) if each]
+    return min(int(free.get(name, 0) / each) for name, each in needed)
 
 
 def end_process(pid: int) -> None:

@@ -29,6 +29,7 @@ MEANINGS = {
     "reload": "A reload ended; `need_restart` lists changed settings that it did not apply.",
     "reload_refused": "A changed certificate or key file could not be used; the old one stays.",
     "reloaded": "A changed certificate or key file is in use.",
+    "replica_handed_over": "A replica is closed; a reload opens another one in its place.",
     "replica_lost": "A replica ended, or answered nothing for too long; another takes its place.",
     "replica_ready": "A replica takes work.",
     "replicas": "One more replica is begun, or one fewer kept, of `count` now.",

@@ -141,6 +141,15 @@ class LocalExecutor:
         if self.warmed:
             self._calibration.start()
 
+    def give_way(self) -> None:
+        """Nothing: two bundles share the device."""
+
+    def take_back(self) -> None:
+        """Nothing was freed."""
+
+    def shrink(self) -> None:
+        """Nothing: engines are released together."""
+
     def refuse_new(self) -> None:
         """Admit nothing more; the jobs inside go on."""
         self.workers.refuse_new()
@@ -214,7 +223,6 @@ def open_verified(
     Raises:
         CascadeError: a file is not what the manifest says, or a component cannot be opened.
     """
-
     # Beside weights lie the small graphs of other precisions. To check one is to read the first
     # chunk of those weights, and to let it go if no engine has them open yet: so they come last.
     later = files_to_open(bundle.manifest, hosted, plan) | files_beside_weights(

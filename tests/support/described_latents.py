@@ -32,7 +32,7 @@ def stages_over_torch(description: CascadeDescription) -> list[Stage]:
             stages.append(torch_autoencoder(stage, width))
             continue
         assert isinstance(stage, StageDescription)
-        null = None if stage.null_text is None else embed(stages[0], stage.null_text)
+        null = None if stage.null_text is None else embed(stages[0], stage.null_text).context
         spec, engine = entry_of(description, stage, null)
         stages.append(DiffusionStage(spec, position, engine, null_context=null))
     return stages

@@ -193,6 +193,7 @@ def stage_entry(
         threshold=stage.threshold,
         enlarge=stage.enlarge,
         augmentation=stage.augmentation,
+        ends_at=stage.ends_at,
         provenance={
             "training": dict(stage.training),
             "skip_scale": stage.skip_scale,

@@ -214,7 +214,6 @@ def open_verified(
     Raises:
         CascadeError: a file is not what the manifest says, or a component cannot be opened.
     """
-
     # Beside weights lie the small graphs of other precisions. To check one is to read the first
     # chunk of those weights, and to let it go if no engine has them open yet: so they come last.
     later = files_to_open(bundle.manifest, hosted, plan) | files_beside_weights(

@@ -37,7 +37,7 @@ class LastWords(grpc.GenericRpcHandler):
             yield request
             self.may_end.wait(HANG_S)
         finally:
-            # Also of a call that is cancelled before gRPC has asked for what follows: it never asks.
+            # gRPC never asks a cancelled call for what follows the yield.
             self.was_open.put(context.is_active())
 
 

@@ -212,8 +212,8 @@ def curves(found: dict[str, Any]) -> Sequence[WaitPanel]:
     )
 
 
-def main() -> None:
-    """Simulate and print."""
+def parse_arguments() -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(allow_abbrev=False, description=__doc__.splitlines()[0])
     add = parser.add_argument
     add("--requests", type=int, default=20000, help="of each simulation")
@@ -229,7 +229,11 @@ def main() -> None:
     add("--trace", type=Path, help="due times, a line each; with --arrivals trace")
     add("--json", type=Path)
     add("--plot", type=Path)
-    args = parser.parse_args()
+    return parser.parse_args()
+
+
+def measure(args: argparse.Namespace) -> dict[str, Any]:
+    """Every simulation of a command line."""
     fleet = Fleet(
         replicas=MANY,
         service_s=args.service_ms / 1000,
@@ -238,16 +242,21 @@ def main() -> None:
         picture_bytes=1000 * args.picture_kb,
         door_bytes_s=args.line_mbit * 1e6 / 8,
     )
-    found: dict[str, Any] = {
+    return {
         "reports_s": args.reports_s,
         "routers": by_router(args, fleet),
         "ages": by_age(args, replace(fleet, door_s=0.0, picture_bytes=0.0)),
         "sizes": by_size(args, fleet),
         "limits": by_limit(args, fleet),
     }
-    print(
-        render("wait by router and load, ms p50 / p99", found["routers"], [f"{x:g}" for x in LOADS])
-    )
+
+
+def main() -> None:
+    """Simulate and print."""
+    args = parse_arguments()
+    found = measure(args)
+    loads = [f"{x:g}" for x in LOADS]
+    print(render("wait by router and load, ms p50 / p99", found["routers"], loads))
     print(render("wait by age of reports, s", found["ages"], [f"{x:g}" for x in AGES_S]))
     print(render_sizes(found["sizes"]))
     print(render_limits(found["limits"]))

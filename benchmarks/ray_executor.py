@@ -1,126 +1,60 @@
 """What do replicas in a Ray cluster cost and bring, against engines in the server's process?
 
-    python -m benchmarks.ray_executor [--bundle DIR] [--requests 40] [--pictures 12] [--json FILE]
+    python -m benchmarks.ray_executor [--bundle DIR] [--requests 40] [--pictures 12]
+                                      [--clients 1,2,4,8,16,32] [--seconds 8] [--json FILE]
 
-Needs the extra `ray`. Servers with one engine thread each, in processes of their own. First one
-with its engines in itself beside one with one replica, a request to each in turns: what a hop adds,
-for a first component (a few kB) and for the last picture. Then pictures per second of one replica
-and of two, from eight callers at once, each beside the server without replicas in the same minutes.
-Last, five times the capacity of two replicas for some seconds: pictures delivered per second, over
-the capacity. Every picture is compared with the first of its seed.
+Needs the extra `ray`. Servers with one engine thread each, in processes of their own.
+First a server with its engines in itself beside one with one replica, a request to each in turns:
+what a hop adds, for a first component (a few kB) and for the last picture. Then one replica and
+two, for each number of callers: pictures per second, seconds of a picture, rows in a run, and the
+processor seconds of a picture in the server, in its replicas and in Ray's own processes. Beside it
+the same for one server without replicas and for two such servers with half of the callers each:
+the second is all that this machine can do. Last, five times the capacity of two replicas for some
+seconds: pictures delivered per second, over the capacity. Every picture is compared with the first
+of its seed.
 """
 
 import argparse
 import itertools
 import os
-import threading
-import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-import grpc
-import numpy as np
-
 from benchmarks.lib.record import write_record
+from benchmarks.lib.replica_load import Check, Served, at_once, hop, overload, served
 from cascade.bundle.bundle import Bundle, open_bundle
-from protos.cascade.v1 import cascade_pb2 as pb
-from tests.support.server_process import victim
-from tests.support.serving import PROMPT, Caller, connect, request_message
 
-CALLERS = 8
+CLIENTS = (1, 2, 4, 8, 16, 32)
 OVERLOAD = 5
-SEEDS = 4
-"""So many different pictures; each is right when it equals the first of its seed."""
+ROWS = "4"
+"""That may share a run: a fixed number, since a measured one differs from server to server."""
+ONE_SERVER, TWO_SERVERS, ONE, TWO = "1 server", "2 servers", "1 replica", "2 replicas"
+"""Engines in the servers' own processes, and in replicas of one server."""
+COLUMNS = (
+    ("pictures_per_s", "pictures/s", 10, 2),
+    ("p50_s", "p50 s", 7, 2),
+    ("p99_s", "p99 s", 7, 2),
+    ("rows_per_run", "rows", 6, 2),
+    ("server_cpu_s", "server cpu s", 13, 3),
+    ("replicas_cpu_s", "replicas", 9, 3),
+    ("ray_cpu_s", "ray", 6, 3),
+)
 
 
-class Served:
-    """One server and its caller."""
+def measure(
+    bundle: Bundle, requests: int, pictures: int, seconds: float, clients: tuple[int, ...] = (8,)
+) -> dict[str, Any]:
+    """Everything.
 
-    def __init__(self, bundle: Bundle, caller: Caller) -> None:
-        self._bundle, self._caller = bundle, caller
-
-    def picture(self, seed: int, last: str, timeout_s: float = 600) -> tuple[float, bytes]:
-        """Seconds of one request, and its last picture."""
-        words = pb.PromptStart(prompt=PROMPT)
-        message = request_message(self._bundle, prompt=words, seed=seed, last_stage=last)
-        begun, data = time.perf_counter(), b""
-        for response in self._caller.generate(message, timeout_s=timeout_s):
-            if response.WhichOneof("event") == "stage_result":
-                data = response.stage_result.image.data or data
-        return time.perf_counter() - begun, data
-
-
-@contextmanager
-def served(bundle: Bundle, replicas: int) -> Iterator[Served]:
-    """A server with so many replicas, none for its own engines; its batching is off."""
-    options = ["--threads", "1", "--max-batch-rows", "1"]
-    if replicas:
-        options += ["--executor", "ray", "--replicas", str(replicas)]
-    with victim(bundle, *options) as server, connect(server.address) as caller:
-        yield Served(bundle, caller)
-
-
-def hop(own: Served, other: Served, last: str, requests: int) -> dict[str, float]:
-    """Milliseconds of a request to each, in turns; the first three are not counted."""
-    taken = [
-        (own.picture(number, last)[0], other.picture(number, last)[0])
-        for number in range(requests + 3)
-    ][3:]
-    local, remote = 1000 * np.median(np.array(taken), axis=0)
-    return {
-        "local_ms": float(local),
-        "replica_ms": float(remote),
-        "added_ms": float(remote - local),
-    }
-
-
-def throughput(
-    server: Served, last: str, pictures: int, check: Callable[[int, bytes], None]
-) -> float:
-    """Pictures per second from several callers at once."""
-    begun = time.perf_counter()
-    with ThreadPoolExecutor(CALLERS) as pool:
-        made = pool.map(lambda number: server.picture(number % SEEDS, last)[1], range(pictures))
-        for number, data in enumerate(made):
-            check(number % SEEDS, data)
-    return pictures / (time.perf_counter() - begun)
-
-
-def overload(
-    server: Served, last: str, rate: float, seconds: float, check: Callable[[int, bytes], None]
-) -> dict[str, float]:
-    """Requests at a fixed rate; pictures delivered per second until the last of them came."""
-    delivered, refused, failed = [0.0], itertools.count(), itertools.count()
-    lock = threading.Lock()
-
-    def one(seed: int) -> None:
-        try:
-            data = server.picture(seed, last)[1]
-        except grpc.RpcError as exc:
-            next(refused if exc.code() is grpc.StatusCode.RESOURCE_EXHAUSTED else failed)
-            return
-        check(seed, data)
-        with lock:
-            delivered.append(time.perf_counter() - begun)
-
-    begun = time.perf_counter()
-    with ThreadPoolExecutor(256) as pool:
-        for number in range(int(rate * seconds)):
-            time.sleep(max(0.0, begun + number / rate - time.perf_counter()))
-            pool.submit(one, number % SEEDS)
-    return {
-        "sent_per_s": rate,
-        "delivered_per_s": (len(delivered) - 1) / max(delivered),
-        "refused": next(refused),
-        "failed": next(failed),
-    }
-
-
-def measure(bundle: Bundle, requests: int, pictures: int, seconds: float) -> dict[str, Any]:
-    """Everything."""
+    Args:
+        bundle: what is served.
+        requests: for each hop to the first component; a quarter to the last.
+        pictures: at least, for each number of callers.
+        seconds: of the overload.
+        clients: numbers of callers at once.
+    """
     names = [component.name for component in bundle.manifest.components]
     right: dict[int, bytes] = {}
     wrong = itertools.count()
@@ -129,49 +63,67 @@ def measure(bundle: Bundle, requests: int, pictures: int, seconds: float) -> dic
         if right.setdefault(seed, data) != data:
             next(wrong)
 
-    figures: dict[str, Any] = {"hop": {}, "pictures_per_s": {}, "load": os.getloadavg()[0]}
-    with served(bundle, 0) as own:
-        for replicas in (1, 2):
-            with served(bundle, replicas) as other:
-                if replicas == 1:
-                    for last, count in ((names[0], requests), (names[-1], max(5, requests // 4))):
-                        figures["hop"][last] = hop(own, other, last, count)
-                turns = (own, other, own, other)
-                rates = [throughput(server, names[-1], pictures, check) for server in turns]
-                figures["pictures_per_s"][str(replicas)] = {
-                    "local": (rates[0] + rates[2]) / 2,
-                    "replicas": (rates[1] + rates[3]) / 2,
-                }
-                if replicas == 2:
-                    capacity = max(rates[1], rates[3])
-                    rate = OVERLOAD * capacity
-                    figures["overload"] = overload(other, names[-1], rate, seconds, check)
-                    figures["overload"]["capacity_per_s"] = capacity
+    figures: dict[str, Any] = {"load": os.getloadavg()[0], "hop": {}}
+    with every_group(bundle) as groups:
+        for servers in groups.values():
+            at_once(servers, names[-1], len(servers), len(servers), check)
+        (own,), (other,), (two,) = (groups[name] for name in (ONE_SERVER, ONE, TWO))
+        for last, count in ((names[0], requests), (names[-1], max(5, requests // 4))):
+            figures["hop"][last] = hop(own, other, last, count)
+        figures["table"] = table(groups, names[-1], pictures, clients, check)
+        capacity = max(row["pictures_per_s"] for row in figures["table"][TWO].values())
+        figures["overload"] = overload(two, names[-1], OVERLOAD * capacity, seconds, check)
+        figures["overload"]["capacity_per_s"] = capacity
     figures["wrong_pictures"] = next(wrong)
     return figures
 
 
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(allow_abbrev=False, description=__doc__.splitlines()[0])
-    parser.add_argument("--bundle", type=Path, default=Path("bundles/emoji-1"))
-    parser.add_argument("--requests", type=int, default=40)
-    parser.add_argument("--pictures", type=int, default=12)
-    parser.add_argument("--seconds", type=float, default=8.0)
-    parser.add_argument("--json", type=Path)
-    args = parser.parse_args()
-    figures = measure(open_bundle(args.bundle), args.requests, args.pictures, args.seconds)
+@contextmanager
+def every_group(bundle: Bundle) -> Iterator[dict[str, list[Served]]]:
+    """Everything that is compared, all of it ready."""
+    with ExitStack() as stack:
+        local = [stack.enter_context(served(bundle, 0, ROWS)) for _ in range(2)]
+        one, two = (stack.enter_context(served(bundle, count, ROWS)) for count in (1, 2))
+        yield {ONE_SERVER: local[:1], TWO_SERVERS: local, ONE: [one], TWO: [two]}
+
+
+def table(
+    groups: dict[str, list[Served]],
+    last: str,
+    pictures: int,
+    clients: tuple[int, ...],
+    check: Check,
+) -> dict[str, dict[int, dict[str, float]]]:
+    """Rates and processor times, by what serves and by the number of callers.
+
+    What serves takes turns, so that a slow minute of the machine is one of all.
+    """
+    found: dict[str, dict[int, dict[str, float]]] = {name: {} for name in groups}
+    for number in clients:
+        for name, servers in groups.items():
+            count = max(pictures, 2 * number)
+            found[name][number] = at_once(servers, last, number, count, check)
+    return found
+
+
+def show(figures: dict[str, Any]) -> None:
+    """Print what was measured."""
     print(f"load {figures['load']:.1f}; medians")
     for stage, row in figures["hop"].items():
         print(
             f"to {stage:<14} local {row['local_ms']:8.2f} ms  replica {row['replica_ms']:8.2f} ms"
             f"  added {row['added_ms']:6.2f} ms"
         )
-    for replicas, rates in figures["pictures_per_s"].items():
-        ratio = rates["replicas"] / rates["local"]
+    rows = figures["table"]
+    print(f"{'at once':>7}  {'':10}" + "".join(f"{title:>{wide}}" for _, title, wide, _ in COLUMNS))
+    for number in next(iter(rows.values())):
+        for name, by_number in rows.items():
+            cells = (f"{by_number[number][key]:{wide}.{n}f}" for key, _, wide, n in COLUMNS)
+            print(f"{number:7}  {name:10}" + "".join(cells))
+        rate = {name: by_number[number]["pictures_per_s"] for name, by_number in rows.items()}
         print(
-            f"{replicas} replicas {rates['replicas']:.2f} pictures/s, local {rates['local']:.2f}: "
-            f"x{ratio:.2f}"
+            f"{'':9}{TWO} x{rate[TWO] / rate[ONE]:.2f} of one, "
+            f"{TWO_SERVERS} x{rate[TWO_SERVERS] / rate[ONE_SERVER]:.2f}"
         )
     over = figures["overload"]
     share = over["delivered_per_s"] / over["capacity_per_s"]
@@ -181,6 +133,21 @@ def main() -> None:
         f"failed {over['failed']}"
     )
     print(f"wrong pictures: {figures['wrong_pictures']}")
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(allow_abbrev=False, description=__doc__.splitlines()[0])
+    parser.add_argument("--bundle", type=Path, default=Path("bundles/emoji-1"))
+    parser.add_argument("--requests", type=int, default=40)
+    parser.add_argument("--pictures", type=int, default=12)
+    parser.add_argument("--clients", default=",".join(map(str, CLIENTS)))
+    parser.add_argument("--seconds", type=float, default=8.0)
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    clients = tuple(int(number) for number in args.clients.split(","))
+    figures = measure(open_bundle(args.bundle), args.requests, args.pictures, args.seconds, clients)
+    show(figures)
     write_record(args.json, figures)
 
 

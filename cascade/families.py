@@ -19,6 +19,7 @@ from cascade.pixels.family import PixelFamily
 from cascade.precision import Precision
 from cascade.request import MAX_SIDE, GenerateRequest
 from cascade.text.family import TextEncoderFamily
+from cascade.vectors import VectorUse
 
 FAMILIES: Mapping[str, Family[Any, Any]] = {
     "text_encoder": TextEncoderFamily(),
@@ -113,6 +114,11 @@ def with_own_picture(
             check_own_size(spec.name, low)
             sizes[spec.name] = low
     return request.with_plans(plans, sizes)
+
+
+def uses_of(components: Sequence[ComponentSpec]) -> list[tuple[str, VectorUse]]:
+    """The vectors that components read and make, in their order, each with its name."""
+    return [(spec.name, family_of(spec).vectors(spec)) for spec in components]
 
 
 def takes_negative(components: Sequence[ComponentSpec], request: GenerateRequest) -> bool:

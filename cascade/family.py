@@ -18,6 +18,7 @@ from cascade.precision import Precision
 from cascade.request import FamilyOptions, Handoff
 from cascade.stage import EngineStage
 from cascade.types import Array
+from cascade.vectors import VectorUse
 
 ReadFile = Callable[[str], bytes]
 """A file of the bundle by its name, its hash checked; raises `ManifestError`."""
@@ -179,6 +180,10 @@ class Family(FamilyTraits, Protocol[Spec_contra, Plan]):
         Raises:
             InvalidRequest: an option does not fit this component, or is of another family.
         """
+        ...
+
+    def vectors(self, spec: Spec_contra) -> VectorUse:
+        """The named vectors that a component reads and makes; of most `NO_VECTORS`."""
         ...
 
     def with_own_picture(self, spec: Spec_contra, plan: Plan, low: tuple[int, int]) -> Plan:

@@ -12,7 +12,8 @@ from typing import Any, ClassVar, Protocol
 
 from cascade.edit import Edit, StageEdit
 from cascade.errors import InvalidRequest
-from cascade.types import ContextF16, ImageU8, Latent
+from cascade.types import ContextF16, ImageU8, Latent, Vector
+from cascade.vector_values import checked_vectors
 
 MAX_SEED = 2**64 - 1
 MAX_PROMPT_CHARACTERS = 1000
@@ -51,6 +52,8 @@ class Handoff:
     """A picture `[height, width, 3]`, 0 to 255."""
     tensor: Latent | None = None
     """A latent `[channels, height, width]`, float32 or float16 as the manifest says."""
+    vectors: Mapping[str, Vector] = field(default_factory=dict)
+    """What conditions the picture beside all that, `[width]` float32 each, by name."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,6 +82,9 @@ class GenerateRequest:
     """A class by its number, from 0."""
     picture: ImageU8 | None = None
     """A picture `[height, width, 3]`, 0 to 255."""
+    vectors: Mapping[str, Vector] = field(default_factory=dict)
+    """What conditions the picture beside its words, by name: `[width]` float32, or any sequence of
+    numbers, of which such arrays are made."""
     own_picture: bool = False
     """Whether it is the caller's own: of any size, and with a prompt beside it or no words."""
     kept: KeptPicture | None = None
@@ -126,6 +132,8 @@ class GenerateRequest:
                 f"{given[1]}: {given[0]} is given too; a request begins with one of them",
                 field=given[1],
             )
+        if self.vectors:
+            object.__setattr__(self, "vectors", checked_vectors(self.vectors))
         self._check_shape(bool({"picture", "kept"} & set(given)))
         check_range("label", self.label or 0, MAX_LABEL, str(MAX_LABEL))
         check_range("seed", self.seed, MAX_SEED, "2^64 - 1")
@@ -184,7 +192,9 @@ class GenerateRequest:
     @property
     def start(self) -> Handoff:
         """What the first component starts from."""
-        return Handoff(prompt=self.prompt, label=self.label, image=self.picture)
+        return Handoff(
+            prompt=self.prompt, label=self.label, image=self.picture, vectors=self.vectors
+        )
 
     def wants_preview(self, done: int, total: int) -> bool:
         """Whether a stage shows its estimate after `done` of `total` units; never after the last.

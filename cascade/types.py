@@ -19,6 +19,9 @@ ImageU8 = Annotated[NDArray[np.uint8], "height width 3"]
 Latent = Annotated[NDArray[np.floating[Any]], "channels height width"]
 """A latent as it crosses a component boundary: float32 or float16, as the manifest says."""
 
+Vector = Annotated[NDArray[np.float32], "width"]
+"""Numbers that condition a picture beside its context, as they cross every boundary."""
+
 Flags = Annotated[NDArray[np.bool_], "height width"]
 """Whether something holds, for every pixel of a picture."""
 

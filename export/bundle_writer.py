@@ -20,9 +20,9 @@ from cascade.labels.spec import LabelEncoderSpec
 from cascade.latents.spec import AutoencoderSpec
 from cascade.pixels.spec import PixelSpec
 from cascade.precision import FROM_FILES, Precision
+from cascade.request import Handoff
 from cascade.stage import Stage
 from cascade.text.spec import TextEncoderSpec
-from cascade.types import ContextF16
 from export.bundle_folder import check_out, file_entries, weights_folder, write_bundle
 from export.components.autoencoder import export_autoencoder
 from export.components.component import (
@@ -45,7 +45,7 @@ from export.description import (
     TextEncoderDescription,
 )
 from export.parity import compare_cascades
-from export.subjects import Subject
+from export.subjects import Subject, handoff_of, made_up_vectors
 
 PLAIN = ExportOptions()
 """Float32 graphs alone."""
@@ -226,26 +226,17 @@ def export_components(
         folder=folder,
     )
     encoder: Any = None
-    contexts: Callable[[Subject], ContextF16] = no_context
+    starts: Callable[[Subject], Handoff] = handoff_of
     if described is not None:
         made_encoder: Any = ENCODERS[type(described)](job)
         encoder = with_weights_placed(job, made_encoder)
-        contexts = partial(embed, encoder.exported)
+        starts = partial(embed, encoder.exported)
     stages: list[AnyStage] = []
     for position, stage in enumerate(description.stages, start=0 if encoder is None else 1):
         before = stages[-1] if stages else None
-        made: Any = EXPORTERS[type(stage)](StageJob(job, contexts, position, before), stage)
+        made: Any = EXPORTERS[type(stage)](StageJob(job, starts, position, before), stage)
         stages.append(with_weights_placed(job, made))
     return ExportedCascade(encoder, tuple(stages))
-
-
-def no_context(subject: Subject) -> ContextF16:
-    """The context of a cascade without an encoder.
-
-    Raises:
-        UnsupportedModel: always; no stage of such a cascade asks.
-    """
-    raise UnsupportedModel(f"text_encoder: nothing encodes {subject!r}", field="text_encoder")
 
 
 def prove_end_to_end(
@@ -273,7 +264,8 @@ def prove_end_to_end(
     original, exported, quantized = (
         stages[:compared] for stages in (cascade.original, cascade.exported, cascade.quantized)
     )
-    found = compare_cascades(original, exported, prompts, options)
+    vectors = made_up_vectors(v for spec in diffusion_specs(specs) for v in spec.vectors)
+    found = compare_cascades(original, exported, prompts, options, vectors)
     report(
         f"end to end    {decibels(found.psnr_db)}; {found.differing:.4%} of the last stage's "
         "samples differ"
@@ -284,7 +276,7 @@ def prove_end_to_end(
     if any(graph.variants for spec in specs for graph in spec.graphs.values()):
         # Each stage was proven alone. A base picture that differs a little gives a larger picture
         # that differs as much: the last figures are the first stage's, carried through.
-        found = compare_cascades(exported, quantized, prompts, options)
+        found = compare_cascades(exported, quantized, prompts, options, vectors)
         report(f"all in int8   {decibels(found.psnr_db)} from the float32 graphs")
 
 

@@ -7,7 +7,7 @@ and for super-resolution
 `low_res` `[B, 3, H, W]` (of the smaller size with `enlarge="none"`) and `aug_level` `[B]`; it
 returns `prediction`, or the tuple `prediction, variance`, each `[B, 3, H, W]`. Every input is
 float32 and per sample: rows of one batch may hold different times, levels and texts. A student of
-guidance takes its weight as `guidance` `[B]` too.
+guidance takes its weight as `guidance` `[B]` too, and named vectors come `[B, width]` each.
 Records only; nothing here knows where the modules come from.
 """
 
@@ -34,6 +34,7 @@ from cascade.pixels.spec import PixelAugmentation
 from cascade.pixels.weights import UNIT_SIXTEENTHS
 from cascade.request import Handoff
 from cascade.types import Array
+from cascade.vectors import VectorSpec
 from export.subjects import RUNS, Subject, made_up_pictures, spread
 
 
@@ -51,6 +52,9 @@ class TextEncoderDescription:
     """D."""
     pad_token: int | None = None
     """Fills every prompt to `max_tokens`, for stages trained to see the padding; None for none."""
+    vectors: Mapping[str, int] = field(default_factory=dict)
+    """By name and width, what the network returns after the context, in this order: `[B, width]`
+    each, such as pooled text."""
     provenance: str
     exact: bool = False
     """Whether every engine has to give the very same bits: no number is then rounded on the way."""
@@ -143,6 +147,8 @@ class StageDescription:
     """Whether the network takes `context_mask`; of one with `context` alone."""
     uses_level: bool = True
     """Whether the network takes `aug_level`; one that was trained without noise may not."""
+    vectors: tuple[VectorSpec, ...] = ()
+    """What the network takes beside all that, each `[B, width]` under its name."""
     any_size: bool = False
     """Whether height and width stay free in the graph; they are then multiples of 32."""
     samples: tuple[Mapping[str, Array], ...] = ()
@@ -208,10 +214,11 @@ class StageDescription:
     def _check_guidance(self) -> None:
         """Refuse a stage that cannot be asked the unconditional question, and would have to be."""
         unguided = self.guidance.kind == "constant" and self.guidance.weight == 1
-        if not self.uses_context and not (unguided and self.null_text is None):
+        zeros = any(vector.unconditional == "zeros" for vector in self.vectors)
+        if not self.uses_context and not zeros and not (unguided and self.null_text is None):
             raise UnsupportedModel(
-                f"{self.name}.guidance: a network without context has nothing to be guided by: "
-                "expected a constant weight of 1 and no null_text",
+                f"{self.name}.guidance: without context, or vectors that become zeros, there is "
+                "nothing to be guided by: expected a constant weight of 1 and no null_text",
                 field=f"{self.name}.guidance",
             )
         if self.uses_context and not self.uses_mask and self.null_text is None and not unguided:

@@ -5,7 +5,7 @@ requests. Elsewhere: numerical validation of an exported model.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from cascade.generate import generate
 from cascade.graph_spec import ParityRecord
 from cascade.request import FamilyOptions, GenerateRequest, Handoff
 from cascade.stage import Stage
-from cascade.types import Array, ImageU8
+from cascade.types import Array, ImageU8, Vector
 from export.subjects import Subject, handoff_of
 from stages.evaluation.metrics import psnr_db
 
@@ -93,6 +93,7 @@ def compare_cascades(
     exported: Sequence[Stage],
     prompts: Sequence[Subject],
     options: Mapping[str, FamilyOptions] | None = None,
+    vectors: Mapping[str, Vector] | None = None,
 ) -> EndToEnd:
     """Run both cascades on the same prompts, seeds and noise and compare their pictures.
 
@@ -101,11 +102,12 @@ def compare_cascades(
         exported: stages over the graphs.
         prompts: one run each, or what else the cascade starts from; a run's seed is its number.
         options: of some stages by name; the others take their defaults.
+        vectors: what stages read beside the words, `[width]` float32 by name.
     """
     worst: dict[str, float] = {}
     differing = 0.0
     for seed, prompt in enumerate(prompts):
-        start = handoff_of(prompt)
+        start = replace(handoff_of(prompt), vectors=vectors or {})
         request = GenerateRequest(
             prompt=start.prompt, label=start.label, seed=seed, options=dict(options or {})
         )

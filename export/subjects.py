@@ -3,13 +3,14 @@
 Knows what a first component starts from; not networks, graphs or how anything is compared.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from cascade.numerics.noise import normals
 from cascade.request import Handoff
-from cascade.types import ImageU8
+from cascade.types import ImageU8, Vector
+from cascade.vectors import VectorSpec
 
 Subject = str | int | ImageU8 | None
 """A prompt; the number of a class; a picture `[H, W, 3]` uint8; nothing."""
@@ -25,6 +26,17 @@ def handoff_of(subject: Subject) -> Handoff:
     if isinstance(subject, int):
         return Handoff(label=subject)
     return Handoff(image=subject)
+
+
+def made_up_vectors(specs: Iterable[VectorSpec]) -> dict[str, Vector]:
+    """Vectors that a request brings, `[width]` float32: the defaults, or the same noise ever."""
+    return {
+        spec.name: np.array(spec.default, np.float32)
+        if spec.default
+        else normals((spec.width,), seed=0, image=6, stage=0, step=0)
+        for spec in specs
+        if spec.source == "request"
+    }
 
 
 def made_up_pictures(size: int) -> list[ImageU8]:

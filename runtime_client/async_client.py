@@ -65,7 +65,7 @@ class AsyncClient:
         """How it works."""
         return self._client.config
 
-    async def generate(
+    async def generate(  # noqa: PLR0913  as of `Client.generate`
         self,
         prompt: str,
         *,
@@ -73,6 +73,7 @@ class AsyncClient:
         image_index: int = 0,
         options: Mapping[str, DiffusionOptions] | None = None,
         edit: Edit | None = None,
+        vectors: Mapping[str, Any] | None = None,
         on_event: OnEvent | None = None,
     ) -> Result:
         """One picture from a prompt; see `Client.generate`."""
@@ -84,6 +85,7 @@ class AsyncClient:
                 image_index=image_index,
                 options=options,
                 edit=edit,
+                vectors=vectors,
                 on_event=told,
             )
         )

@@ -90,7 +90,7 @@ class Client:
         )
         self._chooser = PlacementChooser(self._parts)
 
-    def generate(
+    def generate(  # noqa: PLR0913  what most requests say, each by its name
         self,
         prompt: str,
         *,
@@ -98,6 +98,7 @@ class Client:
         image_index: int = 0,
         options: Mapping[str, DiffusionOptions] | None = None,
         edit: Edit | None = None,
+        vectors: Mapping[str, Any] | None = None,
         on_event: OnEvent | None = None,
     ) -> Result:
         """One picture from a prompt; `run` takes a whole request.
@@ -110,13 +111,19 @@ class Client:
             edit: a picture of one's own that it is made of: image-to-image, and inpainting with a
                 mask. Its middle is taken, at the size of the first stage; with a mask at that of
                 the last stage whose pictures are not larger.
+            vectors: by name, what stages read beside the words: sequences of numbers, or arrays.
             on_event: called with every event as it happens.
 
         Raises:
             CascadeError: see `run`.
         """
         request = GenerateRequest(
-            prompt=prompt, seed=seed, image_index=image_index, options=options or {}, edit=edit
+            prompt=prompt,
+            vectors=vectors or {},
+            seed=seed,
+            image_index=image_index,
+            options=options or {},
+            edit=edit,
         )
         return self.run(request, on_event=on_event)
 

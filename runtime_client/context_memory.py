@@ -8,6 +8,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Generator, Iterator
 from contextlib import closing
+from dataclasses import replace
 from typing import cast
 
 from cascade.events import Event, StageFinished
@@ -75,7 +76,9 @@ class RememberedStage:
         key = (handoff.prompt or "", self._place)
         known = self._memory.find(key)
         if known is not None:
-            yield known
+            # What the request brings is its own; what was made of the words is the memory's.
+            vectors = {**known.handoff.vectors, **handoff.vectors}
+            yield replace(known, handoff=replace(known.handoff, vectors=vectors))
             return
         events = cast(Generator[Event, None, None], self._stage.run(request, handoff))
         with closing(events):

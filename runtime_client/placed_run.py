@@ -412,7 +412,11 @@ def with_words(handoff: Handoff, event: Event) -> Handoff:
     """The handoff with the embeddings that an event brings, if it brings any."""
     if not isinstance(event, StageFinished):
         return handoff
-    return replace(handoff, context=event.handoff.context)
+    return replace(
+        handoff,
+        context=event.handoff.context,
+        vectors={**handoff.vectors, **event.handoff.vectors},
+    )
 
 
 def with_negative(request: GenerateRequest, event: Event) -> GenerateRequest:

@@ -16,10 +16,11 @@ from cascade.bundle.starting_points import (
     starts_with,
 )
 from cascade.errors import InvalidRequest
-from cascade.families import check_negative, resolved, with_own_picture
+from cascade.families import check_negative, resolved, uses_of, with_own_picture
 from cascade.family import ComponentSpec
 from cascade.picture_plans import with_fitted_edit, with_size
 from cascade.request import GenerateRequest, KeptPicture
+from cascade.vectors import check_given
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,11 @@ def check_request(manifest: Manifest, request: GenerateRequest) -> CheckedReques
     checked = with_size(manifest.components, checked, first)
     checked = with_fitted_edit(manifest.components, checked, first)
     words = words_position(manifest, request, first)
+    wordless = own is not None and words is None
+    # With the encoder of words beside a picture: what it makes, the request need not bring.
+    encoder = () if words is None else (manifest.components[words],)
+    running = (*encoder, *manifest.components[first : last + 1])
+    check_given(uses_of(running), request.vectors, wordless=wordless)
     if request.negative is not None:
         check_negative(manifest.components[first : last + 1], checked)
         if request.prompt is None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from google.protobuf.message import DecodeError
 
 from cascade.codecs.image import ImageFormat
+from cascade.codecs.tensor import PackedTensor
 from cascade.precision import Precision
 from cascade.request import FamilyOptions
 from protos.cascade.v1 import cascade_pb2 as pb
@@ -22,7 +23,9 @@ from wire.payloads import (
     read_format,
     read_precision,
     read_reference,
+    read_tensors,
     reference_message,
+    tensor_messages,
 )
 from wire.starts import Start, StartKind, kind_of_start, read_start, write_start
 
@@ -83,6 +86,8 @@ class GenerateCall:
     """A picture of the caller's own that the result is made of, if any."""
     size: PictureSize | None = None
     """Of the last component's picture; None for the declared one."""
+    vectors: Mapping[str, PackedTensor] = field(default_factory=dict)
+    """What components read beside the text, by name."""
     results_held: int = 0
     """Results that the caller has already, counted from the first."""
 
@@ -116,6 +121,7 @@ def encode_generate(call: GenerateCall) -> bytes:
         negative=None if call.negative is None else reference_message(call.negative),
         edit=None if call.edit is None else edit_message(call.edit),
         size=None if call.size is None else size_message(call.size),
+        vectors=tensor_messages(call.vectors),
     )
     write_start(message, call.start)
     return serialise(message)
@@ -157,6 +163,7 @@ def decode_generate(data: bytes) -> GenerateCall:
         negative=read_reference(message.negative) if message.HasField("negative") else None,
         edit=read_edit(message.edit) if message.HasField("edit") else None,
         size=read_size(message.size) if message.HasField("size") else None,
+        vectors=read_tensors(message.vectors),
     )
 
 

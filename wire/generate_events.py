@@ -22,7 +22,9 @@ from wire.payloads import (
     image_message,
     read_image,
     read_tensor,
+    read_tensors,
     tensor_message,
+    tensor_messages,
 )
 
 
@@ -45,6 +47,8 @@ class StageResult:
     context: PackedTensor | None = None
     tensor: PackedTensor | None = None
     """A latent."""
+    vectors: Mapping[str, PackedTensor] = field(default_factory=dict)
+    """What a text encoder makes beside its context, by name."""
     # Names are free text on the wire: a server may time more than this client knows rows for.
     seconds: Mapping[str, float] = field(default_factory=dict)
     """Where the time went, by name."""
@@ -142,6 +146,7 @@ def result_message(event: StageResult) -> Any:
         image=None if event.image is None else image_message(event.image),
         context=None if event.context is None else tensor_message(event.context),
         tensor=None if event.tensor is None else tensor_message(event.tensor),
+        vectors=tensor_messages(event.vectors),
         seconds=event.seconds,
         precision=None if computed is None else PRECISION_NUMBERS[computed.precision],
         engine=None if computed is None else computed.engine,
@@ -158,6 +163,7 @@ def read_result(message: Any) -> StageResult:
         image=read_received_image(message.image) if message.HasField("image") else None,
         context=read_tensor(message.context) if message.HasField("context") else None,
         tensor=read_tensor(message.tensor) if message.HasField("tensor") else None,
+        vectors=read_tensors(message.vectors),
         seconds=dict(message.seconds),
         # 0 (unspecified) and numbers of newer servers both have no precision here: unknown, not
         # float32.

@@ -70,6 +70,16 @@ def read_tensor(message: Any) -> PackedTensor:
     return PackedTensor(tuple(message.shape), DTYPE_NAMES.get(message.dtype, ""), message.data)
 
 
+def tensor_messages(packed: Mapping[str, PackedTensor]) -> dict[str, Any]:
+    """Tensor messages by name, in the order of the names."""
+    return {name: tensor_message(packed[name]) for name in sorted(packed)}
+
+
+def read_tensors(messages: Mapping[str, Any]) -> dict[str, PackedTensor]:
+    """Tensors by name, as they came."""
+    return {name: read_tensor(messages[name]) for name in messages}
+
+
 def image_message(image: EncodedImage) -> Any:
     """An Image message."""
     return pb.Image(

@@ -85,6 +85,8 @@ class Limits:
     """Largest message in fragments, either way; 0 where the server knows no fragments."""
     max_resample: int = 0
     """Largest `resample` of an edit; 0 where the server knows no edits, sizes or kept starts."""
+    max_vectors: int = 0
+    """Of a request; 0 where the server knows none."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -257,6 +259,7 @@ def limits_message(limits: Limits) -> Any:
         max_in_flight=limits.max_in_flight,
         max_joined_bytes=limits.max_joined_bytes,
         max_resample=limits.max_resample,
+        max_vectors=limits.max_vectors,
     )
 
 
@@ -277,4 +280,5 @@ def read_limits(message: Any) -> Limits:
         max_in_flight=message.max_in_flight,
         max_joined_bytes=message.max_joined_bytes,
         max_resample=message.max_resample,
+        max_vectors=message.max_vectors,
     )

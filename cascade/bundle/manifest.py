@@ -16,6 +16,7 @@ from cascade.errors import ManifestError
 from cascade.families import FAMILIES, family_of
 from cascade.family import ComponentSpec
 from cascade.graph_spec import FileEntry, GraphSpec
+from cascade.vectors import check_there
 
 FORMAT_VERSION = 3
 """Raised whenever an older reader would misread a newer manifest."""
@@ -165,6 +166,10 @@ def check_chain(components: Sequence[ComponentSpec]) -> None:
         # Later ones of a kind hide earlier ones: a stage sees the last picture, and still the text.
         there[made.kind] = made
     check_passed_on(components)
+    check_there(
+        (f"manifest.components[{index}]", family_of(spec).vectors(spec))
+        for index, spec in enumerate(components)
+    )
 
 
 def check_passed_on(components: Sequence[ComponentSpec]) -> None:

@@ -203,4 +203,8 @@ def to_json(record: Any) -> Any:
 
 def is_left_out(field: dataclasses.Field[Any], value: Any) -> bool:
     """Whether a field is not written: one added to a format later, at its default."""
-    return bool(field.metadata.get("left_out")) and value == field.default
+    if not field.metadata.get("left_out"):
+        return False
+    made = field.default_factory
+    default = field.default if made is dataclasses.MISSING else made()
+    return bool(value == default)

@@ -4,6 +4,7 @@ Knows the record; what uses it tries, times or warms up engines.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from cascade.graph_spec import NET
 from cascade.request import FamilyOptions, Handoff
 from cascade.start_inputs import blank_start
 from cascade.types import Array
+from cascade.vectors import blank_vectors
 
 
 class DiffusionDummyRun:
@@ -50,7 +52,8 @@ class DiffusionDummyRun:
 
     def start(self, spec: DiffusionSpec, *, tokens: int) -> Handoff:
         """Embeddings of zeros, and a white picture."""
-        return blank_start(spec.graphs[NET], spec.starts_from, tokens)
+        start = blank_start(spec.graphs[NET], spec.starts_from, tokens)
+        return replace(start, vectors=blank_vectors(spec.vectors))
 
     def options(self, spec: DiffusionSpec) -> FamilyOptions:
         """One step."""

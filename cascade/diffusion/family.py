@@ -25,6 +25,7 @@ from cascade.precision import Precision
 from cascade.request import FamilyOptions
 from cascade.stage import EngineStage
 from cascade.types import ContextF16
+from cascade.vectors import VectorUse, vector_words
 
 if TYPE_CHECKING:
     from cascade.diffusion.options import SamplingOptions
@@ -52,6 +53,10 @@ class DiffusionFamily:
         from cascade.diffusion.options import resolve_options  # noqa: PLC0415  see the module
 
         return resolve_options(spec, options)
+
+    def vectors(self, spec: DiffusionSpec) -> VectorUse:
+        """What its graph reads."""
+        return VectorUse(reads=spec.vectors)
 
     def with_own_picture(
         self, spec: DiffusionSpec, plan: "SamplingOptions", low: tuple[int, int]
@@ -88,6 +93,9 @@ class DiffusionFamily:
         """No words, guidance that was taught, or weight 1."""
         if value_of(Context, spec.starts_from) is None:
             return "takes no words"
+        made = [vector.name for vector in spec.vectors if vector.source == "words"]
+        if made:
+            return f"reads {made[0]} of the words too, which a negative prompt does not replace"
         if spec.guidance.taught:
             return "was taught its guidance and is asked once a step, with the words alone"
         if all(plan.weight.at(step) == 1 for step in range(plan.steps)):
@@ -169,6 +177,7 @@ class DiffusionFamily:
             f"{spec.guidance.weight:g} ({spec.guidance.convention}), "
             f"{spec.threshold.kind} thresholding, {spec.variance} variance",
         ]
+        lines.extend(f"vector   {vector_words(vector)}" for vector in spec.vectors)
         plan = self.resolve(spec, None)
         lines.extend(f"warning  {warning}" for warning in self.warnings(spec, plan))
         if spec.augmentation is not None:

@@ -18,6 +18,7 @@ from cascade.errors import InvalidRequest
 from cascade.request import FamilyOptions, Handoff
 from cascade.start_inputs import context_inputs, latent, low_image
 from cascade.types import Array, ImageU8, Times
+from cascade.vectors import vector_inputs
 
 Size = tuple[int, int]
 """Width and height, in pixels."""
@@ -189,7 +190,8 @@ def check_weight(spec: DiffusionSpec, options: DiffusionOptions) -> None:
         InvalidRequest: naming the range.
     """
     taught, weight = spec.guidance.taught, options.guidance
-    if weight not in (None, 1.0) and value_of(Context, spec.starts_from) is None:
+    asks = any(vector.unconditional == "zeros" for vector in spec.vectors)
+    if weight not in (None, 1.0) and value_of(Context, spec.starts_from) is None and not asks:
         field = f"options.{spec.name}.guidance"
         raise InvalidRequest(
             f"{field}: {spec.name} takes no words to be guided by: expected 1, got {weight:g}",
@@ -286,9 +288,11 @@ def check_start(spec: DiffusionSpec, handoff: Handoff, plan: SamplingOptions | N
     """Refuse what a stage cannot start from.
 
     Raises:
-        InvalidRequest: see `check_context` and `check_image`.
+        InvalidRequest: see `check_context`, `check_image` and `cascade.vectors.vector_inputs`.
     """
     check_context(spec, handoff, plan)
+    wordless = handoff.context is None and is_own(plan)
+    vector_inputs(spec.name, spec.vectors, handoff.vectors, wordless=wordless)
     if isinstance(spec.low, Tensor):
         latent(spec.name, spec.low, handoff)
     elif spec.low is not None:

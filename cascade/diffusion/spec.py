@@ -12,6 +12,7 @@ from cascade.diffusion.schedule import ScheduleSpec, TableSpec, training_steps
 from cascade.diffusion.schedule_checks import check_schedule, ends_without_signal
 from cascade.errors import ManifestError
 from cascade.graph_spec import LEFT_OUT, NET, GraphSpec
+from cascade.vectors import VectorSpec, check_read
 
 TEXT_PADDING = {"tokens": "context_mask"}
 """`GraphSpec.padded_by` of a network with a mask, whose texts may be of any length."""
@@ -166,6 +167,9 @@ class DiffusionSpec:
     ends_at: float = field(default=0.0, metadata=LEFT_OUT)
     """Time at which a run ends, 0 for the clean picture. Above it the component makes a latent:
     its picture and the noise that is left, for truncated conditioning."""
+    vectors: tuple[VectorSpec, ...] = field(default=(), metadata=LEFT_OUT)
+    """What its graph reads beside all that, each an input `[batch, width]` of its name; left out
+    where there is none."""
     provenance: Mapping[str, Any] = field(default_factory=dict)
     """How it came about; nothing that runs reads it."""
 
@@ -193,6 +197,7 @@ def check_choices(spec: DiffusionSpec, path: str) -> None:
         ManifestError: naming the field under `path`.
     """
     check_boundary(spec, path)
+    check_read(spec.vectors, spec.graph, path)
     if not 1 <= spec.steps <= MAX_STEPS:
         raise ManifestError(
             f"{path}.steps: {spec.name} takes {spec.steps} by default, 1 to {MAX_STEPS} can be "
@@ -310,12 +315,14 @@ def check_boundary(spec: DiffusionSpec, path: str) -> None:
             f"{in_words(spec.starts_from)}",
             field=f"{path}.starts_from",
         )
-    if words is None and (
+    # Vectors that become zeros ask the unconditional question as well as words do.
+    asks = words is not None or any(v.unconditional == "zeros" for v in spec.vectors)
+    if not asks and (
         spec.guidance.kind != "constant" or spec.guidance.weight != 1 or spec.null_context != "mask"
     ):
         raise ManifestError(
-            f"{path}.guidance: {spec.name} takes no words to be guided by: expected a constant "
-            "weight of 1 and the null context mask",
+            f"{path}.guidance: {spec.name} takes no words to be guided by, nor vectors that become "
+            "zeros: expected a constant weight of 1 and the null context mask",
             field=f"{path}.guidance",
         )
     check_sizes(spec, path)

@@ -43,6 +43,7 @@ from cascade.numerics.noise_ahead import NoiseAhead
 from cascade.request import GenerateRequest, Handoff
 from cascade.start_inputs import context_inputs, latent
 from cascade.types import Array, Batch, ContextF16, Latent
+from cascade.vectors import unconditional_half, vector_inputs
 
 
 class DiffusionStage:
@@ -160,7 +161,7 @@ class DiffusionStage:
                 image = put_back(from_network(step.x_t[picture]), plan.edit)
         yield StageFinished(
             name,
-            Handoff(prompt=handoff.prompt, context=handoff.context, image=image, tensor=tensor),
+            replace(handoff, label=None, image=image, tensor=tensor),
             {name: time.perf_counter() - begun},
             self._computed,
             clock.seconds,
@@ -179,6 +180,12 @@ class DiffusionStage:
             return on_canvas(drawn, tiling, "wrap")
 
         conditioning = self._words(handoff, plan)
+        conditioning |= vector_inputs(
+            spec.name,
+            spec.vectors,
+            handoff.vectors,
+            wordless=self._is_wordless(handoff, plan),
+        )
         if spec.low is not None:
             conditioning["low_res"] = self._shown(request, handoff, plan)
             conditioning["aug_level"] = np.array([plan.augmentation], np.float32)
@@ -288,9 +295,11 @@ class DiffusionStage:
         def both() -> EngineDenoiser:
             # Made when a step is guided: at 1024 pixels the copy alone is 25 MB.
             if negative is None:
-                return network(with_null_half(conditioning, self._null_context))
-            words = context_inputs(spec.name, spec.graph, Handoff(context=negative))
-            return network(with_other_half(conditioning, words))
+                doubled = with_null_half(conditioning, self._null_context)
+            else:
+                words = context_inputs(spec.name, spec.graph, Handoff(context=negative))
+                doubled = with_other_half(conditioning, words)
+            return network(unconditional_half(doubled, spec.vectors))
 
         combine = combination(spec.guidance, self._schedule, spec.prediction)
 

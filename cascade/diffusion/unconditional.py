@@ -94,6 +94,9 @@ def with_null_half(conditioning: Mapping[str, Array], null: ContextF16 | None) -
         The same inputs, `[2 * B, ...]` float32. A shorter context is filled with masked-out zeros.
     """
     doubled = {key: np.concatenate([value, value]) for key, value in conditioning.items()}
+    if "context" not in conditioning:
+        # Guided by vectors alone.
+        return doubled
     mask = conditioning["context_mask"]
     if null is None:
         doubled["context_mask"] = np.concatenate([mask, np.zeros_like(mask)])

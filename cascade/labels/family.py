@@ -20,6 +20,7 @@ from cascade.labels.spec import LabelEncoderSpec, check_label, check_record, cla
 from cascade.precision import Precision
 from cascade.request import FamilyOptions, Handoff
 from cascade.stage import EngineStage
+from cascade.vectors import NO_VECTORS, VectorUse
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,11 @@ class LabelFamily:
             field = f"options.{spec.name}"
             raise InvalidRequest(f"{field}: a label encoder takes none", field=field)
         return LabelPlan()
+
+    def vectors(self, spec: LabelEncoderSpec) -> VectorUse:
+        """None."""
+        del spec
+        return NO_VECTORS
 
     def with_own_picture(
         self, spec: LabelEncoderSpec, plan: LabelPlan, low: tuple[int, int]

@@ -56,7 +56,7 @@ class LabelEncoderStage:
         context = np.array(whole, np.float16)
         yield StageFinished(
             self._spec.name,
-            Handoff(context=context),
+            Handoff(context=context, vectors=handoff.vectors),
             {self._spec.name: time.perf_counter() - begun},
             self._computed,
         )

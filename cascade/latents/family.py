@@ -22,6 +22,7 @@ from cascade.precision import Precision
 from cascade.request import FamilyOptions, Handoff
 from cascade.stage import EngineStage
 from cascade.start_inputs import latent, low_image
+from cascade.vectors import NO_VECTORS, VectorUse
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,11 @@ class AutoencoderFamily:
             raise InvalidRequest(f"{field}: it is of family {spec.family}, which takes none",
                                  field=field)  # fmt: skip
         return AutoencoderPlan()
+
+    def vectors(self, spec: AutoencoderSpec) -> VectorUse:
+        """None."""
+        del spec
+        return NO_VECTORS
 
     def with_own_picture(
         self, spec: AutoencoderSpec, plan: AutoencoderPlan, low: tuple[int, int]

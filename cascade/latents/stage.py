@@ -5,6 +5,7 @@ Knows pictures and latents; not the stage that works on latents, nor where it ru
 
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -126,4 +127,4 @@ def finished(spec: AutoencoderSpec, handoff: Handoff, made: Batch | None) -> Han
             raise StageError(
                 f"{spec.name}: made {list(image.shape)}, expected {list(spec.makes.shape)}"
             )
-    return Handoff(prompt=handoff.prompt, context=handoff.context, image=image, tensor=tensor)
+    return replace(handoff, label=None, image=image, tensor=tensor)

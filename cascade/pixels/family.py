@@ -20,6 +20,7 @@ from cascade.pixels.spec import HEADS, PASS, PixelSpec, check_choices
 from cascade.precision import Precision
 from cascade.request import FamilyOptions
 from cascade.stage import EngineStage
+from cascade.vectors import NO_VECTORS, VectorUse
 
 if TYPE_CHECKING:
     from cascade.pixels.options import PixelPlan
@@ -51,6 +52,11 @@ class PixelFamily:
         from cascade.pixels.options import resolve_options  # noqa: PLC0415  see the module
 
         return resolve_options(spec, options)
+
+    def vectors(self, spec: PixelSpec) -> VectorUse:
+        """None."""
+        del spec
+        return NO_VECTORS
 
     def with_own_picture(
         self, spec: PixelSpec, plan: "PixelPlan", low: tuple[int, int]

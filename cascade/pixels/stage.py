@@ -106,9 +106,7 @@ class PixelStage:
                 yield Preview(name, step.index + 1, subsampled(pictures.preview()[0]))
         yield StageFinished(
             name,
-            Handoff(
-                prompt=handoff.prompt, context=handoff.context, image=pictures.canvas.values()[0]
-            ),
+            replace(handoff, label=None, image=pictures.canvas.values()[0], tensor=None),
             {name: time.perf_counter() - begun},
             self._computed,
             clock.seconds,

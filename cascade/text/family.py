@@ -20,6 +20,7 @@ from cascade.stage import EngineStage
 from cascade.text.dummy_run import TextDummyRun
 from cascade.text.request_options import TextOptions
 from cascade.text.spec import TextEncoderSpec, check_record
+from cascade.vectors import VectorUse
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,10 @@ class TextEncoderFamily:
             field = f"options.{spec.name}"
             raise InvalidRequest(f"{field}: the text encoder takes none", field=field)
         return TextPlan()
+
+    def vectors(self, spec: TextEncoderSpec) -> VectorUse:
+        """What it makes of the words beside their context."""
+        return VectorUse(makes=spec.vectors)
 
     def with_own_picture(
         self, spec: TextEncoderSpec, plan: TextPlan, low: tuple[int, int]
@@ -131,7 +136,10 @@ class TextEncoderFamily:
 
     def describe(self, spec: TextEncoderSpec) -> list[str]:
         """Its limit."""
-        return [f"text     at most {spec.max_tokens} tokens"]
+        made = [
+            f"vector   {name}, {width} numbers of the words" for name, width in spec.vectors.items()
+        ]
+        return [f"text     at most {spec.max_tokens} tokens", *made]
 
 
 def fields_of(options: FamilyOptions) -> tuple[str, ...]:

@@ -6,7 +6,8 @@ from typing import Any, Literal
 
 from cascade.boundary import BoundaryValue, Context, Prompt, in_words
 from cascade.errors import ManifestError
-from cascade.graph_spec import NET, GraphSpec
+from cascade.graph_spec import LEFT_OUT, NET, GraphSpec
+from cascade.vectors import check_made
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,6 +31,9 @@ class TextEncoderSpec:
     pad_token: int | None = None
     """Fills every prompt to `max_tokens` tokens, masked out, and the rows it leads to are part of
     the context: for stages trained to see them. None sends the real tokens alone."""
+    vectors: Mapping[str, int] = field(default_factory=dict, metadata=LEFT_OUT)
+    """Outputs `[batch, width]` float32 of the graph beside the context, by name and width: what
+    stages read as vectors of the words, such as pooled text. Left out where there are none."""
     provenance: Mapping[str, Any] = field(default_factory=dict)
     """How it came about; nothing that runs reads it."""
 
@@ -60,3 +64,4 @@ def check_record(spec: TextEncoderSpec, path: str) -> None:
             f"{path}.starts_from: expected {Prompt()}, got {in_words(spec.starts_from)}",
             field=f"{path}.starts_from",
         )
+    check_made(spec.vectors, spec.graph, path)

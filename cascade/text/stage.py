@@ -15,11 +15,12 @@ from cascade.engine import Engine
 from cascade.errors import InvalidRequest, StageError
 from cascade.events import Backend, Event, StageFinished
 from cascade.graph_spec import NET
+from cascade.numerics.finite import is_finite
 from cascade.numerics.length_buckets import bucket_length
 from cascade.request import GenerateRequest, Handoff
 from cascade.text.spec import TextEncoderSpec
 from cascade.text.tokenizer import PromptTokenizer
-from cascade.types import Array, TokenIds
+from cascade.types import Array, TokenIds, Vector
 
 
 class Padding(Protocol):
@@ -86,7 +87,11 @@ class TextEncoderStage:
         encoded = time.perf_counter()
         yield StageFinished(
             self._spec.name,
-            Handoff(prompt=handoff.prompt, context=context),
+            Handoff(
+                prompt=handoff.prompt,
+                context=context,
+                vectors={**handoff.vectors, **made_vectors(outputs, self._spec.vectors)},
+            ),
             {"tokenise": tokenised - begun, "encode": encoded - tokenised},
             self._computed,
         )
@@ -134,3 +139,23 @@ def kept_rows(context: Array, tokens: int, spec: Padding) -> Array:
         `[tokens, width]` of the same dtype, or all rows.
     """
     return context if spec.pad_token is not None else context[:tokens]
+
+
+def made_vectors(outputs: Mapping[str, Array], widths: Mapping[str, int]) -> dict[str, Vector]:
+    """The vectors that a graph made of one prompt, `[width]` float32 each.
+
+    Args:
+        outputs: of the graph, `[1, width]` each.
+        widths: by name, as the manifest has them.
+
+    Raises:
+        StageError: one is of another shape, or not finite.
+    """
+    made = {name: np.array(outputs[name][0], np.float32) for name in widths}
+    for name, vector in made.items():
+        if vector.shape != (widths[name],) or not is_finite(vector):
+            raise StageError(
+                f"{name}: expected {widths[name]} finite numbers, got {list(vector.shape)}",
+                field=name,
+            )
+    return made

@@ -21,6 +21,7 @@ from cascade.labels.spec import LabelEncoderSpec
 from cascade.latents.spec import AutoencoderSpec
 from cascade.pixels.spec import PixelSpec
 from cascade.precision import BLOCKS, Precision
+from cascade.request import Handoff
 from cascade.stage import Stage
 from cascade.text.spec import TextEncoderSpec
 from cascade.types import Array, ContextF16
@@ -125,13 +126,25 @@ class StageJob:
     """What an export knows when it comes to one stage."""
 
     export: ExportJob
-    embed: Callable[[Subject], ContextF16]
-    """Embeddings `[tokens, width]` float16 of a text or a class, as the exported encoder makes
-    them."""
+    start: Callable[[Subject], Handoff]
+    """What the exported encoder makes of a text or a class."""
     position: int
     """The stage's place in the cascade: the noise's stage number."""
     before: ExportedComponent[Any] | None = None
     """The stage before it, if there is one; int8 runs begin with its pictures."""
+
+    def embed(self, subject: Subject) -> ContextF16:
+        """Embeddings `[tokens, width]` float16 of a text or a class.
+
+        Raises:
+            UnsupportedModel: nothing encodes it.
+        """
+        context = self.start(subject).context
+        if context is None:
+            raise UnsupportedModel(
+                f"text_encoder: nothing encodes {subject!r}", field="text_encoder"
+            )
+        return context
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -30,7 +30,7 @@ from export.components.synthetic_cases import (
 )
 from export.description import EncoderDescription, StageDescription
 from export.quantize.sampled_runs import SampledRuns, StageBlueprint, sample_images
-from export.subjects import handoff_of
+from export.subjects import handoff_of, made_up_vectors
 from stages.evaluation.torch_engine import TorchEngine
 
 
@@ -90,8 +90,13 @@ def export_stage(job: StageJob, stage: StageDescription) -> ExportedComponent[Di
 def first_starts(job: StageJob, stage: StageDescription) -> list[Handoff]:
     """Where runs begin that have no picture of a stage before: words, a class, a picture, noise."""
     if stage.uses_context:
-        return [Handoff(context=job.embed(subject)) for subject in job.export.prompts]
-    return [handoff_of(subject) for subject in job.export.prompts]
+        starts = [job.start(subject) for subject in job.export.prompts]
+    else:
+        starts = [handoff_of(subject) for subject in job.export.prompts]
+    return [
+        replace(start, vectors={**made_up_vectors(stage.vectors), **start.vectors})
+        for start in starts
+    ]
 
 
 def with_int8(
@@ -194,6 +199,7 @@ def stage_entry(
         enlarge=stage.enlarge,
         augmentation=stage.augmentation,
         ends_at=stage.ends_at,
+        vectors=stage.vectors,
         provenance={
             "training": dict(stage.training),
             "skip_scale": stage.skip_scale,

@@ -39,6 +39,7 @@ def stage_inputs(
         shapes.append(("low_res", ("batch", channels, *sides)))
         if stage.uses_level:
             shapes.append(("aug_level", ("batch",)))
+    shapes += [(vector.name, ("batch", vector.width)) for vector in stage.vectors]
     if stage.guidance.taught:
         shapes.append(("guidance", ("batch",)))
     return tuple(TensorSpec(name=n, dtype="float32", shape=s) for n, s in shapes)
@@ -100,6 +101,10 @@ def synthetic_case(
         case["low_res"] = np.clip(smaller, -2, 2)
         if stage.uses_level:
             case["aug_level"] = np.array([low + share * (high - low), low], np.float32)
+    for vector in stage.vectors:
+        case[vector.name] = normals((2, vector.width), seed=number, image=5, stage=0, step=0)
+        if vector.unconditional == "zeros":
+            case[vector.name][1] = 0
     if stage.guidance.taught:
         weakest, strongest = stage.guidance.taught
         case["guidance"] = np.full(2, weakest + share * (strongest - weakest), np.float32)

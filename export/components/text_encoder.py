@@ -1,6 +1,7 @@
 """The text encoder's part of a bundle: graph, tokenizer, entry in the manifest."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -8,12 +9,12 @@ from cascade.boundary import Context, Prompt
 from cascade.errors import ParityError, UnsupportedModel
 from cascade.events import StageFinished
 from cascade.graph_spec import NET, TensorSpec
-from cascade.request import GenerateRequest
+from cascade.request import GenerateRequest, Handoff
 from cascade.stage import Stage
 from cascade.text.spec import TextEncoderSpec
 from cascade.text.stage import TextEncoderStage, token_inputs
 from cascade.text.tokenizer import PromptTokenizer
-from cascade.types import Array, ContextF16
+from cascade.types import Array
 from export.components.blocks import judge_context, with_blocks
 from export.components.component import (
     ExportedComponent,
@@ -41,11 +42,13 @@ def export_text_encoder(job: ExportJob) -> ExportedComponent[TextEncoderSpec]:
     if not isinstance(encoder, TextEncoderDescription):
         raise UnsupportedModel("text_encoder: none is described", field="text_encoder")
     words = PromptTokenizer(encoder.tokenizer, encoder.max_tokens)
-    original = TorchEngine(encoder.network, "context")
+    original = TorchEngine(encoder.network, "context", *encoder.vectors)
     hardest = hardest_prompt(encoder, words.largest_number, original)
     prompts = [token_inputs(words(text), encoder) for text in job.prompts if isinstance(text, str)]
     if encoder.pad_token is None:
         prove_mask(NAME, original, prompts[0], "context", per_token=True)
+        for vector in encoder.vectors:
+            prove_mask(NAME, original, prompts[0], vector, per_token=False)
     source = network_source(encoder, encoder.samples or [*prompts, hardest])
     proven = prove_network(job, source)
     asked = job.options.blocks_for(source)
@@ -59,6 +62,7 @@ def export_text_encoder(job: ExportJob) -> ExportedComponent[TextEncoderSpec]:
         tokenizer_file=TOKENIZER,
         max_tokens=encoder.max_tokens,
         pad_token=encoder.pad_token,
+        vectors=encoder.vectors,
         provenance={"made_of": encoder.provenance, **proven.provenance},
     )
     exported = TextEncoderStage(spec, words, proven.exported)
@@ -90,7 +94,13 @@ def network_source(
             TensorSpec(name="token_ids", dtype="int64", shape=("batch", length)),
             TensorSpec(name="token_mask", dtype="float32", shape=("batch", length)),
         ),
-        outputs=(TensorSpec(name="context", dtype="float32", shape=context),),
+        outputs=(
+            TensorSpec(name="context", dtype="float32", shape=context),
+            *(
+                TensorSpec(name=name, dtype="float32", shape=("batch", width))
+                for name, width in encoder.vectors.items()
+            ),
+        ),
         cases=cases,
         optimized=False,
         exact=encoder.exact,
@@ -133,13 +143,13 @@ def hardest_prompt(
     return inputs
 
 
-def embed(encoder: Stage, subject: Subject) -> ContextF16:
-    """Embeddings of a text or a class as an encoder's stage makes them, `[tokens, width]` float16.
+def embed(encoder: Stage, subject: Subject) -> Handoff:
+    """What an encoder's stage makes of a text or a class: its context, and vectors beside it.
 
     Raises:
         ParityError: the stage gave none.
     """
     for event in encoder.run(GenerateRequest(), handoff_of(subject)):
         if isinstance(event, StageFinished) and event.handoff.context is not None:
-            return event.handoff.context
+            return replace(event.handoff, prompt=None)
     raise ParityError("the encoder gave no context")

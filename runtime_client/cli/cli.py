@@ -25,7 +25,7 @@ from cascade.request import GenerateRequest
 from cascade.types import ImageU8
 from runtime_client.cli.connection_flags import add_connection_flags, connection_config
 from runtime_client.cli.contradictions import refuse_contradictions
-from runtime_client.cli.edit_flags import add_edit_flags, edit_of
+from runtime_client.cli.edit_flags import add_edit_flags, edit_of, vectors_of
 from runtime_client.cli.placement_flags import add_chosen_placement_flags, with_placement
 from runtime_client.cli.upscale_cli import register_upscale
 from runtime_client.config import DEFAULT_LINGER_S, FALLBACKS, PICTURE_FORMATS, ClientConfig
@@ -224,6 +224,7 @@ def request_of(args: argparse.Namespace) -> GenerateRequest:
     return GenerateRequest(
         prompt=args.prompt,
         negative=args.negative,
+        vectors=vectors_of(args),
         label=number_of(args.label),
         picture=None if args.picture is None else picture_of(args.picture),
         first_stage=args.first_stage,
@@ -253,7 +254,7 @@ def refuse_beside_source(args: argparse.Namespace) -> None:
     """Raise `InvalidRequest` for what the picture of `--from` says already."""
     said = (
         "prompt", "negative", "seed", "image_index", "count", "prompts", "steps", "guidance", "augmentation", "choices",
-        "label", "picture", "first_stage", "last_stage", "edit", "mask", "strength", "resample", "size",
+        "label", "picture", "first_stage", "last_stage", "edit", "mask", "strength", "resample", "size", "vectors",
     )  # fmt: skip
     given = [name for name in said if getattr(args, name) not in (None, [])]
     given += [name for name in ("engine", "precision") if getattr(args, name) != AUTO]

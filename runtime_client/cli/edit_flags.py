@@ -1,4 +1,4 @@
-"""The flags of `cascade generate` that shape a picture: one of one's own to make it of, and its size.
+"""The flags of `cascade generate` that shape a picture: one to make it of, its size, its vectors.
 
 Knows argparse and files; what an edit does, the stages know.
 """
@@ -7,6 +7,7 @@ Knows argparse and files; what an edit does, the stages know.
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from cascade.edit import DEFAULT_STRENGTH, MAX_RESAMPLE, Edit
 from cascade.errors import InvalidRequest
@@ -23,6 +24,58 @@ def add_edit_flags(parser: argparse.ArgumentParser) -> None:
     add("--resample", type=int, metavar="N", help=f"with --mask: how often each step of the first stage is taken, so that both parts fit (RePaint), 1 to {MAX_RESAMPLE} (default: 1)")
     add("--size", type=size, metavar="WxH", help="width and height of the picture in pixels, where the first stage's graph has free sides (default: the bundle's)")
     # fmt: on
+    add_vector_flag(parser)
+
+
+def add_vector_flag(parser: argparse.ArgumentParser) -> None:
+    """Add `--vector`."""
+    parser.add_argument(
+        "--vector",
+        dest="vectors",
+        type=vector,
+        metavar="NAME=NUMBERS",
+        nargs="+",
+        action="extend",
+        default=[],
+        help="numbers that stages read beside the words, with commas between them, or @FILE.npy; `cascade inspect` lists their names (default: none, or the bundle's)",
+    )
+
+
+def vector(text: str) -> tuple[str, str]:
+    """A parser of `NAME=NUMBERS`; what the numbers are, `vectors_of` reads."""
+    name, equals, numbers = text.partition("=")
+    if not equals or not name or not numbers:
+        raise argparse.ArgumentTypeError(
+            f"expected NAME=NUMBERS, such as sizes=64,64, got {text[:80]!r}"
+        )
+    return name, numbers
+
+
+def vectors_of(args: argparse.Namespace) -> dict[str, Any]:
+    """The vectors from the command line, by name.
+
+    Raises:
+        InvalidRequest: a file cannot be read, or something else than a number is given.
+    """
+    found: dict[str, Any] = {}
+    for name, numbers in args.vectors:
+        field = f"vectors.{name[:64]}"
+        if name in found:
+            raise InvalidRequest(f"{field}: it is given twice", field=field)
+        try:
+            if numbers.startswith("@"):
+                import numpy as np  # noqa: PLC0415
+
+                # Numbers alone: a pickle in the file would run as code.
+                found[name] = np.load(numbers[1:], allow_pickle=False)
+            else:
+                found[name] = [float(number) for number in numbers.split(",")]
+        except (OSError, ValueError, EOFError) as exc:
+            raise InvalidRequest(
+                f"{field}: expected numbers with commas between them, or @FILE.npy: {exc}",
+                field=field,
+            ) from exc
+    return found
 
 
 def size(text: str) -> tuple[int, int]:

@@ -20,10 +20,12 @@ from cascade.families import family_of
 from cascade.family import ComponentSpec
 from cascade.request import FamilyOptions, GenerateRequest
 from cascade.tuning.records import installed_versions
-from cascade.types import ImageU8, PlaneU8
+from cascade.types import ImageU8, PlaneU8, Vector
 from runtime_client.result import SERVER, Result
 
 SOFTWARE = "edge-cascade"
+LONGEST_VECTOR = 64
+"""Numbers of a vector that a picture's text holds; of an embedding it holds the hash."""
 
 
 def metadata_of(manifest: Manifest, request: GenerateRequest, result: Result) -> dict[str, Any]:
@@ -59,9 +61,18 @@ def start_of(request: GenerateRequest) -> dict[str, Any]:
         given["size"] = list(request.size)
     if request.edit is not None:
         given["edit"] = edit_words(request.edit)
+    if request.vectors:
+        given["vectors"] = {n: vector_words(vector) for n, vector in request.vectors.items()}
     if request.first_stage is not None:
         given["first_stage"] = request.first_stage
     return given
+
+
+def vector_words(vector: Vector) -> list[float] | str:
+    """The numbers of a vector `[width]` float32, of a long one what it hashes to."""
+    if len(vector) <= LONGEST_VECTOR:
+        return [float(number) for number in vector]
+    return "sha256:" + hashlib.sha256(vector.astype("<f4").tobytes()).hexdigest()
 
 
 def edit_words(edit: Edit) -> dict[str, Any]:

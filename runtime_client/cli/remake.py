@@ -92,12 +92,9 @@ def remake_of(source: Path, metadata: Mapping[str, str], manifest: Manifest) -> 
         raise refuse("no word of edge-cascade in it: not made by it, or its text was removed")
     if "request_id" in metadata and "prompt" not in metadata:
         raise refuse("it was fetched by its request id, and only the server knew what was asked")
-    way = way_of_unheld(metadata)
-    if way:
-        raise refuse(
-            f"it began with a picture that it does not hold: ask with {way} and its seed, "
-            f"{metadata.get('seed', '')[:20]}"
-        )
+    unheld = why_unheld(metadata)
+    if unheld:
+        raise refuse(f"{unheld} and its seed, {metadata.get('seed', '')[:20]}")
     if "sent_as" in metadata:
         raise refuse(
             f"a server sent it as {metadata['sent_as'][:20]}, which loses pixels: ask with its "
@@ -123,15 +120,29 @@ def remake_of(source: Path, metadata: Mapping[str, str], manifest: Manifest) -> 
     return Remake(source=source, request=request, computed=computed, pixels=metadata["pixels"])
 
 
-def way_of_unheld(metadata: Mapping[str, str]) -> str:
-    """How a picture is asked for that was made of another; empty for one of words and a seed."""
+def hashed_vector(metadata: Mapping[str, str]) -> str:
+    """The name of a vector whose numbers a picture does not hold; empty where there is none."""
+    try:
+        vectors = json.loads(metadata.get("vectors", "{}")).items()
+    # Damaged text is refused where the request is read.
+    except (ValueError, AttributeError, RecursionError):
+        return ""
+    return next((name[:64] for name, numbers in vectors if isinstance(numbers, str)), "")
+
+
+def why_unheld(metadata: Mapping[str, str]) -> str:
+    """What a picture was made of and does not hold, and how to ask; empty where it holds all."""
     ways = {
         "edit": "--edit",
         "kept": "`cascade upscale --kept`",
         "own_picture": "`cascade upscale`",
         "start_pixels": "--picture",
     }
-    return next((way for name, way in ways.items() if name in metadata), "")
+    way = next((way for name, way in ways.items() if name in metadata), "")
+    if way:
+        return f"it began with a picture that it does not hold: ask with {way}"
+    hashed = hashed_vector(metadata)
+    return f"of its vector {hashed} it holds the hash alone: ask with --vector" if hashed else ""
 
 
 def computed_in(metadata: Mapping[str, str]) -> dict[str, tuple[str, str]]:
@@ -152,6 +163,7 @@ def request_in(metadata: Mapping[str, str], manifest: Manifest) -> GenerateReque
         prompt=metadata["prompt"] or None,
         negative=metadata.get("negative"),
         size=size_in(metadata),
+        vectors=dict(json.loads(metadata.get("vectors", "{}"))),
         label=int(metadata["label"]) if "label" in metadata else None,
         seed=int(metadata["seed"]),
         image_index=int(metadata["image_index"]),

@@ -13,7 +13,7 @@ from cascade.commands.exit_codes import DONE
 from cascade.engines.kinds import ENGINE_WORDS
 from cascade.precision import Precision
 from runtime_client.cli.connection_flags import add_connection_flags
-from runtime_client.cli.edit_flags import size
+from runtime_client.cli.edit_flags import add_vector_flag, size
 from runtime_client.config import DEFAULT_CUT, PICTURE_FORMATS
 
 OUTPUT_HELP = "the picture: .png, .webp, .jpg, .avif, or - for a PNG on standard output"
@@ -43,6 +43,7 @@ def register_upscale(subparsers: "argparse._SubParsersAction[argparse.ArgumentPa
     add("--json", action="store_true", help="print one JSON object instead of the table, of an error too (default: off)")
     add("-q", "--quiet", action="store_true", help="no progress and no table (default: off)")
     # fmt: on
+    add_vector_flag(parser)
     add_connection_flags(parser, "host:port or unix:PATH (default: everything runs here)")
     parser.set_defaults(run=run_upscale, interrupted="no picture was written")
 

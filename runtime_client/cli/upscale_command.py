@@ -14,6 +14,7 @@ from cascade.errors import InvalidRequest
 from cascade.request import GenerateRequest, KeptPicture
 from cascade.types import PlaneU8
 from runtime_client.cli.connection_flags import connection_config
+from runtime_client.cli.edit_flags import vectors_of
 from runtime_client.cli.generate_command import GenerateArgs, run_foreground
 from runtime_client.cli.own_picture import OwnPixels, enlarged_alpha, read_own_picture
 from runtime_client.cli.picture_format import check_transparency
@@ -36,6 +37,7 @@ def upscale(args: argparse.Namespace) -> None:
         own_picture=kept is None,
         kept=kept,
         prompt=args.prompt,
+        vectors=vectors_of(args),
         first_stage=args.first_stage,
         last_stage=args.last_stage,
         seed=args.seed,

@@ -53,13 +53,7 @@ def announced_component(
     Raises:
         InvalidRequest: the server has not measured it.
     """
-    cost, run_s = cost_of(spec, request), run_seconds(info)
-    if not set(cost.runs) <= set(run_s):
-        raise InvalidRequest(
-            f"capacity: the server has not measured {spec.name} yet, or is older than this: wait "
-            "until it is warm, or send it a request",
-            field="capacity",
-        )
+    cost = cost_of(spec, request)
     kind = EngineKind(info.engine) if info.engine in set(EngineKind) else EngineKind.ORT
     precision = info.precision or Precision.FP32
     return ReplicaComponent(
@@ -68,12 +62,31 @@ def announced_component(
         precision=precision,
         source="announced",
         runs=cost.runs,
-        run_s={role: run_s[role] for role in cost.runs},
+        run_s=announced_runs(spec, info, cost.runs),
         rows=default_batch(spec),
         max_rows=info.max_batch_rows,
         host_s=info.host_milliseconds_per_step / 1000 * cost.units,
         memory_bytes=memory_of(bundle, spec, EngineChoice(kind, precision)),
     )
+
+
+def announced_runs(
+    spec: ComponentSpec, info: ComponentInfo, roles: Iterable[str]
+) -> dict[str, dict[int, float]]:
+    """What runs of a component take in the roles of a request: by role, rows to seconds.
+
+    Raises:
+        InvalidRequest: the server has not measured it.
+    """
+    run_s = run_seconds(info)
+    missing = set(roles) - set(run_s)
+    if missing:
+        raise InvalidRequest(
+            f"capacity: the server has not measured {spec.name} yet, or is older than this: wait "
+            "until it is warm, or send it a request",
+            field="capacity",
+        )
+    return {role: run_s[role] for role in roles}
 
 
 def run_seconds(info: ComponentInfo) -> dict[str, dict[int, float]]:

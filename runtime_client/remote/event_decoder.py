@@ -10,9 +10,10 @@ from cascade.boundary import Image, Tensor
 from cascade.codecs.tensor import PackedTensor, unpack_tensor
 from cascade.errors import InvalidRequest, TransportError
 from cascade.events import Event, Preview, Resumed, StageFinished, Transferred
+from cascade.families import family_of
 from cascade.family import ComponentSpec
 from cascade.request import MAX_SIDE, Handoff
-from cascade.types import Array, ContextF16, ImageU8, Latent
+from cascade.types import Array, ContextF16, ImageU8, Latent, Vector
 from runtime_client.remote.image_payload import decode_payload
 from runtime_client.remote.transfer_stats import UNPACK, TransferStats
 from wire.fragments import Fragment
@@ -80,7 +81,7 @@ class EventDecoder:
         self._results += 1
         image: ImageU8 | None = None
         tensor: Latent | None = None
-        context = self._handoff.context
+        context, vectors = self._handoff.context, self._handoff.vectors
         made = component.makes
         if isinstance(made, Image):
             if result.image is None:
@@ -94,8 +95,13 @@ class EventDecoder:
             self._stats.result_bytes[component.name] = tensor.nbytes
         else:
             context = unpack_context(result.context)
+            vectors = {**vectors, **unpack_vectors(component, result.vectors)}
         self._handoff = Handoff(
-            prompt=self._handoff.prompt, context=context, image=image, tensor=tensor
+            prompt=self._handoff.prompt,
+            context=context,
+            image=image,
+            tensor=tensor,
+            vectors=vectors,
         )
         seconds = dict(result.seconds)
         if isinstance(made, Image):
@@ -185,6 +191,22 @@ def unpack_context(packed: PackedTensor | None) -> ContextF16:
     if packed is None or packed.dtype != "float16" or len(packed.shape) != 2:
         raise TransportError("the server sent no context of [tokens, width] float16")
     return unpack_finite(packed, "stage_result.context")
+
+
+def unpack_vectors(
+    component: ComponentSpec, packed: Mapping[str, PackedTensor]
+) -> dict[str, Vector]:
+    """The vectors in a result of a text encoder, `[width]` float32 each, by name.
+
+    Raises:
+        TransportError: one is missing or is of another width or dtype, or its bytes do not fit.
+    """
+    made = family_of(component).vectors(component).makes
+    for name, width in made.items():
+        found = packed.get(name)
+        if found is None or (found.shape, found.dtype) != ((width,), "float32"):
+            raise TransportError(f"the server sent no vector {name} of {width} float32 numbers")
+    return {name: unpack_finite(packed[name], f"stage_result.vectors.{name}") for name in made}
 
 
 def unpack_finite(packed: PackedTensor, field: str) -> Array:

@@ -24,10 +24,11 @@ from cascade.errors import (
     VersionMismatch,
 )
 from cascade.events import Event, Transferred
-from cascade.families import cost_of, takes_negative
+from cascade.families import cost_of, takes_negative, uses_of
 from cascade.family import ComponentSpec
 from cascade.precision import Precision
 from cascade.request import GenerateRequest, Handoff
+from cascade.types import Vector
 from runtime_client.config import LOSSY_FORMATS, PictureFormat, is_on_this_machine
 from runtime_client.deadline import Deadline
 from runtime_client.remote.call_start import edit_of, new_field, size_of, start_of
@@ -101,6 +102,7 @@ class RemoteRun:
             peer = self._stream.handshake()
             self._work.require_fit(peer)
             check_knows_edits(peer, new_field(self._work.components, self._request))
+            check_knows_vectors(peer, self._vectors())
             policy = policy_at(peer, self._work.identity.on_disconnect)
             with self._stream.slot(peer):
                 # Before the call is sent: a break in that very moment may leave the server with the
@@ -169,7 +171,13 @@ class RemoteRun:
             negative=self._negative(),
             edit=edit_of(components, request),
             size=size_of(components, request),
+            vectors={name: pack_tensor(vector) for name, vector in self._vectors().items()},
         )
+
+    def _vectors(self) -> dict[str, Vector]:
+        """The vectors that components there read."""
+        read = {v.name for _, use in uses_of(self._work.components) for v in use.reads}
+        return {name: v for name, v in self._handoff.vectors.items() if name in read}
 
     @property
     def _wanted_format(self) -> PictureFormat:
@@ -293,6 +301,17 @@ def check_knows_edits(peer: Peer, field: str) -> None:
         field: that older servers do not know; empty where nothing of it is asked for.
     """
     if field and not peer.info.limits.max_resample:
+        raise VersionMismatch(
+            f"{field}: the server at {peer.address} is of an older version and would ignore it: "
+            "update the server, or make that stage here",
+            field=field,
+        )
+
+
+def check_knows_vectors(peer: Peer, vectors: Mapping[str, Vector]) -> None:
+    """Raise `VersionMismatch` where a server would ignore vectors, `[width]` float32 each."""
+    if vectors and not peer.info.limits.max_vectors:
+        field = f"vectors.{next(iter(vectors))}"
         raise VersionMismatch(
             f"{field}: the server at {peer.address} is of an older version and would ignore it: "
             "update the server, or make that stage here",

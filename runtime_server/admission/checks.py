@@ -5,7 +5,7 @@ typed error that names the field. Knows the bundle's manifest and the limits; no
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -33,6 +33,7 @@ from cascade.picture_plans import with_edit, with_size
 from cascade.precision import Precision
 from cascade.request import GenerateRequest, Handoff
 from cascade.types import ContextF16, ImageU8, Latent
+from runtime_server.admission.vectors import given_vectors
 from runtime_server.protocol.callers import ANONYMOUS
 from runtime_server.stores.contexts import ContextStore
 from wire.contexts import HANDLE_BYTES
@@ -153,8 +154,10 @@ class Admission:
             # Before a pixel is decoded: what would come of it may be too large.
             low = (call.start.image.width, call.start.image.height)
             request = with_own_picture(self._manifest.components, request, first, low)
-        start = self._start(call, first, identity)
         last = self._last(call.last_stage, first)
+        # Counted, named and measured before any of their bytes is read.
+        vectors = given_vectors(call, self._manifest.components[first : last + 1])
+        start = replace(self._start(call, first, identity), vectors=vectors)
         request = with_size(self._manifest.components, request, first)
         if request.edit is not None:
             request = with_edit(self._manifest.components, request, first, request.edit)

@@ -37,6 +37,7 @@ def fingerprint(plan: RequestPlan) -> bytes:
         "edit": None if request.edit is None else said_of(request.edit),
         "context": handle_of(start.context),
         "image": None if start.image is None else list(start.image.shape),
+        "vectors": {name: vector.tobytes().hex() for name, vector in start.vectors.items()},
         "tensor": None if start.tensor is None else [start.tensor.dtype.name, *start.tensor.shape],
     }
     # Sorted, so that the order in which options came makes no other request.

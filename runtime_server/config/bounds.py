@@ -10,6 +10,7 @@ LEAST: Mapping[str, float] = {
     "cut": 0,
     "threads": 0,
     "replicas": 0,
+    "max_replicas": 0,
     "replica_gpus": 0,
     "replica_silence_s": 0.1,
     "max_queued_per_stage": 1,

@@ -13,7 +13,7 @@ from cascade.errors import InvalidRequest
 from cascade.tuning.options import EngineOptions, parse_engine_options
 from runtime_server.config.bounds import LEAST, check_at_least, check_one_of
 from runtime_server.config.caller_weights import parse_caller_weights
-from runtime_server.config.executor_kind import ExecutorKind, check_executor
+from runtime_server.config.executor_kind import ExecutorKind, check_executor, check_most
 from runtime_server.config.metrics_port import check_metrics
 from runtime_server.config.row_caps import parse_caps
 from runtime_server.config.setting_field import means
@@ -82,6 +82,13 @@ class ServerConfig:
         metadata=means(
             "Processes with all hosted components, each on a device of its own; 0 takes one per "
             "GPU where `replica_gpus` is set, else one per machine of the cluster."
+        ),
+    )
+    max_replicas: int = field(
+        default=0,
+        metadata=means(
+            "Replicas while requests wait: one more after a second of waiting, one fewer after a "
+            "minute in which fewer would do. 0: always `replicas`."
         ),
     )
     address: str = field(
@@ -370,9 +377,11 @@ class ServerConfig:
                 "insecure: it allows plaintext, and --tls-cert encrypts: leave one of them out",
                 field="insecure",
             )
+        check_most("max_replicas", self.max_replicas, self.replicas)
         check_executor(
             self.executor,
-            replicas=self.replicas, address=self.address, replica_gpus=self.replica_gpus,
+            replicas=self.replicas, max_replicas=self.max_replicas, address=self.address,
+            replica_gpus=self.replica_gpus,
         )  # fmt: skip
         check_http(self)
         check_access(self)

@@ -19,3 +19,9 @@ def check_executor(kind: str, **of_replicas: object) -> None:
     for name, value in of_replicas.items():
         if value and kind == "local":
             raise InvalidRequest(f"{name}: it needs --executor ray", field=name)
+
+
+def check_most(name: str, most: int, least: int) -> None:
+    """Raise `InvalidRequest` where an upper bound is set that is below the lower one."""
+    if most and most < least:
+        raise InvalidRequest(f"{name}: {most} is less than the {least} at the start", field=name)

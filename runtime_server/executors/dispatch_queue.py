@@ -213,7 +213,8 @@ class DispatchQueue:
 
     def _row_share(self, position: int) -> float:
         """What a row costs in a shared run, in runs of its own."""
-        shares = [replica.report.row_share.get(position, 1.0) for replica in self.replicas]
+        ready = (replica.report for replica in self.replicas if replica.ready)
+        shares = [report.row_share.get(position, 1.0) for report in ready]
         return max(shares, default=1.0)
 
     def _refuse_late(self, job: Job, wait_s: float, now: float) -> Refused | None:

@@ -7,6 +7,7 @@ called and killed; not what it is given to do.
 import contextlib
 import logging
 import os
+import secrets
 import signal
 import socket
 import sys
@@ -14,6 +15,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from cascade.stage_factory import EngineFactory
 from cascade.system.cores import usable_cores
 from runtime_server.config.config import ServerConfig
 from runtime_server.executors.replica import Replica, replica_config
+from runtime_server.executors.replica_channel import ChannelServer, ReplicaChannel, open_channel
 from runtime_server.executors.replica_work import (
     Parcel,
     ReplicaHello,
@@ -42,6 +45,7 @@ FREED_S = 5.0
 """Until what ended is no longer counted as used."""
 END_S = 2.0
 """Time for a replica to end as Ray asks it to."""
+KEY_BYTES = 32
 MANY = 1000
 """Calls of one actor at once: every one waits on its event loop."""
 
@@ -49,24 +53,18 @@ MANY = 1000
 class ReplicaActor:
     """A replica in a process of its own; errors of ours are answers, or Ray would wrap them."""
 
-    def __init__(self, config: ServerConfig, make_engine: EngineFactory | None) -> None:
+    def __init__(self, config: ServerConfig, make_engine: EngineFactory | None, key: bytes) -> None:
         self._replica = Replica(config, make_engine)
+        self._channel = ChannelServer(self._replica, key)
 
-    async def open(self) -> ReplicaHello | CascadeError:
-        """See `Replica.open`."""
+    async def open(self) -> "ReplicaFound | CascadeError":
+        """See `Replica.open`; from then on it takes attempts at the address that is answered."""
         try:
-            return await self._replica.open()
+            hello = await self._replica.open()
         except CascadeError as exc:
             return exc.with_traceback(None)
-
-    async def run(self, work: Work) -> AsyncIterator[Parcel]:
-        """See `Replica.run`."""
-        async for parcel in self._replica.run(work):
-            yield parcel
-
-    async def stop(self, number: int, error: CascadeError) -> None:
-        """See `Replica.stop`."""
-        await self._replica.stop(number, error)
+        host = ray.util.get_node_ip_address()
+        return ReplicaFound(hello=hello, host=host, port=await self._channel.listen(host))
 
     async def report(self) -> ReplicaReport:
         """See `Replica.report`."""
@@ -81,28 +79,49 @@ class ReplicaActor:
         return None
 
 
-class RayReplica:
-    """A `ReplicaHandle` of an actor."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReplicaFound:
+    """A replica that is ready, and where it takes attempts."""
 
-    def __init__(self, actor: Any) -> None:
+    hello: ReplicaHello
+    host: str
+    port: int
+
+
+class RayReplica:
+    """A `ReplicaHandle` of an actor; attempts go past Ray, whose every call takes 2 ms."""
+
+    def __init__(self, actor: Any, key: bytes) -> None:
         self._actor = actor
+        self._key = key
         self._hello: ReplicaHello | None = None
+        self._channel: ReplicaChannel | None = None
 
     async def open(self) -> ReplicaHello:
-        """Load the bundle; see `ReplicaHandle.open`."""
-        hello: ReplicaHello = await answered(self._actor.open.remote())
-        self._hello = hello
-        return hello
+        """Load the bundle and connect; see `ReplicaHandle.open`."""
+        found: ReplicaFound = await answered(self._actor.open.remote())
+        self._hello = found.hello
+        self._channel = await open_channel(found.host, found.port, self._key)
+        return found.hello
 
-    async def run(self, work: Work) -> AsyncIterator[Parcel]:
+    def run(self, work: Work) -> AsyncIterator[Parcel]:
         """Begin one attempt; see `ReplicaHandle.run`."""
-        with translated():
-            async for reference in self._actor.run.options(num_returns="streaming").remote(work):
-                yield await reference
+        return self._opened.run(work)
 
     async def stop(self, number: int, error: CascadeError) -> None:
         """End an attempt; see `ReplicaHandle.stop`."""
-        await answered(self._actor.stop.remote(number, error))
+        await self._opened.stop(number, error)
+
+    @property
+    def _opened(self) -> ReplicaChannel:
+        """The channel.
+
+        Raises:
+            ReplicaLost: it was never opened.
+        """
+        if self._channel is None:
+            raise ReplicaLost("a replica was given work before it was opened")
+        return self._channel
 
     async def report(self) -> ReplicaReport:
         """Its state."""
@@ -115,6 +134,8 @@ class RayReplica:
 
     def kill(self) -> None:
         """End its process now."""
+        if self._channel is not None:
+            self._channel.close()
         # Not an error where it has ended already.
         ray.kill(self._actor, no_restart=True)
         if self._hello is not None and self._hello.host == socket.gethostname():
@@ -144,9 +165,12 @@ class RayPool:
         CONNECTION.open(config)
         try:
             self.count = config.replicas or default_count(config)
-            cores = usable_cores() // self.count if self._is_own else 1
+            self.most = max(self.count, config.max_replicas)
+            cores = usable_cores() // self.most if self._is_own else 1
             self._cpus = config.threads or max(1, cores)
-            check_resources(self.count, self._cpus, self._gpus)
+            # Beside replicas that are to be replaced, one that has room is enough to begin with.
+            check_resources(self.count if CONNECTION.users == 1 else 1, self._cpus, self._gpus)
+            self.at_once = min(self.count, max(1, free_places(self._cpus, self._gpus)))
         except CascadeError:
             CONNECTION.close()
             raise
@@ -156,6 +180,8 @@ class RayPool:
         """Begin a replica; returns at once."""
         # The paths of this process: a worker of Ray does not read those of a virtual environment.
         paths = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))} if self._is_own else {}
+        # For this replica alone, and known to it and this process only.
+        key = secrets.token_bytes(KEY_BYTES)
         with translated():
             actor = (
                 ray.remote(ReplicaActor)
@@ -169,9 +195,14 @@ class RayPool:
                     scheduling_strategy="SPREAD",
                     runtime_env={"env_vars": paths},
                 )
-                .remote(self._config, self._make_engine)
+                .remote(self._config, self._make_engine, key)
             )
-        return RayReplica(actor)
+        return RayReplica(actor, key)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether as many again would find processors and GPUs now."""
+        return free_places(self._cpus, self._gpus) >= self.count
 
     def close(self) -> None:
         """Leave the cluster; one that was started here ends with its last user."""
@@ -191,6 +222,11 @@ class RayConnection:
             if not self._users:
                 connect(config)
             self._users += 1
+
+    @property
+    def users(self) -> int:
+        """Pools that are in it."""
+        return self._users
 
     def close(self) -> None:
         """Leave it with the last user."""
@@ -213,19 +249,25 @@ def connect(config: ServerConfig) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # Its warnings are no lines of our log.
     logging.getLogger("ray").setLevel(logging.ERROR)
+    if not config.address:
+        # Else Ray would write one into the home folder, which a container may not have.
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(KEY_BYTES))
     # An address of this machine alone: nobody else has business with a cluster of one process.
+    most = max(config.replicas, config.max_replicas)
     own = {
         "include_dashboard": False,
         "object_store_memory": OBJECT_STORE_BYTES,
         # Only a number: as many replicas again, for a reload.
-        "num_cpus": 2 * max(usable_cores(), config.replicas * max(1, config.threads)),
+        "num_cpus": 2 * max(usable_cores(), most * max(1, config.threads)),
         "_node_ip_address": "127.0.0.1",
     }
     options = {"address": config.address} if config.address else own
     try:
         ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
-    except (ConnectionError, RuntimeError, ValueError, RayError) as exc:
-        raise TransportError(f"address: no Ray cluster at {config.address!r}: {exc}") from exc
+    except Exception as exc:
+        # Of many kinds, down to a bare `Exception` where a machine is too busy to start it.
+        reason = f"no Ray cluster at {config.address!r}" if config.address else "Ray did not start"
+        raise TransportError(f"address: {reason}: {exc}") from exc
 
 
 def default_count(config: ServerConfig) -> int:
@@ -237,10 +279,7 @@ def default_count(config: ServerConfig) -> int:
 
 
 def check_resources(count: int, cpus: float, gpus: float) -> None:
-    """Raise `EngineError` where replicas would wait for ever for what the cluster does not have.
-
-    A reload opens the new replicas beside the old ones, and needs room for both.
-    """
+    """Raise `EngineError` where replicas would wait for ever for what the cluster does not have."""
     until = time.monotonic() + FREED_S
     short: list[str] = []
     while True:
@@ -259,6 +298,13 @@ def check_resources(count: int, cpus: float, gpus: float) -> None:
                 "add machines"
             )
         time.sleep(FREED_S / 20)
+
+
+def free_places(cpus: float, gpus: float) -> int:
+    """Replicas that would find what they need in the cluster now."""
+    free = ray.available_resources()
+    needed = [(name, each) for name, each in (("CPU", cpus), ("GPU", gpus)) if each]
+    return min(int(free.get(name, 0) / each) for name, each in needed)
 
 
 def end_process(pid: int) -> None:

@@ -102,9 +102,11 @@ class Replica:
                 items = [await inbox.get()]
                 while len(inbox):
                     items.append(await inbox.get())
-                parcel = tuple(portable(item) for item in items)
-                yield Parcel(items=parcel, events=self._take_events())
-                if isinstance(items[-1], Ended):
+                parcel = Parcel(
+                    items=tuple(portable(item) for item in items), events=self._take_events()
+                )
+                yield parcel
+                if parcel.is_last:
                     return
         finally:
             self._jobs.pop(work.number, None)
@@ -196,6 +198,7 @@ def replica_config(config: ServerConfig, cpus: int) -> ServerConfig:
         bundle=config.bundle.absolute(),
         executor="local",
         replicas=0,
+        max_replicas=0,
         address="",
         replica_gpus=0.0,
         threads=cpus,

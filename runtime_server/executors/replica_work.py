@@ -128,6 +128,11 @@ class Parcel:
     items: tuple[Delivery, ...]
     events: tuple[ServerEvent, ...] = ()
 
+    @property
+    def is_last(self) -> bool:
+        """Whether nothing comes after it."""
+        return bool(self.items) and isinstance(self.items[-1], Ended)
+
 
 class ReplicaHandle(Protocol):
     """A replica as its server sees it; every method raises `ReplicaLost` once it is lost."""
@@ -145,7 +150,7 @@ class ReplicaHandle(Protocol):
         ...
 
     async def stop(self, number: int, error: CascadeError) -> None:
-        """End an attempt, inside its step where that is possible; returns when it has ended."""
+        """End an attempt, inside its step where that is possible; may return before it ended."""
         ...
 
     async def report(self) -> ReplicaReport:
@@ -166,7 +171,22 @@ class ReplicaPool(Protocol):
 
     @property
     def count(self) -> int:
-        """How many there are to be."""
+        """How many there are to be at the start, and at least."""
+        ...
+
+    @property
+    def most(self) -> int:
+        """How many there may be while jobs wait; the same number where it is fixed."""
+        ...
+
+    @property
+    def at_once(self) -> int:
+        """How many find a device at the start; the others wait for one that is freed."""
+        ...
+
+    @property
+    def has_room(self) -> bool:
+        """Whether as many again would find devices now."""
         ...
 
     def spawn(self) -> ReplicaHandle:

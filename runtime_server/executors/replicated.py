@@ -25,6 +25,7 @@ from cascade.events import Accepted, Progress, StageFinished
 from cascade.tuning.plan import EnginePlan
 from runtime_server.config.config import ServerConfig
 from runtime_server.executors.dispatch_queue import DispatchQueue, ReplicaState
+from runtime_server.executors.hand_over import HandOver
 from runtime_server.executors.job_attempt import (
     JobAttempt,
     Losses,
@@ -42,6 +43,7 @@ from runtime_server.executors.replica_work import (
     with_clock,
     work_of,
 )
+from runtime_server.executors.scaling import ReplicaCount, Scaler
 from runtime_server.executors.supervisor import Place, Supervisor
 from runtime_server.runtime.job import Delivery, Ended, Job
 from runtime_server.runtime.job_queue import JobCounts
@@ -100,11 +102,13 @@ class ReplicatedExecutor:
         self._numbers = itertools.count()
         self._measuring = False
         self._messages: set[asyncio.Task[None]] = set()
+        self._scaling: asyncio.Task[None] | None = None
         self._hello: ReplicaHello | None = None
         self._bundle_ids = manifest.ids
         self._close_s = config.replica_silence_s
         self._loop = asyncio.new_event_loop()
         self._supervisor = Supervisor(self, pool, clock, config.replica_silence_s)
+        self._hand_over = HandOver(self._supervisor, self._queue, self._lock, pool, self._loop)
         self._thread = threading.Thread(target=self._loop.run_forever, name="replicas", daemon=True)
         self._thread.start()
         try:
@@ -115,8 +119,15 @@ class ReplicatedExecutor:
 
     async def _open(self) -> None:
         """Begin all replicas at once."""
-        self._queue.replicas = [ReplicaState(number=number) for number in range(self._pool.count)]
-        await self._supervisor.open(Place(state=state) for state in self._queue.replicas)
+        least, most = self._pool.count, self._pool.most
+        self._queue.replicas = [ReplicaState(number=number) for number in range(most)]
+        places = (Place(state=state) for state in self._queue.replicas)
+        await self._supervisor.open(places, least, self._pool.at_once)
+        if most > least:
+            count = ReplicaCount(
+                self._supervisor, self._queue, self._lock, Scaler(least, most), self._clock
+            )
+            self._scaling = self._loop.create_task(count.follow())
 
     @property
     def plan(self) -> EnginePlan:
@@ -153,7 +164,7 @@ class ReplicatedExecutor:
                     backlog_s=sum(self._queue.left_s(job) for job in place.state.jobs),
                     resident_bytes=place.state.report.resident_bytes,
                 )
-                for place in self._supervisor.places
+                for place in self._supervisor.opened
             )
 
     def submit(self, job: Job) -> Accepted:
@@ -220,7 +231,8 @@ class ReplicatedExecutor:
     def max_rows(self, position: int) -> int:
         """Rows that may share a run of a component, in the replica that shares least."""
         with self._lock:
-            return min(state.rows(position) for state in self._queue.replicas)
+            ready = (state for state in self._queue.replicas if state.ready)
+            return min((state.rows(position) for state in ready), default=1)
 
     def works(self, position: int) -> bool:
         """Whether a component works in any replica."""
@@ -251,6 +263,18 @@ class ReplicatedExecutor:
         for place in self._supervisor.places:
             self._loop.call_soon_threadsafe(self._send_measure, place)
 
+    def give_way(self) -> None:
+        """Close one replica where there is no room for another; see `Executor.give_way`."""
+        self._hand_over.give_way()
+
+    def take_back(self) -> None:
+        """Open it again."""
+        self._hand_over.take_back()
+
+    def shrink(self) -> None:
+        """Close the replicas that no job needs, where there was no room."""
+        self._hand_over.shrink()
+
     def refuse_new(self) -> None:
         """Admit nothing more; the jobs inside go on."""
         with self._lock:
@@ -276,6 +300,8 @@ class ReplicatedExecutor:
 
     async def _close(self) -> None:
         """End every replica and whatever waits for one."""
+        if self._scaling is not None:
+            self._scaling.cancel()
         await self._supervisor.close()
         tasks = [*self._messages, *(t for place in self._supervisor.places for t in place.tasks)]
         for task in tasks:

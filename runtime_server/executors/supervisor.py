@@ -6,6 +6,7 @@ ended, or silent for too long. Lives on one event loop; knows handles, not what 
 
 import asyncio
 import contextlib
+import itertools
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -53,6 +54,13 @@ class Place:
     """By which the clock of the replica is ahead of this process's."""
     opened: "asyncio.Future[ReplicaHello] | None" = None
     """Of the first replica in this place."""
+    keeper: asyncio.Task[None] | None = None
+    """Fills the place; None where it is to be empty."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it has a replica, or is to have one."""
+        return self.keeper is not None
 
 
 class Owner(Protocol):
@@ -97,27 +105,54 @@ class Supervisor:
         self._pool = pool
         self._clock = clock
         self._silence_s = silence_s
-        self._tasks: list[asyncio.Task[None]] = []
         self.places: list[Place] = []
 
-    async def open(self, places: Iterable[Place]) -> list[ReplicaHello]:
-        """Fill places; returns when every one has a replica that is ready.
+    async def open(self, places: Iterable[Place], count: int, at_once: int) -> None:
+        """Fill the first places; returns when enough of them have a replica that is ready.
+
+        Args:
+            places: that may be filled.
+            count: of them that are.
+            at_once: so many are enough.
 
         Raises:
             CascadeError: one could not be opened.
         """
-        loop = asyncio.get_running_loop()
         self.places = list(places)
-        for place in self.places:
-            place.opened = loop.create_future()
-            self._tasks.append(loop.create_task(self._keep(place)))
-        return await asyncio.gather(*(place.opened for place in self.places if place.opened))
+        filled = self.places[:count]
+        for place in filled:
+            place.opened = asyncio.get_running_loop().create_future()
+            self.begin(place)
+        opened = [place.opened for place in filled if place.opened]
+        for one in opened:
+            # One that is refused later is in the log.
+            one.add_done_callback(lambda o: o.cancelled() or o.exception())
+        for ready in itertools.islice(asyncio.as_completed(opened), at_once):
+            await ready
+
+    @property
+    def opened(self) -> list[Place]:
+        """Places that have a replica, or are to have one."""
+        return [place for place in self.places if place.is_open]
+
+    def begin(self, place: Place) -> None:
+        """Fill an empty place from now on."""
+        place.keeper = asyncio.get_running_loop().create_task(self._keep(place))
+
+    def end(self, place: Place) -> None:
+        """Empty a place that has no job, and leave it empty."""
+        if place.keeper is not None:
+            place.keeper.cancel()
+        if place.handle is not None:
+            place.handle.kill()
+        place.keeper = place.handle = place.hello = None
 
     async def close(self) -> None:
         """End every replica and replace none."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        keepers = [place.keeper for place in self.places if place.keeper is not None]
+        for keeper in keepers:
+            keeper.cancel()
+        await asyncio.gather(*keepers, return_exceptions=True)
         for place in self.places:
             if place.handle is not None:
                 place.handle.kill()

@@ -5,6 +5,7 @@ from cascade.bundle.manifest import Manifest
 from cascade.diffusion.request_options import MAX_STEPS
 from cascade.edit import MAX_RESAMPLE
 from cascade.request import MAX_PROMPT_CHARACTERS
+from cascade.vector_values import MAX_VECTORS
 from runtime_server.config.config import ServerConfig
 from wire.limits import MAX_MESSAGE_BYTES, max_joined_request_bytes
 from wire.server_info import Limits
@@ -26,6 +27,7 @@ def limits_of(config: ServerConfig, manifest: Manifest) -> Limits:
         max_linger_s=config.max_linger_s,
         max_in_flight=config.max_in_flight,
         max_resample=MAX_RESAMPLE,
+        max_vectors=MAX_VECTORS,
         max_joined_bytes=max_joined_request_bytes(
             longest_side(c.makes for c in manifest.components)
         ),

@@ -211,14 +211,18 @@ class ActiveRequest:
             packed = await pack_image(image, self.plan.format, fewest_bytes=self.plan.fewest_bytes)
             seconds["encode"] = time.monotonic() - begun
             self.seconds["encode"] += seconds["encode"]
+        vectors = event.handoff.vectors if context is not None else {}
         if image is not None or tensor is not None:
             # Beside those the context was the client's own or an earlier result.
-            context = None
+            context, vectors = None, {}
+        # Those of the start the caller has.
+        made = {n: v for n, v in vectors.items() if n not in self.plan.start.vectors}
         result = StageResult(
             stage=event.stage,
             image=packed,
             context=None if context is None else pack_tensor(context),
             tensor=None if tensor is None else pack_tensor(tensor),
+            vectors={name: pack_tensor(vector) for name, vector in made.items()},
             seconds=seconds,
             computed=event.computed,
             engine_s=event.engine_s,

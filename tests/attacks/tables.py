@@ -27,6 +27,14 @@ LIMITS: list[Limit] = [*MESSAGES, *LOAD, *FILES]
 
 SERVER_TESTS = "tests/runtime_server"
 SHOWN_ELSEWHERE = {
+    "cascade/vector_values.py:MAX_VECTORS": (
+        "tests/congruence/test_vectors.py",
+        "test_numbers_that_are_none_are_refused",
+    ),
+    "cascade/vector_values.py:MAX_VECTOR_WIDTH": (
+        "tests/congruence/test_vectors.py",
+        "test_numbers_that_are_none_are_refused",
+    ),
     "runtime_server/http_door/door.py:MAX_BODY_BYTES": (
         "tests/attacks/test_http_attacks.py",
         "test_a_body_over_the_limit",

@@ -4,6 +4,7 @@ import json
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from benchmarks import (
     batch_invariance,
     batching_policy,
+    capacity,
     edits,
     footprint,
     host_share,
@@ -262,6 +264,17 @@ def test_batching_policy_against_a_real_server(
         assert [s["name"] for s in worlds["timings"]] == ["base", "sr16"]
         assert list(worlds["real"]["loads"]) == list(worlds["simulated"]["loads"]) == ["0.5"]
     assert "simulated" in capsys.readouterr().out
+
+
+def test_capacity(bundle: Bundle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A plan and a load on one server: rates and bytes of both, every picture right."""
+    line = ["--bundle", str(bundle.folder), "--rounds", "1", "--clients", "2", "--seconds", "0.5"]
+    written: Any = run_main(capacity, line, monkeypatch, tmp_path / "capacity.json")
+    assert set(written["summary"]) == set(capacity.FIGURES)
+    (found,) = written["rounds"]
+    assert found["load"]["wrong"] == 0
+    for figures in found.values():
+        assert all(figures[name] > 0 for name in capacity.FIGURES)
 
 
 def test_psnr_by_hand() -> None:

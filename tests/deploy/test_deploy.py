@@ -386,6 +386,53 @@ def test_two_machines_by_compose() -> None:
     assert envoy["volumes"] == ["./envoy.yaml:/etc/envoy/envoy.yaml:ro"]
 
 
+def test_the_manifest_for_ray_fits_the_server(tmp_path: Path) -> None:
+    """One pod of the cluster for each replica; the head runs Ray, then the server that joins it."""
+    settings, cluster, service = read_yaml("ray.yaml")
+    file = tmp_path / "server.toml"
+    file.write_text(settings["data"]["server.toml"])
+    config = load_config(file, {})
+    assert (config.executor, config.address) == ("ray", "auto")
+    spec = cluster["spec"]
+    assert cluster["metadata"]["annotations"]["ray.io/overwrite-container-cmd"] == "true"
+    assert spec["authOptions"] == {"mode": "token"}
+    (workers,) = spec["workerGroupSpecs"]
+    assert config.replicas == workers["replicas"] == workers["minReplicas"]
+    head, worker = (
+        group["template"]["spec"]["containers"][0] for group in (spec["headGroupSpec"], workers)
+    )
+    begun, arguments = head["args"][0].split(" && exec cascade ")
+    assert "--num-cpus=0" in shlex.split(begun)
+    assert parsed(shlex.split(arguments)).config == Path("/etc/cascade/server.toml")
+    assert f"--num-cpus={config.threads} " in worker["args"][0]
+    assert worker["resources"]["requests"]["cpu"] == str(config.threads)
+    assert (
+        f"--node-manager-port={worker['livenessProbe']['tcpSocket']['port']} " in worker["args"][0]
+    )
+    ports = {port["name"]: port["containerPort"] for port in head["ports"]}
+    assert ports["grpc"] == port_of(config.listen) == head["readinessProbe"]["grpc"]["port"]
+    assert ports["metrics"] == port_of(config.metrics_listen)
+    assert f"--port={ports['gcs-server']} " in begun
+    assert service["spec"]["ports"][0]["targetPort"] in ports
+    pod = spec["headGroupSpec"]["template"]["spec"]
+    pause_s = float(head["lifecycle"]["preStop"]["exec"]["command"][1])
+    assert pod["terminationGracePeriodSeconds"] > pause_s + config.drain_grace_s + FLUSH_S
+    for container in (head, worker):
+        assert container["securityContext"]["capabilities"]["drop"] == ["ALL"]
+        assert container["securityContext"]["readOnlyRootFilesystem"]
+
+
+def test_the_image_for_ray_has_the_version_that_the_package_names() -> None:
+    """And so has the cluster: all nodes of a cluster need the same."""
+    packages = tomllib.loads((DEPLOY.parent / "pyproject.toml").read_text())["project"]
+    (named,) = (d for d in packages["optional-dependencies"]["ray"] if d.startswith("ray"))
+    text = (DEPLOY / "Dockerfile.ray").read_text()
+    assert f"pip install --no-cache-dir {named}\n" in text
+    assert re.findall(r"^USER (.*)$", text, re.MULTILINE)[-1] == "10001:10001"
+    _, cluster, _ = read_yaml("ray.yaml")
+    assert f"ray=={cluster['spec']['rayVersion']}" == named
+
+
 def test_the_manifest_for_kubernetes_fits_the_server(tmp_path: Path) -> None:
     """Ports, probes, grace and settings are the server's; the pod may do little."""
     documents = kubernetes()

@@ -148,6 +148,7 @@ EFFECTS: Mapping[str, Effect | str] = {
     "serve --precision": dry_run_says("--precision", "base=int8", says="int8"),
     "serve --executor": of_replicas("--replicas", 2),
     "serve --replicas": of_replicas("--replicas", 2),
+    "serve --max-replicas": of_replicas("--max-replicas", 2),
     "serve --address": of_replicas("--address", "10.0.0.1:6379"),
     "serve --replica-gpus": of_replicas("--replica-gpus", 1),
     "serve --replica-silence-s": f"{SERVER}test_replicated.py::test_a_silent_replica_is_given_up",

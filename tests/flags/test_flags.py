@@ -44,6 +44,7 @@ def torch_effects() -> Mapping[str, Effect | str]:
 WAITING = "tests/runtime_client/test_waiting.py::test_a_late_server_is_waited_for"
 MANY = "tests/runtime_client/test_many_pictures.py::"
 OWN = "tests/congruence/test_own_pictures.py::"
+VECTORS = "tests/congruence/test_vectors.py::test_the_command_line_takes_numbers_or_a_file"
 EDITS = "tests/congruence/test_edits.py::test_the_command_line_asks_as_python_does"
 KEPT = "tests/congruence/test_kept_pictures.py::test_the_command_line_asks_as_python_does"
 DOCTOR = "tests/runtime_client/test_doctor.py::"
@@ -170,6 +171,8 @@ ELSEWHERE: Mapping[str, str] = {
     },
     "upscale --wait": WAITING,
     **{f"generate --{name}": EDITS for name in ("edit", "strength", "mask", "resample", "size")},
+    "generate --vector": VECTORS,
+    "upscale --vector": VECTORS,
     **{f"upscale --{name}": KEPT for name in ("kept", "kept-stage", "kept-size")},
     "upscale picture": OWN + "test_files_are_read_as_they_are_seen",
     "upscale --output": OWN + "test_files_are_read_as_they_are_seen",

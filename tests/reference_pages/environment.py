@@ -24,6 +24,8 @@ MEANINGS = {
     "GRPC_VERBOSITY": ("set unless set", "`NONE` in `cascade serve` and `cascade doctor`; set "
                        "`INFO` or `DEBUG` for gRPC's own log"),
     "ORT_DISABLE_TELEMETRY": ("set unless set", "`1`: ONNX Runtime sends no telemetry"),
+    "RAY_AUTH_TOKEN": ("set unless set", "with `--executor ray`: the token of the cluster that the "
+                       "server starts"),
     "RAY_USAGE_STATS_ENABLED": ("set unless set", "`0` with `--executor ray`: Ray sends no usage "
                                 "reports"),
     "HF_HUB_OFFLINE": ("set", "`1` during `cascade export --from`"),

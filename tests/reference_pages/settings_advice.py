@@ -36,6 +36,8 @@ ADVICE = {
     "executor": Advice(NAME, "`ray` for several devices behind one server",
                        "`UNIMPLEMENTED` where Ray is not installed"),
     "replicas": Advice("processes", "one for each device", "`cascade_replica_ready`"),
+    "max_replicas": Advice("processes", "set it where load comes and goes and others use the "
+                           "machines too", "`cascade_queue_seconds`"),
     "address": Advice("address", "set it to use the machines of a Ray cluster",
                       "`UNAVAILABLE` at the start"),
     "replica_gpus": Advice("GPUs", "1 for engines of GPUs", "`INTERNAL` at the start where the "

@@ -7,7 +7,6 @@ import logging
 import os
 import random
 import signal
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ import numpy as np
 import pytest
 
 from benchmarks import ray_executor
+from benchmarks.lib.replica_load import descendants
 from cascade.bundle.bundle import Bundle
 from cascade.request import GenerateRequest
 from cascade.types import Array
@@ -226,19 +226,6 @@ def is_zombie(pid: int) -> bool:
         return True
 
 
-def descendants(pid: int) -> set[int]:
-    """Every process below this one."""
-    listing = subprocess.run(
-        ["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True
-    ).stdout
-    parents = [(int(a), int(b)) for a, b in (line.split() for line in listing.splitlines())]
-    found, new = set(), {pid}
-    while new:
-        new = {child for child, parent in parents if parent in new} - found
-        found |= new
-    return found
-
-
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
 def test_nothing_outlives_the_server(bundle: Bundle, how: signal.Signals) -> None:
     """Neither after a graceful shutdown nor after the death of the server's process."""
@@ -263,9 +250,15 @@ def test_nothing_outlives_the_server(bundle: Bundle, how: signal.Signals) -> Non
 
 def test_the_benchmark_of_replicas(bundle: Bundle) -> None:
     """A hop, rates of one and two replicas, an overload; and every picture is right."""
-    figures = ray_executor.measure(bundle, requests=4, pictures=4, seconds=1.0)
+    figures = ray_executor.measure(bundle, requests=4, pictures=4, seconds=1.0, clients=(2,))
+    ray_executor.show(figures)
     assert figures["wrong_pictures"] == 0
     assert set(figures["hop"]) == {"text_encoder", "sr32"}
-    assert set(figures["pictures_per_s"]) == {"1", "2"}
+    assert set(figures["table"]) == {"1 server", "2 servers", "1 replica", "2 replicas"}
+    for rows in figures["table"].values():
+        assert rows[2]["pictures_per_s"] > 0
+        assert rows[2]["rows_per_run"] >= 1
+    assert figures["table"]["1 server"][2]["replicas_cpu_s"] == 0
+    assert figures["table"]["2 replicas"][2]["replicas_cpu_s"] > 0
     assert figures["overload"]["failed"] == 0
     assert figures["overload"]["delivered_per_s"] > 0

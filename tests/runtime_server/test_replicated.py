@@ -23,6 +23,7 @@ from cascade.request import GenerateRequest, Handoff
 from cascade.types import Array
 from runtime_server.admission.checks import RequestPlan
 from runtime_server.config.config import ServerConfig
+from runtime_server.executors import scaling
 from runtime_server.executors.protocol import Executor
 from runtime_server.executors.replicated import ReplicatedExecutor
 from runtime_server.runtime.job import Delivery, Ended, Job, make_job
@@ -108,12 +109,12 @@ def check_pixels(asked: Asked, bundle: Bundle) -> None:
 class Served:
     """An executor with replicas in this process."""
 
-    def __init__(self, bundle: Bundle, replicas: int, **settings: object) -> None:
+    def __init__(self, bundle: Bundle, replicas: int, most: int = 0, **settings: object) -> None:
         options = {"threads": 1, "max_batch_rows": "1", "warm_up": False, **settings}
         self.config = ServerConfig(bundle=bundle.folder, **options)  # type: ignore[arg-type]
         self.bundle = bundle
         self.events: list[ServerEvent] = []
-        self.pool = InProcessPool(self.config, replicas, UnhurriedEngine)
+        self.pool = InProcessPool(self.config, replicas, UnhurriedEngine, most)
         self.executor = ReplicatedExecutor(
             bundle.manifest, range(4), self.config, self.pool, emit=self.events.append
         )
@@ -134,9 +135,9 @@ class Served:
 
 
 @contextmanager
-def serving(bundle: Bundle, replicas: int, **settings: object) -> Iterator[Served]:
+def serving(bundle: Bundle, replicas: int, most: int = 0, **settings: object) -> Iterator[Served]:
     """An executor for the length of a block; nothing is left inside."""
-    served = Served(bundle, replicas, **settings)
+    served = Served(bundle, replicas, most, **settings)
     try:
         yield served
         wait_until(lambda: served.executor.counts.running == 0)
@@ -281,6 +282,25 @@ def test_a_full_queue_says_when_to_come_back(bundle: Bundle) -> None:
         served.executor.refuse_new()
         with pytest.raises(TransportError, match="shutting down"):
             served.ask(20)
+
+
+def test_replicas_follow_the_load(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Jobs that wait bring a second replica, which is gone after them; every picture is right."""
+    monkeypatch.setattr(scaling, "EVERY_S", 0.01)
+    monkeypatch.setattr(scaling, "MORE_AFTER_S", 0.02)
+    monkeypatch.setattr(scaling, "FEWER_AFTER_S", 0.1)
+    with serving(bundle, 1, most=2, max_queued_per_stage=64) as served:
+        assert [load.number for load in served.executor.replicas] == [0]
+        jobs = [served.ask(seed) for seed in range(30, 38)]
+        wait_until(lambda: len(served.executor.replicas) == 2)
+        for asked in jobs:
+            assert asked.end() is None
+            check_pixels(asked, bundle)
+            served.executor.release(asked.job)
+        assert all(replica.begun for replica in served.pool.replicas)
+        wait_until(lambda: [load.number for load in served.executor.replicas] == [0])
+        assert not served.told(ReplicaReplaced)
+        assert served.ask(50).end() is None
 
 
 def test_closing_ends_what_is_inside(bundle: Bundle) -> None:

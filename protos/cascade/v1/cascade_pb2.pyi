@@ -155,7 +155,7 @@ class RunTime(_message.Message):
     def __init__(self, role: _Optional[str] = ..., rows: _Optional[int] = ..., milliseconds: _Optional[float] = ...) -> None: ...
 
 class Limits(_message.Message):
-    __slots__ = ("max_message_bytes", "max_prompt_characters", "max_steps", "max_queued_per_stage", "context_store_bytes", "context_lifetime_seconds", "result_store_bytes", "result_lifetime_seconds", "max_in_flight_bytes", "max_in_flight_per_identity", "max_linger_seconds", "max_in_flight", "max_joined_bytes", "max_resample")
+    __slots__ = ("max_message_bytes", "max_prompt_characters", "max_steps", "max_queued_per_stage", "context_store_bytes", "context_lifetime_seconds", "result_store_bytes", "result_lifetime_seconds", "max_in_flight_bytes", "max_in_flight_per_identity", "max_linger_seconds", "max_in_flight", "max_joined_bytes", "max_resample", "max_vectors")
     MAX_MESSAGE_BYTES_FIELD_NUMBER: _ClassVar[int]
     MAX_PROMPT_CHARACTERS_FIELD_NUMBER: _ClassVar[int]
     MAX_STEPS_FIELD_NUMBER: _ClassVar[int]
@@ -170,6 +170,7 @@ class Limits(_message.Message):
     MAX_IN_FLIGHT_FIELD_NUMBER: _ClassVar[int]
     MAX_JOINED_BYTES_FIELD_NUMBER: _ClassVar[int]
     MAX_RESAMPLE_FIELD_NUMBER: _ClassVar[int]
+    MAX_VECTORS_FIELD_NUMBER: _ClassVar[int]
     max_message_bytes: int
     max_prompt_characters: int
     max_steps: int
@@ -184,7 +185,8 @@ class Limits(_message.Message):
     max_in_flight: int
     max_joined_bytes: int
     max_resample: int
-    def __init__(self, max_message_bytes: _Optional[int] = ..., max_prompt_characters: _Optional[int] = ..., max_steps: _Optional[int] = ..., max_queued_per_stage: _Optional[int] = ..., context_store_bytes: _Optional[int] = ..., context_lifetime_seconds: _Optional[float] = ..., result_store_bytes: _Optional[int] = ..., result_lifetime_seconds: _Optional[float] = ..., max_in_flight_bytes: _Optional[int] = ..., max_in_flight_per_identity: _Optional[int] = ..., max_linger_seconds: _Optional[float] = ..., max_in_flight: _Optional[int] = ..., max_joined_bytes: _Optional[int] = ..., max_resample: _Optional[int] = ...) -> None: ...
+    max_vectors: int
+    def __init__(self, max_message_bytes: _Optional[int] = ..., max_prompt_characters: _Optional[int] = ..., max_steps: _Optional[int] = ..., max_queued_per_stage: _Optional[int] = ..., context_store_bytes: _Optional[int] = ..., context_lifetime_seconds: _Optional[float] = ..., result_store_bytes: _Optional[int] = ..., result_lifetime_seconds: _Optional[float] = ..., max_in_flight_bytes: _Optional[int] = ..., max_in_flight_per_identity: _Optional[int] = ..., max_linger_seconds: _Optional[float] = ..., max_in_flight: _Optional[int] = ..., max_joined_bytes: _Optional[int] = ..., max_resample: _Optional[int] = ..., max_vectors: _Optional[int] = ...) -> None: ...
 
 class PutContextRequest(_message.Message):
     __slots__ = ("bundle_id", "context")
@@ -203,7 +205,7 @@ class PutContextResponse(_message.Message):
     def __init__(self, handle: _Optional[bytes] = ..., lifetime_seconds: _Optional[float] = ...) -> None: ...
 
 class GenerateRequest(_message.Message):
-    __slots__ = ("request_id", "bundle_id", "prompt", "context", "image", "resume", "label", "noise", "kept", "tensor", "seed", "image_index", "last_stage", "options", "output", "precisions", "detach", "linger_seconds", "results_held", "first_stage", "negative", "edit", "size")
+    __slots__ = ("request_id", "bundle_id", "prompt", "context", "image", "resume", "label", "noise", "kept", "tensor", "seed", "image_index", "last_stage", "options", "output", "precisions", "detach", "linger_seconds", "results_held", "first_stage", "negative", "edit", "size", "vectors")
     class OptionsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -218,6 +220,13 @@ class GenerateRequest(_message.Message):
         key: str
         value: Precision
         def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[Precision, str]] = ...) -> None: ...
+    class VectorsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: Tensor
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[Tensor, _Mapping]] = ...) -> None: ...
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     BUNDLE_ID_FIELD_NUMBER: _ClassVar[int]
     PROMPT_FIELD_NUMBER: _ClassVar[int]
@@ -241,6 +250,7 @@ class GenerateRequest(_message.Message):
     NEGATIVE_FIELD_NUMBER: _ClassVar[int]
     EDIT_FIELD_NUMBER: _ClassVar[int]
     SIZE_FIELD_NUMBER: _ClassVar[int]
+    VECTORS_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     bundle_id: str
     prompt: PromptStart
@@ -264,7 +274,8 @@ class GenerateRequest(_message.Message):
     negative: ContextReference
     edit: Edit
     size: PictureSize
-    def __init__(self, request_id: _Optional[str] = ..., bundle_id: _Optional[str] = ..., prompt: _Optional[_Union[PromptStart, _Mapping]] = ..., context: _Optional[_Union[ContextStart, _Mapping]] = ..., image: _Optional[_Union[ImageStart, _Mapping]] = ..., resume: _Optional[_Union[ResumeStart, _Mapping]] = ..., label: _Optional[_Union[LabelStart, _Mapping]] = ..., noise: _Optional[_Union[NoiseStart, _Mapping]] = ..., kept: _Optional[_Union[KeptStart, _Mapping]] = ..., tensor: _Optional[_Union[TensorStart, _Mapping]] = ..., seed: _Optional[int] = ..., image_index: _Optional[int] = ..., last_stage: _Optional[str] = ..., options: _Optional[_Mapping[str, StageOptions]] = ..., output: _Optional[_Union[OutputOptions, _Mapping]] = ..., precisions: _Optional[_Mapping[str, Precision]] = ..., detach: bool = ..., linger_seconds: _Optional[float] = ..., results_held: _Optional[int] = ..., first_stage: _Optional[str] = ..., negative: _Optional[_Union[ContextReference, _Mapping]] = ..., edit: _Optional[_Union[Edit, _Mapping]] = ..., size: _Optional[_Union[PictureSize, _Mapping]] = ...) -> None: ...
+    vectors: _containers.MessageMap[str, Tensor]
+    def __init__(self, request_id: _Optional[str] = ..., bundle_id: _Optional[str] = ..., prompt: _Optional[_Union[PromptStart, _Mapping]] = ..., context: _Optional[_Union[ContextStart, _Mapping]] = ..., image: _Optional[_Union[ImageStart, _Mapping]] = ..., resume: _Optional[_Union[ResumeStart, _Mapping]] = ..., label: _Optional[_Union[LabelStart, _Mapping]] = ..., noise: _Optional[_Union[NoiseStart, _Mapping]] = ..., kept: _Optional[_Union[KeptStart, _Mapping]] = ..., tensor: _Optional[_Union[TensorStart, _Mapping]] = ..., seed: _Optional[int] = ..., image_index: _Optional[int] = ..., last_stage: _Optional[str] = ..., options: _Optional[_Mapping[str, StageOptions]] = ..., output: _Optional[_Union[OutputOptions, _Mapping]] = ..., precisions: _Optional[_Mapping[str, Precision]] = ..., detach: bool = ..., linger_seconds: _Optional[float] = ..., results_held: _Optional[int] = ..., first_stage: _Optional[str] = ..., negative: _Optional[_Union[ContextReference, _Mapping]] = ..., edit: _Optional[_Union[Edit, _Mapping]] = ..., size: _Optional[_Union[PictureSize, _Mapping]] = ..., vectors: _Optional[_Mapping[str, Tensor]] = ...) -> None: ...
 
 class ResumeStart(_message.Message):
     __slots__ = ()
@@ -461,7 +472,7 @@ class Preview(_message.Message):
     def __init__(self, stage: _Optional[str] = ..., step: _Optional[int] = ..., image: _Optional[_Union[Image, _Mapping]] = ...) -> None: ...
 
 class StageResult(_message.Message):
-    __slots__ = ("stage", "image", "context", "seconds", "precision", "engine", "engine_seconds", "tensor")
+    __slots__ = ("stage", "image", "context", "seconds", "precision", "engine", "engine_seconds", "tensor", "vectors")
     class SecondsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -469,6 +480,13 @@ class StageResult(_message.Message):
         key: str
         value: float
         def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+    class VectorsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: Tensor
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[Tensor, _Mapping]] = ...) -> None: ...
     STAGE_FIELD_NUMBER: _ClassVar[int]
     IMAGE_FIELD_NUMBER: _ClassVar[int]
     CONTEXT_FIELD_NUMBER: _ClassVar[int]
@@ -477,6 +495,7 @@ class StageResult(_message.Message):
     ENGINE_FIELD_NUMBER: _ClassVar[int]
     ENGINE_SECONDS_FIELD_NUMBER: _ClassVar[int]
     TENSOR_FIELD_NUMBER: _ClassVar[int]
+    VECTORS_FIELD_NUMBER: _ClassVar[int]
     stage: str
     image: Image
     context: Tensor
@@ -485,7 +504,8 @@ class StageResult(_message.Message):
     engine: str
     engine_seconds: float
     tensor: Tensor
-    def __init__(self, stage: _Optional[str] = ..., image: _Optional[_Union[Image, _Mapping]] = ..., context: _Optional[_Union[Tensor, _Mapping]] = ..., seconds: _Optional[_Mapping[str, float]] = ..., precision: _Optional[_Union[Precision, str]] = ..., engine: _Optional[str] = ..., engine_seconds: _Optional[float] = ..., tensor: _Optional[_Union[Tensor, _Mapping]] = ...) -> None: ...
+    vectors: _containers.MessageMap[str, Tensor]
+    def __init__(self, stage: _Optional[str] = ..., image: _Optional[_Union[Image, _Mapping]] = ..., context: _Optional[_Union[Tensor, _Mapping]] = ..., seconds: _Optional[_Mapping[str, float]] = ..., precision: _Optional[_Union[Precision, str]] = ..., engine: _Optional[str] = ..., engine_seconds: _Optional[float] = ..., tensor: _Optional[_Union[Tensor, _Mapping]] = ..., vectors: _Optional[_Mapping[str, Tensor]] = ...) -> None: ...
 
 class Done(_message.Message):
     __slots__ = ("seconds", "bytes_received", "bytes_sent")

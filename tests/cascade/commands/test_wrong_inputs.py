@@ -45,6 +45,7 @@ LINES = (
     )),
     *(f"{GENERATE} --edit {name}" for name in KINDS),
     *(f"{GENERATE} {flags}" for flags in ("--mask file", "--strength 2", "--size 3", "--size 0x9")),
+    *(f"{GENERATE} --vector {v}" for v in ("a", "a=b", "a=@file", "a=1 a=1", "A=1", "a=nan")),
     f"{GENERATE} --server 127.0.0.1:1 --wait 0",
     "fetch x -o y.png", f"fetch x -o y.png {DEAD}", f"fetch '' -o y.png {DEAD}",
     "cancel x", f"cancel x {DEAD}", "cancel",

@@ -54,6 +54,8 @@ export interface TextEncoderSpec extends Component {
   readonly family: "text_encoder";
   readonly tokenizer_file: string;
   readonly max_tokens: number;
+  /** Widths by name of what it makes beside its context; absent where that is nothing. */
+  readonly vectors?: Readonly<Record<string, number>>;
   readonly pad_token: number | null;
 }
 
@@ -70,6 +72,8 @@ export interface DiffusionSpec extends Component {
   readonly null_context: "mask" | { readonly file: string; readonly tokens: number };
   readonly threshold: ThresholdSpec;
   readonly enlarge: EnlargeKind;
+  /** What it reads beside words and picture; absent where that is nothing. */
+  readonly vectors?: readonly { readonly name: string }[];
   readonly augmentation: null | {
     readonly default: number;
     readonly lowest: number;

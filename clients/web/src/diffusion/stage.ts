@@ -42,6 +42,10 @@ function refuseUnknown(spec: DiffusionSpec): void {
     const field = `${spec.name}.${name}`;
     throw new ManifestError(`${field}: this client does not know ${value}: run this stage on the server`, { field });
   }
+  if (spec.vectors?.length) {
+    const field = `${spec.name}.vectors`;
+    throw new ManifestError(`${field}: this client sends no vectors, such as ${spec.vectors[0].name}`, { field });
+  }
 }
 
 /** Runs a denoising network. */

@@ -3,7 +3,7 @@
 import { Tokenizer } from "@huggingface/tokenizers";
 import type { TextEncoderSpec } from "../bundle/manifest.js";
 import type { Engine } from "../engines/engine.js";
-import { InvalidRequest, StageError } from "../errors.js";
+import { InvalidRequest, ManifestError, StageError } from "../errors.js";
 import { bucketLength } from "../numerics/lengths.js";
 import { type Handoff, refuseCancelled } from "../request.js";
 import type { Stage, StageRun, StageStep } from "../stage.js";
@@ -21,6 +21,11 @@ export class TextStage implements Stage {
     readonly engine: Engine,
   ) {
     this.name = spec.name;
+    const made = Object.keys(spec.vectors ?? {});
+    if (made.length) {
+      const field = `${spec.name}.vectors`;
+      throw new ManifestError(`${field}: this client sends no vectors, such as ${made[0]}`, { field });
+    }
     this.tokenizer = new Tokenizer(JSON.parse(new TextDecoder().decode(definition)), {});
   }
 

@@ -244,7 +244,7 @@ def test_a_softmax_of_another_shape_fails(two_levels: Exported) -> None:
     scores = next(node for node in model.graph.node if node.op_type == "Softmax")
     biased = next(node for node in model.graph.node if scores.input[0] in node.output)
     biased.op_type = "Sub"
-    with pytest.raises(ValueError, match="expected to come from Add, it comes from Sub"):
+    with pytest.raises(ValueError, match="expected to come from MatMul, it comes from Sub"):
         restore_attention(model)
 
 

@@ -54,7 +54,7 @@ Run = Callable[[], Array]
 
 
 @dataclass(frozen=True, slots=True)
-class Size:
+class NetworkSize:
     """One network."""
 
     pixels: int
@@ -62,8 +62,8 @@ class Size:
     layers: int
 
 
-FULL = Size(64, (128, 256, 384, 512), 2)
-QUICK = Size(32, (32, 64), 1)
+FULL = NetworkSize(64, (128, 256, 384, 512), 2)
+QUICK = NetworkSize(32, (32, 64), 1)
 
 
 class Words(nn.Module):
@@ -79,7 +79,7 @@ class Words(nn.Module):
         return found
 
 
-class Stage(nn.Module):
+class InputContract(nn.Module):
     """A U-Net behind the input contract."""
 
     def __init__(self, unet: nn.Module) -> None:
@@ -93,7 +93,7 @@ class Stage(nn.Module):
         return found
 
 
-def network(size: Size) -> Stage:
+def network(size: NetworkSize) -> InputContract:
     """IF's blocks of a size, weights random."""
     from diffusers import UNet2DConditionModel  # noqa: PLC0415  seconds, after the arguments
 
@@ -119,10 +119,10 @@ def network(size: Size) -> Stage:
         time_embedding_act_fn="gelu",
         act_fn="gelu",
     )
-    return Stage(unet).eval().requires_grad_(requires_grad=False)
+    return InputContract(unet).eval().requires_grad_(requires_grad=False)
 
 
-def described(stage: Stage, size: Size) -> CascadeDescription:
+def described(stage: InputContract, size: NetworkSize) -> CascadeDescription:
     """The network as a cascade of one stage."""
     return CascadeDescription(
         stages=(
@@ -158,7 +158,9 @@ def status(name: str) -> int:
     return next(int(line.split()[1]) << 10 for line in lines if line.startswith(name))
 
 
-def exported(stage: Stage, size: Size, folder: Path) -> tuple[bytes, dict[str, float]]:
+def exported(
+    stage: InputContract, size: NetworkSize, folder: Path
+) -> tuple[bytes, dict[str, float]]:
     """The stage's graph, and what its export took."""
     description = described(stage, size)
     estimate = estimate_memory(description, ExportOptions())
@@ -178,7 +180,7 @@ def exported(stage: Stage, size: Size, folder: Path) -> tuple[bytes, dict[str, f
     return bytes(bundle.read_graph(spec.graph, Precision.FP32)), figures
 
 
-def inputs_of(size: Size) -> dict[str, Array]:
+def inputs_of(size: NetworkSize) -> dict[str, Array]:
     """One evaluation, by name: float32 with two rows."""
     rng = np.random.default_rng(0)
     return {
@@ -194,7 +196,7 @@ def of_engine(make: Callable[[], Any], inputs: Mapping[str, Array]) -> Run:
     return lambda: np.asarray(engine.run(inputs)["prediction"])
 
 
-def of_torch(stage: Stage, inputs: Mapping[str, Array], *, bf16: bool, frozen: bool) -> Run:
+def of_torch(stage: InputContract, inputs: Mapping[str, Array], *, bf16: bool, frozen: bool) -> Run:
     """torch.compile."""
     given = {name: torch.from_numpy(value) for name, value in inputs.items()}
     network: Any = stage
@@ -211,7 +213,7 @@ def of_torch(stage: Stage, inputs: Mapping[str, Array], *, bf16: bool, frozen: b
     return run
 
 
-def of_openvino(stage: Stage, inputs: Mapping[str, Array]) -> Run:
+def of_openvino(stage: InputContract, inputs: Mapping[str, Array]) -> Run:
     """OpenVINO's own conversion of the torch module."""
     import openvino  # noqa: PLC0415  seconds
 
@@ -227,7 +229,7 @@ def of_openvino(stage: Stage, inputs: Mapping[str, Array]) -> Run:
 
 
 def contestants(
-    stage: Stage, graph: bytes, inputs: Mapping[str, Array], *, quick: bool
+    stage: InputContract, graph: bytes, inputs: Mapping[str, Array], *, quick: bool
 ) -> dict[str, Run]:
     """Every way that this machine has, ready to run."""
     shapes = {name: value.shape for name, value in inputs.items()}

@@ -123,6 +123,8 @@ class StageDescription:
     """Stochasticity of the `ddpm` sampler where no variance is learned."""
     timesteps: tuple[int, ...] = ()
     """Training steps of a default run, the noisiest first; empty for the schedule's own choice."""
+    ends_at: float = 0.0
+    """Time at which a run ends, for truncated conditioning; see the manifest."""
     guidance: GuidanceSpec = field(
         default_factory=lambda: GuidanceSpec(kind="constant", weight=1.0)
     )

@@ -198,6 +198,7 @@ def stage_entry(
         threshold=stage.threshold,
         enlarge=stage.enlarge,
         augmentation=stage.augmentation,
+        ends_at=stage.ends_at,
         vectors=stage.vectors,
         provenance={
             "training": dict(stage.training),

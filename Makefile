@@ -163,7 +163,7 @@ RAY_KILLS ?= 20
 RAY_CANCELS ?= 200
 ray-test: $(VENV)/ray/.runtime
 	RAY_KILLS=$(RAY_KILLS) RAY_CANCELS=$(RAY_CANCELS) \
-		$(VENV)/ray/bin/python -m pytest -q tests/runtime_server/test_ray_executor.py
+		$(VENV)/ray/bin/python -m pytest -q tests/runtime_server/test_ray_executor.py tests/runtime_server/test_ray_faults.py
 
 # Steps in a real Triton server. Its wheel needs numpy 1 and an older protobuf: an environment of its own.
 triton-test: $(LIGHT)/.runtime $(VENV)/triton/.runtime

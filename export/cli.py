@@ -92,7 +92,14 @@ def register(subparsers: Any) -> None:
         default=[],
         metavar="STAGE",
         help="a cascade of these stages, the smallest first: px8 px16 px32 px64, or base px128 "
-        "px256 (default: the diffusion stages)",
+        "px256, or class8 refine32 (default: the diffusion stages)",
+    )
+    parser.add_argument(
+        "--truncated",
+        type=float,
+        metavar="LEVEL",
+        help="class8 refine32: end runs of the base stage at this level of noise and show the "
+        "upscaler what is there (default: finished pictures, given noise by request)",
     )
     other = parser.add_argument_group(
         "somebody else's cascade (docs/how-to/export-torch-modules.md)"
@@ -187,6 +194,7 @@ def run_export(args: argparse.Namespace) -> int:
             raise InvalidRequest(f"--{name} goes with --from", field=name)
     if args.stages:
         return run_export_named(args)
+    check_untruncated(args)
     try:
         from export.adapters.reference_cascade import ReferenceSource, describe_reference
         from export.bundle_folder import check_out
@@ -224,10 +232,14 @@ def run_export_named(args: argparse.Namespace) -> int:
         from export.components.component import ExportOptions
         from export.weights.rounding import Storage
         from stages.reference import PRESETS
+        from stages.refinement_presets import REFINEMENT_PRESETS
     except ImportError as exc:
         raise MissingExtra(f"export needs: pip install 'edge-cascade[export]' ({exc})") from exc
     if args.out is None:
         raise InvalidRequest("--stages needs --out FOLDER", field="out")
+    if set(args.stages) & set(REFINEMENT_PRESETS):
+        return run_export_refinement(args)
+    check_untruncated(args)
     if not set(args.stages) & set(PRESETS):
         check_exact_alone(args)
     check_out(args.out)
@@ -246,6 +258,57 @@ def run_export_named(args: argparse.Namespace) -> int:
     )
     write_cascade(describe_pixels(source), args.out, report=print, options=options)
     return 0
+
+
+def run_export_refinement(args: argparse.Namespace) -> int:
+    """Write a bundle of the class-conditional cascade.
+
+    Raises:
+        InvalidRequest: other stages than its two, or a flag that says nothing of it.
+    """
+    from export.adapters.refinement_cascade import RefinementSource, describe_refinement
+    from export.bundle_folder import check_out
+    from export.bundle_writer import write_cascade
+    from export.components.component import ExportOptions
+    from stages.refinement_presets import REFINEMENT_PRESETS
+
+    if args.stages != list(REFINEMENT_PRESETS):
+        raise InvalidRequest(
+            f"stages: expected {' '.join(REFINEMENT_PRESETS)}, got {' '.join(args.stages)}",
+            field="stages",
+        )
+    for flag in ("storage", "data"):
+        if getattr(args, flag):
+            raise InvalidRequest(
+                f"{flag}: weights of {' '.join(args.stages)} are written as they are: leave it out",
+                field=flag,
+            )
+    check_out(args.out)
+    source = RefinementSource(
+        checkpoints=args.checkpoints or CHECKPOINTS,
+        networks=networks_of(args.networks, REFINEMENT_PRESETS),
+        truncated=args.truncated or 0.0,
+    )
+    options = ExportOptions(
+        precisions=asked(args.precisions, "fp32"),
+        gpu_forms=asked(args.gpu_forms),
+        web_forms=args.web_forms,
+        weights=args.weights,
+    )
+    write_cascade(describe_refinement(source), args.out, report=print, options=options)
+    return 0
+
+
+def check_untruncated(args: argparse.Namespace) -> None:
+    """Refuse truncation of a cascade whose upscalers read finished pictures alone.
+
+    Raises:
+        InvalidRequest: naming the flag.
+    """
+    if args.truncated is not None:
+        raise InvalidRequest(
+            "truncated: it goes with --stages class8 refine32: leave it out", field="truncated"
+        )
 
 
 def check_exact_alone(args: argparse.Namespace) -> None:
@@ -366,6 +429,7 @@ def run_export_foreign(args: argparse.Namespace) -> int:
         raise MissingExtra(f"export needs: pip install 'edge-cascade[export]' ({exc})") from exc
     if args.out is None:
         raise InvalidRequest("--from needs --out FOLDER", field="out")
+    check_untruncated(args)
     for name in ("checkpoints", "data", "storage", "networks", "stages"):
         if getattr(args, name):
             raise InvalidRequest(

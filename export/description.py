@@ -123,6 +123,8 @@ class StageDescription:
     """Stochasticity of the `ddpm` sampler where no variance is learned."""
     timesteps: tuple[int, ...] = ()
     """Training steps of a default run, the noisiest first; empty for the schedule's own choice."""
+    ends_at: float = 0.0
+    """Time at which a run ends, for truncated conditioning; see the manifest."""
     guidance: GuidanceSpec = field(
         default_factory=lambda: GuidanceSpec(kind="constant", weight=1.0)
     )
@@ -164,8 +166,8 @@ class StageDescription:
 
     @property
     def has_int8_form(self) -> bool:
-        """Whether int8 is tried: it is judged by pictures, which a latent is not."""
-        return self.latent_channels is None and self.input_latent_channels is None
+        """Whether int8 is tried: its runs begin with words or a picture, not with a latent."""
+        return self.input_latent_channels is None
 
     @property
     def calibrates_on_prompts(self) -> bool:

@@ -21,6 +21,8 @@ KEYWORDS = Path("benchmarks/lib/keywords.txt")
 STAGES = ("base", "sr256", "sr1024")
 PIXEL_STAGES = ("px8", "px16", "px32", "px64", "px128", "px256")
 """Stages that make their pictures by groups of pixels."""
+REFINEMENT_STAGES = ("class8", "refine32")
+"""Stages of the class-conditional cascade, trained by repeated refinement."""
 
 
 def register(subparsers: Any) -> None:
@@ -66,7 +68,7 @@ def register(subparsers: Any) -> None:
 def register_train(subparsers: Any) -> None:
     """Add `train`."""
     train = subparsers.add_parser("train", help="train one stage, or go on training it")
-    train.add_argument("stage", choices=(*STAGES, *PIXEL_STAGES))
+    train.add_argument("stage", choices=(*STAGES, *PIXEL_STAGES, *REFINEMENT_STAGES))
     train.add_argument("--half-steps", type=int, default=0, help="base: first at half resolution")
     train.add_argument(
         "--start", type=Path, default=None, help="checkpoint to begin with the weights of"
@@ -75,6 +77,16 @@ def register_train(subparsers: Any) -> None:
         "--regression",
         action="store_true",
         help="the yardstick: plain regression from the stage's weights, in STAGE.regression",
+    )
+    train.add_argument(
+        "--loss",
+        choices=("l1", "l2"),
+        help="class8, refine32: distance of the noise or its square (default: l2)",
+    )
+    train.add_argument(
+        "--augmentation",
+        choices=("none", "gaussian", "blur"),
+        help="refine32: what is done to the small pictures (default: gaussian)",
     )
     add_run_options(train)
     train.set_defaults(run=run_train)
@@ -186,6 +198,15 @@ def import_icons() -> Any:
 def run_train(args: argparse.Namespace) -> int:
     """Train one stage for some minutes."""
     prepare_torch(args)
+    if args.stage in REFINEMENT_STAGES:
+        return run_train_refinement(args)
+    for flag in ("loss", "augmentation"):
+        if getattr(args, flag) is not None:
+            raise InvalidRequest(
+                f"{flag}: it is for {' and '.join(REFINEMENT_STAGES)}; {args.stage} has its own: "
+                "leave it out",
+                field=flag,
+            )
     if args.stage in PIXEL_STAGES:
         return run_train_pixels(args)
     from stages.data.dataset import open_dataset
@@ -212,6 +233,38 @@ def run_train(args: argparse.Namespace) -> int:
     # A regression draws no samples: a sheet of it by the sampler would show nothing of it.
     watch = None if args.regression else sheets
     train(preset, Loader(data, preset), options, report=print_line, watch=watch, recipe=recipe)
+    return 0
+
+
+def run_train_refinement(args: argparse.Namespace) -> int:
+    """Train one stage of the class-conditional cascade for some minutes."""
+    from stages.data.class_loader import ClassLoader
+    from stages.data.dataset import open_dataset
+    from stages.refinement_presets import REFINEMENT_PRESETS
+    from stages.training.conditioning_augmentation import (
+        AugmentationKind,
+        ConditioningAugmentation,
+    )
+    from stages.training.refinement import RefinementChoices, refinement_recipe
+    from stages.training.trainer import train
+
+    preset = REFINEMENT_PRESETS[args.stage]
+    wrong = {"half-steps": args.half_steps, "regression": args.regression}
+    if preset.low_resolution is None:
+        wrong["augmentation"] = args.augmentation
+    for flag, given in wrong.items():
+        if given:
+            raise InvalidRequest(
+                f"{flag}: {args.stage} is trained without it: leave it out", field=flag
+            )
+    loader = ClassLoader(open_dataset(args.data), preset)
+    usual: AugmentationKind = "none" if preset.low_resolution is None else "gaussian"
+    kind: AugmentationKind = args.augmentation or usual
+    choices = RefinementChoices(
+        loss=args.loss or "l2", augmentation=ConditioningAugmentation(kind=kind)
+    )
+    recipe = refinement_recipe(preset, loader, args.seed, choices, start=args.start)
+    train(preset, loader, run_options(args), report=print_line, recipe=recipe)
     return 0
 
 

@@ -240,7 +240,7 @@ def run_times(spec: DiffusionSpec, schedule: Schedule, steps: int) -> Times:
         steps: from 1.
 
     Returns:
-        `[steps + 1]` float64 in [0, 1], falling to 0.
+        `[steps + 1]` float64 in [0, 1], falling to `spec.ends_at`, which is 0 for a clean picture.
 
     Raises:
         InvalidRequest: the schedule cannot space so many.
@@ -249,7 +249,8 @@ def run_times(spec: DiffusionSpec, schedule: Schedule, steps: int) -> Times:
     # A list holds for its own length alone: other numbers of steps were never tuned and are spaced.
     if known is not None and len(spec.timesteps) == steps:
         return listed_times(known, spec.timesteps)
-    return schedule.timesteps(steps)
+    times = schedule.timesteps(steps)
+    return times if spec.ends_at == 0 else spec.ends_at + (1 - spec.ends_at) * times
 
 
 def check_context(

@@ -40,6 +40,10 @@ SamplerKind = Literal[
 that does not know them refuses the bundle."""
 
 
+ENDING_EARLY: tuple[SamplerKind, ...] = ("ddim", "euler", "ddpm")
+"""Samplers whose last step may end before time 0."""
+
+
 def evaluations(sampler: SamplerKind, steps: int) -> int:
     """How often a run of so many steps asks the network, guidance counted once; 0 for none."""
     return max(0, 2 * steps - 1) if sampler == "heun" else steps
@@ -91,6 +95,10 @@ class ThresholdSpec:
     """Static only: the estimate is clipped to [-bound, bound]; left out where that is 1."""
 
 
+NoisePlace = Literal["enlarged", "small", "before"]
+"""Where noise of a level enters: with `before` a run was truncated there (`ends_at`)."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AugmentationSpec:
     """Noise-conditioning augmentation of the low-resolution image."""
@@ -103,6 +111,9 @@ class AugmentationSpec:
     """Level where the request chooses none."""
     schedule: ScheduleSpec = "cosine"
     """A level `s` is this schedule's forward process at time `s`."""
+    applied_to: NoisePlace = field(default="enlarged", metadata=LEFT_OUT)
+    """What the noise is added to: the enlarged picture, or the small one; `before` where the
+    component before has left it in its latent, so that none is added."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -156,6 +167,9 @@ class DiffusionSpec:
     latent any but `bicubic_pil`."""
     augmentation: AugmentationSpec | None
     """Of super-resolution; null of a base stage."""
+    ends_at: float = field(default=0.0, metadata=LEFT_OUT)
+    """Time at which a run ends, 0 for the clean picture. Above it the component makes a latent:
+    its picture and the noise that is left, for truncated conditioning."""
     vectors: tuple[VectorSpec, ...] = field(default=(), metadata=LEFT_OUT)
     """What its graph reads beside all that, each an input `[batch, width]` of its name; left out
     where there is none."""
@@ -230,6 +244,7 @@ def check_choices(spec: DiffusionSpec, path: str) -> None:
     check_schedule(spec.schedule, f"{path}.schedule")
     if spec.augmentation is not None:
         check_schedule(spec.augmentation.schedule, f"{path}.augmentation.schedule")
+    check_conditioning(spec, path)
     if spec.prediction == "epsilon" and ends_without_signal(spec.schedule):
         raise ManifestError(
             f"{path}.prediction: {spec.name}'s schedule ends without signal, where epsilon does "
@@ -249,6 +264,37 @@ def check_threshold(spec: ThresholdSpec, path: str) -> None:
             f"{path}.bound: expected a number above 0, and 1 unless the kind is static; got "
             f"{spec.bound:g} of {spec.kind}",
             field=f"{path}.bound",
+        )
+
+
+def check_conditioning(spec: DiffusionSpec, path: str) -> None:
+    """Refuse truncated and small-picture conditioning that no run could have.
+
+    Raises:
+        ManifestError: naming the field under `path`.
+    """
+    continuous = training_steps(spec.schedule) is None
+    ends = 0 <= spec.ends_at < 1 and continuous and spec.sampler in ENDING_EARLY
+    if spec.ends_at and not (ends and isinstance(spec.makes, Tensor)):
+        raise ManifestError(
+            f"{path}.ends_at: a run that ends at {spec.ends_at:g} needs 0 to below 1, continuous "
+            f"time, one of the samplers {', '.join(ENDING_EARLY)}, and makes a tensor",
+            field=f"{path}.ends_at",
+        )
+    noise = spec.augmentation
+    if noise is None or noise.applied_to == "enlarged":
+        return
+    fixed = noise.lowest == noise.highest == noise.default
+    fits = (
+        isinstance(spec.low, Tensor) and fixed
+        if noise.applied_to == "before"
+        else spec.enlarge != "bicubic_pil"
+    )
+    if not fits:
+        raise ManifestError(
+            f"{path}.augmentation.applied_to: `before` needs a tensor to start from and one level; "
+            f"`small` needs another `enlarge` than bicubic_pil; got {noise.applied_to}",
+            field=f"{path}.augmentation.applied_to",
         )
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from cascade.boundary import Context, Image, Tensor, value_of
-from cascade.codecs.image import from_network, subsampled
+from cascade.codecs.image import from_network, subsampled, to_network
 from cascade.codecs.latent import as_latent
 from cascade.diffusion.conditioning import augment
 from cascade.diffusion.denoiser import Denoiser, EngineDenoiser
@@ -32,7 +32,7 @@ from cascade.diffusion.samplers.sampling import DenoiserAt, SamplerStep
 from cascade.diffusion.schedule import first_time, make_schedule
 from cascade.diffusion.spec import DiffusionSpec
 from cascade.diffusion.thresholding import thresholded
-from cascade.diffusion.tiles import TiledEngine, on_canvas, shown_factor, tiling_of
+from cascade.diffusion.tiles import TiledEngine, Tiling, on_canvas, shown_factor, tiling_of
 from cascade.diffusion.unconditional import null_inputs, with_null_half, with_other_half
 from cascade.engine import Engine
 from cascade.engine_clock import EngineClock
@@ -203,23 +203,49 @@ class DiffusionStage:
     def _shown(self, request: GenerateRequest, handoff: Handoff, plan: SamplingOptions) -> Batch:
         """The smaller picture as the network is shown it: enlarged, then noise-augmented.
 
-        A latent likewise, its numbers as they are.
+        A latent likewise, its numbers as they are. Noise of the small picture is added before.
         """
         spec, size = self._spec, self._made(plan)
-        if isinstance(spec.low, Tensor):
-            planes = latent(spec.name, spec.low, handoff)[None].astype(np.float32)
+        place = None if spec.augmentation is None else spec.augmentation.applied_to
+        tiling = tiling_of(spec, *size).shown(shown_factor(spec))
+        if place == "small" or isinstance(spec.low, Tensor):
+            planes = self._planes(handoff, plan)
+            if place == "small":
+                planes = self._augmented(request, plan, planes)
             low = enlarge_planes(planes, size, spec.enlarge)
         else:
             low = enlarge(check_image(spec, handoff, plan), size, spec.enlarge)
-        tiling = tiling_of(spec, *size).shown(shown_factor(spec))
+        if place == "enlarged":
+            return self._augmented(request, plan, low, tiling)
+        return on_canvas(low, tiling, "edge")
+
+    def _planes(self, handoff: Handoff, plan: SamplingOptions) -> Batch:
+        """The smaller picture or latent as numbers, at its own size."""
+        spec = self._spec
+        if isinstance(spec.low, Tensor):
+            return latent(spec.name, spec.low, handoff)[None].astype(np.float32)
+        return to_network(check_image(spec, handoff, plan))
+
+    def _augmented(
+        self,
+        request: GenerateRequest,
+        plan: SamplingOptions,
+        low: Batch,
+        tiling: Tiling | None = None,
+    ) -> Batch:
+        """A picture, small or enlarged, with the noise of its level; on the canvas of its tiles."""
         shape = low.shape
-        low = on_canvas(low, tiling, "edge")
-        if spec.augmentation is None or plan.augmentation == 0:
+        if tiling is not None:
+            low = on_canvas(low, tiling, "edge")
+        if self._spec.augmentation is None or plan.augmentation == 0:
             return low
         # The noise has an address of its own: it is the same whoever runs the stage.
         address = {**self._address(request, plan, AUGMENTATION), "shape": shape}
-        noise = on_canvas(self._noise.normals(**address), tiling, "wrap")
-        return augment(low, plan.augmentation, noise, make_schedule(spec.augmentation.schedule))
+        noise = self._noise.normals(**address)
+        if tiling is not None:
+            noise = on_canvas(noise, tiling, "wrap")
+        schedule = make_schedule(self._spec.augmentation.schedule)
+        return augment(low, plan.augmentation, noise, schedule)
 
     def _made(self, plan: SamplingOptions) -> tuple[int, int]:
         """Width and height of the picture that a run makes."""

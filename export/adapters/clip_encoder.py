@@ -20,7 +20,9 @@ from export.adapters.t5_tokenizer import (
     OWN,
     UNBOUNDED,
     FoundTokenizer,
-    padding_and_largest,
+    check_padding_side,
+    find_padding,
+    no_padding,
     prepared,
 )
 from export.description import TextEncoderDescription
@@ -113,37 +115,48 @@ def longest(folder: Path) -> int:
 
 
 def read_clip_tokenizer(folder: Path) -> FoundTokenizer:
-    """The tokenizer of a folder: its own `tokenizer.json`, else what transformers makes.
+    """The tokenizer of a folder as the pipelines load it, with every token that its notes add.
+
+    A padding token of the notes that `tokenizer.json` does not list is a token of its own to
+    transformers: where a prompt holds its letters, it is split there.
 
     Raises:
-        UnsupportedModel: there is none, it cannot be read, or it has no padding token.
+        UnsupportedModel: there is none, it cannot be read, it pads on the left, or it has no
+            padding token.
     """
+    check_padding_side(folder)
     own = folder / OWN
-    original = own.read_bytes() if own.is_file() else made_of_vocabulary(folder)
-    given = read_json(own) if own.is_file() else json.loads(original)
-    definition = prepared(given, original, lower=False)
-    number, largest = padding_and_largest(folder, definition, PAD)
+    listed = (read_json(own).get("added_tokens") or []) if own.is_file() else []
+    original = made_by_transformers(folder)
+    made = json.loads(original)
+    definition = prepared(made, original, lower=False)
+    padding = find_padding(folder, definition, PAD)
+    if padding.name not in {*made["model"]["vocab"], *(token["content"] for token in listed)}:
+        raise no_padding(folder, padding.name)
     source = f"{own}:model" if own.is_file() else f"{folder / VOCABULARY[0]}:vocab"
-    return FoundTokenizer(definition, number, largest, source)
+    return FoundTokenizer(definition, padding.number, padding.largest, source)
 
 
-def made_of_vocabulary(folder: Path) -> bytes:
-    """What transformers makes of a vocabulary and its merges.
+def made_by_transformers(folder: Path) -> bytes:
+    """What transformers makes of a folder's `tokenizer.json`, or of its vocabulary and merges.
 
     Raises:
-        UnsupportedModel: one of the two is missing, or they make no tokenizer.
+        UnsupportedModel: a file is missing, or they make no tokenizer.
     """
-    for name in VOCABULARY:
-        if not (folder / name).is_file():
-            raise UnsupportedModel(
-                f"{folder / name}: this file is missing, and so is {OWN}", field=str(folder / name)
-            )
+    path = folder / OWN
+    if not path.is_file():
+        for name in VOCABULARY:
+            if not (folder / name).is_file():
+                raise UnsupportedModel(
+                    f"{folder / name}: this file is missing, and so is {OWN}",
+                    field=str(folder / name),
+                )
+        path = folder / VOCABULARY[0]
     try:
         tokenizer = offline_import("transformers").CLIPTokenizer.from_pretrained(
             str(folder), local_files_only=True
         )
     except Exception as exc:
-        path = folder / VOCABULARY[0]
         raise UnsupportedModel(
             f"{path}: transformers cannot read it: {exc}", field=str(path)
         ) from exc

@@ -13,7 +13,7 @@ from typing import Any
 
 from cascade.errors import CascadeError, UnsupportedModel
 from cascade.text.tokenizer import PromptTokenizer
-from export.adapters.local_folder import model_folder, read_json
+from export.adapters.local_folder import expect, model_folder, read_json
 from export.adapters.offline import offline_import
 
 LOWER_AND_STRIP = (
@@ -61,15 +61,27 @@ def read_tokenizer(folder: Path, *, lower: bool) -> FoundTokenizer:
         original = made_of_sentencepiece(folder)
         given = json.loads(original)
     definition = prepared(given, original, lower=lower)
-    number, largest = padding_and_largest(folder, definition, PAD)
+    padding = find_padding(folder, definition, PAD)
     source = f"{own}:model" if own.is_file() else f"{folder / NOTES[0]}:extra_ids"
-    if own.is_file() and largest in [token["id"] for token in given.get("added_tokens") or []]:
+    if own.is_file() and padding.largest in [
+        token["id"] for token in given.get("added_tokens") or []
+    ]:
         source = f"{own}:added_tokens"
-    return FoundTokenizer(definition, number, largest, source)
+    return FoundTokenizer(definition, padding.number, padding.largest, source)
 
 
-def padding_and_largest(folder: Path, definition: bytes, otherwise: str) -> tuple[int, int]:
-    """The number of a folder's padding token, and the largest number that its tokenizer gives.
+@dataclass(frozen=True, slots=True)
+class FoundPadding:
+    """What pads a folder's texts."""
+
+    name: str
+    number: int
+    largest: int
+    """The largest number that the tokenizer gives."""
+
+
+def find_padding(folder: Path, definition: bytes, otherwise: str) -> FoundPadding:
+    """The token that a folder's texts are padded with.
 
     Args:
         folder: the tokenizer's.
@@ -90,17 +102,32 @@ def padding_and_largest(folder: Path, definition: bytes, otherwise: str) -> tupl
     name = names[0] if names else otherwise
     number = tokenizer.number_of(name)
     if number is None:
-        raise UnsupportedModel(
-            f"{folder}: the tokenizer has no token {name} to pad with: name its pad_token in "
-            f"{NOTES[0]}",
-            field=f"{folder / NOTES[0]}:pad_token",
-        )
-    return number, int(largest)
+        raise no_padding(folder, name)
+    return FoundPadding(name, number, int(largest))
+
+
+def no_padding(folder: Path, name: str) -> UnsupportedModel:
+    """The refusal of a padding token that a folder's tokenizer does not have."""
+    return UnsupportedModel(
+        f"{folder}: the tokenizer has no token {name} to pad with: name its pad_token in "
+        f"{NOTES[0]}",
+        field=f"{folder / NOTES[0]}:pad_token",
+    )
 
 
 def notes_of(folder: Path) -> list[Path]:
     """The files beside a tokenizer that say more about it, as far as they are there."""
     return [folder / name for name in NOTES if (folder / name).is_file()]
+
+
+def check_padding_side(folder: Path) -> None:
+    """Refuse a tokenizer that fills prompts from the left, where ours are filled from the right.
+
+    Raises:
+        UnsupportedModel: naming the file.
+    """
+    for path in notes_of(folder):
+        expect(path, read_json(path), "padding_side", (None, "right"))
 
 
 def name_of(token: Any) -> str:

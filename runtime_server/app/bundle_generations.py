@@ -108,6 +108,7 @@ class BundleGenerations:
     async def _retire(self, generation: BundleGeneration) -> None:
         """Wait for a generation to be empty, then give back what it holds."""
         while not generation.is_empty:
+            generation.core.executor.shrink()
             await asyncio.sleep(POLL_S)
         bundle_id = generation.core.bundle_id
         await generation.requests.close()

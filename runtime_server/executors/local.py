@@ -141,6 +141,15 @@ class LocalExecutor:
         if self.warmed:
             self._calibration.start()
 
+    def give_way(self) -> None:
+        """Nothing: two bundles share the device."""
+
+    def take_back(self) -> None:
+        """Nothing was freed."""
+
+    def shrink(self) -> None:
+        """Nothing: engines are released together."""
+
     def refuse_new(self) -> None:
         """Admit nothing more; the jobs inside go on."""
         self.workers.refuse_new()

@@ -107,6 +107,18 @@ class Executor(Protocol):
         """The same in between requests, where components were warmed up; returns at once."""
         ...
 
+    def give_way(self) -> None:
+        """Free a device for an executor that is to follow, where it would find none; may wait."""
+        ...
+
+    def take_back(self) -> None:
+        """Use again what was freed: none followed."""
+        ...
+
+    def shrink(self) -> None:
+        """Free what no job needs; called again and again once another executor has followed."""
+        ...
+
     def refuse_new(self) -> None:
         """Admit nothing more; the jobs inside go on."""
         ...

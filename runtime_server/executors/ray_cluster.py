@@ -32,6 +32,7 @@ from runtime_server.executors.replica_work import (
     ReplicaReport,
     Work,
 )
+from runtime_server.telemetry.logs import log_event
 
 try:
     import ray
@@ -43,6 +44,8 @@ OBJECT_STORE_BYTES = 256 << 20
 """Pictures on their way between processes of one machine; Ray would take a third of its memory."""
 FREED_S = 5.0
 """Until what ended is no longer counted as used."""
+JOINED_S = 300.0
+"""For the machines of a cluster that is joined: its head begins before them."""
 END_S = 2.0
 """Time for a replica to end as Ray asks it to."""
 KEY_BYTES = 32
@@ -168,7 +171,12 @@ class RayPool:
             self.most = max(self.count, config.max_replicas)
             cores = usable_cores() // self.most if self._is_own else 1
             self._cpus = config.threads or max(1, cores)
-            check_resources(self.count, self._cpus, self._gpus)
+            is_first = CONNECTION.users == 1
+            within_s = FREED_S if self._is_own or not is_first else JOINED_S
+            # Beside replicas that are to be replaced, one that has room is enough to begin with.
+            count = self.count if is_first else 1
+            wait_for_resources(count, self._cpus, self._gpus, within_s)
+            self.at_once = min(self.count, max(1, free_places(self._cpus, self._gpus)))
         except CascadeError:
             CONNECTION.close()
             raise
@@ -197,6 +205,11 @@ class RayPool:
             )
         return RayReplica(actor, key)
 
+    @property
+    def has_room(self) -> bool:
+        """Whether as many again would find processors and GPUs now."""
+        return free_places(self._cpus, self._gpus) >= self.count
+
     def close(self) -> None:
         """Leave the cluster; one that was started here ends with its last user."""
         CONNECTION.close()
@@ -215,6 +228,11 @@ class RayConnection:
             if not self._users:
                 connect(config)
             self._users += 1
+
+    @property
+    def users(self) -> int:
+        """Pools that are in it."""
+        return self._users
 
     def close(self) -> None:
         """Leave it with the last user."""
@@ -243,6 +261,8 @@ def connect(config: ServerConfig) -> None:
     # An address of this machine alone: nobody else has business with a cluster of one process.
     most = max(config.replicas, config.max_replicas)
     own = {
+        # Else `ray.init` takes a cluster that it finds on this machine or in RAY_ADDRESS.
+        "address": "local",
         "include_dashboard": False,
         "object_store_memory": OBJECT_STORE_BYTES,
         # Only a number: as many replicas again, for a reload.
@@ -266,13 +286,20 @@ def default_count(config: ServerConfig) -> int:
     return max(1, len(machines))
 
 
-def check_resources(count: int, cpus: float, gpus: float) -> None:
-    """Raise `EngineError` where replicas would wait for ever for what the cluster does not have.
+def wait_for_resources(count: int, cpus: float, gpus: float, within_s: float) -> None:
+    """Wait until replicas find what they need in the cluster.
 
-    A reload opens the new replicas beside the old ones, and needs room for both.
+    Args:
+        count: replicas.
+        cpus: processors of each.
+        gpus: GPUs of each.
+        within_s: how long.
+
+    Raises:
+        EngineError: the cluster does not have it in time.
     """
-    until = time.monotonic() + FREED_S
-    short: list[str] = []
+    until = time.monotonic() + within_s
+    last: list[str] = []
     while True:
         # Behind the truth by a moment: what ended a second ago may still be counted.
         free = ray.available_resources()
@@ -283,12 +310,22 @@ def check_resources(count: int, cpus: float, gpus: float) -> None:
         ]
         if not short:
             return
+        if short != last and within_s > FREED_S:
+            log_event("replicas_wait", message=f"{count} need {' and '.join(short)}")
+            last = short
         if time.monotonic() > until:
             raise EngineError(
                 f"replicas: {count} need {' and '.join(short)} in the cluster: ask for fewer, or "
                 "add machines"
             )
         time.sleep(FREED_S / 20)
+
+
+def free_places(cpus: float, gpus: float) -> int:
+    """Replicas that would find what they need in the cluster now."""
+    free = ray.available_resources()
+    needed = [(name, each) for name, each in (("CPU", cpus), ("GPU", gpus)) if each]
+    return min(int(free.get(name, 0) / each) for name, each in needed)
 
 
 def end_process(pid: int) -> None:

@@ -179,6 +179,16 @@ class ReplicaPool(Protocol):
         """How many there may be while jobs wait; the same number where it is fixed."""
         ...
 
+    @property
+    def at_once(self) -> int:
+        """How many find a device at the start; the others wait for one that is freed."""
+        ...
+
+    @property
+    def has_room(self) -> bool:
+        """Whether as many again would find devices now."""
+        ...
+
     def spawn(self) -> ReplicaHandle:
         """Begin the process of a replica; returns at once.
 

@@ -25,6 +25,7 @@ from cascade.events import Accepted, Progress, StageFinished
 from cascade.tuning.plan import EnginePlan
 from runtime_server.config.config import ServerConfig
 from runtime_server.executors.dispatch_queue import DispatchQueue, ReplicaState
+from runtime_server.executors.hand_over import HandOver
 from runtime_server.executors.job_attempt import (
     JobAttempt,
     Losses,
@@ -107,6 +108,7 @@ class ReplicatedExecutor:
         self._close_s = config.replica_silence_s
         self._loop = asyncio.new_event_loop()
         self._supervisor = Supervisor(self, pool, clock, config.replica_silence_s)
+        self._hand_over = HandOver(self._supervisor, self._queue, self._lock, pool, self._loop)
         self._thread = threading.Thread(target=self._loop.run_forever, name="replicas", daemon=True)
         self._thread.start()
         try:
@@ -120,7 +122,7 @@ class ReplicatedExecutor:
         least, most = self._pool.count, self._pool.most
         self._queue.replicas = [ReplicaState(number=number) for number in range(most)]
         places = (Place(state=state) for state in self._queue.replicas)
-        await self._supervisor.open(places, least)
+        await self._supervisor.open(places, least, self._pool.at_once)
         if most > least:
             count = ReplicaCount(
                 self._supervisor, self._queue, self._lock, Scaler(least, most), self._clock
@@ -260,6 +262,18 @@ class ReplicatedExecutor:
         self._measuring = True
         for place in self._supervisor.places:
             self._loop.call_soon_threadsafe(self._send_measure, place)
+
+    def give_way(self) -> None:
+        """Close one replica where there is no room for another; see `Executor.give_way`."""
+        self._hand_over.give_way()
+
+    def take_back(self) -> None:
+        """Open it again."""
+        self._hand_over.take_back()
+
+    def shrink(self) -> None:
+        """Close the replicas that no job needs, where there was no room."""
+        self._hand_over.shrink()
 
     def refuse_new(self) -> None:
         """Admit nothing more; the jobs inside go on."""

@@ -6,6 +6,7 @@ ended, or silent for too long. Lives on one event loop; knows handles, not what 
 
 import asyncio
 import contextlib
+import itertools
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -106,12 +107,13 @@ class Supervisor:
         self._silence_s = silence_s
         self.places: list[Place] = []
 
-    async def open(self, places: Iterable[Place], count: int) -> list[ReplicaHello]:
-        """Fill the first places; returns when every one of them has a replica that is ready.
+    async def open(self, places: Iterable[Place], count: int, at_once: int) -> None:
+        """Fill the first places; returns when enough of them have a replica that is ready.
 
         Args:
             places: that may be filled.
             count: of them that are.
+            at_once: so many are enough.
 
         Raises:
             CascadeError: one could not be opened.
@@ -121,7 +123,12 @@ class Supervisor:
         for place in filled:
             place.opened = asyncio.get_running_loop().create_future()
             self.begin(place)
-        return await asyncio.gather(*(place.opened for place in filled if place.opened))
+        opened = [place.opened for place in filled if place.opened]
+        for one in opened:
+            # One that is refused later is in the log.
+            one.add_done_callback(lambda o: o.cancelled() or o.exception())
+        for ready in itertools.islice(asyncio.as_completed(opened), at_once):
+            await ready
 
     @property
     def opened(self) -> list[Place]:

@@ -105,22 +105,35 @@ class Reloader:
             if getattr(config, field.name) != getattr(written, field.name)
         )
         present = self._generations.present.core
-        # Beside the present one: memory for two, and no call waits.
-        core = await asyncio.to_thread(self._load, config)
+        core = await self._beside(present, config)
         same = core.bundle_id == present.bundle_id and config == present.config
         try:
             check_same_cut(present.manifest, core.manifest, min(core.hosted))
         except InvalidRequest:
             await asyncio.to_thread(core.close)
+            present.executor.take_back()
             raise
         if same:
             await asyncio.to_thread(core.close)
+            present.executor.take_back()
         else:
             self._generations.swap(core)
             log_hints(core)
             core.executor.measure_beside()
         outcome: ReloadOutcome = "unchanged" if same else "reloaded"
         return ReloadAnswer(outcome=outcome, bundle_id=core.bundle_id, need_restart=late)
+
+    async def _beside(self, present: Core, config: ServerConfig) -> Core:
+        """The next core beside the present one: memory for two, and no call waits.
+
+        Replicas are replaced one after the other where the machines have no room for both.
+        """
+        await asyncio.to_thread(present.executor.give_way)
+        try:
+            return await asyncio.to_thread(self._load, config)
+        except Exception:
+            present.executor.take_back()
+            raise
 
     def _refusal(self, error: Exception) -> ReloadAnswer:
         """The answer to a reload that failed."""

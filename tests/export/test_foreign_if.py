@@ -35,7 +35,7 @@ from diffusers import DPMSolverMultistepScheduler
 from tests.support import tiny_if
 from tests.support.foreign_pipelines import as_described, reference
 
-LOW, HIGH = 16, 64
+LOW, HIGH = 8, 64
 PROMPT = "  A red APPLE on a green chair "
 """Capitals and spaces at the ends: the pipelines take both away."""
 
@@ -268,7 +268,7 @@ JSON_EDITS = {
     "outputs": ("I/unet/config.json", "out_channels", 3),
     "image_condition": ("I/unet/config.json", "addition_embed_type", "image"),
     "no_size": ("I/unet/config.json", "sample_size", [16, 24]),
-    "size": ("II/unet/config.json", "sample_size", 40),
+    "size": ("II/unet/config.json", "sample_size", 44),
     "scheduler": ("I/scheduler/scheduler_config.json", "_class_name", "EulerDiscreteScheduler"),
     "variance": ("I/scheduler/scheduler_config.json", "variance_type", "learned"),
     "prediction": ("I/scheduler/scheduler_config.json", "prediction_type", "flow"),

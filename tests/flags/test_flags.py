@@ -211,6 +211,9 @@ ELSEWHERE: Mapping[str, str] = {
     "export --stages": "tests/export/test_pixel_export.py::test_checkpoints_become_a_bundle_that_draws",
     "export --upscaler": "tests/export/test_foreign_if.py::test_a_bundle_paints_what_the_pipelines_paint",
     "export --text-encoder": "tests/export/test_foreign_t5.py::test_it_stands_beside_a_user_s_own_stages",
+    "export --truncated": "tests/export/test_refinement_cascade.py::test_a_wrong_line_is_refused",
+    "train --loss": "tests/stages/test_refinement.py::test_the_command_trains",
+    "train --augmentation": "tests/stages/test_refinement.py::test_the_command_trains",
     "export --timesteps": "tests/export/test_foreign_if.py::test_lists_of_steps_become_the_default_run",
 }
 """Flags whose effect another test shows."""

@@ -23,6 +23,11 @@ LINES = (
         for kind in ("guided-diffusion", "imagen-pytorch", "sr3")
     ),
     "train base --start nowhere --data nowhere", "train sr256 --regression --data nowhere",
+    "train class8 --data nowhere", "train refine32 --data empty", "train base --loss l1",
+    "train px8 --augmentation blur", "train class8 --augmentation blur --data nowhere",
+    "train refine32 --half-steps 1", "train class8 --regression",
+    "export --stages refine32 --out new", "export --stages class8 refine32 --out new",
+    "export --stages px8 --truncated 0.5 --out new", "export --truncated 0.5 --out new",
     "train base --device nope --data nowhere", "distill steps base --to -1",
     "distill guidance base --teacher nope", "weights nowhere --checkpoints c",
     "weights tiny --checkpoints c", "weights tiny --stages nope --checkpoints c",

@@ -23,13 +23,29 @@ from runtime_server.executors.replica_work import (
 from runtime_server.runtime.job import Ended
 
 T = TypeVar("T")
+UNBOUNDED = 1_000_000
+
+
+class Room:
+    """Devices that several pools share."""
+
+    def __init__(self, devices: int) -> None:
+        self.free = devices
+
+    async def take(self) -> None:
+        """Wait for one."""
+        while not self.free:
+            await asyncio.sleep(0.002)
+        self.free -= 1
 
 
 class InProcessReplica:
     """A replica that can be lost or frozen."""
 
-    def __init__(self, replica: Replica) -> None:
+    def __init__(self, replica: Replica, room: Room) -> None:
         self.replica = replica
+        self._room = room
+        self._has_room = False
         self.dead = asyncio.Event()
         self.frozen = False
         self.begun: list[Work] = []
@@ -37,7 +53,9 @@ class InProcessReplica:
         self._closing: threading.Thread | None = None
 
     async def open(self) -> ReplicaHello:
-        """Load the bundle."""
+        """Load the bundle, on a device of its own."""
+        await self._room.take()
+        self._has_room = True
         return await self._alive(self.replica.open())
 
     async def run(self, work: Work) -> AsyncIterator[Parcel]:
@@ -65,6 +83,8 @@ class InProcessReplica:
     def kill(self) -> None:
         """Lose it; what it was doing is never heard of again."""
         self._loop.call_soon_threadsafe(self.dead.set)
+        self._room.free += self._has_room
+        self._has_room = False
         if self._closing is None:
             self._closing = threading.Thread(target=self.replica.close)
             self._closing.start()
@@ -101,20 +121,28 @@ class InProcessPool:
         count: int,
         make_engine: EngineFactory | None = None,
         most: int = 0,
+        room: Room | None = None,
     ) -> None:
         self.count = count
         self.most = most or count
+        self._room = room or Room(UNBOUNDED)
+        self.at_once = min(count, max(1, self._room.free))
         self.replicas: list[InProcessReplica] = []
         self.refuses = False
         self.closed = False
         self._config = replica_config(config, cpus=1)
         self._make_engine = make_engine
 
+    @property
+    def has_room(self) -> bool:
+        """Whether as many again would find devices."""
+        return self._room.free >= self.count
+
     def spawn(self) -> InProcessReplica:
         """One more."""
         if self.refuses:
             raise ReplicaLost("no machine is left")
-        self.replicas.append(InProcessReplica(Replica(self._config, self._make_engine)))
+        self.replicas.append(InProcessReplica(Replica(self._config, self._make_engine), self._room))
         return self.replicas[-1]
 
     def close(self) -> None:

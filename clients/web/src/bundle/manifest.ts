@@ -79,6 +79,8 @@ export interface DiffusionSpec extends Component {
     readonly lowest: number;
     readonly highest: number;
     readonly schedule: ScheduleSpec;
+    /** What the noise is added to; absent for the enlarged picture. */
+    readonly applied_to?: string;
   };
 }
 

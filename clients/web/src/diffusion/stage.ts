@@ -27,12 +27,16 @@ const KNOWN: Readonly<Record<string, readonly string[]>> = {
   sampler: ["ddim", "ddpm", "ddpm_final_noise", "stochastic", "euler", "heun", "dpmpp_2m"],
   prediction: ["epsilon", "v", "x0", "flow"],
   convention: ["uncond + w (cond - uncond)", "cond + (w - 1) orthogonal", "cond + (w - 1) orthogonal to prediction"],
+  applied_to: ["enlarged"],
+  makes: ["image"],
 };
 
 /** Refuses a word of a newer manifest by name: another one in its place would be another picture. */
 function refuseUnknown(spec: DiffusionSpec): void {
   const { enlarge, sampler, prediction, guidance } = spec;
-  const found = { enlarge, sampler, prediction, convention: guidance.convention ?? KNOWN.convention[0] };
+  const convention = guidance.convention ?? KNOWN.convention[0];
+  const applied = spec.augmentation?.applied_to ?? KNOWN.applied_to[0];
+  const found = { enlarge, sampler, prediction, convention, applied_to: applied, makes: spec.makes.kind };
   for (const [name, value] of Object.entries(found)) {
     if (KNOWN[name].includes(value)) continue;
     const field = `${spec.name}.${name}`;

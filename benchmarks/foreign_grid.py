@@ -23,7 +23,7 @@ from cascade.errors import CascadeError
 from tests.support.described import psnr_of
 from tests.support.known_answers import thinned
 
-WANTED_DB = {"guided-diffusion": 60.0, "imagen-pytorch": 55.0, "sr3": 60.0}
+WANTED_DB = {"guided-diffusion": 60.0, "imagen-pytorch": 55.0, "sr3": 60.0, "diffusers-sd": 50.0}
 OUTCOMES = ("equal", "refused", "WRONG", "CRASH")
 EVERY = 10
 """Of the equal configurations, one is kept for CI."""
@@ -32,6 +32,7 @@ LIBRARIES = {
     "guided-diffusion": "guided_library",
     "imagen-pytorch": "imagen_library",
     "sr3": "sr3_library",
+    "diffusers-sd": "sd_library",
 }
 """Modules of `benchmarks.lib` with the `comparisons` of each adapter."""
 

@@ -1,7 +1,8 @@
 """What do replicas in a Ray cluster cost and bring, against engines in the server's process?
 
     python -m benchmarks.ray_executor [--bundle DIR] [--requests 40] [--pictures 12]
-                                      [--clients 1,2,4,8,16,32] [--seconds 8] [--json FILE]
+                                      [--clients 1,2,4,8,16,32] [--seconds 8] [--format png]
+                                      [--json FILE]
 
 Needs the extra `ray`. Servers with one engine thread each, in processes of their own.
 First a server with its engines in itself beside one with one replica, a request to each in turns:
@@ -11,20 +12,23 @@ processor seconds of a picture in the server, in its replicas and in Ray's own p
 the same for one server without replicas and for two such servers with half of the callers each:
 the second is all that this machine can do. Last, five times the capacity of two replicas for some
 seconds: pictures delivered per second, over the capacity. Every picture is compared with the first
-of its seed.
+of its seed. `--format raw` leaves out the encoding, which is the server's work beside its replicas.
 """
 
 import argparse
-import itertools
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmarks.lib.record import write_record
 from benchmarks.lib.replica_load import Check, Served, at_once, hop, overload, served
 from cascade.bundle.bundle import Bundle, open_bundle
+from protos.cascade.v1 import cascade_pb2 as pb
+from tests.support.asking import differs
+from tests.support.serving import pixels
 
 CLIENTS = (1, 2, 4, 8, 16, 32)
 OVERLOAD = 5
@@ -32,6 +36,11 @@ ROWS = "4"
 """That may share a run: a fixed number, since a measured one differs from server to server."""
 ONE_SERVER, TWO_SERVERS, ONE, TWO = "1 server", "2 servers", "1 replica", "2 replicas"
 """Engines in the servers' own processes, and in replicas of one server."""
+FORMATS = {
+    "png": pb.IMAGE_FORMAT_PNG,
+    "webp": pb.IMAGE_FORMAT_WEBP,
+    "raw": pb.IMAGE_FORMAT_RAW,
+}
 COLUMNS = (
     ("pictures_per_s", "pictures/s", 10, 2),
     ("p50_s", "p50 s", 7, 2),
@@ -43,65 +52,75 @@ COLUMNS = (
 )
 
 
-def measure(
-    bundle: Bundle, requests: int, pictures: int, seconds: float, clients: tuple[int, ...] = (8,)
-) -> dict[str, Any]:
-    """Everything.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sizes:
+    """How much is asked for."""
 
-    Args:
-        bundle: what is served.
-        requests: for each hop to the first component; a quarter to the last.
-        pictures: at least, for each number of callers.
-        seconds: of the overload.
-        clients: numbers of callers at once.
-    """
+    requests: int = 40
+    """For the hop to the first component; a quarter to the last."""
+    pictures: int = 12
+    """At least, for each number of callers."""
+    clients: tuple[int, ...] = CLIENTS
+    """Callers at once."""
+    seconds: float = 8.0
+    """Of the overload."""
+    format: str = "png"
+    """Of the pictures."""
+
+
+class Compared:
+    """Pictures against the first of their seed."""
+
+    def __init__(self) -> None:
+        self._first: dict[int, Any] = {}
+        self.wrong = 0
+
+    def check(self, seed: int, image: Any) -> None:
+        """Count a picture that is another one; rows that share runs may change it by rounding."""
+        first = self._first.setdefault(seed, image)
+        if first.data != image.data and differs(pixels(first), pixels(image)):
+            self.wrong += 1
+
+
+def measure(bundle: Bundle, sizes: Sizes) -> dict[str, Any]:
+    """Everything."""
     names = [component.name for component in bundle.manifest.components]
-    right: dict[int, bytes] = {}
-    wrong = itertools.count()
-
-    def check(seed: int, data: bytes) -> None:
-        if right.setdefault(seed, data) != data:
-            next(wrong)
-
+    compared = Compared()
+    check = compared.check
     figures: dict[str, Any] = {"load": os.getloadavg()[0], "hop": {}}
-    with every_group(bundle) as groups:
+    with every_group(bundle, pb.OutputOptions(format=FORMATS[sizes.format])) as groups:
         for servers in groups.values():
             at_once(servers, names[-1], len(servers), len(servers), check)
         (own,), (other,), (two,) = (groups[name] for name in (ONE_SERVER, ONE, TWO))
-        for last, count in ((names[0], requests), (names[-1], max(5, requests // 4))):
+        for last, count in ((names[0], sizes.requests), (names[-1], max(5, sizes.requests // 4))):
             figures["hop"][last] = hop(own, other, last, count)
-        figures["table"] = table(groups, names[-1], pictures, clients, check)
+        figures["table"] = table(groups, names[-1], sizes, check)
         capacity = max(row["pictures_per_s"] for row in figures["table"][TWO].values())
-        figures["overload"] = overload(two, names[-1], OVERLOAD * capacity, seconds, check)
+        figures["overload"] = overload(two, names[-1], OVERLOAD * capacity, sizes.seconds, check)
         figures["overload"]["capacity_per_s"] = capacity
-    figures["wrong_pictures"] = next(wrong)
+    figures["wrong_pictures"] = compared.wrong
     return figures
 
 
 @contextmanager
-def every_group(bundle: Bundle) -> Iterator[dict[str, list[Served]]]:
+def every_group(bundle: Bundle, output: Any) -> Iterator[dict[str, list[Served]]]:
     """Everything that is compared, all of it ready."""
     with ExitStack() as stack:
-        local = [stack.enter_context(served(bundle, 0, ROWS)) for _ in range(2)]
-        one, two = (stack.enter_context(served(bundle, count, ROWS)) for count in (1, 2))
-        yield {ONE_SERVER: local[:1], TWO_SERVERS: local, ONE: [one], TWO: [two]}
+        made = [stack.enter_context(served(bundle, count, ROWS, output)) for count in (0, 0, 1, 2)]
+        yield {ONE_SERVER: made[:1], TWO_SERVERS: made[:2], ONE: [made[2]], TWO: [made[3]]}
 
 
 def table(
-    groups: dict[str, list[Served]],
-    last: str,
-    pictures: int,
-    clients: tuple[int, ...],
-    check: Check,
+    groups: dict[str, list[Served]], last: str, sizes: Sizes, check: Check
 ) -> dict[str, dict[int, dict[str, float]]]:
     """Rates and processor times, by what serves and by the number of callers.
 
     What serves takes turns, so that a slow minute of the machine is one of all.
     """
     found: dict[str, dict[int, dict[str, float]]] = {name: {} for name in groups}
-    for number in clients:
+    for number in sizes.clients:
         for name, servers in groups.items():
-            count = max(pictures, 2 * number)
+            count = max(sizes.pictures, 3 * number // 2)
             found[name][number] = at_once(servers, last, number, count, check)
     return found
 
@@ -112,7 +131,7 @@ def show(figures: dict[str, Any]) -> None:
     for stage, row in figures["hop"].items():
         print(
             f"to {stage:<14} local {row['local_ms']:8.2f} ms  replica {row['replica_ms']:8.2f} ms"
-            f"  added {row['added_ms']:6.2f} ms"
+            f"  added {row['added_ms']:6.2f} ms, {row['added_p10_ms']:.2f} at the 10th percentile"
         )
     rows = figures["table"]
     print(f"{'at once':>7}  {'':10}" + "".join(f"{title:>{wide}}" for _, title, wide, _ in COLUMNS))
@@ -143,10 +162,17 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=12)
     parser.add_argument("--clients", default=",".join(map(str, CLIENTS)))
     parser.add_argument("--seconds", type=float, default=8.0)
+    parser.add_argument("--format", choices=FORMATS, default="png")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    clients = tuple(int(number) for number in args.clients.split(","))
-    figures = measure(open_bundle(args.bundle), args.requests, args.pictures, args.seconds, clients)
+    sizes = Sizes(
+        requests=args.requests,
+        pictures=args.pictures,
+        clients=tuple(int(number) for number in args.clients.split(",")),
+        seconds=args.seconds,
+        format=args.format,
+    )
+    figures = measure(open_bundle(args.bundle), sizes)
     show(figures)
     write_record(args.json, figures)
 

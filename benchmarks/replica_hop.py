@@ -126,7 +126,9 @@ def main() -> None:
 
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": logging.ERROR}
-    ray.init(num_cpus=2, _node_ip_address="127.0.0.1", object_store_memory=100 << 20, **quiet)
+    ray.init(
+        "local", num_cpus=2, _node_ip_address="127.0.0.1", object_store_memory=100 << 20, **quiet
+    )
     try:
         actor = ray.remote(Answering).options(max_concurrency=100).remote()
         taken = asyncio.run(compare(actor, os.urandom(int(1000 * args.kilobytes)), args.requests))

@@ -22,6 +22,7 @@ from cascade.pixels.spec import PixelSpec
 from cascade.precision import FROM_FILES, Precision
 from cascade.request import Handoff
 from cascade.stage import Stage
+from cascade.system.memory_limits import memory_here
 from cascade.text.spec import TextEncoderSpec
 from export.bundle_folder import check_out, file_entries, weights_folder, write_bundle
 from export.components.autoencoder import export_autoencoder
@@ -44,6 +45,7 @@ from export.description import (
     StageDescription,
     TextEncoderDescription,
 )
+from export.memory_estimate import check_memory, estimate_memory
 from export.parity import compare_cascades
 from export.subjects import Subject, handoff_of, made_up_vectors
 
@@ -141,11 +143,15 @@ def write_cascade(
 
     Raises:
         InvalidRequest: `out` holds something else than a bundle.
-        UnsupportedModel: a component is too large for one graph, or there is no text encoder.
+        UnsupportedModel: a component is too large for one graph or for this machine's memory, or
+            there is no text encoder.
         ParityError: a component or the whole cascade is too far from its original.
     """
     check_out(out)
     check_prompts(description, options)
+    needed = estimate_memory(description, options)
+    report(f"memory        {needed}")
+    check_memory(needed, memory_here())
     with weights_folder(out) as folder:
         cascade = export_components(description, options, folder, report)
         refuse_nothing_written(cascade, options)
@@ -193,7 +199,8 @@ def refuse_exact_alone(description: CascadeDescription) -> None:
     if not any(stage.has_int8_form for stage in description.stages):
         raise UnsupportedModel(
             "precisions: stages of pixels by groups are exact in fp32 alone, any other would make "
-            "other pictures, and files of latents are written in fp32 alone: leave it out",
+            "other pictures, and autoencoders and stages that start from a latent are written in "
+            "fp32 alone: leave it out",
             field="precisions",
         )
 
@@ -234,7 +241,9 @@ def export_components(
     stages: list[AnyStage] = []
     for position, stage in enumerate(description.stages, start=0 if encoder is None else 1):
         before = stages[-1] if stages else None
-        made: Any = EXPORTERS[type(stage)](StageJob(job, starts, position, before), stage)
+        later = description.stages[len(stages) + 1 :]
+        after = later[0] if later else None
+        made: Any = EXPORTERS[type(stage)](StageJob(job, starts, position, before, after), stage)
         stages.append(with_weights_placed(job, made))
     return ExportedCascade(encoder, tuple(stages))
 

@@ -166,8 +166,8 @@ class StageDescription:
 
     @property
     def has_int8_form(self) -> bool:
-        """Whether int8 is tried: it is judged by pictures, which a latent is not."""
-        return self.latent_channels is None and self.input_latent_channels is None
+        """Whether int8 is tried: its runs begin with words or a picture, not with a latent."""
+        return self.input_latent_channels is None
 
     @property
     def calibrates_on_prompts(self) -> bool:

@@ -21,6 +21,7 @@ from export.adapters.t5_tokenizer import (
     OWN,
     UNBOUNDED,
     FoundTokenizer,
+    check_padding_side,
     name_of,
     notes_of,
     prepared,
@@ -115,50 +116,65 @@ def longest(folder: Path) -> int:
 
 
 def read_clip_tokenizer(folder: Path) -> FoundTokenizer:
-    """The tokenizer of a folder: its own `tokenizer.json`, else what transformers makes.
+    """The tokenizer of a folder as the pipelines load it, with every token that its notes add.
+
+    A padding token of the notes that `tokenizer.json` does not list is a token of its own to
+    transformers: where a prompt holds its letters, it is split there.
 
     Raises:
-        UnsupportedModel: there is none, it cannot be read, or it has no padding token.
+        UnsupportedModel: there is none, it cannot be read, it pads on the left, or it has no
+            padding token.
     """
-    notes = [read_json(path) for path in notes_of(folder)]
+    check_padding_side(folder)
     own = folder / OWN
-    original = own.read_bytes() if own.is_file() else made_of_vocabulary(folder)
-    given = read_json(own) if own.is_file() else json.loads(original)
-    definition = prepared(given, original, lower=False)
+    listed = (read_json(own).get("added_tokens") or []) if own.is_file() else []
+    original = made_by_transformers(folder)
+    made = json.loads(original)
+    definition = prepared(made, original, lower=False)
     try:
         tokenizer = PromptTokenizer(definition, UNBOUNDED)
         largest = max(tokenizer.largest_number, *tokenizer("a"))
     except CascadeError as exc:
         raise UnsupportedModel(f"{own}: {exc}", field=str(own)) from exc
+    notes = [read_json(path) for path in notes_of(folder)]
     names = [name_of(note["pad_token"]) for note in notes if note.get("pad_token")] or [PAD]
     number = tokenizer.number_of(names[0])
-    if number is None:
-        raise UnsupportedModel(
-            f"{folder}: the tokenizer has no token {names[0]} to pad with: name its pad_token in "
-            f"{NOTES[0]}",
-            field=f"{folder / NOTES[0]}:pad_token",
-        )
+    known = {*made["model"]["vocab"], *(token["content"] for token in listed)}
+    if number is None or names[0] not in known:
+        raise no_padding(folder, names[0])
     source = f"{own}:model" if own.is_file() else f"{folder / VOCABULARY[0]}:vocab"
     return FoundTokenizer(definition, number, int(largest), source)
 
 
-def made_of_vocabulary(folder: Path) -> bytes:
-    """What transformers makes of a vocabulary and its merges.
+def no_padding(folder: Path, name: str) -> UnsupportedModel:
+    """The refusal of a padding token that the folder's vocabulary does not have."""
+    return UnsupportedModel(
+        f"{folder}: the tokenizer has no token {name} to pad with: name its pad_token in "
+        f"{NOTES[0]}",
+        field=f"{folder / NOTES[0]}:pad_token",
+    )
+
+
+def made_by_transformers(folder: Path) -> bytes:
+    """What transformers makes of a folder's `tokenizer.json`, or of its vocabulary and merges.
 
     Raises:
-        UnsupportedModel: one of the two is missing, or they make no tokenizer.
+        UnsupportedModel: a file is missing, or they make no tokenizer.
     """
-    for name in VOCABULARY:
-        if not (folder / name).is_file():
-            raise UnsupportedModel(
-                f"{folder / name}: this file is missing, and so is {OWN}", field=str(folder / name)
-            )
+    path = folder / OWN
+    if not path.is_file():
+        for name in VOCABULARY:
+            if not (folder / name).is_file():
+                raise UnsupportedModel(
+                    f"{folder / name}: this file is missing, and so is {OWN}",
+                    field=str(folder / name),
+                )
+        path = folder / VOCABULARY[0]
     try:
         tokenizer = offline_import("transformers").CLIPTokenizer.from_pretrained(
             str(folder), local_files_only=True
         )
     except Exception as exc:
-        path = folder / VOCABULARY[0]
         raise UnsupportedModel(
             f"{path}: transformers cannot read it: {exc}", field=str(path)
         ) from exc

@@ -119,13 +119,8 @@ def read_parts(folder: Path, pipeline: str) -> SdParts:
     expect_class(path, index, "unet", ("UNet2DConditionModel",))
     expect_class(path, index, "vae", ("AutoencoderKL",))
     decoder = read_decoder(folder / "vae")
-    if pipeline == UPSCALER and abs(decoder.scaling - UPSCALER_SCALING) > 1e-9:
-        path = folder / "vae" / "config.json"
-        raise UnsupportedModel(
-            f"{path}: scaling_factor is {decoder.scaling:g}, which {UPSCALER} changes as it is "
-            f"loaded; supported: {UPSCALER_SCALING}",
-            field=f"{path}:scaling_factor",
-        )
+    if pipeline == UPSCALER:
+        check_upscaler_decoder(folder / "vae" / "config.json", decoder)
     config_path = folder / "unet" / "config.json"
     config = read_json(config_path)
     shown = 3 if pipeline == UPSCALER else 0
@@ -149,6 +144,21 @@ def read_parts(folder: Path, pipeline: str) -> SdParts:
     unet = load_network(kind, folder / "unet", WEIGHTS, torch_dtype=torch.float32)
     check_classes(config_path, unet, has_levels=pipeline == UPSCALER)
     return SdParts(pipeline=pipeline, unet=unet, decoder=decoder, choices=choices)
+
+
+def check_upscaler_decoder(path: Path, decoder: Decoder) -> None:
+    """Refuse an autoencoder that the upscaler's pipeline changes, or fails with.
+
+    Raises:
+        UnsupportedModel: naming the field of its configuration.
+    """
+    if abs(decoder.scaling - UPSCALER_SCALING) > 1e-9:
+        raise UnsupportedModel(
+            f"{path}: scaling_factor is {decoder.scaling:g}, which {UPSCALER} changes as it is "
+            f"loaded; supported: {UPSCALER_SCALING}",
+            field=f"{path}:scaling_factor",
+        )
+    expect(path, read_json(path), "use_post_quant_conv", (None, True))
 
 
 def check_kept(path: Path, choices: SchedulerChoices) -> None:

@@ -12,7 +12,7 @@ from cascade.errors import UnsupportedModel
 from export.adapters.loaded_network import load_network
 from export.adapters.local_folder import expect, model_folder, read_json
 from export.adapters.offline import offline_import
-from export.adapters.t5_tokenizer import FoundTokenizer, read_tokenizer
+from export.adapters.t5_tokenizer import FoundTokenizer, check_padding_side, read_tokenizer
 from export.description import TextEncoderDescription
 
 MODEL_TYPES = ("t5", "mt5", "umt5")
@@ -67,6 +67,8 @@ def t5_text_encoder(
     )
     width, layers = int(encoder.config.d_model), encoder.config.num_layers
     found = read_tokenizer(tokenizer_folder, lower=lower)
+    if pad:
+        check_padding_side(tokenizer_folder)
     check_rows(found, int(encoder.get_input_embeddings().num_embeddings))
     return TextEncoderDescription(
         network=T5Network(encoder).eval().requires_grad_(requires_grad=False),

@@ -13,7 +13,7 @@ from typing import Any
 
 from cascade.errors import CascadeError, UnsupportedModel
 from cascade.text.tokenizer import PromptTokenizer
-from export.adapters.local_folder import model_folder, read_json
+from export.adapters.local_folder import expect, model_folder, read_json
 from export.adapters.offline import offline_import
 
 LOWER_AND_STRIP = (
@@ -84,6 +84,16 @@ def read_tokenizer(folder: Path, *, lower: bool) -> FoundTokenizer:
 def notes_of(folder: Path) -> list[Path]:
     """The files beside a tokenizer that say more about it, as far as they are there."""
     return [folder / name for name in NOTES if (folder / name).is_file()]
+
+
+def check_padding_side(folder: Path) -> None:
+    """Refuse a tokenizer that fills prompts from the left, where ours are filled from the right.
+
+    Raises:
+        UnsupportedModel: naming the file.
+    """
+    for path in notes_of(folder):
+        expect(path, read_json(path), "padding_side", (None, "right"))
 
 
 def name_of(token: Any) -> str:

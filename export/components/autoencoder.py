@@ -1,9 +1,12 @@
 """One half of an autoencoder's part of a bundle: graph, and entry in the manifest."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
 from cascade.boundary import BoundaryValue, Context, Image, Tensor
-from cascade.graph_spec import NET, TensorSpec
+from cascade.graph_spec import NET, GraphSpec, TensorSpec
 from cascade.latents.spec import AutoencoderSpec
 from cascade.latents.stage import AutoencoderStage
 from cascade.numerics.noise import normals
@@ -11,11 +14,12 @@ from cascade.types import Array
 from export.components.component import (
     ExportedComponent,
     NetworkSource,
-    ProvenGraph,
     StageJob,
     prove_network,
 )
 from export.description import AutoencoderDescription
+from stages.evaluation.sampling import UNMEASURED
+from stages.evaluation.torch_engine import TorchEngine
 
 CASES = 3
 """Batches that parity is measured on."""
@@ -32,8 +36,9 @@ def export_autoencoder(
     """
     proven = prove_network(job.export, network_source(half))
     width = 0 if not half.passes_words else job.embed(job.export.prompts[0]).shape[1]
-    spec = entry(half, proven, width)
+    spec = entry(half, proven.spec, width, proven.provenance)
     exported = AutoencoderStage(spec, proven.exported)
+    before = None if half.encodes or job.before is None else job.before.runs
     return ExportedComponent(
         spec=spec,
         files=proven.files,
@@ -41,7 +46,28 @@ def export_autoencoder(
         exported=exported,
         quantized=exported,
         weights=proven.weights,
+        # Pictures of the latent's runs are this decoder's: a stage after it begins with them.
+        runs=before,
     )
+
+
+def torch_autoencoder(half: AutoencoderDescription, width: int) -> AutoencoderStage:
+    """An autoencoder's half over its torch network, before it is exported.
+
+    Args:
+        half: as described.
+        width: of the embeddings that are passed on; 0 for none.
+    """
+    source = network_source(half)
+    graph = GraphSpec(
+        file="none",
+        inputs=source.inputs,
+        outputs=source.outputs,
+        storage="float32",
+        parity=UNMEASURED,
+    )
+    engine = TorchEngine(half.network, *(output.name for output in source.outputs))
+    return AutoencoderStage(entry(half, graph, width, {}), engine)
 
 
 def network_source(half: AutoencoderDescription) -> NetworkSource:
@@ -83,13 +109,16 @@ def synthetic_case(
     return {taken.name: (noise / half.scaling + half.shift).astype(np.float32)}
 
 
-def entry(half: AutoencoderDescription, proven: ProvenGraph, width: int) -> AutoencoderSpec:
+def entry(
+    half: AutoencoderDescription, graph: GraphSpec, width: int, provenance: Mapping[str, Any]
+) -> AutoencoderSpec:
     """The manifest entry.
 
     Args:
         half: as described.
-        proven: its graph.
+        graph: its graph's.
         width: of the embeddings that are passed on; 0 for none.
+        provenance: of the graph.
     """
     picture = Image(width=half.resolution, height=half.resolution)
     side = half.latent_resolution
@@ -99,10 +128,10 @@ def entry(half: AutoencoderDescription, proven: ProvenGraph, width: int) -> Auto
     return AutoencoderSpec(
         name=half.name,
         family="encoder" if half.encodes else "decoder",
-        graphs={NET: proven.spec},
+        graphs={NET: graph},
         starts_from=(*beside, taken),
         makes=latent if half.encodes else picture,
         scaling=half.scaling,
         shift=half.shift,
-        provenance={"training": dict(half.training), **proven.provenance},
+        provenance={"training": dict(half.training), **provenance},
     )

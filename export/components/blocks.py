@@ -20,7 +20,7 @@ from cascade.types import Array
 from cascade.weights.source import GraphSource
 from export.blocks.graph import FORMS, make_block_graph
 from export.components.component import ProvenGraph
-from export.components.int8 import MIN_PICTURE_DB, first_rows
+from export.components.int8 import first_rows, least_db
 from export.proof import Claim, prove
 from export.quantize.sampled_runs import SampledRuns
 from export.quantize.shared_weights import strip_initializers
@@ -187,8 +187,7 @@ def worst_context_db(
 
 def judge_pictures(runs: SampledRuns) -> Judge:
     """By the pictures of the runs that int8 is proven on, against the same floors."""
-    spec = runs.blueprint.spec
-    floor = MIN_PICTURE_DB.get(spec.makes.width, MIN_PICTURE_DB[64])
+    floor = least_db(runs)
 
     def judge(precision: Precision, graph: GraphSource) -> tuple[QualityRecord, float]:
         del precision

@@ -28,7 +28,7 @@ from cascade.types import Array, ContextF16
 from cascade.weights.source import ExternalGraph
 from export.components.gpu_forms import add_gpu_forms
 from export.components.web_forms import add_web_form
-from export.description import EncoderDescription
+from export.description import AnyStageDescription, EncoderDescription
 from export.exact_proof import prove_exactly
 from export.gpu_variant.verify import GpuFormSource
 from export.graphs import export_graph
@@ -132,6 +132,8 @@ class StageJob:
     """The stage's place in the cascade: the noise's stage number."""
     before: ExportedComponent[Any] | None = None
     """The stage before it, if there is one; int8 runs begin with its pictures."""
+    after: AnyStageDescription | None = None
+    """The stage after it, if there is one; a decoder there shows what a latent is worth."""
 
     def embed(self, subject: Subject) -> ContextF16:
         """Embeddings `[tokens, width]` float16 of a text or a class.

@@ -10,7 +10,9 @@ from cascade.engines.ort import OrtEngine
 from cascade.graph_spec import NET, GraphSpec
 from cascade.precision import FROM_FILES, Precision
 from cascade.request import Handoff
+from cascade.stage import Stage
 from cascade.types import ContextF16
+from export.components.autoencoder import torch_autoencoder
 from export.components.blocks import judge_pictures, with_blocks
 from export.components.component import (
     ExportedComponent,
@@ -28,7 +30,7 @@ from export.components.synthetic_cases import (
     synthetic_case,
     synthetic_cases,
 )
-from export.description import EncoderDescription, StageDescription
+from export.description import AutoencoderDescription, EncoderDescription, StageDescription
 from export.quantize.sampled_runs import SampledRuns, StageBlueprint, sample_images
 from export.subjects import handoff_of, made_up_vectors
 from stages.evaluation.torch_engine import TorchEngine
@@ -52,7 +54,8 @@ def export_stage(job: StageJob, stage: StageDescription) -> ExportedComponent[Di
     late = late_start(spec, spec.steps)
     if late is not None:
         export.report(f"warning       {late}")
-    blueprint = StageBlueprint(spec, job.position, null)
+    shown_by = decoder_after(job, stage, context)
+    blueprint = StageBlueprint(spec, job.position, null, shown_by)
     component = ExportedComponent(
         spec=spec,
         files={**proven.files, **null_file(spec, null)},
@@ -61,6 +64,11 @@ def export_stage(job: StageJob, stage: StageDescription) -> ExportedComponent[Di
         quantized=blueprint.open(proven.exported),
     )
     if not (export.options.precisions & FROM_FILES and stage.has_int8_form):
+        return component
+    if stage.latent_channels is not None and shown_by is None:
+        export.report(
+            f"{spec.name:13} without int8 and blocks: no decoder after it shows its latent"
+        )
         return component
     before = None if job.before is None else job.before.runs
     starts = starts_of(stage.starts, before, first_starts(job, stage))
@@ -85,6 +93,23 @@ def export_stage(job: StageJob, stage: StageDescription) -> ExportedComponent[Di
         spec=replace(component.spec, graphs={NET: blocks.spec}),
         files=blocks.files,
     )
+
+
+def decoder_after(
+    job: StageJob, stage: StageDescription, context: ContextF16 | None
+) -> Stage | None:
+    """What makes a picture of a stage's latent: the decoder that follows, over its torch network.
+
+    Args:
+        job: of the stage.
+        stage: as described.
+        context: embeddings of some prompt, `[tokens, width]`, where the stage reads them.
+    """
+    after = job.after
+    if stage.latent_channels is None or not isinstance(after, AutoencoderDescription):
+        return None
+    width = context.shape[1] if after.passes_words and context is not None else 0
+    return None if after.encodes else torch_autoencoder(after, width)
 
 
 def first_starts(job: StageJob, stage: StageDescription) -> list[Handoff]:

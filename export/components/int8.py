@@ -60,7 +60,7 @@ def make_int8_variant(
         ParityError: the predictions are too far from the torch network's.
     """
     spec = runs.blueprint.spec
-    floor = MIN_PICTURE_DB.get(spec.makes.width, MIN_PICTURE_DB[64])
+    floor = least_db(runs)
     inputs = QuantizationInputs(runs=runs, model=proven.optimized)
     try:
         made = make_int8(inputs, QuantizeOptions(floor_db=floor), report)
@@ -86,6 +86,11 @@ def make_int8_variant(
     quality = QualityRecord(metric=PICTURE_DB, value=made.picture_db)
     entry = VariantSpec(precision=Precision.INT8, file=name, parity=parity, quality=quality)
     return Int8Variant(entry=entry, file=file, graph=graph)
+
+
+def least_db(runs: SampledRuns) -> float:
+    """The least PSNR of a stage's picture, or of its latent's, decibels."""
+    return MIN_PICTURE_DB.get(len(runs.proof_images[0]), MIN_PICTURE_DB[64])
 
 
 def first_rows(cases: Sequence[Mapping[str, Array]]) -> list[Mapping[str, Array]]:

@@ -1,10 +1,13 @@
 """Attention as one operator again.
 
 torch writes scaled dot-product attention out as two products and a softmax, with the scale split
-between queries and keys. Requires: that shape. Ensures: one `Attention` (operator set 23) with the
+between queries and keys; networks that write it themselves scale the logits. Requires: one of these
+shapes, with a bias or without. Ensures: one `Attention` (operator set 23) with the
 same inputs, the same scale and the same bias; no softmax is left, or the pass fails. Knows ONNX
 nodes; not networks.
 """
+
+from dataclasses import dataclass
 
 import numpy as np
 import onnx
@@ -18,6 +21,8 @@ emits changes its meaning: 22 and 23 add types."""
 IR_VERSION = 11
 HEADS_FIRST_KEYS = [0, 2, 1]
 """The exporter's way to turn the last two axes of keys that were made three-dimensional."""
+LAST_AXES = [0, 1, 3, 2]
+"""And of keys with an axis for the heads."""
 
 
 class Producers:
@@ -38,6 +43,10 @@ class Producers:
             found = "an input or a weight" if node is None else node.op_type
             raise ValueError(f"{name}: expected to come from {kind}, it comes from {found}")
         return node
+
+    def is_scalar(self, name: str) -> bool:
+        """Whether a value is a constant of one number."""
+        return name in self.constants and numpy_helper.to_array(self.constants[name]).size == 1
 
     def scalar(self, name: str) -> float:
         """A constant of one number."""
@@ -82,26 +91,61 @@ def kind_of(found: Producers, name: str) -> str:
     return node.op_type if node else ""
 
 
+@dataclass(frozen=True, slots=True)
+class Scaled:
+    """A value, without the number that it is multiplied by."""
+
+    name: str
+    factor: np.float32
+
+
 def attention(found: Producers, product: NodeProto) -> NodeProto:
-    """The operator for one `softmax(q s (k s)^T + bias) v`."""
+    """The operator for one `softmax(q s (k s)^T + bias) v`, or `softmax(s q k^T) v`."""
     softmax = found.expect(product.input[0], "Softmax")
-    biased = found.expect(softmax.input[0], "Add")
-    logits = found.expect(biased.input[0], "MatMul")
-    queries = found.expect(logits.input[0], "Mul")
-    keys = found.expect(logits.input[1], "Mul")
-    last = found.expect(keys.input[0], "Reshape")
-    turned = found.expect(last.input[0], "Transpose")
-    first = found.expect(turned.input[0], "Reshape")
-    if helper.get_node_attr_value(turned, "perm") != HEADS_FIRST_KEYS:
-        raise ValueError(f"{turned.name}: the keys are turned another way")
-    scale = np.float32(found.scalar(queries.input[1])) * np.float32(found.scalar(keys.input[1]))
+    seen, bias = softmax.input[0], []
+    if kind_of(found, seen) == "Add":
+        biased = found.expect(seen, "Add")
+        seen, bias = biased.input[0], [biased.input[1]]
+    whole = unscaled(found, seen)
+    logits = found.expect(whole.name, "MatMul")
+    queries, keys = (unscaled(found, name) for name in logits.input)
     return helper.make_node(
         "Attention",
-        [queries.input[0], first.input[0], product.input[1], biased.input[1]],
+        [queries.name, unturned(found, keys.name), product.input[1], *bias],
         list(product.output),
         name=product.name,
-        scale=float(scale),
+        scale=float(queries.factor * keys.factor * whole.factor),
     )
+
+
+def unscaled(found: Producers, name: str) -> Scaled:
+    """What a value is before it is multiplied or divided by a constant of one number."""
+    kind = kind_of(found, name)
+    if kind not in ("Mul", "Div"):
+        return Scaled(name, np.float32(1))
+    left, right = found.nodes[name].input
+    if not found.is_scalar(right):
+        return Scaled(name, np.float32(1))
+    number = np.float32(found.scalar(right))
+    return Scaled(left, number if kind == "Mul" else np.float32(1) / number)
+
+
+def unturned(found: Producers, name: str) -> str:
+    """Keys `[B, heads, L, D]` before their last two axes were turned.
+
+    Raises:
+        ValueError: they were turned another way.
+    """
+    if kind_of(found, name) == "Reshape":
+        last = found.expect(name, "Reshape")
+        turned = found.expect(last.input[0], "Transpose")
+        source, perm = found.expect(turned.input[0], "Reshape").input[0], HEADS_FIRST_KEYS
+    else:
+        turned = found.expect(name, "Transpose")
+        source, perm = turned.input[0], LAST_AXES
+    if list(helper.get_node_attr_value(turned, "perm")) != perm:
+        raise ValueError(f"{turned.name}: the keys are turned another way")
+    return str(source)
 
 
 def refuse_one_for_all(node: NodeProto, editor: GraphEditor) -> None:

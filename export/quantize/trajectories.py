@@ -14,7 +14,7 @@ from cascade.engine import Engine
 from cascade.request import GenerateRequest, Handoff
 from cascade.types import Array
 from export.quantize.sampled_runs import StageBlueprint
-from stages.evaluation.sampling import run_stage
+from stages.evaluation.sampling import run_to_end
 
 CROP = 256
 """Side of what is kept of an evaluation, pixels, where the network takes any size."""
@@ -61,7 +61,7 @@ def trajectory_cases(
     stage = blueprint.open(recorder)
     for seed, start in enumerate(starts):
         options = {spec.name: DiffusionOptions(augmentation=augmentation(spec, seed, len(starts)))}
-        run_stage(stage, GenerateRequest(seed=seed, options=options), start)
+        run_to_end(stage, GenerateRequest(seed=seed, options=options), start)
     count = len(recorder.cases)
     kept = np.unique(np.linspace(0, count - 1, min(limit, count)).round().astype(int))
     free = any(isinstance(axis, str) for axis in spec.graph.outputs[0].shape[2:])

@@ -32,6 +32,7 @@ from runtime_server.executors.replica_work import (
     ReplicaReport,
     Work,
 )
+from runtime_server.telemetry.logs import log_event
 
 try:
     import ray
@@ -43,6 +44,8 @@ OBJECT_STORE_BYTES = 256 << 20
 """Pictures on their way between processes of one machine; Ray would take a third of its memory."""
 FREED_S = 5.0
 """Until what ended is no longer counted as used."""
+JOINED_S = 300.0
+"""For the machines of a cluster that is joined: its head begins before them."""
 END_S = 2.0
 """Time for a replica to end as Ray asks it to."""
 KEY_BYTES = 32
@@ -168,8 +171,11 @@ class RayPool:
             self.most = max(self.count, config.max_replicas)
             cores = usable_cores() // self.most if self._is_own else 1
             self._cpus = config.threads or max(1, cores)
+            is_first = CONNECTION.users == 1
+            within_s = FREED_S if self._is_own or not is_first else JOINED_S
             # Beside replicas that are to be replaced, one that has room is enough to begin with.
-            check_resources(self.count if CONNECTION.users == 1 else 1, self._cpus, self._gpus)
+            count = self.count if is_first else 1
+            wait_for_resources(count, self._cpus, self._gpus, within_s)
             self.at_once = min(self.count, max(1, free_places(self._cpus, self._gpus)))
         except CascadeError:
             CONNECTION.close()
@@ -255,6 +261,8 @@ def connect(config: ServerConfig) -> None:
     # An address of this machine alone: nobody else has business with a cluster of one process.
     most = max(config.replicas, config.max_replicas)
     own = {
+        # Else `ray.init` takes a cluster that it finds on this machine or in RAY_ADDRESS.
+        "address": "local",
         "include_dashboard": False,
         "object_store_memory": OBJECT_STORE_BYTES,
         # Only a number: as many replicas again, for a reload.
@@ -278,10 +286,20 @@ def default_count(config: ServerConfig) -> int:
     return max(1, len(machines))
 
 
-def check_resources(count: int, cpus: float, gpus: float) -> None:
-    """Raise `EngineError` where replicas would wait for ever for what the cluster does not have."""
-    until = time.monotonic() + FREED_S
-    short: list[str] = []
+def wait_for_resources(count: int, cpus: float, gpus: float, within_s: float) -> None:
+    """Wait until replicas find what they need in the cluster.
+
+    Args:
+        count: replicas.
+        cpus: processors of each.
+        gpus: GPUs of each.
+        within_s: how long.
+
+    Raises:
+        EngineError: the cluster does not have it in time.
+    """
+    until = time.monotonic() + within_s
+    last: list[str] = []
     while True:
         # Behind the truth by a moment: what ended a second ago may still be counted.
         free = ray.available_resources()
@@ -292,6 +310,9 @@ def check_resources(count: int, cpus: float, gpus: float) -> None:
         ]
         if not short:
             return
+        if short != last and within_s > FREED_S:
+            log_event("replicas_wait", message=f"{count} need {' and '.join(short)}")
+            last = short
         if time.monotonic() > until:
             raise EngineError(
                 f"replicas: {count} need {' and '.join(short)} in the cluster: ask for fewer, or "

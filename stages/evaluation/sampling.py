@@ -9,6 +9,7 @@ from cascade.errors import StageError
 from cascade.events import StageFinished
 from cascade.graph_spec import GraphSpec, ParityRecord, TensorSpec
 from cascade.request import GenerateRequest, Handoff
+from cascade.stage import Stage
 from cascade.types import ImageU8
 from stages.evaluation.torch_engine import TorchEngine
 from stages.networks.efficient_unet import EfficientUNet
@@ -69,7 +70,19 @@ def torch_stage(preset: StagePreset, network: EfficientUNet) -> DiffusionStage:
 
 def run_stage(stage: DiffusionStage, request: GenerateRequest, handoff: Handoff) -> ImageU8:
     """The stage's picture, `[H, W, 3]` uint8."""
+    image = run_to_end(stage, request, handoff).image
+    if image is None:
+        raise StageError("the stage ended without a picture")
+    return image
+
+
+def run_to_end(stage: Stage, request: GenerateRequest, handoff: Handoff) -> Handoff:
+    """What a stage hands on: a picture or a latent, and the context where it is passed on.
+
+    Raises:
+        StageError: it ended without either.
+    """
     for event in stage.run(request, handoff):
-        if isinstance(event, StageFinished) and event.handoff.image is not None:
-            return event.handoff.image
-    raise StageError("the stage ended without a picture")
+        if isinstance(event, StageFinished):
+            return event.handoff
+    raise StageError("the stage ended without a result")

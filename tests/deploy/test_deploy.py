@@ -414,12 +414,24 @@ def test_the_manifest_for_ray_fits_the_server(tmp_path: Path) -> None:
     assert ports["metrics"] == port_of(config.metrics_listen)
     assert f"--port={ports['gcs-server']} " in begun
     assert service["spec"]["ports"][0]["targetPort"] in ports
-    pod = spec["headGroupSpec"]["template"]["spec"]
-    pause_s = float(head["lifecycle"]["preStop"]["exec"]["command"][1])
-    assert pod["terminationGracePeriodSeconds"] > pause_s + config.drain_grace_s + FLUSH_S
-    for container in (head, worker):
-        assert container["securityContext"]["capabilities"]["drop"] == ["ALL"]
-        assert container["securityContext"]["readOnlyRootFilesystem"]
+
+
+def test_the_pods_for_ray_drain_in_time_and_may_do_little(tmp_path: Path) -> None:
+    """As those without Ray: time for preStop and the drain, no root, nothing written but /tmp."""
+    settings, cluster, _ = read_yaml("ray.yaml")
+    file = tmp_path / "server.toml"
+    file.write_text(settings["data"]["server.toml"])
+    spec = cluster["spec"]
+    groups = (spec["headGroupSpec"], *spec["workerGroupSpecs"])
+    pods = [group["template"]["spec"] for group in groups]
+    pause_s = float(pods[0]["containers"][0]["lifecycle"]["preStop"]["exec"]["command"][1])
+    drain_s = load_config(file, {}).drain_grace_s
+    assert pods[0]["terminationGracePeriodSeconds"] > pause_s + drain_s + FLUSH_S
+    for pod in pods:
+        assert pod["securityContext"]["runAsNonRoot"]
+        security = pod["containers"][0]["securityContext"]
+        assert security["capabilities"]["drop"] == ["ALL"]
+        assert security["readOnlyRootFilesystem"]
 
 
 def test_the_image_for_ray_has_the_version_that_the_package_names() -> None:

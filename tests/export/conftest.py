@@ -12,7 +12,7 @@ import torch
 from cascade.diffusion.spec import DiffusionSpec
 from cascade.graph_spec import TensorSpec
 from cascade.precision import Precision
-from cascade.types import ContextF16
+from cascade.request import Handoff
 from export.adapters.reference_cascade import describe_stage
 from export.components.component import (
     ExportedComponent,
@@ -113,10 +113,11 @@ def export_described(
         report=lines.append,
     )
 
-    def embed(text: str) -> ContextF16:
-        return np.random.default_rng(ord(text)).standard_normal((4, width)).astype(np.float16)
+    def start(text: object) -> Handoff:
+        rng = np.random.default_rng(ord(str(text)))
+        return Handoff(context=rng.standard_normal((4, width)).astype(np.float16))
 
-    return export_stage(StageJob(job, embed, 1), stage)
+    return export_stage(StageJob(job, start, 1), stage)
 
 
 @pytest.fixture(scope="session")

@@ -31,8 +31,9 @@ import torch
 from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
 from PIL import Image
 
-from tests.support import tiny_sd
+from tests.support import sd_choices, sd_grid, tiny_sd
 from tests.support.described_latents import stages_over_torch
+from tests.support.known_answers import known_answers, thinned
 from tests.support.serving import running
 
 PROMPT = "A red apple, red cat"
@@ -184,66 +185,35 @@ def test_every_scheduler_that_is_taken_is_the_pipeline_s(
     check_equal(found, reference((pipeline,), monkeypatch))
 
 
-def edited(folder: Path, file: str, **changes: Any) -> None:
-    """A folder with other fields in one of its files."""
-    path = folder / file
-    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
-
-
-REFUSED: list[tuple[int, str, dict[str, Any]]] = [
-    (0, "model_index.json", {"_class_name": "StableDiffusionXLPipeline"}),
-    (0, "model_index.json", {"vae": ["diffusers", "AutoencoderTiny"]}),
-    (0, "model_index.json", {"unet": ["diffusers", "UNet2DModel"]}),
-    (0, "model_index.json", {"text_encoder": ["transformers", "CLIPTextModelWithProjection"]}),
-    (0, "model_index.json", {"tokenizer": ["transformers", "T5Tokenizer"]}),
-    (0, "scheduler/scheduler_config.json", {"_class_name": "PNDMScheduler"}),
-    (0, "scheduler/scheduler_config.json", {"_class_name": "EulerDiscreteScheduler"}),
-    (0, "scheduler/scheduler_config.json", {"set_alpha_to_one": False}),
-    (0, "scheduler/scheduler_config.json", {"clip_sample": True}),
-    (0, "scheduler/scheduler_config.json", {"thresholding": True}),
-    (0, "scheduler/scheduler_config.json", {"steps_offset": 0}),
-    (0, "scheduler/scheduler_config.json", {"_class_name": "DDPMScheduler", "clip_sample": True}),
-    (0, "scheduler/scheduler_config.json", {"timestep_spacing": "trailing"}),
-    (0, "scheduler/scheduler_config.json", {"a_field_of_tomorrow": 1}),
-    (0, "unet/config.json", {"_class_name": "UNet2DModel"}),
-    (0, "unet/config.json", {"in_channels": 9}),
-    (0, "unet/config.json", {"out_channels": 8}),
-    (0, "unet/config.json", {"class_embed_type": "timestep"}),
-    (0, "unet/config.json", {"addition_embed_type": "text_time"}),
-    (0, "unet/config.json", {"encoder_hid_dim_type": "text_proj"}),
-    (0, "unet/config.json", {"time_cond_proj_dim": 256}),
-    (0, "unet/config.json", {"sample_size": [8, 16]}),
-    (0, "unet/config.json", {"_diffusers_version": "0.8.1", "sample_size": 8}),
-    (0, "vae/config.json", {"_class_name": "VQModel"}),
-    (0, "vae/config.json", {"shift_factor": 0.1}),
-    (0, "vae/config.json", {"latents_mean": [0.0] * 4}),
-    (0, "vae/config.json", {"latents_std": [1.0] * 4}),
-    (0, "vae/config.json", {"scaling_factor": 0}),
-    (0, "text_encoder/config.json", {"model_type": "t5"}),
-    (0, "text_encoder/config.json", {"use_attention_mask": True}),
-    (0, "tokenizer/tokenizer_config.json", {"model_max_length": 77}),
-    (0, "tokenizer/tokenizer_config.json", {"model_max_length": None}),
-    (0, "tokenizer/tokenizer_config.json", {"pad_token": "<nothing>"}),
-    (1, "model_index.json", {"_class_name": "StableDiffusionLatentUpscalePipeline"}),
-    (1, "model_index.json", {"max_noise_level": 19}),
-    (1, "vae/config.json", {"scaling_factor": 0.18215}),
-    (1, "unet/config.json", {"in_channels": 4}),
-]
-
-
 @pytest.mark.parametrize(
-    ("folder", "file", "changes"), REFUSED, ids=[f"{f}-{next(iter(c))}-{n}" for n, (_, f, c) in
-                                                 enumerate(REFUSED)],
+    ("folder", "file", "changes"), sd_choices.REFUSED, ids=[f"{f}-{next(iter(c), 'gone')}-{n}" for
+                                                            n, (_, f, c) in
+                                                            enumerate(sd_choices.REFUSED)],
 )  # fmt: skip
 def test_what_no_bundle_can_say_is_refused_by_file_and_field(
     folders: tuple[Path, Path], folder: int, file: str, changes: dict[str, Any]
 ) -> None:
     """Before anything is exported; the field is the one that was changed."""
-    edited(folders[folder], file, **changes)
+    sd_grid.edit(folders[folder] / file, changes)
     with pytest.raises(UnsupportedModel) as refused:
         described(folders)
-    *_, field = changes
-    assert refused.value.field == f"{folders[folder] / file}:{field}"
+    path = folders[folder] / file
+    assert refused.value.field == (f"{path}:{next(iter(changes))}" if changes else str(path))
+
+
+CASES = {case.name: case for case in sd_grid.sd_cases()}
+ANSWERS = known_answers("diffusers_sd")
+
+
+@pytest.mark.parametrize("name", list(ANSWERS))
+def test_pictures_are_the_pipelines_(name: str, tmp_path: Path) -> None:
+    """Every kept configuration of `benchmarks.foreign_grid` on the same noise: 50 dB at least."""
+    case = CASES[name]
+    found = sd_grid.our_sd(case, sd_grid.write_sd(case, tmp_path))
+    assert found.keys() == ANSWERS[name].keys()
+    for stage, wanted in ANSWERS[name].items():
+        assert wanted.std() > 1
+        assert psnr_db(thinned(found[stage]), wanted) >= 50
 
 
 def test_an_upscaler_of_other_words_is_refused(folders: tuple[Path, Path]) -> None:
@@ -260,7 +230,7 @@ def test_an_upscaler_of_other_words_is_refused(folders: tuple[Path, Path]) -> No
 def test_a_vocabulary_and_its_merges_are_the_tokenizer_where_there_is_no_other(
     saved: Pipelines, folders: tuple[Path, Path]
 ) -> None:
-    """As the published folders have it; a `tokenizer.json` is taken by its bytes."""
+    """As the published folders have it; a `tokenizer.json` has the same words."""
     place = folders[0] / "tokenizer"
     own = (place / "tokenizer.json").read_bytes()
     with_own = described(folders[:1]).text_encoder
@@ -280,25 +250,29 @@ def test_a_vocabulary_and_its_merges_are_the_tokenizer_where_there_is_no_other(
 
 @pytest.fixture(scope="module")
 def bundle(saved: Pipelines) -> Bundle:
-    """The first pipeline's bundle, written by the command."""
+    """Both pipelines' bundle, written by the command."""
     out = saved.folders[0].parent / "bundle"
-    arguments = ["--from", "diffusers-sd", str(saved.folders[0]), "--out", str(out)]
+    first, second = map(str, saved.folders)
+    arguments = ["--from", "diffusers-sd", first, "--upscaler", second, "--out", str(out)]
     assert main(["export", *arguments]) == 0
     return open_bundle(out)
 
 
-def test_a_bundle_makes_the_pipeline_s_picture_at_every_cut(
+def test_a_bundle_makes_the_pipelines_pictures_at_every_cut(
     saved: Pipelines, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The text encoder, the latent and the decoder each on either side: the same bytes."""
+    """Text encoder, latents and decoders each on either side: the same bytes."""
     found = []
-    asked = GenerateRequest(
-        prompt=PROMPT, seed=SEED, options={"base": DiffusionOptions(steps=STEPS["base"])}
-    )
     with running(bundle, cut=0) as server:
-        for cut in range(4):
+        for cut in range(6):
             with Client(bundle, server=server.address, cut=cut, threads=1) as client:
-                found.append(dict(client.run(asked).images))
-    check_equal(found[0], reference((saved.base,), monkeypatch))
-    for images in found[1:]:
-        np.testing.assert_array_equal(images["decode"], found[0]["decode"])
+                found.append(dict(client.run(request()).images))
+    last = found[-1]
+    assert last["decode64"].shape == (64, 64, 3)
+    check_equal(
+        {name: last[name] for name in ("decode", "decode64")},
+        reference((saved.base, saved.upscaler), monkeypatch),
+    )
+    for images in found[:-1]:
+        for name, image in images.items():
+            np.testing.assert_array_equal(image, last[name])

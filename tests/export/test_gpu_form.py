@@ -37,7 +37,9 @@ from export.weights.weights_file import new_tensor, write_weights
 from stages.evaluation.torch_engine import TorchEngine
 from stages.networks.blocks import Attention
 from stages.networks.text_encoder import EncoderLayer, TextEncoder, TextEncoderConfig
+from tests.export.attention_graphs import KEYS, WIDTH, N, unmasked
 from tests.export.conftest import Exported, exported
+from tests.export.pass_graphs import Recipe
 from tests.support.tiny_bundle import write_tiny_bundle
 from tests.support.tiny_training import TINY_BASE, unet_inputs
 
@@ -242,8 +244,36 @@ def test_a_softmax_of_another_shape_fails(two_levels: Exported) -> None:
     scores = next(node for node in model.graph.node if node.op_type == "Softmax")
     biased = next(node for node in model.graph.node if scores.input[0] in node.output)
     biased.op_type = "Sub"
-    with pytest.raises(ValueError, match="expected to come from Add, it comes from Sub"):
+    with pytest.raises(ValueError, match="expected to come from MatMul, it comes from Sub"):
         restore_attention(model)
+
+
+@pytest.mark.parametrize(("kind", "factor"), [("", 1.0), ("Mul", 0.3), ("Div", 3.0)])
+def test_attention_that_a_network_writes_itself_is_whole_too(kind: str, factor: float) -> None:
+    """Without a mask, its logits scaled behind the product, its keys with an axis for the heads."""
+    plain = unmasked(kind, factor)
+    form = gpu_form(plain, Precision.FP32)
+    assert kinds(form.model).count("Attention") == 1
+    rng = np.random.default_rng(0)
+    inputs: dict[str, Array] = {
+        "x": rng.standard_normal((2, N, WIDTH)).astype(np.float32),
+        "text": rng.standard_normal((2, KEYS, WIDTH)).astype(np.float32),
+    }
+    found, wanted = (
+        answer(model.SerializeToString(), inputs) for model in (cpu_checkable(form.model), plain)
+    )
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-5)
+
+
+def test_keys_that_are_turned_another_way_fail() -> None:
+    """Without an axis for the heads the operator would have to be told their number."""
+    recipe = Recipe()
+    x = recipe.input("x", ["b", N, WIDTH])
+    keys = recipe.op("Transpose", x, perm=[0, 2, 1])
+    shares = recipe.op("Softmax", recipe.op("MatMul", x, keys), axis=-1)
+    plain = recipe.model(str(recipe.op("MatMul", shares, x)), rank=3)
+    with pytest.raises(ValueError, match="turned another way"):
+        gpu_form(plain, Precision.FP32)
 
 
 def test_what_is_sensitive_stays_in_float(two_levels: Exported) -> None:

@@ -13,6 +13,7 @@ from cascade.boundary import Tensor as Latent
 from cascade.bundle.bundle import Bundle, open_bundle
 from cascade.diffusion.spec import AugmentationSpec, ThresholdSpec
 from cascade.errors import UnsupportedModel
+from cascade.graph_spec import NET, PICTURE_DB
 from cascade.precision import Precision
 from cascade.request import GenerateRequest
 from examples.my_cascade import WIDTH, WordEncoder, tokenizer
@@ -25,6 +26,7 @@ from export.description import (
     TextEncoderDescription,
 )
 from runtime_client.client import Client
+from stages.evaluation.metrics import psnr_db
 from tests.support.serving import running
 
 LATENT = 5
@@ -149,10 +151,11 @@ def description() -> CascadeDescription:
 def bundle(
     description: CascadeDescription, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Bundle, list[str]]:
-    """Its bundle, and what the export said."""
+    """Its bundle in float32 and int8, and what the export said."""
     out: Path = tmp_path_factory.mktemp("latents") / "bundle"
     said: list[str] = []
-    write_cascade(description, out, report=said.append)
+    eight = ExportOptions(precisions=frozenset({Precision.FP32, Precision.INT8}))
+    write_cascade(description, out, report=said.append, options=eight)
     return open_bundle(out), said
 
 
@@ -180,6 +183,28 @@ def test_the_bundle_draws_the_same_at_every_cut(bundle: tuple[Bundle, list[str]]
     assert found[0].std() > 1
 
 
+def test_int8_of_a_latent_is_judged_by_the_picture_of_the_decoder_behind_it(
+    bundle: tuple[Bundle, list[str]],
+) -> None:
+    """The worst picture of the second prompt, as a client draws it in both precisions."""
+    specs = {spec.name: spec for spec in bundle[0].manifest.components}
+    base, again = specs["base"], specs["again"]
+    (variant,) = base.graphs[NET].variants
+    assert variant.quality.metric == PICTURE_DB
+    pictures = []
+    for precision in ("fp32", "base=int8"):
+        with Client(bundle[0], cut=6, threads=1, precision=precision) as client:
+            made = [
+                client.run(GenerateRequest(prompt="a green circle", seed=seed)).images["decode"]
+                for seed in range(8)
+            ]
+        pictures.append(made)
+    worst = min(psnr_db(eight, plain) for plain, eight in zip(*pictures, strict=True))
+    assert variant.quality.value == pytest.approx(worst, abs=0.5)
+    # Its runs would begin with latents, which no description brings.
+    assert not again.graphs[NET].variants
+
+
 def test_a_description_that_no_bundle_can_hold_is_refused_before_an_export(
     description: CascadeDescription,
 ) -> None:
@@ -195,5 +220,6 @@ def test_a_description_that_no_bundle_can_hold_is_refused_before_an_export(
         with pytest.raises(UnsupportedModel) as refused:
             replace(description, stages=(base, replace(decode, **changes), *rest))  # type: ignore[arg-type]
         assert refused.value.field == f"decode.{field}"
+    late = replace(description, stages=description.stages[2:])
     with pytest.raises(UnsupportedModel, match="written in fp32 alone"):
-        check_prompts(description, ExportOptions(precisions=frozenset({Precision.INT8})))
+        check_prompts(late, ExportOptions(precisions=frozenset({Precision.INT8})))

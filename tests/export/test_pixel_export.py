@@ -120,7 +120,7 @@ def job() -> StageJob:
         requires_gpu_forms=False,
         report=ignored,
     )
-    return StageJob(export, lambda _: np.zeros((2, WIDTH), np.float16), 2)
+    return StageJob(export, lambda _: Handoff(context=np.zeros((2, WIDTH), np.float16)), 2)
 
 
 def ignored(_: str) -> None:

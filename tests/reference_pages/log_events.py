@@ -32,6 +32,7 @@ MEANINGS = {
     "replica_handed_over": "A replica is closed; a reload opens another one in its place.",
     "replica_lost": "A replica ended, or answered nothing for too long; another takes its place.",
     "replica_ready": "A replica takes work.",
+    "replicas_wait": "The cluster that was joined lacks processors or GPUs, and is waited for.",
     "replicas": "One more replica is begun, or one fewer kept, of `count` now.",
     "replica_refused": "A replica could not be opened; it is tried again after a pause.",
     "rows_measured": "The batch size of a component was measured (dynamic batching).",

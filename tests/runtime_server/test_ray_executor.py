@@ -250,7 +250,8 @@ def test_nothing_outlives_the_server(bundle: Bundle, how: signal.Signals) -> Non
 
 def test_the_benchmark_of_replicas(bundle: Bundle) -> None:
     """A hop, rates of one and two replicas, an overload; and every picture is right."""
-    figures = ray_executor.measure(bundle, requests=4, pictures=4, seconds=1.0, clients=(2,))
+    sizes = ray_executor.Sizes(requests=4, pictures=4, seconds=1.0, clients=(2,))
+    figures = ray_executor.measure(bundle, sizes)
     ray_executor.show(figures)
     assert figures["wrong_pictures"] == 0
     assert set(figures["hop"]) == {"text_encoder", "sr32"}

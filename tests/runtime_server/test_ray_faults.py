@@ -91,6 +91,7 @@ class JoinedCluster:
         self.cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **options})
         self._options = options
         self.nodes = [self.add() for _ in range(nodes)]
+        self.begun = descendants(os.getpid())
 
     def add(self) -> Any:
         """One more node."""
@@ -109,7 +110,13 @@ def joined_cluster(nodes: int) -> Iterator[JoinedCluster]:
     try:
         yield made
     finally:
+        begun = descendants(os.getpid()) | made.begun
         made.cluster.shutdown()
+        for pid in begun:
+            # What a killed raylet had begun lives on for a minute.
+            known = process_times(pid)
+            if known is not None and known[0].startswith(b"ray::"):
+                os.kill(pid, signal.SIGKILL)
 
 
 def ready(server: Victim) -> float:

@@ -1,17 +1,13 @@
 """A described cascade of latents as stages over its own torch networks, without an export."""
 
-import onnx
-
 from cascade.boundary import Context, Prompt
 from cascade.diffusion.stage import DiffusionStage
 from cascade.graph_spec import NET, GraphSpec
-from cascade.latents.stage import AutoencoderStage
 from cascade.stage import Stage
 from cascade.text.spec import TextEncoderSpec
 from cascade.text.stage import TextEncoderStage
 from cascade.text.tokenizer import PromptTokenizer
-from export.components.autoencoder import entry, network_source
-from export.components.component import ProvenGraph
+from export.components.autoencoder import torch_autoencoder
 from export.components.text_encoder import embed
 from export.components.text_encoder import network_source as encoder_source
 from export.description import (
@@ -32,10 +28,11 @@ def stages_over_torch(description: CascadeDescription) -> list[Stage]:
     stages: list[Stage] = [encoder_over_torch(words)]
     for position, stage in enumerate(description.stages, start=1):
         if isinstance(stage, AutoencoderDescription):
-            stages.append(autoencoder_over_torch(stage, words.context_width))
+            width = words.context_width if stage.passes_words else 0
+            stages.append(torch_autoencoder(stage, width))
             continue
         assert isinstance(stage, StageDescription)
-        null = None if stage.null_text is None else embed(stages[0], stage.null_text)
+        null = None if stage.null_text is None else embed(stages[0], stage.null_text).context
         spec, engine = entry_of(description, stage, null)
         stages.append(DiffusionStage(spec, position, engine, null_context=null))
     return stages
@@ -63,31 +60,3 @@ def encoder_over_torch(words: TextEncoderDescription) -> TextEncoderStage:
     )
     tokenizer = PromptTokenizer(words.tokenizer, words.max_tokens)
     return TextEncoderStage(spec, tokenizer, TorchEngine(words.network, "context"))
-
-
-def autoencoder_over_torch(half: AutoencoderDescription, width: int) -> AutoencoderStage:
-    """One half of an autoencoder.
-
-    Args:
-        half: as described.
-        width: of the embeddings, where they are passed on.
-    """
-    source = network_source(half)
-    engine = TorchEngine(half.network, *(output.name for output in source.outputs))
-    graph = GraphSpec(
-        file="none",
-        inputs=source.inputs,
-        outputs=source.outputs,
-        storage="float32",
-        parity=UNMEASURED,
-    )
-    proven = ProvenGraph(
-        spec=graph,
-        files={},
-        optimized=onnx.ModelProto(),
-        provenance={},
-        original=engine,
-        exported=engine,  # type: ignore[arg-type]
-        cases=(),
-    )
-    return AutoencoderStage(entry(half, proven, width if half.passes_words else 0), engine)

@@ -71,9 +71,15 @@ export async function generate(connection, { prompt, seed = 0, format = "png", o
   }
 }
 
+let finished = "";
+
 function show({ accepted, progress, preview, stage_result: result }) {
   if (accepted) console.log(`accepted, joined: ${accepted.joined ?? false}`);
-  if (progress && progress.step === progress.of) console.log(`${progress.stage}: ${progress.of} steps`);
+  // The server repeats the last progress after 4 s in which it has nothing else to send.
+  if (progress && progress.step === progress.of && progress.stage !== finished) {
+    finished = progress.stage;
+    console.log(`${progress.stage}: ${progress.of} steps`);
+  }
   if (preview) console.log(`${preview.stage}: preview of ${preview.image.data.length} bytes`);
   if (result?.image) console.log(`${result.stage}: ${result.image.width}x${result.image.height}`);
 }

@@ -94,10 +94,16 @@ fun generate(stub: CascadeServiceBlockingStub, request: GenerateRequest, onEvent
     }
 }
 
+var finished = ""
+
 fun show(event: GenerateResponse) {
     val (progress, result) = Pair(event.progress, event.stageResult)
     if (event.hasAccepted()) println("accepted, joined: ${event.accepted.joined}")
-    if (event.hasProgress() && progress.step == progress.of) println("${progress.stage}: ${progress.of} steps")
+    // The server repeats the last progress after 4 s in which it has nothing else to send.
+    if (event.hasProgress() && progress.step == progress.of && progress.stage != finished) {
+        finished = progress.stage
+        println("${progress.stage}: ${progress.of} steps")
+    }
     if (event.hasPreview()) println("${event.preview.stage}: preview of ${event.preview.image.data.size()} bytes")
     if (result.hasImage()) println("${result.stage}: ${result.image.width}x${result.image.height}")
 }

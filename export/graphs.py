@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from cascade.graph_spec import TensorSpec
 from export.free_axes import STRIDE
+from export.untraceable import untraceable
 from export.weights.own_weights import own_weights
 
 OPSET = 21
@@ -46,6 +47,9 @@ def export_graph(
         network: in evaluation mode; takes the inputs by name.
         inputs: names, dtypes and shapes; a named axis stays free.
         outputs: names and shapes, for the names.
+
+    Raises:
+        UnsupportedModel: see `trace`.
     """
     program = trace(network, inputs, outputs)
     with tempfile.TemporaryDirectory() as folder:
@@ -71,6 +75,9 @@ def trace(
         outputs: see `export_graph`.
         folds: whether constants are computed ahead; without it every weight is the network's own,
             and none a copy.
+
+    Raises:
+        UnsupportedModel: torch cannot export it; the error names the module.
     """
     sizes = {n for spec in inputs for n in spec.shape if isinstance(n, str)}
     # Height and width in multiples: a U-Net halves them, and torch would guard each halving
@@ -91,17 +98,20 @@ def trace(
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter warns about its own internals
-        program = torch.onnx.export(
-            network,
-            kwargs={spec.name: tensor for spec, tensor in examples},
-            dynamo=True,
-            opset_version=OPSET,
-            input_names=[spec.name for spec in inputs],
-            output_names=[spec.name for spec in outputs],
-            dynamic_shapes=shapes,
-            verbose=False,
-            optimize=folds,
-        )
+        try:
+            program = torch.onnx.export(
+                network,
+                kwargs={spec.name: tensor for spec, tensor in examples},
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=[spec.name for spec in inputs],
+                output_names=[spec.name for spec in outputs],
+                dynamic_shapes=shapes,
+                verbose=False,
+                optimize=folds,
+            )
+        except Exception as failed:
+            raise untraceable(network, failed) from failed
     if program is None:
         raise RuntimeError("torch.onnx.export returned nothing")
     return program

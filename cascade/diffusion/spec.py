@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
+from math import isfinite
 from typing import Any, Literal
 
 from cascade.boundary import BoundaryValue, Context, Image, Tensor, in_words, value_of
@@ -85,11 +86,13 @@ class ThresholdSpec:
     """How the estimate of the clean image is kept in range."""
 
     kind: Literal["none", "static", "dynamic"]
-    """Nothing, clipping to [-1, 1], or dynamic thresholding."""
+    """Nothing, clipping to [-bound, bound], or dynamic thresholding."""
     percentile: float = 1.0
     """Dynamic only: share of the magnitudes that stays unclipped, 0 to 1."""
     cap: float | None = None
     """Dynamic only: the divisor never exceeds it."""
+    bound: float = field(default=1.0, metadata=LEFT_OUT)
+    """Static only: the estimate is clipped to [-bound, bound]; left out where that is 1."""
 
 
 NoisePlace = Literal["enlarged", "small", "before"]
@@ -198,6 +201,7 @@ def check_choices(spec: DiffusionSpec, path: str) -> None:
     """
     check_boundary(spec, path)
     check_read(spec.vectors, spec.graph, path)
+    check_threshold(spec.threshold, f"{path}.threshold")
     if not 1 <= spec.steps <= MAX_STEPS:
         raise ManifestError(
             f"{path}.steps: {spec.name} takes {spec.steps} by default, 1 to {MAX_STEPS} can be "
@@ -246,6 +250,20 @@ def check_choices(spec: DiffusionSpec, path: str) -> None:
             f"{path}.prediction: {spec.name}'s schedule ends without signal, where epsilon does "
             "not tell the clean picture: expected v, x0 or flow",
             field=f"{path}.prediction",
+        )
+
+
+def check_threshold(spec: ThresholdSpec, path: str) -> None:
+    """Refuse a bound that clips nothing, or all.
+
+    Raises:
+        ManifestError: naming the field under `path`.
+    """
+    if not (spec.bound > 0 and isfinite(spec.bound)) or (spec.bound != 1 and spec.kind != "static"):
+        raise ManifestError(
+            f"{path}.bound: expected a number above 0, and 1 unless the kind is static; got "
+            f"{spec.bound:g} of {spec.kind}",
+            field=f"{path}.bound",
         )
 
 

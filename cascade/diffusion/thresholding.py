@@ -19,14 +19,15 @@ from cascade.types import Array, Batch, PerSample
 
 @dataclass(frozen=True, slots=True)
 class StaticThreshold:
-    """Clip the estimate to [-1, 1]."""
+    """Clip the estimate to [-bound, bound]."""
 
     inner: Denoiser
+    bound: float = 1.0
 
     def __call__(self, x_t: Batch, t: PerSample) -> Estimate:
         """The inner estimate, clipped."""
         estimate = self.inner(x_t, t)
-        np.clip(estimate.x0, -1.0, 1.0, out=estimate.x0)
+        np.clip(estimate.x0, -self.bound, self.bound, out=estimate.x0)
         return estimate
 
 
@@ -80,4 +81,4 @@ def thresholded(inner: Denoiser, spec: ThresholdSpec) -> Denoiser:
     """A denoiser inside the thresholding that a manifest names."""
     if spec.kind == "dynamic":
         return DynamicThreshold(inner, spec.percentile, spec.cap)
-    return StaticThreshold(inner) if spec.kind == "static" else inner
+    return StaticThreshold(inner, spec.bound) if spec.kind == "static" else inner

@@ -10,8 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cascade.errors import CascadeError, UnsupportedModel
-from cascade.text.tokenizer import PromptTokenizer
+from cascade.errors import UnsupportedModel
 from export.adapters.loaded_network import load_network
 from export.adapters.local_folder import expect, model_folder, read_json
 from export.adapters.offline import offline_import
@@ -22,8 +21,8 @@ from export.adapters.t5_tokenizer import (
     UNBOUNDED,
     FoundTokenizer,
     check_padding_side,
-    name_of,
-    notes_of,
+    find_padding,
+    no_padding,
     prepared,
 )
 from export.description import TextEncoderDescription
@@ -131,28 +130,11 @@ def read_clip_tokenizer(folder: Path) -> FoundTokenizer:
     original = made_by_transformers(folder)
     made = json.loads(original)
     definition = prepared(made, original, lower=False)
-    try:
-        tokenizer = PromptTokenizer(definition, UNBOUNDED)
-        largest = max(tokenizer.largest_number, *tokenizer("a"))
-    except CascadeError as exc:
-        raise UnsupportedModel(f"{own}: {exc}", field=str(own)) from exc
-    notes = [read_json(path) for path in notes_of(folder)]
-    names = [name_of(note["pad_token"]) for note in notes if note.get("pad_token")] or [PAD]
-    number = tokenizer.number_of(names[0])
-    known = {*made["model"]["vocab"], *(token["content"] for token in listed)}
-    if number is None or names[0] not in known:
-        raise no_padding(folder, names[0])
+    padding = find_padding(folder, definition, PAD)
+    if padding.name not in {*made["model"]["vocab"], *(token["content"] for token in listed)}:
+        raise no_padding(folder, padding.name)
     source = f"{own}:model" if own.is_file() else f"{folder / VOCABULARY[0]}:vocab"
-    return FoundTokenizer(definition, number, int(largest), source)
-
-
-def no_padding(folder: Path, name: str) -> UnsupportedModel:
-    """The refusal of a padding token that the folder's vocabulary does not have."""
-    return UnsupportedModel(
-        f"{folder}: the tokenizer has no token {name} to pad with: name its pad_token in "
-        f"{NOTES[0]}",
-        field=f"{folder / NOTES[0]}:pad_token",
-    )
+    return FoundTokenizer(definition, padding.number, padding.largest, source)
 
 
 def made_by_transformers(folder: Path) -> bytes:

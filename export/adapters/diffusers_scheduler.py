@@ -86,7 +86,7 @@ def read_scheduler(folder: Path, *, also: tuple[str, ...] = ()) -> SchedulerChoi
         # lower variance is nothing there.
         sampler="ddpm_final_noise" if noisy and schedule.timesteps_end_above_zero else "ddpm",
         gamma=0.0 if learned else GAMMAS[variance],
-        threshold=read_threshold(path, config),
+        threshold=read_threshold(config),
     )
 
 
@@ -204,14 +204,13 @@ def check_powers(path: Path, config: dict[str, Any], powers: tuple[float, ...]) 
         )
 
 
-def read_threshold(path: Path, config: dict[str, Any]) -> ThresholdSpec:
+def read_threshold(config: dict[str, Any]) -> ThresholdSpec:
     """How the scheduler keeps its estimate in range."""
     if config["thresholding"]:
         return dynamic_threshold(config)
     if not config["clip_sample"]:
         return ThresholdSpec(kind="none")
-    expect(path, config, "clip_sample_range", (1, 1.0))
-    return ThresholdSpec(kind="static")
+    return ThresholdSpec(kind="static", bound=float(config["clip_sample_range"]))
 
 
 def dynamic_threshold(config: dict[str, Any]) -> ThresholdSpec:

@@ -54,31 +54,65 @@ def read_tokenizer(folder: Path, *, lower: bool) -> FoundTokenizer:
     Raises:
         UnsupportedModel: there is none, it cannot be read, or it has no padding token.
     """
-    notes = [read_json(path) for path in notes_of(model_folder(folder, "tokenizer"))]
-    own = folder / OWN
+    own = model_folder(folder, "tokenizer") / OWN
     if own.is_file():
         given, original = read_json(own), own.read_bytes()
     else:
         original = made_of_sentencepiece(folder)
         given = json.loads(original)
     definition = prepared(given, original, lower=lower)
+    padding = find_padding(folder, definition, PAD)
+    source = f"{own}:model" if own.is_file() else f"{folder / NOTES[0]}:extra_ids"
+    if own.is_file() and padding.largest in [
+        token["id"] for token in given.get("added_tokens") or []
+    ]:
+        source = f"{own}:added_tokens"
+    return FoundTokenizer(definition, padding.number, padding.largest, source)
+
+
+@dataclass(frozen=True, slots=True)
+class FoundPadding:
+    """What pads a folder's texts."""
+
+    name: str
+    number: int
+    largest: int
+    """The largest number that the tokenizer gives."""
+
+
+def find_padding(folder: Path, definition: bytes, otherwise: str) -> FoundPadding:
+    """The token that a folder's texts are padded with.
+
+    Args:
+        folder: the tokenizer's.
+        definition: a `tokenizer.json`.
+        otherwise: the token that pads where the folder's notes name none.
+
+    Raises:
+        UnsupportedModel: the definition cannot be read, or it has no such token.
+    """
+    notes = [read_json(path) for path in notes_of(folder)]
+    own = folder / OWN
     try:
         tokenizer = PromptTokenizer(definition, UNBOUNDED)
         largest = max(tokenizer.largest_number, *tokenizer("a"))
     except CascadeError as exc:
         raise UnsupportedModel(f"{own}: {exc}", field=str(own)) from exc
-    names = [name_of(note["pad_token"]) for note in notes if note.get("pad_token")] or [PAD]
-    number = tokenizer.number_of(names[0])
+    names = [name_of(note["pad_token"]) for note in notes if note.get("pad_token")]
+    name = names[0] if names else otherwise
+    number = tokenizer.number_of(name)
     if number is None:
-        raise UnsupportedModel(
-            f"{folder}: the tokenizer has no token {names[0]} to pad with: name its pad_token in "
-            f"{NOTES[0]}",
-            field=f"{folder / NOTES[0]}:pad_token",
-        )
-    source = f"{own}:model" if own.is_file() else f"{folder / NOTES[0]}:extra_ids"
-    if own.is_file() and largest in [token["id"] for token in given.get("added_tokens") or []]:
-        source = f"{own}:added_tokens"
-    return FoundTokenizer(definition, number, int(largest), source)
+        raise no_padding(folder, name)
+    return FoundPadding(name, number, int(largest))
+
+
+def no_padding(folder: Path, name: str) -> UnsupportedModel:
+    """The refusal of a padding token that a folder's tokenizer does not have."""
+    return UnsupportedModel(
+        f"{folder}: the tokenizer has no token {name} to pad with: name its pad_token in "
+        f"{NOTES[0]}",
+        field=f"{folder / NOTES[0]}:pad_token",
+    )
 
 
 def notes_of(folder: Path) -> list[Path]:

@@ -99,6 +99,10 @@ SHOWN_ELSEWHERE = {
         "tests/runtime_server/test_batch_policy.py",
         "test_a_run_keeps_the_caps_and_the_shapes",
     ),
+    "max_replicas": (
+        "tests/runtime_server/test_scaling.py",
+        "test_a_decision_is_one_more_or_one_fewer",
+    ),
     "max_running": (
         "tests/runtime_server/test_queue_policy.py",
         "test_no_more_begin_than_share_a_run_or_have_a_thread",

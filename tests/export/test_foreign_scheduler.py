@@ -35,6 +35,7 @@ OUTPUTS = normals((1000, 6, 4, 4), seed=3, image=0, stage=9, step=0)
 THRESHOLDS: tuple[dict[str, object], ...] = (
     {"clip_sample": False},
     {"clip_sample": True},
+    {"clip_sample": True, "clip_sample_range": 0.7},
     {"clip_sample": True, "thresholding": True, "sample_max_value": 1.5},
     {"thresholding": True, "sample_max_value": 1.0, "dynamic_thresholding_ratio": 0.9},
 )
@@ -257,7 +258,7 @@ REFUSED = {
     "learned": {"variance_type": "learned"},
     "prediction": {"prediction_type": "flow_prediction"},
     "spacing": {"timestep_spacing": "karras"},
-    "range": {"clip_sample_range": 2.0},
+    "range": {"clip_sample_range": 0},
     "zero_snr": {"rescale_betas_zero_snr": True},
     "half_an_offset": {"steps_offset": 0.5},
     "offset_below_zero": {"steps_offset": -1},

@@ -50,6 +50,8 @@ def test_static_threshold_clips_to_the_range_of_images() -> None:
     """Values beyond -1 and 1 become -1 and 1, all others stay."""
     x0 = np.array([-3.0, -1.0, -0.25, 0.5, 1.0, 1.5], np.float32).reshape(1, 3, 1, 2)
     clipped = StaticThreshold(FakeDenoiser(x0))(x0, TIMES).x0
+    half = StaticThreshold(FakeDenoiser(x0), 0.5)(x0, TIMES).x0
+    np.testing.assert_array_equal(half, np.clip(x0, -0.5, 0.5))
     np.testing.assert_array_equal(clipped.reshape(-1), [-1.0, -1.0, -0.25, 0.5, 1.0, 1.0])
 
 

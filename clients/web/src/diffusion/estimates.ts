@@ -19,6 +19,8 @@ export interface ThresholdSpec {
   readonly kind: "none" | "static" | "dynamic";
   readonly percentile: number;
   readonly cap: number | null;
+  /** Static only; absent where it is 1. */
+  readonly bound?: number;
 }
 
 /** The weight of every step. */
@@ -98,6 +100,10 @@ function dynamicLimit(x0: Float32Array, spec: ThresholdSpec): number {
 /** The estimate of one picture kept in range. */
 export function threshold(x0: Float32Array, spec: ThresholdSpec): Float32Array {
   if (spec.kind === "none") return x0;
-  const limit = spec.kind === "dynamic" ? dynamicLimit(x0, spec) : 1;
+  if (spec.kind === "static") {
+    const bound = spec.bound ?? 1;
+    return x0.map((value) => Math.min(Math.max(value, -bound), bound));
+  }
+  const limit = dynamicLimit(x0, spec);
   return x0.map((value) => Math.min(Math.max(value, -limit), limit) / limit);
 }

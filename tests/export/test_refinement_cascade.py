@@ -22,6 +22,7 @@ from stages.evaluation import class_sampling
 from stages.evaluation.class_sampling import AskedClass, ClassRun, base_pictures, refined
 from stages.training.checkpoint import save_checkpoint
 from tests.support.described import entry_of, one_hot, picture_of, psnr_of
+from tests.support.serving import running
 from tests.support.tiny_refinement import TINY_CLASSES, TINY_REFINE, stirred_refinement
 
 NAMES = ("apple", "cat", "tree", "sun")
@@ -64,11 +65,19 @@ def evaluated(*, truncated: bool) -> dict[str, Array]:
     return {"class8": small[0], "refine32": found}
 
 
-def test_every_placement_makes_the_same_pixels(bundle: Bundle) -> None:
+@pytest.fixture(scope="module")
+def server(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server of every component."""
+    place = tmp_path_factory.mktemp("socket") / "s"
+    with running(bundle, listen=f"unix:{place}", cut=0) as started:
+        yield started.address
+
+
+def test_every_placement_makes_the_same_pixels(bundle: Bundle, server: str) -> None:
     """Cuts 0 to 3; and the pictures are those of the evaluation, from the networks themselves."""
     request, drawn = GenerateRequest(label=2, seed=5), []
     for cut in range(4):
-        with Client(bundle, cut=cut, threads=1) as client:
+        with Client(bundle, server=server, cut=cut, threads=1) as client:
             drawn.append(client.run(request).images)
     for other in drawn[1:]:
         for name, picture in drawn[0].items():
@@ -77,15 +86,15 @@ def test_every_placement_makes_the_same_pixels(bundle: Bundle) -> None:
 
 
 def test_upscale_refines_a_picture_of_one_s_own(
-    bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    bundle: Bundle, server: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """`cascade upscale`, without a class: the same pixels here and on a server, of any size."""
     Image.fromarray(picture_of(24)).save(tmp_path / "own.png")
     given = ["upscale", str(tmp_path / "own.png"), "--bundle", str(bundle.folder), "-q"]
     drawn = []
-    for cut in (0, 3):
-        out = tmp_path / f"{cut}.png"
-        assert main([*given, "--seed", "5", "--cut", str(cut), "-o", str(out)]) == 0
+    for where in (("--cut", "3"), ("--cut", "0", "--server", server)):
+        out = tmp_path / f"{len(where)}.png"
+        assert main([*given, "--seed", "5", *where, "-o", str(out)]) == 0
         drawn.append(np.asarray(Image.open(out)))
     assert drawn[0].shape == (48, 48, 3)
     np.testing.assert_array_equal(drawn[0], drawn[1])

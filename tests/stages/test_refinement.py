@@ -14,7 +14,7 @@ from cascade.errors import InvalidRequest
 from stages.data.captions import STYLES
 from stages.data.class_batch import ClassBatch
 from stages.data.class_loader import ClassLoader, class_names
-from stages.data.dataset import pack_image, read_concepts, write_dataset
+from stages.data.dataset import Dataset, read_concepts, write_dataset
 from stages.refinement_presets import REFINEMENT_PRESETS
 from stages.training.checkpoint import load_metadata, load_part
 from stages.training.conditioning_augmentation import (
@@ -36,6 +36,12 @@ from tests.support.tiny_training import Recorder, smooth_picture, tiny_dataset
 
 SCHEDULE = CosineSchedule()
 PICTURES = torch.linspace(-1, 1, 4 * 3 * 8 * 8).reshape(4, 3, 8, 8)
+
+
+@pytest.fixture(scope="module")
+def data() -> Dataset:
+    """Four classes and two held-out concepts."""
+    return tiny_dataset(pictures=[smooth_picture(256, seed) for seed in range(6)])
 
 
 def generator() -> torch.Generator:
@@ -145,10 +151,8 @@ def test_blur_meets_its_share_of_the_examples() -> None:
         assert changed.any() == bool(share)
 
 
-def test_a_class_is_a_concept() -> None:
+def test_a_class_is_a_concept(data: Dataset) -> None:
     """Those that are trained on, spread; small pictures are means of blocks of large ones."""
-    pictures = [smooth_picture(256, seed) for seed in range(6)]
-    data = tiny_dataset(pictures=pictures)
     assert class_names(data, 2) == ("icon-0", "icon-3")
     assert len(class_names(data, 99)) == 4
     batch = ClassLoader(data, TINY_REFINE).batch(16, generator())
@@ -158,9 +162,8 @@ def test_a_class_is_a_concept() -> None:
     assert set(batch.label.tolist()) == {0, 1, 2, 3}
 
 
-def test_training_goes_on_and_says_what_it_was(tmp_path: Path) -> None:
+def test_training_goes_on_and_says_what_it_was(data: Dataset, tmp_path: Path) -> None:
     """In a folder named after augmentation and loss; other weights of the same shape may start."""
-    data = tiny_dataset(pictures=[smooth_picture(256, seed) for seed in range(6)])
     loader = ClassLoader(data, TINY_REFINE)
     choices = RefinementChoices(loss="l1", augmentation=ConditioningAugmentation(kind="gaussian"))
     recipe = refinement_recipe(TINY_REFINE, loader, 0, choices)
@@ -193,10 +196,10 @@ def test_a_network_depends_on_all_that_it_is_told() -> None:
         assert not torch.allclose(network(**{**inputs, name: value * 0.5 + 0.1}), answer), name
 
 
-def test_the_command_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_trains(data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`--loss` and `--augmentation` name the folder, and each gives other weights."""
     monkeypatch.setitem(REFINEMENT_PRESETS, "refine32", TINY_REFINE)
-    pictures = [pack_image(smooth_picture(256, seed)) for seed in range(3)]
+    pictures = data.pictures_256[:3]
     jobs = [(icon, style) for icon in read_concepts() for style in STYLES]
     shown = [pictures[n % 3] for n in range(len(jobs))]
     words = [np.ones((1, 2), np.float32)]

@@ -298,7 +298,8 @@ def test_replicas_follow_the_load(bundle: Bundle, monkeypatch: pytest.MonkeyPatc
             check_pixels(asked, bundle)
             served.executor.release(asked.job)
         assert all(replica.begun for replica in served.pool.replicas)
-        wait_until(lambda: [load.number for load in served.executor.replicas] == [0])
+        # Whichever has no job when the other still has its last one.
+        wait_until(lambda: len(served.executor.replicas) == 1)
         assert not served.told(ReplicaReplaced)
         assert served.ask(50).end() is None
 

@@ -28,6 +28,7 @@ from cascade.graph_spec import FileEntry, GraphSpec, ParityRecord, TensorSpec
 from cascade.precision import Precision
 from cascade.request import FamilyOptions, GenerateRequest, Handoff
 from cascade.types import Array
+from cascade.vectors import NO_VECTORS, VectorUse
 from tests.support.tiny_bundle import model
 
 WIDTH, HEIGHT, CLASSES = 12, 8, 5
@@ -174,6 +175,10 @@ class RampFamily:
     def why_no_negative(self, spec: RampSpec, plan: int) -> str:
         """No words at all."""
         return "takes no words"
+
+    def vectors(self, spec: RampSpec) -> VectorUse:
+        """None."""
+        return NO_VECTORS
 
     def settings(self, spec: RampSpec, plan: int) -> Mapping[str, Any]:
         """The turns."""

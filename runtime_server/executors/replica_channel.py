@@ -1,7 +1,7 @@
 """A socket between a server and one replica, for attempts alone: what they are told and what comes.
 
 Beside what begins, watches and ends replicas, whose calls take milliseconds each. Values of
-`replica_work` as pickled frames: so a peer has to prove that it has the replica's key before it is
+`replica_work` as frames of `frames`; a peer has to prove that it has the replica's key before it is
 read from. Knows neither what a replica does with an attempt nor where the key came from.
 """
 
@@ -9,13 +9,13 @@ import asyncio
 import contextlib
 import hashlib
 import hmac
-import pickle
 import secrets
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from cascade.errors import CascadeError, StageError, TransportError
+from cascade.errors import CascadeError, TransportError
+from runtime_server.executors.frames import decode, encode, failed
 from runtime_server.executors.replica_work import Parcel, ReplicaLost, Work
 
 HANDSHAKE_S = 10.0
@@ -162,7 +162,7 @@ class ReplicaChannel:
             await self._send(work)
             while (message := await inbox.get()) is not None:
                 if isinstance(message, Failed):
-                    raise StageError(f"a replica failed: {message.kind}")
+                    raise failed(message.kind)
                 yield message.parcel
                 if message.parcel.is_last:
                     return
@@ -280,8 +280,9 @@ def proof(key: bytes, whose: bytes, first: bytes, second: bytes) -> bytes:
 
 async def send(writer: asyncio.StreamWriter, message: Work | Stop | Came | Failed) -> None:
     """Write one frame, in one piece; waits while the peer reads slowly."""
-    data = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
-    writer.write(len(data).to_bytes(LENGTH_BYTES, "big") + data)
+    parts = encode(message)
+    length = sum(len(part) for part in parts)
+    writer.writelines([length.to_bytes(LENGTH_BYTES, "big"), *parts])
     await writer.drain()
 
 
@@ -290,7 +291,7 @@ async def receive(reader: asyncio.StreamReader) -> Any:
 
     Raises:
         EOFError: there is none.
+        Malformed: it is no frame.
     """
     length = int.from_bytes(await reader.readexactly(LENGTH_BYTES), "big")
-    # From a peer that has the key alone, as whatever begins replicas does with its own messages.
-    return pickle.loads(await reader.readexactly(length))  # noqa: S301
+    return decode(await reader.readexactly(length))

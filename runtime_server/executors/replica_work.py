@@ -1,4 +1,4 @@
-"""What a server and its replicas tell each other, as values that can be pickled.
+"""What a server and its replicas tell each other, as values that `frames` can carry.
 
 Knows neither what carries them nor what a replica does with them.
 """

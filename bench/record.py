@@ -8,6 +8,7 @@ import json
 import os
 import platform
 import subprocess
+import zlib
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -28,6 +29,8 @@ PACKAGES = (
 """Named where they are installed."""
 WANTED_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "asimddp")
 MAX_RECORD_BYTES = 64 << 20
+GZIP = b"\x1f\x8b"
+"""First bytes of a compressed file (RFC 1952)."""
 MICROSECONDS = 6
 """Decimals that are kept of a sample's time."""
 
@@ -109,13 +112,13 @@ def read_record(path: Path, formats: Sequence[str] = (FORMAT,)) -> dict[str, Any
     """A record from its file.
 
     Args:
-        path: of the file.
+        path: of the file, JSON or JSON in gzip.
         formats: those that will do.
 
     Raises:
         InvalidRequest: it cannot be read, or is of none of the formats.
     """
-    data = read_setting(path, "record", MAX_RECORD_BYTES)
+    data = unpacked(path.name, read_setting(path, "record", MAX_RECORD_BYTES))
     try:
         value = json.loads(data)
     except ValueError as exc:
@@ -127,3 +130,24 @@ def read_record(path: Path, formats: Sequence[str] = (FORMAT,)) -> dict[str, Any
             field="record",
         )
     return dict(value)
+
+
+def unpacked(name: str, data: bytes) -> bytes:
+    """The JSON of a record that may be compressed.
+
+    Raises:
+        InvalidRequest: it is damaged, or larger than `MAX_RECORD_BYTES` once unpacked.
+    """
+    if not data.startswith(GZIP):
+        return data
+    stream = zlib.decompressobj(wbits=31)  # gzip, with its checksum
+    try:
+        found = stream.decompress(data, MAX_RECORD_BYTES + 1)
+    except zlib.error as exc:
+        raise InvalidRequest(f"record: {name} is damaged: {exc}", field="record") from exc
+    if len(found) > MAX_RECORD_BYTES or not stream.eof:
+        raise InvalidRequest(
+            f"record: {name} is cut off, or has over {MAX_RECORD_BYTES} bytes unpacked",
+            field="record",
+        )
+    return found

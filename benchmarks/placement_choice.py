@@ -12,7 +12,6 @@ something on a machine that is busy: all cuts of a link take turns, request by r
 """
 
 import argparse
-import json
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,6 +20,7 @@ from typing import Any
 
 from bench.link.child import LinkChild
 from bench.link.shape import LinkShape
+from bench.record import GRID_FORMAT, read_record
 from bench.systems.cascade_system import HostedServer
 from bench.workload import read_workload
 from benchmarks.lib.placement_session import Session, cut_name, faster_server
@@ -36,7 +36,7 @@ RTTS_S = (0.0, 0.005, 0.03, 0.08, 0.2)
 RATES = (0.0, 1e8, 1e7, 1e6)
 SPEEDS = (1.0, 4.0, 20.0)
 """How many times as fast as the device a server is."""
-TIMES = Path("docs/bench/emoji-1.json")
+TIMES = Path("docs/bench/emoji-1.json.gz")
 NOISE = 0.05
 WARM_UP = 2
 LIMIT = 0.05
@@ -57,7 +57,7 @@ class Regret:
 
 def measured_times(bundle: Bundle, path: Path) -> dict[str, float]:
     """Seconds of a unit of each component here, out of a measured grid: medians of its last cut."""
-    grid = json.loads(path.read_text())
+    grid = read_record(path, (GRID_FORMAT,))
     components = bundle.manifest.components
     cells = [
         cell
@@ -224,7 +224,7 @@ def main() -> None:
     args = parser.parse_args()
     bundle = open_bundle(bundle_or_default(args.bundle), runs=())
     if args.grid is not None:
-        found = print_grid(json.loads(args.grid.read_text()))
+        found = print_grid(read_record(args.grid, (GRID_FORMAT,)))
     elif args.session:
         found = print_session(open_bundle(bundle.folder), args.requests)
     else:

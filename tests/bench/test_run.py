@@ -1,5 +1,6 @@
 """A run from its phases to its record, with a system of the test's own."""
 
+import gzip
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -92,6 +93,28 @@ def test_a_system_that_cannot_be_opened_is_a_record_too(tmp_path: Path) -> None:
     record = read_record(path)
     assert record["ended_by"] == "TRANSPORT_ERROR: no server"
     assert as_text(record) == "nothing was measured"
+
+
+def test_a_compressed_record_is_the_same_record(tmp_path: Path) -> None:
+    """Gzip is told by its first bytes, whatever the name."""
+    written = {"format": "cascade-bench/1", "complete": True}
+    path = tmp_path / "record.json.gz"
+    path.write_bytes(gzip.compress(json.dumps(written).encode()))
+    assert read_record(path) == written
+
+
+@pytest.mark.parametrize("damage", ["cut off", "changed", "too large"])
+def test_a_damaged_compressed_record_is_refused_by_name(tmp_path: Path, damage: str) -> None:
+    """Half of a file, a byte in the middle, and small files that unpack to very large ones."""
+    path = tmp_path / "record.json.gz"
+    whole = bytearray(gzip.compress(json.dumps({"format": "cascade-bench/1"}).encode()))
+    if damage == "too large":
+        whole = bytearray(gzip.compress(bytes((64 << 20) + 1), compresslevel=1))
+    elif damage == "changed":
+        whole[-6] ^= 1
+    path.write_bytes(bytes(whole[: len(whole) // 2] if damage == "cut off" else whole))
+    with pytest.raises(InvalidRequest, match=r"record: record\.json\.gz"):
+        read_record(path)
 
 
 def test_failed_requests_are_counted_and_end_nothing() -> None:

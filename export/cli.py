@@ -4,7 +4,7 @@ Heavy imports happen inside the command.
 """
 
 import argparse
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -199,7 +199,6 @@ def run_export(args: argparse.Namespace) -> int:
         from export.adapters.reference_cascade import ReferenceSource, describe_reference
         from export.bundle_folder import check_out
         from export.bundle_writer import write_cascade
-        from export.components.component import ExportOptions
         from export.weights.rounding import Storage
         from stages.reference import PRESETS
     except ImportError as exc:
@@ -213,12 +212,7 @@ def run_export(args: argparse.Namespace) -> int:
         storage=Storage(args.storage or "int8"),
         networks=networks,
     )
-    options = ExportOptions(
-        precisions=asked(args.precisions, "fp32", "int8"),
-        gpu_forms=asked(args.gpu_forms, "fp16"),
-        web_forms=args.web_forms,
-        weights=args.weights,
-    )
+    options = export_options(args, ("fp32", "int8"), ("fp16",))
     write_cascade(describe_reference(source), out, options=options, report=print)
     return 0
 
@@ -229,7 +223,6 @@ def run_export_named(args: argparse.Namespace) -> int:
         from export.adapters.pixel_cascade import PixelSource, describe_pixels
         from export.bundle_folder import check_out
         from export.bundle_writer import write_cascade
-        from export.components.component import ExportOptions
         from export.weights.rounding import Storage
         from stages.reference import PRESETS
         from stages.refinement_presets import REFINEMENT_PRESETS
@@ -250,13 +243,7 @@ def run_export_named(args: argparse.Namespace) -> int:
         storage=Storage(args.storage or "int8"),
         networks=networks_of(args.networks, PRESETS),
     )
-    options = ExportOptions(
-        precisions=asked(args.precisions, "fp32"),
-        gpu_forms=asked(args.gpu_forms),
-        web_forms=args.web_forms,
-        weights=args.weights,
-    )
-    write_cascade(describe_pixels(source), args.out, report=print, options=options)
+    write_cascade(describe_pixels(source), args.out, report=print, options=export_options(args))
     return 0
 
 
@@ -269,7 +256,6 @@ def run_export_refinement(args: argparse.Namespace) -> int:
     from export.adapters.refinement_cascade import RefinementSource, describe_refinement
     from export.bundle_folder import check_out
     from export.bundle_writer import write_cascade
-    from export.components.component import ExportOptions
     from stages.refinement_presets import REFINEMENT_PRESETS
 
     if args.stages != list(REFINEMENT_PRESETS):
@@ -289,13 +275,7 @@ def run_export_refinement(args: argparse.Namespace) -> int:
         networks=networks_of(args.networks, REFINEMENT_PRESETS),
         truncated=args.truncated or 0.0,
     )
-    options = ExportOptions(
-        precisions=asked(args.precisions, "fp32"),
-        gpu_forms=asked(args.gpu_forms),
-        web_forms=args.web_forms,
-        weights=args.weights,
-    )
-    write_cascade(describe_refinement(source), args.out, report=print, options=options)
+    write_cascade(describe_refinement(source), args.out, report=print, options=export_options(args))
     return 0
 
 
@@ -371,6 +351,26 @@ def pairs_of(texts: list[str], flag: str, form: str) -> dict[str, str]:
     return found
 
 
+def export_options(
+    args: argparse.Namespace, precisions: Sequence[str] = ("fp32",), gpu_forms: Sequence[str] = ()
+) -> Any:
+    """The `ExportOptions` that the flags ask for.
+
+    Args:
+        args: of `cascade export`.
+        precisions: where `--precisions` was not given.
+        gpu_forms: where `--gpu-forms` was not given.
+    """
+    from export.components.component import ExportOptions
+
+    return ExportOptions(
+        precisions=asked(args.precisions, *precisions),
+        gpu_forms=asked(args.gpu_forms, *gpu_forms),
+        web_forms=args.web_forms,
+        weights=args.weights,
+    )
+
+
 def asked(names: list[str] | None, *default: str) -> frozenset[Precision]:
     """The precisions that a flag names; the default where it was not given."""
     return frozenset(map(Precision, default if names is None else names))
@@ -424,7 +424,6 @@ def run_export_foreign(args: argparse.Namespace) -> int:
     """Write a bundle from somebody else's cascade."""
     try:
         from export.adapters.command import ForeignSource, export_foreign
-        from export.components.component import ExportOptions
     except ImportError as exc:
         raise MissingExtra(f"export needs: pip install 'edge-cascade[export]' ({exc})") from exc
     if args.out is None:
@@ -445,11 +444,5 @@ def run_export_foreign(args: argparse.Namespace) -> int:
         text_encoder=args.text_encoder,
         timesteps=timesteps,
     )
-    options = ExportOptions(
-        precisions=asked(args.precisions, "fp32"),
-        gpu_forms=asked(args.gpu_forms),
-        web_forms=args.web_forms,
-        weights=args.weights,
-    )
-    export_foreign(source, args.out, report=print, options=options)
+    export_foreign(source, args.out, report=print, options=export_options(args))
     return 0

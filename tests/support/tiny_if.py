@@ -69,13 +69,21 @@ def text_encoder(width: int = WIDTH) -> T5EncoderModel:
     return stirred(T5EncoderModel(config).eval(), 0.1)
 
 
-def unet(size: int, *, upscales: bool) -> UNet2DConditionModel:
+def unet(size: int, *, upscales: bool, tokens_of: int | None = None) -> UNet2DConditionModel:
     """A U-Net of the published block types, six output channels; attention at up to 32x32.
 
     Of 8 pixels it has the blocks with attention alone, which exports in half the time.
+
+    Args:
+        size: pixels of its picture's side.
+        upscales: stage II, which attends to words alone.
+        tokens_of: side of the map that it attends to as well as to words, instead.
     """
     torch.manual_seed(1 + upscales)
     plain = 3 if size > 64 else int(size > SMALLEST)
+    if tokens_of is not None:
+        plain = (size // tokens_of).bit_length() - 1
+    only_words = upscales and tokens_of is None
     options: dict[str, Any] = {"class_embed_type": "timestep"} if upscales else {}
     network = UNet2DConditionModel(
         sample_size=size,
@@ -86,8 +94,8 @@ def unet(size: int, *, upscales: bool) -> UNet2DConditionModel:
         down_block_types=(*["ResnetDownsampleBlock2D"] * plain, "SimpleCrossAttnDownBlock2D"),
         mid_block_type="UNetMidBlock2DSimpleCrossAttn",
         up_block_types=("SimpleCrossAttnUpBlock2D", *["ResnetUpsampleBlock2D"] * plain),
-        only_cross_attention=upscales,
-        mid_block_only_cross_attention=upscales,
+        only_cross_attention=only_words,
+        mid_block_only_cross_attention=only_words,
         cross_attention_dim=32,
         cross_attention_norm="group_norm",
         encoder_hid_dim=WIDTH,
@@ -162,12 +170,12 @@ def base_pipeline(folder: Path, size: int = 64) -> IFPipeline:
     )
 
 
-def upscaler_pipeline(size: int = 256) -> IFSuperResolutionPipeline:
-    """Stage II without a text encoder, as it is published."""
+def upscaler_pipeline(size: int = 256, tokens_of: int | None = None) -> IFSuperResolutionPipeline:
+    """Stage II without a text encoder, as it is published; `tokens_of` as for `unet`."""
     return IFSuperResolutionPipeline(
         tokenizer=None,
         text_encoder=None,
-        unet=unet(size, upscales=True),
+        unet=unet(size, upscales=True, tokens_of=tokens_of),
         scheduler=scheduler(1.0),
         image_noising_scheduler=DDPMScheduler(beta_schedule="squaredcos_cap_v2"),
         safety_checker=None,

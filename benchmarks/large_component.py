@@ -1,12 +1,14 @@
 """What does a component larger than protobuf holds take: to export, to be ready, and to open twice?
 
-    python -m benchmarks.large_component [--megabytes 2700] [--json FILE]     # or: make large
+    python -m benchmarks.large_component [--megabytes 2700] [--processes 1,2,4] [--json FILE]
 
 A text encoder of the true class (T5) with random weights, exported with its weights beside the
 graph and opened in ONNX Runtime, each in a process of its own; in blocks of 8 and 4 bits as well
 with `--blocks`. Where protobuf holds it, the same graph with its weights inside is opened too.
-`device` is what a client at cut 0 holds of a bundle with that encoder: the folder that `cascade
-bundle copy` makes for it. Files go to a temporary folder that is deleted.
+With `--processes` so many processes have it open at once, in ONNX Runtime and from the cache of
+OpenVINO: memory of each, shared pages divided among those who have them. `device` is what a
+client at cut 0 holds of a bundle with that encoder: the folder that `cascade bundle copy` makes
+for it. Files go to a temporary folder that is deleted.
 """
 
 import argparse
@@ -28,6 +30,8 @@ import numpy as np
 from benchmarks.lib.record import write_record
 from cascade.bundle.bundle import open_bundle
 from cascade.bundle.manifest import write_manifest
+from cascade.engine import Engine
+from cascade.engines.factory import EngineChoice, EngineKind, open_engine
 from cascade.engines.ort import OrtEngine
 from cascade.graph_spec import NET, FileEntry, TensorSpec
 from cascade.precision import Precision
@@ -125,7 +129,7 @@ def read(folder: Path, name: str = GRAPH) -> ExternalGraph:
     return ExternalGraph(data, tuple(references), buffer)
 
 
-def ask(engine: OrtEngine) -> float:
+def ask(engine: Engine) -> float:
     """Seconds of one run."""
     begun = time.perf_counter()
     inputs = {
@@ -216,6 +220,37 @@ def whole(folder: Path, megabytes: float) -> dict[str, float]:
     return {"megabytes": megabytes, "before": before, "run_seconds": ask(engine), **ready}
 
 
+def stay(folder: Path, megabytes: float, kind: EngineKind) -> dict[str, float]:
+    """Open and run it, say what was held before, and keep it until somebody says more."""
+    before = rollup("self")
+    engine = open_engine(read(folder), EngineChoice(kind, Precision.FP32, 1), cache=folder / "held")
+    ask(engine)
+    print(json.dumps(before), flush=True)
+    sys.stdin.readline()
+    return {"megabytes": megabytes}
+
+
+def rollup(process: int | str) -> dict[str, float]:
+    """MB of a process: its share of all it has, and what nobody else has."""
+    lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()[1:]
+    kib = {line.split(":")[0]: int(line.split()[1]) for line in lines}
+    return {name: kib[name] / 976.5625 for name in ("Pss", "Private_Dirty")}
+
+
+def together(folder: Path, megabytes: float, kind: EngineKind, count: int) -> dict[str, float]:
+    """So many processes with it open at once: what each holds more than before, on average."""
+    command = [sys.executable, "-m", "benchmarks.large_component", "--part", f"stay-{kind}"]
+    command += ["--folder", str(folder), "--megabytes", str(megabytes)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    children = [subprocess.Popen(command, **pipes, text=True) for _ in range(count)]
+    before = [json.loads(child.stdout.readline()) for child in children if child.stdout]
+    after = [rollup(child.pid) for child in children]
+    for child in children:
+        child.communicate("\n")
+    pairs = list(zip(before, after, strict=True))
+    return {key: sum(b[key] - a[key] for a, b in pairs) / count for key in after[0]}
+
+
 PARTS: Mapping[str, Callable[[Path, float], dict[str, float]]] = {
     "export": export,
     "beside": beside,
@@ -225,6 +260,8 @@ PARTS: Mapping[str, Callable[[Path, float], dict[str, float]]] = {
     "int8-block": partial(in_blocks, precision=Precision.INT8_BLOCK),
     "int4-block": partial(in_blocks, precision=Precision.INT4_BLOCK),
     "device": device,
+    "stay-ort": partial(stay, kind=EngineKind.ORT),
+    "stay-openvino": partial(stay, kind=EngineKind.OPENVINO),
 }
 
 
@@ -239,11 +276,14 @@ def in_child(part: str, folder: Path, megabytes: float) -> dict[str, float]:
     return found
 
 
-def measure(megabytes: float, *, blocks: bool = False) -> dict[str, dict[str, float]]:
+def measure(
+    megabytes: float, processes: Collection[int] = (), *, blocks: bool = False
+) -> dict[str, dict[str, float]]:
     """All parts, one after the other.
 
     Args:
         megabytes: of the component.
+        processes: how many have it open at once, each number in turn.
         blocks: whether graphs in blocks are made and opened too.
     """
     with tempfile.TemporaryDirectory(prefix="large-component-") as name:
@@ -255,6 +295,10 @@ def measure(megabytes: float, *, blocks: bool = False) -> dict[str, dict[str, fl
         found["beside"] = in_child("beside", folder, size)
         if size * 1.01e6 < MAX_MESSAGE_BYTES:
             found["inside"] = in_child("inside", folder, size)
+        for kind in (EngineKind.ORT, EngineKind.OPENVINO) if processes else ():
+            # The first of OpenVINO compiles, for the cache of the others.
+            for count in (1, *processes) if kind is EngineKind.OPENVINO else processes:
+                found[f"{kind} x{count}"] = together(folder, size, kind, count)
         found["device"] = in_child("device", folder, size)
     return found
 
@@ -266,6 +310,9 @@ def report(found: Mapping[str, Mapping[str, float]]) -> None:
     for part, row in found.items():
         if part == "device":
             print(f"a bundle of {row['bundle_mb']:,.1f} MB; at cut 0 {row['device_mb']:.3f} MB")
+            continue
+        if "Pss" in row:
+            print(f"{part:12} {row['Pss']:6,.0f} MB each, of its own {row['Private_Dirty']:6,.0f}")
             continue
         base = row.get("before", row.get("imports", 0.0))
         held, peak = row["resident"] - base, row["peak"] - base
@@ -285,6 +332,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(allow_abbrev=False, description=__doc__)
     parser.add_argument("--megabytes", type=float, default=2700, help="of the component (2700)")
     parser.add_argument("--blocks", action="store_true", help="8 and 4 bits too")
+    parser.add_argument("--processes", default="", help="numbers of processes, as 1,2,4")
     parser.add_argument("--json", type=Path, help="write the figures there")
     parser.add_argument("--part", choices=PARTS, help="this part alone, in this process")
     parser.add_argument("--folder", type=Path, help="where its files are")
@@ -292,7 +340,8 @@ def main() -> None:
     if args.part:
         print(json.dumps(PARTS[args.part](args.folder, args.megabytes)))
         return
-    found = measure(args.megabytes, blocks=args.blocks)
+    processes = [int(number) for number in args.processes.split(",") if number]
+    found = measure(args.megabytes, processes, blocks=args.blocks)
     report(found)
     write_record(args.json, {"parts": found})
 

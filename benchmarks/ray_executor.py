@@ -8,7 +8,10 @@ Needs the extra `ray`. Servers with one engine thread each, in processes of thei
 First a server with its engines in itself beside one with one replica, a request to each in turns:
 what a hop adds, for a first component (a few kB) and for the last picture. Then one replica and
 two, for each number of callers: pictures per second, seconds of a picture, rows in a run, and the
-processor seconds of a picture in the server, in its replicas and in Ray's own processes. Beside it
+processor seconds of a picture in the server, in its replicas, in Ray's own processes and in the
+callers, who are threads of this process and take their part of the same cores. Counted are pictures
+that came while all callers were asking, after each had one: the last pictures of a few callers
+leave replicas idle, and said more of their number than of the replicas. Beside it
 the same for one server without replicas and for two such servers with half of the callers each:
 the second is all that this machine can do. Last, five times the capacity of two replicas for some
 seconds: pictures delivered per second, over the capacity. Every picture is compared with the first
@@ -49,6 +52,7 @@ COLUMNS = (
     ("server_cpu_s", "server cpu s", 13, 3),
     ("replicas_cpu_s", "replicas", 9, 3),
     ("ray_cpu_s", "ray", 6, 3),
+    ("callers_cpu_s", "callers", 8, 3),
 )
 
 
@@ -59,7 +63,7 @@ class Sizes:
     requests: int = 40
     """For the hop to the first component; a quarter to the last."""
     pictures: int = 12
-    """At least, for each number of callers."""
+    """Counted at least, for each number of callers, who make some more."""
     clients: tuple[int, ...] = CLIENTS
     """Callers at once."""
     seconds: float = 8.0
@@ -90,7 +94,8 @@ def measure(bundle: Bundle, sizes: Sizes) -> dict[str, Any]:
     figures: dict[str, Any] = {"load": os.getloadavg()[0], "hop": {}}
     with every_group(bundle, pb.OutputOptions(format=FORMATS[sizes.format])) as groups:
         for servers in groups.values():
-            at_once(servers, names[-1], len(servers), len(servers), check)
+            # As many callers as replicas: an idle one is taken before a busy one.
+            at_once(servers, names[-1], 2 * len(servers), 2 * len(servers), check)
         (own,), (other,), (two,) = (groups[name] for name in (ONE_SERVER, ONE, TWO))
         for last, count in ((names[0], sizes.requests), (names[-1], max(5, sizes.requests // 4))):
             figures["hop"][last] = hop(own, other, last, count)
@@ -120,7 +125,8 @@ def table(
     found: dict[str, dict[int, dict[str, float]]] = {name: {} for name in groups}
     for number in sizes.clients:
         for name, servers in groups.items():
-            count = max(sizes.pictures, 3 * number // 2)
+            # Rows that share a run come together: of few pictures, one run more would be much.
+            count = max(sizes.pictures, 3 * number)
             found[name][number] = at_once(servers, last, number, count, check)
     return found
 

@@ -74,40 +74,89 @@ def served(bundle: Bundle, replicas: int, rows: str, output: Any) -> Iterator[Se
         yield Served(bundle, server, caller, output)
 
 
+class Crowd:
+    """Callers who ask until enough pictures came while all of them were asking.
+
+    Counted is what comes after each caller has its first picture: until then nothing can come, and
+    a replica may be new to its work. What comes after the last counted one has fewer callers
+    beside it, and says less the more of them there are.
+    """
+
+    def __init__(self, callers: int, pictures: int) -> None:
+        self._lock = threading.Lock()
+        self._seeds = itertools.count()
+        self._waiting, self._wanted = callers, pictures
+        self._begun_s = self._ended_s = 0.0
+        self.made: list[tuple[int, Any]] = []
+        """Every picture with its seed."""
+        self.seconds: list[float] = []
+        """Of each counted picture."""
+
+    def ask(self, server: Served, last: str) -> None:
+        """One caller, who asks when it has a picture."""
+        is_first = True
+        try:
+            while len(self.seconds) < self._wanted:
+                seed = next(self._seeds) % SEEDS
+                self._count(seed, *server.picture(seed, last), is_first=is_first)
+                is_first = False
+        except Exception:
+            # The others would wait for its first picture for ever.
+            self._wanted = 0
+            raise
+
+    def _count(self, seed: int, seconds: float, image: Any, *, is_first: bool) -> None:
+        """Note a picture that came now."""
+        with self._lock:
+            self.made.append((seed, image))
+            if self._waiting:
+                self._waiting -= is_first
+                self._begun_s = time.perf_counter()
+            elif len(self.seconds) < self._wanted:
+                self.seconds.append(seconds)
+                self._ended_s = time.perf_counter()
+
+    @property
+    def pictures_per_s(self) -> float:
+        """Counted pictures, over the time in which they came."""
+        return len(self.seconds) / (self._ended_s - self._begun_s)
+
+
 def at_once(
     servers: list[Served], last: str, clients: int, pictures: int, check: Check
 ) -> dict[str, float]:
-    """Pictures from several callers, each of which asks when it has one; the callers take turns.
+    """Pictures from several callers, each of which asks when it has one.
 
     Args:
         servers: the callers are spread over them.
         last: component whose picture is asked for.
         clients: callers in all.
-        pictures: in all.
-        check: is given each of them.
+        pictures: that are counted; see `Crowd`.
+        check: is given each picture.
     """
     before = [runs_and_seconds(one) for one in servers]
-    begun = time.perf_counter()
+    crowd, own_s = Crowd(clients, pictures), time.process_time()
     with ThreadPoolExecutor(clients) as pool:
-        made = list(
-            pool.map(lambda n: servers[n % len(servers)].picture(n % SEEDS, last), range(pictures))
-        )
-    took = time.perf_counter() - begun
+        asking = [pool.submit(crowd.ask, servers[n % len(servers)], last) for n in range(clients)]
+    own_s = time.process_time() - own_s
+    for caller in asking:
+        caller.result()
     spent = [
         np.subtract(runs_and_seconds(one), was) for one, was in zip(servers, before, strict=True)
     ]
     runs, rows, door_s, replicas_s, others_s = np.sum(spent, axis=0)
-    for number, (_, image) in enumerate(made):
-        check(number % SEEDS, image)
-    seconds = [s for s, _ in made]
+    for seed, image in crowd.made:
+        check(seed, image)
+    made = len(crowd.made)
     return {
-        "pictures_per_s": pictures / took,
-        "p50_s": float(np.percentile(seconds, 50)),
-        "p99_s": float(np.percentile(seconds, 99)),
+        "pictures_per_s": crowd.pictures_per_s,
+        "p50_s": float(np.percentile(crowd.seconds, 50)),
+        "p99_s": float(np.percentile(crowd.seconds, 99)),
         "rows_per_run": float(rows / runs) if runs else float("nan"),
-        "server_cpu_s": float(door_s / pictures),
-        "replicas_cpu_s": float(replicas_s / pictures),
-        "ray_cpu_s": float(others_s / pictures),
+        "server_cpu_s": float(door_s / made),
+        "replicas_cpu_s": float(replicas_s / made),
+        "ray_cpu_s": float(others_s / made),
+        "callers_cpu_s": own_s / made,
     }
 
 

@@ -152,7 +152,11 @@ class Bundle:
         return ExternalGraph(data, tuple(references), buffer) if references else data
 
     def verify_files(
-        self, positions: Iterable[int] | None = None, besides: Collection[str] = ()
+        self,
+        positions: Iterable[int] | None = None,
+        besides: Collection[str] = (),
+        *,
+        in_memory: bool = False,
     ) -> None:
         """Check files of the bundle; see `read`. Files of weights a chunk at a time.
 
@@ -160,6 +164,7 @@ class Bundle:
             positions: of the components whose files are checked; None checks every file.
             besides: names of files that are left out. Of a file of weights that an engine has open
                 the chunks that it did not read are checked all the same, unless it is named too.
+            in_memory: leave out chunks too that an engine has from another process, checked.
         """
         wanted = None if positions is None else tuple(positions)
         components = self.manifest.components
@@ -176,7 +181,8 @@ class Bundle:
                 checked.add(name)
             if weights not in checked:
                 buffer = self.buffers.of(self.folder / weights, self.entry(weights))
-                verify_chunks(self.folder / weights, self.entry(weights), buffer.checked)
+                known = buffer.checked if in_memory else buffer.read
+                verify_chunks(self.folder / weights, self.entry(weights), known)
                 checked.add(weights)
         for name in self.files_of(wanted):
             if name not in checked:

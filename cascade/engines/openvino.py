@@ -31,6 +31,7 @@ from cascade.errors import Cancelled, EngineError
 from cascade.precision import Precision
 from cascade.system.cores import engine_threads
 from cascade.system.processor import Processor, this_processor
+from cascade.system.sealed_memory import SharedCopy
 from cascade.types import Array
 from cascade.weights.source import GraphSource, graph_data, source_sha256, whole_graph
 
@@ -100,6 +101,7 @@ class OpenVinoEngine:
             else None
         )
         self._requests: dict[bool, Any] = {}
+        self._copies: dict[bool, SharedCopy] = {}
         compiled = self._open_first()
         names = input_names(graph_data(graph))
         self._dtypes = {n: compiled.input(n).element_type.to_dtype() for n in names}
@@ -115,7 +117,8 @@ class OpenVinoEngine:
         # Compiled at the first run of such shapes: most engines never meet others.
         if pinned not in self._requests:
             self._open(pinned=pinned)
-        request = self._requests[pinned]
+        # Held together: the graph reads the copy, whoever closes this engine meanwhile.
+        request, _held = self._requests[pinned], self._copies.get(pinned)
         with self._lock:
             self._running, self._ended = True, False
         try:
@@ -154,6 +157,7 @@ class OpenVinoEngine:
         self.terminate()
         self._closed = True
         self._requests.clear()
+        self._copies.clear()
         self._graph = b""
 
     def _check_inputs(self, inputs: Mapping[str, Array]) -> None:
@@ -210,11 +214,26 @@ class OpenVinoEngine:
         if made:
             return made[0]
         try:
-            return self._core.import_model(io.BytesIO(entry.payload), DEVICE, self._config)
+            return self._import(entry.payload, cache.path(key), pinned=pinned)
         # Whole and of this key, and still refused: compiling anew is always right.
         except RuntimeError:
             cache.keep(key, build())
             return made[0]
+
+    def _import(self, payload: bytes, path: Path, *, pinned: bool) -> Any:
+        """A compiled graph of the cache; its weights are read where they lie, if that is shared.
+
+        Raises:
+            RuntimeError: OpenVINO refuses it.
+        """
+        try:
+            copy = SharedCopy(payload, path)
+        except OSError:
+            return self._core.import_model(io.BytesIO(payload), DEVICE, self._config)
+        blob = ov.Tensor(np.frombuffer(copy.memory, np.uint8), shared_memory=True)
+        compiled = self._core.import_model(blob, DEVICE, self._config)
+        self._copies[pinned] = copy
+        return compiled
 
     def _compile(self, *, pinned: bool) -> Any:
         """The graph compiled from its ONNX bytes."""

@@ -108,6 +108,15 @@ def weights_bytes(bundle: Bundle, graph: GraphSpec, precision: Precision) -> int
     return bundle.entry(name).size_bytes + size
 
 
+def found_bytes(bundle: Bundle, component: ComponentSpec, choice: EngineChoice) -> int:
+    """Bytes of a component's weights that its engine reads where another process has them."""
+    files = {graph.weights for graph in component.graphs.values()} - {None}
+    if choice.kind is not EngineKind.ORT:
+        return 0
+    entries = [bundle.entry(str(name)) for name in files]
+    return sum(bundle.buffers.of(bundle.folder / e.name, e).found_bytes for e in entries)
+
+
 def check_fits(
     bundle: Bundle, positions: Iterable[int], plan: EnginePlan, memory: Memory | None = None
 ) -> None:
@@ -129,7 +138,10 @@ def check_fits(
     components = [bundle.manifest.components[position] for position in positions]
     on_cpu = [c for c in components if plan.device(c.name) == "CPU"]
     needs = [memory_need(bundle, component, plan.of(component.name)) for component in on_cpu]
-    wanted = sum(need.weights for need in needs)
+    wanted = sum(
+        max(0, need.weights - found_bytes(bundle, component, plan.of(component.name)))
+        for need, component in zip(needs, on_cpu, strict=True)
+    )
     if wanted <= memory.available:
         return
     largest = max(needs, key=lambda need: need.weights)

@@ -1,25 +1,36 @@
 """A component's weights in memory: read and hashed chunk by chunk, once, for all who need them.
 
-What is hashed is this process's own copy, so nobody can change it between the check and its use.
+What is hashed is memory that nobody can change between the check and its use: this process's own,
+or on Linux one copy for all processes of a user, sealed, which each of them hashes for itself.
 Chunks that nobody asked for are never read and take no memory; those that nobody holds any longer
 give theirs back. Knows files and hashes; not what computes with the tensors.
 """
 
 import hashlib
 import mmap
+import os
 import threading
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
-from weakref import WeakValueDictionary
+from typing import Any, BinaryIO
+from weakref import WeakValueDictionary, finalize
 
 import numpy as np
 
 from cascade.errors import ManifestError
 from cascade.graph_spec import CHUNK_BYTES, FileEntry
 from cascade.system.bounded_files import NotPlain, open_plain
+from cascade.system.sealed_memory import (
+    CAN_SHARE,
+    LEAST_SHARED,
+    alone,
+    find_sealed,
+    read_sealed,
+    show_sealed,
+)
 from cascade.types import Array
 from cascade.weights.header import DTYPES, StoredTensor, header_bytes, read_header
 
@@ -41,10 +52,16 @@ class WeightBuffer:
         self._lock = threading.Lock()
         self._memory = private_memory(entry.size_bytes)
         self.checked: set[int] = set()
-        """Chunks that were read and were what the manifest says."""
+        """Chunks that are what the manifest says, wherever they came from."""
+        self.read: set[int] = set()
+        """Those of them that were read from the file."""
         self._header: dict[str, StoredTensor] | None = None
         self._holds_header = False
         self._held: Counter[int] = Counter()
+        self._shares = CAN_SHARE and entry.size_bytes >= LEAST_SHARED
+        self._sealed: dict[int, int] = {}
+        # Views of the memory may outlive this: the memory stays, and is found no longer.
+        finalize(self, close_all, self._sealed)
 
     @property
     def tensors(self) -> dict[str, StoredTensor]:
@@ -76,6 +93,14 @@ class WeightBuffer:
                 self._holds_header = False
                 self._drop([0])
         return Lease(self, stored)
+
+    @property
+    def found_bytes(self) -> int:
+        """Bytes of the file that are in memory here or elsewhere, and need no more to be leased."""
+        found = find_sealed(set(self.entry.chunks)) if self._shares else {}
+        size = sum(os.fstat(descriptor).st_size for descriptor in found.values())
+        close_all(found)
+        return size
 
     def view(self, tensor: StoredTensor) -> Array:
         """One tensor over this memory, of its own shape and dtype, not to be written to."""
@@ -111,25 +136,67 @@ class WeightBuffer:
         self._held.update(wanted)
 
     def _read(self, chunks: list[int]) -> None:
-        """Read chunks into their places while those before them are hashed."""
+        """Fill the places of chunks while those before them are hashed."""
         name, size = self.entry.name, self.entry.size_bytes
+        hashes = []
+        read: set[int] = set()
         try:
             with open_plain(self._path) as file, ThreadPoolExecutor(HASHERS) as pool:
                 check_size(file, size, name)
-                hashes = []
-                for chunk in chunks:
-                    part = memoryview(self._memory)[slice(*span(chunk, size))]
-                    file.seek(chunk * CHUNK_BYTES)
-                    if file.readinto(part) != len(part):  # type: ignore[attr-defined]
-                        raise ManifestError(f"{name}: truncated while it was read")
-                    hashes.append(pool.submit(lambda data: hashlib.sha256(data).hexdigest(), part))
+                with self._shared(file, chunks) as found:
+                    for chunk in chunks:
+                        part = memoryview(self._memory)[slice(*span(chunk, size))]
+                        if not self._show(chunk, file, found, read):
+                            read_into(part, file, chunk, name)
+                            read.add(chunk)
+                        hashes.append(pool.submit(hash_of, part))
         except NotPlain as exc:
             raise ManifestError(f"{exc}: links are refused") from exc
         except OSError as exc:
             raise ManifestError(f"{name}: {exc.strerror}") from exc
         for chunk, hashed in zip(chunks, hashes, strict=True):
             check_chunk(self.entry, chunk, hashed.result())
-            self.checked.add(chunk)
+        self.checked.update(chunks)
+        self.read |= read
+
+    @contextmanager
+    def _shared(self, file: BinaryIO, chunks: list[int]) -> Iterator[dict[str, int]]:
+        """Descriptors of the chunks that other processes have, by hash; alone in making more."""
+        if not self._shares:
+            yield {}
+            return
+        with alone(file):
+            found = find_sealed({self.entry.chunks[chunk] for chunk in chunks})
+            try:
+                yield found
+            finally:
+                close_all(found)
+
+    def _show(self, chunk: int, file: BinaryIO, found: dict[str, int], read: set[int]) -> bool:
+        """Put the copy of all processes in a chunk's place, made if there is none; or say no.
+
+        Args:
+            chunk: which.
+            file: that it is read from.
+            found: see `_shared`; what is used is taken out of it.
+            read: gets the chunk if it is read from the file.
+        """
+        if not self._shares:
+            return False
+        begin, end = span(chunk, self.entry.size_bytes)
+        name = self.entry.chunks[chunk]
+        try:
+            if name not in found:
+                file.seek(begin)
+                found[name] = read_sealed(name, file, end - begin)
+                read.add(chunk)
+            self._sealed[chunk] = found.pop(name)
+            show_sealed(self._memory, begin, end - begin, self._sealed[chunk])
+        except OSError:
+            # Too many open files, most likely: memory of its own does as well.
+            self._forget([chunk])
+            return False
+        return True
 
     def _drop(self, chunks: Iterable[int]) -> None:
         """Count holds; what nobody holds gives its memory back."""
@@ -146,6 +213,9 @@ class WeightBuffer:
             return
         for chunk in chunks:
             begin, end = span(chunk, self.entry.size_bytes)
+            if chunk in self._sealed:
+                show_sealed(self._memory, begin, end - begin, -1)
+                os.close(self._sealed.pop(chunk))
             self._memory.madvise(mmap.MADV_DONTNEED, begin, end - begin)
 
 
@@ -201,6 +271,28 @@ def private_memory(size_bytes: int) -> mmap.mmap:
     """Memory of this process alone, from the system, which has it back with the last reference."""
     flags = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
     return mmap.mmap(-1, max(1, size_bytes), **flags)
+
+
+def close_all(descriptors: dict[Any, int]) -> None:
+    """Close what is in a table, and empty it."""
+    while descriptors:
+        os.close(descriptors.popitem()[1])
+
+
+def read_into(part: memoryview, file: BinaryIO, chunk: int, name: str) -> None:
+    """Read a chunk of a file into its place.
+
+    Raises:
+        ManifestError: the file ends before.
+    """
+    file.seek(chunk * CHUNK_BYTES)
+    if file.readinto(part) != len(part):  # type: ignore[attr-defined]
+        raise ManifestError(f"{name}: truncated while it was read")
+
+
+def hash_of(data: memoryview) -> str:
+    """The sha256 of some bytes."""
+    return hashlib.sha256(data).hexdigest()
 
 
 def chunks_of(tensors: Iterable[StoredTensor]) -> set[int]:

@@ -243,7 +243,7 @@ def open_verified(
     try:
         verified.result()
         # What was not opened: graphs of other precisions, and their weights in a file of several.
-        bundle.verify_files(hosted, besides=bundle.checked)
+        bundle.verify_files(hosted, besides=bundle.checked, in_memory=True)
     except Exception:
         close_stages(stages)
         raise

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from cascade.bundle.bundle import Bundle
+from cascade.bundle.bundle import Bundle, open_bundle
 from cascade.engines.factory import EngineChoice, EngineKind
 from cascade.errors import EngineError
 from cascade.graph_spec import NET
@@ -12,6 +12,8 @@ from cascade.precision import Precision
 from cascade.system.memory_limits import Memory
 from cascade.tuning.memory_needs import check_fits, memory_need, memory_needs
 from cascade.tuning.plan import EnginePlan
+from cascade.weights import buffer
+from cascade.weights.source import ExternalGraph
 from tests.support.beside_bundle import move_beside
 from tests.support.tiny_bundle import write_tiny_bundle
 
@@ -75,3 +77,24 @@ def test_what_does_not_fit_is_refused_with_the_numbers(bundle: Bundle) -> None:
 def test_where_the_system_does_not_tell_nothing_is_refused(bundle: Bundle) -> None:
     """Not every system says what is available."""
     check_fits(bundle, range(4), EnginePlan(), Memory())
+
+
+def test_weights_that_another_process_holds_take_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two replicas where one copy fits, both open; OpenVINO reads another form and has its own.
+
+    One process stands for both here: what it holds is found in the same way.
+    """
+    monkeypatch.setattr(buffer, "LEAST_SHARED", 1)
+    write_tiny_bundle(tmp_path)
+    holder, bundle = move_beside(tmp_path), open_bundle(tmp_path)
+    base = holder.manifest.components[1]
+    graph = holder.read_graph(base.graphs[NET], Precision.FP32)
+    assert isinstance(graph, ExternalGraph)
+    lease = graph.lease()
+    little = Memory(available=memory_need(bundle, base, ORT).weights - lease.size_bytes)
+    check_fits(bundle, [1], EnginePlan(), little)
+    with pytest.raises(EngineError, match="the weights of base"):
+        check_fits(bundle, [1], EnginePlan({"base": OPENVINO}), little)
+    lease.release()

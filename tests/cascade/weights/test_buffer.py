@@ -1,5 +1,6 @@
 """Weights in memory: read chunk by chunk, shared, given back."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,8 +21,9 @@ class Written:
     buffer: WeightBuffer
 
 
-EARLY = np.arange(1000, dtype=np.float32)
-LATE = np.arange(30, dtype=np.int64).reshape(5, 6)
+# No other run of the tests has the same: chunks are found in other processes too.
+EARLY = np.arange(1000, dtype=np.float32) + os.getpid()
+LATE = np.arange(30, dtype=np.int64).reshape(5, 6) + os.getpid()
 
 
 @pytest.fixture

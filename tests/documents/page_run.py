@@ -12,10 +12,12 @@ The words of a marker `<!-- run: WORDS -->`, with commas between them:
 
 Addresses of a page are replaced: ports of 127.0.0.1, localhost and 0.0.0.0 by free ones, the host
 `gpu.example` by `localhost`; what is printed is turned back before it is compared. `cascade tune`
-measures for a moment only. A line `cascade serve ... &` is awaited like a block in the background;
-either must name its port or its configuration. At the end every server gets SIGTERM and must exit
-with 0, and every file that a command was given with `-o` is there. Knows pages, shells and ports;
-what a command does is for its page to say.
+measures for a moment only, and servers of the true bundle do not measure how many rows may share
+a run: that takes half a minute of a processor, ten times the rest of their start. A line `cascade
+serve ... &` is awaited like a block in the background; either must name its port or its
+configuration. At the end every server gets SIGTERM and must exit with 0, and every file that a
+command was given with `-o` is there. Knows pages, shells and ports; what a command does is for its
+page to say.
 """
 
 import random
@@ -37,7 +39,8 @@ SHELLS = ("", "sh", "bash", "shell", "console")
 PORT = re.compile(r"(?<=:)\d{4,5}\b")
 ADDRESS = re.compile(r"(?:127\.0\.0\.1|0\.0\.0\.0|localhost|gpu\.example):(\d{4,5})\b")
 HOST = "gpu.example"
-TUNE = re.compile(r"\bcascade tune\b(?!.*--seconds)")
+TUNE = re.compile(r"\bcascade tune\b(?:(.*) --seconds [\d.]+)?")
+SERVE = re.compile(r"\bcascade serve\b")
 OUTPUT = re.compile(r"^(?:\$ )?cascade (?:generate|fetch)\b.*\s-o ([\w./-]*\w)", re.MULTILINE)
 SERVER = re.compile(r"^[^#]*\bcascade serve\b.*&\s*(#.*)?$")
 PACKAGES = {
@@ -106,7 +109,7 @@ class Ports:
             if shown not in self.free:
                 self.free[shown] = str(free_port())
         replaced = PORT.sub(lambda found: self.free.get(found[0], found[0]), text)
-        return TUNE.sub("cascade tune --seconds 0.05", replaced.replace(HOST, "localhost"))
+        return TUNE.sub(r"cascade tune --seconds 0.05\1", replaced.replace(HOST, "localhost"))
 
     def outward(self, text: str) -> str:
         """What was printed, with the page's ports."""
@@ -200,6 +203,8 @@ def lines_of(part: Part, ports: Ports, logs: Path) -> list[str]:
     pieces = []
     for number, fence in enumerate(part.blocks):
         text, log = ports.inward(fence.text), shlex.quote(str(logs / str(number)))
+        if "reference" in part.words:
+            text = SERVE.sub("cascade serve --max-batch-rows 1", text)
         if fence.kind == "file":
             pieces.append(written(fence, text))
         elif fence.kind == "run" and fence.language in ("python", "py"):

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.documents import page_run
-from tests.documents.page_run import Part, Ports, parts_of, run_part
+from tests.documents.page_run import Part, Ports, lines_of, parts_of, run_part
 
 STEPS = """\
 <!-- run: tiny -->
@@ -147,4 +147,14 @@ def test_addresses_that_are_free_here() -> None:
 def test_measuring_takes_a_moment() -> None:
     """The page shows the command that a reader needs, without the time that a test has."""
     assert Ports().inward("cascade tune circles") == "cascade tune --seconds 0.05 circles"
-    assert Ports().inward("cascade tune --seconds 2") == "cascade tune --seconds 2"
+    assert Ports().inward("cascade tune b --seconds 2 -q") == "cascade tune --seconds 0.05 b -q"
+
+
+@pytest.mark.parametrize(("word", "more"), [("reference", " --max-batch-rows 1"), ("tiny", "")])
+def test_servers_of_the_true_bundle_measure_no_rows(
+    root: Path, tmp_path: Path, word: str, more: str
+) -> None:
+    """Those of bundles in miniature do."""
+    (part,) = parts(root, f"<!-- run: {word} -->\n```sh\ncascade serve --dry-run\n```\n")
+    (line,) = lines_of(part, Ports(), tmp_path)
+    assert f"cascade serve{more} --dry-run" in line

@@ -6,6 +6,7 @@ Bytes only.
 import io
 import struct
 import zlib
+from functools import cache
 
 import numpy as np
 from PIL import Image
@@ -28,6 +29,7 @@ def png(width: int, height: int, *chunks: bytes) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + body
 
 
+@cache
 def zeros() -> bytes:
     """224 MiB of zeros, deflated to less than 256 KiB, which is what may be sent at all."""
     packer = zlib.compressobj(6)
@@ -41,7 +43,6 @@ def saved(format_: str, size: int = 8, **more: object) -> bytes:
     return out.getvalue()
 
 
-ZEROS = zeros()
 LINE = chunk(b"IDAT", zlib.compress(bytes(8 * 25)))
 
 
@@ -50,11 +51,11 @@ def bombs() -> dict[str, tuple[str, bytes]]:
     return {
         "png of 65500 x 65500": ("png", png(65500, 65500, LINE)),
         "png of 2^31-1 x 2^31-1": ("png", png(2**31 - 1, 2**31 - 1, LINE)),
-        "png of 8800 x 8800, whole": ("png", png(8800, 8800, chunk(b"IDAT", ZEROS))),
-        "png with 224 MiB of zTXt": ("png", png(8, 8, chunk(b"zTXt", b"k\0\0" + ZEROS), LINE)),
+        "png of 8800 x 8800, whole": ("png", png(8800, 8800, chunk(b"IDAT", zeros()))),
+        "png with 224 MiB of zTXt": ("png", png(8, 8, chunk(b"zTXt", b"k\0\0" + zeros()), LINE)),
         "png with 224 MiB of iTXt": (
             "png",
-            png(8, 8, chunk(b"iTXt", b"k\0\1\0\0\0" + ZEROS), LINE),
+            png(8, 8, chunk(b"iTXt", b"k\0\1\0\0\0" + zeros()), LINE),
         ),
         "png with broken pixels": ("png", png(8, 8, chunk(b"IDAT", b"\x78\xda"))),
         "jpeg cut in half": ("jpeg", saved("JPEG", 64)[:300]),
@@ -81,8 +82,8 @@ def bombs() -> dict[str, tuple[str, bytes]]:
 def costly() -> dict[str, tuple[str, bytes]]:
     """Pictures of the right size that would cost much if more were read than their pixels."""
     return {
-        "png with 224 MiB of pixels": ("png", png(8, 8, chunk(b"IDAT", ZEROS))),
-        "png with 224 MiB of iCCP": ("png", png(8, 8, chunk(b"iCCP", b"k\0\0" + ZEROS), LINE)),
+        "png with 224 MiB of pixels": ("png", png(8, 8, chunk(b"IDAT", zeros()))),
+        "png with 224 MiB of iCCP": ("png", png(8, 8, chunk(b"iCCP", b"k\0\0" + zeros()), LINE)),
         "webp of 200 frames": ("webp", animated(8, 200)),
     }
 

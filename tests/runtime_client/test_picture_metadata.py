@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -40,6 +41,13 @@ SUFFIXES = [
         marks=pytest.mark.skipif(not features.check("avif"), reason="this Pillow has no AVIF"),
     ),
 ]
+
+
+@pytest.fixture(scope="module")
+def address(bundle: Bundle) -> Iterator[str]:
+    """Of a server that makes what lies behind a cut."""
+    with running(bundle) as server:
+        yield server.address
 
 
 def make(bundle: Bundle, output: Path, *more: str, cut: int = 4) -> None:
@@ -138,17 +146,21 @@ def test_both_sides_are_named(
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_the_same_command_writes_the_same_file(bundle: Bundle, tmp_path: Path, suffix: str) -> None:
+def test_the_same_command_writes_the_same_file(
+    bundle: Bundle, address: str, tmp_path: Path, suffix: str
+) -> None:
     """Byte by byte: no time of day, no duration, no random id."""
     files = [tmp_path / f"{name}{suffix}" for name in "ab"]
-    for file, cut in zip(files, (2, 2), strict=True):
-        make(bundle, file, PROMPT, "--seed", "7", cut=cut)
+    for file in files:
+        make(bundle, file, PROMPT, "--seed", "7", "--server", address, cut=2)
     assert files[0].read_bytes() == files[1].read_bytes()
     assert read_metadata(files[0])["seed"] == "7"
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_a_picture_is_made_again_from_itself(bundle: Bundle, tmp_path: Path, suffix: str) -> None:
+def test_a_picture_is_made_again_from_itself(
+    bundle: Bundle, address: str, tmp_path: Path, suffix: str
+) -> None:
     """The same pixels, whatever its format and wherever it is cut this time."""
     prompt = 'größe "quoted" \\ 🍎\nnew line'
     first, plain = tmp_path / f"first{suffix}", tmp_path / "plain.png"
@@ -156,7 +168,8 @@ def test_a_picture_is_made_again_from_itself(bundle: Bundle, tmp_path: Path, suf
     make(bundle, plain, prompt, *CHOICES)
     for cut in (4, 2, 0):
         again = tmp_path / "again.png"
-        make(bundle, again, "--from", str(first), cut=cut)
+        behind = ("--server", address) if cut < 4 else ()
+        make(bundle, again, "--from", str(first), *behind, cut=cut)
         np.testing.assert_array_equal(pixels(again), pixels(plain))
     assert read_metadata(again)["asked"] == read_metadata(first)["asked"]
 
@@ -174,12 +187,13 @@ def test_a_picture_of_before_an_upgrade_is_made_again(bundle: Bundle, tmp_path: 
     np.testing.assert_array_equal(pixels(again), pixels(first))
 
 
-def test_a_server_makes_it_again_too(bundle: Bundle, tmp_path: Path) -> None:
-    """One that computes in the same way."""
-    first, again = tmp_path / "first.png", tmp_path / "again.png"
-    make(bundle, first, PROMPT, *CHOICES)
-    with running(bundle) as server:
-        make(bundle, again, "--from", str(first), "--server", server.address, cut=2)
+def test_private_servers_make_it_again_too(bundle: Bundle, tmp_path: Path) -> None:
+    """The same file byte by byte from two of them, and the same pixels from itself by a third."""
+    first, second, again = (tmp_path / f"{name}.png" for name in ("first", "second", "again"))
+    make(bundle, first, PROMPT, *CHOICES, cut=2)
+    make(bundle, second, PROMPT, *CHOICES, cut=2)
+    make(bundle, again, "--from", str(first), cut=0)
+    assert second.read_bytes() == first.read_bytes()
     np.testing.assert_array_equal(pixels(again), pixels(first))
 
 

@@ -99,16 +99,17 @@ def moments(
 ) -> list[tuple[float, float]]:
     """Exact mean and variance of `x_t` after every step, for the ideal denoiser.
 
-    Row 0 runs without any noise: the mean. Row 1 starts one standard deviation off, row `k + 2`
-    gets a unit of noise at step `k` alone; squared distances from row 0 sum to the variance.
+    Pixels of one picture, since samplers compute each on its own and times once per picture. Pixel
+    0 is without any noise: the mean. Pixel 1 starts one standard deviation off, pixel `k + 2` gets
+    a unit of noise at step `k` alone; squared distances from pixel 0 sum to the variance.
     """
     start = times[0]
-    x = np.full((len(times) + 1, 1, 1, 1), schedule.alpha(start) * MEAN, np.float32)
-    x[1] += np.float32(math.sqrt(variance_at(schedule, start, std)))
+    x = np.full((1, 1, 1, len(times) + 1), schedule.alpha(start) * MEAN, np.float32)
+    x[..., 1] += np.float32(math.sqrt(variance_at(schedule, start, std)))
 
     def impulse(step: int) -> Batch:
         noise = np.zeros_like(x)
-        noise[step + 2] = 1
+        noise[..., step + 2] = 1
         return noise
 
     rows = [

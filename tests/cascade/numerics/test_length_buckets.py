@@ -1,6 +1,6 @@
 """Lengths of texts: a few for every engine, masked beyond the text, and never on the wire."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from cascade.diffusion.options import check_context
 from cascade.diffusion.request_options import DiffusionOptions
 from cascade.diffusion.spec import DiffusionSpec
 from cascade.diffusion.stage import DiffusionStage
+from cascade.engine import Engine
 from cascade.engines.factory import EngineChoice, EngineKind, installed_kinds, open_engine
 from cascade.errors import InvalidRequest
 from cascade.events import StageFinished
@@ -151,27 +152,35 @@ def test_a_context_that_is_not_finite_names_its_field(tiny: Bundle, value: float
     assert caught.value.field == "context.data"
 
 
-@pytest.mark.skipif(not REFERENCE.is_dir(), reason="bundles/emoji-1 IS MISSING")
-@pytest.mark.parametrize("kind", CPU_KINDS)
-@pytest.mark.parametrize("tokens", [3, 9, 20])
-def test_masked_tokens_change_rounding_alone(kind: EngineKind, tokens: int) -> None:
-    """The reference networks answer with the added tokens as without them, but for rounding."""
+@pytest.fixture(scope="module", params=CPU_KINDS)
+def opened(request: pytest.FixtureRequest) -> Iterator[tuple[Engine, Engine]]:
+    """The reference encoder and first stage on an engine, opened once: what takes a second."""
     bundle = open_bundle(REFERENCE)
+    choice = EngineChoice(request.param, Precision.FP32, 1)
+    specs = (encoder_of(bundle.manifest), stages_of(bundle.manifest)[0])
+    encoder, base = (open_engine(bundle.read(spec.graph.file), choice) for spec in specs)
+    yield encoder, base
+    for engine in (encoder, base):
+        engine.close()
+
+
+@pytest.mark.skipif(not REFERENCE.is_dir(), reason="bundles/emoji-1 IS MISSING")
+@pytest.mark.parametrize("tokens", [3, 9, 20])
+def test_masked_tokens_change_rounding_alone(opened: tuple[Engine, Engine], tokens: int) -> None:
+    """The reference networks answer with the added tokens as without them, but for rounding."""
+    base = stages_of(open_bundle(REFERENCE).manifest)[0]
     rng = np.random.default_rng(tokens)
-    encoder, base = encoder_of(bundle.manifest), stages_of(bundle.manifest)[0]
     ids = rng.integers(5, 20_000, (1, tokens))
-    text = {"token_ids": ids, "token_mask": np.ones((1, tokens), np.float32)}
+    text: dict[str, Array] = {"token_ids": ids, "token_mask": np.ones((1, tokens), np.float32)}
     picture = dummy_inputs(base, free_axes(base, batch=1, tokens=tokens))
     picture["context"] = rng.standard_normal(picture["context"].shape).astype(np.float32)
     picture["context_mask"] = np.ones((1, tokens), np.float32)
-    for spec, inputs, output in ((encoder, text, "context"), (base, picture, "prediction")):
-        choice = EngineChoice(kind, Precision.FP32, 1)
-        engine = open_engine(bundle.read(spec.graph.file), choice)
+    given, names = (text, picture), ("context", "prediction")
+    for engine, inputs, output in zip(opened, given, names, strict=True):
         longer = {
             name: pad_tokens(value, bucket_length(tokens)) if name in COUNTED else value
             for name, value in inputs.items()
         }
-        alone, masked = (engine.run(given)[output] for given in (inputs, longer))
+        alone, masked = (engine.run(each)[output] for each in (inputs, longer))
         kept = masked[:, :tokens] if output == "context" else masked
         np.testing.assert_allclose(kept, alone, rtol=0, atol=3e-5)
-        engine.close()

@@ -42,13 +42,15 @@ def measured(bundle: Bundle, served: list[str], path: Path) -> Any:
 
 
 def test_the_handshake_is_a_hop(bundle: Bundle, served: list[str], tmp_path: Path) -> None:
-    """TCP, TLS and the first settings of HTTP/2: three round trips before a first request leaves.
+    """TCP, TLS, HTTP/2's first settings, a question: four round trips before a request's own.
 
-    The picture is that of the local run, and the client has checked the name of the server.
+    What of them passes while stages load is no waiting, so a busy machine waits less for them. The
+    picture is that of the local run, and the client has checked the name of the server.
     """
     record = measured(bundle, served, tmp_path / "record.json")
     (cold,) = record["phases"]["cold"]
-    assert cold["hops"]["connect"] >= 3 * RTT_S
+    assert cold["hops"]["connect"] > 0
+    assert cold["with_opening_s"] >= 5 * RTT_S
     assert record["phases"]["measured"]["pictures"] == {"equal": 3, "different": 0, "unchecked": 0}
     assert record["system"]["tls_name"] == "localhost"
 

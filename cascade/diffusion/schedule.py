@@ -241,7 +241,7 @@ class TableSpec:
     """What a run spaces: training steps, or sigmas between those of both ends."""
     at_zero: float = field(default=1.0, metadata=LEFT_OUT)
     """Signal power at time 0: below 1 where a schedule never comes to the clean picture, for the
-    sampler `ddpm_final_mean`."""
+    samplers `ddpm_final_mean`, `ddim_final_step` and `plms`; at least that of the first step."""
 
 
 ScheduleSpec = ScheduleKind | TableSpec | BetaSpec | SigmaSpec | FlowSpec

@@ -19,6 +19,7 @@ from export.adapters.clip_encoder import clip_text_encoder
 from export.adapters.diffusers_if import check_width, expect_class, pipeline_default
 from export.adapters.diffusers_scheduler import (
     DDIM,
+    PNDM,
     SchedulerChoices,
     read_noising,
     read_scheduler,
@@ -130,7 +131,7 @@ def read_parts(folder: Path, pipeline: str) -> SdParts:
     for field in ("class_embed_type", "addition_embed_type", "encoder_hid_dim_type"):
         expect(config_path, config, field, (None,))
     expect(config_path, config, "time_cond_proj_dim", (None,))
-    choices = read_scheduler(folder / "scheduler", also=(DDIM,))
+    choices = read_scheduler(folder / "scheduler", also=(DDIM, PNDM))
     if pipeline == PIPELINE:
         check_kept(folder / "scheduler" / "scheduler_config.json", choices)
     if choices.learned_variance:

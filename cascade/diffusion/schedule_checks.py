@@ -101,6 +101,11 @@ def check_betas(spec: BetaSpec, path: str) -> None:
 def check_ramp(spec: TableSpec | BetaSpec, last: float, path: str) -> None:
     """Refuse sigmas between ends of which one is infinite."""
     refuse(
+        spec.ramp != "steps" and isinstance(spec, TableSpec) and spec.at_zero < 1,
+        f"{path}.at_zero",
+        f"expected 1 with the ramp {spec.ramp}, whose runs end at the clean picture",
+    )
+    refuse(
         spec.ramp != "steps" and last == 0,
         f"{path}.ramp",
         f"{spec.ramp} spaces sigmas, and that of the noisiest step is infinite: expected steps",

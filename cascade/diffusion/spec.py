@@ -43,6 +43,9 @@ SamplerKind = Literal[
 bundle."""
 
 
+RunStart = Literal["noise", "scaled"]
+"""Whether a start has the power of all that a network sees, or that of its noise alone."""
+
 ENDING_NOISY: tuple[SamplerKind, ...] = ("ddpm_final_mean", "ddim_final_step")
 """Samplers for tables that keep noise at time 0, and for no other schedule."""
 
@@ -186,6 +189,8 @@ class DiffusionSpec:
     ends_at: float = field(default=0.0, metadata=LEFT_OUT)
     """Time at which a run ends, 0 for the clean picture. Above it the component makes a latent:
     its picture and the noise that is left, for truncated conditioning."""
+    start: RunStart = field(default="noise", metadata=LEFT_OUT)
+    """What a run begins with: noise as it is drawn, or `scaled` to the sigma of its first time."""
     vectors: tuple[VectorSpec, ...] = field(default=(), metadata=LEFT_OUT)
     """What its graph reads beside all that, each an input `[batch, width]` of its name; left out
     where there is none."""

@@ -195,7 +195,7 @@ REFUSED: tuple[tuple[int, str, dict[str, Any]], ...] = (
     (0, "tokenizer/tokenizer_config.json", {"model_max_length": None}),
     (0, "tokenizer/tokenizer_config.json", {"pad_token": "<nothing>"}),
     (0, "tokenizer/tokenizer_config.json", {"padding_side": "left"}),
-    (1, "model_index.json", {"_class_name": "StableDiffusionLatentUpscalePipeline"}),
+    (1, "model_index.json", {"_class_name": "StableDiffusionInpaintPipeline"}),
     (1, "model_index.json", {"max_noise_level": 19}),
     (1, "vae/config.json", {"scaling_factor": 0.18215}),
     (1, "unet/config.json", {"in_channels": 4}),

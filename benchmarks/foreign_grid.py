@@ -4,7 +4,8 @@
 
 Every configuration is written as its adapter reads it, described, and run by the product's own
 stages over its network, on the same noise as the library itself. Prints a table; with --answers
-keeps the library's pictures of every tenth configuration for CI, which has no library.
+keeps the library's pictures of every tenth configuration for CI, which has no library. Beside
+--only they are added to those that the file holds.
 """
 
 import argparse
@@ -102,6 +103,9 @@ def main() -> int:
     }
     print(f"{args.adapter}: {len(rows)} configurations, {counts}")
     if args.answers is not None:
+        if args.only:
+            with np.load(args.answers, allow_pickle=False) as file:
+                kept = {**file, **kept}
         np.savez_compressed(args.answers, **kept)
     if args.out is not None:
         args.out.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")

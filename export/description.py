@@ -25,6 +25,7 @@ from cascade.diffusion.spec import (
     AugmentationSpec,
     EnlargeKind,
     GuidanceSpec,
+    RunStart,
     SamplerKind,
     ThresholdSpec,
 )
@@ -125,6 +126,8 @@ class StageDescription:
     """Training steps of a default run, the noisiest first; empty for the schedule's own choice."""
     ends_at: float = 0.0
     """Time at which a run ends, for truncated conditioning; see the manifest."""
+    start: RunStart = "noise"
+    """What a run begins with; see the manifest."""
     guidance: GuidanceSpec = field(
         default_factory=lambda: GuidanceSpec(kind="constant", weight=1.0)
     )

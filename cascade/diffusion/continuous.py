@@ -111,6 +111,56 @@ class FlowSchedule:
         return np.asarray(self._shift * even / (1 + (self._shift - 1) * even))
 
 
+class InterpolatedSchedule:
+    """Training steps, and what lies between two of them, in a straight line of sigma.
+
+    Training step `i` (counted from 0) is time `(i + 1) / train_steps`; up to the first one
+    everything but time 0 is the first one.
+    """
+
+    def __init__(self, alpha_bar: Times) -> None:
+        """A schedule.
+
+        Args:
+            alpha_bar: signal power at time 0 and after each training step, `[train_steps + 1]`,
+                above 0.
+        """
+        powers = alpha_bar[1:]
+        self._sigmas = np.sqrt((1 - powers) / powers)
+
+    def _ratio(self, t: Time) -> Times:
+        """`sigma / alpha`, of the shape of `t`; 0 at time 0."""
+        t, last = np.asarray(t, np.float64), len(self._sigmas) - 1
+        places = np.clip(t * (last + 1) - 1, 0, last)
+        below = np.minimum(places.astype(int), max(last - 1, 0))
+        low, high = self._sigmas[below], self._sigmas[np.minimum(below + 1, last)]
+        return np.where(t > 0, low + (places - below) * (high - low), 0.0)
+
+    def log_snr(self, t: Time) -> Times:
+        """Log signal-to-noise ratio, of the shape of `t`; infinite at time 0."""
+        ratio = self._ratio(t)
+        there = ratio > 0
+        return np.where(there, -2.0 * logarithm(np.where(there, ratio, 1.0)), np.inf)
+
+    def alpha(self, t: Time) -> Times:
+        """Signal scale, of the shape of `t`."""
+        ratio = self._ratio(t)
+        return np.asarray(1 / np.sqrt(1 + ratio * ratio))
+
+    def sigma(self, t: Time) -> Times:
+        """Noise scale, of the shape of `t`."""
+        return self._ratio(t) * self.alpha(t)
+
+    def timesteps(self, steps: int) -> Times:
+        """Evenly from the noisiest training step to the cleanest, and 0: `[steps + 1]` float64.
+
+        A single step is the cleanest, as with the spacing `linspace`.
+        """
+        count = len(self._sigmas)
+        places = np.linspace(0, count - 1, steps)[::-1]
+        return np.append((places + 1) / count, 0.0)
+
+
 class RampedSchedule:
     """Training steps, and what lies between them, in a straight line of the logarithm of sigma.
 

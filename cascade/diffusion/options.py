@@ -11,7 +11,7 @@ from cascade.diffusion.guidance import ConstantGuidance, GuidanceWeight, Oscilla
 from cascade.diffusion.request_options import DiffusionOptions
 from cascade.diffusion.schedule import Schedule, make_schedule, training_steps
 from cascade.diffusion.spacing import listed_times
-from cascade.diffusion.spec import DiffusionSpec, SamplerKind, evaluations
+from cascade.diffusion.spec import DiffusionSpec, SamplerKind, evaluations, repeated_evaluations
 from cascade.diffusion.tiles import Tiling, has_free_sides, tiling_of
 from cascade.edit import StageEdit
 from cascade.errors import InvalidRequest
@@ -63,8 +63,10 @@ class SamplingOptions:
     @property
     def evaluations(self) -> int:
         """Runs of the network, guidance counted once; each step as often as it is taken."""
-        again = 1 if self.edit is None else self.edit.resample
-        return evaluations(self.sampler, self.steps - self.skipped) * again
+        taken, again = self.steps - self.skipped, 1 if self.edit is None else self.edit.resample
+        if again > 1:
+            return repeated_evaluations(self.sampler, taken) * again
+        return evaluations(self.sampler, taken)
 
 
 def resolve_options(spec: DiffusionSpec, options: FamilyOptions | None) -> SamplingOptions:

@@ -17,6 +17,7 @@ from cascade.diffusion.betas import BetaSpec, alpha_bars
 from cascade.diffusion.continuous import (
     FlowSchedule,
     FlowSpec,
+    InterpolatedSchedule,
     RampedSchedule,
     SigmaSchedule,
     SigmaSpec,
@@ -238,10 +239,11 @@ class TableSpec:
     offset: int = 0
     """`leading` and `leading_inside` only: added to every kept step."""
     ramp: Ramp = field(default="steps", metadata=LEFT_OUT)
-    """What a run spaces: training steps, or sigmas between those of both ends."""
+    """What a run spaces: training steps, sigmas between those of both ends, or training steps
+    without rounding them (`between`)."""
     at_zero: float = field(default=1.0, metadata=LEFT_OUT)
     """Signal power at time 0: below 1 where a schedule never comes to the clean picture, for the
-    sampler `ddpm_final_mean`."""
+    samplers `ddpm_final_mean`, `ddim_final_step` and `plms`; at least that of the first step."""
 
 
 ScheduleSpec = ScheduleKind | TableSpec | BetaSpec | SigmaSpec | FlowSpec
@@ -398,6 +400,8 @@ def make_schedule(spec: ScheduleSpec) -> Schedule:
         return FlowSchedule(spec)
     if isinstance(spec, TableSpec | BetaSpec):
         powers = alpha_bars(spec) if isinstance(spec, BetaSpec) else [spec.at_zero, *spec.alpha_bar]
+        if spec.ramp == "between":
+            return InterpolatedSchedule(np.array(powers))
         if spec.ramp != "steps":
             return RampedSchedule(np.array(powers), spec.ramp)
         return TableSchedule(np.array(powers), spec.spacing, spec.offset)

@@ -24,8 +24,9 @@ cleanest step."""
 SigmaRamp = Literal["karras", "exponential"]
 """What is spaced evenly: roots of sigma, or its logarithms."""
 
-Ramp = Literal["steps", "karras", "exponential"]
-"""What a run spaces: training steps, or sigmas."""
+Ramp = Literal["steps", "karras", "exponential", "between"]
+"""What a run spaces: training steps, sigmas, or with `between` the training steps from end to end
+without rounding, and their sigmas in a straight line."""
 
 RHO = 7.0
 """Which roots `karras` spaces evenly."""

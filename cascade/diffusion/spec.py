@@ -34,11 +34,20 @@ SamplerKind = Literal[
     "euler",
     "heun",
     "dpmpp_2m",
+    "plms",
+    "ddim_final_step",
 ]
 """`ddpm_final_noise` is `ddpm` with noise at the last step too, unless that is training step 0;
-`ddpm_final_mean` ends at the mean of the posterior of a time 0 that is not quite clean. A reader
-that does not know them refuses the bundle."""
+`ddpm_final_mean` ends at the mean of the posterior of a time 0 that is not quite clean, and
+`ddim_final_step` with a step of `ddim` to it. A reader that does not know them refuses the
+bundle."""
 
+
+RunStart = Literal["noise", "scaled"]
+"""Whether a start has the power of all that a network sees, or that of its noise alone."""
+
+ENDING_NOISY: tuple[SamplerKind, ...] = ("ddpm_final_mean", "ddim_final_step")
+"""Samplers for tables that keep noise at time 0, and for no other schedule."""
 
 ENDING_EARLY: tuple[SamplerKind, ...] = ("ddim", "euler", "ddpm")
 """Samplers whose last step may end before time 0."""
@@ -46,7 +55,17 @@ ENDING_EARLY: tuple[SamplerKind, ...] = ("ddim", "euler", "ddpm")
 
 def evaluations(sampler: SamplerKind, steps: int) -> int:
     """How often a run of so many steps asks the network, guidance counted once; 0 for none."""
+    if sampler == "plms" and steps > 1:
+        return steps + 1
     return max(0, 2 * steps - 1) if sampler == "heun" else steps
+
+
+def repeated_evaluations(sampler: SamplerKind, steps: int) -> int:
+    """The same of a run whose steps are each taken as its first one, and no further.
+
+    Of `plms` that is a step of `ddim`: its second evaluation is of the whole run.
+    """
+    return steps if sampler == "plms" else evaluations(sampler, steps)
 
 
 PLAIN = "uncond + w (cond - uncond)"
@@ -170,6 +189,8 @@ class DiffusionSpec:
     ends_at: float = field(default=0.0, metadata=LEFT_OUT)
     """Time at which a run ends, 0 for the clean picture. Above it the component makes a latent:
     its picture and the noise that is left, for truncated conditioning."""
+    start: RunStart = field(default="noise", metadata=LEFT_OUT)
+    """What a run begins with: noise as it is drawn, or `scaled` to the sigma of its first time."""
     vectors: tuple[VectorSpec, ...] = field(default=(), metadata=LEFT_OUT)
     """What its graph reads beside all that, each an input `[batch, width]` of its name; left out
     where there is none."""
@@ -218,20 +239,7 @@ def check_choices(spec: DiffusionSpec, path: str) -> None:
         )
     check_distilled_guidance(spec, path)
     known = training_steps(spec.schedule)
-    noisy = spec.sampler == "ddpm_final_noise"
-    if noisy and (spec.gamma != 1 or known is None):
-        raise ManifestError(
-            f"{path}.sampler: ddpm_final_noise needs gamma 1 and a schedule of training steps; "
-            f"here are {spec.gamma:g} and {known}",
-            field=f"{path}.sampler",
-        )
-    ends = isinstance(spec.schedule, TableSpec) and spec.schedule.at_zero < 1
-    if ends != (spec.sampler == "ddpm_final_mean"):
-        raise ManifestError(
-            f"{path}.sampler: ddpm_final_mean goes with a table whose at_zero is below 1, and no "
-            f"other sampler does; here is {spec.sampler}",
-            field=f"{path}.sampler",
-        )
+    check_sampler(spec, known, f"{path}.sampler")
     if spec.timesteps:
         kept = (*spec.timesteps, -1)
         falling = all(a > b for a, b in pairwise(kept))
@@ -250,6 +258,35 @@ def check_choices(spec: DiffusionSpec, path: str) -> None:
             f"{path}.prediction: {spec.name}'s schedule ends without signal, where epsilon does "
             "not tell the clean picture: expected v, x0 or flow",
             field=f"{path}.prediction",
+        )
+
+
+def check_sampler(spec: DiffusionSpec, known: int | None, path: str) -> None:
+    """Refuse a sampler on a schedule that it makes nothing of.
+
+    Raises:
+        ManifestError: naming the sampler's field.
+    """
+    if spec.sampler == "ddpm_final_noise" and (spec.gamma != 1 or known is None):
+        raise ManifestError(
+            f"{path}: ddpm_final_noise needs gamma 1 and a schedule of training steps; "
+            f"here are {spec.gamma:g} and {known}",
+            field=path,
+        )
+    if spec.sampler == "plms":
+        if known is None or ends_without_signal(spec.schedule):
+            raise ManifestError(
+                f"{path}: plms needs a schedule of training steps that each keep some signal: "
+                "expected another sampler",
+                field=path,
+            )
+        return
+    noisy = isinstance(spec.schedule, TableSpec) and spec.schedule.at_zero < 1
+    if noisy != (spec.sampler in ENDING_NOISY):
+        raise ManifestError(
+            f"{path}: {', '.join(ENDING_NOISY)} go with a table whose at_zero is below 1, and no "
+            f"other sampler but plms does; here is {spec.sampler}",
+            field=path,
         )
 
 

@@ -38,6 +38,7 @@ from cascade.engine import Engine
 from cascade.engine_clock import EngineClock
 from cascade.events import Backend, Event, Preview, Progress, StageFinished
 from cascade.graph_spec import NET
+from cascade.numerics.chunked import weighted_sum
 from cascade.numerics.noise import AUGMENTATION, START
 from cascade.numerics.noise_ahead import NoiseAhead
 from cascade.request import GenerateRequest, Handoff
@@ -189,11 +190,15 @@ class DiffusionStage:
         if spec.low is not None:
             conditioning["low_res"] = self._shown(request, handoff, plan)
             conditioning["aug_level"] = np.array([plan.augmentation], np.float32)
+        times = run_times(spec, self._schedule, plan.steps)
+        start = noise(START)
+        if spec.start == "scaled":
+            start = weighted_sum((float(self._schedule.sigma(times[0])), start))
         inputs = SamplerInputs(
             denoise=self._denoiser(conditioning, plan, request.negative_context),
-            start=noise(START),
+            start=start,
             schedule=self._schedule,
-            times=run_times(spec, self._schedule, plan.steps),
+            times=times,
             noise=noise,
             gamma=spec.gamma,
             first_time=first_time(spec.schedule),

@@ -33,15 +33,32 @@ PAD = "<|endoftext|>"
 """CLIP's padding token where a folder names none."""
 
 
+POOLED = "pooled"
+"""Name of the vector that stands for a whole prompt."""
+HIGHEST = 2
+"""As `eos_token_id` of an old file: the prompt ends at its highest token."""
+
+
 class ClipNetwork(nn.Module):
     """The encoder behind our names: tokens in, embeddings of the last layer out."""
 
-    def __init__(self, encoder: nn.Module) -> None:
+    def __init__(self, encoder: nn.Module, end: int | None = None) -> None:
+        """Wrap an encoder.
+
+        Args:
+            encoder: a `CLIPTextModel`'s own.
+            end: its `eos_token_id`, for the pooled output beside embeddings without the last norm;
+                None for embeddings with it.
+        """
         super().__init__()
         self.encoder: Any = encoder
+        self.end = end
 
-    def forward(self, token_ids: Tensor, token_mask: Tensor) -> Tensor:
-        """Embeddings `[B, L, D]`; every token sees those before it, padding among them."""
+    def forward(self, token_ids: Tensor, token_mask: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        """Embeddings `[B, L, D]`; every token sees those before it, padding among them.
+
+        With an end, before the last norm; and after it that of the first such token, `[B, D]`.
+        """
         # The pipelines give the encoder no mask: padding is part of the context. Times 1 for every
         # mask there is: an input that changes nothing is taken out of a graph by some engines.
         ones = 1.0 + torch.relu(token_mask - 1.0)
@@ -49,17 +66,30 @@ class ClipNetwork(nn.Module):
         length = token_ids.shape[1]
         lowest = torch.finfo(torch.float32).min
         ahead = torch.full((length, length), lowest).triu(1)[None, None]
-        seen = self.encoder.encoder(inputs_embeds=hidden, attention_mask=ahead)[0]
+        seen: Tensor = self.encoder.encoder(inputs_embeds=hidden, attention_mask=ahead)[0]
         result: Tensor = self.encoder.final_layer_norm(seen)
-        return result
+        if self.end is None:
+            return result
+        end = token_ids.amax(1, keepdim=True) if self.end == HIGHEST else self.end
+        ends = (token_ids == end).to(torch.float32)
+        first = ends * (ends.cumsum(1) < 1.5).to(torch.float32)
+        return seen, (result * first[:, :, None]).sum(1)
 
 
-def clip_text_encoder(encoder_folder: Path, tokenizer_folder: Path) -> TextEncoderDescription:
+def clip_norm(network: Any) -> Any:
+    """The last norm of a `ClipNetwork`, for stages that read a context without it."""
+    return network.encoder.final_layer_norm
+
+
+def clip_text_encoder(
+    encoder_folder: Path, tokenizer_folder: Path, *, pools: bool = False
+) -> TextEncoderDescription:
     """A CLIP text encoder and its tokenizer, fed as the pipelines feed it.
 
     Args:
         encoder_folder: holds `config.json` and the weights.
         tokenizer_folder: holds `tokenizer.json`, or `vocab.json` and `merges.txt`.
+        pools: whether it makes the vector `pooled` beside a context before the encoder's last norm.
 
     Raises:
         UnsupportedModel: the folder is not that of a CLIP text encoder, or holds no safetensors.
@@ -87,13 +117,17 @@ def clip_text_encoder(encoder_folder: Path, tokenizer_folder: Path) -> TextEncod
     check_rows(found, int(encoder.get_input_embeddings().num_embeddings))
     width, layers = int(encoder.config.hidden_size), encoder.config.num_hidden_layers
     return TextEncoderDescription(
-        network=ClipNetwork(getattr(encoder, "text_model", encoder))
+        network=ClipNetwork(
+            getattr(encoder, "text_model", encoder),
+            int(encoder.config.eos_token_id) if pools else None,
+        )
         .eval()
         .requires_grad_(requires_grad=False),
         tokenizer=found.definition,
         max_tokens=length,
         context_width=width,
         pad_token=found.pad_token,
+        vectors={POOLED: width} if pools else {},
         provenance=f"CLIP text encoder of {layers} layers, {width} wide",
     )
 

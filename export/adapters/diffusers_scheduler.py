@@ -1,4 +1,4 @@
-"""A diffusers scheduler's configuration in the manifest's words: DDPM, or DPM-Solver++ (2M).
+"""A diffusers scheduler's configuration in the manifest's words: DDPM, DPM-Solver++, DDIM, PNDM.
 
 The training powers are taken from the scheduler itself, as numbers, so that no rule of another
 project has to be known at run time. Knows scheduler configurations; not networks.
@@ -29,6 +29,7 @@ image in diffusers, a mistake that no model was trained for.)"""
 SPACINGS = ("leading", "linspace", "trailing")
 SOLVER = "DPMSolverMultistepScheduler"
 DDIM = "DDIMScheduler"
+PNDM = "PNDMScheduler"
 SOLVER_SPACINGS: dict[Spacing, Spacing] = {
     "leading": "leading_inside",
     "linspace": "linspace_inside",
@@ -65,6 +66,8 @@ def read_scheduler(folder: Path, *, also: tuple[str, ...] = ()) -> SchedulerChoi
         return read_solver(path, scheduler)
     if type(scheduler).__name__ == DDIM:
         return read_ddim(path, scheduler)
+    if type(scheduler).__name__ == PNDM:
+        return read_pndm(path, scheduler)
     config = dict(scheduler.config)
     prediction = expect(path, config, "prediction_type", tuple(PREDICTIONS))
     variance = expect(path, config, "variance_type", (*GAMMAS, "learned_range"))
@@ -134,16 +137,41 @@ def read_ddim(path: Path, scheduler: Any) -> SchedulerChoices:
     # Clipped there without the noise that goes with the clipped picture: another sampler.
     expect(path, config, "clip_sample", (False,))
     expect(path, config, "thresholding", (False,))
-    # Otherwise a run ends at the first training step's noise, not at the picture.
-    expect(path, config, "set_alpha_to_one", (True,))
+    schedule = ending_at(read_table(path, scheduler).spec, clean=config["set_alpha_to_one"])
     return SchedulerChoices(
-        schedule=read_table(path, scheduler).spec,
+        schedule=schedule,
         prediction=PREDICTIONS[prediction],
         learned_variance=False,
-        sampler="ddim",
+        sampler="ddim" if schedule.at_zero == 1 else "ddim_final_step",
         gamma=0.0,
         threshold=ThresholdSpec(kind="none"),
     )
+
+
+def read_pndm(path: Path, scheduler: Any) -> SchedulerChoices:
+    """The choices of a `PNDMScheduler` without steps of Runge-Kutta, as Stable Diffusion has it.
+
+    Its steps are of a fixed length, as DDIM's are. It weights what the network predicts, and `plms`
+    the noise: the same for epsilon alone.
+    """
+    config = dict(scheduler.config)
+    expect(path, config, "skip_prk_steps", (True,))
+    prediction = expect(path, config, "prediction_type", ("epsilon",))
+    expect(path, config, "timestep_spacing", ("leading",))
+    spec = read_table(path, scheduler).spec
+    return SchedulerChoices(
+        schedule=ending_at(spec, clean=config["set_alpha_to_one"]),
+        prediction=PREDICTIONS[prediction],
+        learned_variance=False,
+        sampler="plms",
+        gamma=0.0,
+        threshold=ThresholdSpec(kind="none"),
+    )
+
+
+def ending_at(spec: TableSpec, *, clean: bool) -> TableSpec:
+    """The same training steps; a run ends at the clean picture, or at the first one's noise."""
+    return spec if clean else replace(spec, at_zero=spec.alpha_bar[0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +209,7 @@ def read_table(path: Path, scheduler: Any) -> Table:
 
 def check_powers(path: Path, config: dict[str, Any], powers: tuple[float, ...]) -> None:
     """Refuse powers that no manifest can hold, by the field that made them."""
-    field = "rescale_betas_zero_snr" if config["rescale_betas_zero_snr"] else "beta_schedule"
+    field = "rescale_betas_zero_snr" if config.get("rescale_betas_zero_snr") else "beta_schedule"
     if config["trained_betas"] is not None:
         field = "trained_betas"
         if len(powers) != config["num_train_timesteps"]:

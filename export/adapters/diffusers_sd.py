@@ -1,9 +1,10 @@
 """Stable-Diffusion-style diffusers folders as a described cascade of latents.
 
-One folder of a `StableDiffusionPipeline`, and one of a `StableDiffusionUpscalePipeline` for each
-enlargement. What the pipelines decide in their code (guidance, steps, noise level, padding) is said
-here in the manifest's words; the defaults are read from the pipelines' own signatures. Safety
-checkers and watermarks are left out. Knows these folders; not how a bundle is written.
+One folder of a `StableDiffusionPipeline`, and for each enlargement one of a
+`StableDiffusionUpscalePipeline`, or of the latent upscaler's. What the pipelines decide in their
+code (guidance, steps, noise level, padding) is said here in the manifest's words; the defaults are
+read from the pipelines' own signatures. Safety checkers and watermarks are left out. Knows these
+folders; not how a bundle is written.
 """
 
 from collections.abc import Sequence
@@ -15,13 +16,20 @@ import torch
 
 from cascade.diffusion.spec import AugmentationSpec, GuidanceSpec
 from cascade.errors import UnsupportedModel
-from export.adapters.clip_encoder import clip_text_encoder
+from export.adapters.clip_encoder import clip_norm, clip_text_encoder
 from export.adapters.diffusers_if import check_width, expect_class, pipeline_default
 from export.adapters.diffusers_scheduler import (
     DDIM,
+    PNDM,
     SchedulerChoices,
     read_noising,
     read_scheduler,
+)
+from export.adapters.latent_upscaler import (
+    FACTOR,
+    LATENT_UPSCALER,
+    latent_upscaler_stage,
+    read_latent_upscaler,
 )
 from export.adapters.loaded_network import load_network
 from export.adapters.local_folder import expect, model_folder, read_json
@@ -76,27 +84,37 @@ def describe_sd(folder: Path, upscalers: Sequence[Path]) -> CascadeDescription:
 
     Args:
         folder: of a `StableDiffusionPipeline`.
-        upscalers: of `StableDiffusionUpscalePipeline`, in the order of the work.
+        upscalers: of `StableDiffusionUpscalePipeline`, in the order of the work; before them any of
+            `StableDiffusionLatentUpscalePipeline`.
 
     Raises:
         UnsupportedModel: naming the file and the field.
         MissingExtra: diffusers or transformers is not installed.
     """
+    latent, pictures = split_upscalers(upscalers)
     parts = read_parts(folder, PIPELINE)
-    words = read_words(folder, parts)
-    size = latent_size(folder, parts)
-    stages: list[AnyStageDescription] = [
-        base_stage(parts, size),
-        decoder_stage("decode", parts.decoder, size, passes_words=bool(upscalers)),
-    ]
-    for number, upscaler in enumerate(upscalers, start=1):
-        low = size * parts.decoder.factor
+    words = read_words(folder, parts.unet, pools=bool(latent))
+    size, decoder = latent_size(folder, parts), parts.decoder
+    # The latent upscaler reads the words before the encoder's last norm; all others apply it.
+    norm = clip_norm(words.network) if latent else None
+    stages: list[AnyStageDescription] = [base_stage(parts, size, norm)]
+    for upscaler in latent:
+        channels, decoder = decoder.channels, read_decoder(upscaler / "vae")
+        check_channels(upscaler, decoder, channels)
+        enlarging = read_latent_upscaler(upscaler, channels)
+        check_same_words(read_words(upscaler, enlarging.unet, pools=True), words, upscaler)
+        stages.append(latent_upscaler_stage(enlarging, words, size, upscaler))
+        size *= FACTOR
+    stages.append(decoder_stage("decode", decoder, size, passes_words=bool(pictures)))
+    for number, upscaler in enumerate(pictures, start=1):
+        low = size * decoder.factor
         parts = read_parts(upscaler, UPSCALER)
-        check_same_words(read_words(upscaler, parts), words, upscaler)
-        stages.append(upscaler_stage(parts, low, upscaler))
-        large = low * parts.decoder.factor
-        goes_on = number < len(upscalers)
-        stages.append(decoder_stage(f"decode{large}", parts.decoder, low, passes_words=goes_on))
+        decoder = parts.decoder
+        check_same_words(read_words(upscaler, parts.unet, pools=bool(latent)), words, upscaler)
+        stages.append(upscaler_stage(parts, low, upscaler, norm))
+        large = low * decoder.factor
+        goes_on = number < len(pictures)
+        stages.append(decoder_stage(f"decode{large}", decoder, low, passes_words=goes_on))
         size = low
     return CascadeDescription(
         stages=tuple(stages),
@@ -104,6 +122,39 @@ def describe_sd(folder: Path, upscalers: Sequence[Path]) -> CascadeDescription:
         provenance=f"diffusers folders {', '.join(p.name for p in (folder, *upscalers))}",
         text_encoder=words,
     )
+
+
+def split_upscalers(upscalers: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+    """Those that enlarge latents, which come first, and those that enlarge pictures."""
+    latent: list[Path] = []
+    for number, folder in enumerate(upscalers):
+        path = model_folder(folder, "pipeline") / "model_index.json"
+        kind = expect(path, read_json(path), "_class_name", (UPSCALER, LATENT_UPSCALER))
+        if kind != LATENT_UPSCALER:
+            continue
+        if len(latent) < number:
+            raise UnsupportedModel(
+                f"{path}: _class_name is {kind!r} behind a {UPSCALER}, whose latents are scaled "
+                f"otherwise; supported: {LATENT_UPSCALER} before it",
+                field=f"{path}:_class_name",
+            )
+        latent.append(folder)
+    return latent, list(upscalers[len(latent) :])
+
+
+def check_channels(folder: Path, decoder: Decoder, channels: int) -> None:
+    """Refuse an autoencoder of other latents than are enlarged.
+
+    Raises:
+        UnsupportedModel: naming the field of its configuration.
+    """
+    path = folder / "vae" / "config.json"
+    if decoder.channels != channels:
+        raise UnsupportedModel(
+            f"{path}: latent_channels is {decoder.channels}; supported: the {channels} of the "
+            "folder before",
+            field=f"{path}:latent_channels",
+        )
 
 
 def read_parts(folder: Path, pipeline: str) -> SdParts:
@@ -130,7 +181,7 @@ def read_parts(folder: Path, pipeline: str) -> SdParts:
     for field in ("class_embed_type", "addition_embed_type", "encoder_hid_dim_type"):
         expect(config_path, config, field, (None,))
     expect(config_path, config, "time_cond_proj_dim", (None,))
-    choices = read_scheduler(folder / "scheduler", also=(DDIM,))
+    choices = read_scheduler(folder / "scheduler", also=(DDIM, PNDM))
     if pipeline == PIPELINE:
         check_kept(folder / "scheduler" / "scheduler_config.json", choices)
     if choices.learned_variance:
@@ -224,13 +275,13 @@ def read_decoder(folder: Path) -> Decoder:
     )
 
 
-def read_words(folder: Path, parts: SdParts) -> TextEncoderDescription:
-    """The text encoder of a folder, of the width that its U-Net reads."""
+def read_words(folder: Path, unet: Any, *, pools: bool) -> TextEncoderDescription:
+    """The text encoder of a folder, of the width that its U-Net reads; with pooled text or not."""
     path, index = folder / "model_index.json", read_json(folder / "model_index.json")
     expect_class(path, index, "text_encoder", ("CLIPTextModel",))
     expect_class(path, index, "tokenizer", ("CLIPTokenizer", "CLIPTokenizerFast"))
-    words = clip_text_encoder(folder / "text_encoder", folder / "tokenizer")
-    check_width(folder / "unet" / "config.json", parts.unet, words.context_width)
+    words = clip_text_encoder(folder / "text_encoder", folder / "tokenizer", pools=pools)
+    check_width(folder / "unet" / "config.json", unet, words.context_width)
     return words
 
 
@@ -242,7 +293,10 @@ def check_same_words(
     Raises:
         UnsupportedModel: naming the folder.
     """
-    said = [(w.tokenizer, w.max_tokens, w.context_width, w.pad_token) for w in (words, first)]
+    said = [
+        (w.tokenizer, w.max_tokens, w.context_width, w.pad_token, w.network.end)
+        for w in (words, first)
+    ]
     one, other = words.network.state_dict(), first.network.state_dict()
     same = one.keys() == other.keys() and all(
         one[name].shape == other[name].shape and bool(torch.equal(one[name], other[name]))
@@ -279,9 +333,9 @@ def latent_size(folder: Path, parts: SdParts) -> int:
     return size
 
 
-def base_stage(parts: SdParts, size: int) -> StageDescription:
-    """The latent of words."""
-    network = SdNetwork(parts.unet, parts.train_steps)
+def base_stage(parts: SdParts, size: int, norm: Any) -> StageDescription:
+    """The latent of words; with a norm of theirs where the text encoder leaves it out."""
+    network = SdNetwork(parts.unet, parts.train_steps, norm)
     return StageDescription(
         name="base",
         network=network.eval().requires_grad_(requires_grad=False),
@@ -290,13 +344,14 @@ def base_stage(parts: SdParts, size: int) -> StageDescription:
     )
 
 
-def upscaler_stage(parts: SdParts, low: int, folder: Path) -> StageDescription:
+def upscaler_stage(parts: SdParts, low: int, folder: Path, norm: Any) -> StageDescription:
     """The latent of words and of a picture of its own size.
 
     Args:
         parts: of the folder.
         low: height and width of the picture, and of the latent.
         folder: for errors.
+        norm: of the words, where the text encoder leaves it out.
     """
     noising = read_noising(folder / "low_res_scheduler")
     levels, level = len(noising.alpha_bar), pipeline_default(UPSCALER, "noise_level")
@@ -317,7 +372,7 @@ def upscaler_stage(parts: SdParts, low: int, folder: Path) -> StageDescription:
             "of the folder",
             field=f"{path}:num_class_embeds",
         )
-    network = SdUpscaler(parts.unet, parts.train_steps, levels)
+    network = SdUpscaler(parts.unet, parts.train_steps, levels, norm)
     return StageDescription(
         name=f"up{low * parts.decoder.factor}",
         network=network.eval().requires_grad_(requires_grad=False),

@@ -101,6 +101,41 @@ DDIM_FIELDS = {
 }
 """What `DDIMScheduler` takes."""
 
+PNDM_FIELDS = {
+    name: DDIM_FIELDS[name]
+    for name in (
+        "num_train_timesteps",
+        "beta_start",
+        "beta_end",
+        "trained_betas",
+        "set_alpha_to_one",
+        "prediction_type",
+        "timestep_spacing",
+        "steps_offset",
+    )
+} | {
+    "beta_schedule": Field(
+        "linear, scaled_linear, squaredcos_cap_v2",
+        lambda v: v in ("linear", "scaled_linear", "squaredcos_cap_v2"),
+    ),
+    "skip_prk_steps": TRUTH,
+}
+"""What `PNDMScheduler` takes."""
+
+EULER_FIELDS = {
+    **{name: field for name, field in PNDM_FIELDS.items() if name in FIELDS},
+    "interpolation_type": Field("linear", lambda v: v == "linear"),
+    "use_karras_sigmas": OFF,
+    "use_exponential_sigmas": OFF,
+    "use_beta_sigmas": OFF,
+    "sigma_min": Field("null", lambda v: v is None),
+    "sigma_max": Field("null", lambda v: v is None),
+    "timestep_type": Field("discrete", lambda v: v == "discrete"),
+    "rescale_betas_zero_snr": OFF,
+    "final_sigmas_type": Field("zero", lambda v: v == "zero"),
+}
+"""What `EulerDiscreteScheduler` takes."""
+
 UNREAD = ("set_alpha_to_one", "skip_prk_steps")
 """Of related schedulers; carried along by many folders, read by no step of these."""
 
@@ -108,11 +143,16 @@ FIELDS_OF = {
     "DDPMScheduler": FIELDS,
     "DPMSolverMultistepScheduler": SOLVER_FIELDS,
     "DDIMScheduler": DDIM_FIELDS,
+    "PNDMScheduler": PNDM_FIELDS,
+    "EulerDiscreteScheduler": EULER_FIELDS,
 }
 UNREAD_OF = {
     "DDPMScheduler": UNREAD,
     "DPMSolverMultistepScheduler": (*UNREAD, *OF_CLIPPING),
     "DDIMScheduler": ("skip_prk_steps", *OF_VARIANCE),
+    "EulerDiscreteScheduler": (*UNREAD, *OF_CLIPPING, *OF_VARIANCE),
+    # What DDIM alone reads; published folders of Stable Diffusion carry its `clip_sample`.
+    "PNDMScheduler": (*OF_VARIANCE, *sorted(set(DDIM_FIELDS) - set(PNDM_FIELDS))),
 }
 
 

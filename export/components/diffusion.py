@@ -224,6 +224,7 @@ def stage_entry(
         enlarge=stage.enlarge,
         augmentation=stage.augmentation,
         ends_at=stage.ends_at,
+        start=stage.start,
         vectors=stage.vectors,
         provenance={
             "training": dict(stage.training),

@@ -52,6 +52,7 @@ FORMULAS: tuple[ScheduleSpec, ...] = (
 FIRST_SAMPLERS: tuple[SamplerKind, ...] = ("ddim", "ddpm", "ddpm_final_noise", "stochastic")
 """Those whose bits were written down before there were others."""
 LAST_MEAN: SamplerKind = "ddpm_final_mean"
+LATER_SAMPLERS: tuple[SamplerKind, ...] = ("plms", "ddim_final_step")
 
 
 def picture() -> ImageU8:
@@ -125,12 +126,29 @@ def sampled() -> Iterator[Array]:
 
 def solved() -> Iterator[Array]:
     """Solvers under every schedule by formula, guided without the parallel part."""
-    return by_formula(sorted(set(SAMPLERS) - set(FIRST_SAMPLERS) - {LAST_MEAN}))
+    known = {*FIRST_SAMPLERS, LAST_MEAN, *LATER_SAMPLERS}
+    return by_formula(sorted(set(SAMPLERS) - known))
 
 
 def last_means() -> Iterator[Array]:
     """The sampler that ends with the mean of the posterior, as `solved`."""
     return by_formula([LAST_MEAN])
+
+
+def ending_noisy() -> Iterator[Array]:
+    """Samplers that may end at a training step's noise, on a table that keeps some at time 0."""
+    schedule = make_schedule(replace(TABLE, at_zero=TABLE.alpha_bar[0]))
+    for kind in LATER_SAMPLERS:
+        inner = denoiser(schedule, "epsilon", None)
+        inputs = SamplerInputs(
+            denoise=lambda _, inner=inner: StaticThreshold(inner),  # type: ignore[misc]
+            start=noise(START),
+            schedule=schedule,
+            times=schedule.timesteps(6),
+            noise=noise,
+            gamma=0.0,
+        )
+        yield from (step.x_t for step in sample(kind, inputs))
 
 
 def by_formula(kinds: Sequence[SamplerKind]) -> Iterator[Array]:
@@ -211,6 +229,7 @@ PARTS: tuple[Callable[[], Iterator[Array]], ...] = (
     sampled,
     solved,
     last_means,
+    ending_noisy,
     enlarged,
     thresholds,
     codecs,

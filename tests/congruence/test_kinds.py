@@ -12,6 +12,7 @@ from cascade.bundle.manifest import write_manifest
 from cascade.diffusion.betas import BetaSpec
 from cascade.diffusion.continuous import FlowSpec, SigmaSpec
 from cascade.diffusion.request_options import DiffusionOptions
+from cascade.diffusion.schedule import TableSpec
 from cascade.diffusion.spec import ORTHOGONAL, GuidanceSpec
 from cascade.edit import Edit
 from cascade.request import GenerateRequest
@@ -63,7 +64,41 @@ def server(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 
 def test_every_cut_makes_the_same_pixels(bundle: Bundle, server: str) -> None:
-    """From words and from a picture; and in one batch, whose rows are at different steps."""
+    """From words and from a picture."""
+    check_every_cut(bundle, server)
+
+
+TABLE = TableSpec(
+    alpha_bar=tuple(0.99 - 0.97 * n / 100 for n in range(100)), offset=1, at_zero=0.99
+)
+"""Ends at the first training step's noise, as published folders of Stable Diffusion do."""
+
+
+def test_steps_that_remember_are_the_same_at_every_cut(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    """PLMS, whose noises of the steps before belong to a request; alone and in one batch."""
+    tiny = write_tiny_bundle(tmp_path_factory.mktemp("plms") / "tiny")
+    base, second, third = stages_of(tiny.manifest)
+    guidance = GuidanceSpec(kind="constant", weight=3.0)
+    stages = (
+        replace(
+            base, sampler="plms", schedule=TABLE, prediction="epsilon", guidance=guidance,
+            timesteps=(), steps=6,
+        ),
+        replace(second, sampler="ddim_final_step", schedule=TABLE, timesteps=()),
+        replace(third, sampler="plms", schedule=TABLE, guidance=guidance, timesteps=(), steps=5),
+    )  # fmt: skip
+    text = write_manifest(with_stages(tiny.manifest, stages))
+    (tiny.folder / "manifest.json").write_text(text)
+    bundle = open_bundle(tiny.folder)
+    place = tmp_path_factory.mktemp("socket") / "s"
+    with running(bundle, listen=f"unix:{place}", cut=0) as server:
+        check_every_cut(bundle, server.address)
+
+
+def check_every_cut(bundle: Bundle, server: str) -> None:
+    """The same pixels wherever it is cut, and in one batch whose rows are at different steps."""
     found = []
     for cut in range(5):
         with Client(bundle, server=server, cut=cut, threads=1) as client:

@@ -28,7 +28,12 @@ from stages.evaluation.metrics import psnr_db
 pytest.importorskip("diffusers", reason="THE FOREIGN EXTRA IS MISSING: diffusers was not compared")
 
 import torch
-from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
+from diffusers import (
+    DDIMScheduler,
+    DDPMScheduler,
+    DPMSolverMultistepScheduler,
+    PNDMScheduler,
+)
 from PIL import Image
 
 from tests.support import sd_choices, sd_grid, tiny_sd
@@ -159,6 +164,7 @@ def test_both_pipelines_and_the_described_cascade_make_the_same_pictures(
 
 SOLVER = DPMSolverMultistepScheduler.from_config
 SCHEDULERS: dict[str, Callable[[Any], Any]] = {
+    "pndm": lambda c: PNDMScheduler.from_config(c, skip_prk_steps=True, set_alpha_to_one=False),
     "ddim-v": lambda c: DDIMScheduler.from_config(c, prediction_type="v_prediction"),
     "ddpm": lambda c: DDPMScheduler.from_config(c, clip_sample=False),
     "ddpm-large": lambda c: DDPMScheduler.from_config(

@@ -57,6 +57,7 @@ def encoder_over_torch(words: TextEncoderDescription) -> TextEncoderStage:
         tokenizer_file="none",
         max_tokens=words.max_tokens,
         pad_token=words.pad_token,
+        vectors=words.vectors,
     )
     tokenizer = PromptTokenizer(words.tokenizer, words.max_tokens)
-    return TextEncoderStage(spec, tokenizer, TorchEngine(words.network, "context"))
+    return TextEncoderStage(spec, tokenizer, TorchEngine(words.network, "context", *words.vectors))

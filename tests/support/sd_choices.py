@@ -47,6 +47,22 @@ SCHEDULERS: tuple[dict[str, Any], ...] = (
     {**SOLVER, "prediction_type": "sample", "beta_schedule": "linear"},
 )
 
+PNDM = {"_class_name": "PNDMScheduler", "skip_prk_steps": True, "set_alpha_to_one": False}
+NOISY_END = {"set_alpha_to_one": False}
+PUBLISHED_SCHEDULERS: tuple[dict[str, Any], ...] = (
+    PNDM,
+    {**PNDM, "set_alpha_to_one": True},
+    {**PNDM, "beta_schedule": "linear", "beta_end": 0.02},
+    {**PNDM, "beta_schedule": "squaredcos_cap_v2"},
+    {**PNDM, "trained_betas": [0.002 + 0.0001 * n for n in range(100)], "num_train_timesteps": 100},
+    NOISY_END,
+    {**NOISY_END, "prediction_type": "v_prediction"},
+    {**NOISY_END, "prediction_type": "sample"},
+    {**NOISY_END, "beta_schedule": "linear", "beta_end": 0.02},
+    {**NOISY_END, **ZERO_END},
+)
+"""As published folders have them: PNDM, and DDIM that ends at the first training step."""
+
 NOISINGS: tuple[dict[str, Any], ...] = (
     {**DDPM, "beta_schedule": "squaredcos_cap_v2"},
     {**DDPM, "beta_start": 0.0001, "beta_end": 0.02, "beta_schedule": "scaled_linear"},
@@ -150,9 +166,9 @@ REFUSED: tuple[tuple[int, str, dict[str, Any]], ...] = (
     (0, "model_index.json", {"unet": ["diffusers", "UNet2DModel"]}),
     (0, "model_index.json", {"text_encoder": ["transformers", "CLIPTextModelWithProjection"]}),
     (0, "model_index.json", {"tokenizer": ["transformers", "T5Tokenizer"]}),
-    (0, SCHEDULER, {"_class_name": "PNDMScheduler"}),
+    (0, SCHEDULER, {"skip_prk_steps": False, "_class_name": "PNDMScheduler"}),
     (0, SCHEDULER, {"_class_name": "EulerDiscreteScheduler"}),
-    (0, SCHEDULER, {"set_alpha_to_one": False}),
+    (0, SCHEDULER, {"prediction_type": "v_prediction", **PNDM}),
     (0, SCHEDULER, {"clip_sample": True}),
     (0, SCHEDULER, {"thresholding": True}),
     (0, SCHEDULER, {"steps_offset": 0}),
@@ -179,7 +195,7 @@ REFUSED: tuple[tuple[int, str, dict[str, Any]], ...] = (
     (0, "tokenizer/tokenizer_config.json", {"model_max_length": None}),
     (0, "tokenizer/tokenizer_config.json", {"pad_token": "<nothing>"}),
     (0, "tokenizer/tokenizer_config.json", {"padding_side": "left"}),
-    (1, "model_index.json", {"_class_name": "StableDiffusionLatentUpscalePipeline"}),
+    (1, "model_index.json", {"_class_name": "StableDiffusionInpaintPipeline"}),
     (1, "model_index.json", {"max_noise_level": 19}),
     (1, "vae/config.json", {"scaling_factor": 0.18215}),
     (1, "unet/config.json", {"in_channels": 4}),

@@ -88,6 +88,7 @@ def sd_cases() -> Iterator[SdCase]:
             },
             **drawn_parts(draw),
         )
+    yield from published_cases(random.Random(18))
     for number, (folder, file, changes) in enumerate(sd_choices.REFUSED):
         named = next(iter(changes), file.split("/")[-1])
         yield SdCase(
@@ -95,6 +96,30 @@ def sd_cases() -> Iterator[SdCase]:
             upscaler={} if folder else None,
             edits=(folder, file, changes),
             refused=named,
+        )
+
+
+def published_cases(draw: random.Random) -> Iterator[SdCase]:
+    """Schedulers of published folders; four of them with the upscaler's behind them."""
+    for number, chosen in enumerate(sd_choices.PUBLISHED_SCHEDULERS):
+        yield SdCase(
+            name=f"published {number}",
+            scheduler=chosen,
+            files=draw.choice(sd_choices.FILES),
+            **drawn_parts(draw),
+        )
+    for number in range(4):
+        second = drawn_parts(draw)
+        yield SdCase(
+            name=f"published cascade {number}",
+            scheduler=sd_choices.PUBLISHED_SCHEDULERS[number],
+            upscaler={
+                "scheduler": {**sd_choices.NOISY_END, "beta_start": 0.0001, "beta_end": 0.02},
+                "noising": sd_choices.NOISINGS[0],
+                "unet": second["unet"],
+                "vae": {**second["vae"], "use_post_quant_conv": True},
+            },
+            **drawn_parts(draw),
         )
 
 

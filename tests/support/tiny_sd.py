@@ -16,6 +16,8 @@ from diffusers import (
     AutoencoderKL,
     DDIMScheduler,
     DDPMScheduler,
+    EulerDiscreteScheduler,
+    StableDiffusionLatentUpscalePipeline,
     StableDiffusionPipeline,
     StableDiffusionUpscalePipeline,
     UNet2DConditionModel,
@@ -81,6 +83,35 @@ def unet(*, upscales: bool) -> UNet2DConditionModel:
         **options,
     )
     return settled(stirred(network.eval(), 0.02), upscales=upscales)
+
+
+def latent_unet(pooled: int = WIDTH) -> UNet2DConditionModel:
+    """A U-Net of the latent upscaler's blocks, that reads pooled text of a width."""
+    torch.manual_seed(5)
+    network = UNet2DConditionModel(
+        sample_size=2 * LATENT,
+        in_channels=2 * CHANNELS,
+        out_channels=CHANNELS + 1,
+        layers_per_block=1,
+        block_out_channels=(32, 64, 64),
+        down_block_types=("KDownBlock2D", "KCrossAttnDownBlock2D", "KCrossAttnDownBlock2D"),
+        mid_block_type=None,
+        up_block_types=("KCrossAttnUpBlock2D", "KCrossAttnUpBlock2D", "KUpBlock2D"),
+        cross_attention_dim=WIDTH,
+        cross_attention_norm="layer_norm",
+        attention_head_dim=16,
+        act_fn="gelu",
+        conv_in_kernel=1,
+        conv_out_kernel=1,
+        resnet_time_scale_shift="scale_shift",
+        time_embedding_type="fourier",
+        timestep_post_act="gelu",
+        time_cond_proj_dim=128 + pooled,
+    )
+    network = stirred(network.eval(), 0.02)
+    with torch.no_grad():
+        network.conv_out.weight *= 2
+    return network
 
 
 def settled(network: UNet2DConditionModel, *, upscales: bool) -> UNet2DConditionModel:
@@ -162,4 +193,21 @@ def upscaler_pipeline(folder: Path) -> StableDiffusionUpscalePipeline:
         safety_checker=None,
         feature_extractor=None,
         watermarker=None,
+    )
+
+
+def latent_upscaler_pipeline(folder: Path) -> StableDiffusionLatentUpscalePipeline:
+    """Words and a latent to one of twice its size, with the schedule of the published folder."""
+    return StableDiffusionLatentUpscalePipeline(
+        vae=autoencoder(2, 0.18215),
+        text_encoder=text_encoder(),
+        tokenizer=tokenizer(folder),
+        unet=latent_unet(),
+        scheduler=EulerDiscreteScheduler(
+            beta_start=0.00085,
+            beta_end=0.012,
+            beta_schedule="scaled_linear",
+            prediction_type="original_sample",
+            steps_offset=1,
+        ),
     )

@@ -8,14 +8,15 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import islice
 
-from cascade.diffusion.samplers.ddim import ddim
+from cascade.diffusion.samplers.ddim import ddim, final_step
 from cascade.diffusion.samplers.ddpm import ddpm, final_mean, final_noise
 from cascade.diffusion.samplers.dpmpp_2m import dpmpp_2m
 from cascade.diffusion.samplers.heun import heun
+from cascade.diffusion.samplers.plms import plms
 from cascade.diffusion.samplers.sampling import DenoiserAt, NoiseAt, SamplerStep
 from cascade.diffusion.samplers.stochastic import stochastic
 from cascade.diffusion.schedule import Schedule
-from cascade.diffusion.spec import SamplerKind, evaluations
+from cascade.diffusion.spec import SamplerKind, repeated_evaluations
 from cascade.types import Batch, Time, Times
 
 
@@ -52,6 +53,7 @@ class SamplerInputs:
 
 SAMPLERS: dict[SamplerKind, Callable[[SamplerInputs], Generator[SamplerStep, None, None]]] = {
     "ddim": lambda i: ddim(i.denoise, i.start, i.schedule, i.times),
+    "ddim_final_step": lambda i: final_step(SAMPLERS["ddim"](i), i.schedule, i.times, i.start),
     "ddpm": lambda i: ddpm(i.denoise, i.start, i.schedule, i.times, i.noise, i.gamma),
     "ddpm_final_noise": lambda i: final_noise(
         SAMPLERS["ddpm"](i), i.schedule, i.times, i.noise, i.first_time
@@ -61,6 +63,7 @@ SAMPLERS: dict[SamplerKind, Callable[[SamplerInputs], Generator[SamplerStep, Non
     "euler": lambda i: ddim(i.denoise, i.start, i.schedule, i.times),
     "heun": lambda i: heun(i.denoise, i.start, i.schedule, i.times),
     "dpmpp_2m": lambda i: dpmpp_2m(i.denoise, i.start, i.schedule, i.times),
+    "plms": lambda i: plms(i.denoise, i.start, i.schedule, i.times),
     "stochastic": lambda i: stochastic(i.denoise, i.start, i.schedule, i.times, i.noise),
 }
 
@@ -73,7 +76,7 @@ def sample(kind: SamplerKind, inputs: SamplerInputs) -> Generator[SamplerStep, N
 def first_step(kind: SamplerKind, inputs: SamplerInputs) -> Generator[SamplerStep, None, None]:
     """The evaluations of the first step of a run, and no more: two of `heun`, one of the others."""
     steps = len(inputs.times) - 1
-    count = evaluations(kind, steps) - evaluations(kind, steps - 1)
+    count = repeated_evaluations(kind, steps) - repeated_evaluations(kind, steps - 1)
     # Closed at its end, whatever is left of it: closing is cancelling.
     with closing(sample(kind, inputs)) as run:
         yield from islice(run, count)

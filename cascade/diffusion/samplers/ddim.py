@@ -4,7 +4,8 @@ References:
     Song et al. 2021 (arXiv 2010.02502), eq. 12 with eta = 0.
 """
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from dataclasses import replace
 
 from cascade.diffusion.samplers.sampling import DenoiserAt, SamplerStep, times_of
 from cascade.diffusion.schedule import Schedule
@@ -20,7 +21,7 @@ def ddim_step(schedule: Schedule, x_t: Batch, x0: Batch, t: Time, s: Time) -> Ba
         x_t: `[B, 3, H, W]` float32.
         x0: the estimate of the clean images, of the shape of `x_t`, float32.
         t: present time in (0, 1], a scalar.
-        s: earlier time, above 0, a scalar.
+        s: earlier time, a scalar.
 
     Returns:
         The images at time `s`, `[B, 3, H, W]` float32.
@@ -51,3 +52,26 @@ def ddim(
         # At time 0 the estimate is the result; the schedule's own floor of noise is dropped.
         x = ddim_step(schedule, x, x0, t, s) if s > 0 else x0
         yield SamplerStep(index + 1, total, x, x0)
+
+
+def final_step(
+    steps: Iterator[SamplerStep], schedule: Schedule, times: Times, start: Batch
+) -> Generator[SamplerStep, None, None]:
+    """The steps of `ddim`, the last one a step like the others rather than the estimate itself.
+
+    It ends with the noise that a schedule keeps at time 0.
+
+    Args:
+        steps: of `ddim`.
+        schedule: what the times mean; at time 0 its signal power is below 1.
+        times: as `ddim` was given them, `[total + 1]`.
+        start: as `ddim` was given it, `[B, 3, H, W]`.
+    """
+    before = start
+    for step in steps:
+        if step.index < step.total:
+            before = step.x_t
+            yield step
+        else:
+            x = ddim_step(schedule, before, step.x0, times[-2], times[-1])
+            yield replace(step, x_t=x)

@@ -14,7 +14,7 @@ from cascade.diffusion.samplers.choice import SamplerInputs, first_step
 from cascade.diffusion.samplers.sampling import SamplerStep
 from cascade.diffusion.samplers.stochastic import add_noise
 from cascade.diffusion.schedule import Schedule
-from cascade.diffusion.spec import SamplerKind, evaluations
+from cascade.diffusion.spec import SamplerKind, repeated_evaluations
 from cascade.numerics.chunked import weighted_sum
 from cascade.numerics.noise import AGAIN, JUMP
 from cascade.types import Batch, Time
@@ -33,9 +33,9 @@ def resampled(
 
     Yields:
         As many evaluations as were made: `times` for each of the sampler's. A sampler that
-        remembers its last estimate takes every step as its first.
+        remembers its last estimates takes every step as its first.
     """
-    total = evaluations(kind, len(inputs.times) - 1) * times
+    total = repeated_evaluations(kind, len(inputs.times) - 1) * times
     x, done = inputs.start, 0
     for index in range(len(inputs.times) - 1):
         for again in range(times):

@@ -12,14 +12,15 @@ from cascade.diffusion.options import SamplingOptions
 from cascade.diffusion.samplers.choice import SAMPLERS, SamplerInputs, sample
 from cascade.diffusion.samplers.resampling import back, resampled
 from cascade.diffusion.schedule import CosineSchedule, LinearSchedule, Schedule
-from cascade.diffusion.spec import SamplerKind, evaluations
+from cascade.diffusion.spec import SamplerKind, evaluations, repeated_evaluations
 from cascade.edit import StageEdit
 from cascade.numerics.noise import AGAIN, JUMP, START, normals
 from cascade.types import Batch, PerSample
 
 KINDS = pytest.mark.parametrize("kind", sorted(SAMPLERS))
-FORGETFUL = pytest.mark.parametrize("kind", sorted(set(SAMPLERS) - {"dpmpp_2m"}))
-"""Samplers that remember nothing of the steps before; the other one begins as DDIM does."""
+REMEMBERING: tuple[SamplerKind, ...] = ("dpmpp_2m", "plms")
+"""Samplers that use estimates of the steps before; both begin as DDIM does."""
+FORGETFUL = pytest.mark.parametrize("kind", sorted(set(SAMPLERS) - set(REMEMBERING)))
 STEPS = 5
 SHAPE = (1, 3, 4, 4)
 PICTURE = np.linspace(-1, 1, 48, dtype=np.float32).reshape(SHAPE)
@@ -88,7 +89,8 @@ def test_the_rest_of_a_run_is_that_run(kind: SamplerKind) -> None:
 def test_steps_taken_once_are_the_sampler_s_own(kind: SamplerKind) -> None:
     """And taken twice, each is another one from noise of its own."""
     # Every step of a sampler that remembers an estimate is a first one here: a step of DDIM.
-    own: SamplerKind = "ddim" if kind == "dpmpp_2m" else kind
+    alike: dict[SamplerKind, SamplerKind] = {"dpmpp_2m": "ddim", "plms": "ddim_final_step"}
+    own = alike.get(kind, kind)
     for one, other in zip(sample(own, inputs()), resampled(kind, inputs(), 1), strict=True):
         assert (one.index, one.total) == (other.index, other.total)
         np.testing.assert_array_equal(one.x_t, other.x_t)
@@ -99,7 +101,7 @@ def test_steps_taken_once_are_the_sampler_s_own(kind: SamplerKind) -> None:
         return draw(step)
 
     twice = list(resampled(kind, replace(inputs(), noise=noise), 2))
-    total = 2 * evaluations(kind, STEPS)
+    total = 2 * repeated_evaluations(kind, STEPS)
     assert [(s.index, s.total) for s in twice] == [(n, total) for n in range(1, total + 1)]
     assert (twice[0].x_t != twice[1].x_t).any()
     assert len(drawn) == len(set(drawn))

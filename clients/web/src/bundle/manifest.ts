@@ -74,6 +74,8 @@ export interface DiffusionSpec extends Component {
   readonly enlarge: EnlargeKind;
   /** What it reads beside words and picture; absent where that is nothing. */
   readonly vectors?: readonly { readonly name: string }[];
+  /** `noise` where left out. */
+  readonly start?: string;
   readonly augmentation: null | {
     readonly default: number;
     readonly lowest: number;

@@ -186,6 +186,10 @@ export function makeSchedule(spec: ScheduleSpec): Schedule {
   if (typeof spec !== "string" && spec.kind === "sigmas") return new Sigmas(spec);
   if (typeof spec !== "string" && spec.kind === "flow") return new Flow(spec);
   if (typeof spec !== "string" && (spec.kind === "table" || spec.kind === "betas")) {
+    const ramp: string = spec.ramp ?? "steps";
+    if (!["steps", "karras", "exponential"].includes(ramp)) {
+      throw new ManifestError(`schedule.ramp: this client does not know ${ramp}: run this stage on the server`, { field: "schedule.ramp" });
+    }
     const powers = spec.kind === "table" ? spec.alpha_bar : betaPowers(spec);
     return spec.ramp && spec.ramp !== "steps" ? new Ramped(powers, spec.ramp) : new Table(powers, spec);
   }

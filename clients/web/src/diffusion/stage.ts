@@ -28,6 +28,7 @@ const KNOWN: Readonly<Record<string, readonly string[]>> = {
   prediction: ["epsilon", "v", "x0", "flow"],
   convention: ["uncond + w (cond - uncond)", "cond + (w - 1) orthogonal", "cond + (w - 1) orthogonal to prediction"],
   applied_to: ["enlarged"],
+  start: ["noise"],
   makes: ["image"],
 };
 
@@ -36,7 +37,7 @@ function refuseUnknown(spec: DiffusionSpec): void {
   const { enlarge, sampler, prediction, guidance } = spec;
   const convention = guidance.convention ?? KNOWN.convention[0];
   const applied = spec.augmentation?.applied_to ?? KNOWN.applied_to[0];
-  const found = { enlarge, sampler, prediction, convention, applied_to: applied, makes: spec.makes.kind };
+  const found = { enlarge, sampler, prediction, convention, applied_to: applied, start: spec.start ?? "noise", makes: spec.makes.kind };
   for (const [name, value] of Object.entries(found)) {
     if (KNOWN[name].includes(value)) continue;
     const field = `${spec.name}.${name}`;

@@ -125,9 +125,9 @@ class SharedRows:
     def make(self, case: Case, rows: Sequence[int]) -> tuple[LockstepBatcher, dict[int, ImageU8]]:
         """Pictures by row, of those that are not cancelled."""
         lockstep = LockstepBatcher(
-            self.stage.engines[NET],
+            self.stage.engines,
             2 * case.rows,
-            axes_of(self.spec.graphs[NET]),
+            {NET: axes_of(self.spec.graphs[NET])},
             allows_padding=self.pads,
         )
         after = dict(zip(rows, case.join_after or [0] * len(rows), strict=True))
@@ -166,7 +166,7 @@ class SharedRows:
         self, lockstep: LockstepBatcher, row: int, cancelled: int | None
     ) -> Iterator[Event]:
         """What happens to one row; the cancelled one is ended after its first step."""
-        with closing(lockstep.row(row, self.steps or self.spec.steps)) as batched:
+        with closing(lockstep.row(row, {NET: self.steps or self.spec.steps})) as batched:
             stage = self.stage.with_engines(batched.engines)
             with closing(cast(Any, stage.run(self.request(row), self.starts[row]))) as events:
                 for event in events:

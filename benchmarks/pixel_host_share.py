@@ -1,17 +1,21 @@
 """What share of a picture by groups of pixels is spent deciding values, outside the engines?
 
-    python -m benchmarks.pixel_host_share [--sizes 32,64,128] [--rounds 5] [--json FILE]
+    python -m benchmarks.pixel_host_share [--sizes 32,64,128] [--rounds 5] [--pictures 1,2,4,8]
+                                          [--json FILE]
 
 Graphs of true shapes with weights that mean nothing: a body of `WIDTH` channels and `BLOCKS` pairs
 of convolutions on the parent's grid, heads of `HEAD` channels. Each size with a parent of corners
 (three passes) and with a parent of means that are kept (four). Milliseconds of processor time of
 the one thread that does everything, so that other work on the machine counts little; medians, the
-first picture is not counted.
+first picture is not counted. A second table has the host's part of several pictures whose requests
+share every run, decided each by itself and all in one call, in turns.
 """
 
 import argparse
 import statistics
+import time
 from collections.abc import Mapping
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +27,7 @@ from benchmarks.lib.record import write_record
 from cascade.engine import Engine
 from cascade.engines.factory import EngineChoice, EngineKind, open_engine
 from cascade.graph_spec import TensorSpec
+from cascade.pixels.drawing import Drawing, symbols_of
 from cascade.pixels.logits import Logits
 from cascade.pixels.order import squares
 from cascade.pixels.pictures import Drawn, Pictures
@@ -189,18 +194,75 @@ def measure(sizes: list[int], rounds: int) -> list[dict[str, Any]]:
     return rows
 
 
+def host_of_many(scheme: PassScheme, size: int, pictures: int, *, in_one_call: bool) -> float:
+    """Milliseconds of the host per picture, of requests that share every run of random heads."""
+    rng, count = np.random.default_rng(size), size * size // 4
+    shape = {"high": 16, "low": 256, "copy": CANDIDATES + 1}
+    answers = {
+        name: rng.integers(-200, 200, (pictures, count, wide)).astype(np.float32)
+        for name, wide in shape.items()
+    }
+    begun = time.thread_time()
+    made = []
+    for seed in range(pictures):
+        parent = rng.integers(0, 256, (1, size // 2, size // 2, 3)).astype(np.uint8)
+        digits = words_of_digits(size * size * 3, 2, seed=seed, image=0, stage=1)
+        made.append((Pictures(scheme, (size, size), parent), Drawn(digits)))
+    for step in made[0][0].passes:
+        for own, _ in made:
+            own.begin(step.index)
+        for channel in step.channels:
+            for own, _ in made:
+                own.heads_inputs(channel)
+            asked = [next(own.questions(channel)) for own, _ in made]
+            works = [
+                Drawing(a.mixture, drawn.words_at(a.turn), a.block.answers, "exact")
+                for a, (_, drawn) in zip(asked, made, strict=True)
+            ]
+            shared = [list(range(pictures))] if in_one_call else [[at] for at in range(pictures)]
+            for part in shared:
+                found = symbols_of([works[at] for at in part], answers, part)
+                for at, symbols in zip(part, found, strict=True):
+                    made[at][0].answer(asked[at], symbols)
+    return 1e3 * (time.thread_time() - begun) / pictures
+
+
+def in_calls(sizes: list[int], pictures: list[int], rounds: int) -> list[dict[str, Any]]:
+    """Medians of both ways, in turns."""
+    rows = []
+    for size, (name, scheme), many in product(sizes, SCHEMES.items(), pictures):
+        found = [
+            [host_of_many(scheme, size, many, in_one_call=way) for way in (False, True)]
+            for _ in range(rounds + 1)
+        ][1:]
+        each, one = (round(statistics.median(times), 2) for times in zip(*found, strict=True))
+        rows.append(
+            {"size": size, "parent": name, "pictures": many, "each ms": each, "one call ms": one}
+        )
+    return rows
+
+
+def show(rows: list[dict[str, Any]]) -> None:
+    """Print a table."""
+    print(" ".join(f"{name:>22}" for name in rows[0]))
+    for row in rows:
+        print(" ".join(f"{value!s:>22}" for value in row.values()), flush=True)
+
+
 def main() -> None:
-    """Print the table."""
+    """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--sizes", default="32,64,128", help="heights of the pictures")
     parser.add_argument("--rounds", type=int, default=5, help="pictures of each")
+    parser.add_argument("--pictures", default="1,2,4,8", help="whose requests share runs")
     parser.add_argument("--json", type=Path, default=None, help="where the figures go")
     args = parser.parse_args()
-    rows = measure([int(size) for size in args.sizes.split(",")], args.rounds)
-    print(" ".join(f"{name:>22}" for name in rows[0]))
-    for row in rows:
-        print(" ".join(f"{value!s:>22}" for value in row.values()))
-    write_record(args.json, {"rows": rows})
+    sizes, pictures = ([int(n) for n in given.split(",")] for given in (args.sizes, args.pictures))
+    rows = measure(sizes, args.rounds)
+    show(rows)
+    calls = in_calls(sizes, pictures, args.rounds)
+    show(calls)
+    write_record(args.json, {"rows": rows, "calls": calls})
 
 
 if __name__ == "__main__":

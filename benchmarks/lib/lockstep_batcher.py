@@ -1,7 +1,7 @@
 """A device on which all rows in the making share every run, so that sharing is not left to chance.
 
 A pacer, the most urgent row of all, holds the device between every two runs until each living
-row has asked; the stage's engine waits in turn until the pacer is back in its place. Knows the
+row has asked; the stage's engines wait in turn until the pacer is back in its place. Knows the
 server's batcher; not what rows are.
 """
 
@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import closing
+from functools import partial
 
 from cascade.engine import Engine
 from cascade.graph_spec import NET
@@ -38,32 +39,37 @@ class RunSizes:
 
 
 class LockstepBatcher:
-    """One device, one stage's engine and a pacer."""
+    """One device, one stage's engines and a pacer."""
 
     def __init__(
-        self, engine: Engine, max_rows: int, axes: GraphAxes, *, allows_padding: bool = True
+        self,
+        engines: Mapping[str, Engine],
+        max_rows: int,
+        axes: Mapping[str, GraphAxes],
+        *,
+        allows_padding: bool = True,
     ) -> None:
         """No rows yet.
 
         Args:
-            engine: of the stage; not closed.
+            engines: of the stage by role; not closed.
             max_rows: more than ever ask at once.
-            axes: of its graph.
+            axes: of its graphs, by role.
             allows_padding: whether contexts of unequal length share runs.
         """
         self.runs = RunSizes()
-        self._engine = engine
         self._lock = threading.Lock()
         self._live = self._held = 0
         limits = BatchLimits(max_rows=max_rows, max_bytes=1 << 40, allows_padding=allows_padding)
         beat = HostedEngine(engine=Call(self._beat), stage=str(BEAT))
-        stage = HostedEngine(engine=Call(self._play, engine), stage=str(STAGE), axes=axes)
-        self.batcher = DeviceBatcher(
-            {RoleKey(BEAT): beat, RoleKey(STAGE): stage},
-            {RoleKey(BEAT): limits, RoleKey(STAGE): limits},
-            emit=self.runs,
-        )
-        self._pacer = self._open(BEAT, -math.inf, "beat", 1)
+        hosted = {RoleKey(BEAT): beat}
+        for role, engine in engines.items():
+            paced = Call(partial(self._play, engine), engine)
+            hosted[RoleKey(STAGE, role)] = HostedEngine(
+                engine=paced, stage=str(STAGE), axes=axes[role]
+            )
+        self.batcher = DeviceBatcher(hosted, dict.fromkeys(hosted, limits), emit=self.runs)
+        self._pacer = self._open(BEAT, -math.inf, "beat", {NET: 1})
         self._thread = threading.Thread(target=self._keep_time)
 
     def begin(self, rows: int) -> None:
@@ -78,8 +84,8 @@ class LockstepBatcher:
         with self._lock:
             self._live += rows
 
-    def row(self, number: int, runs: int) -> Row:
-        """One row; closed by the caller."""
+    def row(self, number: int, runs: Mapping[str, int]) -> Row:
+        """One row, expected to ask for so many runs of each role; closed by the caller."""
         return self._open(STAGE, float(number), str(number), runs)
 
     def end(self) -> None:
@@ -92,10 +98,10 @@ class LockstepBatcher:
             while self._live:
                 row.engines[NET].run({})
 
-    def _open(self, position: int, due: float, name: str, runs: int) -> Row:
+    def _open(self, position: int, due: float, name: str, runs: Mapping[str, int]) -> Row:
         """A row that is more urgent than all with a later time."""
         return self.batcher.open_row(
-            position, priority_deadline=due, request=TracedRequest(name), runs={NET: runs}
+            position, priority_deadline=due, request=TracedRequest(name), runs=runs
         )
 
     def _beat(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
@@ -106,11 +112,11 @@ class LockstepBatcher:
         self._held = self._live
         return {}
 
-    def _play(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Wait until the pacer is back, then run the stage's engine."""
+    def _play(self, engine: Engine, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Wait until the pacer is back, then run an engine of the stage."""
         while self._live and self.batcher.inside <= self._held:
             time.sleep(POLL_S)
-        return self._engine.run(inputs)
+        return engine.run(inputs)
 
 
 class Call:

@@ -25,14 +25,14 @@ class Block:
 
     Attributes:
         columns: which of the pass's values: a slice, or `[m]` int64.
-        answers: which rows of the heads' answers, `[m]` int64.
+        answers: which rows of the heads' answers: a slice, or `[m]` int64.
         rows: in which picture, `[m]` int64.
         values: which value of it, by channel: `(y * width + x) * 3 + c`, `[m]` int64.
         slots: where they lie, `[m]` int64.
     """
 
     columns: slice | Array
-    answers: Array
+    answers: slice | Array
     rows: Array
     values: tuple[Array, ...]
     slots: Array
@@ -129,9 +129,11 @@ def block_of(step: Pass, columns: slice | Array, slots: Slots, most: int) -> Blo
     every = np.arange(columns.start, columns.stop) if isinstance(columns, slice) else columns
     rows, at = np.divmod(every, count)
     places = step.targets[at]
+    # Of one picture, or of full ones, the answers of all values follow each other.
+    follow = isinstance(columns, slice) and (count == most or rows[-1] == 0)
     return Block(
         columns,
-        rows * most + at,
+        columns if follow else rows * most + at,
         rows,
         tuple(places * len(CHANNELS) + channel for channel in CHANNELS),
         places + slots.cells + rows * slots.width,

@@ -33,7 +33,7 @@ class Logits:
         arithmetic: `exact` refuses what is no whole number, `float` rounds it.
         without: the same without the text, for guidance; None for none.
         guidance_16: weight of `without + w (with - without)` in sixteenths.
-        at: `[m]` int64, the values that are meant; None for all, in order.
+        at: the values that are meant: a slice, or `[m]` int64; None for all, in order.
     """
 
     high: Array
@@ -42,10 +42,10 @@ class Logits:
     arithmetic: Arithmetic = "exact"
     without: "Logits | None" = None
     guidance_16: int = UNIT_SIXTEENTHS
-    at: Array | None = None
+    at: slice | Array | None = None
 
-    def rows(self, at: Array) -> "Logits":
-        """The answers for some of the values, by their numbers `[m]` int64; nothing is copied."""
+    def rows(self, at: slice | Array) -> "Logits":
+        """The answers for some of the values, a slice or `[m]` int64; nothing is copied."""
         without = None if self.without is None else self.without.rows(at)
         return replace(self, at=at, without=without)
 
@@ -72,7 +72,10 @@ class Logits:
         """
         if self.low is None:
             raise StageError("heads: no output low; planes of 8 bits need one")
-        at = np.arange(len(high)) if self.at is None else self.at
+        at = self.at
+        if not isinstance(at, np.ndarray):
+            begin = 0 if at is None else at.start
+            at = np.arange(begin, begin + len(high))
         rows = self.low.reshape(-1, DIGIT).take(at * DIGIT + high, axis=0, mode="clip")
         found = self.whole(rows)
         return found if self.without is None else self.mixed(found, self.without.low_digit(high))

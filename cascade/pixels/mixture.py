@@ -23,7 +23,8 @@ DIGITS = np.arange(DIGIT, dtype=np.uint8)[:, None]
 """Every choice of a digit, `[16, 1]`."""
 
 Choose = Callable[[int, Weights], Array]
-"""The number of a digit, from 0, and its weights `[choices, n]` to the choices `[n]` uint8."""
+"""The number of a digit, from 0, and its weights `[choices, n]` to the choices `[n]` uint8; the
+weights may be overwritten."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,23 +112,24 @@ class Mixture:
         """
         cut, digits = self.sharpness.floor_16, self.plane.digit_bits
         a = weights_of(logits.high_digit(1 << digits[0]), self.sharpness.temperature_16)
-        copy = self.copy_weights(logits)
-        weights, high_of = a, None
+        copy, total = self.copy_weights(logits), a.sum(axis=0)
+        weights, high_of = a * copy[0], None
         if self.candidates is not None:
             symbols = self.candidates.symbols
             high_of = symbols >> 4 if len(digits) == 2 else symbols
-            weights = mixed(a, copy[0], summed(high_of, copy[1:], len(a)), a.sum(axis=0))
+            add_copies(weights, summed(high_of, copy[1:], len(a)), total)
         if self.allowed is not None:
-            weights = weights * self.allowed.has_high(self.plane)
+            weights *= self.allowed.has_high(self.plane)
         high = choose(0, with_floor(weights, cut))
         if len(digits) == 1:
             return high
         weights = weights_of(logits.low_digit(high), self.sharpness.temperature_16)
         if self.candidates is not None:
-            kept = copy[1:] * (high_of == high)
-            own = copy[0] * a.reshape(-1)[high * np.intp(len(high)) + np.arange(len(high))]
-            places = summed(self.candidates.symbols & DIGIT - 1, kept, DIGIT)
-            weights = mixed(weights, own, places, a.sum(axis=0) * weights.sum(axis=0))
+            copy[1:] *= high_of == high
+            places = summed(self.candidates.symbols & DIGIT - 1, copy[1:], DIGIT)
+            total *= weights.sum(axis=0)
+            weights *= copy[0] * a.reshape(-1)[high * np.intp(len(high)) + np.arange(len(high))]
+            add_copies(weights, places, total)
         if self.allowed is not None:
             symbols = high * DIGIT + DIGITS
             weights *= self.allowed.has(self.plane, symbols)
@@ -142,23 +144,22 @@ class Mixture:
         if self.allowed is not None:
             unusable |= ~self.allowed.has(self.plane, found.symbols)
         masked = logits.copying()
-        # A candidate that may not be copied must not set the scale of those that may.
-        np.copyto(masked[1:], NEVER, where=unusable)
+        # A candidate that may not be copied must not set the scale of those that may. Added and not
+        # put in its place, which takes four times as long.
+        masked[1:] += unusable * np.float32(NEVER)
         return weights_of(masked, self.sharpness.temperature_16)
 
 
-def mixed(own: Weights, share: Weights, copied: Weights, total: Weights) -> Weights:
-    """The network's weights and those of copies over one denominator, `[choices, n]`.
+def add_copies(own: Weights, copied: Weights, total: Weights) -> None:
+    """Bring the network's weights and those of copies over one denominator.
 
     Args:
-        own: `[choices, n]`, of the network.
-        share: `[n]`, what they are multiplied by.
-        copied: `[choices, n]`, of copies.
+        own: `[choices, n]`, of the network, times the share of not copying; the copies' are added.
+        copied: `[choices, n]`, of copies; overwritten.
         total: `[n]`, what these are multiplied by.
     """
-    found = np.multiply(copied, total, out=np.empty_like(own))
-    found += own * share
-    return found
+    copied *= total
+    own += copied
 
 
 def summed(places: Array, weights: Weights, count: int) -> Weights:
@@ -170,11 +171,13 @@ def summed(places: Array, weights: Weights, count: int) -> Weights:
         count: of places.
 
     Returns:
-        `[count, n]`, which lies in memory column by column.
+        `[count, n]`.
     """
     columns = places.shape[1]
-    found = np.zeros(columns * count, np.uint64)
-    flat = places + np.arange(0, columns * count, count)
+    found = np.zeros(count * columns, np.uint64)
+    flat = places.astype(np.intp)
+    flat *= columns
+    flat += np.arange(columns)
     # Not by `bincount`, which goes through double precision.
     np.add.at(found, flat.reshape(-1), weights.reshape(-1))
-    return found.reshape(columns, count).T
+    return found.reshape(count, columns)

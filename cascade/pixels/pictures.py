@@ -5,6 +5,7 @@ the decider alone. One vectorised call per question for all values of all rows. 
 by name; no engine.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -42,6 +43,23 @@ class Turn:
     guess: Array
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class ChannelQuestion:
+    """One question to the heads: a block's values of one channel, and what is known about them.
+
+    Attributes:
+        channel: 0 to 2.
+        block: which values.
+        turn: the same for a decider.
+        mixture: how their weights are made.
+    """
+
+    channel: int
+    block: Block
+    turn: Turn
+    mixture: Mixture
+
+
 class Decider(Protocol):
     """Chooses digits by their weights: draws them, or knows them."""
 
@@ -62,8 +80,17 @@ class Drawn:
 
     def choose(self, turn: Turn, digit: int, weights: Weights) -> Array:
         """See `Decider`: `[choices, n]` uint64 to `[n]` uint8."""
+        return chosen(weights, self.words_of(turn, digit))
+
+    def words_at(self, turn: Turn) -> tuple[Words, ...]:
+        """The words of a turn, `[n]` uint32 of each digit."""
+        return tuple(self.words_of(turn, digit) for digit in range(len(turn.plane.digit_bits)))
+
+    def words_of(self, turn: Turn, digit: int) -> Words:
+        """The words of a turn's digit 0 or 1, `[n]` uint32."""
         words = self.words[turn.first_digit + digit]
-        return chosen(weights, words[turn.values if words.ndim == 1 else (turn.rows, turn.values)])
+        found: Words = words[turn.values if words.ndim == 1 else (turn.rows, turn.values)]
+        return found
 
 
 class Recorded:
@@ -122,6 +149,8 @@ class Pictures:
         self._parent = None if parent is None else planar(np.moveaxis(parent, 3, 0))
         # Guess `[3, B * n]`, candidates' symbols `[3, K, B * n]`, match `[K, B * n]`.
         self._guess = self._symbols = self._match = nothing
+        # Symbols of the channel that is being decided, `[B * n]` uint8.
+        self._decided = nothing
         self._earlier = np.zeros((rows, self._now.targets.shape[1], 2), np.int64)
 
     @property
@@ -140,7 +169,7 @@ class Pictures:
             `targets`, int64.
         """
         self._now = self._layouts[index]
-        step = self._now.step
+        step, self._decided = self._now.step, np.empty(len(self._now.slots), np.uint8)
         # Channels by passes: the pixel's earlier channels must not change guess or candidates.
         if step.channels[0] == 0:
             self._look_around()
@@ -211,21 +240,37 @@ class Pictures:
             decider: chooses.
             sharpness: temperature and floor.
         """
-        step, decided = self._now.step, np.empty(len(self._now.slots), np.uint8)
+        for asked in self.questions(channel, sharpness):
+            choose = partial(decider.choose, asked.turn)
+            self.answer(asked, asked.mixture.decide(logits.rows(asked.block.answers), choose))
+
+    def questions(self, channel: int, sharpness: Sharpness = PLAIN) -> Iterator[ChannelQuestion]:
+        """What is asked about a channel of the pass; the first is known before the heads answer.
+
+        Each is to be answered before the next one is asked for, which may follow from it.
+
+        Args:
+            channel: one of the pass's, in order.
+            sharpness: temperature and floor.
+        """
+        step = self._now.step
         for block in self._now.blocks:
             guess = self._guess[channel][block.columns]
             turn = Turn(step.plane, step.first_digit, block.rows, block.values[channel], guess)
-            question = self._question(channel, block, guess, sharpness)
-            choose = partial(decider.choose, turn)
-            found = question.decide(logits.rows(block.answers), choose)
-            decided[block.columns] = found
-            part = step.plane.part_of(found, guess)
-            self.canvas.decide(block.slots, channel, step.plane, part, self._cells_of(block))
-        if channel == CHANNELS[-1]:
+            mixture = self._question(channel, block, guess, sharpness)
+            yield ChannelQuestion(channel, block, turn, mixture)
+
+    def answer(self, asked: ChannelQuestion, found: Array) -> None:
+        """Write the symbols of a question, `[m]` uint8, into the pictures."""
+        plane, block, channel = asked.turn.plane, asked.block, asked.channel
+        part = plane.part_of(found, asked.turn.guess)
+        self.canvas.decide(block.slots, channel, plane, part, self._cells_of(block))
+        self._decided[block.columns] = found
+        if channel == CHANNELS[-1] or block is not self._now.blocks[-1]:
             return
-        by_row = decided.reshape(self._rows, -1)
+        by_row = self._decided.reshape(self._rows, -1)
         self._earlier[..., channel] = filled(by_row, self._earlier.shape[1], axis=1)
-        self._match = self._match & (self._symbols[channel] == decided)
+        self._match = self._match & (self._symbols[channel] == self._decided)
 
     def _question(self, channel: int, block: Block, guess: Array, sharpness: Sharpness) -> Mixture:
         """What is asked about a block's values, whose guesses are `[m]` uint8."""

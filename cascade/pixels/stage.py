@@ -15,9 +15,10 @@ from cascade.codecs.image import subsampled
 from cascade.engine import Engine
 from cascade.engine_clock import EngineClock
 from cascade.events import Backend, Event, Preview, Progress, StageFinished
-from cascade.pixels.logits import Logits
+from cascade.host_work import run_with
+from cascade.pixels.drawing import Drawing
 from cascade.pixels.options import PixelPlan, resolve_options, start_context, start_parent
-from cascade.pixels.pictures import Drawn, Pictures
+from cascade.pixels.pictures import ChannelQuestion, Drawn, Pictures
 from cascade.pixels.planes import planes_of
 from cascade.pixels.spec import HEADS, PASS, PixelSpec
 from cascade.pixels.words import words_of_digits
@@ -96,11 +97,10 @@ class PixelStage:
         decider = self._decider(request)
         total = len(pictures.passes)
         for step in pictures.passes:
-            features = timed._ask(PASS, {**shared, **doubled(pictures.begin(step.index), plan)})  # noqa: SLF001
+            inputs = {**shared, **doubled(pictures.begin(step.index), plan)}
+            features = timed.engines[PASS].run(self._given(PASS, inputs))
             for channel in step.channels:
-                asked = doubled(pictures.heads_inputs(channel), plan)
-                answers = timed._ask(HEADS, {**asked, "features": features["features"]})  # noqa: SLF001
-                pictures.decide(channel, self._logits(answers, plan), decider, plan.sharpness)
+                timed._decide(channel, pictures, decider, features, plan)  # noqa: SLF001
             yield Progress(name, step.index + 1, total, UNIT)
             if request.wants_preview(step.index + 1, total):
                 yield Preview(name, step.index + 1, subsampled(pictures.preview()[0]))
@@ -129,22 +129,38 @@ class PixelStage:
         address = {"seed": request.seed, "image": request.image_index, "stage": self._position}
         return Drawn(words_of_digits(height * width * 3, digits, **address))
 
-    def _ask(self, role: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """A run of a graph, of those inputs that it takes."""
+    def _given(self, role: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Those inputs that a graph takes."""
         takes = self._takes[role]
-        return self._engines[role].run({n: value for n, value in inputs.items() if n in takes})
+        return {name: value for name, value in inputs.items() if name in takes}
 
-    def _logits(self, answers: Mapping[str, Array], plan: PixelPlan) -> Logits:
-        """The heads' answers; where guided, those of the second row beside them."""
-        arithmetic = self._spec.arithmetic
+    def _decide(
+        self,
+        channel: int,
+        pictures: Pictures,
+        decider: Drawn,
+        features: Mapping[str, Array],
+        plan: PixelPlan,
+    ) -> None:
+        """Ask the heads about a channel of the pass, and decide it.
 
-        def row(at: int) -> Logits:
-            low, copy = (answers[n][at] if n in answers else None for n in ("low", "copy"))
-            return Logits(answers["high"][at], low, copy, arithmetic)
+        All that a question needs beside the answers is known before. So whoever runs the heads for
+        several requests can decide their values in one call.
+        """
+        inputs = self._given(HEADS, {**doubled(pictures.heads_inputs(channel), plan), **features})
+        questions = pictures.questions(channel, plan.sharpness)
+        first = next(questions)
+        work = self._drawing(first, decider, plan)
+        answers, found = run_with(self._engines[HEADS], inputs, work)
+        pictures.answer(first, work.alone(answers) if found is None else found)
+        for asked in questions:
+            pictures.answer(asked, self._drawing(asked, decider, plan).alone(answers))
 
-        if not plan.is_guided:
-            return row(0)
-        return replace(row(0), without=row(1), guidance_16=plan.guidance_16)
+    def _drawing(self, asked: ChannelQuestion, decider: Drawn, plan: PixelPlan) -> Drawing:
+        """How a question of the one picture is decided."""
+        kind, guidance = self._spec.arithmetic, plan.guidance_16
+        words = decider.words_at(asked.turn)
+        return Drawing(asked.mixture, words, asked.block.answers, kind, guidance)
 
 
 def doubled(inputs: Mapping[str, Array], plan: PixelPlan) -> dict[str, Array]:

@@ -7,6 +7,7 @@ the same weights. Knows columns of numbers; not pixels.
 """
 
 from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +27,7 @@ LARGEST_LOGIT = 1 << 15
 FARTHEST = 2 * LARGEST_LOGIT
 """Of two logits from each other."""
 NEVER = -(1 << 24)
-"""A logit below all that heads may answer: of what may not be chosen."""
+"""Added to a logit it is below all that heads may answer: of what may not be chosen."""
 LOW, SHIFT, FOUR_BITS = np.uint64(0xFFFFFFFF), np.uint64(32), np.uint64(4)
 
 Weights = NDArray[np.uint64]
@@ -69,8 +70,8 @@ def weights_of(logits: Array, temperature_16: int = UNIT_SIXTEENTHS) -> Weights:
     """The weight of every choice.
 
     Args:
-        logits: `[choices, n]`, whole numbers of any dtype; `NEVER` where a choice is ruled out,
-            but of every column one is not.
+        logits: `[choices, n]`, whole numbers of any dtype; lowered by `NEVER` where a choice is
+            ruled out, but of every column one is not.
         temperature_16: in sixteenths, from 1; below 16 prefers the likely.
 
     Returns:
@@ -110,18 +111,17 @@ def chosen(weights: Weights, word: Array) -> Array:
     """The choice of every column.
 
     Args:
-        weights: `[choices, n]`, at least one above 0 in each column, less than 2^64 together.
+        weights: `[choices, n]`, at least one above 0 in each column, less than 2^64 together;
+            overwritten by their running sums.
         word: `[n]` uint32.
 
     Returns:
         `[n]` uint8, the first choice whose running sum exceeds the word's share.
     """
     # Row by row: numpy's running sum along the first axis takes six times as long.
-    running = np.empty_like(weights)
-    rows = list(running)
-    rows[0][:] = weights[0]
-    for before, row, more in zip(rows, rows[1:], weights[1:], strict=False):
-        np.add(before, more, out=row)
+    rows = list(weights)
+    for before, row in pairwise(rows):
+        np.add(before, row, row)
     share = share_of(word.astype(np.uint64), rows[-1])
-    place: Array = (running <= share).view(np.uint8).sum(axis=0, dtype=np.uint8)
+    place: Array = (weights <= share).view(np.uint8).sum(axis=0, dtype=np.uint8)
     return place

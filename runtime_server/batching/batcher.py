@@ -14,6 +14,7 @@ condition of that lock, one for each pending run, so that exactly one can be wok
   taken under it. Nothing here takes the workers' lock.
 - Under the lock: `decide`, which is pure, and `Engine.terminate`, which returns at once. Never
   `Engine.run`, never `emit`.
+- Neither is the host's work after a run, which its leader does once the device is free.
 - `_running` is the token of the device: who sets it, under the lock, chooses the leader too; only
   the leader clears it. So at most one engine runs, and a run always has one thread that ends it.
 """
@@ -27,6 +28,7 @@ from itertools import count
 
 from cascade.engine import Engine
 from cascade.errors import Cancelled, CascadeError, EngineError
+from cascade.host_work import HostWork, WorkedRun
 from cascade.types import Array
 from runtime_server.batching.batch_arrays import batch_key, rows_of, size_bytes_of
 from runtime_server.batching.batch_policy import (
@@ -40,7 +42,12 @@ from runtime_server.batching.batch_policy import (
 from runtime_server.batching.graph_axes import GraphAxes
 from runtime_server.batching.measured_limits import MeasuredLimits
 from runtime_server.batching.role_key import RoleKey
-from runtime_server.batching.shared_run import RowResult, run_together
+from runtime_server.batching.shared_run import (
+    RowResult,
+    members_of,
+    run_together,
+    work_together,
+)
 from runtime_server.batching.step_times import StepTimes
 from runtime_server.system.clock import Clock
 from runtime_server.telemetry.server_events import Emit, EngineRan, TracedRequest, ignore
@@ -68,6 +75,8 @@ class PendingRun:
     row: "Row"
     inputs: Mapping[str, Array]
     woken: threading.Condition
+    work: HostWork | None = None
+    """What follows its run on the host, if other rows can share it."""
     batch: "tuple[PendingRun, ...]" = ()
     """What its thread is to run, when the choice fell on it."""
     started: bool = False
@@ -111,6 +120,8 @@ class Row:
         """By role; the row may ask for more than it was expected to."""
         self.waited_s = 0.0
         """Between asking and the start of the run, in all."""
+        self.worked_s = 0.0
+        """After runs, while the host's work of several rows was done together, in all."""
         self.expected_at: float | None = None
         """Since when it is between two runs; None while it is not."""
         self.stop: CascadeError | None = None
@@ -137,9 +148,11 @@ class Row:
         # No float: thirds have to be equal to thirds, or the order of roles would not decide.
         return Fraction(self.runs_left[role], self._runs[role])
 
-    def run(self, key: RoleKey, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """One run for the row; returns when it is done."""
-        return self._batcher.run(self, key, inputs)
+    def run(
+        self, key: RoleKey, inputs: Mapping[str, Array], work: HostWork | None = None
+    ) -> WorkedRun:
+        """One run for the row, and perhaps the work that follows it; returns when it is done."""
+        return self._batcher.run(self, key, inputs, work)
 
     def cancel(self) -> None:
         """End the row: a run in progress is ended if it serves no other row."""
@@ -159,7 +172,11 @@ class BatchedEngine:
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """The outputs of these inputs, from a run that other rows may share; see `Engine.run`."""
-        return self._row.run(self._key, inputs)
+        return self._row.run(self._key, inputs).outputs
+
+    def run_with(self, inputs: Mapping[str, Array], work: HostWork) -> WorkedRun:
+        """The same, and what the work comes to if it is done together with other rows'."""
+        return self._row.run(self._key, inputs, work)
 
     def terminate(self) -> None:
         """End the row, and its run in progress if that serves no other."""
@@ -230,9 +247,22 @@ class DeviceBatcher:
         with self._lock:
             return len(self._waiting) + len(self._running)
 
-    def run(self, row: Row, key: RoleKey, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """One run for a row; returns when it is done."""
-        pending = self._wait_for_turn(row, key, inputs)
+    def run(
+        self,
+        row: Row,
+        key: RoleKey,
+        inputs: Mapping[str, Array],
+        work: HostWork | None = None,
+    ) -> WorkedRun:
+        """One run for a row; returns when it is done.
+
+        Args:
+            row: that asks.
+            key: which engine.
+            inputs: of its graph.
+            work: what follows on the host, if the rows of this run may share it.
+        """
+        pending = self._wait_for_turn(row, key, inputs, work)
         if pending.batch:
             self._lead(pending.batch)
             # The leader is one of its own batch: such a circle would keep the arrays of the run,
@@ -240,7 +270,7 @@ class DeviceBatcher:
             pending.batch = ()
         if pending.result.error is not None:
             raise pending.result.error
-        return pending.result.outputs
+        return WorkedRun(pending.result.outputs, pending.result.found)
 
     def cancel(self, row: Row, error: CascadeError) -> None:
         """End a row with `error`.
@@ -278,7 +308,9 @@ class DeviceBatcher:
         row.expected_at = None
         self._rows.discard(row)
 
-    def _wait_for_turn(self, row: Row, key: RoleKey, inputs: Mapping[str, Array]) -> PendingRun:
+    def _wait_for_turn(
+        self, row: Row, key: RoleKey, inputs: Mapping[str, Array], work: HostWork | None
+    ) -> PendingRun:
         """Ask, and sleep until the run is done or this thread is the one to lead it."""
         # Both are replaced and never changed, so they can be read before the lock is taken.
         axes = self._engines[key].axes
@@ -297,7 +329,7 @@ class DeviceBatcher:
                 batch_key=batch_key(inputs, axes, allows_padding=allows_padding),
                 since=now,
             )
-            pending = PendingRun(request, row, inputs, threading.Condition(self._lock))
+            pending = PendingRun(request, row, inputs, threading.Condition(self._lock), work)
             # What it took between two runs is what the next wait for it is estimated by.
             if row.expected_at is not None:
                 self._host_s.add(key, 1, now - row.expected_at)
@@ -371,9 +403,23 @@ class DeviceBatcher:
         finally:
             ended = self._clock()
             self._finish(batch, results, begun, ended)
+        if members_of(batch, results):
+            self._work(batch, results)
         # Without the lock, and after the results: listeners must not hold up the next run.
         requests = tuple(pending.row.request for pending in batch)
         self._emit(EngineRan(hosted.stage, requests, begun, ended - begun))
+
+    def _work(self, batch: tuple[PendingRun, ...], results: Sequence[RowResult]) -> None:
+        """Do the work that follows a run on this thread, and hand out what it comes to."""
+        begun = self._clock()
+        try:
+            results = work_together(batch, results)
+        finally:
+            seconds = self._clock() - begun
+            with self._lock:
+                for pending in batch:
+                    pending.row.worked_s += seconds
+                self._hand_out(batch, results)
 
     def _finish(
         self,
@@ -382,7 +428,7 @@ class DeviceBatcher:
         begun: float,
         ended: float,
     ) -> None:
-        """Free the device, hand out the results, and let the next run begin."""
+        """Free the device, hand out the results unless work follows, and let the next run begin."""
         key = batch[0].request.key
         # A run that failed was done again row by row: its time says nothing of sharing.
         if all(result.error is None for result in results):
@@ -397,8 +443,16 @@ class DeviceBatcher:
                 # A run that was ended from outside is no fault of the engine.
                 if result.error is not None and row.stop is None:
                     row.failed_role = key.role
-                error = row.stop or result.error
-                if error is None and row.next_key is not None and row in self._rows:
+                works = (row.stop or result.error) is None
+                if works and row.next_key is not None and row in self._rows:
                     row.expected_at = ended
-                pending.end(RowResult(error=error) if error else result)
+            # The device is free while their work is done: others run beside it.
+            if not members_of(batch, results):
+                self._hand_out(batch, results)
             self._dispatch()
+
+    def _hand_out(self, batch: Sequence[PendingRun], results: Sequence[RowResult]) -> None:
+        """Give every row its result, or what it is to end with; under the lock."""
+        for pending, result in zip(batch, results, strict=True):
+            error = pending.row.stop or result.error
+            pending.end(RowResult(error=error) if error else result)

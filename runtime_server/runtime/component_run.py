@@ -91,7 +91,7 @@ class ComponentRun:
         if finished is None:
             raise StageError(f"{stage.names[-1]} ended without a result")
         seconds = without_waiting(finished.seconds, row.waited_s)
-        engine_s = max(0.0, finished.engine_s - row.waited_s)
+        engine_s = max(0.0, finished.engine_s - row.waited_s - row.worked_s)
         if job.units:
             host_s = before - begun - row.waited_s - engine_s
             with self.lock:

@@ -64,11 +64,12 @@ def run_main(
 
 
 def test_pixel_host_share(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Every part of a picture is counted, of both kinds of parents."""
-    arguments = ["--sizes", "8", "--rounds", "1"]
+    """Every part of a picture is counted, of both kinds of parents; so are shared calls."""
+    arguments = ["--sizes", "8", "--rounds", "1", "--pictures", "1,3"]
     written = run_main(pixel_host_share, arguments, monkeypatch, tmp_path / "r.json")
     assert [row["passes"] for row in written["rows"]] == [3, 4]
     assert all(0 < row["host_share"] < 1 for row in written["rows"])
+    assert [row["pictures"] for row in written["calls"]] == [1, 3, 1, 3]
 
 
 def test_host_share(

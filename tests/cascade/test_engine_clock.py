@@ -1,12 +1,13 @@
 """The clock of a stage's engines."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pytest
 
 from cascade.engine_clock import EngineClock
 from cascade.errors import EngineError
+from cascade.host_work import HostWork, WorkedRun, run_with
 from cascade.types import Array
 
 
@@ -48,3 +49,39 @@ def test_a_clock_counts_the_runs_of_all_its_engines_and_nothing_between_them() -
     engines["body"].terminate()
     engines["body"].close()
     assert (slow.terminated, slow.closed) == (1, 1)
+
+
+class Working(Slow):
+    """Does the work that follows in its run."""
+
+    def run_with(self, inputs: Mapping[str, Array], work: HostWork) -> WorkedRun:
+        """The work of the one row."""
+        outputs = self.run(inputs)
+        return WorkedRun(outputs, work.together([work], outputs, [0])[0])
+
+
+class First:
+    """Work that takes the first number of each row."""
+
+    key = "first"
+
+    def together(
+        self, works: Sequence["First"], outputs: Mapping[str, Array], begins: Sequence[int]
+    ) -> list[Array | None]:
+        """See `HostWork`."""
+        return [outputs["x"][begin, :1] for begin in begins[: len(works)]]
+
+
+def test_work_reaches_an_engine_that_shares_it_through_the_clock_and_no_other() -> None:
+    """The stage of a plain engine is left to do it; either run is measured."""
+    now = [0.0]
+    clock = EngineClock(now=lambda: now[0])
+    engines = clock.on({"plain": Slow(now), "sharing": Working(now)})
+    given = {"x": np.array([[5.0, 6.0]], np.float32)}
+    outputs, found = run_with(engines["plain"], given, First())
+    assert outputs["x"] is given["x"]
+    assert found is None
+    found = run_with(engines["sharing"], given, First()).found
+    assert found is not None
+    assert found.tolist() == [5.0]
+    assert clock.seconds == 4.0

@@ -88,7 +88,7 @@ docs: $(if $(filter check,$(MAKECMDGOALS)),$(VENV)/.dev,$(VENV)/.docs)
 
 # Every network that others wrote, of which `make test` tries half: ten minutes of two cores.
 networks: $(VENV)/.dev
-	ALL_NETWORKS=1 $(VENV)/bin/python -m pytest -q -n 2 --dist load tests/export/test_networks_*.py
+	ALL_NETWORKS=1 $(VENV)/bin/python -m pytest -q -n 2 --dist load tests/export/test_networks_*.py tests/export/networks_*.py
 
 # Needs 3 GB of disk in the folder for temporary files, and 4 GB of memory.
 large: $(VENV)/.dev

@@ -10,8 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cascade.bundle.bundle import Bundle, open_bundle
-from cascade.commands.cli import main
 from cascade.diffusion.request_options import DiffusionOptions
 from cascade.diffusion.schedule import make_schedule
 from cascade.errors import UnsupportedModel
@@ -24,7 +22,6 @@ from export.adapters.diffusers_sd import describe_sd
 from export.adapters.latent_upscaler import EULER, read_euler
 from export.adapters.scheduler_fields import EULER_FIELDS
 from export.description import StageDescription
-from runtime_client.client import Client
 from stages.evaluation.metrics import psnr_db
 
 pytest.importorskip("diffusers", reason="THE FOREIGN EXTRA IS MISSING: diffusers was not compared")
@@ -34,7 +31,6 @@ from diffusers import EulerDiscreteScheduler
 
 from tests.support import tiny_sd
 from tests.support.described_latents import stages_over_torch
-from tests.support.serving import running
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 """diffusers hands tensors to numpy in a way that numpy 2 warns of."""
@@ -149,31 +145,6 @@ def test_other_spacings_are_the_pipeline_s(
     assert isinstance(last, StageFinished)
     assert last.handoff.image is not None
     assert psnr_db(last.handoff.image, picture) >= 60
-
-
-@pytest.fixture(scope="module")
-def bundle(saved: Pipelines) -> Bundle:
-    """Both pipelines' bundle, written by the command."""
-    out = saved.folders[0].parent / "bundle"
-    first, second = map(str, saved.folders)
-    arguments = ["--from", "diffusers-sd", first, "--upscaler", second, "--out", str(out)]
-    assert main(["export", *arguments]) == 0
-    return open_bundle(out)
-
-
-def test_a_bundle_makes_the_pipelines_picture_at_every_cut(
-    saved: Pipelines, bundle: Bundle
-) -> None:
-    """Pooled words and a latent cross each boundary: the same bytes."""
-    found = []
-    with running(bundle, cut=0) as server:
-        for cut in range(5):
-            with Client(bundle, server=server.address, cut=cut, threads=1) as client:
-                found.append(client.run(request()).image)
-    assert found[-1].shape == (32, 32, 3)
-    assert psnr_db(found[-1], reference(saved)[1]) >= 60
-    for image in found[:-1]:
-        np.testing.assert_array_equal(image, found[-1])
 
 
 SCHEDULER, UNET = "scheduler/scheduler_config.json", "unet/config.json"

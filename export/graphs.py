@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from cascade.graph_spec import TensorSpec
+from export.exact_constants import optimize_exactly
 from export.free_axes import STRIDE
 from export.untraceable import untraceable
 from export.weights.own_weights import own_weights
@@ -108,8 +109,10 @@ def trace(
                 output_names=[spec.name for spec in outputs],
                 dynamic_shapes=shapes,
                 verbose=False,
-                optimize=folds,
+                optimize=False,
             )
+            if program is not None and folds:
+                optimize_exactly(program)
         except Exception as failed:
             raise untraceable(network, failed) from failed
     if program is None:

@@ -2,55 +2,48 @@
 
 torch writes scaled dot-product attention out as two products and a softmax, with the scale split
 between queries and keys; networks that write it themselves scale the logits. Requires: one of these
-shapes, with a bias or without. Ensures: one `Attention` (operator set 23) with the
-same inputs, the same scale and the same bias; no softmax is left, or the pass fails. Knows ONNX
-nodes; not networks.
+shapes, with heads on an axis of their own or one for each matrix of a stack, of any width, with a
+bias or without. Ensures: one `Attention` (operator set 23) of proven ranks and sizes for each, with
+the same inputs, the same scale and the same bias; no softmax is left, or the pass fails and names
+the node. Knows ONNX nodes; not networks.
 """
 
 from dataclasses import dataclass
+from math import isfinite
 
 import numpy as np
 import onnx
-from onnx import NodeProto, helper, numpy_helper
+from onnx import NodeProto
 
-from export.passes.editor import GraphEditor
+from export.passes.attention import fits_within, unscaled, with_keys_first
+from export.passes.editor import GraphEditor, attribute
 
 OPSET = 23
 """The first operator set with Attention. Between 21 and 23 no other operator that the exporter
 emits changes its meaning: 22 and 23 add types."""
 IR_VERSION = 11
-HEADS_FIRST_KEYS = [0, 2, 1]
-"""The exporter's way to turn the last two axes of keys that were made three-dimensional."""
-LAST_AXES = [0, 1, 3, 2]
-"""And of keys with an axis for the heads."""
+RANKS = (3, 4)
+"""Of a stack of matrices, and of heads."""
 
 
-class Producers:
-    """Which node makes which value."""
+@dataclass(frozen=True, slots=True)
+class Written:
+    """One attention as found: `softmax(scale q @ k^T + bias) @ v`.
 
-    def __init__(self, model: onnx.ModelProto) -> None:
-        self.nodes = {name: node for node in model.graph.node for name in node.output}
-        self.constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    Attributes:
+        turned: keys with the width before their tokens.
+        bias: empty where nothing is added to the logits.
+        guarded: whether what is no number becomes 0: rows whose keys are all masked.
+        product: the node that makes the result.
+    """
 
-    def expect(self, name: str, kind: str) -> NodeProto:
-        """The node that makes a value, which must be of one kind.
-
-        Raises:
-            ValueError: it is another one, or none.
-        """
-        node = self.nodes.get(name)
-        if node is None or node.op_type != kind:
-            found = "an input or a weight" if node is None else node.op_type
-            raise ValueError(f"{name}: expected to come from {kind}, it comes from {found}")
-        return node
-
-    def is_scalar(self, name: str) -> bool:
-        """Whether a value is a constant of one number."""
-        return name in self.constants and numpy_helper.to_array(self.constants[name]).size == 1
-
-    def scalar(self, name: str) -> float:
-        """A constant of one number."""
-        return float(numpy_helper.to_array(self.constants[name]).item())
+    query: str
+    turned: str
+    value: str
+    bias: str
+    scale: float
+    guarded: bool
+    product: NodeProto
 
 
 def restore_attention(model: onnx.ModelProto) -> int:
@@ -62,110 +55,143 @@ def restore_attention(model: onnx.ModelProto) -> int:
     Raises:
         ValueError: a softmax is there that is none of attention, or one of another shape.
     """
-    found = Producers(model)
-    whole: dict[str, NodeProto] = {}
     editor = GraphEditor(model)
-    for node in model.graph.node:
-        if node.op_type == "MatMul" and kind_of(found, node.input[0]) == "Softmax":
-            whole[node.output[0]] = attention(found, node)
-            refuse_one_for_all(whole[node.output[0]], editor)
-    rebuilt = [
-        whole.get(node.output[0], node) if node.output else node for node in model.graph.node
+    found = [
+        written(editor, product, softmax)
+        for product in editor.of_type("MatMul")
+        if (softmax := softmax_of(editor, product.input[0])) is not None
     ]
-    del model.graph.node[:]
-    model.graph.node.extend(rebuilt)
+    for attention in found:
+        whole(editor, attention)
+    editor.finish()
     for entry in model.opset_import:
         if not entry.domain:
             entry.version = max(entry.version, OPSET)
     model.ir_version = max(model.ir_version, IR_VERSION)
-    drop_unused(model)
-    left = [node.name for node in model.graph.node if node.op_type == "Softmax"]
+    left = [called(node) for node in model.graph.node if node.op_type == "Softmax"]
     if left:
         raise ValueError(f"{left[0]}: a softmax outside attention")
-    return len(whole)
+    return len(found)
 
 
-def kind_of(found: Producers, name: str) -> str:
-    """Operator of the node that makes a value; empty for inputs and weights."""
-    node = found.nodes.get(name)
-    return node.op_type if node else ""
+def softmax_of(editor: GraphEditor, name: str) -> NodeProto | None:
+    """The softmax that makes a value; of masks that are true or false, torch writes a guard."""
+    guard = editor.maker(name, "Where")
+    if guard is None:
+        return editor.maker(name, "Softmax")
+    seen, zero = editor.maker(guard.input[0], "IsNaN"), editor.constant(guard.input[1])
+    is_guard = seen is not None and seen.input[0] == guard.input[2]
+    if not is_guard or zero is None or zero.any():
+        return None
+    return editor.maker(guard.input[2], "Softmax")
 
 
-@dataclass(frozen=True, slots=True)
-class Scaled:
-    """A value, without the number that it is multiplied by."""
-
-    name: str
-    factor: np.float32
-
-
-def attention(found: Producers, product: NodeProto) -> NodeProto:
-    """The operator for one `softmax(q s (k s)^T + bias) v`, or `softmax(s q k^T) v`."""
-    softmax = found.expect(product.input[0], "Softmax")
-    seen, bias = softmax.input[0], []
-    if kind_of(found, seen) == "Add":
-        biased = found.expect(seen, "Add")
-        seen, bias = biased.input[0], [biased.input[1]]
-    whole = unscaled(found, seen)
-    logits = found.expect(whole.name, "MatMul")
-    queries, keys = (unscaled(found, name) for name in logits.input)
-    return helper.make_node(
-        "Attention",
-        [queries.name, unturned(found, keys.name), product.input[1], *bias],
-        list(product.output),
-        name=product.name,
-        scale=float(queries.factor * keys.factor * whole.factor),
-    )
-
-
-def unscaled(found: Producers, name: str) -> Scaled:
-    """What a value is before it is multiplied or divided by a constant of one number."""
-    kind = kind_of(found, name)
-    if kind not in ("Mul", "Div"):
-        return Scaled(name, np.float32(1))
-    left, right = found.nodes[name].input
-    if not found.is_scalar(right):
-        return Scaled(name, np.float32(1))
-    number = np.float32(found.scalar(right))
-    return Scaled(left, number if kind == "Mul" else np.float32(1) / number)
-
-
-def unturned(found: Producers, name: str) -> str:
-    """Keys `[B, heads, L, D]` before their last two axes were turned.
+def written(editor: GraphEditor, product: NodeProto, softmax: NodeProto) -> Written:
+    """The attention that a product of probabilities ends.
 
     Raises:
-        ValueError: they were turned another way.
+        ValueError: something of it is of another shape, or not proven.
     """
-    if kind_of(found, name) == "Reshape":
-        last = found.expect(name, "Reshape")
-        turned = found.expect(last.input[0], "Transpose")
-        source, perm = found.expect(turned.input[0], "Reshape").input[0], HEADS_FIRST_KEYS
-    else:
-        turned = found.expect(name, "Transpose")
-        source, perm = turned.input[0], LAST_AXES
-    if list(helper.get_node_attr_value(turned, "perm")) != perm:
-        raise ValueError(f"{turned.name}: the keys are turned another way")
-    return str(source)
+    biased = editor.maker(softmax.input[0], "Add")
+    scale, scaled = unscaled(editor, biased.input[0] if biased else softmax.input[0])
+    logits = editor.maker(scaled, "MatMul")
+    if logits is None:
+        kind = maker.op_type if (maker := editor.maker(scaled)) else "an input or a weight"
+        raise ValueError(f"{scaled}: expected to come from MatMul, it comes from {kind}")
+    query_scale, query = unscaled(editor, logits.input[0])
+    key_scale, turned = unscaled(editor, logits.input[1])
+    attention = Written(
+        query=query,
+        turned=turned,
+        value=product.input[1],
+        bias=str(biased.input[1]) if biased else "",
+        scale=scale * query_scale * key_scale,
+        guarded=product.input[0] != softmax.output[0],
+        product=product,
+    )
+    rank = refuse_other_sizes(editor, attention)
+    if attribute(softmax, "axis", -1) % rank != rank - 1:
+        raise ValueError(f"{called(softmax)}: a softmax that is not over the keys")
+    return attention
 
 
-def refuse_one_for_all(node: NodeProto, editor: GraphEditor) -> None:
-    """Raise where one text serves a batch: products broadcast it, the operator does not."""
-    shapes = [editor.shape(name) for name in node.input[:3]]
-    rows = {shape[0] for shape in shapes if shape}
-    if 1 in rows and len(rows) > 1:
-        raise ValueError(f"{node.name}: queries and keys have different batches")
+def called(node: NodeProto) -> str:
+    """A node's name, or that of what it makes."""
+    return str(node.name or node.output[0])
 
 
-def drop_unused(model: onnx.ModelProto) -> None:
-    """Remove nodes and weights that no output depends on."""
-    needed = {info.name for info in model.graph.output}
-    kept: list[NodeProto] = []
-    for node in reversed(model.graph.node):
-        if needed.intersection(node.output):
-            needed.update(node.input)
-            kept.append(node)
-    del model.graph.node[:]
-    model.graph.node.extend(reversed(kept))
-    weights = [tensor for tensor in model.graph.initializer if tensor.name in needed]
-    del model.graph.initializer[:]
-    model.graph.initializer.extend(weights)
+def refuse_other_sizes(editor: GraphEditor, attention: Written) -> int:
+    """The number of axes of an attention that the operator computes as its products do.
+
+    Raises:
+        ValueError: products broadcast a side or a bias, which the operator does not.
+    """
+    name = called(attention.product)
+    sides = (attention.query, attention.turned, attention.value)
+    shapes = [editor.shape(side) or () for side in sides]
+    rank = len(shapes[0])
+    if rank not in RANKS or {len(shape) for shape in shapes} != {rank}:
+        raise ValueError(
+            f"{name}: queries, keys and values are not proven to have three axes or four"
+        )
+    if len({shape[0] for shape in shapes}) > 1:
+        raise ValueError(f"{name}: queries and keys have different batches")
+    if len({shape[:-2] for shape in shapes}) > 1:
+        raise ValueError(f"{name}: queries and keys have different numbers of heads")
+    if not (isfinite(attention.scale) and attention.scale > 0):
+        # The operator gives each side the root of it.
+        raise ValueError(f"{name}: logits are multiplied by {attention.scale}")
+    if attention.bias and not fits_within(editor.shape(attention.bias), shapes[0][:-1]):
+        raise ValueError(f"{name}: a bias that is not proven to fit the logits")
+    return rank
+
+
+def whole(editor: GraphEditor, attention: Written) -> None:
+    """Put the operator in the place of one attention."""
+    sides = [attention.query, keys_first(editor, attention.turned), attention.value]
+    shape = editor.shape(attention.query) or ()
+    stacked = len(shape) == RANKS[0]
+    bias = [attention.bias] if attention.bias else []
+    if stacked:
+        # A stack of matrices is a batch of one head each; a bias with as many axes stacks alike.
+        sides = [with_one_head(editor, side) for side in sides]
+        bias = [
+            with_one_head(editor, name) if len(editor.shape(name) or ()) == RANKS[0] else name
+            for name in bias
+        ]
+    name, scale = attention.product.name, attention.scale
+    result = editor.add("Attention", [*sides, *bias], name=name, scale=scale)
+    if attention.guarded and bias:
+        result = without_hidden_rows(editor, result, *bias)
+    if stacked:
+        result = editor.add("Squeeze", [result, editor.integers(1)])
+    editor.replace(str(attention.product.output[0]), result)
+
+
+def without_hidden_rows(editor: GraphEditor, result: str, bias: str) -> str:
+    """0 in rows whose keys all have a bias of minus infinity; what else is no number stays so."""
+    highest = editor.add("ReduceMax", [bias, editor.integers(-1)], keepdims=1)
+    hidden = editor.add("IsInf", [highest], detect_positive=0)
+    zero = editor.add_constant(np.zeros(1, np.float32), "zero")
+    return editor.add("Where", [hidden, zero, result])
+
+
+def with_one_head(editor: GraphEditor, name: str) -> str:
+    """`[B, N, D]` as `[B, 1, N, D]`."""
+    return editor.add("Unsqueeze", [name, editor.integers(1)])
+
+
+def keys_first(editor: GraphEditor, turned: str) -> str:
+    """Keys `[.., D, L]` as `[.., L, D]`; where they are proven to be turned ones, the others."""
+    before = with_keys_first(editor, turned)
+    if before:
+        return before
+    perm = list(range(len(editor.shape(turned) or ())))
+    perm[-2:] = perm[:-3:-1]
+    last = editor.maker(turned, "Transpose")
+    if last is None or not attribute(last, "perm"):
+        return editor.add("Transpose", [turned], perm=perm)
+    both = [attribute(last, "perm")[axis] for axis in perm]
+    if both == sorted(both):
+        return str(last.input[0])
+    return editor.add("Transpose", [str(last.input[0])], perm=both)

@@ -2,8 +2,9 @@
 
 Requires: a float32 graph in which norms and attention are whole. Ensures: every node between the
 first and the last heavy layer computes in half precision (or bfloat16), except normalisations,
-whose sums of squares would overflow; conditioning before, and the sum with the noisy image after,
-stay in float32; inputs and outputs keep their types. Knows ONNX types; not which library reads it.
+whose sums of squares would overflow, and what `sensitive` names; conditioning before, and the sum
+with the noisy image after, stay in float32; inputs and outputs keep their types. Knows ONNX types;
+not which library reads it.
 """
 
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from onnx import NodeProto, TensorProto, helper
 from cascade.precision import Precision
 from export.fresh_names import FreshNames
 from export.gpu_variant.element_types import can_be, float_outputs, narrow_inputs
+from export.gpu_variant.sensitive import sensitive
 
 KINDS = {Precision.FP16: TensorProto.FLOAT16, Precision.BF16: TensorProto.BFLOAT16}
 CONVOLUTIONS = frozenset({"Conv", "ConvTranspose"})
@@ -45,6 +47,7 @@ def halve(model: onnx.ModelProto, precision: Precision) -> int:
     rewriter = Rewriter(model, kind, version)
     heavy = 0
     wide = IN_FLOAT | REFUSED[precision]
+    inside -= sensitive(model, kind)
     for position, node in enumerate(list(model.graph.node)):
         narrow = position in inside and node.op_type not in wide and can_be(node, kind, version)
         rewriter.add(node, narrow=narrow)

@@ -10,12 +10,14 @@ for all blocks of one size. Without a bias the operator works in blocks and neve
 `[B, heads, N, keys]`. Does not know where queries, keys and bias come from.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import onnx
 from onnx import NodeProto
 
 from export.passes.editor import MICROSOFT, GraphEditor, attribute
+from export.passes.shape_rules import Shape
 from export.passes.sizes import Axis
 
 HEADS_FIRST = [0, 2, 1, 3]
@@ -150,11 +152,19 @@ def bias_fits(editor: GraphEditor, bias: str, query: Heads) -> bool:
 
     Its last axis must be that of the keys or 1, or the values, which are as many, would not fit.
     """
-    shape = editor.shape(bias)
-    if shape is None or not 1 <= len(shape) <= 4:
+    return fits_within(editor.shape(bias), (query.batch, query.heads, query.length))
+
+
+def fits_within(bias: Shape | None, logits: Sequence[Axis]) -> bool:
+    """Whether a bias is proven to broadcast to logits and to make them no larger.
+
+    Args:
+        bias: its axes; None where not even their number is known.
+        logits: all axes but the last.
+    """
+    if bias is None or not 1 <= len(bias) <= len(logits) + 1:
         return False
-    logits = (query.batch, query.heads, query.length)
-    return all(axis in (1, size) for axis, size in zip(shape[-2::-1], logits[::-1], strict=False))
+    return all(axis in (1, size) for axis, size in zip(bias[-2::-1], logits[::-1], strict=False))
 
 
 def unscaled(editor: GraphEditor, name: str) -> tuple[float, str]:

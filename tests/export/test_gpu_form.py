@@ -39,7 +39,6 @@ from stages.networks.blocks import Attention
 from stages.networks.text_encoder import EncoderLayer, TextEncoder, TextEncoderConfig
 from tests.export.attention_graphs import KEYS, WIDTH, N, unmasked
 from tests.export.conftest import Exported, exported
-from tests.export.pass_graphs import Recipe
 from tests.support.tiny_bundle import write_tiny_bundle
 from tests.support.tiny_training import TINY_BASE, unet_inputs
 
@@ -263,17 +262,6 @@ def test_attention_that_a_network_writes_itself_is_whole_too(kind: str, factor: 
         answer(model.SerializeToString(), inputs) for model in (cpu_checkable(form.model), plain)
     )
     np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-5)
-
-
-def test_keys_that_are_turned_another_way_fail() -> None:
-    """Without an axis for the heads the operator would have to be told their number."""
-    recipe = Recipe()
-    x = recipe.input("x", ["b", N, WIDTH])
-    keys = recipe.op("Transpose", x, perm=[0, 2, 1])
-    shares = recipe.op("Softmax", recipe.op("MatMul", x, keys), axis=-1)
-    plain = recipe.model(str(recipe.op("MatMul", shares, x)), rank=3)
-    with pytest.raises(ValueError, match="turned another way"):
-        gpu_form(plain, Precision.FP32)
 
 
 def test_what_is_sensitive_stays_in_float(two_levels: Exported) -> None:

@@ -130,3 +130,28 @@ def test_exports_of_one_process_share_their_tables() -> None:
     collected = [import_module(name)._collect_all_valid_cia_ops for name in DECOMPOSITIONS]
     assert collected[0]() is collected[0]()
     assert collected[1]() is collected[1]()
+
+
+class Guarded(torch.nn.Module):
+    """Shares of a sum, 0 where the sum is 0; the same again by a factor that is nearly 1."""
+
+    def __init__(self, guard: float) -> None:
+        super().__init__()
+        self.guard = guard
+        self.register_buffer("factor", torch.tensor(1.000001))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """`[B, 3]`, the same shape again."""
+        return self.factor * (x / (x.sum(1, keepdim=True) + self.guard))
+
+
+@pytest.mark.parametrize("guard", [1e-15, 1e-8])
+def test_a_small_guard_stays_in_the_graph(guard: float) -> None:
+    """The optimizer (onnxscript 0.7.2) takes it for 0: then the graph divides 0 by 0."""
+    spec = TensorSpec(name="x", dtype="float32", shape=("batch", 3))
+    network = Guarded(guard).eval()
+    graph = export_graph(network, [spec], [replace(spec, name="y")])
+    assert [info.name for info in graph.graph.input] == ["x"]
+    x = np.array([[0, 0, 0], [1, 2, 1]], np.float32)
+    (answer,) = OrtEngine(graph.SerializeToString(), threads=1).run({"x": x}).values()
+    np.testing.assert_array_equal(answer, network(torch.from_numpy(x)).numpy())

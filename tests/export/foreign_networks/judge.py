@@ -149,6 +149,9 @@ class Trial:
         """How far a graph may be from torch in every case."""
         engine = OrtEngine(self.plain.SerializeToString(), threads=1)
         errors = [self.error(engine, case) for case in self.cases]
+        if not np.isfinite(errors).all():
+            # By such a measure nothing would be wrong.
+            self.verdict.faults.append(f"plain export: {max(errors)} std off")
         return [
             max(FLOORS[case.mean], TIMES_WORSE * error)
             for case, error in zip(self.cases, errors, strict=True)

@@ -3,11 +3,12 @@
 torch writes scaled dot-product attention out as two products and a softmax, with the scale split
 between queries and keys; networks that write it themselves scale the logits. Requires: one of these
 shapes, with heads on an axis of their own or one for each matrix of a stack, of any width, with a
-bias or without. Ensures: one `Attention` (operator set 23) of proven ranks and sizes for each, with
-the same inputs, the same scale and the same bias; no softmax is left, or the pass fails and names
-the node. Knows ONNX nodes; not networks.
+bias or without. Ensures: one `Attention` (operator set 23) of proven rank for each, its known sizes
+equal, with the same inputs, the same scale and the same bias; no softmax is left, or the pass fails
+and names the node. Knows ONNX nodes; not networks.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import isfinite
 
@@ -17,6 +18,7 @@ from onnx import NodeProto
 
 from export.passes.attention import fits_within, unscaled, with_keys_first
 from export.passes.editor import GraphEditor, attribute
+from export.passes.sizes import Axis
 
 OPSET = 23
 """The first operator set with Attention. Between 21 and 23 no other operator that the exporter
@@ -134,9 +136,9 @@ def refuse_other_sizes(editor: GraphEditor, attention: Written) -> int:
         raise ValueError(
             f"{name}: queries, keys and values are not proven to have three axes or four"
         )
-    if len({shape[0] for shape in shapes}) > 1:
+    if len(known(shape[0] for shape in shapes)) > 1:
         raise ValueError(f"{name}: queries and keys have different batches")
-    if len({shape[:-2] for shape in shapes}) > 1:
+    if len(known(shape[-3] for shape in shapes)) > 1:
         raise ValueError(f"{name}: queries and keys have different numbers of heads")
     if not (isfinite(attention.scale) and attention.scale > 0):
         # The operator gives each side the root of it.
@@ -144,6 +146,11 @@ def refuse_other_sizes(editor: GraphEditor, attention: Written) -> int:
     if attention.bias and not fits_within(editor.shape(attention.bias), shapes[0][:-1]):
         raise ValueError(f"{name}: a bias that is not proven to fit the logits")
     return rank
+
+
+def known(sizes: Iterable[Axis]) -> set[Axis]:
+    """Different sizes, without those of which nothing is known: rotated queries have such ones."""
+    return {size for size in sizes if isinstance(size, int) or size.label is not None}
 
 
 def whole(editor: GraphEditor, attention: Written) -> None:

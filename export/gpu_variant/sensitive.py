@@ -15,6 +15,8 @@ SUMS = frozenset({"ReduceMean", "ReduceSum"})
 SUMS_OF_SQUARES = frozenset({"ReduceL2", "ReduceSumSquare"})
 PASSED_ON = SUMS | {"Add", "Clip", "Expand", "Log", "Max", "Pow", "Reciprocal", "Sqrt", "Unsqueeze"}
 """Operators between a sum of squares or a guard and what is divided by it."""
+ROUNDED_TO_ZERO = 2.0**-25
+"""Half of the smallest number of half precision."""
 LAST = frozenset({"Div", "Mul"})
 
 
@@ -64,5 +66,4 @@ def is_square(node: NodeProto, numbers: Mapping[str, float]) -> bool:
 def too_small(node: NodeProto, numbers: Mapping[str, float]) -> Iterator[bool]:
     """Whether each constant of a node is 0 in half precision and is not."""
     for name in node.input:
-        number = numbers.get(name, 0.0)
-        yield number != 0 and np.float16(number) == 0
+        yield 0 < abs(numbers.get(name, 0.0)) <= ROUNDED_TO_ZERO

@@ -82,12 +82,11 @@ def measured(
             truth = true_picture(data, index, size)
             share = sharpness(picture) / sharpness(truth)
             scores[way, size].append((psnr_db(picture, truth), ssim(picture, truth), share))
-    names = ("psnr_db", "ssim", "sharpness", "means_kept")
     return [
         {"way": way, "size": size, "pictures": len(rows)}
         | {
             n: round(float(np.mean(v)), 3)
-            for n, v in zip(names, zip(*rows, strict=True), strict=True)
+            for n, v in zip(MEASURES, zip(*rows, strict=True), strict=True)
         }
         for (way, size), rows in sorted(scores.items(), key=lambda item: item[0][1])
     ]

@@ -5,7 +5,18 @@ from typing import Any
 
 import pytest
 
-from bench.report.page import auto_row, by_link, by_weather, section_auto, span_of, warning
+from bench.record import GRID_FORMAT, read_record
+from bench.report.page import (
+    auto_row,
+    by_link,
+    by_weather,
+    html_of,
+    section_auto,
+    span_of,
+    warning,
+)
+
+BENCH = Path(__file__).parents[2] / "docs" / "bench"
 
 
 def cell(cut: int | str, seconds: float | None, link: str = "near") -> dict[str, Any]:
@@ -55,8 +66,12 @@ def test_counts_are_a_span(counts: list[int], text: str) -> None:
 
 
 def test_what_is_committed_is_less_than_a_megabyte() -> None:
-    """Reports and data of all subjects together, and each report of the data beside it."""
-    files = list((Path(__file__).parents[2] / "docs/bench").iterdir())
+    """Reports and data of all subjects together; each report is what its data makes again."""
+    files = list(BENCH.iterdir())
     assert sum(file.stat().st_size for file in files) < 1_000_000
-    names = {suffix: {f.stem for f in files if f.suffix == suffix} for suffix in (".html", ".json")}
-    assert names[".html"] == names[".json"]
+    ends = (".html", ".json.gz")
+    reports, data = ({f.name.removesuffix(e) for f in files if f.name.endswith(e)} for e in ends)
+    assert reports == data
+    for name in data:
+        record = read_record(BENCH / f"{name}.json.gz", (GRID_FORMAT,))
+        assert html_of(record) == (BENCH / f"{name}.html").read_text("utf-8")

@@ -8,7 +8,9 @@ values; not operators.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from unittest.mock import patch
 
 import onnx_ir as ir
 import torch
@@ -18,9 +20,26 @@ NEAR = (0.0, 1.0)
 TOLERANCES = {"rel_tol": 1e-5, "abs_tol": 1e-8}
 
 
-def optimize_exactly(program: torch.onnx.ONNXProgram) -> None:
-    """Let torch optimize a graph, in place, with all constants as they were."""
-    graph = program.model.graph
+@contextmanager
+def constants_kept() -> Iterator[None]:
+    """Inside the block torch's exporter optimizes a graph with all constants as they were.
+
+    It does so before it names the graph's inputs, and the order of nodes follows from that: hence
+    its own method, and no second run behind it.
+    """
+    optimize = torch.onnx.ONNXProgram.optimize
+
+    def exactly(program: torch.onnx.ONNXProgram) -> None:
+        hidden = hide(program.model.graph)
+        optimize(program)
+        show(program.model.graph, hidden)
+
+    with patch.object(torch.onnx.ONNXProgram, "optimize", exactly):
+        yield
+
+
+def hide(graph: ir.Graph) -> dict[str, ir.TensorProtocol]:
+    """Make inputs of the constants that are nearly 0 or 1; the constants by their names."""
     hidden: dict[str, ir.TensorProtocol] = {}
     for value, constant in list(near_constants(graph)):
         name = str(value.name)
@@ -30,8 +49,11 @@ def optimize_exactly(program: torch.onnx.ONNXProgram) -> None:
         ir.convenience.replace_all_uses_with(value, unknown, replace_graph_outputs=True)
         graph.inputs.append(unknown)
         hidden[name] = constant
-    program.optimize()
-    graph = program.model.graph
+    return hidden
+
+
+def show(graph: ir.Graph, hidden: Mapping[str, ir.TensorProtocol]) -> None:
+    """Make constants again of what was hidden."""
     for value in [value for value in graph.inputs if value.name in hidden]:
         graph.inputs.remove(value)
         value.const_value = hidden[str(value.name)]

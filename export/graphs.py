@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from cascade.graph_spec import TensorSpec
-from export.exact_constants import optimize_exactly
+from export.exact_constants import constants_kept
 from export.free_axes import STRIDE
 from export.untraceable import untraceable
 from export.weights.own_weights import own_weights
@@ -97,7 +97,7 @@ def trace(
     # the same or fixed.
     examples = zip(inputs, example_inputs(inputs), strict=True)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), constants_kept():
         warnings.simplefilter("ignore")  # the exporter warns about its own internals
         try:
             program = torch.onnx.export(
@@ -109,10 +109,8 @@ def trace(
                 output_names=[spec.name for spec in outputs],
                 dynamic_shapes=shapes,
                 verbose=False,
-                optimize=False,
+                optimize=folds,
             )
-            if program is not None and folds:
-                optimize_exactly(program)
         except Exception as failed:
             raise untraceable(network, failed) from failed
     if program is None:

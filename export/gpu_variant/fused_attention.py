@@ -8,7 +8,7 @@ equal, with the same inputs, the same scale and the same bias; no softmax is lef
 and names the node. Knows ONNX nodes; not networks.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import isfinite
 
@@ -57,6 +57,7 @@ def restore_attention(model: onnx.ModelProto) -> int:
     Raises:
         ValueError: a softmax is there that is none of attention, or one of another shape.
     """
+    former = {name: at for at, node in enumerate(model.graph.node) for name in node.output}
     editor = GraphEditor(model)
     found = [
         written(editor, product, softmax)
@@ -66,6 +67,7 @@ def restore_attention(model: onnx.ModelProto) -> int:
     for attention in found:
         whole(editor, attention)
     editor.finish()
+    in_former_order(model, former)
     for entry in model.opset_import:
         if not entry.domain:
             entry.version = max(entry.version, OPSET)
@@ -74,6 +76,24 @@ def restore_attention(model: onnx.ModelProto) -> int:
     if left:
         raise ValueError(f"{left[0]}: a softmax outside attention")
     return len(found)
+
+
+def in_former_order(model: onnx.ModelProto, former: Mapping[str, int]) -> None:
+    """Order nodes as they were, new ones behind what they read, in place.
+
+    Weights that have lost their names are read out of the form by their order.
+
+    Args:
+        model: its nodes in any order in which each is behind those that it reads.
+        former: the places of nodes before, by what they make.
+    """
+    places: dict[str, int] = {}
+    for node in model.graph.node:
+        read = max((places.get(name, -1) for name in node.input), default=-1)
+        places |= {name: former.get(name, read) for name in node.output}
+    ordered = sorted(model.graph.node, key=lambda node: places[node.output[0]])
+    del model.graph.node[:]
+    model.graph.node.extend(ordered)
 
 
 def softmax_of(editor: GraphEditor, name: str) -> NodeProto | None:

@@ -229,7 +229,10 @@ def test_an_upscaler_of_other_words_is_refused(folders: tuple[Path, Path]) -> No
     other.save_pretrained(folders[1] / "text_encoder")
     with pytest.raises(UnsupportedModel, match="another text encoder than the first"):
         described(folders)
-    with pytest.raises(UnsupportedModel, match="supported: 'StableDiffusionPipeline'"):
+    with pytest.raises(
+        UnsupportedModel,
+        match="supported: 'StableDiffusionUpscalePipeline'",
+    ):
         described(folders[::-1])
 
 

@@ -11,8 +11,9 @@ from cascade.bundle.bundle import Bundle, open_bundle
 from cascade.commands.cli import main
 from runtime_client.client import Client
 from stages.evaluation.metrics import psnr_db
-from tests.export.test_latent_upscaler import Pipelines, reference, request, saved
+from tests.export.test_latent_upscaler import reference, request, saved
 from tests.support.serving import running
+from tests.support.tiny_sd import Pipelines
 
 __all__ = ["saved"]
 """The fixture that the tests below ask for by name."""

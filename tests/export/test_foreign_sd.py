@@ -3,7 +3,6 @@
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -40,20 +39,12 @@ from tests.support import sd_choices, sd_grid, tiny_sd
 from tests.support.described_latents import stages_over_torch
 from tests.support.known_answers import known_answers, thinned
 from tests.support.serving import running
+from tests.support.tiny_sd import Pipelines, saved_pipelines
 
 PROMPT = "A red apple, red cat"
 SEED = 11
 STEPS = {"base": 4, "up64": 3}
 SHAPES = {"base": (1, 4, 8, 8), "up64": (1, 4, 16, 16)}
-
-
-@dataclass(frozen=True, slots=True)
-class Pipelines:
-    """Two pipelines and their folders."""
-
-    base: Any
-    upscaler: Any
-    folders: tuple[Path, Path]
 
 
 @pytest.fixture(scope="module")
@@ -62,20 +53,13 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Pipelines:
     root = tmp_path_factory.mktemp("sd")
     base = tiny_sd.base_pipeline(root / "words")
     upscaler = tiny_sd.upscaler_pipeline(root / "words")
-    folders = root / "SD-tiny", root / "SD-x4-tiny"
-    for pipeline, folder in zip((base, upscaler), folders, strict=True):
-        pipeline.save_pretrained(folder)
-        pipeline.set_progress_bar_config(disable=True)
-    return Pipelines(base, upscaler, folders)
+    return saved_pipelines(root, base, upscaler)
 
 
 @pytest.fixture
 def folders(saved: Pipelines, tmp_path: Path) -> tuple[Path, Path]:
     """Copies of the two folders, to break."""
-    copies = tmp_path / "SD", tmp_path / "x4"
-    for source, copy in zip(saved.folders, copies, strict=True):
-        shutil.copytree(source, copy)
-    return copies
+    return saved.copied(tmp_path)
 
 
 def described(folders: tuple[Path, ...]) -> CascadeDescription:

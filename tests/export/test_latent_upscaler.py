@@ -2,8 +2,6 @@
 
 import inspect
 import json
-import shutil
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +29,7 @@ from diffusers import EulerDiscreteScheduler
 
 from tests.support import tiny_sd
 from tests.support.described_latents import stages_over_torch
+from tests.support.tiny_sd import Pipelines, saved_pipelines
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 """diffusers hands tensors to numpy in a way that numpy 2 warns of."""
@@ -41,35 +40,19 @@ STEPS = {"base": 4, "latent16": 5}
 SHAPES = {"base": (1, 4, 8, 8), "latent16": (1, 4, 16, 16)}
 
 
-@dataclass(frozen=True, slots=True)
-class Pipelines:
-    """Two pipelines and their folders."""
-
-    base: Any
-    upscaler: Any
-    folders: tuple[Path, Path]
-
-
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Pipelines:
     """Latents of 8x8 and of 8x8 -> 16x16, saved as they are published: one folder each."""
     root = tmp_path_factory.mktemp("x2")
     base = tiny_sd.base_pipeline(root / "words")
     upscaler = tiny_sd.latent_upscaler_pipeline(root / "words")
-    folders = root / "SD-tiny", root / "x2-tiny"
-    for pipeline, folder in zip((base, upscaler), folders, strict=True):
-        pipeline.save_pretrained(folder)
-        pipeline.set_progress_bar_config(disable=True)
-    return Pipelines(base, upscaler, folders)
+    return saved_pipelines(root, base, upscaler)
 
 
 @pytest.fixture
 def folders(saved: Pipelines, tmp_path: Path) -> tuple[Path, Path]:
     """Copies of the two folders, to break."""
-    copies = tmp_path / "SD", tmp_path / "x2"
-    for source, copy in zip(saved.folders, copies, strict=True):
-        shutil.copytree(source, copy)
-    return copies
+    return saved.copied(tmp_path)
 
 
 def request() -> GenerateRequest:

@@ -6,6 +6,8 @@ are small. Needs diffusers and transformers.
 
 import json
 import os
+import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -211,3 +213,26 @@ def latent_upscaler_pipeline(folder: Path) -> StableDiffusionLatentUpscalePipeli
             steps_offset=1,
         ),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Pipelines:
+    """Two pipelines and their folders."""
+
+    base: Any
+    upscaler: Any
+    folders: tuple[Path, Path]
+
+    def copied(self, root: Path) -> tuple[Path, Path]:
+        """Copies of the two folders, to break."""
+        first, second = (Path(shutil.copytree(f, root / f.name)) for f in self.folders)
+        return first, second
+
+
+def saved_pipelines(root: Path, base: Any, upscaler: Any) -> Pipelines:
+    """Two pipelines, saved as they are published: one folder each."""
+    folders = root / "SD-tiny", root / "upscaler-tiny"
+    for pipeline, folder in zip((base, upscaler), folders, strict=True):
+        pipeline.save_pretrained(folder)
+        pipeline.set_progress_bar_config(disable=True)
+    return Pipelines(base, upscaler, folders)

@@ -9,9 +9,15 @@ from dataclasses import dataclass, replace
 from cascade.boundary import Context, Image, Tensor, value_of
 from cascade.diffusion.guidance import ConstantGuidance, GuidanceWeight, OscillatingGuidance
 from cascade.diffusion.request_options import DiffusionOptions
-from cascade.diffusion.schedule import Schedule, make_schedule, training_steps
+from cascade.diffusion.schedule import Schedule, TableSchedule, make_schedule, training_steps
 from cascade.diffusion.spacing import listed_times
-from cascade.diffusion.spec import DiffusionSpec, SamplerKind, evaluations, repeated_evaluations
+from cascade.diffusion.spec import (
+    STRIDED,
+    DiffusionSpec,
+    SamplerKind,
+    evaluations,
+    repeated_evaluations,
+)
 from cascade.diffusion.tiles import Tiling, has_free_sides, tiling_of
 from cascade.edit import StageEdit
 from cascade.errors import InvalidRequest
@@ -242,7 +248,8 @@ def run_times(spec: DiffusionSpec, schedule: Schedule, steps: int) -> Times:
         steps: from 1.
 
     Returns:
-        `[steps + 1]` float64 in [0, 1], falling to `spec.ends_at`, which is 0 for a clean picture.
+        `[steps + 1]` float64 in [0, 1], falling to `spec.ends_at`, which is 0 for a clean picture,
+        or as `spaced_times` has it.
 
     Raises:
         InvalidRequest: the schedule cannot space so many.
@@ -251,8 +258,30 @@ def run_times(spec: DiffusionSpec, schedule: Schedule, steps: int) -> Times:
     # A list holds for its own length alone: other numbers of steps were never tuned and are spaced.
     if known is not None and len(spec.timesteps) == steps:
         return listed_times(known, spec.timesteps)
-    times = schedule.timesteps(steps)
+    times = spaced_times(spec.sampler, schedule, steps)
     return times if spec.ends_at == 0 else spec.ends_at + (1 - spec.ends_at) * times
+
+
+def spaced_times(sampler: SamplerKind, schedule: Schedule, steps: int) -> Times:
+    """The times of a run over a whole schedule, to the clean picture or to what its table keeps.
+
+    Args:
+        sampler: which one takes the steps.
+        schedule: spaces them.
+        steps: from 1.
+
+    Returns:
+        `[steps + 1]` float64 in [0, 1], falling to 0, or to a training step where the schedule's
+        offset is at least the stride of a sampler of `STRIDED`.
+
+    Raises:
+        InvalidRequest: the schedule cannot space so many.
+    """
+    times = schedule.timesteps(steps)
+    if sampler in STRIDED and isinstance(schedule, TableSchedule) and schedule.spacing == "leading":
+        trained = schedule.train_steps
+        times[-1] = max(0, schedule.offset + 1 - trained // steps) / trained
+    return times
 
 
 def check_context(

@@ -52,6 +52,9 @@ ENDING_NOISY: tuple[SamplerKind, ...] = ("ddpm_final_mean", "ddim_final_step")
 ENDING_EARLY: tuple[SamplerKind, ...] = ("ddim", "euler", "ddpm")
 """Samplers whose last step may end before time 0."""
 
+STRIDED: tuple[SamplerKind, ...] = ("ddim", "ddim_final_step", "plms")
+"""Samplers of which each step of a `leading` run is a whole stride long, its last one too."""
+
 
 def evaluations(sampler: SamplerKind, steps: int) -> int:
     """How often a run of so many steps asks the network, guidance counted once; 0 for none."""

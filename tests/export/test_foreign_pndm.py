@@ -82,6 +82,26 @@ def test_a_run_of_most_training_steps_is_diffusers_own(tmp_path: Path) -> None:
     assert distance(folder, PNDM, 75) < TOLERANCE
 
 
+@pytest.mark.parametrize("clean", [False, True])
+@pytest.mark.parametrize("kind", [DDIM, PNDM])
+def test_a_stride_from_the_cleanest_step_may_end_at_a_training_step(
+    tmp_path: Path, kind: str, *, clean: bool
+) -> None:
+    """Where steps_offset is the stride or more, whatever the power at the end."""
+    folder = written(
+        tmp_path, _class_name=kind, num_train_timesteps=100, beta_end=0.1, set_alpha_to_one=clean,
+        steps_offset=5,
+    )  # fmt: skip
+    # Strides of 20, 6, 5, 4 and 2.
+    for steps in (5, 16, 19, 24, 48):
+        assert distance(folder, kind, steps) < TOLERANCE, steps
+    folder = written(
+        tmp_path, _class_name=kind, num_train_timesteps=100, beta_end=0.1, set_alpha_to_one=clean
+    )
+    for steps in (50, 51, 75, 99):
+        assert distance(folder, kind, steps) < TOLERANCE, steps
+
+
 def test_what_ddim_alone_reads_changes_nothing(tmp_path: Path) -> None:
     """A folder that was made of DDIM's carries it along."""
     folder = written(tmp_path, thresholding=True, clip_sample=True, rescale_betas_zero_snr=True)

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from cascade.diffusion.denoiser import EngineDenoiser
+from cascade.diffusion.options import spaced_times
 from cascade.diffusion.samplers.choice import SamplerInputs, sample
 from cascade.diffusion.schedule import first_time, make_schedule
 from cascade.diffusion.thresholding import thresholded
@@ -83,7 +84,7 @@ def ours(choices: SchedulerChoices, steps: int) -> Batch:
     """The last state of our sampler, put together as a stage puts it together."""
     schedule = make_schedule(choices.schedule)
     channels = 6 if choices.learned_variance else 3
-    times = schedule.timesteps(steps)
+    times = spaced_times(choices.sampler, schedule, steps)
     inputs = SamplerInputs(
         denoise=lambda step: thresholded(
             EngineDenoiser(Answers(step, channels), schedule, choices.prediction, {}),

@@ -87,6 +87,13 @@ test("schedules and their times", () => {
   }
 });
 
+test("a strided run ends one stride beyond its cleanest step", () => {
+  const schedule = makeSchedule({ kind: "table", alpha_bar: [0.9, 0.8, 0.6, 0.4, 0.2], spacing: "leading", offset: 1 });
+  assert.deepEqual(schedule.times(4, true), [1, 0.8, 0.6, 0.4, 0.2]);
+  assert.deepEqual(schedule.times(4), [1, 0.8, 0.6, 0.4, 0]);
+  assert.deepEqual(schedule.times(2, true), [0.8, 0.4, 0]);
+});
+
 test("runs of every sampler", async () => {
   for (const entry of vectors.samplers) {
     const schedule = scheduleOf(entry);

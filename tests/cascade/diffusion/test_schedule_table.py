@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from cascade.diffusion.options import spaced_times
 from cascade.diffusion.schedule import (
     LinearSchedule,
     Schedule,
@@ -11,6 +12,7 @@ from cascade.diffusion.schedule import (
     training_steps,
 )
 from cascade.diffusion.spacing import Spacing, listed_times
+from cascade.diffusion.spec import SamplerKind
 from cascade.errors import InvalidRequest
 
 LINEAR = LinearSchedule(train_steps=50, beta_first=1e-3, beta_last=0.1)
@@ -77,6 +79,26 @@ def test_steps_that_the_table_does_not_have_name_the_field(steps: int, offset: i
     with pytest.raises(InvalidRequest) as caught:
         table(offset=offset).timesteps(steps)
     assert caught.value.field == "steps"
+
+
+@pytest.mark.parametrize(
+    ("sampler", "spacing", "steps", "offset", "end"),
+    [
+        ("ddim", "leading", 49, 1, 1),
+        ("plms", "leading", 20, 5, 4),
+        ("ddim_final_step", "leading", 9, 5, 1),
+        ("ddim", "leading", 10, 4, 0),
+        ("ddim", "leading", 50, 0, 0),
+        ("ddpm", "leading", 49, 1, 0),
+        ("ddim", "leading_inside", 24, 1, 0),
+    ],
+)
+def test_a_last_step_is_as_long_as_the_others(
+    sampler: SamplerKind, spacing: Spacing, steps: int, offset: int, end: int
+) -> None:
+    """Of samplers that move a whole stride: an offset above it leaves noise, worked by hand."""
+    times = spaced_times(sampler, table(spacing, offset), steps)
+    assert times[-1] * 50 == end
 
 
 def test_listed_times_end_at_the_clean_image() -> None:

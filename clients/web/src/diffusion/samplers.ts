@@ -21,7 +21,7 @@ export interface Estimate {
 export interface Run {
   readonly sampler: SamplerKind;
   readonly schedule: Schedule;
-  /** `steps + 1` numbers that fall to 0. */
+  /** `steps + 1` numbers that fall, to 0 but for some runs of `ddim`. */
   readonly times: readonly number[];
   readonly gamma: number;
   noise(step: number): Float32Array;

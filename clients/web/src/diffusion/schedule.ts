@@ -39,8 +39,8 @@ export interface Schedule {
   alpha(t: number): number;
   sigma(t: number): number;
   logSnr(t: number): number;
-  /** Times of a run of so many steps, `steps + 1` numbers that fall to 0. */
-  times(steps: number): number[];
+  /** Times of a run of so many steps, `steps + 1` numbers that fall to 0; or one stride beyond the cleanest kept step. */
+  times(steps: number, isStrided?: boolean): number[];
 }
 
 const HALF_PI = 1.5707963267948966; // 0x1.921fb54442d18p+0
@@ -128,8 +128,13 @@ class Table implements Schedule {
   logSnr(t: number): number {
     return log(this.power(t)) - log1p(-this.power(t));
   }
-  times(steps: number): number[] {
-    return listedTimes(this.trainSteps, this.kept(steps));
+  times(steps: number, isStrided = false): number[] {
+    const { spacing, offset } = this.spec;
+    const found = listedTimes(this.trainSteps, this.kept(steps));
+    if (isStrided && spacing === "leading") {
+      found[steps] = Math.max(0, (offset ?? 0) + 1 - Math.floor(this.trainSteps / steps)) / this.trainSteps;
+    }
+    return found;
   }
   private kept(steps: number): number[] {
     const total = this.trainSteps;

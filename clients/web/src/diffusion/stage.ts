@@ -108,7 +108,7 @@ export class DiffusionStage implements Stage {
     const isListed = known !== null && timesteps.length === steps;
     const weight = options.guidance;
     return {
-      times: isListed ? listedTimes(known, timesteps) : this.schedule.times(steps),
+      times: isListed ? listedTimes(known, timesteps) : this.schedule.times(steps, this.spec.sampler === "ddim"),
       level,
       weight: (step) => weight ?? weightAt(guidance, step),
     };

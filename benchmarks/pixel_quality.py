@@ -2,10 +2,14 @@
 
     python -m benchmarks.pixel_quality --beside bundles/emoji-1 [--captions 130] [--json FILE]
     python -m benchmarks.pixel_quality --sweep [--captions 44]
+    python -m benchmarks.pixel_quality --sweep-guidance [--captions 130]
+    python -m benchmarks.pixel_quality --sheet FILE [--captions 24]
 
 Draws captions as trained, the same prompts and seeds for both bundles, up to 64x64, as a client
 with everything on the device does. The probe (`cascade probe`) names what is drawn. `--sweep` draws
-with every temperature and floor of `TEMPERATURES` and `FLOORS` instead, in all stages alike.
+with every temperature and floor of `TEMPERATURES` and `FLOORS` instead, in all stages alike;
+`--sweep-guidance` with every weight of `GUIDANCES` in each stage that reads the text. `--sheet`
+needs no probe: renderings of the captions, and what the first stage and all of them draw.
 """
 
 import argparse
@@ -14,21 +18,28 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from benchmarks.base_quality import Draw, Judge, answer, make_judge, named, variety
 from benchmarks.lib.prompt_lists import PromptQuestion, spread, trained_captions
 from benchmarks.lib.record import write_record
-from cascade.boundary import Image
+from cascade.boundary import Image as Picture
 from cascade.bundle.bundle import Bundle, open_bundle
 from cascade.pixels.family import pixel_specs
 from cascade.pixels.request_options import PixelOptions
+from cascade.pixels.spec import PASS
 from cascade.request import FamilyOptions, GenerateRequest
 from cascade.types import ImageU8
 from runtime_client import Client
-from stages.data.dataset import open_dataset
+from stages.data.dataset import Dataset, open_dataset
 from stages.evaluation.probe import SIZE, load_probe
 
 TEMPERATURES, FLOORS = (4, 6, 8, 10, 12), (0, 2, 4)
 """In sixteenths; what a sweep tries of each."""
+GUIDANCES = (16, 24, 32)
+"""Likewise; 16 is none."""
+COLUMNS, CELL = 12, 96
+"""Of a sheet; pixels per side of a cell."""
 SEEDS, PROMPTS = 8, 6
 """Seeds of one prompt, and how many prompts, for the distance between pictures of one prompt."""
 Row = dict[str, Any]
@@ -37,7 +48,7 @@ Row = dict[str, Any]
 def judged_stage(bundle: Bundle, size: int) -> str:
     """The name of the stage that makes pictures of a size."""
     for spec in bundle.manifest.components:
-        if isinstance(spec.makes, Image) and spec.makes.width == size:
+        if isinstance(spec.makes, Picture) and spec.makes.width == size:
             return spec.name
     raise SystemExit(f"{bundle.folder}: no stage makes pictures of {size}x{size} pixels")
 
@@ -79,6 +90,49 @@ def swept(folder: Path, judged: Judge, asked: Sequence[PromptQuestion]) -> list[
     return rows
 
 
+def guided(folder: Path, judged: Judge, asked: Sequence[PromptQuestion]) -> list[Row]:
+    """One row for every weight of guidance in every stage that reads the text."""
+    bundle = open_bundle(folder)
+    stage, rows = judged_stage(bundle, len(judged.real[0])), []
+    readers = [
+        spec.name
+        for spec in pixel_specs(bundle.manifest.components)
+        if any(tensor.name == "context_mask" for tensor in spec.graphs[PASS].inputs)
+    ]
+    with Client(bundle, cut=len(bundle.manifest.components), threads=1) as client:
+        for weights in product(GUIDANCES, repeat=len(readers)):
+            chosen = dict(zip(readers, weights, strict=True))
+            options = {name: PixelOptions(guidance_16=weight) for name, weight in chosen.items()}
+            found = named(judged, answer(drawing(client, stage, options), asked))
+            rows.append({"guidance_16": chosen, **found})
+            show(rows[-1:])
+    return rows
+
+
+def sheet(folder: Path, data: Dataset, asked: Sequence[PromptQuestion]) -> Image.Image:
+    """Rows of a dozen: the rendering of a caption, below it the first picture, below it the last.
+
+    Every picture is enlarged to `CELL` pixels, and none is left out.
+    """
+    places = {(e.icon, e.style): n for n, e in enumerate(data.examples) if not e.held_out}
+    bundle = open_bundle(folder)
+    first, last = pixel_specs(bundle.manifest.components)[0].name, judged_stage(bundle, SIZE)
+    dozens = -(-len(asked) // COLUMNS)
+    drawn = Image.new("RGB", (COLUMNS * CELL, 3 * dozens * CELL), "white")
+    with Client(bundle, cut=len(bundle.manifest.components), threads=1) as client:
+        for seed, question in enumerate(asked):
+            request = GenerateRequest(prompt=question.prompt, seed=seed, last_stage=last)
+            images = client.run(request).images
+            true = data.picture(places[question.icon, question.style], 256)
+            for row, pixels in enumerate((true, images[first], images[last])):
+                down = row == 0
+                kind = Image.Resampling.LANCZOS if down else Image.Resampling.NEAREST
+                cell = Image.fromarray(pixels).resize((CELL, CELL), kind)
+                across, block = seed % COLUMNS, seed // COLUMNS
+                drawn.paste(cell, (across * CELL, (3 * block + row) * CELL))
+    return drawn
+
+
 def show(rows: Sequence[Row]) -> None:
     """Print rows as they are."""
     for row in rows:
@@ -95,14 +149,22 @@ def main() -> None:
     add("--checkpoints", type=Path, default=Path("checkpoints"), help="folder with the probe")
     add("--captions", type=int, default=130, help="prompts to ask, each of another concept")
     add("--sweep", action="store_true", help="try temperatures and floors instead")
+    add("--sheet", type=Path, help="write a picture of the first captions instead")
+    add("--sweep-guidance", action="store_true", help="try weights of guidance instead")
     add("--json", type=Path, help="where the figures go")
     args = parser.parse_args()
     data = open_dataset(args.data)
+    if args.sheet is not None:
+        picture = sheet(args.bundle, data, trained_captions(data, args.captions))
+        picture.save(args.sheet, quality=88)
+        return
     probe, facts = load_probe(args.checkpoints / "probe")
     judged = make_judge(probe, facts["names"], data, SIZE)
     asked = trained_captions(data, args.captions)
     if args.sweep:
         rows = swept(args.bundle, judged, asked)
+    elif args.sweep_guidance:
+        rows = guided(args.bundle, judged, asked)
     else:
         rows = [
             measured(folder, judged, asked)

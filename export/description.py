@@ -283,7 +283,8 @@ class PixelStageDescription:
     """Where the body takes `aug_level`."""
     temperature_16: int = UNIT_SIXTEENTHS
     floor_16: int = 0
-    """Defaults of both choices, in sixteenths."""
+    guidance_16: int = UNIT_SIXTEENTHS
+    """Defaults of the three choices, in sixteenths; guidance only where the body takes a mask."""
     evidence: Mapping[str, Any] = field(default_factory=dict)
     """Figures for the manifest, such as bits per value of held-out pictures."""
     training: Mapping[str, str | float] = field(default_factory=dict)

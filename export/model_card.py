@@ -266,7 +266,17 @@ def pixel_defaults(components: Sequence[ComponentSpec]) -> str:
     """Passes and choices of the stages of pixels by groups, and what they were measured at."""
     measured = ("bits_per_value", "png_bits_per_value", "webp_bits_per_value")
     return table(
-        ("stage", "pixels", "passes", "temperature", "floor", "bits per value", "PNG", "WebP"),
+        (
+            "stage",
+            "pixels",
+            "passes",
+            "temperature",
+            "floor",
+            "guidance",
+            "bits per value",
+            "PNG",
+            "WebP",
+        ),
         (
             (
                 spec.name,
@@ -274,6 +284,7 @@ def pixel_defaults(components: Sequence[ComponentSpec]) -> str:
                 spec.scheme.passes,
                 f"{spec.temperature_16}/16",
                 f"{spec.floor_16}/16",
+                f"{spec.guidance_16}/16",
                 *(spec.evidence.get(name, NOTHING) for name in measured),
             )
             for spec in pixel_specs(components)

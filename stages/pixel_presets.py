@@ -5,6 +5,7 @@ from itertools import product
 
 from cascade.pixels.order import OrderSpec, checkerboard, squares, subscale_raster
 from cascade.pixels.scheme import PassScheme
+from cascade.pixels.weights import UNIT_SIXTEENTHS
 from stages.networks.pixel_network import CHANNELS, PixelNetConfig, PixelNetwork
 from stages.networks.subscale_network import AnyPixelNetwork, SubscaleNetwork
 
@@ -93,6 +94,7 @@ class PixelPreset:
     alone says what is to come."""
     temperature_16: int = 12
     floor_16: int = 1
+    guidance_16: int = UNIT_SIXTEENTHS
     """How it is sampled by default, in sixteenths."""
     learning_rate: float = 2e-3
 
@@ -172,6 +174,7 @@ PX8 = PixelPreset(
     first_share=0.3,
     temperature_16=8,
     floor_16=2,
+    guidance_16=32,
 )
 PX16 = replace(
     doubling(16, width=64, blocks=4, batch=48, crop=16),

@@ -178,6 +178,7 @@ def describe_stage(preset: PixelPreset, checkpoint: Path, data: Dataset) -> Pixe
         augmentation=PixelAugmentation(lowest=0.0, highest=LEVELS, default=0.0),
         temperature_16=preset.temperature_16,
         floor_16=preset.floor_16,
+        guidance_16=preset.guidance_16,
         evidence=evaluate_pixels(preset, data, checkpoint, limit=HELD_OUT),
         training={
             **{entry: float(facts[name]) for entry, name in METADATA_NAMES.items()},

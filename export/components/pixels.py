@@ -271,6 +271,7 @@ def pixel_entry(
         arithmetic="exact",
         temperature_16=stage.temperature_16,
         floor_16=stage.floor_16,
+        guidance_16=stage.guidance_16,
         augmentation=stage.augmentation,
         evidence=dict(stage.evidence),
         provenance={"training": dict(stage.training), "largest_sum": round(share, 4)},

@@ -21,6 +21,9 @@ from cascade.tuning.plan import EnginePlan
 from cascade.types import ImageU8
 
 READY_WITHIN_S = 600.0
+ONE_BY_ONE = ("--max-batch-rows", "1")
+"""For requests that come one after the other: nothing to learn about rows that share a run, which
+takes half a minute with large stages."""
 ONE_THREAD = EnginePlan(threads=1)
 """ONNX Runtime in float32."""
 

@@ -14,15 +14,15 @@ from cascade.bundle.bundle import Bundle, open_bundle
 from cascade.engines.factory import EngineKind, installed_kinds
 from cascade.request import GenerateRequest
 from runtime_client.client import Client
-from tests.congruence.children import serving
+from tests.congruence.children import ONE_BY_ONE, serving
 
 FOLDER = Path(__file__).resolve().parents[2] / "bundles" / "emoji-pixels-1"
 KINDS = [k for k in installed_kinds() if k in (EngineKind.ORT, EngineKind.OPENVINO)]
 PROMPT, SEED = "a red apple, noto style", 1
 SMALL, LARGE = "px64", "px256"
 SHA256 = {
-    SMALL: "ffe2e3a26d255056d745e7bc448122d20196f60b53e9055ca62e8c741490e149",
-    LARGE: "c62909dca656600858639f2976b90c158c877caf2b448c73607896a4c0998a92",
+    SMALL: "df3fac686d5ad4f93508a19a8d88d6fceb8306430d5dd1d6682624d19a52a009",
+    LARGE: "5bff757e3697fdb4726337c3526c1ae41b92568f37195d13563e731b082ac9b9",
 }
 SIZES = {SMALL: 64, LARGE: 256}
 CASES = [*((cut, SMALL) for cut in range(6)), (0, LARGE), (6, LARGE)]
@@ -38,7 +38,8 @@ def bundle() -> Bundle:
 @pytest.fixture(scope="module")
 def address(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A server of every component."""
-    with serving(bundle, f"unix:{tmp_path_factory.mktemp('s') / 's.sock'}") as server:
+    place = f"unix:{tmp_path_factory.mktemp('s') / 's.sock'}"
+    with serving(bundle, place, options=ONE_BY_ONE) as server:
         yield server.address
 
 

@@ -15,7 +15,7 @@ from cascade.diffusion.request_options import DiffusionOptions
 from cascade.request import GenerateRequest
 from cascade.types import ImageU8
 from runtime_client.client import Client
-from tests.congruence.children import serving
+from tests.congruence.children import ONE_BY_ONE, serving
 from tests.support.manifests import stages_of
 
 FOLDER = Path(__file__).resolve().parents[2] / "bundles" / "emoji-1"
@@ -61,7 +61,8 @@ def expected(reference: Bundle, requests: list[GenerateRequest]) -> list[dict[st
 @pytest.fixture(scope="module")
 def address(reference: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A server of every component."""
-    with serving(reference, f"unix:{tmp_path_factory.mktemp('s') / 's.sock'}") as server:
+    place = f"unix:{tmp_path_factory.mktemp('s') / 's.sock'}"
+    with serving(reference, place, options=ONE_BY_ONE) as server:
         yield server.address
 
 

@@ -13,6 +13,7 @@ from cascade.commands.cli import main
 from cascade.engines.factory import installed_kinds
 from cascade.errors import InvalidRequest, ParityError, UnsupportedModel
 from cascade.families import family_of
+from cascade.pixels.family import pixel_specs
 from cascade.pixels.spec import HEADS, PASS, PixelSpec
 from cascade.precision import Precision
 from cascade.request import Handoff
@@ -30,7 +31,7 @@ from export.weights.released_pixels import released_pixels, write_pixel_checkpoi
 from export.weights.released_words import reads_words, write_word_table
 from runtime_client.client import Client
 from stages.evaluation.pixel_bits import load_frozen
-from stages.pixel_presets import PixelPreset
+from stages.pixel_presets import PIXEL_PRESETS, PixelPreset
 from stages.training.checkpoint import load_metadata, save_checkpoint
 from stages.training.words import load_table, save_table
 from tests.support.tiny_pixels import TINY_FIRST, TINY_SECOND
@@ -39,7 +40,11 @@ from tests.support.tiny_training import FACTS, tiny_dataset
 VOCABULARY = 30522
 EXAMPLE = "examples.my_pixels:describe"
 WIDTH = my_pixels.WIDTH
-TINY = {preset.name: replace(preset, context_width=WIDTH) for preset in (TINY_FIRST, TINY_SECOND)}
+TINY = {
+    preset.name: replace(preset, context_width=WIDTH, guidance_16=24)
+    for preset in (TINY_FIRST, TINY_SECOND)
+}
+SHIPPED = Path(__file__).parents[2] / "bundles" / "emoji-pixels-1"
 
 
 @pytest.fixture(scope="module")
@@ -201,6 +206,7 @@ def test_checkpoints_become_a_bundle_that_draws(
         assert spec.evidence["pictures"] == 2
         assert spec.evidence["bits_per_value"] > 0
         assert 0 < spec.provenance["largest_sum"] < 1
+        assert choices(spec) == choices(TINY[spec.name])
         assert {graph.storage for graph in spec.graphs.values()} <= {"int8", "float16"}
     check_weights_come_back(bundle, checkpoints, tmp_path / "back")
     check_card(bundle)
@@ -210,6 +216,17 @@ def test_checkpoints_become_a_bundle_that_draws(
         assert not np.array_equal(one, other)
         handoff = Handoff(image=one[::2, ::2].copy())
         assert handoff.image is not None
+
+
+def choices(stage: PixelSpec | PixelPreset) -> tuple[int, int, int]:
+    """How it is sampled by default."""
+    return stage.temperature_16, stage.floor_16, stage.guidance_16
+
+
+def test_the_shipped_bundle_is_sampled_as_its_presets_say() -> None:
+    """Another choice in a preset is another bundle."""
+    for spec in pixel_specs(open_bundle(SHIPPED).manifest.components):
+        assert choices(spec) == choices(PIXEL_PRESETS[spec.name])
 
 
 def check_card(bundle: Bundle) -> None:
@@ -222,7 +239,7 @@ def check_card(bundle: Bundle) -> None:
         assert isinstance(spec, PixelSpec)
         bits = spec.evidence["bits_per_value"]
         size = spec.makes.width
-        assert f"| {name} | {size} | {passes} | 8/16 | 2/16 | {bits} |" in card
+        assert f"| {name} | {size} | {passes} | 8/16 | 2/16 | 24/16 | {bits} |" in card
 
 
 def test_stages_read_one_text_encoder(tmp_path: Path) -> None:

@@ -118,7 +118,7 @@ def test_an_order_is_trained_and_measured(
 def test_the_probe_names_what_a_cascade_draws(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By the defaults with the distance between seeds, and a row for each temperature and floor."""
+    """By the defaults with the distance between seeds, and a row for each setting of a sweep."""
     bundle = write_pixel_bundle(tmp_path / "bundle")
     names = [example.icon for example in DATA.examples if not example.held_out]
     judged = make_judge(Probe(len(names)).eval(), names, DATA, 32)
@@ -133,4 +133,15 @@ def test_the_probe_names_what_a_cascade_draws(
     monkeypatch.setattr(pixel_quality, "FLOORS", (0,))
     rows = pixel_quality.swept(bundle.folder, judged, asked)
     assert [row["temperature_16"] for row in rows] == [4, 16]
+    monkeypatch.setattr(pixel_quality, "SIZE", 32)
+    monkeypatch.setattr(pixel_quality, "COLUMNS", 1)
+    drawn = pixel_quality.sheet(bundle.folder, DATA, asked[:1])
+    assert drawn.size == (pixel_quality.CELL, 3 * pixel_quality.CELL)
+    assert len(drawn.getcolors(drawn.width * drawn.height) or ()) > 1
+    monkeypatch.setattr(pixel_quality, "GUIDANCES", (16, 32))
+    guided = pixel_quality.guided(bundle.folder, judged, asked)
+    readers = sorted(guided[0]["guidance_16"])
+    assert readers
+    assert len(guided) == 2 ** len(readers)
+    assert guided[-1]["guidance_16"] == dict.fromkeys(readers, 32)
     assert all(0 <= row["top1"] <= row["top5"] <= 1 for row in rows)

@@ -35,7 +35,7 @@ ROWS = 2
 TOKENS = 77
 """Of a prompt whose length is free."""
 
-COPIES = 15.0
+COPIES = 17.5
 """Of the weights of the component in hand: traced, optimised and stored graphs, their bytes, and
 engines over them."""
 COPIES_STREAMED = 2.0

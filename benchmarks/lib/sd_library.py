@@ -9,7 +9,11 @@ from unittest import mock
 
 import numpy as np
 import torch
-from diffusers import StableDiffusionPipeline, StableDiffusionUpscalePipeline
+from diffusers import (
+    StableDiffusionLatentUpscalePipeline,
+    StableDiffusionPipeline,
+    StableDiffusionUpscalePipeline,
+)
 from PIL import Image
 
 from benchmarks.lib.library_comparison import LibraryCase, Pictures
@@ -55,6 +59,8 @@ def library_pictures(case: SdCase, folders: tuple[Path, ...], ours: Pictures) ->
     Contexts cross from one component to the next in half precision, as ours do.
     """
     base = loaded(StableDiffusionPipeline, folders[0], case.files)
+    if case.enlarges_latents:
+        return enlarged_latents(case, base, folders[1])
     embeds = base.encode_prompt(case.prompt, "cpu", 1, do_classifier_free_guidance=True)
     text, empty = (e.detach().half().float() for e in embeds)
     given = {"prompt_embeds": text, "negative_prompt_embeds": empty, "output_type": "pil"}
@@ -68,14 +74,46 @@ def library_pictures(case: SdCase, folders: tuple[Path, ...], ours: Pictures) ->
     return found
 
 
+@torch.no_grad()
+def enlarged_latents(case: SdCase, base: Any, folder: Path) -> Pictures:
+    """The picture of the latent upscaler's latent; words cross before the encoder's last norm."""
+    upscaler = loaded(StableDiffusionLatentUpscalePipeline, folder, case.files)
+    words = upscaler.encode_prompt(case.prompt, "cpu", do_classifier_free_guidance=True)
+    text, empty = (e.half().float() for e in words[:2])
+    encoder = base.text_encoder
+    norm = getattr(encoder, "text_model", encoder).final_layer_norm
+    small = base(
+        prompt_embeds=norm(text),
+        negative_prompt_embeds=norm(empty),
+        latents=started(base, 1, LATENT),
+        num_inference_steps=STEPS["base"],
+        output_type="latent",
+    ).images
+    made = upscaler(
+        prompt_embeds=text,
+        negative_prompt_embeds=empty,
+        pooled_prompt_embeds=words[2],
+        negative_pooled_prompt_embeds=words[3],
+        image=small,
+        latents=started(upscaler, 2, 2 * LATENT),
+        num_inference_steps=STEPS["up"],
+        output_type="pil",
+    ).images[0]
+    return {"decode": np.asarray(made)}
+
+
+def started(pipeline: Any, stage: int, size: int) -> torch.Tensor:
+    """This project's noise that a stage starts with."""
+    shape = (1, pipeline.vae.config.latent_channels, size, size)
+    return torch.from_numpy(normals(shape, seed=SEED, image=0, stage=stage, step=START))
+
+
 def run(pipeline: Any, name: str, size: int, given: dict[str, Any]) -> ImageU8:
     """One pipeline's picture."""
     stage = {"base": 1, "up": 3}[name]
-    channels = pipeline.vae.config.latent_channels
-    start = normals((1, channels, size, size), seed=SEED, image=0, stage=stage, step=START)
     with our_draws(stage):
         made = pipeline(
-            latents=torch.from_numpy(start), num_inference_steps=STEPS[name], **given
+            latents=started(pipeline, stage, size), num_inference_steps=STEPS[name], **given
         ).images[0]
     return np.asarray(made)
 

@@ -1,9 +1,11 @@
-"""A diffusers scheduler's configuration in the manifest's words: DDPM, DPM-Solver++, DDIM, PNDM.
+"""A diffusers scheduler's configuration in the manifest's words.
 
-The training powers are taken from the scheduler itself, as numbers, so that no rule of another
-project has to be known at run time. Knows scheduler configurations; not networks.
+DDPM, DPM-Solver++, DDIM, PNDM and Euler. The training powers are taken from the scheduler itself,
+as numbers, so that no rule of another project has to be known at run time. Knows scheduler
+configurations; not networks.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -12,7 +14,7 @@ from typing import Any
 from cascade.diffusion.parametrization import Prediction
 from cascade.diffusion.schedule import TableSpec
 from cascade.diffusion.spacing import Ramp, Spacing
-from cascade.diffusion.spec import SamplerKind, ThresholdSpec
+from cascade.diffusion.spec import RunStart, SamplerKind, ThresholdSpec
 from cascade.errors import UnsupportedModel
 from export.adapters.local_folder import expect, read_json
 from export.adapters.offline import offline_import
@@ -23,6 +25,7 @@ PREDICTIONS: dict[str, Prediction] = {
     "v_prediction": "v",
     "sample": "x0",
 }
+EULER_PREDICTIONS: dict[str, Prediction] = {**PREDICTIONS, "original_sample": "x0"}
 GAMMAS = {"fixed_small": 0.0, "fixed_small_log": 0.0, "fixed_large": 1.0}
 """Variance types that are one of the posterior's bounds. (`fixed_large_log` adds a log to the
 image in diffusers, a mistake that no model was trained for.)"""
@@ -30,6 +33,13 @@ SPACINGS = ("leading", "linspace", "trailing")
 SOLVER = "DPMSolverMultistepScheduler"
 DDIM = "DDIMScheduler"
 PNDM = "PNDMScheduler"
+EULER = "EulerDiscreteScheduler"
+EULER_STARTS: Mapping[str, RunStart] = {
+    "leading": "noise",
+    "linspace": "scaled",
+    "trailing": "scaled",
+}
+"""Spacings, and whether a run of Euler's starts with its largest sigma or the power of all."""
 SOLVER_SPACINGS: dict[Spacing, Spacing] = {
     "leading": "leading_inside",
     "linspace": "linspace_inside",
@@ -48,6 +58,7 @@ class SchedulerChoices:
     sampler: SamplerKind
     gamma: float
     threshold: ThresholdSpec
+    start: RunStart = "noise"
 
 
 def read_scheduler(folder: Path, *, also: tuple[str, ...] = ()) -> SchedulerChoices:
@@ -68,6 +79,8 @@ def read_scheduler(folder: Path, *, also: tuple[str, ...] = ()) -> SchedulerChoi
         return read_ddim(path, scheduler)
     if type(scheduler).__name__ == PNDM:
         return read_pndm(path, scheduler)
+    if type(scheduler).__name__ == EULER:
+        return read_euler(path, scheduler, tuple(EULER_PREDICTIONS))
     config = dict(scheduler.config)
     prediction = expect(path, config, "prediction_type", tuple(PREDICTIONS))
     variance = expect(path, config, "variance_type", (*GAMMAS, "learned_range"))
@@ -166,6 +179,31 @@ def read_pndm(path: Path, scheduler: Any) -> SchedulerChoices:
         sampler="plms",
         gamma=0.0,
         threshold=ThresholdSpec(kind="none"),
+    )
+
+
+def read_euler(path: Path, scheduler: Any, predictions: tuple[str, ...]) -> SchedulerChoices:
+    """The choices of an `EulerDiscreteScheduler`, in the terms of a process whose power stays 1.
+
+    Args:
+        path: of its configuration.
+        scheduler: it.
+        predictions: of `prediction_type`, those that the folder's pipeline can have.
+    """
+    config = dict(scheduler.config)
+    prediction = expect(path, config, "prediction_type", predictions)
+    spec = read_table(path, scheduler).spec
+    if spec.spacing == "linspace":
+        # Not rounded there: such a run lies between training steps, in time as in sigma.
+        spec = TableSpec(alpha_bar=spec.alpha_bar, spacing="linspace", ramp="between")
+    return SchedulerChoices(
+        schedule=spec,
+        prediction=EULER_PREDICTIONS[prediction],
+        learned_variance=False,
+        sampler="euler",
+        gamma=0.0,
+        threshold=ThresholdSpec(kind="none"),
+        start=EULER_STARTS[spec.spacing],
     )
 
 

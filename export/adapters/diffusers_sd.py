@@ -20,6 +20,7 @@ from export.adapters.clip_encoder import clip_norm, clip_text_encoder
 from export.adapters.diffusers_if import check_width, expect_class, pipeline_default
 from export.adapters.diffusers_scheduler import (
     DDIM,
+    EULER,
     PNDM,
     SchedulerChoices,
     read_noising,
@@ -34,7 +35,7 @@ from export.adapters.latent_upscaler import (
 from export.adapters.loaded_network import load_network
 from export.adapters.local_folder import expect, model_folder, read_json
 from export.adapters.offline import offline_import
-from export.adapters.sd_networks import SdDecoder, SdNetwork, SdUpscaler
+from export.adapters.sd_networks import SdDecoder, SdNetwork, SdUpscaler, StepOfTime
 from export.description import (
     AnyStageDescription,
     AutoencoderDescription,
@@ -74,9 +75,10 @@ class SdParts:
     choices: SchedulerChoices
 
     @property
-    def train_steps(self) -> int:
-        """Training steps of its schedule."""
-        return len(self.choices.schedule.alpha_bar)
+    def step_of_time(self) -> StepOfTime:
+        """How its network is told a time."""
+        schedule = self.choices.schedule
+        return StepOfTime(len(schedule.alpha_bar), is_rounded=schedule.ramp != "between")
 
 
 def describe_sd(folder: Path, upscalers: Sequence[Path]) -> CascadeDescription:
@@ -181,7 +183,7 @@ def read_parts(folder: Path, pipeline: str) -> SdParts:
     for field in ("class_embed_type", "addition_embed_type", "encoder_hid_dim_type"):
         expect(config_path, config, field, (None,))
     expect(config_path, config, "time_cond_proj_dim", (None,))
-    choices = read_scheduler(folder / "scheduler", also=(DDIM, PNDM))
+    choices = read_scheduler(folder / "scheduler", also=(DDIM, PNDM, EULER))
     if pipeline == PIPELINE:
         check_kept(folder / "scheduler" / "scheduler_config.json", choices)
     if choices.learned_variance:
@@ -335,7 +337,7 @@ def latent_size(folder: Path, parts: SdParts) -> int:
 
 def base_stage(parts: SdParts, size: int, norm: Any) -> StageDescription:
     """The latent of words; with a norm of theirs where the text encoder leaves it out."""
-    network = SdNetwork(parts.unet, parts.train_steps, norm)
+    network = SdNetwork(parts.unet, parts.step_of_time, norm)
     return StageDescription(
         name="base",
         network=network.eval().requires_grad_(requires_grad=False),
@@ -372,7 +374,7 @@ def upscaler_stage(parts: SdParts, low: int, folder: Path, norm: Any) -> StageDe
             "of the folder",
             field=f"{path}:num_class_embeds",
         )
-    network = SdUpscaler(parts.unet, parts.train_steps, levels, norm)
+    network = SdUpscaler(parts.unet, parts.step_of_time, levels, norm)
     return StageDescription(
         name=f"up{low * parts.decoder.factor}",
         network=network.eval().requires_grad_(requires_grad=False),
@@ -400,6 +402,7 @@ def sampling_of(parts: SdParts) -> dict[str, Any]:
         "schedule": choices.schedule,
         "prediction": choices.prediction,
         "sampler": choices.sampler,
+        "start": choices.start,
         "gamma": choices.gamma,
         "guidance": GuidanceSpec(kind="constant", weight=weight),
         "null_text": "",

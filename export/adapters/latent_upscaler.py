@@ -5,22 +5,25 @@ for data of deviation 1; of a process whose power stays 1 that network predicts 
 folder; not the ones before it.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from cascade.diffusion.schedule import TableSpec
-from cascade.diffusion.spec import AugmentationSpec, GuidanceSpec, RunStart, ThresholdSpec
+from cascade.diffusion.spec import AugmentationSpec, GuidanceSpec
 from cascade.errors import UnsupportedModel
 from cascade.text.stage import token_inputs
 from cascade.text.tokenizer import PromptTokenizer
 from cascade.vectors import VectorSpec
 from export.adapters.clip_encoder import POOLED
 from export.adapters.diffusers_if import expect_class, pipeline_default
-from export.adapters.diffusers_scheduler import load_scheduler, read_table
+from export.adapters.diffusers_scheduler import (
+    EULER,
+    SchedulerChoices,
+    load_scheduler,
+    read_euler,
+)
 from export.adapters.loaded_network import load_network
 from export.adapters.local_folder import expect, model_folder, read_json
 from export.adapters.offline import offline_import
@@ -28,12 +31,9 @@ from export.adapters.sd_networks import LEVEL_FEATURES, SdLatentUpscaler
 from export.description import StageDescription, TextEncoderDescription
 
 LATENT_UPSCALER = "StableDiffusionLatentUpscalePipeline"
-EULER = "EulerDiscreteScheduler"
 WEIGHTS = "diffusion_pytorch_model"
 FACTOR = 2
 """How much larger the pipeline makes a latent, along one side."""
-TIMES: Mapping[str, RunStart] = {"linspace": "scaled", "leading": "noise", "trailing": "scaled"}
-"""Spacings, and whether a start has the scheduler's largest sigma or the power of all."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,8 +41,7 @@ class LatentParts:
     """One folder, read."""
 
     unet: Any
-    schedule: TableSpec
-    start: RunStart
+    choices: SchedulerChoices
 
 
 def read_latent_upscaler(folder: Path, channels: int) -> LatentParts:
@@ -69,27 +68,21 @@ def read_latent_upscaler(folder: Path, channels: int) -> LatentParts:
     for field in ("class_embed_type", "addition_embed_type", "encoder_hid_dim_type"):
         expect(path, config, field, (None,))
     expect(path, config, "num_class_embeds", (None,))
-    schedule, start = read_euler(folder / "scheduler" / "scheduler_config.json")
+    choices = read_schedule(folder / "scheduler" / "scheduler_config.json")
     kind = offline_import("diffusers").UNet2DConditionModel
     unet = load_network(kind, folder / "unet", WEIGHTS, torch_dtype=torch.float32)
-    return LatentParts(unet=unet, schedule=schedule, start=start)
+    return LatentParts(unet=unet, choices=choices)
 
 
-def read_euler(path: Path) -> tuple[TableSpec, RunStart]:
+def read_schedule(path: Path) -> SchedulerChoices:
     """The schedule of an `EulerDiscreteScheduler`, and what its runs start with.
 
     Raises:
         UnsupportedModel: naming the field.
     """
     scheduler = load_scheduler(path, (EULER,))
-    config = dict(scheduler.config)
     # The pipeline hands it the clean latent, whatever its network predicts.
-    expect(path, config, "prediction_type", ("sample", "original_sample"))
-    spacing = expect(path, config, "timestep_spacing", tuple(TIMES))
-    table = read_table(path, scheduler).spec
-    if spacing == "linspace":
-        table = TableSpec(alpha_bar=table.alpha_bar, spacing="linspace", ramp="between")
-    return table, TIMES[spacing]
+    return read_euler(path, scheduler, ("sample", "original_sample"))
 
 
 def latent_upscaler_stage(
@@ -116,7 +109,7 @@ def latent_upscaler_stage(
         )
     channels = parts.unet.config.out_channels - 1
     network = SdLatentUpscaler(
-        parts.unet, torch.tensor(parts.schedule.alpha_bar), pooled_of("", words)
+        parts.unet, torch.tensor(parts.choices.schedule.alpha_bar), pooled_of("", words)
     )
     weight = float(pipeline_default(LATENT_UPSCALER, "guidance_scale"))
     return StageDescription(
@@ -130,13 +123,13 @@ def latent_upscaler_stage(
         augmentation=AugmentationSpec(lowest=0.0, highest=0.0, default=0.0),
         uses_level=False,
         steps=pipeline_default(LATENT_UPSCALER, "num_inference_steps"),
-        schedule=parts.schedule,
-        start=parts.start,
+        schedule=parts.choices.schedule,
+        start=parts.choices.start,
         prediction="v",
-        sampler="euler",
+        sampler=parts.choices.sampler,
         guidance=GuidanceSpec(kind="constant", weight=weight),
         null_text="",
-        threshold=ThresholdSpec(kind="none"),
+        threshold=parts.choices.threshold,
         uses_mask=False,
         vectors=(VectorSpec(name=POOLED, width=width, source="words", unconditional="zeros"),),
         training={"parameters": float(sum(p.numel() for p in parts.unet.parameters()))},

@@ -150,8 +150,12 @@ UNREAD_OF = {
     "DDPMScheduler": UNREAD,
     "DPMSolverMultistepScheduler": (*UNREAD, *OF_CLIPPING),
     "DDIMScheduler": ("skip_prk_steps", *OF_VARIANCE),
-    "EulerDiscreteScheduler": (*UNREAD, *OF_CLIPPING, *OF_VARIANCE),
     # What DDIM alone reads; published folders of Stable Diffusion carry its `clip_sample`.
+    "EulerDiscreteScheduler": (
+        *UNREAD,
+        *OF_VARIANCE,
+        *sorted(set(DDIM_FIELDS) - set(EULER_FIELDS)),
+    ),
     "PNDMScheduler": (*OF_VARIANCE, *sorted(set(DDIM_FIELDS) - set(PNDM_FIELDS))),
 }
 

@@ -4,6 +4,7 @@ Times and levels in [0, 1] become the training steps that the U-Net was shown. K
 folders or manifests.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,20 +16,36 @@ LEVEL_FEATURES = 128
 """Numbers by which the latent upscaler is told the noise of the smaller latent."""
 
 
+@dataclass(frozen=True, slots=True)
+class StepOfTime:
+    """Which training step a network is told for a time."""
+
+    train_steps: int
+    """Of the schedule; time `t` is training step `t * train_steps - 1`, counted from 0."""
+    is_rounded: bool
+    """Whether its runs lie on training steps alone."""
+
+    def __call__(self, t: Tensor) -> Tensor:
+        """The steps `[B]` float32 of times `[B]` in (0, 1]."""
+        if self.is_rounded:
+            return training_step(t, self.train_steps)
+        return torch.clamp(t * self.train_steps - 1, min=0)
+
+
 class SdNetwork(nn.Module):
     """A U-Net that denoises latents by words."""
 
-    def __init__(self, unet: nn.Module, train_steps: int, norm: nn.Module | None = None) -> None:
+    def __init__(self, unet: nn.Module, step_of: StepOfTime, norm: nn.Module | None = None) -> None:
         """Wrap a U-Net.
 
         Args:
             unet: a `UNet2DConditionModel` with as many output channels as input channels.
-            train_steps: of its schedule; time `t` is training step `t * train_steps - 1`.
+            step_of: of its schedule.
             norm: of the text encoder, where the context comes without it.
         """
         super().__init__()
         self.unet = unet
-        self.train_steps = train_steps
+        self.step_of = step_of
         self.norm = norm or nn.Identity()
 
     def forward(self, x_t: Tensor, t: Tensor, context: Tensor) -> Tensor:
@@ -39,9 +56,10 @@ class SdNetwork(nn.Module):
             t: `[B]`, times in (0, 1].
             context: `[B, L, D]`, embeddings.
         """
-        step = training_step(t, self.train_steps)
         words = self.norm(context)
-        found: Tensor = self.unet(x_t, step, encoder_hidden_states=words, return_dict=False)[0]
+        found: Tensor = self.unet(
+            x_t, self.step_of(t), encoder_hidden_states=words, return_dict=False
+        )[0]
         return found
 
 
@@ -51,7 +69,7 @@ class SdUpscaler(nn.Module):
     def __init__(
         self,
         unet: nn.Module,
-        train_steps: int,
+        step_of: StepOfTime,
         noising_steps: int,
         norm: nn.Module | None = None,
     ) -> None:
@@ -59,14 +77,14 @@ class SdUpscaler(nn.Module):
 
         Args:
             unet: a `UNet2DConditionModel` of three input channels more than output channels.
-            train_steps: of its schedule.
+            step_of: of its schedule.
             noising_steps: of the schedule that noises the picture.
             norm: of the text encoder, where the context comes without it.
         """
         super().__init__()
         self.norm = norm or nn.Identity()
         self.unet = unet
-        self.train_steps = train_steps
+        self.step_of = step_of
         self.noising_steps = noising_steps
 
     def forward(
@@ -83,7 +101,7 @@ class SdUpscaler(nn.Module):
         """
         found: Tensor = self.unet(
             torch.cat([x_t, low_res], dim=1),
-            training_step(t, self.train_steps),
+            self.step_of(t),
             encoder_hidden_states=self.norm(context),
             class_labels=training_step(aug_level, self.noising_steps).to(torch.int64),
             return_dict=False,

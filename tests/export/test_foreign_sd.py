@@ -31,6 +31,7 @@ from diffusers import (
     DDIMScheduler,
     DDPMScheduler,
     DPMSolverMultistepScheduler,
+    EulerDiscreteScheduler,
     PNDMScheduler,
 )
 from PIL import Image
@@ -153,6 +154,11 @@ SCHEDULERS: dict[str, Callable[[Any], Any]] = {
     "ddpm": lambda c: DDPMScheduler.from_config(c, clip_sample=False),
     "ddpm-large": lambda c: DDPMScheduler.from_config(
         c, clip_sample=False, variance_type="fixed_large"
+    ),
+    "euler": EulerDiscreteScheduler.from_config,
+    "euler-between": lambda c: EulerDiscreteScheduler.from_config(c, timestep_spacing="linspace"),
+    "euler-trailing": lambda c: EulerDiscreteScheduler.from_config(
+        c, timestep_spacing="trailing", prediction_type="v_prediction"
     ),
     "solver": SOLVER,
     "solver-karras": lambda c: SOLVER(c, use_karras_sigmas=True),

@@ -16,8 +16,9 @@ from cascade.generate import generate
 from cascade.numerics.noise import START, normals
 from cascade.request import GenerateRequest
 from cascade.types import ImageU8, Latent
+from export.adapters.diffusers_scheduler import EULER
 from export.adapters.diffusers_sd import describe_sd
-from export.adapters.latent_upscaler import EULER, read_euler
+from export.adapters.latent_upscaler import read_schedule
 from export.adapters.scheduler_fields import EULER_FIELDS
 from export.description import StageDescription
 from stages.evaluation.metrics import psnr_db
@@ -187,13 +188,13 @@ def test_it_stands_before_upscalers_of_pictures(saved: Pipelines, tmp_path: Path
 def test_runs_have_the_scheduler_s_sigmas(saved: Pipelines, steps: int) -> None:
     """Between training steps they lie in a straight line; so does what the network is told."""
     path = saved.folders[1] / SCHEDULER
-    table, start = read_euler(path)
-    schedule, scheduler = make_schedule(table), saved.upscaler.scheduler
+    choices = read_schedule(path)
+    schedule, scheduler = make_schedule(choices.schedule), saved.upscaler.scheduler
     scheduler.set_timesteps(steps)
     times = schedule.timesteps(steps)[:-1]
     found = schedule.sigma(times) / schedule.alpha(times)
     np.testing.assert_allclose(found, scheduler.sigmas[:-1].numpy(), rtol=1e-6)
-    assert start == "scaled"
+    assert choices.start == "scaled"
     (stage,) = [
         stage
         for stage in describe_sd(saved.folders[0], saved.folders[1:]).stages

@@ -63,6 +63,50 @@ PUBLISHED_SCHEDULERS: tuple[dict[str, Any], ...] = (
 )
 """As published folders have them: PNDM, and DDIM that ends at the first training step."""
 
+EULER = {"_class_name": "EulerDiscreteScheduler", "timestep_spacing": "leading"}
+EULER_SCHEDULERS: tuple[dict[str, Any], ...] = (
+    EULER,
+    {**EULER, "timestep_spacing": "linspace"},
+    {**EULER, "timestep_spacing": "trailing"},
+    {**EULER, "prediction_type": "v_prediction"},
+    {**EULER, "timestep_spacing": "linspace", "prediction_type": "v_prediction"},
+    {**EULER, "timestep_spacing": "trailing", "prediction_type": "sample"},
+    {**EULER, "timestep_spacing": "linspace", "beta_schedule": "squaredcos_cap_v2"},
+    {**EULER, "beta_schedule": "linear", "beta_end": 0.02},
+)
+"""Euler's, as folders of newer pipelines have it."""
+
+KARRAS_BLOCKS: dict[str, Any] = {
+    "layers_per_block": 1,
+    "block_out_channels": (32, 64, 64),
+    "down_block_types": ("KDownBlock2D", "KCrossAttnDownBlock2D", "KCrossAttnDownBlock2D"),
+    "mid_block_type": None,
+    "up_block_types": ("KCrossAttnUpBlock2D", "KCrossAttnUpBlock2D", "KUpBlock2D"),
+    "cross_attention_norm": "layer_norm",
+    "attention_head_dim": 8,
+    "act_fn": "gelu",
+    "conv_in_kernel": 1,
+    "conv_out_kernel": 1,
+    "resnet_time_scale_shift": "scale_shift",
+    "time_embedding_type": "fourier",
+    "timestep_post_act": "gelu",
+    "time_cond_proj_dim": 128 + WIDTH,
+    "norm_num_groups": 4,
+}
+"""A network of the latent upscaler's blocks."""
+CLEAN = {**EULER, "timestep_spacing": "linspace", "prediction_type": "original_sample"}
+LATENT_UPSCALERS: tuple[dict[str, dict[str, Any]], ...] = (
+    {"scheduler": CLEAN},
+    {"scheduler": {**CLEAN, "timestep_spacing": "leading"}},
+    {"scheduler": {**CLEAN, "timestep_spacing": "trailing"}, "unet": {"layers_per_block": 2}},
+    {"scheduler": {**CLEAN, "prediction_type": "sample"}, "unet": {"act_fn": "silu"}},
+    {"scheduler": {**CLEAN, "beta_schedule": "linear", "beta_end": 0.02}},
+    {"scheduler": {**CLEAN, "num_train_timesteps": 250, "beta_end": 0.05}},
+    {"scheduler": {**CLEAN, "beta_schedule": "squaredcos_cap_v2"}, "unet": {"conv_in_kernel": 3}},
+    {"scheduler": CLEAN, "unet": {"cross_attention_norm": None, "attention_head_dim": 16}},
+)
+"""Scheduler and network of folders of the latent upscaler, by what is not as published."""
+
 NOISINGS: tuple[dict[str, Any], ...] = (
     {**DDPM, "beta_schedule": "squaredcos_cap_v2"},
     {**DDPM, "beta_start": 0.0001, "beta_end": 0.02, "beta_schedule": "scaled_linear"},
@@ -167,7 +211,7 @@ REFUSED: tuple[tuple[int, str, dict[str, Any]], ...] = (
     (0, "model_index.json", {"text_encoder": ["transformers", "CLIPTextModelWithProjection"]}),
     (0, "model_index.json", {"tokenizer": ["transformers", "T5Tokenizer"]}),
     (0, SCHEDULER, {"skip_prk_steps": False, "_class_name": "PNDMScheduler"}),
-    (0, SCHEDULER, {"_class_name": "EulerDiscreteScheduler"}),
+    (0, SCHEDULER, {"_class_name": "LMSDiscreteScheduler"}),
     (0, SCHEDULER, {"prediction_type": "v_prediction", **PNDM}),
     (0, SCHEDULER, {"clip_sample": True}),
     (0, SCHEDULER, {"thresholding": True}),
@@ -215,6 +259,8 @@ REFUSED: tuple[tuple[int, str, dict[str, Any]], ...] = (
     (0, "vae/config.json", {}),
     (0, "scheduler/scheduler_config.json", {}),
     (0, "tokenizer/tokenizer_config.json", {}),
+    (0, SCHEDULER, {"use_karras_sigmas": True, **EULER}),
+    (0, SCHEDULER, {"final_sigmas_type": "sigma_min", **EULER}),
 )
 """Folder, file and what of it makes it no model that a bundle can hold, named by the first of the
 fields; the file is not there where none are changed."""

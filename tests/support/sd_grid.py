@@ -53,6 +53,8 @@ class SdCase:
     """Of `sd_choices.FILES`."""
     upscaler: dict[str, Any] | None = None
     """Scheduler, low_res_scheduler, unet and vae of a second folder; None for none."""
+    enlarges_latents: bool = False
+    """Whether that folder is of the latent upscaler."""
     edits: tuple[int, str, dict[str, Any]] | None = None
     """Folder, file and fields that are changed after all is written."""
     refused: str = ""
@@ -89,6 +91,8 @@ def sd_cases() -> Iterator[SdCase]:
             **drawn_parts(draw),
         )
     yield from published_cases(random.Random(18))
+    yield from euler_cases(random.Random(19))
+    yield from latent_cases(random.Random(20))
     for number, (folder, file, changes) in enumerate(sd_choices.REFUSED):
         named = next(iter(changes), file.split("/")[-1])
         yield SdCase(
@@ -123,6 +127,38 @@ def published_cases(draw: random.Random) -> Iterator[SdCase]:
         )
 
 
+def euler_cases(draw: random.Random) -> Iterator[SdCase]:
+    """Euler's schedulers, half of them in the upscaler's folder too."""
+    for number, chosen in enumerate(sd_choices.EULER_SCHEDULERS):
+        second = drawn_parts(draw)
+        behind = {
+            "scheduler": sd_choices.EULER_SCHEDULERS[-1 - number],
+            "noising": sd_choices.NOISINGS[0],
+            "unet": second["unet"],
+            "vae": {**second["vae"], "use_post_quant_conv": True},
+        }
+        yield SdCase(
+            name=f"euler {number}",
+            scheduler=chosen,
+            files=draw.choice(sd_choices.FILES),
+            upscaler=behind if number % 2 else None,
+            **drawn_parts(draw),
+        )
+
+
+def latent_cases(draw: random.Random) -> Iterator[SdCase]:
+    """A folder of the latent upscaler behind the first."""
+    for number, parts in enumerate(sd_choices.LATENT_UPSCALERS):
+        first = drawn_parts(draw)
+        yield SdCase(
+            name=f"latent {number}",
+            scheduler=sd_choices.SCHEDULERS[number],
+            upscaler={**parts, "vae": first["vae"]},
+            enlarges_latents=True,
+            **first,
+        )
+
+
 def drawn_parts(draw: random.Random) -> dict[str, dict[str, Any]]:
     """Parts of one folder."""
     return {
@@ -136,7 +172,9 @@ def write_sd(case: SdCase, root: Path) -> tuple[Path, ...]:
     place = root / case.name.replace(" ", "_")
     first = {"unet": case.unet, "vae": case.vae, "scheduler": case.scheduler}
     folders = [write_folder(case, place / "SD", first, upscales=False)]
-    if case.upscaler is not None:
+    if case.upscaler is not None and case.enlarges_latents:
+        folders.append(write_latent_upscaler(case, place / "x2", case.upscaler))
+    elif case.upscaler is not None:
         folders.append(write_folder(case, place / "x4", case.upscaler, upscales=True))
     if case.edits is not None:
         number, file, changes = case.edits
@@ -157,15 +195,7 @@ def write_folder(
 ) -> Path:
     """One pipeline's folder, as `save_pretrained` writes it."""
     folder.mkdir(parents=True)
-    index: dict[str, Any] = {
-        "_class_name": f"StableDiffusion{'Upscale' if upscales else ''}Pipeline",
-        "unet": ["diffusers", "UNet2DConditionModel"],
-        "vae": ["diffusers", "AutoencoderKL"],
-        "text_encoder": ["transformers", "CLIPTextModel"],
-        "tokenizer": ["transformers", "CLIPTokenizer"],
-        "safety_checker": [None, None],
-        "feature_extractor": [None, None],
-    }
+    index = index_of(f"StableDiffusion{'Upscale' if upscales else ''}Pipeline")
     published = {
         **sd_choices.PUBLISHED,
         **({"prediction_type": "v_prediction"} if upscales else {}),
@@ -174,14 +204,58 @@ def write_folder(
     if upscales:
         schedulers["low_res_scheduler"] = parts.get("noising", sd_choices.NOISINGS[0])
     for name, config in schedulers.items():
-        (folder / name).mkdir()
-        (folder / name / "scheduler_config.json").write_text(json.dumps(config))
-        index[name] = ["diffusers", config["_class_name"]]
-    (folder / "model_index.json").write_text(json.dumps(index))
+        index[name] = write_scheduler(config, folder / name)
     vae = vae_of(parts.get("vae", {}), upscales=upscales)
     channels = int(vae.config.latent_channels)
-    save(unet_of(parts.get("unet", {}), channels, upscales=upscales), folder / "unet", case.files)
-    save(vae, folder / "vae", case.files)
+    unet = unet_of(parts.get("unet", {}), channels, upscales=upscales)
+    return write_networks(case, folder, index, (unet, vae))
+
+
+def write_latent_upscaler(case: SdCase, folder: Path, parts: dict[str, dict[str, Any]]) -> Path:
+    """The folder of a `StableDiffusionLatentUpscalePipeline`."""
+    folder.mkdir(parents=True)
+    index = index_of("StableDiffusionLatentUpscalePipeline")
+    scheduler = {**sd_choices.PUBLISHED, **parts["scheduler"]}
+    index["scheduler"] = write_scheduler(scheduler, folder / "scheduler")
+    vae = vae_of(parts["vae"], upscales=False)
+    channels = int(vae.config.latent_channels)
+    unet = UNet2DConditionModel(
+        sample_size=2 * LATENT,
+        in_channels=2 * channels,
+        out_channels=channels + 1,
+        cross_attention_dim=WIDTH,
+        **{**sd_choices.KARRAS_BLOCKS, **parts.get("unet", {})},
+    ).eval()
+    return write_networks(case, folder, index, (unet, vae))
+
+
+def index_of(pipeline: str) -> dict[str, Any]:
+    """`model_index.json` without the schedulers."""
+    return {
+        "_class_name": pipeline,
+        "unet": ["diffusers", "UNet2DConditionModel"],
+        "vae": ["diffusers", "AutoencoderKL"],
+        "text_encoder": ["transformers", "CLIPTextModel"],
+        "tokenizer": ["transformers", "CLIPTokenizer"],
+        "safety_checker": [None, None],
+        "feature_extractor": [None, None],
+    }
+
+
+def write_scheduler(config: dict[str, Any], folder: Path) -> list[str]:
+    """A scheduler's folder; its entry in the index."""
+    folder.mkdir()
+    (folder / "scheduler_config.json").write_text(json.dumps(config))
+    return ["diffusers", config["_class_name"]]
+
+
+def write_networks(
+    case: SdCase, folder: Path, index: dict[str, Any], networks: tuple[Any, Any]
+) -> Path:
+    """All besides the schedulers; the folder."""
+    (folder / "model_index.json").write_text(json.dumps(index))
+    for name, network in zip(("unet", "vae"), networks, strict=True):
+        save(network, folder / name, case.files)
     save(words_of(case), folder / "text_encoder", case.files)
     write_tokenizer(case, folder / "tokenizer")
     return folder
@@ -250,7 +324,7 @@ def write_tokenizer(case: SdCase, folder: Path) -> None:
 def our_sd(case: SdCase, folders: tuple[Path, ...]) -> dict[str, ImageU8]:
     """The pictures that this project makes, by the component that decodes them."""
     description = describe_sd(folders[0], folders[1:])
-    steps = {s.name: STEPS["up" if s.name.startswith("up") else "base"]
+    steps = {s.name: STEPS["base" if s.name == "base" else "up"]
              for s in description.stages if hasattr(s, "steps")}  # fmt: skip
     options = {name: DiffusionOptions(steps=count) for name, count in steps.items()}
     request = GenerateRequest(prompt=case.prompt, seed=SEED, options=options)

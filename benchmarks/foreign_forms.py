@@ -96,11 +96,23 @@ def stable_diffusion(root: Path) -> CascadeDescription:
     )
 
 
+def deepfloyd_if(root: Path) -> CascadeDescription:
+    """Stages I and II."""
+    from tests.support import tiny_if  # noqa: PLC0415  diffusers: seconds
+
+    tiny_if.base_pipeline(root / "words", 16).save_pretrained(root / "I")
+    tiny_if.upscaler_pipeline(32).save_pretrained(root / "II")
+    return describe(
+        ForeignSource(kind="diffusers-if", where=str(root / "I"), upscalers=(root / "II",))
+    )
+
+
 MINIATURES: Mapping[str, Callable[[Path], CascadeDescription]] = {
     "guided-diffusion": guided,
     "imagen-pytorch": imagen,
     "sr3": sr3,
     "diffusers-sd": stable_diffusion,
+    "diffusers-if": deepfloyd_if,
 }
 
 

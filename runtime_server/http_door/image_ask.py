@@ -13,6 +13,8 @@ from typing import Any, Literal, get_args
 from cascade.edit import MAX_RESAMPLE
 from cascade.errors import InvalidRequest
 from cascade.request import MAX_IMAGE_INDEX, SURROGATES, check_prompt
+from cascade.types import Vector
+from cascade.vector_values import checked_vectors
 
 OutputFormat = Literal["png", "webp", "webp90", "jpeg", "avif"]
 OUTPUT_FORMATS: tuple[OutputFormat, ...] = get_args(OutputFormat)
@@ -55,6 +57,8 @@ class ImageAsk:
     steps: PerStage = field(default_factory=dict)
     guidance: PerStage = field(default_factory=dict)
     negative_prompt: str = ""
+    vectors: Mapping[str, Vector] = field(default_factory=dict)
+    """`[width]` float32 by name."""
     style: str = ""
     strength: float | None = None
     """Of an edit; None is the default."""
@@ -150,6 +154,19 @@ def per_stage(name: str, value: object) -> PerStage:
     }
 
 
+def numbers_by_name(name: str, value: object) -> Mapping[str, Vector]:
+    """An object of lists of numbers, as float32."""
+    if not isinstance(value, dict):
+        raise wrong(name, "an object of lists of numbers", value)
+    for vector, numbers in value.items():
+        path = f"{name}.{vector[:SHOWN]}"
+        if not isinstance(numbers, list):
+            raise wrong(path, "a list of numbers", numbers)
+        for each in numbers:
+            number(path, each)
+    return checked_vectors(value)
+
+
 def whole_seed(name: str, value: object) -> int:
     """A whole number; its bounds are the core's."""
     if type(value) is not int:
@@ -178,6 +195,7 @@ READERS: Mapping[str, Reader] = {
     "image_index": whole(0, MAX_IMAGE_INDEX),
     "steps": per_stage,
     "guidance": per_stage,
+    "vectors": numbers_by_name,
     "style": text_of(MAX_STYLE),
     "linger_seconds": number,
     "timeout_seconds": number,

@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields, replace
 
 from cascade.boundary import Image, Prompt, value_of
 from cascade.bundle.manifest import Manifest
+from cascade.codecs.tensor import pack_tensor
 from cascade.errors import InvalidRequest
 from cascade.families import family_of
 from cascade.request import MAX_SEED, FamilyOptions
@@ -91,6 +92,7 @@ def calls_of(
         options=options_of(ask, manifest),
         format=final_form(ask).from_core,
         joins_fragments=True,
+        vectors={name: pack_tensor(vector) for name, vector in ask.vectors.items()},
         linger_s=ask.linger_seconds,
     )
     return [first] + [

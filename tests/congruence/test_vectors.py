@@ -1,5 +1,6 @@
 """Vectors beside the words: the same pixels at every cut, or refused by their name."""
 
+import io
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from runtime_client.deadline import Deadline
 from runtime_client.placement import THERE
 from runtime_client.remote.remote_run import check_knows_vectors
 from runtime_server.admission.vectors import given_vectors, read_vector
+from tests.support.http_calls import ask
 from tests.support.manifests import stages_of
 from tests.support.serving import running
 from tests.support.vector_bundle import POOLED, SIZES, write_vector_bundle
@@ -79,6 +81,19 @@ def test_any_placement_makes_the_same_pixels(bundle: Bundle, server: str) -> Non
         with Client(bundle, server=server, placement=placed, threads=1) as client:
             for _ in range(2):
                 np.testing.assert_array_equal(client.run(REQUEST).image, expected)
+
+
+def test_the_http_door_takes_them(bundle: Bundle) -> None:
+    """The same pixels as the client's; without one that is needed, refused by its name."""
+    with Client(bundle, cut=4, threads=1) as client:
+        expected = client.run(replace(REQUEST, vectors={"portrait": FACE, "sizes": [1, 1]})).image
+    body = {"prompt": REQUEST.prompt, "seed": REQUEST.seed}
+    with running(bundle, http="127.0.0.1:0") as server:
+        made = ask(server.http, {**body, "vectors": {"portrait": FACE, "sizes": [1, 1]}})
+        refused = ask(server.http, {**body, "vectors": {"sizes": [1, 1]}})
+    (data,) = made.pictures
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(data)).convert("RGB")), expected)
+    assert (refused.status, refused.error["param"]) == (400, "vectors.portrait")
 
 
 def test_the_unconditional_half_has_zeros(bundle: Bundle) -> None:

@@ -22,6 +22,7 @@ from cascade.types import ImageU8
 from tests.support.described import SEED
 from tests.support.sd_grid import LATENT, STEPS, SdCase, our_sd, sd_cases, write_sd
 
+SCHEDULERS = "diffusers.schedulers.scheduling"
 UPSCALE = "diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion_upscale"
 
 
@@ -35,8 +36,9 @@ def our_draws(stage: int) -> Iterator[None]:
 
     with (
         mock.patch(f"{UPSCALE}.randn_tensor", lambda shape, **_: draw(shape, AUGMENTATION)),
+        mock.patch(f"{SCHEDULERS}_ddpm.randn_tensor", lambda shape, **_: draw(shape, next(steps))),
         mock.patch(
-            "diffusers.schedulers.scheduling_ddpm.randn_tensor",
+            f"{SCHEDULERS}_euler_ancestral_discrete.randn_tensor",
             lambda shape, **_: draw(shape, next(steps)),
         ),
     ):

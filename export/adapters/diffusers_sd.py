@@ -21,6 +21,7 @@ from export.adapters.diffusers_if import check_width, expect_class, pipeline_def
 from export.adapters.diffusers_scheduler import (
     DDIM,
     EULER,
+    EULER_ANCESTRAL,
     PNDM,
     SchedulerChoices,
     read_noising,
@@ -183,7 +184,7 @@ def read_parts(folder: Path, pipeline: str) -> SdParts:
     for field in ("class_embed_type", "addition_embed_type", "encoder_hid_dim_type"):
         expect(config_path, config, field, (None,))
     expect(config_path, config, "time_cond_proj_dim", (None,))
-    choices = read_scheduler(folder / "scheduler", also=(DDIM, PNDM, EULER))
+    choices = read_scheduler(folder / "scheduler", also=(DDIM, PNDM, EULER, EULER_ANCESTRAL))
     if pipeline == PIPELINE:
         check_kept(folder / "scheduler" / "scheduler_config.json", choices)
     if choices.learned_variance:

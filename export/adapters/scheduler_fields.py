@@ -136,6 +136,11 @@ EULER_FIELDS = {
 }
 """What `EulerDiscreteScheduler` takes."""
 
+ANCESTRAL_FIELDS = {
+    name: EULER_FIELDS[name] for name in (*PNDM_FIELDS, "rescale_betas_zero_snr") if name in FIELDS
+}
+"""What `EulerAncestralDiscreteScheduler` takes."""
+
 UNREAD = ("set_alpha_to_one", "skip_prk_steps")
 """Of related schedulers; carried along by many folders, read by no step of these."""
 
@@ -145,6 +150,7 @@ FIELDS_OF = {
     "DDIMScheduler": DDIM_FIELDS,
     "PNDMScheduler": PNDM_FIELDS,
     "EulerDiscreteScheduler": EULER_FIELDS,
+    "EulerAncestralDiscreteScheduler": ANCESTRAL_FIELDS,
 }
 UNREAD_OF = {
     "DDPMScheduler": UNREAD,
@@ -152,6 +158,11 @@ UNREAD_OF = {
     "DDIMScheduler": ("skip_prk_steps", *OF_VARIANCE),
     # What DDIM alone reads; published folders of Stable Diffusion carry its `clip_sample`.
     "EulerDiscreteScheduler": (
+        *UNREAD,
+        *OF_VARIANCE,
+        *sorted(set(DDIM_FIELDS) - set(EULER_FIELDS)),
+    ),
+    "EulerAncestralDiscreteScheduler": (
         *UNREAD,
         *OF_VARIANCE,
         *sorted(set(DDIM_FIELDS) - set(EULER_FIELDS)),

@@ -85,12 +85,15 @@ def ours(choices: SchedulerChoices, steps: int) -> Batch:
     schedule = make_schedule(choices.schedule)
     channels = 6 if choices.learned_variance else 3
     times = spaced_times(choices.sampler, schedule, steps)
+    start = draw(START)
+    if choices.start == "scaled":
+        start = start * np.float32(schedule.sigma(times[0]))
     inputs = SamplerInputs(
         denoise=lambda step: thresholded(
             EngineDenoiser(Answers(step, channels), schedule, choices.prediction, {}),
             choices.threshold,
         ),
-        start=draw(START),
+        start=start,
         schedule=schedule,
         times=times,
         noise=draw,

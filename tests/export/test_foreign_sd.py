@@ -31,6 +31,7 @@ from diffusers import (
     DDIMScheduler,
     DDPMScheduler,
     DPMSolverMultistepScheduler,
+    EulerAncestralDiscreteScheduler,
     EulerDiscreteScheduler,
     PNDMScheduler,
 )
@@ -41,6 +42,9 @@ from tests.support.described_latents import stages_over_torch
 from tests.support.known_answers import known_answers, thinned
 from tests.support.serving import running
 from tests.support.tiny_sd import Pipelines, saved_pipelines
+
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+"""diffusers hands tensors to numpy in a way that numpy 2 warns of."""
 
 PROMPT = "A red apple, red cat"
 SEED = 11
@@ -115,10 +119,11 @@ def run(pipeline: Any, name: str, patch: pytest.MonkeyPatch, **given: Any) -> Im
     module = "diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion_upscale"
     with patch.context() as local:
         local.setattr(f"{module}.randn_tensor", lambda *_, **__: drawn(name, AUGMENTATION))
-        local.setattr(
-            "diffusers.schedulers.scheduling_ddpm.randn_tensor",
-            lambda *_, **__: drawn(name, next(steps)),
-        )
+        for scheduler in ("ddpm", "euler_ancestral_discrete"):
+            local.setattr(
+                f"diffusers.schedulers.scheduling_{scheduler}.randn_tensor",
+                lambda *_, **__: drawn(name, next(steps)),
+            )
         made: Image.Image = pipeline(
             latents=drawn(name, START), num_inference_steps=STEPS[name], **given
         ).images[0]
@@ -160,12 +165,15 @@ SCHEDULERS: dict[str, Callable[[Any], Any]] = {
     "euler-trailing": lambda c: EulerDiscreteScheduler.from_config(
         c, timestep_spacing="trailing", prediction_type="v_prediction"
     ),
+    "ancestral": EulerAncestralDiscreteScheduler.from_config,
+    "ancestral-between": lambda c: EulerAncestralDiscreteScheduler.from_config(
+        c, timestep_spacing="linspace"
+    ),
     "solver": SOLVER,
     "solver-karras": lambda c: SOLVER(c, use_karras_sigmas=True),
 }
 
 
-@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 @pytest.mark.parametrize("name", SCHEDULERS)
 def test_every_scheduler_that_is_taken_is_the_pipeline_s(
     saved: Pipelines, folders: tuple[Path, Path], name: str, monkeypatch: pytest.MonkeyPatch

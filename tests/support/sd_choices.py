@@ -76,6 +76,15 @@ EULER_SCHEDULERS: tuple[dict[str, Any], ...] = (
 )
 """Euler's, as folders of newer pipelines have it."""
 
+ANCESTRAL = {**EULER, "_class_name": "EulerAncestralDiscreteScheduler"}
+ANCESTRAL_SCHEDULERS: tuple[dict[str, Any], ...] = (
+    ANCESTRAL,
+    {**ANCESTRAL, "timestep_spacing": "linspace"},
+    {**ANCESTRAL, "timestep_spacing": "trailing", "prediction_type": "v_prediction"},
+    {**ANCESTRAL, "timestep_spacing": "linspace", "beta_schedule": "linear", "beta_end": 0.02},
+)
+"""Euler's with noise, as users swap it in."""
+
 KARRAS_BLOCKS: dict[str, Any] = {
     "layers_per_block": 1,
     "block_out_channels": (32, 64, 64),
@@ -261,6 +270,9 @@ REFUSED: tuple[tuple[int, str, dict[str, Any]], ...] = (
     (0, "tokenizer/tokenizer_config.json", {}),
     (0, SCHEDULER, {"use_karras_sigmas": True, **EULER}),
     (0, SCHEDULER, {"final_sigmas_type": "sigma_min", **EULER}),
+    (0, SCHEDULER, {"prediction_type": "sample", **ANCESTRAL}),
+    (0, SCHEDULER, {"rescale_betas_zero_snr": True, **ANCESTRAL}),
+    (0, SCHEDULER, {"beta_schedule": "squaredcos_cap_v2", **ANCESTRAL}),
 )
 """Folder, file and what of it makes it no model that a bundle can hold, named by the first of the
 fields; the file is not there where none are changed."""

@@ -93,6 +93,7 @@ def sd_cases() -> Iterator[SdCase]:
     yield from published_cases(random.Random(18))
     yield from euler_cases(random.Random(19))
     yield from latent_cases(random.Random(20))
+    yield from ancestral_cases(random.Random(21))
     for number, (folder, file, changes) in enumerate(sd_choices.REFUSED):
         named = next(iter(changes), file.split("/")[-1])
         yield SdCase(
@@ -156,6 +157,25 @@ def latent_cases(draw: random.Random) -> Iterator[SdCase]:
             upscaler={**parts, "vae": first["vae"]},
             enlarges_latents=True,
             **first,
+        )
+
+
+def ancestral_cases(draw: random.Random) -> Iterator[SdCase]:
+    """Euler's schedulers with noise, half of them in the upscaler's folder too."""
+    for number, chosen in enumerate(sd_choices.ANCESTRAL_SCHEDULERS):
+        second = drawn_parts(draw)
+        behind = {
+            "scheduler": {**chosen, "prediction_type": "v_prediction"},
+            "noising": sd_choices.NOISINGS[1],
+            "unet": second["unet"],
+            "vae": {**second["vae"], "use_post_quant_conv": True},
+        }
+        yield SdCase(
+            name=f"ancestral {number}",
+            scheduler=chosen,
+            files=draw.choice(sd_choices.FILES),
+            upscaler=behind if number % 2 else None,
+            **drawn_parts(draw),
         )
 
 

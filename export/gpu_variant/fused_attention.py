@@ -3,12 +3,13 @@
 torch writes scaled dot-product attention out as two products and a softmax, with the scale split
 between queries and keys; networks that write it themselves scale the logits. Requires: one of these
 shapes, with heads on an axis of their own or one for each matrix of a stack, of any width, with a
-bias or without. Ensures: one `Attention` (operator set 23) of proven rank for each, its known sizes
-equal, with the same inputs, the same scale and the same bias; no softmax is left, or the pass fails
-and names the node. Knows ONNX nodes; not networks.
+bias or without; keys and values may have one head for all. Ensures: one `Attention` (operator set
+23) of proven rank for each, its known sizes equal, with the same inputs, the same scale and the
+same bias; no softmax of a product is left, or the pass fails and names the node. Knows ONNX nodes;
+not networks.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from math import isfinite
 
@@ -24,6 +25,9 @@ OPSET = 23
 """The first operator set with Attention. Between 21 and 23 no other operator that the exporter
 emits changes its meaning: 22 and 23 add types."""
 IR_VERSION = 11
+PASSING = frozenset({"Add", "Div", "Mul", "Reshape", "Squeeze", "Transpose", "Unsqueeze", "Where"})
+"""Operators between a product and its softmax."""
+PRODUCTS = frozenset({"Einsum", "Gemm", "MatMul"})
 RANKS = (3, 4)
 """Of a stack of matrices, and of heads."""
 
@@ -55,7 +59,7 @@ def restore_attention(model: onnx.ModelProto) -> int:
         How many.
 
     Raises:
-        ValueError: a softmax is there that is none of attention, or one of another shape.
+        ValueError: attention of another shape, or a softmax of a product that is none.
     """
     former = {name: at for at, node in enumerate(model.graph.node) for name in node.output}
     editor = GraphEditor(model)
@@ -72,10 +76,22 @@ def restore_attention(model: onnx.ModelProto) -> int:
         if not entry.domain:
             entry.version = max(entry.version, OPSET)
     model.ir_version = max(model.ir_version, IR_VERSION)
-    left = [called(node) for node in model.graph.node if node.op_type == "Softmax"]
-    if left:
-        raise ValueError(f"{left[0]}: a softmax outside attention")
+    for name in softmaxes_of_products(model):
+        raise ValueError(f"{name}: a softmax outside attention")
     return len(found)
+
+
+def softmaxes_of_products(model: onnx.ModelProto) -> Iterator[str]:
+    """Names of those whose logits are a product, as attention's are; others weight places."""
+    makers = {output: node for node in model.graph.node for output in node.output}
+    for node in model.graph.node:
+        if node.op_type != "Softmax":
+            continue
+        maker = makers.get(node.input[0])
+        while maker is not None and maker.op_type in PASSING:
+            maker = makers.get(maker.input[0])
+        if maker is not None and maker.op_type in PRODUCTS:
+            yield called(node)
 
 
 def in_former_order(model: onnx.ModelProto, former: Mapping[str, int]) -> None:
@@ -158,7 +174,7 @@ def refuse_other_sizes(editor: GraphEditor, attention: Written) -> int:
         )
     if len(known(shape[0] for shape in shapes)) > 1:
         raise ValueError(f"{name}: queries and keys have different batches")
-    if len(known(shape[-3] for shape in shapes)) > 1:
+    if len(known(shape[-3] for shape in shapes)) > 1 and not sharing_heads(editor, attention):
         raise ValueError(f"{name}: queries and keys have different numbers of heads")
     if not (isfinite(attention.scale) and attention.scale > 0):
         # The operator gives each side the root of it.
@@ -166,6 +182,17 @@ def refuse_other_sizes(editor: GraphEditor, attention: Written) -> int:
     if attention.bias and not fits_within(editor.shape(attention.bias), shapes[0][:-1]):
         raise ValueError(f"{name}: a bias that is not proven to fit the logits")
     return rank
+
+
+def sharing_heads(editor: GraphEditor, attention: Written) -> int:
+    """How many heads of queries look at one head of keys and values; 0 where each has its own."""
+    heads = [
+        (editor.shape(side) or (None,) * 3)[-3]
+        for side in (attention.query, attention.turned, attention.value)
+    ]
+    if len(editor.shape(attention.query) or ()) == RANKS[0] or heads[1:] != [1, 1]:
+        return 0
+    return heads[0] if isinstance(heads[0], int) and heads[0] > 1 else 0
 
 
 def known(sizes: Iterable[Axis]) -> set[Axis]:
@@ -179,6 +206,10 @@ def whole(editor: GraphEditor, attention: Written) -> None:
     shape = editor.shape(attention.query) or ()
     stacked = len(shape) == RANKS[0]
     bias = [attention.bias] if attention.bias else []
+    shared = sharing_heads(editor, attention)
+    if shared:
+        repeats = editor.integers(1, shared, 1, 1)
+        sides[1:] = [editor.add("Expand", [side, repeats]) for side in sides[1:]]
     if stacked:
         # A stack of matrices is a batch of one head each; a bias with as many axes stacks alike.
         sides = [with_one_head(editor, side) for side in sides]

@@ -1,8 +1,9 @@
 """Nodes whose numbers half precision does not hold, though their operators allow it.
 
-Two kinds: sums of squares, which overflow as those of normalisations do, written out; and numbers
-too small for the type, which guard a division by zero. Both stay in float32 up to the division or
-product that they are made for. Knows ONNX nodes; not networks.
+Three kinds: sums of squares, which overflow as those of normalisations do, written out; numbers too
+small for the type, which guard a division by zero; and softmaxes, whose sums round. The first two
+stay in float32 up to the division or product that they are made for. Knows ONNX nodes; not
+networks.
 """
 
 from collections.abc import Iterator, Mapping
@@ -40,7 +41,7 @@ def sensitive(model: onnx.ModelProto, kind: int) -> set[int]:
             or (kind == TensorProto.FLOAT16 and any(too_small(node, numbers)))
         )
         follows = not passed.isdisjoint(node.input)
-        if begins or (follows and node.op_type in PASSED_ON | LAST):
+        if node.op_type == "Softmax" or begins or (follows and node.op_type in PASSED_ON | LAST):
             found.add(position)
         if begins or (follows and node.op_type in PASSED_ON):
             passed.update(node.output)

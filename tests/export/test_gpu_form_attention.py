@@ -70,9 +70,21 @@ def hidden_rows() -> onnx.ModelProto:
     return recipe.model(merged(recipe, recipe.op("MatMul", seen, value)), rank=3)
 
 
+def keys_for_all_heads() -> onnx.ModelProto:
+    """Keys and values of one head, which every head of the queries looks at."""
+    recipe = Recipe()
+    query, *both = parts(recipe)
+    keys, value = (recipe.op("ReduceMean", each, recipe.ints(1), keepdims=1) for each in both)
+    return recipe.model(merged(recipe, attended(recipe, query, keys, value)), rank=3)
+
+
 @pytest.mark.parametrize(
-    "made", [turned_with_the_heads, made_turned, one_head, wider_values, hidden_rows]
-)
+    "made",
+    [
+        turned_with_the_heads, made_turned, one_head, wider_values, hidden_rows,
+        keys_for_all_heads,
+    ],
+)  # fmt: skip
 def test_attention_of_any_shape_is_whole_and_right(made: Callable[[], onnx.ModelProto]) -> None:
     """One operator, no softmax, the numbers of the plain graph, for one row and for two."""
     plain = made()
@@ -96,6 +108,14 @@ def head_for_all() -> onnx.ModelProto:
     query, keys, value = parts(recipe)
     one = recipe.op("ReduceMean", query, recipe.ints(1), keepdims=1)
     return recipe.model(merged(recipe, attended(recipe, one, keys, value)), rank=3)
+
+
+def values_for_all_heads() -> onnx.ModelProto:
+    """Keys of every head, and values of one."""
+    recipe = Recipe()
+    query, keys, value = parts(recipe)
+    one = recipe.op("ReduceMean", value, recipe.ints(1), keepdims=1)
+    return recipe.model(merged(recipe, attended(recipe, query, keys, one)), rank=3)
 
 
 def text_for_all() -> onnx.ModelProto:
@@ -126,6 +146,7 @@ def negative_scale() -> onnx.ModelProto:
     [
         (over_queries, "not over the keys"),
         (head_for_all, "different numbers of heads"),
+        (values_for_all_heads, "different numbers of heads"),
         (text_for_all, "different batches"),
         (bias_of_two_rows, "not proven to fit"),
         (negative_scale, "multiplied by -0.5"),
@@ -137,6 +158,31 @@ def test_what_the_operator_does_not_compute_is_refused(
     """By node and reason."""
     with pytest.raises(ValueError, match=f"^.+: .*{reason}"):
         gpu_form(made(), Precision.FP32)
+
+
+def weighted_places() -> onnx.ModelProto:
+    """Places of a picture weighted by a layer's answer, which is no product of two activations."""
+    recipe = Recipe()
+    x = recipe.input("x", ["b", 8, 4, 4])
+    logits = recipe.op("Reshape", recipe.convolve(x, (8, 1), 1), recipe.ints(0, 1, 16))
+    places = recipe.op("Transpose", recipe.op("Softmax", logits, axis=-1), perm=[0, 2, 1])
+    seen = recipe.op("MatMul", recipe.op("Reshape", x, recipe.ints(0, 8, 16)), places)
+    picture = recipe.op("Reshape", seen, recipe.ints(0, 8, 1, 1))
+    return recipe.model(recipe.convolve(picture, (8, 8), 1))
+
+
+@pytest.mark.parametrize("precision", [Precision.FP32, Precision.FP16])
+def test_a_softmax_that_weights_places_stays_in_float(precision: Precision) -> None:
+    """As it is, in float32: what it adds up are hundreds of small numbers."""
+    plain = weighted_places()
+    form = gpu_form(plain, precision).model
+    assert kinds(form).count("Softmax") == 1
+    makers = {name: node.op_type for node in form.graph.node for name in node.output}
+    (softmax,) = (node for node in form.graph.node if node.op_type == "Softmax")
+    assert makers[softmax.input[0]] == ("Cast" if precision is Precision.FP16 else "Reshape")
+    inputs = random_inputs(plain, b=2)
+    (found,), (wanted,) = (run(model, inputs) for model in (cpu_checkable(form), plain))
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-5 if precision == "fp32" else 1e-2)
 
 
 def guarded_shares() -> onnx.ModelProto:

@@ -11,7 +11,7 @@ from typing import Any
 
 import grpc
 
-from tests.support.serving import CHANNEL_OPTIONS, SERVICE
+from tests.support.serving import CHANNEL_OPTIONS, HANG_S, SERVICE
 
 Refuse = Callable[[str, int], "tuple[grpc.StatusCode, tuple[tuple[str, str], ...]] | None"]
 """Given method and number of the attempt: code and trailers to fail with, None to pass it on."""
@@ -51,7 +51,7 @@ class Relay:
         def handle(data: bytes, context: Any) -> bytes:
             self._count(method, context)
             with passing_errors(context):
-                reply: bytes = self._channel.unary_unary(SERVICE + method)(data, timeout=30)
+                reply: bytes = self._channel.unary_unary(SERVICE + method)(data, timeout=HANG_S)
             return self._change(method, reply)[0]
 
         return handle
@@ -59,7 +59,7 @@ class Relay:
     def _stream(self, method: str) -> Callable[[bytes, Any], Iterator[bytes]]:
         def handle(data: bytes, context: Any) -> Iterator[bytes]:
             self._count(method, context)
-            call = self._channel.unary_stream(SERVICE + method)(data, timeout=30)
+            call = self._channel.unary_stream(SERVICE + method)(data, timeout=HANG_S)
             context.add_callback(call.cancel)
             with passing_errors(context):
                 for message in call:

@@ -22,7 +22,7 @@ from tests.support.asking import QUICK, QUICK_STEPS, answer, differs
 from tests.support.bare_server import BareServer
 from tests.support.reserved_port import reserved_address
 from tests.support.server_process import BRIEFLY, READY_WITHIN_S, Victim, victim
-from tests.support.serving import PROMPT, running, wait_until
+from tests.support.serving import HANG_S, PROMPT, running, wait_until
 from wire.server_info import decode_info, encode_info_request
 from wire.service import GENERATE, GET_SERVER_INFO
 
@@ -172,9 +172,9 @@ def test_the_first_call_after_an_outage_really_tries(bundle: Bundle) -> None:
         ask = encode_info_request()
         for _ in range(6):
             with pytest.raises(TransportError, match="cannot be reached"):
-                transport.unary(GET_SERVER_INFO, ask, timeout_s=30)
+                transport.unary(GET_SERVER_INFO, ask, timeout_s=HANG_S)
         with running(bundle, listen=address):
-            reply = transport.unary(GET_SERVER_INFO, ask, timeout_s=30)
+            reply = transport.unary(GET_SERVER_INFO, ask, timeout_s=HANG_S)
             assert decode_info(reply).bundle_id == bundle.bundle_id
         transport.close()
 

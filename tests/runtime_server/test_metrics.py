@@ -17,6 +17,7 @@ from runtime_server.lifecycle.load_reader import read_load
 from runtime_server.telemetry.metrics import PrometheusMetrics, call_labels, camel_case
 from runtime_server.telemetry.server_events import Refusal, ReloadOutcome
 from tests.support.serving import (
+    HANG_S,
     PROMPT,
     RunningServer,
     connect,
@@ -246,7 +247,7 @@ def test_garbage_to_other_services_is_their_callers_fault(
         call = getattr(caller.channel, open_call)(method)
         garbage: Any = iter([b"\xff\xff"]) if open_call == "stream_stream" else b"\xff\xff"
         with pytest.raises(grpc.RpcError) as failed:
-            list(call(garbage, timeout=20))
+            list(call(garbage, timeout=HANG_S))
         assert details_of(failed.value)[:3] == ("INVALID_ARGUMENT", "INVALID_REQUEST", "message")
     labels = (*call_labels(method), "InvalidArgument")
     wait_until(lambda: watched.value("grpc_server_handled_total", *labels) == 1)

@@ -35,7 +35,7 @@ from runtime_server.telemetry.server_events import (
     WorkRepeated,
 )
 from tests.support.replica_pool import InProcessPool, InProcessReplica
-from tests.support.serving import PROMPT, local_results, wait_until
+from tests.support.serving import HANG_S, PROMPT, local_results, wait_until
 from tests.support.tiny_bundle import write_tiny_bundle
 from tests.support.unhurried_engine import UnhurriedEngine
 
@@ -76,7 +76,7 @@ class Asked:
     def wait(self, condition: Callable[[Delivery], bool]) -> None:
         """Until such an item came."""
         with self._came:
-            assert self._came.wait_for(lambda: any(map(condition, self.items)), timeout=15)
+            assert self._came.wait_for(lambda: any(map(condition, self.items)), timeout=HANG_S)
 
     def end(self) -> Exception | None:
         """How it ended, once it has."""

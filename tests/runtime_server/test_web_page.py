@@ -12,6 +12,7 @@ from cascade.commands.exit_codes import BAD_INPUT
 from runtime_server.web.files import FileServer, listed
 from runtime_server.web.proxy_config import proxy_config
 from tests import web_errors
+from tests.support.serving import HANG_S
 
 
 @pytest.fixture
@@ -28,7 +29,7 @@ def server(tmp_path: Path) -> Iterator[FileServer]:
 
 def get(server: FileServer, path: str, **headers: str) -> tuple[HTTPResponse, bytes]:
     """One answer and its body."""
-    connection = HTTPConnection(server.address, timeout=10)
+    connection = HTTPConnection(server.address, timeout=HANG_S)
     connection.request("GET", path, headers=headers)
     response = connection.getresponse()
     body = response.read()

@@ -32,7 +32,7 @@ from runtime_server.runtime.workers import Workers, hosted_engines, limits_of
 from runtime_server.system.clock import Clock
 from runtime_server.telemetry.server_events import TracedRequest
 from runtime_server.telemetry.traceparent import TraceParent
-from tests.support.serving import wait_until
+from tests.support.serving import HANG_S, wait_until
 
 STEPS = 3
 COST = Cost(runs={NET: STEPS}, units=STEPS, pixels=4 * STEPS, result_bytes=12)
@@ -174,7 +174,11 @@ class Bench:
 @pytest.fixture
 def bench() -> Iterator[Bench]:
     """An workers at work; counters must be back at zero in the end."""
-    made = Bench(QueueLimits(max_queued_per_stage=2, max_in_flight=4, progress_interval_s=0))
+    # A deadline within a turn's age makes urgent; neither may pass while a busy machine waits.
+    limits = QueueLimits(
+        max_queued_per_stage=2, max_in_flight=4, progress_interval_s=0, max_queue_age_s=2 * HANG_S
+    )
+    made = Bench(limits)
     yield made
     wait_until(lambda: made.workers.counts.idle)
     made.workers.close()
@@ -217,7 +221,7 @@ def test_an_urgent_request_goes_first_from_the_next_step_on(bench: Bench) -> Non
     """It begins beside the one that runs, whose own steps go on when it is through."""
     bench.workers.submit(slow := bench.job(1, last=0))
     bench.stages[0].wait_entered()
-    urgent = bench.job(2, first=1, last=1, deadline=time.monotonic() + 20)
+    urgent = bench.job(2, first=1, last=1, deadline=time.monotonic() + HANG_S)
     assert bench.workers.submit(urgent).queue_position == 0
     wait_until(lambda: bench.workers.counts.running == 2)
     wait_until(lambda: bench.batcher.inside == 2)

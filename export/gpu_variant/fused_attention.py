@@ -3,10 +3,10 @@
 torch writes scaled dot-product attention out as two products and a softmax, with the scale split
 between queries and keys; networks that write it themselves scale the logits. Requires: one of these
 shapes, with heads on an axis of their own or one for each matrix of a stack, of any width, with a
-bias or without; keys and values may have one head for all. Ensures: one `Attention` (operator set
-23) of proven rank for each, its known sizes equal, with the same inputs, the same scale and the
-same bias; no softmax of a product is left, or the pass fails and names the node. Knows ONNX nodes;
-not networks.
+bias, several or none; keys and values may have one head for all. Ensures: one `Attention` (operator
+set 23) of proven rank for each, its known sizes equal, with the same inputs, the same scale and the
+sum of the biases; no softmax of a product is left, or the pass fails and names the node. Knows ONNX
+nodes; not networks.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -38,7 +38,7 @@ class Written:
 
     Attributes:
         turned: keys with the width before their tokens.
-        bias: empty where nothing is added to the logits.
+        biases: what is added to the logits, the last first.
         guarded: whether what is no number becomes 0: rows whose keys are all masked.
         product: the node that makes the result.
     """
@@ -46,7 +46,7 @@ class Written:
     query: str
     turned: str
     value: str
-    bias: str
+    biases: tuple[str, ...]
     scale: float
     guarded: bool
     product: NodeProto
@@ -130,8 +130,12 @@ def written(editor: GraphEditor, product: NodeProto, softmax: NodeProto) -> Writ
     Raises:
         ValueError: something of it is of another shape, or not proven.
     """
-    biased = editor.maker(softmax.input[0], "Add")
-    scale, scaled = unscaled(editor, biased.input[0] if biased else softmax.input[0])
+    biases: list[str] = []
+    plain = str(softmax.input[0])
+    while (biased := editor.maker(plain, "Add")) is not None:
+        biases.append(str(biased.input[1]))
+        plain = str(biased.input[0])
+    scale, scaled = unscaled(editor, plain)
     logits = editor.maker(scaled, "MatMul")
     if logits is None:
         kind = maker.op_type if (maker := editor.maker(scaled)) else "an input or a weight"
@@ -142,7 +146,7 @@ def written(editor: GraphEditor, product: NodeProto, softmax: NodeProto) -> Writ
         query=query,
         turned=turned,
         value=product.input[1],
-        bias=str(biased.input[1]) if biased else "",
+        biases=tuple(biases),
         scale=scale * query_scale * key_scale,
         guarded=product.input[0] != softmax.output[0],
         product=product,
@@ -179,7 +183,7 @@ def refuse_other_sizes(editor: GraphEditor, attention: Written) -> int:
     if not (isfinite(attention.scale) and attention.scale > 0):
         # The operator gives each side the root of it.
         raise ValueError(f"{name}: logits are multiplied by {attention.scale}")
-    if attention.bias and not fits_within(editor.shape(attention.bias), shapes[0][:-1]):
+    if not all(fits_within(editor.shape(bias), shapes[0][:-1]) for bias in attention.biases):
         raise ValueError(f"{name}: a bias that is not proven to fit the logits")
     return rank
 
@@ -203,9 +207,9 @@ def known(sizes: Iterable[Axis]) -> set[Axis]:
 def whole(editor: GraphEditor, attention: Written) -> None:
     """Put the operator in the place of one attention."""
     sides = [attention.query, keys_first(editor, attention.turned), attention.value]
+    biases = list(attention.biases)
     shape = editor.shape(attention.query) or ()
     stacked = len(shape) == RANKS[0]
-    bias = [attention.bias] if attention.bias else []
     shared = sharing_heads(editor, attention)
     if shared:
         repeats = editor.integers(1, shared, 1, 1)
@@ -213,10 +217,11 @@ def whole(editor: GraphEditor, attention: Written) -> None:
     if stacked:
         # A stack of matrices is a batch of one head each; a bias with as many axes stacks alike.
         sides = [with_one_head(editor, side) for side in sides]
-        bias = [
+        biases = [
             with_one_head(editor, name) if len(editor.shape(name) or ()) == RANKS[0] else name
-            for name in bias
+            for name in biases
         ]
+    bias = summed(editor, biases)
     name, scale = attention.product.name, attention.scale
     result = editor.add("Attention", [*sides, *bias], name=name, scale=scale)
     if attention.guarded and bias:
@@ -224,6 +229,16 @@ def whole(editor: GraphEditor, attention: Written) -> None:
     if stacked:
         result = editor.add("Squeeze", [result, editor.integers(1)])
     editor.replace(str(attention.product.output[0]), result)
+
+
+def summed(editor: GraphEditor, biases: list[str]) -> list[str]:
+    """One bias of all, the last of them first; or none."""
+    if not biases:
+        return []
+    *later, total = biases
+    for bias in reversed(later):
+        total = editor.add("Add", [total, bias])
+    return [total]
 
 
 def without_hidden_rows(editor: GraphEditor, result: str, bias: str) -> str:

@@ -9,8 +9,12 @@ import pytest
 from cascade.precision import Precision
 from export.gpu_variant.cpu_checkable import cpu_checkable
 from export.gpu_variant.form import gpu_form
+from export.gpu_variant.matrix_einsums import restate_einsums
 from tests.export.attention_graphs import HEADS, KEYS, WIDTH, N, linear, merged, parts
 from tests.export.pass_graphs import Recipe, kinds, random_inputs, run
+
+PRODUCTS = {"bij,bjk->bik", "bji,bjk->bik", "bij,bkj->bik", "bji,bkj->bki", "bij,bjk->bki"}
+"""Einstein sums that are products of stacked matrices."""
 
 
 def attended(recipe: Recipe, query: str, keys: str, value: str, axis: int = -1) -> str:
@@ -70,6 +74,41 @@ def hidden_rows() -> onnx.ModelProto:
     return recipe.model(merged(recipe, recipe.op("MatMul", seen, value)), rank=3)
 
 
+def two_biases() -> onnx.ModelProto:
+    """Of the distance and of the text's padding, as T5 adds them."""
+    recipe = Recipe()
+    query, keys, value = parts(recipe)
+    logits = recipe.op("Add", recipe.op("MatMul", query, keys), recipe.normal(1, HEADS, N, KEYS))
+    logits = recipe.op("Add", logits, recipe.normal(1, 1, 1, KEYS))
+    mixed = recipe.op("MatMul", recipe.op("Softmax", logits, axis=-1), value)
+    return recipe.model(merged(recipe, mixed), rank=3)
+
+
+def stacked_biases() -> onnx.ModelProto:
+    """Two of one head, of which one has as many axes as the stack."""
+    recipe = Recipe()
+    x, text = recipe.input("x", ["b", N, WIDTH]), recipe.input("text", ["b", KEYS, WIDTH])
+    query, keys, value = (linear(recipe, tokens, WIDTH) for tokens in (x, text, text))
+    turned = recipe.op("Transpose", keys, perm=[0, 2, 1])
+    row = recipe.op("ReduceMean", turned, recipe.ints(1), keepdims=1)
+    logits = recipe.op("Add", recipe.op("MatMul", query, turned), row)
+    logits = recipe.op("Add", logits, recipe.normal(N, KEYS))
+    return recipe.model(recipe.op("MatMul", recipe.op("Softmax", logits, axis=2), value), rank=3)
+
+
+def einstein_sums() -> onnx.ModelProto:
+    """Channels before tokens, in sums of torch's letters, as an older pooling of texts has it."""
+    recipe = Recipe()
+    x, text = recipe.input("x", ["b", N, WIDTH]), recipe.input("text", ["b", KEYS, WIDTH])
+    query, keys, value = (
+        recipe.op("Transpose", linear(recipe, tokens, WIDTH), perm=[0, 2, 1])
+        for tokens in (x, text, text)
+    )
+    logits = recipe.op("Einsum", query, keys, equation="bct,bcs->bts")
+    shares = recipe.op("Softmax", logits, axis=-1)
+    return recipe.model(recipe.op("Einsum", shares, value, equation="bts,bcs->bct"), rank=3)
+
+
 def keys_for_all_heads() -> onnx.ModelProto:
     """Keys and values of one head, which every head of the queries looks at."""
     recipe = Recipe()
@@ -82,7 +121,7 @@ def keys_for_all_heads() -> onnx.ModelProto:
     "made",
     [
         turned_with_the_heads, made_turned, one_head, wider_values, hidden_rows,
-        keys_for_all_heads,
+        keys_for_all_heads, two_biases, stacked_biases, einstein_sums,
     ],
 )  # fmt: skip
 def test_attention_of_any_shape_is_whole_and_right(made: Callable[[], onnx.ModelProto]) -> None:
@@ -183,6 +222,34 @@ def test_a_softmax_that_weights_places_stays_in_float(precision: Precision) -> N
     inputs = random_inputs(plain, b=2)
     (found,), (wanted,) = (run(model, inputs) for model in (cpu_checkable(form), plain))
     np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-5 if precision == "fp32" else 1e-2)
+
+
+@pytest.mark.parametrize(
+    "equation",
+    [
+        "bij,bjk->bik", "bji,bjk->bik", "bij,bkj->bik", "bji,bkj->bki", "bij,bjk -> bki",
+        "bij,bij->bij", "bij,bjk->bij", "bij,bij->bi", "bij,jk->bik", "ibj,bjk->bik",
+        "bij,bjk->kbi", "bij->bji",
+    ],
+)  # fmt: skip
+def test_an_einstein_sum_becomes_a_product_where_it_is_one(equation: str) -> None:
+    """The same numbers as numpy's; what is none is left alone."""
+    recipe = Recipe()
+    size = {"b": 2, "i": 3, "j": 4, "k": 5}
+    terms = equation.replace(" ", "").partition("->")[0].split(",")
+    if equation == "bij,bjk->bij":
+        size["k"] = 1
+    made = [recipe.input(f"x{n}", [size[axis] for axis in t]) for n, t in enumerate(terms)]
+    result = recipe.op("Einsum", *made, equation=equation)
+    plain = recipe.model(result, rank=len(equation.replace(" ", "").partition("->")[2]))
+    changed = onnx.ModelProto()
+    changed.CopyFrom(plain)
+    is_product = equation.replace(" ", "") in PRODUCTS
+    assert restate_einsums(changed) == is_product
+    assert ("Einsum" in kinds(changed)) != is_product
+    inputs = random_inputs(plain)
+    (found,), (wanted,) = (run(model, inputs) for model in (changed, plain))
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-5)
 
 
 def guarded_shares() -> onnx.ModelProto:

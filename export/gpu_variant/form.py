@@ -11,7 +11,6 @@ from cascade.precision import Precision
 from export.gpu_variant.fused_attention import restore_attention
 from export.gpu_variant.fused_norms import restate_single_groups
 from export.gpu_variant.half import halve
-from export.gpu_variant.matrix_einsums import restate_einsums
 from export.gpu_variant.strip_initializers import strip_shared_weights
 
 NORMS = ("GroupNormalization", "LayerNormalization")
@@ -54,7 +53,6 @@ def gpu_form(plain: onnx.ModelProto, precision: Precision) -> GpuForm:
     model = onnx.ModelProto()
     model.CopyFrom(plain)
     restate_single_groups(model)
-    restate_einsums(model)
     counts = {"attention": restore_attention(model)}
     counts["norms"] = sum(node.op_type in NORMS for node in model.graph.node)
     if precision is not Precision.FP32:

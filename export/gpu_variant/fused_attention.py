@@ -17,6 +17,7 @@ import numpy as np
 import onnx
 from onnx import NodeProto
 
+from export.gpu_variant.matrix_einsums import restate_einsums
 from export.passes.attention import fits_within, unscaled, with_keys_first
 from export.passes.editor import GraphEditor, attribute
 from export.passes.sizes import Axis
@@ -62,6 +63,7 @@ def restore_attention(model: onnx.ModelProto) -> int:
         ValueError: attention of another shape, or a softmax of a product that is none.
     """
     former = {name: at for at, node in enumerate(model.graph.node) for name in node.output}
+    restate_einsums(model)
     editor = GraphEditor(model)
     found = [
         written(editor, product, softmax)

@@ -33,7 +33,9 @@ def restate_einsums(model: onnx.ModelProto) -> int:
             result = editor.add("Transpose", [result], perm=TURNED)
         editor.replace(str(node.output[0]), result)
         count += 1
-    editor.finish()
+    if count:
+        # Only then: it orders nodes anew.
+        editor.finish()
     return count
 
 

@@ -144,6 +144,10 @@ ANCESTRAL_FIELDS = {
 UNREAD = ("set_alpha_to_one", "skip_prk_steps")
 """Of related schedulers; carried along by many folders, read by no step of these."""
 
+OF_DDIM = (*OF_VARIANCE, *sorted(set(DDIM_FIELDS) - set(PNDM_FIELDS)))
+"""What DDIM alone reads; published folders of Stable Diffusion carry its `clip_sample`."""
+UNREAD_OF_EULER = (*UNREAD, *OF_VARIANCE, *sorted(set(DDIM_FIELDS) - set(EULER_FIELDS)))
+
 FIELDS_OF = {
     "DDPMScheduler": FIELDS,
     "DPMSolverMultistepScheduler": SOLVER_FIELDS,
@@ -156,18 +160,9 @@ UNREAD_OF = {
     "DDPMScheduler": UNREAD,
     "DPMSolverMultistepScheduler": (*UNREAD, *OF_CLIPPING),
     "DDIMScheduler": ("skip_prk_steps", *OF_VARIANCE),
-    # What DDIM alone reads; published folders of Stable Diffusion carry its `clip_sample`.
-    "EulerDiscreteScheduler": (
-        *UNREAD,
-        *OF_VARIANCE,
-        *sorted(set(DDIM_FIELDS) - set(EULER_FIELDS)),
-    ),
-    "EulerAncestralDiscreteScheduler": (
-        *UNREAD,
-        *OF_VARIANCE,
-        *sorted(set(DDIM_FIELDS) - set(EULER_FIELDS)),
-    ),
-    "PNDMScheduler": (*OF_VARIANCE, *sorted(set(DDIM_FIELDS) - set(PNDM_FIELDS))),
+    "EulerDiscreteScheduler": UNREAD_OF_EULER,
+    "EulerAncestralDiscreteScheduler": UNREAD_OF_EULER,
+    "PNDMScheduler": OF_DDIM,
 }
 
 

@@ -81,19 +81,13 @@ def sd_cases() -> Iterator[SdCase]:
         second = drawn_parts(draw)
         yield SdCase(
             name=f"cascade {number}",
-            upscaler={
-                "scheduler": chosen,
-                "noising": draw.choice(sd_choices.NOISINGS),
-                "unet": second["unet"],
-                # Without that layer the upscaler's pipeline fails.
-                "vae": {**second["vae"], "use_post_quant_conv": True},
-            },
+            upscaler=upscaler_of(second, chosen, draw.choice(sd_choices.NOISINGS)),
             **drawn_parts(draw),
         )
     yield from published_cases(random.Random(18))
-    yield from euler_cases(random.Random(19))
+    yield from euler_cases(random.Random(19), noisy=False)
     yield from latent_cases(random.Random(20))
-    yield from ancestral_cases(random.Random(21))
+    yield from euler_cases(random.Random(21), noisy=True)
     for number, (folder, file, changes) in enumerate(sd_choices.REFUSED):
         named = next(iter(changes), file.split("/")[-1])
         yield SdCase(
@@ -118,28 +112,25 @@ def published_cases(draw: random.Random) -> Iterator[SdCase]:
         yield SdCase(
             name=f"published cascade {number}",
             scheduler=sd_choices.PUBLISHED_SCHEDULERS[number],
-            upscaler={
-                "scheduler": {**sd_choices.NOISY_END, "beta_start": 0.0001, "beta_end": 0.02},
-                "noising": sd_choices.NOISINGS[0],
-                "unet": second["unet"],
-                "vae": {**second["vae"], "use_post_quant_conv": True},
-            },
+            upscaler=upscaler_of(
+                second,
+                {**sd_choices.NOISY_END, "beta_start": 0.0001, "beta_end": 0.02},
+                sd_choices.NOISINGS[0],
+            ),
             **drawn_parts(draw),
         )
 
 
-def euler_cases(draw: random.Random) -> Iterator[SdCase]:
-    """Euler's schedulers, half of them in the upscaler's folder too."""
-    for number, chosen in enumerate(sd_choices.EULER_SCHEDULERS):
+def euler_cases(draw: random.Random, *, noisy: bool) -> Iterator[SdCase]:
+    """Euler's schedulers, with noise or without, half of them in the upscaler's folder too."""
+    schedulers = sd_choices.ANCESTRAL_SCHEDULERS if noisy else sd_choices.EULER_SCHEDULERS
+    for number, chosen in enumerate(schedulers):
         second = drawn_parts(draw)
-        behind = {
-            "scheduler": sd_choices.EULER_SCHEDULERS[-1 - number],
-            "noising": sd_choices.NOISINGS[0],
-            "unet": second["unet"],
-            "vae": {**second["vae"], "use_post_quant_conv": True},
-        }
+        # The upscaler predicts v; diffusers' scheduler with noise knows no predicted picture.
+        above = {**chosen, "prediction_type": "v_prediction"} if noisy else schedulers[-1 - number]
+        behind = upscaler_of(second, above, sd_choices.NOISINGS[int(noisy)])
         yield SdCase(
-            name=f"euler {number}",
+            name=f"{'ancestral' if noisy else 'euler'} {number}",
             scheduler=chosen,
             files=draw.choice(sd_choices.FILES),
             upscaler=behind if number % 2 else None,
@@ -160,23 +151,16 @@ def latent_cases(draw: random.Random) -> Iterator[SdCase]:
         )
 
 
-def ancestral_cases(draw: random.Random) -> Iterator[SdCase]:
-    """Euler's schedulers with noise, half of them in the upscaler's folder too."""
-    for number, chosen in enumerate(sd_choices.ANCESTRAL_SCHEDULERS):
-        second = drawn_parts(draw)
-        behind = {
-            "scheduler": {**chosen, "prediction_type": "v_prediction"},
-            "noising": sd_choices.NOISINGS[1],
-            "unet": second["unet"],
-            "vae": {**second["vae"], "use_post_quant_conv": True},
-        }
-        yield SdCase(
-            name=f"ancestral {number}",
-            scheduler=chosen,
-            files=draw.choice(sd_choices.FILES),
-            upscaler=behind if number % 2 else None,
-            **drawn_parts(draw),
-        )
+def upscaler_of(
+    parts: dict[str, dict[str, Any]], scheduler: dict[str, Any], noising: dict[str, Any]
+) -> dict[str, Any]:
+    """A second folder of these parts; without that layer the upscaler's pipeline fails."""
+    return {
+        "scheduler": scheduler,
+        "noising": noising,
+        "unet": parts["unet"],
+        "vae": {**parts["vae"], "use_post_quant_conv": True},
+    }
 
 
 def drawn_parts(draw: random.Random) -> dict[str, dict[str, Any]]:

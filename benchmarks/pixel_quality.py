@@ -3,35 +3,41 @@
     python -m benchmarks.pixel_quality --beside bundles/emoji-1 [--captions 130] [--json FILE]
     python -m benchmarks.pixel_quality --sweep [--captions 44]
     python -m benchmarks.pixel_quality --sweep-guidance [--captions 130]
+    python -m benchmarks.pixel_quality --from-truth [--captions 130]
     python -m benchmarks.pixel_quality --sheet FILE [--captions 24]
 
 Draws captions as trained, the same prompts and seeds for both bundles, up to 64x64, as a client
 with everything on the device does. The probe (`cascade probe`) names what is drawn. `--sweep` draws
 with every temperature and floor of `TEMPERATURES` and `FLOORS` instead, in all stages alike;
-`--sweep-guidance` with every weight of `GUIDANCES` in each stage that reads the text. `--sheet`
-needs no probe: renderings of the captions, and what the first stage and all of them draw.
+`--sweep-guidance` with every weight of `GUIDANCES` in each stage that reads the text.
+`--from-truth` begins with every stage in turn, from the true smaller picture: what is lost is lost
+before the first row that is good. `--sheet` needs no probe: renderings of the captions, and what
+the first stage and all of them draw.
 """
 
 import argparse
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
-from benchmarks.base_quality import Draw, Judge, answer, make_judge, named, variety
+from benchmarks.base_quality import Answers, Draw, Judge, answer, make_judge, named, variety
 from benchmarks.lib.prompt_lists import PromptQuestion, spread, trained_captions
 from benchmarks.lib.record import write_record
+from cascade.boundary import Context, value_of
 from cascade.boundary import Image as Picture
 from cascade.bundle.bundle import Bundle, open_bundle
 from cascade.pixels.family import pixel_specs
 from cascade.pixels.request_options import PixelOptions
-from cascade.pixels.spec import PASS
+from cascade.pixels.spec import PASS, PixelSpec
 from cascade.request import FamilyOptions, GenerateRequest
 from cascade.types import ImageU8
 from runtime_client import Client
-from stages.data.dataset import Dataset, open_dataset
+from stages.data.dataset import Dataset, box_average, open_dataset
 from stages.evaluation.probe import SIZE, load_probe
 
 TEMPERATURES, FLOORS = (4, 6, 8, 10, 12), (0, 2, 4)
@@ -109,12 +115,52 @@ def guided(folder: Path, judged: Judge, asked: Sequence[PromptQuestion]) -> list
     return rows
 
 
+def begun(folder: Path, judged: Judge, data: Dataset, asked: Sequence[PromptQuestion]) -> list[Row]:
+    """One row for every stage to begin with; all but the first get the true smaller picture."""
+    bundle, size = open_bundle(folder), len(judged.real[0])
+    stage, rows = judged_stage(bundle, size), []
+    specs = pixel_specs(bundle.manifest.components)
+    specs = specs[: [spec.name for spec in specs].index(stage) + 1]
+    places = rendering_places(data)
+    with Client(bundle, cut=len(bundle.manifest.components), threads=1) as client:
+        for spec in specs:
+            reads = value_of(Context, spec.starts_from) is not None
+            pictures = []
+            for seed, question in enumerate(asked):
+                whole = GenerateRequest(prompt=question.prompt, seed=seed, last_stage=stage)
+                true = data.picture(places[question.icon, question.style], size)
+                rest = replace(
+                    whole,
+                    prompt=question.prompt if reads else None,
+                    picture=true_parent(spec, true),
+                    own_picture=True,
+                    first_stage=spec.name,
+                )
+                pictures.append(client.run(whole if spec.small is None else rest).image)
+            rows.append({"first": spec.name, **named(judged, Answers(asked, pictures))})
+    return rows
+
+
+def true_parent(spec: PixelSpec, picture: ImageU8) -> ImageU8:
+    """What a stage would have started from, had it made its size of a picture `[H, W, 3]`."""
+    (height, _), (low, _) = spec.size, spec.small or spec.size
+    made = picture[:: len(picture) // height, :: len(picture) // height]
+    if spec.scheme.parent == "box":
+        return box_average(made, height // low)
+    return np.ascontiguousarray(made[:: height // low, :: height // low])
+
+
+def rendering_places(data: Dataset) -> dict[tuple[str, str], int]:
+    """Where the trained renderings are, by concept and style."""
+    return {(e.icon, e.style): n for n, e in enumerate(data.examples) if not e.held_out}
+
+
 def sheet(folder: Path, data: Dataset, asked: Sequence[PromptQuestion]) -> Image.Image:
     """Rows of a dozen: the rendering of a caption, below it the first picture, below it the last.
 
     Every picture is enlarged to `CELL` pixels, and none is left out.
     """
-    places = {(e.icon, e.style): n for n, e in enumerate(data.examples) if not e.held_out}
+    places = rendering_places(data)
     bundle = open_bundle(folder)
     first, last = pixel_specs(bundle.manifest.components)[0].name, judged_stage(bundle, SIZE)
     dozens = -(-len(asked) // COLUMNS)
@@ -151,6 +197,7 @@ def main() -> None:
     add("--sweep", action="store_true", help="try temperatures and floors instead")
     add("--sheet", type=Path, help="write a picture of the first captions instead")
     add("--sweep-guidance", action="store_true", help="try weights of guidance instead")
+    add("--from-truth", action="store_true", help="begin with every stage in turn instead")
     add("--json", type=Path, help="where the figures go")
     args = parser.parse_args()
     data = open_dataset(args.data)
@@ -165,6 +212,9 @@ def main() -> None:
         rows = swept(args.bundle, judged, asked)
     elif args.sweep_guidance:
         rows = guided(args.bundle, judged, asked)
+    elif args.from_truth:
+        rows = begun(args.bundle, judged, data, asked)
+        show(rows)
     else:
         rows = [
             measured(folder, judged, asked)

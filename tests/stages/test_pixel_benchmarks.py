@@ -14,6 +14,7 @@ from benchmarks.base_quality import make_judge
 from benchmarks.lib.exact_answers import answered
 from benchmarks.lib.prompt_lists import PromptQuestion
 from benchmarks.lib.range_coder import encoded
+from cascade.pixels.family import pixel_specs
 from cascade.pixels.order import at_once, checkerboard
 from cascade.pixels.pictures import Recorded
 from cascade.types import Array
@@ -144,4 +145,8 @@ def test_the_probe_names_what_a_cascade_draws(
     assert readers
     assert len(guided) == 2 ** len(readers)
     assert guided[-1]["guidance_16"] == dict.fromkeys(readers, 32)
-    assert all(0 <= row["top1"] <= row["top5"] <= 1 for row in rows)
+    begun = pixel_quality.begun(bundle.folder, judged, DATA, asked)
+    assert [row["first"] for row in begun] == [
+        spec.name for spec in pixel_specs(bundle.manifest.components)
+    ]
+    assert all(0 <= row["top1"] <= row["top5"] <= 1 for row in (*rows, *begun))

@@ -95,8 +95,9 @@ large: $(VENV)/.dev
 	$(VENV)/bin/python -m benchmarks.large_component
 
 # Every cut and the chosen one over every link and load; interrupted, or out of MINUTES, it goes on
-# with the cells that are missing. The report and its data go to build/grid: look at them, then copy
-# both to docs/bench. GRID_BUNDLE=bundles/emoji-pixels-1 GRID_CUTS="0 2 3 5 auto" measures another one.
+# with the cells that are missing. The report and its data go to build/grid: look at them, then put
+# the data, compressed, into docs/bench. GRID_BUNDLE=bundles/emoji-pixels-1 GRID_CUTS="0 2 3 5 auto"
+# measures another one.
 GRID_BUNDLE ?= bundles/emoji-1
 GRID_CUTS ?= 0 1 2 3 4 auto
 GRID := build/grid/$(notdir $(GRID_BUNDLE))

@@ -30,7 +30,7 @@ SHORT_LIVED = "-Xmx512M -XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
 def make_workspace(folder: Path) -> None:
     """What every command may find."""
     write_tiny_bundle(folder / REFERENCE, int8=True)
-    for name in ("examples", "deploy", "protos"):
+    for name in ("examples", "deploy", "protos", "docs/bench"):
         shutil.copytree(ROOT / name, folder / name, ignore=SKIPPED)
 
 

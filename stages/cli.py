@@ -403,14 +403,17 @@ def run_evaluate(args: argparse.Namespace) -> int:
 
 
 def run_evaluate_pixels(args: argparse.Namespace) -> int:
-    """Bits per value of held-out pictures under a stage, beside what codecs take."""
-    from stages.evaluation.pixel_bits import evaluate_pixels
+    """Bits per value of held-out pictures under a stage, beside codecs; what its text is worth."""
+    from stages.evaluation.pixel_bits import caption_bits, evaluate_pixels
     from stages.pixel_presets import PIXEL_PRESETS
     from stages.training.words import open_captioned
 
     preset = PIXEL_PRESETS[args.stage]
     data = open_captioned(preset, args.data, args.checkpoints)
-    found = evaluate_pixels(preset, data, args.checkpoints / args.stage, limit=args.pictures)
+    checkpoint = args.checkpoints / args.stage
+    found = evaluate_pixels(preset, data, checkpoint, limit=args.pictures)
+    if preset.context_width:
+        found |= caption_bits(preset, data, checkpoint, limit=args.pictures)
     print_line(json.dumps(found))
     return 0
 

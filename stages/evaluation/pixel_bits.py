@@ -4,7 +4,7 @@ Knows networks, pictures and orders; not training.
 """
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,8 +16,8 @@ from torch import nn
 
 from cascade.pixels.order import distinct
 from cascade.types import Array, ImageU8
-from stages.data.dataset import Dataset, box_average
-from stages.data.loader import pad
+from stages.data.dataset import Dataset, Example, box_average
+from stages.data.loader import kept_examples, pad
 from stages.data.pixel_passes import one_pass
 from stages.networks.exact import check_bound, frozen
 from stages.networks.subscale_network import AnyPixelNetwork
@@ -81,6 +81,37 @@ def evaluate_pixels(
     }
 
 
+def caption_bits(
+    preset: PixelPreset, data: Dataset, checkpoint: Path, *, limit: int
+) -> dict[str, float]:
+    """What the text tells a stage: bits per value with a picture's own caption, and with another's.
+
+    The other one is that of the picture half the list away, so of another concept.
+
+    Args:
+        preset: a stage that reads the text.
+        data: the prepared data set.
+        checkpoint: folder of its weights.
+        limit: most pictures to take, of those trained on and of those held out, evenly spread.
+
+    Raises:
+        InvalidRequest: there is no checkpoint in the folder.
+        UnsupportedModel: its weights are not exact.
+    """
+    network, found = load_frozen(preset, checkpoint), {}
+    for kind, is_held_out in (("trained", False), ("held_out", True)):
+        examples = list(kept_examples(data, held_out=is_held_out))
+        count = min(limit, len(examples))
+        chosen = [examples[i * len(examples) // count] for i in range(count)]
+        pictures, texts = captioned(data, preset.resolution, chosen)
+        half = len(texts) // 2
+        others = texts[half:] + texts[:half]
+        for said, read in (("own", texts), ("other", others)):
+            bits_found = bits_per_value(network, preset, pictures, read)
+            found[f"{kind}_with_{said}_caption"] = round(bits_found.per_value, 4)
+    return found
+
+
 def parent_picture(preset: PixelPreset, picture: ImageU8) -> ImageU8:
     """What the stage starts from when it makes a picture `[H, W, 3]`: `[h, w, 3]`."""
     if preset.scheme.parent == "box":
@@ -97,13 +128,25 @@ def load_frozen(preset: PixelPreset, checkpoint: Path) -> AnyPixelNetwork:
 
 def held_out(data: Dataset, resolution: int) -> tuple[list[ImageU8], list[Array]]:
     """The held-out pictures at a resolution and the embeddings of their plain captions."""
+    return captioned(data, resolution, kept_examples(data, held_out=True))
+
+
+def captioned(
+    data: Dataset, resolution: int, examples: Iterable[tuple[int, Example]]
+) -> tuple[list[ImageU8], list[Array]]:
+    """Pictures `[H, W, 3]` at a resolution and the embeddings of their plain captions.
+
+    Args:
+        data: the prepared data set.
+        resolution: height and width.
+        examples: of it, with their numbers.
+    """
     pictures, texts = [], []
-    for index, example in enumerate(data.examples):
-        if example.held_out:
-            drawn_at = max(64, resolution)
-            step = drawn_at // resolution
-            pictures.append(np.ascontiguousarray(data.picture(index, drawn_at)[::step, ::step]))
-            texts.append(data.embeddings[example.captions[0]])
+    for index, example in examples:
+        drawn_at = max(64, resolution)
+        step = drawn_at // resolution
+        pictures.append(np.ascontiguousarray(data.picture(index, drawn_at)[::step, ::step]))
+        texts.append(data.embeddings[example.captions[0]])
     return pictures, texts
 
 

@@ -108,6 +108,8 @@ def test_the_command_trains_and_evaluates(
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert found["stage"] == "px16"
     assert 0 < found["bits_per_value"] < 8
+    assert found["held_out_with_own_caption"] == found["bits_per_value"]
+    assert found["trained_with_own_caption"] != found["trained_with_other_caption"]
 
 
 @pytest.mark.parametrize("flag", [["--regression"], ["--half-steps", "3"]])

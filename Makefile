@@ -19,7 +19,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PROMPT ?= a red apple, noto style
 SOAK_MINUTES ?= 5
 # Of the bundle emoji-pixels-1, raised with its weights.
-PIXELS_VERSION := 1.1.0
+PIXELS_VERSION := 1.2.0
 SOAK   := build/soak
 TORCH_TESTS := tests/stages tests/export tests/packaging tests/cascade/commands/test_build_engines.py \
 	tests/documents tests/flags tests/bench/test_against_diffusers.py

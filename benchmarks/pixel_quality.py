@@ -203,7 +203,7 @@ def main() -> None:
     data = open_dataset(args.data)
     if args.sheet is not None:
         picture = sheet(args.bundle, data, trained_captions(data, args.captions))
-        picture.save(args.sheet, quality=88)
+        picture.save(args.sheet, quality=70)
         return
     probe, facts = load_probe(args.checkpoints / "probe")
     judged = make_judge(probe, facts["names"], data, SIZE)

@@ -44,8 +44,8 @@ LIMITS = """\
 DEMONSTRATION = """\
 Bits per value are those of held-out pictures, of the stage and of lossless codecs. A sheet, and how
 many pictures show their prompt, are in `docs/evidence/pixel-training.md`. A cascade of pixels by
-groups that was trained for about two hours draws colours and outlines, loses thin things, leaves
-specks along edges.
+groups that was trained for about five hours of one core draws colours and rough shapes of what it
+was trained on, loses thin things and most faces, leaves specks along edges.
 """
 """Of cascades of pixels by groups alone."""
 UNMEASURED = """\

@@ -174,7 +174,7 @@ PX8 = PixelPreset(
     first_share=0.3,
     temperature_16=8,
     floor_16=2,
-    guidance_16=32,
+    guidance_16=24,
 )
 PX16 = replace(
     doubling(16, width=64, blocks=4, batch=48, crop=16),
@@ -187,21 +187,22 @@ PX16 = replace(
     text_width=512,
     text_planes=16,
     temperature_16=8,
-    floor_16=2,
+    floor_16=8,
 )
 PX32 = replace(
     doubling(32, width=64, blocks=5, batch=16, crop=32),
     context_width=0,
     temperature_16=8,
-    floor_16=2,
+    floor_16=8,
 )
 PX64 = replace(
     doubling(64, width=64, blocks=5, batch=12, crop=32),
     context_width=0,
     temperature_16=8,
-    floor_16=2,
+    floor_16=8,
 )
-"""Small pictures are learnt as they are; large ones moved, and without text."""
+"""Small pictures are learnt as they are; large ones moved, and without text. Their floor rules out
+the unlikely values that stand along edges as specks."""
 PX128 = replace(
     doubling(128, width=64, blocks=5, batch=12, crop=32),
     scheme=AVERAGED,

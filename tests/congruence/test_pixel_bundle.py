@@ -21,8 +21,8 @@ KINDS = [k for k in installed_kinds() if k in (EngineKind.ORT, EngineKind.OPENVI
 PROMPT, SEED = "a red apple, noto style", 1
 SMALL, LARGE = "px64", "px256"
 SHA256 = {
-    SMALL: "df3fac686d5ad4f93508a19a8d88d6fceb8306430d5dd1d6682624d19a52a009",
-    LARGE: "5bff757e3697fdb4726337c3526c1ae41b92568f37195d13563e731b082ac9b9",
+    SMALL: "f730640302bf04bc1a67ff9d512ee1aaa629d419fd2e9caba0141c4e48e1b597",
+    LARGE: "e6797dcba92c34ae942ece648f215321d7317e2a10e8bf47c9a94e309d87aa55",
 }
 SIZES = {SMALL: 64, LARGE: 256}
 CASES = [*((cut, SMALL) for cut in range(6)), (0, LARGE), (6, LARGE)]

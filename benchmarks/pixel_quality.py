@@ -3,13 +3,15 @@
     python -m benchmarks.pixel_quality --beside bundles/emoji-1 [--captions 130] [--json FILE]
     python -m benchmarks.pixel_quality --sweep [--captions 44]
     python -m benchmarks.pixel_quality --sweep-guidance [--captions 130]
+    python -m benchmarks.pixel_quality --sweep-floor [--captions 130]
     python -m benchmarks.pixel_quality --from-truth [--captions 130]
     python -m benchmarks.pixel_quality --sheet FILE [--captions 24]
 
 Draws captions as trained, the same prompts and seeds for both bundles, up to 64x64, as a client
 with everything on the device does. The probe (`cascade probe`) names what is drawn. `--sweep` draws
 with every temperature and floor of `TEMPERATURES` and `FLOORS` instead, in all stages alike;
-`--sweep-guidance` with every weight of `GUIDANCES` in each stage that reads the text.
+`--sweep-guidance` with every weight of `GUIDANCES` in each stage that reads the text;
+`--sweep-floor` with every floor of `LATER_FLOORS` in all stages but the first, and counts specks.
 `--from-truth` begins with every stage in turn, from the true smaller picture: what is lost is lost
 before the first row that is good. `--sheet` needs no probe: renderings of the captions, and what
 the first stage and all of them draw.
@@ -44,6 +46,10 @@ TEMPERATURES, FLOORS = (4, 6, 8, 10, 12), (0, 2, 4)
 """In sixteenths; what a sweep tries of each."""
 GUIDANCES = (16, 24, 32)
 """Likewise; 16 is none."""
+LATER_FLOORS = (0, 2, 8, 16)
+"""In sixteenths, of all stages but the first."""
+UNLIKE, ALONE = 60, 6
+"""Levels of 255 by which a speck differs from its neighbours, and from how many of eight."""
 COLUMNS, CELL = 12, 96
 """Of a sheet; pixels per side of a cell."""
 SEEDS, PROMPTS = 8, 6
@@ -113,6 +119,42 @@ def guided(folder: Path, judged: Judge, asked: Sequence[PromptQuestion]) -> list
             rows.append({"guidance_16": chosen, **found})
             show(rows[-1:])
     return rows
+
+
+def floored(folder: Path, judged: Judge, asked: Sequence[PromptQuestion]) -> list[Row]:
+    """One row for every floor of the stages behind the first, then the true renderings' specks."""
+    bundle = open_bundle(folder)
+    stage = judged_stage(bundle, len(judged.real[0]))
+    later = [spec.name for spec in pixel_specs(bundle.manifest.components)][1:]
+    rows: list[Row] = []
+    with Client(bundle, cut=len(bundle.manifest.components), threads=1) as client:
+        for floor in LATER_FLOORS:
+            chosen = PixelOptions(floor_16=floor)
+            options = dict.fromkeys(later[: later.index(stage) + 1], chosen)
+            answers = answer(drawing(client, stage, options), asked)
+            found = {**named(judged, answers), "specks": mean_specks(answers.pictures)}
+            rows.append({"floor_16": floor, **found})
+            show(rows[-1:])
+    wanted = [(question.icon, question.style) for question in asked]
+    true = [judged.real[judged.shown.index(pair)] for pair in wanted]
+    rows.append({"floor_16": "of the truth", "specks": mean_specks(true)})
+    show(rows[-1:])
+    return rows
+
+
+def mean_specks(pictures: Sequence[ImageU8]) -> float:
+    """Specks of a picture, in the mean over pictures `[H, W, 3]`."""
+    return round(sum(specks(picture) for picture in pictures) / len(pictures), 1)
+
+
+def specks(picture: ImageU8) -> int:
+    """How many pixels of `[H, W, 3]` differ from all but two of their neighbours; see `UNLIKE`."""
+    height, width, _ = picture.shape
+    wide = np.pad(picture.astype(np.int16), ((1, 1), (1, 1), (0, 0)), mode="edge")
+    places = [place for place in product(range(3), repeat=2) if place != (1, 1)]
+    around = np.stack([wide[dy : dy + height, dx : dx + width] for dy, dx in places])
+    unlike = np.abs(around - picture).max(axis=-1) > UNLIKE
+    return int((unlike.sum(axis=0) >= ALONE).sum())
 
 
 def begun(folder: Path, judged: Judge, data: Dataset, asked: Sequence[PromptQuestion]) -> list[Row]:
@@ -197,6 +239,7 @@ def main() -> None:
     add("--sweep", action="store_true", help="try temperatures and floors instead")
     add("--sheet", type=Path, help="write a picture of the first captions instead")
     add("--sweep-guidance", action="store_true", help="try weights of guidance instead")
+    add("--sweep-floor", action="store_true", help="try floors of the later stages instead")
     add("--from-truth", action="store_true", help="begin with every stage in turn instead")
     add("--json", type=Path, help="where the figures go")
     args = parser.parse_args()
@@ -212,6 +255,8 @@ def main() -> None:
         rows = swept(args.bundle, judged, asked)
     elif args.sweep_guidance:
         rows = guided(args.bundle, judged, asked)
+    elif args.sweep_floor:
+        rows = floored(args.bundle, judged, asked)
     elif args.from_truth:
         rows = begun(args.bundle, judged, data, asked)
         show(rows)

@@ -145,8 +145,24 @@ def test_the_probe_names_what_a_cascade_draws(
     assert readers
     assert len(guided) == 2 ** len(readers)
     assert guided[-1]["guidance_16"] == dict.fromkeys(readers, 32)
+    monkeypatch.setattr(pixel_quality, "LATER_FLOORS", (0, 16))
+    floors = pixel_quality.floored(bundle.folder, judged, asked)
+    assert [row["floor_16"] for row in floors] == [0, 16, "of the truth"]
+    assert floors[0]["specks"] > floors[1]["specks"], "random weights draw noise"
     begun = pixel_quality.begun(bundle.folder, judged, DATA, asked)
     assert [row["first"] for row in begun] == [
         spec.name for spec in pixel_specs(bundle.manifest.components)
     ]
     assert all(0 <= row["top1"] <= row["top5"] <= 1 for row in (*rows, *begun))
+
+
+def test_specks_are_what_stands_alone() -> None:
+    """A dot is one, a line of one pixel is as many as it is long, an edge and a square are none."""
+    white = np.full((12, 12, 3), 255, np.uint8)
+    dot, line, square, faint = (white.copy() for _ in range(4))
+    dot[5, 5] = 0
+    line[5] = 0
+    square[4:7, 4:] = 0
+    faint[5, 5] = 200
+    counts = [pixel_quality.specks(picture) for picture in (white, dot, line, square, faint)]
+    assert counts == [0, 1, 12, 0, 0]

@@ -19,7 +19,6 @@ the first stage and all of them draw.
 
 import argparse
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -39,7 +38,8 @@ from cascade.pixels.spec import PASS, PixelSpec
 from cascade.request import FamilyOptions, GenerateRequest
 from cascade.types import ImageU8
 from runtime_client import Client
-from stages.data.dataset import Dataset, box_average, open_dataset
+from stages.data.dataset import Dataset, open_dataset
+from stages.evaluation.pixel_bits import parent_by
 from stages.evaluation.probe import SIZE, load_probe
 
 TEMPERATURES, FLOORS = (4, 6, 8, 10, 12), (0, 2, 4)
@@ -160,36 +160,37 @@ def specks(picture: ImageU8) -> int:
 def begun(folder: Path, judged: Judge, data: Dataset, asked: Sequence[PromptQuestion]) -> list[Row]:
     """One row for every stage to begin with; all but the first get the true smaller picture."""
     bundle, size = open_bundle(folder), len(judged.real[0])
-    stage, rows = judged_stage(bundle, size), []
+    stage = judged_stage(bundle, size)
     specs = pixel_specs(bundle.manifest.components)
     specs = specs[: [spec.name for spec in specs].index(stage) + 1]
     places = rendering_places(data)
+    true = [data.picture(places[question.icon, question.style], size) for question in asked]
     with Client(bundle, cut=len(bundle.manifest.components), threads=1) as client:
-        for spec in specs:
+        first = named(judged, answer(drawing(client, stage, {}), asked))
+        rows: list[Row] = [{"first": specs[0].name, **first}]
+        for spec in specs[1:]:
             reads = value_of(Context, spec.starts_from) is not None
             pictures = []
             for seed, question in enumerate(asked):
-                whole = GenerateRequest(prompt=question.prompt, seed=seed, last_stage=stage)
-                true = data.picture(places[question.icon, question.style], size)
-                rest = replace(
-                    whole,
+                request = GenerateRequest(
                     prompt=question.prompt if reads else None,
-                    picture=true_parent(spec, true),
+                    picture=true_parent(spec, true[seed]),
                     own_picture=True,
+                    seed=seed,
                     first_stage=spec.name,
+                    last_stage=stage,
                 )
-                pictures.append(client.run(whole if spec.small is None else rest).image)
+                pictures.append(client.run(request).image)
             rows.append({"first": spec.name, **named(judged, Answers(asked, pictures))})
     return rows
 
 
 def true_parent(spec: PixelSpec, picture: ImageU8) -> ImageU8:
-    """What a stage would have started from, had it made its size of a picture `[H, W, 3]`."""
+    """What a stage with a parent starts from when it makes its size of a picture `[H, W, 3]`."""
     (height, _), (low, _) = spec.size, spec.small or spec.size
-    made = picture[:: len(picture) // height, :: len(picture) // height]
-    if spec.scheme.parent == "box":
-        return box_average(made, height // low)
-    return np.ascontiguousarray(made[:: height // low, :: height // low])
+    step = len(picture) // height
+    made = picture[::step, ::step]
+    return np.ascontiguousarray(parent_by(spec.scheme, height // low, made))
 
 
 def rendering_places(data: Dataset) -> dict[tuple[str, str], int]:

@@ -15,6 +15,7 @@ from PIL import Image
 from torch import nn
 
 from cascade.pixels.order import distinct
+from cascade.pixels.scheme import PassScheme
 from cascade.types import Array, ImageU8
 from stages.data.dataset import Dataset, Example, box_average
 from stages.data.loader import kept_examples, pad
@@ -114,9 +115,14 @@ def caption_bits(
 
 def parent_picture(preset: PixelPreset, picture: ImageU8) -> ImageU8:
     """What the stage starts from when it makes a picture `[H, W, 3]`: `[h, w, 3]`."""
-    if preset.scheme.parent == "box":
-        return box_average(picture, preset.factor)
-    return picture[:: preset.factor, :: preset.factor]
+    return parent_by(preset.scheme, preset.factor, picture)
+
+
+def parent_by(scheme: PassScheme, factor: int, picture: ImageU8) -> ImageU8:
+    """The parent of a picture `[H, W, 3]`, so many times smaller: its means or its corners."""
+    if scheme.parent == "box":
+        return box_average(picture, factor)
+    return picture[::factor, ::factor]
 
 
 def load_frozen(preset: PixelPreset, checkpoint: Path) -> AnyPixelNetwork:
